@@ -1,0 +1,3 @@
+"""failoverd: two-machine failover that watches traffic."""
+
+__version__ = "2.0.0"

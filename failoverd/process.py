@@ -1,0 +1,186 @@
+"""Processes: children on a socket pair, giving up root, names in ps, endings.
+
+Every child of failoverd is forked without exec, so that its pages stay shared, and talks to it
+over a SOCK_SEQPACKET pair: one JSON object a packet, so a message arrives whole or not at all.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import pwd
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+MAX_MESSAGE = 64 * 1024
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
+_MCL_CURRENT_AND_FUTURE = 3
+_libc = ctypes.CDLL(None, use_errno=True)
+
+Message = dict[str, object]
+
+
+class ChannelClosed(Exception):
+    """The process at the other end is gone."""
+
+
+class Channel:
+    """One end of the pair between failoverd and a child. Neither end ever blocks."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def send(self, message: Mapping[str, object]) -> bool:
+        """Send one message. False if the other end is gone, or has long not read."""
+        try:
+            self._socket.send(json.dumps(message).encode())
+        except OSError:
+            return False
+        return True
+
+    def receive(self) -> list[Message]:
+        """All messages that are there now. What is not a JSON object is left out.
+
+        Raises ChannelClosed when the other end is gone and everything was read.
+        """
+        messages: list[Message] = []
+        while True:
+            try:
+                data = self._socket.recv(MAX_MESSAGE)
+            except BlockingIOError:
+                return messages
+            except ConnectionError:
+                data = b""
+            if not data:
+                if messages:
+                    return messages
+                raise ChannelClosed
+            message = parse_message(data)
+            if message is not None:
+                messages.append(message)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def parse_message(data: bytes) -> Message | None:
+    """The JSON object in data, None if it is anything else."""
+    try:
+        message = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return message if isinstance(message, dict) else None
+
+
+@dataclass(frozen=True)
+class Child:
+    """A forked child as its parent sees it."""
+
+    pid: int
+    channel: Channel
+
+
+def fork_child(name: str, run: Callable[[Channel], None], keep: Iterable[int] = ()) -> Child:
+    """Fork a child that executes run(channel) and then exits; name is what ps shows.
+
+    The child has default signals and no descriptor of the parent's but 0 to 2, its channel and
+    `keep`. It ends when run returns or raises, with exit status 0 or 1, and when its parent dies.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return Child(pid, Channel(ours))
+    status = 1
+    try:
+        reset_signals()
+        close_all_but({0, 1, 2, theirs.fileno(), *keep})
+        set_title(name)
+        die_with_parent(parent)
+        channel = Channel(theirs)
+        try:
+            run(channel)
+            status = 0
+        except (KeyboardInterrupt, ChannelClosed):
+            status = 0
+        except Exception as error:  # noqa: BLE001 - the last resort: the parent logs it and restarts us
+            channel.send({"event": "died", "message": f"{type(error).__name__}: {error}"})
+    finally:
+        os._exit(status)
+
+
+def reset_signals() -> None:
+    """Default handlers and no wake-up descriptor: those were the parent's."""
+    signal.set_wakeup_fd(-1)
+    for number in (
+        signal.SIGTERM,
+        signal.SIGINT,
+        signal.SIGHUP,
+        signal.SIGUSR1,
+        signal.SIGCHLD,
+        signal.SIGPIPE,
+    ):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def close_all_but(keep: set[int]) -> None:
+    """Close every descriptor that is not in keep: a child must not hold the pid file's lock."""
+    for name in os.listdir("/proc/self/fd"):
+        number = int(name)
+        if number not in keep:
+            try:
+                os.close(number)
+            except OSError:
+                pass  # the one that listdir itself had open
+
+
+def set_title(name: str) -> None:
+    """What ps shows of this process."""
+    import setproctitle  # noqa: PLC0415 - only children need it
+
+    setproctitle.setproctitle(name)
+
+
+def die_with_parent(parent: int) -> None:
+    """Be killed when the parent dies. To be called again after every change of user."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def give_up_root(user: str) -> None:
+    """Become user for good, with no group, no capability and no way to a new privilege.
+
+    "root" keeps the user, for a user namespace that maps one id only. Raises KeyError if there is
+    no such user, PermissionError if we may not change.
+    """
+    parent = os.getppid()
+    if user != "root" and os.geteuid() == 0:
+        entry = pwd.getpwnam(user)
+        os.setgroups([])
+        os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
+        os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
+    _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    die_with_parent(parent)  # the kernel forgot it with the change of user
+
+
+def be_realtime() -> None:
+    """Real-time scheduling and locked memory for this process ($realtime). Raises OSError."""
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
+    if _libc.mlockall(_MCL_CURRENT_AND_FUTURE) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
