@@ -1,0 +1,1 @@
+"""Two machines, a switch and a client in network namespaces: for the demo, tests and benchmarks."""
