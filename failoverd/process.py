@@ -73,6 +73,38 @@ class Channel:
         self._socket.close()
 
 
+class LineChannel:
+    """The reading end of a pipe on which a program prints one JSON object a line."""
+
+    def __init__(self, fd: int) -> None:
+        os.set_blocking(fd, False)
+        self._fd = fd
+        self._buffer = b""
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def send(self, message: Mapping[str, object]) -> bool:
+        """A program that prints only cannot be told anything."""
+        return False
+
+    def receive(self) -> list[Message]:
+        """All whole lines that are there now, as Channel.receive. An endless line is dropped."""
+        try:
+            data = os.read(self._fd, MAX_MESSAGE)
+        except BlockingIOError:
+            return []
+        if not data:
+            raise ChannelClosed
+        *lines, rest = (self._buffer + data).split(b"\n")
+        self._buffer = rest if len(rest) <= MAX_MESSAGE else b""
+        found = (parse_message(line) for line in lines)
+        return [message for message in found if message is not None]
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
 def parse_message(data: bytes) -> Message | None:
     """The JSON object in data, None if it is anything else."""
     try:
@@ -87,7 +119,7 @@ class Child:
     """A forked child as its parent sees it."""
 
     pid: int
-    channel: Channel
+    channel: Channel | LineChannel
 
 
 def fork_child(name: str, run: Callable[[Channel], None], keep: Iterable[int] = ()) -> Child:
@@ -122,6 +154,24 @@ def fork_child(name: str, run: Callable[[Channel], None], keep: Iterable[int] = 
         os._exit(status)
 
 
+def start_program(argv: list[str]) -> Child:
+    """Execute a program that prints JSON lines, such as another watchd. Raises OSError."""
+    reading, writing = os.pipe()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        os.close(writing)
+        return Child(pid, LineChannel(reading))
+    try:
+        reset_signals()
+        os.dup2(writing, 1)
+        close_all_but({0, 1, 2})
+        die_with_parent(parent)
+        os.execv(argv[0], argv)
+    finally:
+        os._exit(127)
+
+
 def reset_signals() -> None:
     """Default handlers and no wake-up descriptor: those were the parent's."""
     signal.set_wakeup_fd(-1)
@@ -150,7 +200,7 @@ def close_all_but(keep: set[int]) -> None:
 
 def set_title(name: str) -> None:
     """What ps shows of this process."""
-    import setproctitle  # noqa: PLC0415 - only children need it
+    import setproctitle
 
     setproctitle.setproctitle(name)
 

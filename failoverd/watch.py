@@ -9,6 +9,8 @@ floats. `Rules.second` says how many units a second has.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 LATE_SECONDS = 0.05  # a window may always end this late before that says something about us
@@ -29,7 +31,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The window that is open: packets read in it and in the one before, and when its alarm goes off."""
+    """The window that is open: what was read in it and in the one before, and when it ends."""
 
     packets: int
     last: int
@@ -88,15 +90,54 @@ def expire(rules: Rules, window: Window, now: float) -> tuple[Window, Event]:
 def judge(rules: Rules, window: Window, now: float) -> tuple[str, str]:
     """Verdict and reason for a window whose alarm goes off at `now`."""
     late = now - window.deadline
-    silent_twice = window.packets == 0 and window.last == 0
     if late > rules.timer / 2 and late > LATE_SECONDS * rules.second:
         return "late", f"the alarm came {late / rules.second:.3f} s late"
     if window.boot:
         return "boot", "first alarm"
     if not rules.private and window.packets < rules.low_water:
         return "fail", "below low water"
-    if silent_twice and (rules.private or rules.low_water > 0):
+    if window.packets:
+        return "ok", "packets came in"
+    if window.last:
+        return "ok", "silent once"
+    if rules.private:
         return "fail", "silent twice"
-    if silent_twice:
-        return "ok", "silent twice, but low_water is 0"
-    return "ok", "silent once" if window.packets == 0 else "packets came in"
+    return "ok", "silent twice, but low_water is 0"  # with another one it is below low water
+
+
+def replay(
+    rules: Rules, batches: Iterable[tuple[Sequence[float], float]], until: float | None = None
+) -> Iterator[Event]:
+    """All events of a recording: times of packets, ascending, and how far time has come with them.
+
+    The first window begins at 0. One that is open at the end is not judged; with `until`, time goes
+    on to that moment, and no further. Without a single packet no window ever begins.
+    """
+    window = None
+    for times, now in batches:
+        end = now if until is None else min(now, until)
+        window = yield from _pass(rules, window or start(rules, 0), times, end)
+        if end == until:
+            return
+    if until is not None and window is not None:
+        yield from _pass(rules, window, (), until)
+
+
+def _pass(
+    rules: Rules, window: Window, times: Sequence[float], now: float
+) -> Generator[Event, None, Window]:
+    """Let time pass to `now`, and packets come in. A deadline at a packet's time goes first."""
+    at, stop = 0, bisect_right(times, now)
+    while True:
+        before_alarm = bisect_left(times, window.deadline, at, stop)
+        end = min(before_alarm, at + rules.packet_count - window.packets)
+        if end > at:
+            window, event = count(rules, window, end - at, times[end - 1])
+            at = end
+            if event:
+                yield event
+                continue
+        if now < window.deadline:
+            return window
+        window, event = expire(rules, window, window.deadline)
+        yield event

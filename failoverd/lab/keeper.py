@@ -49,8 +49,9 @@ def call(name: str, *arguments: object) -> None:
         raise OSError(number, f"{name}: {os.strerror(number)}")
 
 
-def mount(source: str, target: str, kind: str, flags: int = 0) -> None:
-    call("mount", source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), None)
+def mount(source: str, target: str, kind: str, flags: int = 0, data: str = "") -> None:
+    words = (source.encode(), target.encode(), kind.encode())
+    call("mount", *words, ctypes.c_ulong(flags), data.encode())
 
 
 class Namespace:
@@ -247,7 +248,7 @@ def received(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
 
 def prepare() -> int:
     """Put a tmpfs on /run, for `ip netns` and for the lab's files; returns the files' folder."""
-    mount("tmpfs", "/run", "tmpfs")
+    mount("tmpfs", "/run", "tmpfs", data="mode=755")
     mount("none", "/run", "none", _MS_SHARED)  # a later namespace's name shows in the earlier ones
     os.mkdir("/run/netns", 0o755)
     os.mkdir(FOLDER, 0o755)

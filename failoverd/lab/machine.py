@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from failoverd.lab.network import Lab
 
 PRIVATE = "plip0"
+SWITCH = ROOT / "ha-switch"
 SECRET = "a word that only the lab's two machines know"
 
 Value = str | int | float | bool | Sequence[str]
@@ -174,9 +175,10 @@ class Machine:
         """The switch's port works again."""
         self.lab.switch.check("bridge", "link", "set", "dev", self.port(card), "state", "3")
 
-    def addresses(self, card: str) -> list[str]:
-        """The addresses with prefix that the kernel has on a card; link-local ones left out."""
-        result = self.run("ip", "-j", "address", "show", "dev", card)
+    def addresses(self, card: str = "") -> list[str]:
+        """The kernel's addresses with prefix on a card, or on all; link-local ones left out."""
+        only = ("dev", card) if card else ()
+        result = self.run("ip", "-j", "address", "show", *only)
         found = json.loads(result.stdout or "[]")
         return [
             f"{entry['local']}/{entry['prefixlen']}"
@@ -251,7 +253,6 @@ class Machine:
             "verbose": False,
             "packet_count": 500,
             "tcp_port": 2000,
-            "watchd": str(ROOT / "bin" / "watchd"),
             "primary": self.cards[PRIVATE].addresses[0].split("/")[0],
             "secondary": peer.cards[PRIVATE].addresses[0].split("/")[0],
             "plip_interface": PRIVATE,
@@ -274,20 +275,26 @@ class Machine:
         boot = "master" if self is self.lab.a else "slave"
         self.write("host_type", f"boot:{boot}\n")
         self.write("secret", f"{SECRET}\n", 0o600)
-        self.write("ha-switch", (ROOT / "ha-switch").read_text(), 0o755)
+        self.write("ha-switch", SWITCH.read_text(), 0o755)
         lines = [perl(name, value) for name, value in {**self.settings(), **variables}.items()]
         return self.write("failoverd.conf", "".join(lines))
 
-    def command(self, name: str, *arguments: str, text: str = "") -> Any:
+    def _command(self, name: str, *arguments: str) -> tuple[str, ...]:
+        """One of the project's commands, as its launcher in bin would run it."""
+        launch = str(ROOT / "bin" / "launch.py")
+        return (sys.executable, "-I", launch, name, "-c", self.conf, *arguments)
+
+    def command(
+        self, name: str, *arguments: str, text: str = "", timeout: float = 30.0
+    ) -> subprocess.CompletedProcess[str]:
         """Run one of the project's commands with this machine's configuration to its end."""
-        module = f"failoverd.commands.{name.replace('-', '_')}"
-        return self.run(sys.executable, "-m", module, "-c", self.conf, *arguments, text=text)
+        return self.run(*self._command(name, *arguments), text=text, timeout=timeout)
 
     def start_failoverd(self, *arguments: str) -> Process:
         """Start failoverd in the foreground; what it prints goes to the file `terminal`."""
-        argv = (sys.executable, "-m", "failoverd.commands.failoverd", "-c", self.conf, "-f")
+        argv = self._command("failoverd", "-f", *arguments)
         with (self.outside / "terminal").open("ab") as terminal:
-            return self.popen(*argv, *arguments, stdout=terminal, stderr=subprocess.STDOUT)
+            return self.popen(*argv, stdout=terminal, stderr=subprocess.STDOUT)
 
     def status(self) -> dict[str, Any]:
         """What `ha-status --json` tells. Raises LabError if it tells nothing."""

@@ -143,8 +143,7 @@ class Lab:
         return [
             machine.name
             for machine in self.machines
-            for card in machine.cards
-            if any(held.split("/")[0] == address for held in machine.addresses(card))
+            if any(held.split("/")[0] == address for held in machine.addresses())
         ]
 
     def wait_until(

@@ -9,6 +9,7 @@ an isolated interpreter: the standard library only. FILE gets one record an even
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -23,7 +24,7 @@ _IPV4_HEADER = 20
 
 def checksum(data: bytes) -> int:
     """The internet checksum (RFC 1071)."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
@@ -47,10 +48,8 @@ def main() -> None:
                 packet = struct.pack("!BBHHH", request, 0, 0, identity, number)
                 packet = packet[:2] + struct.pack("!H", checksum(packet)) + packet[4:]
                 os.write(record, RECORD.pack(b"s", now))
-                try:
+                with contextlib.suppress(OSError):  # no way there: a probe without an answer
                     raw.sendto(packet, (address, 0))
-                except OSError:
-                    pass  # no way there just now: a probe without an answer
                 due = max(due + interval, now)  # after a pause no burst
             if not select.select([raw], [], [], max(0.0, due - time.monotonic()))[0]:
                 continue

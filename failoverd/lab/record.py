@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 
 @dataclass
@@ -45,15 +45,15 @@ class Record:
     @staticmethod
     def _counts(times: Sequence[float], since: float, width: float, columns: int) -> list[int]:
         edges = [bisect_left(times, since + width * column) for column in range(columns + 1)]
-        return [after - before for before, after in zip(edges, edges[1:], strict=False)]
+        return [after - before for before, after in pairwise(edges)]
 
 
 def strip(shares: Sequence[float | None], fancy: bool) -> str:
     """One line of a picture: full where every probe was answered, bare where none was."""
-    blocks = "·▁▂▃▄▅▆▇█" if fancy else "_.:-=+*%#"
+    blocks = "·▁▂▃▄▅▆▇█" if fancy else "_:#"
     last = len(blocks) - 1
     return "".join(
-        " " if share is None else blocks[0 if share == 0 else max(1, math.floor(share * last))]
+        " " if share is None else blocks[0 if share == 0 else max(1, round(share * last))]
         for share in shares
     )
 

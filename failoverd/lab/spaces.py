@@ -29,7 +29,11 @@ _START_LIMIT = 20.0
 
 
 class NoNamespaces(Exception):
-    """No lab can be made here; the text says why."""
+    """No lab can be made here. reason: why, in a few words."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"no namespaces can be made here: {reason}")
+        self.reason = reason
 
 
 class LabError(Exception):
@@ -110,9 +114,8 @@ class Spaces:
 
     def _begin(self, flags: Sequence[str]) -> None:
         """Start the keeper and wait until it is ready."""
-        for tool, package in (("unshare", "util-linux"), ("ip", "iproute2")):
-            if shutil.which(tool, path=search_path()) is None:
-                raise NoNamespaces(f"the command {tool} is missing (Debian's package {package})")
+        if shutil.which("unshare", path=search_path()) is None:
+            raise NoNamespaces("the command unshare is missing")
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with tempfile.TemporaryFile() as errors, theirs:
             self._unshare = subprocess.Popen(
@@ -130,9 +133,12 @@ class Spaces:
                 self.close()
                 errors.seek(0)
                 said = errors.read().decode(errors="replace").strip().splitlines()
-                why = said[-1] if said else str(error)
-                raise NoNamespaces(f"no namespaces can be made here: {why}") from error
+                reason = said[-1] if said else str(error)
+                raise NoNamespaces(reason.rpartition(": ")[2]) from error
         self._folder = descriptors[0]
+        if shutil.which("ip", path=search_path()) is None:
+            self.close()
+            raise NoNamespaces("the command ip is missing")
 
     @property
     def folder(self) -> Path:

@@ -1,0 +1,128 @@
+"""One question from this machine's commands to a failoverd: ours, or the peer's over the link.
+
+Blocking, with one deadline for the whole exchange, and always by HMAC. Whatever goes wrong becomes
+one sentence for a person.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+
+from failoverd import files, links
+from failoverd.conf import Conf, ConfError
+from failoverd.protocol import ClientConnection, NoAnswer, Reply, Send
+
+
+class ExchangeError(Exception):
+    """There was no authentic answer; the text is a sentence that says why and what to do.
+
+    `sent` is set if the request may have arrived, so that it may have been done.
+    """
+
+    def __init__(self, sentence: str, sent: bool = False) -> None:
+        super().__init__(sentence)
+        self.sent = sent
+
+
+def prepare(path: str) -> tuple[Conf, bytes]:
+    """The configuration in the file `path`, and the secret. Raises ExchangeError."""
+    try:
+        conf = files.load(path)
+        return conf, files.read_secret(conf.secret)
+    except ConfError as error:
+        hint = "\nonly root can read the secret: run this as root" if os.geteuid() else ""
+        raise ExchangeError(f"{error}{hint}") from None
+
+
+def exchange(conf: Conf, secret: bytes, address: str, command: str, timeout: float) -> Reply:
+    """Ask the failoverd at `address`, which is conf.primary (ours) or conf.secondary.
+
+    Raises ExchangeError, after `timeout` seconds at the latest.
+    """
+    connection = ClientConnection(secret, command)
+    deadline = time.monotonic() + timeout
+    sent = False
+    who = "failoverd here" if address == conf.primary else f"the peer {address}"
+    try:
+        with _connect(conf, address, deadline) as sock:
+            while True:
+                sock.settimeout(_remaining(deadline))
+                data = sock.recv(64 * 1024)
+                for event in connection.feed(data) if data else connection.end():
+                    if isinstance(event, Reply):
+                        return event
+                    if isinstance(event, NoAnswer):
+                        raise ExchangeError(_no_answer(conf, who, event), sent)
+                    assert isinstance(event, Send)
+                    sent = True
+                    sock.sendall(event.data)
+    except TimeoutError:
+        raise ExchangeError(f"{who} does not answer within {timeout:g} s", sent) from None
+    except OSError as error:
+        raise ExchangeError(_failure(conf, address, error), sent) from None
+
+
+def _connect(conf: Conf, address: str, deadline: float) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        device = _device(conf, address)
+        if device:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+        # Ours for ourselves too: if we do not have it, nothing is to leave for who has.
+        sock.bind((conf.primary, 0))
+        sock.settimeout(_remaining(deadline))
+        sock.connect((address, conf.tcp_port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _device(conf: Conf, address: str) -> str | None:
+    """The interface to be bound to, as the listener's doors want it.
+
+    An exchange with ourselves over lo survives the link being taken down in the middle of it. While
+    the link is down the door is bound to none, and IPv6 knows no own address on lo.
+    """
+    if address != conf.primary:
+        return conf.plip_interface
+    return "lo" if links.is_up(conf.plip_interface) and ":" not in address else None
+
+
+def _remaining(deadline: float) -> float:
+    remaining = deadline - time.monotonic()
+    if remaining <= 0:
+        raise TimeoutError
+    return remaining
+
+
+def _failure(conf: Conf, address: str, error: OSError) -> str:
+    own = address == conf.primary
+    place = f"{address} port {conf.tcp_port}"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return (
+            f"this machine does not have the address {conf.primary}: "
+            f"give it to {conf.plip_interface}, or correct $primary"
+        )
+    if isinstance(error, ConnectionRefusedError):
+        where = "here" if own else "on the peer"
+        return f"failoverd is not running {where}: nothing listens on {place}; start it there"
+    if own:
+        return f"cannot reach failoverd here, on {place}: {error.strerror}; see whether it runs"
+    return (
+        f"cannot reach the peer {place} over {conf.plip_interface}: {error.strerror}; "
+        "see to the link and the machine"
+    )
+
+
+def _no_answer(conf: Conf, who: str, event: NoAnswer) -> str:
+    if event.refused:
+        return (
+            f"{who} refused us: its secret is not the word in {conf.secret}; "
+            "make them the same and tell failoverd by HUP"
+        )
+    return f"no answer from {who}: {event.why}"

@@ -1,0 +1,652 @@
+"""The one table of the variables of failoverd.conf (section 3 of the contract).
+
+The text is read by `language`, which gives a string, or a list of strings, for each assignment.
+The table says what such a string means, what it must be, and what it is without an assignment.
+
+To add a variable, add one field to `Conf`: reading, checking, `failoverd -t` and the manual's
+reference all follow from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
+
+from failoverd.language import Assigned, quoted, read, shortened
+from failoverd.language import Problem as Problem
+
+T = TypeVar("T")
+
+MAX_SECONDS = 1_000_000.0  # about 11 days: the kernel's timers take no more than 24
+MAX_WHOLE = 1_000_000_000  # the kernel counts packets in 32 bits
+
+
+class ConfError(ValueError):
+    """The file cannot be used; `problems` is everything that is wrong with it."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = list(problems)
+
+
+@dataclass(frozen=True)
+class Address:
+    """An address that the pair serves on an interface."""
+
+    interface: str
+    address: str
+    prefix: int
+
+    def __str__(self) -> str:
+        return f"{self.interface} {self.address}/{self.prefix}"
+
+
+@dataclass(frozen=True)
+class EthernetAddress:
+    """The hardware address, in lower case, that an interface has in the active role."""
+
+    interface: str
+    hwaddr: str
+
+    def __str__(self) -> str:
+        return f"{self.interface} {self.hwaddr}"
+
+
+@dataclass(frozen=True)
+class Witness:
+    """Somebody on an interface's network who is always there."""
+
+    interface: str
+    address: str
+
+    def __str__(self) -> str:
+        return f"{self.interface} {self.address}"
+
+
+# --- Kinds of values: a string of the file becomes a value, or a ValueError that says what is
+# --- expected.
+
+
+@dataclass(frozen=True)
+class Kind(Generic[T]):
+    """How a value is read from a string of the file, and how it is written there."""
+
+    read: Callable[[str], T]
+    show: Callable[[T], str] = str
+
+
+def _whole(low: int, high: int = MAX_WHOLE) -> Kind[int]:
+    def read(text: str) -> int:
+        if not re.fullmatch(r"\s*[0-9]{1,18}\s*", text, re.ASCII) or not low <= int(text) <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return int(text)
+
+    return Kind(read)
+
+
+def _seconds(low: float) -> Kind[float]:
+    def read(text: str) -> float:
+        plain = re.fullmatch(r"\s*(?:[0-9]{1,9}(?:\.[0-9]*)?|\.[0-9]+)\s*", text, re.ASCII)
+        if not plain or not low <= float(text) <= MAX_SECONDS:
+            raise ValueError(f"seconds, a number from {low:g} to {MAX_SECONDS:.0f}")
+        return round(float(text), 9)
+
+    return Kind(read, lambda seconds: f"{seconds:.9f}".rstrip("0").rstrip("."))
+
+
+def _read_yes_no(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise ValueError('"yes" or "no"')
+    return text == "yes"
+
+
+def _read_text(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("text without a NUL byte")
+    return text
+
+
+def _read_command(text: str) -> str:
+    if not text.strip():
+        raise ValueError("a command")
+    return _read_text(text)
+
+
+def _read_path(text: str) -> str:
+    if not text.startswith("/") or "\0" in text:
+        raise ValueError("a path that begins with /")
+    return text
+
+
+def _read_any_path(text: str) -> str:
+    if not text or "\0" in text:
+        raise ValueError("a path")
+    return text
+
+
+def _read_program(text: str) -> str:
+    if text and (not text.startswith("/") or "\0" in text):
+        raise ValueError('the path of a program, which begins with /, or "" for none')
+    return text
+
+
+def _read_confirm(text: str) -> str:
+    if text not in ("arp", "none") and (not text.startswith("/") or "\0" in text):
+        raise ValueError('"arp", "none" or the path of a program, which begins with /')
+    return text
+
+
+def _read_user(text: str) -> str:
+    if not re.fullmatch(r"[^\s:/\0]+", text):
+        raise ValueError("the name of a user")
+    return text
+
+
+def _read_interface(text: str) -> str:
+    """An interface's name as the kernel takes it (dev_valid_name in net/core/dev.c)."""
+    valid = re.fullmatch(r"[^\s/:]+", text) and text.isprintable() and len(text.encode()) <= 15
+    if not valid or text in (".", ".."):
+        raise ValueError("the name of an interface, at most 15 characters without blanks, / and :")
+    return text
+
+
+def _read_ip(text: str) -> str:
+    import ipaddress
+
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise ValueError("an IPv4 or IPv6 address") from None
+    if address.is_unspecified or address.is_multicast:
+        raise ValueError("the address of one machine, not of all or of a group")
+    return str(address)
+
+
+def _two_words(text: str, example: str) -> tuple[str, str]:
+    words = text.split()
+    if len(words) != 2:
+        raise ValueError(f'an interface and an address, such as "{example}"')
+    return _read_interface(words[0]), words[1]
+
+
+def _read_served(text: str) -> Address:
+    import ipaddress
+
+    interface, address = _two_words(text, "eth0 192.0.2.10/24")
+    host, _, prefix = address.partition("/")
+    if not re.fullmatch(r"[0-9]{1,3}", prefix) or "%" in host:
+        raise ValueError('an address with the length of its prefix, such as "eth0 192.0.2.10/24"')
+    host = _read_ip(host)
+    try:
+        network = ipaddress.ip_network(f"{host}/{int(prefix)}", strict=False)
+    except ValueError:
+        raise ValueError("a prefix of at most 32 bits, or 128 for IPv6") from None
+    names_network = host in (str(network.network_address), str(network.broadcast_address))
+    if network.prefixlen == 0 or (
+        network.version == 4 and network.prefixlen < 31 and names_network
+    ):
+        raise ValueError("the address of a machine, not of its whole network")
+    return Address(interface, host, network.prefixlen)
+
+
+def _read_ethernet(text: str) -> EthernetAddress:
+    interface, hwaddr = _two_words(text, "eth0 02:00:00:00:00:10")
+    hwaddr = hwaddr.lower()
+    if not re.fullmatch(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}", hwaddr):
+        raise ValueError('a hardware address, such as "eth0 02:00:00:00:00:10"')
+    if int(hwaddr[:2], 16) & 1 or hwaddr == "00:00:00:00:00:00":
+        raise ValueError("a hardware address of one card: its first byte is even, and it is not 0")
+    return EthernetAddress(interface, hwaddr)
+
+
+def _read_witness(text: str) -> Witness:
+    interface, address = _two_words(text, "eth0 192.0.2.1")
+    if "%" in address:
+        raise ValueError("an address without %, because the interface is named before it")
+    return Witness(interface, _read_ip(address))
+
+
+YES_NO = Kind(_read_yes_no, lambda yes: "yes" if yes else "no")
+TEXT = Kind(_read_text)
+COMMAND = Kind(_read_command)
+PATH = Kind(_read_path)
+ANY_PATH = Kind(_read_any_path)
+PROGRAM = Kind(_read_program)
+CONFIRM = Kind(_read_confirm)
+USER = Kind(_read_user)
+INTERFACE = Kind(_read_interface)
+IP = Kind(_read_ip)
+SERVED = Kind(_read_served)
+ETHERNET = Kind(_read_ethernet)
+WITNESS = Kind(_read_witness)
+
+
+# --- The table
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is known of one variable. `name` has no sigil, `default` holds without assignment."""
+
+    name: str
+    sigil: str
+    default: Any
+    kind: Kind[Any]
+    meaning: str
+    original: bool
+
+    @property
+    def perl_name(self) -> str:
+        return self.sigil + self.name
+
+
+def _one(default: T, kind: Kind[T], meaning: str, original: bool = False) -> T:
+    """A scalar variable: `$name = "value";`."""
+    entry = {"sigil": "$", "kind": kind, "meaning": meaning, "original": original}
+    return field(default=default, metadata=entry)
+
+
+def _many(
+    default: tuple[T, ...], kind: Kind[T], meaning: str, original: bool = False
+) -> tuple[T, ...]:
+    """A list variable: `@name = ('value', ...);`."""
+    entry = {"sigil": "@", "kind": kind, "meaning": meaning, "original": original}
+    return field(default=default, metadata=entry)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which file a configuration came from, and in which line each variable was assigned last."""
+
+    file: str = "failoverd.conf"
+    lines: Mapping[str, int] = field(default_factory=dict)
+
+
+_ROOT = "$failover_root"  # in a default: the value of that variable
+
+
+@dataclass(frozen=True)
+class Conf:
+    """The settings. `Conf()` is all defaults; `parse` checks what this class takes on trust."""
+
+    low_water: int = _one(
+        0,
+        _whole(0),
+        "An ethernet interface that reads fewer packets than this before its alarm goes off has "
+        "failed. With 0 no ethernet interface ever fails, only the private link.",
+        original=True,
+    )
+    interfaces: tuple[str, ...] = _many(
+        ("eth0", "eth1"),
+        INTERFACE,
+        "The interfaces that carry the service. Each is watched.",
+        original=True,
+    )
+    verbose: bool = _one(
+        True, YES_NO, "Log every window of every interface, not only what changes.", original=True
+    )
+    mresume: bool = _one(
+        True,
+        YES_NO,
+        "The boot master asks the peer to stand by before it becomes active at start. With no it "
+        "contacts nobody, and both machines may then serve at once.",
+        original=True,
+    )
+    packet_count: int = _one(
+        500,
+        _whole(1),
+        "So many packets set the alarm anew before it goes off. Take less on a quiet network.",
+        original=True,
+    )
+    timer_seconds: float = _one(
+        20.0,
+        _seconds(0.005),
+        "The window of an ethernet interface in seconds: its alarm goes off after it.",
+        original=True,
+    )
+    watchd: str = _one(
+        "./watchd",
+        ANY_PATH,
+        "The watcher. A relative path starts from where failoverd was started, then from where "
+        "failoverd itself is. A program other than ours must print what `watchd --json` prints.",
+        original=True,
+    )
+    ps: str = _one(
+        "ps ax",
+        COMMAND,
+        "The command that lists all processes in the BSD style. It is used at start, to end what "
+        "a dead failoverd left running.",
+        original=True,
+    )
+    tcp_port: int = _one(
+        2000,
+        _whole(1, 65535),
+        "The TCP port for requests between the machines, the same on both.",
+        original=True,
+    )
+    primary: str = _one(
+        "1.0.0.1", IP, "The address of this machine on the private link.", original=True
+    )
+    secondary: str = _one(
+        "1.0.0.2", IP, "The address of the peer on the private link.", original=True
+    )
+    failover_root: str = _one(
+        "/etc/failover", PATH, "The folder of host_type and the secret.", original=True
+    )
+    host_type: str = _one(
+        f"{_ROOT}/host_type",
+        PATH,
+        "The file that says what this machine is at boot: boot:master or boot:slave.",
+        original=True,
+    )
+    secret: str = _one(
+        f"{_ROOT}/secret",
+        PATH,
+        "The file that holds the secret word, the same on both machines. Only root may read it.",
+        original=True,
+    )
+    plip_interface: str = _one(
+        "plip0",
+        INTERFACE,
+        "The interface of the private link between the two machines.",
+        original=True,
+    )
+    plip_timer: float = _one(
+        11.0,
+        _seconds(0.005),
+        "The window of the private link in seconds. The peer counts as dead after two windows "
+        "without a heartbeat.",
+        original=True,
+    )
+    plip_hbeat: float = _one(
+        10.0,
+        _seconds(0.005),
+        "Seconds between two heartbeats, less than $plip_timer.",
+        original=True,
+    )
+    log: str = _one("/var/log/watchd.log", PATH, "The log file.", original=True)
+    failover_prog: str = _one(
+        "/usr/local/failoverd/ha-switch",
+        PATH,
+        "The switch script. It is run with the argument master or slave.",
+        original=True,
+    )
+    dumpfile: str = _one(
+        "/dev/null",
+        PATH,
+        "Where packet headers are written as pcap files, one for each interface. /dev/null writes "
+        "none.",
+        original=True,
+    )
+    addresses: tuple[Address, ...] = _many(
+        (), SERVED, "The addresses that the active machine serves, each after its interface."
+    )
+    ethernet_addresses: tuple[EthernetAddress, ...] = _many(
+        (),
+        ETHERNET,
+        "The hardware addresses that go with the active role, one for an interface. None may be a "
+        "card's own.",
+    )
+    witness: tuple[Witness, ...] = _many(
+        (),
+        WITNESS,
+        "Somebody on the network who is always there, such as a router. It is asked in the middle "
+        "of an empty window, and its answer counts as a packet.",
+    )
+    filter: str = _one("", TEXT, "A pcap expression for what counts on the ethernet side.")
+    plip_filter: str = _one(
+        "",
+        TEXT,
+        "A pcap expression for what counts on the private link, in place of the peer's heartbeats.",
+    )
+    confirm: str = _one(
+        "arp",
+        CONFIRM,
+        "What a standby does before it takes over from a silent peer: arp asks the network whether "
+        "somebody still answers for @addresses, none asks nobody, a program says by exit status 0 "
+        "that the service still answers.",
+    )
+    fence_prog: str = _one(
+        "",
+        PROGRAM,
+        "A program that must exit 0 before a takeover from a silent peer. It cuts the peer off.",
+    )
+    notify_prog: str = _one(
+        "", PROGRAM, "A program that is run at every change of role and every grave alarm."
+    )
+    switch_timeout: float = _one(
+        30.0,
+        _seconds(0.005),
+        "Seconds after which a switch script is killed, the same on both machines.",
+    )
+    hold_down: float = _one(
+        60.0,
+        _seconds(0),
+        "Seconds that must pass before a role goes back because of the interface it came for.",
+    )
+    realtime: bool = _one(
+        False, YES_NO, "Real-time scheduling and locked memory for all that keeps time."
+    )
+    plain_secret: bool = _one(
+        True,
+        YES_NO,
+        "Take the secret in plain text on the port, as a person with nc sends it. failoverd itself "
+        "never sends it so.",
+    )
+    user: str = _one("nobody", USER, "The user that the unprivileged children run as.")
+    pidfile: str = _one(
+        "/run/failoverd.pid", PATH, "Holds the daemon's process id, and is locked while it runs."
+    )
+    state: str = _one(
+        "/run/failoverd.state", PATH, "Holds the role over a restart of the daemon, until reboot."
+    )
+    origin: Origin = field(default=Origin(), compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for setting in SETTINGS.values():
+            value = getattr(self, setting.name)
+            if value == setting.default and isinstance(value, str) and value.startswith(_ROOT):
+                # A frozen dataclass has no other way to finish its own fields.
+                object.__setattr__(self, setting.name, self.failover_root + value[len(_ROOT) :])
+
+    def problem(self, name: str, message: str) -> Problem:
+        """Something is wrong with what variable `name` stands for; placed where it was assigned."""
+        line = self.origin.lines.get(name)
+        label = SETTINGS[name].perl_name + ("" if line else " (not set, so the default)")
+        return Problem(self.origin.file, line or 1, f"{label}: {message}")
+
+
+SETTINGS: Mapping[str, Setting] = MappingProxyType(
+    {
+        entry.name: Setting(entry.name, default=entry.default, **entry.metadata)
+        for entry in dataclasses.fields(Conf)
+        if entry.metadata
+    }
+)
+_PERL_NAMES = {setting.perl_name: setting for setting in SETTINGS.values()}
+
+
+def effective(conf: Conf) -> list[tuple[str, str]]:
+    """For each variable the line of failoverd.conf that sets what is in force, and its meaning."""
+    return [
+        (_assignment(setting, getattr(conf, setting.name)), setting.meaning)
+        for setting in SETTINGS.values()
+    ]
+
+
+def changed(old: Conf, new: Conf) -> list[str]:
+    """The names, without sigil, of the variables whose values differ."""
+    return [name for name in SETTINGS if getattr(old, name) != getattr(new, name)]
+
+
+def remarks(conf: Conf) -> list[str]:
+    """What is allowed, and does what section 4 says, but is hardly what was meant."""
+    found = []
+    if conf.low_water > conf.packet_count:
+        found.append(
+            f"$low_water ({conf.low_water}) is more than $packet_count ({conf.packet_count}), at "
+            "which the alarm is set anew: every alarm is a failure, however many packets were read"
+        )
+    return found
+
+
+def parse(text: str, file: str, pair: bool = True) -> Conf:
+    """Read and check the text of a configuration. `file` is only for messages.
+
+    `pair=False` leaves out what concerns both machines and not the watching of one interface.
+    Raises ConfError with everything that is wrong.
+    """
+    reading = read(text, file, _PERL_NAMES)
+    problems = list(reading.problems)
+    unusable = {_PERL_NAMES[name].name for name in reading.spoiled if name in _PERL_NAMES}
+    values: dict[str, Any] = {}
+    lines: dict[str, int] = {}
+    for perl_name, assigned in reading.assigned.items():
+        setting = _PERL_NAMES[perl_name]
+        lines[setting.name] = assigned.line
+        if setting.name not in unusable:
+            value, faults = _typed(setting, assigned)
+            problems.extend(Problem(file, assigned.line, fault) for fault in faults)
+            if faults:
+                unusable.add(setting.name)
+            else:
+                values[setting.name] = value
+    conf = Conf(**values, origin=Origin(file, lines))
+    for names, message in _disagreements(conf, pair):
+        if not unusable.intersection(names):
+            line = max(lines.get(name, 1) for name in names)
+            problems.append(Problem(file, line, message))
+    if problems:
+        raise ConfError(sorted(problems, key=lambda problem: problem.line))
+    return conf
+
+
+def _typed(setting: Setting, assigned: Assigned) -> tuple[Any, list[str]]:
+    """The value that an assignment means, and all that is wrong with it, in whole sentences."""
+    values = []
+    faults = []
+    for text in assigned.strings:
+        try:
+            values.append(setting.kind.read(text))
+        except ValueError as error:
+            # $secret names a file. Who wrote the word itself there must not see it in a log.
+            shown = "a value" if setting.name == "secret" else shortened(text)
+            verb = "is" if setting.sigil == "$" else "has"
+            faults.append(f"{setting.perl_name} {verb} {shown}: expected {error}")
+    if setting.sigil == "@":
+        return tuple(values), faults
+    return (None if faults else values[0]), faults
+
+
+def _assignment(setting: Setting, value: Any) -> str:
+    if setting.sigil == "$":
+        return f"{setting.perl_name} = {quoted(setting.kind.show(value))};"
+    elements = ", ".join(quoted(setting.kind.show(element)) for element in value)
+    return f"{setting.perl_name} = ({elements});"
+
+
+# --- Checks over several variables: (the variables, what is wrong)
+
+Disagreement = tuple[tuple[str, ...], str]
+
+
+def _disagreements(conf: Conf, pair: bool) -> Iterator[Disagreement]:
+    yield from _check_interfaces(conf)
+    yield from _check_private_link(conf)
+    yield from _check_places(conf)
+    yield from _check_served(conf)
+    yield from _check_paths(conf)
+    if pair and conf.plip_hbeat >= conf.plip_timer:
+        yield (
+            ("plip_hbeat", "plip_timer"),
+            f"$plip_hbeat ({conf.plip_hbeat:g} s) must be less than $plip_timer "
+            f"({conf.plip_timer:g} s), or the link falls silent between two heartbeats",
+        )
+
+
+def _check_interfaces(conf: Conf) -> Iterator[Disagreement]:
+    if not conf.interfaces:
+        yield ("interfaces",), "@interfaces is empty: name at least one interface of the service"
+    for name in _repeated(conf.interfaces):
+        yield ("interfaces",), f"@interfaces names {name} twice: leave one out"
+    if conf.plip_interface in conf.interfaces:
+        yield (
+            ("interfaces", "plip_interface"),
+            f"$plip_interface is {conf.plip_interface}, which is one of @interfaces: the private "
+            "link must be an interface of its own",
+        )
+
+
+def _check_private_link(conf: Conf) -> Iterator[Disagreement]:
+    both = ("primary", "secondary")
+    if conf.primary == conf.secondary:
+        yield (
+            both,
+            f"$primary and $secondary are both {conf.primary}: the first is this machine, the "
+            "second the peer",
+        )
+    if (":" in conf.primary) != (":" in conf.secondary):
+        yield both, "$primary and $secondary must be both IPv4 or both IPv6"
+
+
+def _check_places(conf: Conf) -> Iterator[Disagreement]:
+    """Every interface that is named beside an address must be watched."""
+    for name in ("addresses", "ethernet_addresses", "witness"):
+        for element in getattr(conf, name):
+            if element.interface not in conf.interfaces:
+                yield (
+                    (name, "interfaces"),
+                    f'@{name}: the interface of "{element}" is not one of @interfaces '
+                    f"({', '.join(conf.interfaces)})",
+                )
+        for element in _repeated(getattr(conf, name)):
+            yield (name,), f'@{name} names "{element}" twice: leave one out'
+
+
+def _check_served(conf: Conf) -> Iterator[Disagreement]:
+    hosts = [served.address for served in dict.fromkeys(conf.addresses)]
+    for host in _repeated(hosts):
+        yield ("addresses",), f"@addresses has {host} more than once: it can be in one place only"
+    cards = [card.interface for card in dict.fromkeys(conf.ethernet_addresses)]
+    for interface in _repeated(cards):
+        yield (
+            ("ethernet_addresses",),
+            f"@ethernet_addresses has more than one address for {interface}: a card has one",
+        )
+    for name in ("primary", "secondary"):
+        if getattr(conf, name) in hosts:
+            yield (
+                ("addresses", name),
+                f"@addresses has {getattr(conf, name)}, which is ${name}: the private link stays "
+                "when the service moves",
+            )
+    for witness in conf.witness:
+        if witness.address in hosts:
+            yield (
+                ("witness", "addresses"),
+                f"@witness has {witness.address}, which is one of @addresses: a witness is "
+                "somebody else",
+            )
+
+
+def _check_paths(conf: Conf) -> Iterator[Disagreement]:
+    """No two variables may write to, or read from, the same file; devices may be shared."""
+    seen: dict[str, str] = {}
+    for name in ("host_type", "secret", "log", "dumpfile", "pidfile", "state"):
+        path = getattr(conf, name)
+        other = seen.setdefault(path, name)
+        if other != name and not path.startswith("/dev/"):
+            yield (
+                (other, name),
+                f"${other} and ${name} are the same file, {shortened(path)}: each needs its own",
+            )
+
+
+def _repeated(things: Sequence[T]) -> list[T]:
+    """What is there more than once, in order, each named once."""
+    return [thing for thing, times in Counter(things).items() if times > 1]

@@ -1,0 +1,254 @@
+"""Counts what comes in on one interface, by libpcap, and says what counts at all.
+
+Nobody reads the packets: the kernel counts those that pass the filter, also when the ring is full,
+and stats() tells how many (measured: exact at a million packets, 1.3 µs a call). So a packet costs
+user space nothing. The direction must be in the filter, for setdirection() works in user space.
+A handle whose interface was deleted, or went to another network namespace, stays deaf for ever and
+says nothing, even if the interface comes back with the same index; its socket's address tells.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+import pcapy
+
+from failoverd import links
+
+if TYPE_CHECKING:
+    from failoverd.conf import Conf
+
+DLT_EN10MB = 1
+DLT_LINUX_SLL = 113  # what `tcpdump -i any` writes; it tells the direction
+_PCAP_ERROR_NO_SUCH_DEVICE = -5
+_PCAP_ERROR_PERM_DENIED = -8
+_PCAP_ERROR_IFACE_NOT_UP = -9
+_NOT_THERE = (_PCAP_ERROR_NO_SUCH_DEVICE, _PCAP_ERROR_IFACE_NOT_UP)
+_COUNTER_MASK = 0xFFFFFFFF  # the kernel's counter has 32 bits
+MAX_SNAPLEN = 262144
+HEADER_BYTES = 128  # bytes of a packet that hold its headers: ethernet, IPv6, TCP with all options
+_RING_SECONDS = 60.0  # a ring that nobody reads need not be turned over by the kernel
+_TAP_SECONDS = 0.5  # how long a packet may wait in the ring before it goes to the dump file
+_TAP_PACKETS = 2000  # read at once: so few that no alarm waits for it
+
+Put = Callable[[tuple[int, int], int, bytes], None]
+
+
+def what_counts(conf: Conf, interface: str) -> str:
+    """The pcap expression for the packets that count here, whatever their direction."""
+    if interface == conf.plip_interface:
+        return conf.plip_filter or _echo_requests(conf.secondary)
+    own = _own_packets([address.address for address in conf.addresses])
+    return f"not ({own}) and ({conf.filter})" if conf.filter else f"not ({own})"
+
+
+def _echo_requests(peer: str) -> str:
+    """The peer's heartbeats. Its replies say nothing: the kernel of a dead failoverd sends them."""
+    if ":" in peer:
+        return f"icmp6 and ip6[40] = 128 and src host {peer.partition('%')[0]}"
+    return f"icmp[icmptype] = icmp-echo and src host {peer}"
+
+
+def _own_packets(addresses: list[str]) -> str:
+    """The pair's own ARP (RFC 826, 5227) and neighbour packets (RFC 4861).
+
+    In pcap-filter(7) `and` and `or` have the same precedence: hence all the parentheses.
+    """
+    arp = [f"arp[14:4] = {word:#x}" for word in [0, *(_word(a) for a in addresses if "." in a)]]
+    six = [address for address in addresses if ":" in address]
+    neighbour = [_words(8, address) for address in ["::", *six]]  # 8: the source
+    neighbour += [f"ip6[40] = 136 and {_words(48, address)}" for address in six]  # 48: the target
+    return (
+        f"(arp and ({' or '.join(arp)})) or (icmp6 and (ip6[40] = 135 or ip6[40] = 136)"
+        f" and ({' or '.join(f'({n})' for n in neighbour)}))"
+    )
+
+
+def _word(address: str) -> int:
+    return int.from_bytes(socket.inet_pton(socket.AF_INET, address))
+
+
+def _words(offset: int, address: str) -> str:
+    """That the 16 bytes at offset of an IPv6 packet are this address."""
+    data = socket.inet_pton(socket.AF_INET6, address)
+    words = [int.from_bytes(data[at : at + 4]) for at in range(0, 16, 4)]
+    return " and ".join(f"ip6[{offset + 4 * n}:4] = {word:#x}" for n, word in enumerate(words))
+
+
+def check_filter(expression: str) -> str | None:
+    """What libpcap says is wrong with an expression, None if nothing is. Needs no privilege."""
+    try:
+        pcapy.compile(DLT_EN10MB, MAX_SNAPLEN, expression, 1, 0)
+    except (pcapy.PcapError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def counts_in_capture(expression: str, linktype: int, own: str | None) -> Callable[[bytes], int]:
+    """A test of packets in a capture file of this link type, without those that `own` has sent.
+
+    Raises BadFilter.
+    """
+    if linktype == DLT_LINUX_SLL:
+        expression = f"inbound and ({expression})"
+    elif own is not None and linktype == DLT_EN10MB:
+        expression = f"not ether src {own} and ({expression})"
+    try:
+        program = pcapy.compile(linktype, MAX_SNAPLEN, expression, 1, 0)
+    except (pcapy.PcapError, ValueError) as error:
+        raise BadFilter(f"the filter {expression!r} does not fit this capture: {error}") from error
+    return cast(Callable[[bytes], int], program.filter)
+
+
+def knows_direction(linktype: int, own: str | None) -> bool:
+    """Whether packets that a capture's machine has sent itself can be told from the others."""
+    return linktype == DLT_LINUX_SLL or (own is not None and linktype == DLT_EN10MB)
+
+
+class Refused(PermissionError):
+    """We may not open the interface."""
+
+
+class BadFilter(ValueError):
+    """The expression does not fit the interface."""
+
+
+def _activated(interface: str, snaplen: int, wait: float, small: bool) -> pcapy.Reader | None:
+    """A live handle that is not promiscuous, None if the interface is not there or not up."""
+    reader = pcapy.create(interface)
+    reader.set_snaplen(snaplen)
+    reader.set_promisc(0)
+    reader.set_timeout(int(wait * 1000))
+    if small:
+        reader.set_buffer_size(1)  # the smallest ring that there is
+    code = reader.activate()
+    if code >= 0:
+        os.set_inheritable(reader.getfd(), False)
+        return reader
+    reader.close()
+    if code in _NOT_THERE or not links.is_up(interface):
+        return None
+    if code == _PCAP_ERROR_PERM_DENIED:
+        raise Refused(f"{interface}: not permitted to count packets; run it as root")
+    raise OSError(f"{interface}: cannot count packets: libpcap's error {code}")
+
+
+def _set_filter(reader: pcapy.Reader, interface: str, expression: str) -> None:
+    try:
+        reader.setfilter(expression)
+    except pcapy.PcapError as error:
+        reader.close()
+        raise BadFilter(
+            f"{interface}: the filter {expression!r} cannot be used: {error}"
+        ) from error
+
+
+class Counter:
+    """The number of packets that came in. A silent one is as good as any: it never ends."""
+
+    def __init__(self, interface: str, expression: str) -> None:
+        self.interface = interface
+        self._expression = f"inbound and ({expression})"
+        self._reader: pcapy.Reader | None = None
+        self._bound: socket.socket | None = None  # the handle's own socket, to ask where it is
+        self._index: int | None = None
+        self._taken = 0
+
+    def open(self) -> bool:
+        """Begin to count. False if the interface is not there or not up.
+
+        Raises Refused, BadFilter, or OSError for what libpcap does not explain.
+        """
+        self.close()
+        index = links.index(self.interface)
+        reader = _activated(self.interface, HEADER_BYTES, _RING_SECONDS, small=True)
+        if reader is None:
+            return False
+        _set_filter(reader, self.interface, self._expression)
+        self._bound = socket.socket(fileno=os.dup(reader.getfd()))
+        self._reader, self._index = reader, index
+        self._taken = reader.stats()[0]  # after setfilter: what came before was not filtered
+        return True
+
+    @property
+    def is_open(self) -> bool:
+        return self._reader is not None
+
+    def take(self) -> int:
+        """How many packets came in since the last call."""
+        if self._reader is None:
+            return 0
+        now = self._reader.stats()[0]
+        fresh: int = (now - self._taken) & _COUNTER_MASK
+        self._taken = now
+        return fresh
+
+    def is_deaf(self) -> bool:
+        """Whether the handle hears nothing any more, or listens to another interface than ours.
+
+        A renamed interface goes on counting, until another one takes its name.
+        """
+        if self._bound is None:
+            return True
+        index = links.index(self.interface)
+        return not self._bound.getsockname()[0] or index not in (None, self._index)
+
+    def close(self) -> None:
+        if self._bound is not None:
+            self._bound.close()
+        if self._reader is not None:
+            self._reader.close()
+        self._bound = self._reader = None
+
+
+class Tap:
+    """Reads the headers of the packets that count, for $dumpfile. It may lose some under load; the
+    counter, which has a handle of its own, does not."""
+
+    def __init__(self, interface: str, expression: str) -> None:
+        self.interface = interface
+        self._expression = expression
+        self._reader: pcapy.Reader | None = None
+
+    def open(self) -> bool:
+        """Begin to read. False if the interface is not there or not up. Raises as Counter.open."""
+        self.close()
+        reader = _activated(self.interface, HEADER_BYTES, _TAP_SECONDS, small=False)
+        if reader is None:
+            return False
+        # not "inbound" in the filter: with reading it loses the first block of the ring
+        reader.setdirection(pcapy.PCAP_D_IN)
+        _set_filter(reader, self.interface, self._expression)
+        reader.setnonblock(1)
+        self._reader = reader
+        return True
+
+    @property
+    def is_open(self) -> bool:
+        return self._reader is not None
+
+    @property
+    def linktype(self) -> int:
+        return DLT_EN10MB if self._reader is None else int(self._reader.datalink())
+
+    def fileno(self) -> int:
+        return -1 if self._reader is None else int(self._reader.getfd())
+
+    def read(self, put: Put) -> None:
+        """Call put((seconds, microseconds), length, headers) for the packets that are there."""
+        if self._reader is None:
+            return
+        try:
+            self._reader.dispatch(
+                _TAP_PACKETS, lambda header, data: put(header.getts(), header.getlen(), data)
+            )
+        except pcapy.PcapError:
+            pass  # it says once that the interface went down, and reads on when that is up again
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None

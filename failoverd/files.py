@@ -1,0 +1,313 @@
+"""Reads the configuration and the files it names, and judges whether root may trust them.
+
+A problem of a file is placed at the line of failoverd.conf that names the file, where there is
+one. Whoever can change a program that root runs, or a folder on the way to it, is root.
+"""
+
+from __future__ import annotations
+
+import errno
+import filecmp
+import os
+import pwd
+import shlex
+import shutil
+import stat
+from collections.abc import Iterator
+from typing import Literal
+
+from failoverd.conf import Conf, ConfError, Problem, parse
+
+MAX_CONF = 256 * 1024  # bytes
+MAX_SECRET = 255  # bytes: a line of the protocol is at most 256 with its end
+_MAX_LINKS = 40  # as the kernel, path_resolution(7)
+
+HostType = Literal["master", "slave"]
+
+
+def load(path: str, pair: bool = True) -> Conf:
+    """The configuration in the file; `pair` as in conf.parse. Raises ConfError."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_CONF + 1)
+    except FileNotFoundError:
+        raise _error(path, 1, "there is no such file: name another with -c, or make it") from None
+    except OSError as error:
+        raise _error(path, 1, f"cannot be read: {error.strerror}") from None
+    if len(data) > MAX_CONF:
+        raise _error(path, 1, f"is larger than {MAX_CONF // 1024} KiB: is it the right file?")
+    return parse(data.decode("utf-8", "surrogateescape"), path, pair)
+
+
+def read_host_type(path: str) -> HostType:
+    """What this machine is at boot, from the one line of the file. Raises ConfError."""
+    try:
+        lines = _read_regular(path, MAX_CONF).decode("utf-8", "replace").split("\n")
+    except OSError as error:
+        text = f"cannot be read ({error.strerror}): write boot:master or boot:slave into it"
+        raise _error(path, 1, text) from None
+    found: HostType | None = None
+    for number, line in enumerate(lines, 1):
+        word = line.partition("#")[0].strip()
+        if not word:
+            continue
+        if found is not None:
+            raise _error(
+                path, number, "there is a second line: leave one of boot:master, boot:slave"
+            )
+        if word == "boot:master":
+            found = "master"
+        elif word == "boot:slave":
+            found = "slave"
+        else:
+            raise _error(path, number, "not understood: write boot:master or boot:slave")
+    if found is None:
+        raise _error(path, 1, "says nothing: write boot:master or boot:slave into it")
+    return found
+
+
+def read_secret(path: str) -> bytes:
+    """The secret word, as it goes over the wire. Raises ConfError, whose text never shows it.
+
+    Only the listener calls this, and whoever checks the configuration by hand.
+    """
+    faults = _secret_faults(path)
+    if faults:
+        raise ConfError([Problem(path, 1, fault) for fault in faults])
+    try:
+        data = _read_regular(path, MAX_SECRET + len("\r\n") + 1)
+    except OSError as error:
+        raise _error(path, 1, f"cannot be read: {error.strerror}") from None
+    word = data.removesuffix(b"\n").removesuffix(b"\r")
+    fault = _word_fault(word)
+    if fault:
+        raise _error(path, 1, f"{fault}: {_new_secret(path)}")
+    return word
+
+
+def check_files(conf: Conf, watchd: str | None = None) -> list[Problem]:
+    """All that is wrong with the files that the configuration names. Reads no secret.
+
+    `watchd` is what find_watchd found.
+    """
+    problems: list[Problem] = []
+    try:
+        read_host_type(conf.host_type)
+    except ConfError as error:
+        problems += error.problems
+    problems += [
+        conf.problem("secret", f"{conf.secret} {fault}") for fault in _secret_faults(conf.secret)
+    ]
+    for name, path in _programs(conf, watchd):
+        problems += [conf.problem(name, fault) for fault in _program_faults(path)]
+    if conf.user != "root" and not _user_exists(conf.user):
+        problems.append(conf.problem("user", f"there is no user {conf.user} on this machine"))
+    return problems
+
+
+def check_secret(conf: Conf) -> list[Problem]:
+    """What is wrong with the word in the file of the secret, where check_files found no fault."""
+    if _secret_faults(conf.secret):
+        return []
+    try:
+        read_secret(conf.secret)
+    except ConfError as error:
+        return [conf.problem("secret", f"{each.file} {each.message}") for each in error.problems]
+    return []
+
+
+def find_watchd(conf: Conf, start_dir: str, own_dir: str) -> str | None:
+    """The program to execute as watcher, None if it is our own, which is forked.
+
+    A relative $watchd is looked for from start_dir, then from own_dir, where failoverd itself is.
+    What is nowhere is returned as a path from start_dir, so that check_files can say so.
+    """
+    own = os.path.join(own_dir, "watchd")
+    candidates = [
+        os.path.normpath(os.path.join(folder, conf.watchd)) for folder in (start_dir, own_dir)
+    ]
+    for path in candidates:
+        if os.path.isfile(path):
+            return None if _same_program(path, own) else path
+    # Run as a module, or from a package, there may be no file for our own.
+    return None if candidates[1] == os.path.normpath(own) else candidates[0]
+
+
+def _same_program(path: str, own: str) -> bool:
+    """A copy of ours is ours: executed by its name alone it would not print JSON."""
+    try:
+        return os.path.samefile(path, own) or filecmp.cmp(path, own, shallow=False)
+    except OSError:
+        return False
+
+
+def _programs(conf: Conf, watchd: str | None) -> Iterator[tuple[str, str]]:
+    """The programs that root will run: the variable and the path."""
+    yield "failover_prog", conf.failover_prog
+    for name in ("fence_prog", "notify_prog"):
+        if getattr(conf, name):
+            yield name, getattr(conf, name)
+    if conf.confirm.startswith("/"):
+        yield "confirm", conf.confirm
+    if watchd is not None:
+        yield "watchd", watchd
+    lister = shutil.which(conf.ps.split()[0])
+    if lister is not None and os.path.isabs(lister):  # that there is none is only a warning
+        yield "ps", lister
+
+
+def _user_exists(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+# --- The secret
+
+
+def _secret_faults(path: str) -> list[str]:
+    """What is wrong with the file of the secret, each with the command that mends it."""
+    try:
+        info = os.stat(path)
+    except FileNotFoundError:
+        return [f"is missing: {_new_secret(path)}"]
+    except OSError as error:
+        return [f"cannot be looked at: {error.strerror}"]
+    if not stat.S_ISREG(info.st_mode):
+        return [f"is not a regular file: remove it, then {_new_secret(path)}"]
+    faults = []
+    if info.st_mode & 0o077:
+        faults.append(f"can be read or changed by others: chmod 600 {shlex.quote(path)}")
+    if info.st_uid not in _trusted_owners():
+        faults.append(f"belongs to user {info.st_uid}: chown root {shlex.quote(path)}")
+    if not info.st_size:
+        faults.append(f"is empty: {_new_secret(path)}")
+    return faults
+
+
+def _new_secret(path: str) -> str:
+    command = f"(umask 077; head -c 24 /dev/urandom | base64 >{shlex.quote(path)})"
+    return f"make one with {command} and copy it to the peer"
+
+
+def _word_fault(word: bytes) -> str | None:
+    """Why the word cannot go over the wire as one line, None if it can."""
+    if not word:
+        return "is empty"
+    if b"\n" in word or b"\r" in word:
+        return "has more than one line"
+    if len(word) > MAX_SECRET:
+        return f"is longer than {MAX_SECRET} bytes"
+    try:
+        printable = word.decode().isprintable()
+    except UnicodeDecodeError:
+        printable = False
+    if not printable:
+        return "has characters that cannot be typed"
+    if word.startswith(b"hmac "):
+        return "begins like the other way to prove it, with hmac"
+    return None
+
+
+# --- Programs
+
+
+def _program_faults(path: str) -> list[str]:
+    """Why root must not run the program, each with what to do about it."""
+    try:
+        way = list(_way_to(path))
+        info = os.lstat(way[-1])
+    except FileNotFoundError:
+        return [f"{path} does not exist: put the program there, or change the path"]
+    except OSError as error:
+        return [f"{path} cannot be run: {error.strerror}"]
+    if not stat.S_ISREG(info.st_mode):
+        return [f"{path} is not a regular file: name a program"]
+    faults = []
+    if not info.st_mode & 0o111:
+        faults.append(f"{path} is not executable: chmod +x {shlex.quote(path)}")
+    for step in way:
+        faults += _step_faults(step, in_it=step == os.path.dirname(way[-1]))
+    return faults
+
+
+def _way_to(path: str) -> Iterator[str]:
+    """Every folder and link that the kernel goes through to reach the path, its file last."""
+    here = "/"
+    yield here
+    todo = path.split("/")[::-1]
+    links = 0
+    while todo:
+        name = todo.pop()
+        if name in ("", "."):
+            continue
+        if name == "..":
+            here = os.path.dirname(here)
+            continue
+        step = os.path.join(here, name)
+        if stat.S_ISLNK(os.lstat(step).st_mode):
+            links += 1
+            if links > _MAX_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+            target = os.readlink(step)
+            here = "/" if target.startswith("/") else here
+            todo += target.split("/")[::-1]
+        else:
+            here = step
+        yield step
+
+
+def _step_faults(path: str, in_it: bool) -> list[str]:
+    """Why others than root may change what is at the path; `in_it` if the program lies in it.
+
+    In a folder with the sticky bit, such as /tmp, others can add but not replace. That will do on
+    the way to the program's own folder, since all that is on the way must belong to root.
+    """
+    info = os.lstat(path)
+    faults = []
+    if info.st_uid not in _trusted_owners():
+        faults.append(f"{path} belongs to user {info.st_uid}: chown root {shlex.quote(path)}")
+    sticky = stat.S_ISDIR(info.st_mode) and info.st_mode & stat.S_ISVTX and not in_it
+    if info.st_mode & 0o022 and not sticky and not stat.S_ISLNK(info.st_mode):
+        faults.append(
+            f"{path} can be written by others than root: chmod go-w {shlex.quote(path)}, or put "
+            "the program elsewhere"
+        )
+    return faults
+
+
+def _trusted_owners() -> set[int]:
+    """Who may own what we trust: root and whoever runs this.
+
+    A user namespace shows every owner that it does not map as the overflow user. If that user
+    cannot exist in it, nobody here can act as such an owner, and root of the machine is one.
+    """
+    trusted = {0, os.geteuid()}
+    try:
+        with open("/proc/sys/kernel/overflowuid") as file:
+            overflow = int(file.read())
+        with open("/proc/self/uid_map") as file:
+            ranges = [line.split() for line in file]
+    except (OSError, ValueError):
+        return trusted
+    if not any(int(first) <= overflow < int(first) + int(count) for first, _, count in ranges):
+        trusted.add(overflow)
+    return trusted
+
+
+# --- Reading
+
+
+def _read_regular(path: str, limit: int) -> bytes:
+    """At most `limit` bytes of a regular file. Raises OSError; never waits for a pipe's writer."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        return file.read(limit)
+
+
+def _error(path: str, line: int, message: str) -> ConfError:
+    return ConfError([Problem(path, line, message)])

@@ -1,0 +1,200 @@
+"""The heartbeat: echo requests to the peer over the private link, and what is heard of its own.
+
+Sent by ping3 on one raw socket that lasts, on an absolute schedule, and only while the main loop
+has spoken to us within the last window: a hung failoverd is a dead one (contract, section 5).
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import struct
+import time
+from typing import TYPE_CHECKING
+
+from failoverd import process
+
+if TYPE_CHECKING:
+    from failoverd.conf import Conf
+
+_IP_FREEBIND = 15
+_IPV6_FREEBIND = 78
+_IP_UNICAST_IF = 50
+_IPV6_UNICAST_IF = 76
+_SOL_RAW = 255
+_ICMP_FILTER = 1
+_ICMPV6_FILTER = 1
+_ECHO_REPLY, _ECHO_REQUEST = 0, 8
+_V6_ECHO_REQUEST, _V6_ECHO_REPLY = 128, 129
+_PAYLOAD = 16  # bytes; ping3 needs 8 for its time stamp
+_REPORT_EVERY = 0.25  # seconds, at the most often
+
+
+class Pinger:
+    """One raw ICMP socket. send() and drain() never block and never raise."""
+
+    def __init__(self, source: str, peer: str, interface: str) -> None:
+        self.v6 = ":" in peer
+        self.peer = peer
+        self.interface = interface
+        self.id = os.getpid() & 0xFFFF or 1  # with id 0 replies are never seen
+        self.seq = 0
+        self.sent_at: dict[int, float] = {}
+        self.rtt: float | None = None
+        self.heard: float | None = None
+        self._index = 0
+        self._socket = self._open(source)
+
+    def _open(self, source: str) -> socket.socket:
+        family = socket.AF_INET6 if self.v6 else socket.AF_INET
+        protocol = socket.IPPROTO_ICMPV6 if self.v6 else socket.IPPROTO_ICMP
+        sock = socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        sock.setblocking(False)
+        if self.v6:
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+            passed = (1 << _V6_ECHO_REQUEST) | (1 << _V6_ECHO_REPLY)
+            blocked = ((1 << 256) - 1) ^ passed
+            words = [(blocked >> (32 * i)) & 0xFFFFFFFF for i in range(8)]
+            sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMPV6_FILTER, struct.pack("=8I", *words))
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+            blocked = 0xFFFFFFFF ^ (1 << _ECHO_REPLY | 1 << _ECHO_REQUEST)
+            sock.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", blocked))
+        sock.bind((source, 0))  # free: the address may come later, and may go
+        return sock
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def send(self, now: float) -> str | None:
+        """Send one heartbeat; what was in the way, if anything."""
+        self.seq = (self.seq + 1) & 0xFFFF
+        try:
+            self._leave_by_the_link()
+            self._send_one()
+        except OSError as error:
+            return error.strerror or str(error)
+        self.sent_at[self.seq] = now
+        while len(self.sent_at) > 64:
+            del self.sent_at[next(iter(self.sent_at))]
+        return None
+
+    def _leave_by_the_link(self) -> None:
+        """Never by the default route while the link is down, and by the new one if re-made."""
+        index = socket.if_nametoindex(self.interface)
+        if index == self._index:
+            return
+        level = socket.IPPROTO_IPV6 if self.v6 else socket.IPPROTO_IP
+        option = _IPV6_UNICAST_IF if self.v6 else _IP_UNICAST_IF
+        self._socket.setsockopt(level, option, struct.pack("!I", index))
+        self._index = index
+
+    def _send_one(self) -> None:
+        if self.v6:  # ping3 opens a second raw socket here, which needs root; the kernel sums up
+            header = struct.pack("!BBHHH", _V6_ECHO_REQUEST, 0, 0, self.id, self.seq)
+            self._socket.sendto(header + bytes(_PAYLOAD), (self.peer, 0))
+        else:
+            import ping3
+
+            ping3.send_one_ping(self._socket, self.peer, self.id, self.seq, _PAYLOAD)
+
+    def drain(self, now: float) -> None:
+        """Read what has come: the peer's heartbeats, and its kernel's replies to ours."""
+        while True:
+            try:
+                data, sender = self._socket.recvfrom(2048)
+            except BlockingIOError:
+                return
+            except OSError:
+                return  # an ICMP error that the kernel reports here; the next send tells
+            if sender[0] == self.peer:
+                self._take(data, now)
+
+    def _take(self, data: bytes, now: float) -> None:
+        start = 0 if self.v6 else (data[0] & 15) * 4 if data else 0
+        if len(data) < start + 8:
+            return
+        kind, _, _, ident, seq = struct.unpack_from("!BBHHH", data, start)
+        if kind == (_V6_ECHO_REQUEST if self.v6 else _ECHO_REQUEST):
+            self.heard = now
+        elif kind == (_V6_ECHO_REPLY if self.v6 else _ECHO_REPLY) and ident == self.id:
+            sent = self.sent_at.pop(seq, None)
+            if sent is not None:
+                self.rtt = now - sent
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Beat:
+    """When to send: a schedule that is never made up for, and the main loop's word."""
+
+    def __init__(self, conf: Conf, on: bool, now: float) -> None:
+        self.interval = conf.plip_hbeat
+        self.window = conf.plip_timer
+        self.on = on
+        self.next = now
+        self.spoken = now
+
+    def due(self, now: float) -> bool:
+        """Whether to send now; the schedule goes on from its own times, not from now."""
+        if now < self.next:
+            return False
+        missed = int((now - self.next) / self.interval)
+        self.next += (missed + 1) * self.interval
+        return self.on and now - self.spoken <= self.window
+
+    def told(self, message: process.Message, now: float) -> None:
+        self.spoken = now
+        if message.get("do") == "heartbeats":
+            self.on = message.get("on") is True
+
+
+def run(channel: process.Channel, conf: Conf, on: bool) -> None:
+    """The child: heartbeats until failoverd goes. Raises OSError, KeyError at the start."""
+    import encodings.idna  # noqa: F401 - loaded by the socket module when it is too late
+
+    import ping3  # noqa: F401 - root may be all that can read it
+
+    if conf.realtime:
+        process.be_realtime()
+    pinger = Pinger(conf.primary, conf.secondary, conf.plip_interface)
+    process.give_up_root(conf.user)
+    channel.send({"event": "ready"})
+    try:
+        loop(channel, pinger, Beat(conf, on, time.monotonic()))
+    finally:
+        pinger.close()
+
+
+def loop(channel: process.Channel, pinger: Pinger, beat: Beat) -> None:
+    """Send, listen and report until the channel closes."""
+    trouble: str | None = None
+    reported = 0.0
+    with selectors.DefaultSelector() as selector:
+        selector.register(channel.fileno(), selectors.EVENT_READ)
+        selector.register(pinger.fileno(), selectors.EVENT_READ)
+        while True:
+            report_at = reported + beat.window / 3
+            wait = min(beat.next, report_at) - time.monotonic()
+            ready = {key.fd for key, _ in selector.select(max(0.0, wait))}
+            now = time.monotonic()
+            if channel.fileno() in ready:
+                for message in channel.receive():
+                    beat.told(message, now)
+            if pinger.fileno() in ready:
+                pinger.drain(now)
+            if beat.due(now):
+                trouble = tell_trouble(channel, trouble, pinger.send(now))
+            if now - reported >= min(_REPORT_EVERY, beat.window / 3):
+                reported = now
+                channel.send({"event": "heartbeat", "heard": pinger.heard, "rtt": pinger.rtt})
+
+
+def tell_trouble(channel: process.Channel, before: str | None, now: str | None) -> str | None:
+    """Log that heartbeats cannot be sent once, and once that they can again."""
+    if now != before:
+        text = f"heartbeats cannot be sent: {now}" if now else "heartbeats are sent again"
+        channel.send({"event": "log", "message": text})
+    return now

@@ -1,0 +1,104 @@
+"""The log: one line per event, local time with milliseconds; no line repeats without end."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TextIO
+
+_FIRST_GAP = 60.0  # seconds in which a line that was just written is not written again
+_LONGEST_GAP = 3600.0
+_REMEMBERED = 256
+
+
+class Log:
+    """Appends lines to a file, and to a terminal as well while in the foreground.
+
+    A full disk loses lines, never the daemon. Raises OSError only when it is opened.
+    """
+
+    def __init__(self, path: str | None, terminal: TextIO | None = None) -> None:
+        self._path = path
+        self._terminal = terminal
+        self._said: dict[tuple[str, str], tuple[float, float, int]] = {}
+        self._fd = self._open()
+
+    def _open(self) -> int | None:
+        if self._path is None:
+            return None
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY
+        return os.open(self._path, flags, 0o640)
+
+    def fileno(self) -> int | None:
+        """The open file, for whoever has to keep it open over a detach."""
+        return self._fd
+
+    def reopen(self, path: str | None = None) -> None:
+        """Open the file anew after a rotation. If that fails, the old one stays in use."""
+        before, self._path = self._path, path or self._path
+        try:
+            new = self._open()
+        except OSError as error:
+            self._path = before
+            self.write("failoverd", f"cannot re-open the log {path or before}: {error.strerror}")
+            return
+        old, self._fd = self._fd, new
+        if old is not None:
+            os.close(old)
+
+    def write(
+        self, program: str, message: str, *, pid: int | None = None, interface: str = ""
+    ) -> bool:
+        """Write one line. False if the same line was there a short while ago."""
+        now = time.monotonic()
+        key = (interface, message)
+        due, gap, skipped = self._said.pop(key, (0.0, _FIRST_GAP, 0))
+        if now < due:
+            self._said[key] = (due, gap, skipped + 1)
+            return False
+        fresh = now > due + gap
+        next_gap = _FIRST_GAP if fresh else min(gap * 2, _LONGEST_GAP)
+        self._said[key] = (now + next_gap, next_gap, 0)
+        if len(self._said) > _REMEMBERED:
+            del self._said[next(iter(self._said))]
+        if skipped:
+            message += f" ({skipped} more times meanwhile)"
+        self._emit(program, message, pid or os.getpid(), interface)
+        return True
+
+    def event(self, program: str, message: str, *, pid: int, interface: str = "") -> None:
+        """Write one line whatever was written before: for what happens anew each time."""
+        self._emit(program, message, pid, interface)
+
+    def _emit(self, program: str, message: str, pid: int, interface: str) -> None:
+        clean = "".join(c if c.isprintable() else "?" for c in message)
+        where = f"{interface}: " if interface else ""
+        line = f"{timestamp()} {program}[{pid}] {where}{clean}\n"
+        if self._fd is not None:
+            try:
+                os.write(self._fd, line.encode(errors="backslashreplace"))
+            except OSError:
+                pass  # a full disk must not end the watch
+        if self._terminal is not None:
+            try:
+                self._terminal.write(line)
+                self._terminal.flush()
+            except (OSError, ValueError):
+                self._terminal = None  # the terminal is gone
+
+    def close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def timestamp() -> str:
+    """Local time with milliseconds."""
+    now = time.time()
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now)) + f".{int(now * 1000) % 1000:03}"
+
+
+def complain(program: str, message: str) -> None:
+    """One error for the person who typed the command."""
+    print(f"{program}: {message}", file=sys.stderr)

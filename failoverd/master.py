@@ -1,0 +1,788 @@
+"""The main loop: collect events, step the pair, perform its actions. Runs as root.
+
+It never reads a byte from the network: its children do, and what they say is checked here as if it
+came from an enemy. Every decision is in `pair`; this module only knows how to carry it out.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import setproctitle  # noqa: F401 - as the next two: loaded once, before the children are forked
+
+import failoverd.capture
+import failoverd.counter  # noqa: F401
+from failoverd import (
+    __version__,
+    heartbeat,
+    links,
+    listener,
+    neighbours,
+    pair,
+    process,
+    protocol,
+    statefile,
+    switch,
+    watchd,
+)
+from failoverd.children import Children
+from failoverd.commands.watchd import instruments
+from failoverd.conf import Conf
+from failoverd.log import Log
+from failoverd.process import Message
+
+LEAST_PATIENCE = 2.0  # seconds; a shorter silence of a child may be a busy machine
+SCRIPT_POLL = 0.1  # seconds between looks at the output of a running script
+MAX_NOTICES = 16
+STALE_SECONDS = 1.0  # a request that waited longer is not begun: its sender counts on that
+
+Ready = Callable[[str | None], None]
+
+
+class Master:
+    """One failoverd. `run` returns its exit status."""
+
+    def __init__(
+        self, conf: Conf, boot: str, log: Log, *, watcher: str | None = None, dry: bool = False
+    ) -> None:
+        self.conf = conf
+        self.boot = boot
+        self.rules = pair.rules(conf, boot)
+        self.log = log
+        self.dry = dry
+        self.watcher = watcher
+        self.reload: Callable[[], Conf] | None = None
+        self.state = pair.initial(self.rules)
+        self.remembered = statefile.read(conf.state)
+        self.selector = selectors.DefaultSelector()
+        self.children = Children(self.selector, self._told, self._gone)
+        self.events: deque[pair.Event] = deque()
+        self.asked: dict[pair.Purpose, int] = {}
+        self.questions: dict[bool, int] = {}
+        self.requests: dict[int, tuple[int, int]] = {}
+        self.serial = 0
+        self.peer_hwaddrs: set[str] = set(self.remembered.peer_hwaddrs)
+        self.link: Message = {}
+        self.beat: tuple[float | None, float | None] = (None, None)
+        self.verdicts: dict[str, str] = {}
+        self.script: switch.Runner | None = None
+        self.script_role = ""
+        self.last_switch: tuple[str | None, int | None, float | None] = (None, None, None)
+        self.programs: dict[str, switch.Runner] = {}
+        self.notices: deque[tuple[str, str]] = deque(maxlen=MAX_NOTICES)
+        self.announcer = neighbours.Announcer(conf)
+        self.announced = 0.0  # when announcing began
+        self.next_announcement: float | None = None
+        self.imagined = False  # a dry run has come to a role that it does not really have
+        self.next_look = 0.0
+        self.skip_reports = False
+        self.stopping = False
+        self.started = False
+        self.failure: str | None = None
+
+    # ------------------------------------------------------------------ start and end
+
+    def run(self, ready: Ready) -> int:
+        """Serve until told to stop. ready(None) is called when all is up, ready(error) if not."""
+        wakeup = self._catch_signals()
+        try:
+            self._note_hwaddrs()
+            self._await_old_script()
+            self._add_children()
+            self._loop(ready)
+        finally:
+            self.children.end_all()
+            self.announcer.close()
+            signal.set_wakeup_fd(-1)
+            for end in wakeup:
+                end.close()
+            self.selector.close()
+        return 1 if self.failure else 0
+
+    def _catch_signals(self) -> tuple[socket.socket, socket.socket]:
+        """A Python handler's flag does not wake a selector: a byte on a socket pair does."""
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setblocking(False)
+        signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+            signal.signal(number, lambda *_: None)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        self.selector.register(ours, selectors.EVENT_READ, lambda: self._signalled(ours))
+        return ours, theirs
+
+    def _signalled(self, ours: socket.socket) -> None:
+        for number in ours.recv(64):
+            match number:
+                case signal.SIGTERM | signal.SIGINT:
+                    if self.stopping:
+                        self.started = False  # a second time: at once
+                    self.stopping = True
+                    self.say(f"told to stop by {signal.Signals(number).name}")
+                case signal.SIGHUP:
+                    self._read_again()
+                case signal.SIGUSR1:
+                    self.say(f"status: {protocol.encode_status(self.status())}", anew=True)
+
+    def _note_hwaddrs(self) -> None:
+        """Each card's own hardware address, before a switch changes it (section 7)."""
+        shared = {entry.interface: entry.hwaddr for entry in self.conf.ethernet_addresses}
+        for name in self.conf.interfaces:
+            now = links.hwaddr(name)
+            if now is not None and now != shared.get(name):
+                self.remembered.hwaddrs[name] = now
+            elif now is not None and name not in self.remembered.hwaddrs:
+                self.say("has the pair's hardware address, its own is not known", name, alarm=True)
+
+    def _await_old_script(self) -> None:
+        """A predecessor that was killed may have left its switch script running."""
+        script = self.remembered.script
+        if script is None or not switch.running(*script):
+            return
+        self.say(f"waiting for the switch script of a dead failoverd (pid {script[0]})")
+        pidfd = os.pidfd_open(script[0])
+        with selectors.DefaultSelector() as selector:
+            selector.register(pidfd, selectors.EVENT_READ)
+            ended = selector.select(self.conf.switch_timeout)
+        os.close(pidfd)
+        if not ended and switch.running(*script):
+            self.say("the old switch script hangs: killed", alarm=True)
+            switch.kill_group(script[0])
+
+    def _begin(self) -> None:
+        """All children are up: the pair may decide."""
+        self.started = True
+        was = self.remembered
+        self._look_at_links()
+        if self.dry:
+            self.say("dry run: nothing will be switched, announced or written")
+        self.say(f"started, {self.boot} at boot" + (f", was {was.role}" if was.role else ""))
+        self.feed(pair.Started(was.role, was.resuming))
+
+    # ------------------------------------------------------------------ the loop
+
+    def _loop(self, ready: Ready) -> None:
+        self.children.tend(time.monotonic())
+        told = False
+        while self.failure is None and not (self.stopping and self._may_leave()):
+            timeout = self._timeout(time.monotonic())
+            before = time.clock_gettime(time.CLOCK_BOOTTIME)
+            found = self.selector.select(timeout)
+            slept = time.clock_gettime(time.CLOCK_BOOTTIME) - before
+            self._mind_the_gap(slept - timeout)
+            began = time.clock_gettime(time.CLOCK_BOOTTIME)
+            for key, _ in found:
+                key.data()
+            self._do_due(time.monotonic())
+            if not told and self.children.all_ready:
+                told = True
+                self._begin()
+                ready(None)
+            self._step_all()
+            self.skip_reports = False
+            self._mind_the_gap(time.clock_gettime(time.CLOCK_BOOTTIME) - began)
+        if self.failure is not None:
+            ready(self.failure)
+
+    def _may_leave(self) -> bool:
+        """Not in the middle of a switch: nobody would be active. A second signal does not wait."""
+        return not self.started or pair.role(self.state) != "switching"
+
+    def _timeout(self, now: float) -> float:
+        times = [
+            self.next_look,
+            self.children.next_deadline(),
+            pair.next_deadline(self.state),
+            self.next_announcement,
+        ]
+        if self.script or self.programs:
+            times.append(now + SCRIPT_POLL)
+        return max(0.0, min(t for t in times if t is not None) - now)
+
+    def _mind_the_gap(self, gap: float) -> None:
+        """Whoever stood still for a window must not act on what it knew (section 5)."""
+        if gap > self.conf.plip_timer and self.started and not self.skip_reports:
+            self.skip_reports = True  # old reports are in the pipes
+            self.say(f"stood still for {gap:.3f} s", anew=True)
+            self.feed(pair.Stalled())
+
+    def _do_due(self, now: float) -> None:
+        self.children.tend(now)
+        if now >= self.next_look:
+            self.next_look = now + self.conf.plip_timer / 3
+            self.children.send("heartbeat", {"do": "alive"})
+            self._look_at_links()
+        deadline = pair.next_deadline(self.state)
+        if deadline is not None and now >= deadline:
+            self.feed(pair.Tick())
+        if self.next_announcement is not None and now >= self.next_announcement:
+            self._announce(now)
+        for runner in (self.script, *self.programs.values()):
+            if runner is not None:
+                self._log_output(runner)
+
+    def feed(self, event: pair.Event) -> None:
+        """Take an event in; it is decided on before the loop sleeps again."""
+        self.events.append(event)
+
+    def _step_all(self) -> None:
+        while self.events and self.started:
+            event = self.events.popleft()
+            before = pair.role(self.state)
+            self.state, actions = pair.step(self.state, event, self.rules, time.monotonic())
+            after = pair.role(self.state)
+            if after != before or isinstance(event, pair.Started):
+                self._changed(before, after)
+            for action in actions:
+                self._perform(action)
+
+    def _changed(self, before: str, after: str) -> None:
+        if after != before:
+            self.say(f"role: {before} -> {after}", anew=True)
+            if after != "switching":
+                self._notify("role", after)
+            self.remembered.since = utc_now()
+        self.remembered.since = self.remembered.since or utc_now()
+        if after not in ("active", "switching"):
+            self.next_announcement = None
+        self._save()
+
+    def _save(self) -> None:
+        if self.dry:
+            return
+        self.remembered.role = pair.role(self.state)
+        self.remembered.resuming = self.state.resuming
+        self.remembered.peer_hwaddrs = sorted(self.peer_hwaddrs)
+        try:
+            statefile.write(self.conf.state, self.remembered)
+        except OSError as error:
+            self.say(f"cannot write $state {self.conf.state}: {error.strerror}", alarm=True)
+
+    # ------------------------------------------------------------------ actions
+
+    def _perform(self, action: pair.Action) -> None:
+        if self.dry and self._only_said(action):
+            return
+        match action:
+            case pair.RunScript():
+                self._run_script(action)
+            case pair.RunProgram():
+                self._run_program(action.kind)
+            case pair.Ask():
+                self._ask(action)
+            case pair.Question():
+                self._question(action)
+            case pair.Forget():
+                self._forget(action.questions)
+            case pair.Answer():
+                self._answer(action)
+            case pair.Announce():
+                self.announced = self.next_announcement = time.monotonic()
+            case pair.Heartbeats():
+                self.children.send("heartbeat", {"do": "heartbeats", "on": action.on})
+            case pair.RestartWatchers():
+                self._restart_watchers()
+            case pair.Log():
+                self.say(action.text, alarm=action.alarm)
+
+    def _only_said(self, action: pair.Action) -> bool:
+        """In a dry run: say what would be done, and go on as if it had succeeded."""
+        match action:
+            case pair.RunScript():
+                self.say(f"would run {self.conf.failover_prog} {action.role} ({action.reason})")
+                self.imagined = True
+                self.feed(pair.Ended("script", True))
+            case pair.RunProgram():
+                program = self.conf.fence_prog if action.kind == "fence" else self.conf.confirm
+                self.say(f"would run {program}")
+                self.feed(pair.Ended(action.kind, action.kind == "fence"))
+            case pair.Ask() if action.purpose in (pair.Purpose.FAIL, pair.Purpose.RESUME):
+                self.say(f"would tell the peer {action.purpose.value}")
+                self.feed(pair.Replied(action.purpose, True))
+            case pair.Announce():
+                self.say("would announce our addresses")
+            case pair.Heartbeats():
+                pass
+            case _:
+                return False
+        return True
+
+    def _imagine(self, view: pair.PeerView) -> pair.PeerView:
+        """In a dry run: the peer as it would be if it had heard what we only said."""
+        ours = pair.role(self.state)
+        if ours == "active" and view.role == "active":
+            return replace(view, role="standby")
+        if ours == "standby" and self.imagined and view.role == "standby":
+            return replace(view, role="active")
+        return view
+
+    def _run_script(self, action: pair.RunScript) -> None:
+        self.script_role = action.role
+        argv = [self.conf.failover_prog, action.role]
+        environment = switch.environment(
+            self.conf, action.role, action.reason, self.remembered.hwaddrs
+        )
+        self.say(f"running {' '.join(argv)} ({action.reason})", anew=True)
+        self.script = switch.Runner(argv, environment, self.conf.switch_timeout)
+        self.remembered.script = self.script.identity
+        self._save()
+        self._await(self.script, self._script_ended)
+
+    def _await(self, runner: switch.Runner, ended: Callable[[], None]) -> None:
+        if runner.fileno() < 0:
+            ended()  # it could not be started
+        else:
+            self.selector.register(runner.fileno(), selectors.EVENT_READ, ended)
+
+    def _reap(self, runner: switch.Runner) -> switch.Result:
+        if runner.fileno() >= 0:
+            self.selector.unregister(runner.fileno())
+        result = runner.reap()
+        self._log_output(runner)
+        return result
+
+    def _script_ended(self) -> None:
+        assert self.script is not None
+        result = self._reap(self.script)
+        self.script, self.remembered.script = None, None
+        self.last_switch = (self.script_role, result.exit, round(result.seconds, 3))
+        self._tell_result(f"{self.conf.failover_prog} {self.script_role}", result)
+        self.feed(pair.Ended("script", result.exit == 0))
+
+    def _tell_result(self, what: str, result: switch.Result) -> None:
+        how = "succeeded" if result.exit == 0 else f"failed with exit status {result.exit}"
+        if result.timed_out:
+            how = f"did not end within {self.conf.switch_timeout:g} s and was killed"
+        self.say(f"{what} {how} after {result.seconds:.3f} s", alarm=result.exit != 0, anew=True)
+
+    def _run_program(self, kind: str) -> None:
+        program = self.conf.fence_prog if kind == "fence" else self.conf.confirm
+        if kind in self.programs:
+            return  # the one that runs answers for this one too
+        self._start_program(kind, [program], program)
+
+    def _start_program(self, kind: str, argv: list[str], reason: str) -> None:
+        environment = switch.environment(
+            self.conf, pair.role(self.state), reason, self.remembered.hwaddrs
+        )
+        self.say(f"running {' '.join(argv)}", anew=True)
+        runner = self.programs[kind] = switch.Runner(argv, environment, self.conf.switch_timeout)
+        self._await(runner, lambda: self._program_ended(kind))
+
+    def _program_ended(self, kind: str) -> None:
+        result = self._reap(self.programs.pop(kind))
+        if kind == "notify":
+            if result.exit != 0:
+                self._tell_result(self.conf.notify_prog, result)
+            self._notify_next()
+            return
+        self._tell_result(self.conf.fence_prog if kind == "fence" else self.conf.confirm, result)
+        self.feed(pair.Ended(kind, result.exit == 0))
+
+    def _log_output(self, runner: switch.Runner) -> None:
+        for line in runner.lines():
+            self.say(line, program=runner.name, pid=runner.pid, anew=True)
+
+    def _ask(self, action: pair.Ask) -> None:
+        self.serial += 1
+        self.asked[action.purpose] = self.serial
+        status = action.purpose in (pair.Purpose.COMPARE, pair.Purpose.STATUS)
+        command = "status" if status else action.purpose.value
+        if not status:
+            self.say(f"telling the peer {command}", anew=True)
+        message = {"do": "ask", "id": self.serial, "command": command, "timeout": action.timeout}
+        if not self.children.send("listener", message):
+            self._lost(self.serial)
+
+    def _question(self, action: pair.Question) -> None:
+        self.serial += 1
+        self.questions[action.own] = self.serial
+        message: Message = {
+            "do": "question",
+            "id": self.serial,
+            "interfaces": sorted(i.name for i in self.state.interfaces if i.up),
+            "at": list(action.at),
+            "until": action.until,
+            "own": self.remembered.hwaddrs,
+        }
+        if not self.children.send("neighbours", message):
+            self.feed(pair.Answers(action.own, 0, False, False))
+
+    def _forget(self, questions: bool) -> None:
+        compare = self.asked.get(pair.Purpose.COMPARE)
+        self.asked = {} if compare is None else {pair.Purpose.COMPARE: compare}
+        if questions and self.questions:
+            self.questions.clear()
+            self.children.send("neighbours", {"do": "forget"})
+
+    def _answer(self, action: pair.Answer) -> None:
+        pid, request = self.requests.pop(action.id, (0, 0))
+        if pid and pid == self.children.pid("listener"):
+            message = {"do": "answer", "id": request, "ok": action.ok, "text": action.text}
+            self.children.send("listener", message)
+
+    def _announce(self, now: float) -> None:
+        self.next_announcement = neighbours.next_announcement(self.announced, now)
+        names = [n for n in pair.announceable(self.state) if n in self.rules.addressed]
+        for error in self.announcer.announce(names):
+            self.say(error)
+
+    def _restart_watchers(self) -> None:
+        for name in self.conf.interfaces:
+            if not self.children.send(f"watchd {name}", {"do": "restart"}):
+                self.children.restart(f"watchd {name}")
+
+    # ------------------------------------------------------------------ the children
+
+    def _add_children(self) -> None:
+        patience = max(LEAST_PATIENCE, 2 * self.conf.plip_timer)
+        self._add(
+            "listener", lambda channel, _: listener.run(channel, self.conf, self.started), patience
+        )
+        self._add("neighbours", lambda channel, _: neighbours.run(channel, self.conf), patience)
+        self._add(
+            "heartbeat",
+            lambda channel, _: heartbeat.run(
+                channel, self.conf, not self.state.mute and not self.dry
+            ),
+            patience,
+        )
+        for name in (self.conf.plip_interface, *self.conf.interfaces):
+            self._add_watcher(name, patience)
+
+    def _add_watcher(self, interface: str, patience: float) -> None:
+        if self.watcher is None:
+            self._add(
+                f"watchd {interface}",
+                lambda channel, given: watchd.run_child(
+                    channel, self.conf, interface, given, instruments
+                ),
+                patience,
+            )
+            return
+        private = interface == self.conf.plip_interface
+        window = self.conf.plip_timer if private else self.conf.timer_seconds
+        argv = [self.watcher, interface]
+        self.children.add(
+            f"watchd {interface}",
+            lambda _: process.start_program(argv),
+            max(LEAST_PATIENCE, 2.5 * window),
+        )
+
+    def _add(
+        self,
+        name: str,
+        run: Callable[[process.Channel, Message | None], None],
+        patience: float,
+    ) -> None:
+        title = f"failoverd: {name} [{self.conf.pidfile}]"
+
+        def make(given: Message | None) -> process.Child:
+            return process.fork_child(title, lambda channel: run(channel, given))
+
+        self.children.add(name, make, patience)
+
+    def _gone(self, name: str, why: str) -> None:
+        """A child died: whoever waits for its answers gets none."""
+        if not self.started:
+            self.failure = f"{name}: {why}"
+            return
+        self.say(f"the child {name} is replaced: {why}", anew=True)
+        if name == "listener":
+            for serial in list(self.asked.values()):
+                self._lost(serial)
+        elif name == "neighbours":
+            for own in list(self.questions):
+                del self.questions[own]
+                self.feed(pair.Answers(own, 0, False, False))
+
+    def _told(self, name: str, message: Message) -> None:
+        """A child's message. What is not as it should be is left out."""
+        try:
+            match message.get("event"):
+                case "log":
+                    self._told_log(name, message)
+                case "alarm" | "full" if name.startswith("watchd "):
+                    self._told_window(name.removeprefix("watchd "), message)
+                case "request" if name == "listener":
+                    self._told_request(message)
+                case "reply" if name == "listener":
+                    self._told_reply(message)
+                case "lost" if name == "listener":
+                    self._told_lost(message)
+                case "answers" if name == "neighbours":
+                    self._told_answers(message)
+                case "heartbeat" if name == "heartbeat":
+                    self.beat = (number(message, "heard"), number(message, "rtt"))
+        except (KeyError, TypeError, ValueError):
+            self.say(f"the child {name} said something that is no message", alarm=True)
+
+    def _told_log(self, name: str, message: Message) -> None:
+        if self.children.may_log(name, time.monotonic()):
+            self.say(
+                str(message["message"])[:1000],
+                str(message.get("interface", ""))[:15],
+                program=name.split()[0],
+                pid=self.children.pid(name),
+            )
+
+    def _told_window(self, interface: str, message: Message) -> None:
+        packets, last, verdict = (
+            whole(message, "packets"),
+            whole(message, "last"),
+            message["verdict"],
+        )
+        if verdict not in ("ok", "boot", "late", "fail"):
+            raise ValueError(verdict)
+        if self.skip_reports:
+            return
+        self._log_window(interface, message)
+        if interface == self.conf.plip_interface:
+            self.link = message
+            self.feed(pair.LinkWatched(packets, verdict))
+        else:
+            self._look_at(interface)
+            self.feed(pair.Watched(interface, packets, last, verdict))
+
+    def _log_window(self, interface: str, message: Message) -> None:
+        verdict = str(message["verdict"])
+        changed = self.verdicts.get(interface) != verdict
+        self.verdicts[interface] = verdict
+        if self.conf.verbose or changed:
+            text = (
+                f"{message['packets']} packets, {message['last']} in the window before: {verdict}"
+            )
+            reason = str(message.get("reason", ""))[:200]
+            self.say(
+                f"{text} ({reason})" if reason else text,
+                interface,
+                program="watchd",
+                pid=self.children.pid(f"watchd {interface}"),
+                anew=True,
+            )
+
+    def _told_request(self, message: Message) -> None:
+        command, request = str(message["command"]), whole(message, "id")
+        self.serial += 1
+        self.requests[self.serial] = (self.children.pid("listener"), request)
+        mine = self.serial
+        if command == "status":
+            self._answer(pair.Answer(mine, True, protocol.encode_status(self.status())))
+        elif command not in ("fail", "resume"):
+            raise ValueError(command)
+        elif self.dry:
+            self.say(f"would have been told {command}", anew=True)
+            self._answer(pair.Answer(mine, False, "dry run"))
+        elif time.monotonic() - float(str(message["at"])) > STALE_SECONDS:
+            self._answer(pair.Answer(mine, False, "too late: we stood still meanwhile"))
+        elif not self.started or self.stopping:
+            self._answer(pair.Answer(mine, False, "busy"))
+        else:
+            from_peer = message["origin"] == "peer"
+            self.say(f"told {command} by {'the peer' if from_peer else 'a person'}", anew=True)
+            self.feed(pair.Request(mine, command, from_peer))
+
+    def _told_reply(self, message: Message) -> None:
+        purpose = self._purpose(whole(message, "id"))
+        ok, text = message["ok"] is True, str(message["text"])
+        if purpose is None:
+            return
+        view = None
+        if purpose in (pair.Purpose.COMPARE, pair.Purpose.STATUS):
+            status = protocol.parse_status(text) if ok else None
+            if status is None:
+                self.say(f"the peer's status is no status: {text[:80]}", alarm=True)
+                self.feed(pair.Unreplied(purpose))
+                return
+            view = self._view(status)
+            view = self._imagine(view) if self.dry else view
+        self.feed(pair.Replied(purpose, ok, text, view))
+
+    def _view(self, status: protocol.Status) -> pair.PeerView:
+        known = dict(status.interfaces)
+        hwaddrs = {i.hwaddr for i in known.values() if i.hwaddr}
+        if hwaddrs - self.peer_hwaddrs:
+            self.peer_hwaddrs |= hwaddrs
+            self._save()
+        bad = frozenset(
+            name
+            for name in self.conf.interfaces
+            if name not in known
+            or pair.is_bad(known[name].state, known[name].packets, known[name].last)
+        )
+        return pair.PeerView("rejoining" if status.rejoining else status.role, status.boot, bad)
+
+    def _told_lost(self, message: Message) -> None:
+        serial = whole(message, "id")
+        if self._purpose(serial, keep=True) is not pair.Purpose.COMPARE:
+            self.say(f"no answer from the peer: {str(message.get('why', ''))[:200]}")
+        self._lost(serial)
+
+    def _lost(self, serial: int) -> None:
+        purpose = self._purpose(serial)
+        if purpose is not None:
+            self.feed(pair.Unreplied(purpose))
+
+    def _purpose(self, serial: int, keep: bool = False) -> pair.Purpose | None:
+        for purpose, asked in self.asked.items():
+            if asked == serial:
+                if not keep:
+                    del self.asked[purpose]
+                return purpose
+        return None
+
+    def _told_answers(self, message: Message) -> None:
+        serial, asked = whole(message, "id"), whole(message, "asked")
+        own = next((own for own, asking in self.questions.items() if asking == serial), None)
+        answers = message["answers"]
+        if own is None or not isinstance(answers, list):
+            return
+        del self.questions[own]
+        pairs = [(str(a["address"])[:45], str(a["hwaddr"])[:17]) for a in answers]
+        shared = {entry.hwaddr for entry in self.conf.ethernet_addresses}
+        peer = any(hwaddr in self.peer_hwaddrs | shared for _, hwaddr in pairs)
+        who = ", ".join(f"{address} is at {hwaddr}" for address, hwaddr in pairs[:4])
+        self.feed(pair.Answers(own, asked, bool(pairs), peer, who))
+
+    # ------------------------------------------------------------------ what is so
+
+    def _look_at_links(self) -> None:
+        for name in self.conf.interfaces:
+            self._look_at(name)
+
+    def _look_at(self, name: str) -> None:
+        up = links.works(name)
+        known = next((i for i in self.state.interfaces if i.name == name), None)
+        if known is not None and known.up is not up:
+            if self.started:
+                self.say("is up" if up else "is down", name, anew=True)
+            self.feed(pair.Carrier(name, up))
+
+    def status(self) -> protocol.Status:
+        """Section 6."""
+        heard, rtt = self.beat
+        now = time.monotonic()
+        role = pair.role(self.state)
+        if self.dry:  # `failed` keeps a live peer from handing us a role that we would not take
+            role = "active" if self.remembered.role == "active" else "failed"
+        interfaces = tuple(
+            (
+                i.name,
+                protocol.InterfaceStatus(i.state, i.packets, i.last, links.hwaddr(i.name) or ""),
+            )
+            for i in self.state.interfaces
+        )
+        return protocol.Status(
+            role=role,
+            boot=self.boot,
+            since=self.remembered.since or utc_now(),
+            version=__version__,
+            interfaces=interfaces,
+            plip_state=self._link_state(),
+            heartbeat_age=None if heard is None else round(now - heard, 3),
+            rtt_ms=None if rtt is None else round(rtt * 1000, 3),
+            switch_last=self.last_switch[0],
+            switch_exit=self.last_switch[1],
+            switch_seconds=self.last_switch[2],
+            rejoining=self.state.phase is pair.Phase.REJOINING,
+        )
+
+    def _link_state(self) -> str:
+        if not links.works(self.conf.plip_interface):
+            return "down"
+        verdict = str(self.link.get("verdict", "boot"))
+        if verdict in ("fail", "boot"):
+            return verdict
+        return "silent" if self.link.get("packets") == 0 and self.link.get("last") == 0 else "ok"
+
+    # ------------------------------------------------------------------ words
+
+    def say(
+        self,
+        text: str,
+        interface: str = "",
+        *,
+        alarm: bool = False,
+        anew: bool = False,
+        program: str = "failoverd",
+        pid: int = 0,
+    ) -> None:
+        """A line for the log. anew: an event of its own, even if the words are the same."""
+        pid = pid or os.getpid()
+        if anew:
+            self.log.event(program, text, pid=pid, interface=interface)
+            written = True
+        else:
+            written = self.log.write(program, text, pid=pid, interface=interface)
+        if alarm and written:
+            self._notify("alarm", f"{interface}: {text}" if interface else text)
+
+    def _notify(self, kind: str, text: str) -> None:
+        if self.conf.notify_prog and not self.dry:
+            self.notices.append((kind, text))
+            self._notify_next()
+
+    def _notify_next(self) -> None:
+        if self.notices and "notify" not in self.programs:
+            kind, text = self.notices.popleft()
+            self._start_program("notify", [self.conf.notify_prog, kind, text], text)
+
+    # ------------------------------------------------------------------ HUP
+
+    def _read_again(self) -> None:
+        """Re-open the log, and take the new configuration wholly or not at all."""
+        self.log.reopen()
+        if self.reload is None:
+            return
+        try:
+            conf = self.reload()
+        except (ValueError, OSError) as error:
+            for line in str(error).splitlines():
+                self.say(line, alarm=True)
+            self.say("the configuration stays as it was", alarm=True)
+            return
+        self._adopt(conf)
+
+    def _adopt(self, conf: Conf) -> None:
+        old, self.conf = self.conf, conf
+        if conf == old:
+            self.say("configuration read again: nothing changed", anew=True)
+            self.children.restart("listener")  # the secret may be another
+            return
+        self.log.reopen(conf.log)
+        self.rules = pair.rules(conf, self.boot)
+        self.state = pair.adapt(self.state, self.rules)
+        self.announcer.close()
+        self.announcer = neighbours.Announcer(conf)
+        self._note_hwaddrs()
+        for name in list(self.children.slots):
+            self.children.remove(name)
+        self._add_children()
+        self._look_at_links()
+        self.say("configuration read again", anew=True)
+
+
+def utc_now() -> str:
+    """Wall clock for people: UTC, ISO 8601, milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def whole(message: Message, key: str) -> int:
+    """A whole number that is not negative, or ValueError."""
+    value = message[key]
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 53:
+        raise ValueError(key)
+    return value
+
+
+def number(message: Message, key: str) -> float | None:
+    value = message.get(key)
+    return float(value) if isinstance(value, (int, float)) else None

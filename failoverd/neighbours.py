@@ -1,0 +1,352 @@
+"""Neighbours: packet sockets that ask who else holds our addresses, and that say that we do.
+
+Two halves with different rights. `run` is the child: its sockets hear the network, so it opens them
+as root and gives root up. `Announcer` is used by failoverd itself, which is root: its socket has
+protocol 0 and never receives a byte.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ipaddress
+import selectors
+import socket
+import struct
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from failoverd import frames, links, process
+from failoverd.process import Channel, Message
+
+if TYPE_CHECKING:
+    from failoverd.conf import Conf
+
+MAX_ANSWERS = 50  # in one report: a liar on the wire must not make it outgrow a message
+
+_FIRST_ANNOUNCEMENTS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
+_ANNOUNCEMENT_INTERVAL = 60.0
+
+_SO_ATTACH_FILTER = 26
+_SOL_PACKET = 263
+_PACKET_ADD_MEMBERSHIP = 1
+_PACKET_DROP_MEMBERSHIP = 2
+_PACKET_MR_UNICAST = 3
+
+# Classic BPF (Documentation/networking/filter.rst): code, jump if true, jump if false, operand.
+_LOAD_HALF, _LOAD_BYTE, _JUMP_IF_EQUAL, _RETURN = 0x28, 0x30, 0x15, 0x06
+_Instruction = tuple[int, int, int, int]
+_PASS_NOTHING: tuple[_Instruction, ...] = ((_RETURN, 0, 0, 0),)
+_PASS_ANSWERS: tuple[_Instruction, ...] = (
+    (_LOAD_HALF, 0, 0, 12),
+    (_JUMP_IF_EQUAL, 5, 0, frames.ETHERTYPE_ARP),
+    (_JUMP_IF_EQUAL, 0, 5, frames.ETHERTYPE_IPV6),
+    (_LOAD_BYTE, 0, 0, 20),
+    (_JUMP_IF_EQUAL, 0, 3, 58),  # ICMPv6
+    (_LOAD_BYTE, 0, 0, 54),
+    (_JUMP_IF_EQUAL, 0, 1, 136),  # neighbour advertisement
+    (_RETURN, 0, 0, 2048),
+    (_RETURN, 0, 0, 0),
+)
+
+
+def next_announcement(start: float, after: float) -> float:
+    """When to announce next: 0, 0.1, 0.5, 1, 2 and 5 s after start, then every minute (section 7).
+
+    The first of these times that is later than `after`, so that a late loop does not make up for
+    missed ones.
+    """
+    for delay in _FIRST_ANNOUNCEMENTS:
+        if start + delay > after:
+            return start + delay
+    minutes = (after - start) // _ANNOUNCEMENT_INTERVAL + 1
+    due = start + minutes * _ANNOUNCEMENT_INTERVAL
+    return due if due > after else due + _ANNOUNCEMENT_INTERVAL  # the division was rounded
+
+
+class Announcer:
+    """Tells the neighbours that @addresses are here. Raises OSError if it may not (needs root)."""
+
+    def __init__(self, conf: Conf) -> None:
+        self._addresses = conf.addresses
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        self._socket.setblocking(False)
+
+    def announce(self, interfaces: Iterable[str]) -> list[str]:
+        """Announce every address on these interfaces once. What went wrong, one sentence each."""
+        wanted = set(interfaces)
+        errors = []
+        for entry in self._addresses:
+            if entry.interface in wanted:
+                try:
+                    self._announce(entry.interface, entry.address)
+                except OSError as error:
+                    errors.append(
+                        f"{entry.interface}: cannot announce {entry.address}: {error.strerror}"
+                    )
+        return errors
+
+    def _announce(self, interface: str, address: str) -> None:
+        hwaddr = _current_hwaddr(interface)
+        for frame in _announcements(interface, hwaddr, address):
+            _send(self._socket, interface, frame)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def run(channel: Channel, conf: Conf) -> None:
+    """The child `neighbours`: answers failoverd's questions until failoverd is gone."""
+    asker = _Asker(channel, conf)
+    process.give_up_root(conf.user)
+    asker.report({"event": "ready"})
+    while True:
+        asker.turn()
+
+
+@dataclass
+class _Question:
+    """One question under way. Times are monotonic."""
+
+    identity: object
+    interfaces: tuple[str, ...]
+    own: dict[str, str]
+    due: list[float]
+    until: float
+    asked: Counter[str] = field(default_factory=Counter)
+    unsent: dict[str, str] = field(default_factory=dict)
+    answers: set[tuple[str, str, str]] = field(default_factory=set)
+
+    def next_time(self) -> float:
+        return min([*self.due[:1], self.until])
+
+    def report(self) -> Message:
+        return {
+            "event": "answers",
+            "id": self.identity,
+            "asked": max(self.asked.values(), default=0),
+            "asked_on": dict(self.asked),
+            "unsent": self.unsent,
+            "answers": [
+                {"interface": interface, "address": address, "hwaddr": hwaddr}
+                for interface, address, hwaddr in sorted(self.answers)
+            ],
+        }
+
+
+class _Asker:
+    """The sockets, the questions under way, and the clock."""
+
+    def __init__(self, channel: Channel, conf: Conf) -> None:
+        self._channel = channel
+        self._addresses = [
+            (entry.interface, str(ipaddress.ip_address(entry.address))) for entry in conf.addresses
+        ]
+        self._alive_interval = conf.plip_timer / 2
+        self._alive_due = 0.0
+        self._questions: dict[object, _Question] = {}
+        self._memberships: set[bytes] = set()
+        self._sockets = [_listen(frames.ETHERTYPE_ARP), _listen(frames.ETHERTYPE_IPV6)]
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(channel, selectors.EVENT_READ)
+        for sock in self._sockets:
+            self._selector.register(sock, selectors.EVENT_READ)
+
+    def report(self, message: Message) -> None:
+        self._channel.send(message)
+        self._alive_due = time.monotonic() + self._alive_interval
+
+    def turn(self) -> None:
+        """Wait for the next event and deal with all that is due."""
+        times = [question.next_time() for question in self._questions.values()]
+        timeout = min([self._alive_due, *times]) - time.monotonic()
+        self._selector.select(max(0.0, timeout))
+        for message in self._channel.receive():
+            self._obey(message)
+        self._hear()  # before any report: an answer may have come while we were kept waiting
+        now = time.monotonic()
+        for question in list(self._questions.values()):
+            self._carry_on(question, now)
+        if now >= self._alive_due:
+            self.report({"event": "alive"})
+
+    def _obey(self, message: Message) -> None:
+        if message.get("do") == "forget":
+            self._questions.clear()
+            self._stop_listening()
+        elif message.get("do") == "question":
+            question = _question(message)
+            if not self._questions:
+                self._pass(_PASS_ANSWERS)
+            self._questions[question.identity] = question
+
+    def _carry_on(self, question: _Question, now: float) -> None:
+        """Ask or report, if it is time. Times missed count once: a burst is not three questions."""
+        late = [due for due in question.due if due <= now]
+        if late and now < question.until:
+            self._ask(question)
+        question.due = question.due[len(late) :]
+        if now >= question.until:
+            del self._questions[question.identity]
+            self.report(question.report())
+            if not self._questions:
+                self._stop_listening()
+
+    def _ask(self, question: _Question) -> None:
+        for interface in question.interfaces:
+            try:
+                if self._ask_on(interface, question.own.get(interface)):
+                    question.asked[interface] += 1
+            except OSError as error:
+                question.unsent[interface] = error.strerror or str(error)
+
+    def _ask_on(self, interface: str, own: str | None) -> bool:
+        """Ask for every address on one interface. False if it has none."""
+        addresses = [address for name, address in self._addresses if name == interface]
+        current = _current_hwaddr(interface)
+        if own is not None and own != current:
+            self._accept(interface, own)
+        for address in addresses:
+            _send(self._sockets[0], interface, _solicitation(own or current, address))
+        return bool(addresses)
+
+    def _accept(self, interface: str, hwaddr: str) -> None:
+        """Let the card pass what is sent to hwaddr, although that is not its address now."""
+        index = links.index(interface) or 0
+        address = bytes.fromhex(hwaddr.replace(":", ""))
+        membership = struct.pack("=iHH8s", index, _PACKET_MR_UNICAST, len(address), address)
+        if membership not in self._memberships:
+            self._sockets[0].setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
+            self._memberships.add(membership)
+
+    def _hear(self) -> None:
+        for sock in self._sockets:
+            for interface, frame in _received(sock):
+                answer = frames.parse(frame)
+                if answer is not None:
+                    self._answered(interface, answer)
+
+    def _answered(self, interface: str, answer: frames.Answer) -> None:
+        if (interface, answer.address) not in self._addresses:
+            return
+        entry = (interface, answer.address, answer.hwaddr)
+        for question in self._questions.values():
+            if (
+                question.asked[interface]
+                and entry not in question.answers
+                and len(question.answers) < MAX_ANSWERS
+                and not _is_ours(interface, answer.hwaddr, question.own.get(interface))
+            ):
+                question.answers.add(entry)
+
+    def _stop_listening(self) -> None:
+        """Be deaf until the next question, so that the neighbours' chatter wakes nobody."""
+        self._pass(_PASS_NOTHING)
+        for sock in self._sockets:
+            for _ in _received(sock):
+                pass
+        for membership in self._memberships:
+            try:
+                self._sockets[0].setsockopt(_SOL_PACKET, _PACKET_DROP_MEMBERSHIP, membership)
+            except OSError:
+                pass  # the interface is gone, and the membership with it
+        self._memberships.clear()
+
+    def _pass(self, program: tuple[_Instruction, ...]) -> None:
+        for sock in self._sockets:
+            _attach_filter(sock, program)
+
+
+def _question(message: Any) -> _Question:
+    """The question that a message of failoverd asks."""
+    return _Question(
+        identity=message["id"],
+        interfaces=tuple(message["interfaces"]),
+        own=dict(message.get("own", {})),
+        due=sorted(message["at"]),
+        until=message["until"],
+    )
+
+
+def _is_ours(interface: str, hwaddr: str, own: str | None) -> bool:
+    """Whether an answer heard on interface came from a card of this machine.
+
+    A card does not hear what it sends, but another of our cards on the same wire answers for any
+    address of the machine (arp_ignore is 0 by default). The address that the asking card has now
+    says nothing: if it is the one of the active role, the peer may have it as well.
+    """
+    current = links.hwaddr(interface)
+    if hwaddr == (own or current):
+        return True
+    return hwaddr != current and hwaddr in map(links.hwaddr, links.names())
+
+
+def _solicitation(hwaddr: str, address: str) -> bytes:
+    if ":" in address:
+        return frames.neighbour_solicitation(hwaddr, address)
+    return frames.arp_request(hwaddr, frames.NOBODY, address)
+
+
+def _announcements(interface: str, hwaddr: str, address: str) -> list[bytes]:
+    if ":" in address:
+        return [frames.unsolicited_advertisement(hwaddr, address, _forwards(interface))]
+    return frames.gratuitous_arp(hwaddr, address)
+
+
+def _forwards(interface: str) -> bool:
+    """Whether this machine is an IPv6 router there."""
+    try:
+        with open(f"/proc/sys/net/ipv6/conf/{interface}/forwarding", encoding="ascii") as file:
+            return file.read().strip() not in ("", "0")
+    except OSError:
+        return False
+
+
+def _current_hwaddr(interface: str) -> str:
+    """The interface's hardware address now. Raises OSError if it is gone or cannot send.
+
+    A card without a carrier takes every frame and drops it, without an error.
+    """
+    hwaddr = links.hwaddr(interface)
+    if hwaddr is None:
+        raise OSError(19, "there is no such ethernet interface")
+    if not links.works(interface):
+        raise OSError(100, "the interface is down or has no carrier")
+    return hwaddr
+
+
+def _send(sock: socket.socket, interface: str, frame: bytes) -> None:
+    sock.sendto(frame, (interface, int.from_bytes(frame[12:14], "big")))
+
+
+def _listen(ethertype: int) -> socket.socket:
+    """A deaf socket for one protocol on all interfaces, those that are made later too."""
+    try:
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ethertype))
+    except PermissionError as error:
+        message = "cannot open a packet socket: run failoverd as root, or with CAP_NET_RAW"
+        raise PermissionError(error.errno, message) from error
+    sock.setblocking(False)
+    _attach_filter(sock, _PASS_NOTHING)
+    for _ in _received(sock):
+        pass  # what came before the filter was there
+    return sock
+
+
+def _received(sock: socket.socket) -> Iterable[tuple[str, bytes]]:
+    """The frames that wait in the socket, with the interface they came in by."""
+    while True:
+        try:
+            frame, address = sock.recvfrom(2048)
+        except OSError:
+            return
+        yield address[0], frame
+
+
+def _attach_filter(sock: socket.socket, program: tuple[_Instruction, ...]) -> None:
+    """Replace the socket's filter. The kernel copies the program (packet(7), socket(7))."""
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
+    fprog = struct.pack("HP", len(program), ctypes.addressof(code))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, fprog)

@@ -1,0 +1,427 @@
+"""The wire of section 6, without a socket: bytes in, events out, every buffer bounded.
+
+Both ends are small machines over lines. `feed` takes whatever has arrived, in pieces of any size,
+and returns what that means; how it was cut into pieces never changes the outcome. After its last
+event a connection is over and ignores what still comes.
+
+    server:  greeting -> (secret line, command line | hmac line) -> Request | Refused
+    client:  greeting -> Send -> Reply | NoAnswer
+
+A client that is refused learns nothing but that. Whatever does not become a request gets the same
+line, the secret is looked at only when the request is complete (so a wrong word alone is not
+answered any earlier than the right one), and it is compared in constant time. What could not be
+right under any secret, an over-long or binary line, is refused at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import math
+import re
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+from typing import TypeVar
+
+COMMANDS = ("status", "fail", "resume")
+CLIENT_LINE = 256  # bytes, without the line's end
+SERVER_LINE = 64 * 1024  # bytes, with the line's end
+REFUSED = b"error refused\n"
+
+ROLES = ("active", "standby", "switching", "failed")
+BOOTS = ("master", "slave")
+STATES = ("boot", "ok", "silent", "fail", "down")
+MAX_INTERFACES = 128
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_GREETING = re.compile(r"failoverd 1 ([0-9a-f]{32})")
+
+Value = TypeVar("Value")
+
+
+# Events
+
+
+@dataclass(frozen=True)
+class Request:
+    """An authentic request. The command may be one that nobody knows."""
+
+    command: str
+    by_hmac: bool
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The client gave no authentic request: send REFUSED and close."""
+
+
+@dataclass(frozen=True)
+class Send:
+    """The client is to send these bytes now."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An authentic answer."""
+
+    ok: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class NoAnswer:
+    """There will be no authentic answer; `why` is a clause for people, `refused` the bare line."""
+
+    why: str
+    refused: bool = False
+
+
+# The server's end
+
+
+class ServerConnection:
+    """What one client says to our port. `nonce` is 32 hex digits that were never used before."""
+
+    def __init__(self, nonce: str, secret: bytes, plain: bool) -> None:
+        if not secret:
+            raise ValueError("an empty secret would let everybody in")
+        self.nonce = nonce
+        self._secret = secret
+        self._plain = plain
+        self._buffer = b""
+        self._word: str | None = None
+        self._request: Request | None = None
+        self._over = False
+
+    def greeting(self) -> bytes:
+        return f"failoverd 1 {self.nonce}\n".encode()
+
+    def feed(self, data: bytes) -> list[Request | Refused]:
+        """Take what has arrived. At most one event ever comes of it."""
+        if self._over:
+            return []
+        # Two lines are all that a request can have: the rest need not be kept.
+        self._buffer = (self._buffer + data)[: 2 * (CLIENT_LINE + 2)]
+        while b"\n" in self._buffer:
+            line, _, self._buffer = self._buffer.partition(b"\n")
+            event = self._take(line)
+            if event is not None:
+                return self._finish(event)
+        if len(self._buffer.removesuffix(b"\r")) > CLIENT_LINE:
+            return self._finish(Refused())
+        return []
+
+    def end(self) -> list[Request | Refused]:
+        """The client has closed its side, or its time is up."""
+        return [] if self._over else self._finish(Refused())
+
+    def answer(self, ok: bool, text: str) -> bytes:
+        """The last line: signed for a client that signed. Only after a Request."""
+        if self._request is None:
+            raise ValueError("there is no request to answer")
+        verdict = "ok" if ok else "error"
+        if not self._request.by_hmac:
+            return f"{verdict} {_fit(text, len(verdict) + 2)}\n".encode()
+        text = _fit(text, len(verdict) + 67)
+        signature = _answer_signature(
+            self._secret, self.nonce, self._request.command, verdict, text
+        )
+        return f"{verdict} {signature} {text}\n".encode()
+
+    def _finish(self, event: Request | Refused) -> list[Request | Refused]:
+        self._over = True
+        self._buffer = b""
+        if isinstance(event, Request):
+            self._request = event
+        return [event]
+
+    def _take(self, line: bytes) -> Request | Refused | None:
+        text = _text(line.removesuffix(b"\r"))
+        if text is None:
+            return Refused()
+        if self._word is not None:
+            right = _same(self._word.encode(), self._secret) and self._plain
+            return Request(text, by_hmac=False) if right else Refused()
+        if text.startswith("hmac "):
+            return self._take_signed(text)
+        self._word = text
+        return None
+
+    def _take_signed(self, text: str) -> Request | Refused:
+        _, signature, command = [*text.split(" ", 2), ""][:3]
+        right = _request_signature(self._secret, self.nonce, command)
+        return Request(command, True) if _same(signature.encode(), right.encode()) else Refused()
+
+
+# The client's end
+
+
+class ClientConnection:
+    """One question, always by HMAC.
+
+    own_nonces are those that this machine's own port has given out: whoever greets us with one of
+    them has only handed our own greeting back, and our signature would be good at our own door.
+    """
+
+    def __init__(self, secret: bytes, command: str, own_nonces: Container[str] = ()) -> None:
+        self._secret = secret
+        self._command = command
+        self._own_nonces = own_nonces
+        self._nonce: str | None = None
+        self._buffer = b""
+        self._over = False
+
+    def feed(self, data: bytes) -> list[Send | Reply | NoAnswer]:
+        """Take what has arrived. After a Reply or a NoAnswer nothing more comes of it."""
+        events: list[Send | Reply | NoAnswer] = []
+        if self._over:
+            return events
+        self._buffer = (self._buffer + data)[: 2 * SERVER_LINE]
+        while b"\n" in self._buffer and not self._over:
+            line, _, self._buffer = self._buffer.partition(b"\n")
+            events.append(self._take(line))
+            self._over = not isinstance(events[-1], Send)
+        if len(self._buffer.removesuffix(b"\r")) >= SERVER_LINE and not self._over:
+            self._over = True
+            events.append(NoAnswer("its answer was too long"))
+        if self._over:
+            self._buffer = b""
+        return events
+
+    def end(self) -> list[Send | Reply | NoAnswer]:
+        """The server has closed the connection."""
+        if self._over:
+            return []
+        self._over = True
+        return [NoAnswer("it closed the connection without an answer")]
+
+    def _take(self, line: bytes) -> Send | Reply | NoAnswer:
+        text = _text(line.removesuffix(b"\r"), SERVER_LINE - 1)
+        if text is None:
+            return NoAnswer("its answer was too long, or not text")
+        if self._nonce is None:
+            return self._take_greeting(text)
+        return self._take_answer(self._nonce, text)
+
+    def _take_greeting(self, text: str) -> Send | NoAnswer:
+        greeting = _GREETING.fullmatch(text)
+        if greeting is None:
+            return NoAnswer("it does not greet like failoverd")
+        self._nonce = greeting[1]
+        if self._nonce in self._own_nonces:
+            return NoAnswer("it greets us with our own words")
+        signature = _request_signature(self._secret, self._nonce, self._command)
+        return Send(f"hmac {signature} {self._command}\n".encode())
+
+    def _take_answer(self, nonce: str, line: str) -> Reply | NoAnswer:
+        if line == "error refused":
+            return NoAnswer("it refused us: the secrets differ", refused=True)
+        verdict, signature, text = [*line.split(" ", 2), "", ""][:3]
+        right = _answer_signature(self._secret, nonce, self._command, verdict, text)
+        if verdict not in ("ok", "error") or not _same(signature.encode(), right.encode()):
+            return NoAnswer("its answer was not signed with our secret")
+        return Reply(verdict == "ok", text)
+
+
+# What both ends share
+
+
+def _request_signature(secret: bytes, nonce: str, command: str) -> str:
+    return _sign(secret, f"{nonce} {command}")
+
+
+def _answer_signature(secret: bytes, nonce: str, command: str, verdict: str, text: str) -> str:
+    return _sign(secret, f"{nonce} {command} {verdict} {text}")
+
+
+def _sign(secret: bytes, message: str) -> str:
+    return hmac.new(secret, message.encode(), hashlib.sha256).hexdigest()
+
+
+def _same(one: bytes, other: bytes) -> bool:
+    """Compare in a time that tells neither where they differ nor how long the right one is."""
+    return hmac.compare_digest(hashlib.sha256(one).digest(), hashlib.sha256(other).digest())
+
+
+def _text(line: bytes, limit: int = CLIENT_LINE) -> str | None:
+    """The line as text; None if it is too long, not UTF-8, or has control characters."""
+    if len(line) > limit:
+        return None
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        return None
+    return None if _CONTROL.search(text) else text
+
+
+def _fit(text: str, rest: int) -> str:
+    """The text as part of one line whose other bytes are `rest`."""
+    data = _CONTROL.sub(" ", text).encode(errors="replace")
+    return data[: SERVER_LINE - rest].decode(errors="ignore")
+
+
+# The status
+
+
+@dataclass(frozen=True)
+class InterfaceStatus:
+    """One interface of the ethernet side: packets in this window and in the last one."""
+
+    state: str
+    packets: int
+    last: int
+    hwaddr: str  # "" while there is no such interface
+
+
+@dataclass(frozen=True)
+class Status:
+    """What `status` tells. since is UTC; ages and durations are in seconds, None where unknown."""
+
+    role: str
+    boot: str
+    since: str
+    version: str
+    interfaces: tuple[tuple[str, InterfaceStatus], ...]
+    plip_state: str
+    heartbeat_age: float | None
+    rtt_ms: float | None
+    switch_last: str | None
+    switch_exit: int | None
+    switch_seconds: float | None
+    rejoining: bool = False  # active, but started anew: it asks before it calls itself that
+
+
+def encode_status(status: Status) -> str:
+    """The one line of JSON of section 6."""
+    return json.dumps(status_tree(status))
+
+
+def status_tree(status: Status) -> dict[str, object]:
+    """The status as the JSON object of section 6. "rejoining" is there only while it is true."""
+    return {
+        "role": status.role,
+        **({"rejoining": True} if status.rejoining else {}),
+        "boot": status.boot,
+        "since": status.since,
+        "version": status.version,
+        "interfaces": {
+            name: {
+                "state": interface.state,
+                "packets": interface.packets,
+                "last": interface.last,
+                "hwaddr": interface.hwaddr,
+            }
+            for name, interface in status.interfaces
+        },
+        "plip": {
+            "state": status.plip_state,
+            "heartbeat_age": status.heartbeat_age,
+            "rtt_ms": status.rtt_ms,
+        },
+        "switch": {
+            "last": status.switch_last,
+            "exit": status.switch_exit,
+            "seconds": status.switch_seconds,
+        },
+    }
+
+
+def parse_status(text: str) -> Status | None:
+    """The status that a peer told, None if anything in it is not as section 6 says.
+
+    Keys that we do not know are left out: a newer peer may have more to tell.
+    """
+    try:
+        return _status(_mapping(json.loads(text, parse_constant=_refuse)))
+    except (KeyError, ValueError, RecursionError):
+        return None
+
+
+def _status(tree: dict[str, object]) -> Status:
+    link = _mapping(tree.get("plip"))
+    switch = _mapping(tree.get("switch"))
+    interfaces = _mapping(tree.get("interfaces"))
+    if len(interfaces) > MAX_INTERFACES:
+        raise ValueError("too many interfaces")
+    return Status(
+        role=_one_of(ROLES, tree.get("role")),
+        boot=_one_of(BOOTS, tree.get("boot")),
+        since=_like(_SINCE, tree.get("since")),
+        version=_like(_VERSION, tree.get("version")),
+        interfaces=tuple(
+            (_interface_name(name), _interface(_mapping(entry)))
+            for name, entry in interfaces.items()
+        ),
+        plip_state=_one_of(STATES, link.get("state")),
+        heartbeat_age=_optional(_number, link["heartbeat_age"]),
+        rtt_ms=_optional(_number, link["rtt_ms"]),
+        switch_last=_optional(lambda value: _one_of(BOOTS, value), switch["last"]),
+        switch_exit=_optional(lambda value: _integer(value, -255, 255), switch["exit"]),
+        switch_seconds=_optional(_number, switch["seconds"]),
+        rejoining=tree.get("rejoining") is True,
+    )
+
+
+def _interface(tree: dict[str, object]) -> InterfaceStatus:
+    return InterfaceStatus(
+        state=_one_of(STATES, tree.get("state")),
+        packets=_integer(tree.get("packets"), 0, 2**63),
+        last=_integer(tree.get("last"), 0, 2**63),
+        hwaddr=_like(_HWADDR, tree.get("hwaddr")),
+    )
+
+
+_SINCE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
+_VERSION = re.compile(r"[!-~]{1,64}")
+_INTERFACE = re.compile(r"[^\s/:]{1,15}")
+_HWADDR = re.compile(r"([0-9a-f]{2}(:[0-9a-f]{2}){0,31})?")
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _mapping(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise ValueError("not an object")
+    return value
+
+
+def _one_of(known: tuple[str, ...], value: object) -> str:
+    if not isinstance(value, str) or value not in known:
+        raise ValueError("not a known word")
+    return value
+
+
+def _like(pattern: re.Pattern[str], value: object) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise ValueError("not of the right form")
+    return value
+
+
+def _interface_name(name: str) -> str:
+    """The name, if a kernel may have it and a terminal may show it."""
+    if not name.isprintable() or len(name.encode(errors="replace")) > 15:
+        raise ValueError("not an interface's name")
+    return _like(_INTERFACE, name)
+
+
+def _integer(value: object, least: int, most: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ValueError("not a number in bounds")
+    return value
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("not a number")
+    if not 0 <= value <= 1e12 or not math.isfinite(value):
+        raise ValueError("not a number in bounds")
+    return float(value)
+
+
+def _optional(check: Callable[[object], Value], value: object) -> Value | None:
+    return None if value is None else check(value)

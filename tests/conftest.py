@@ -1,0 +1,70 @@
+"""Fixtures that more than one test file needs: the lab, and its story when a test fails."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"  # an ordinary user's may lack them
+
+from failoverd.lab.network import Lab  # noqa: E402 - the checkout is not installed
+from failoverd.lab.spaces import NoNamespaces, Spaces  # noqa: E402
+
+LABS = pytest.StashKey[list[Lab]]()
+
+
+@functools.cache
+def why_no_lab() -> str:
+    """Why no lab can be made here, "" if one can."""
+    try:
+        Spaces().close()
+    except NoNamespaces as error:
+        return str(error)
+    return ""
+
+
+@pytest.fixture
+def make_lab(request: pytest.FixtureRequest) -> Iterator[Callable[..., Lab]]:
+    """Makes labs, with Lab's arguments, that end with the test."""
+    if why_no_lab():
+        pytest.skip(why_no_lab())
+    labs: list[Lab] = []
+    request.node.stash[LABS] = labs
+
+    def make(*arguments: Any, **options: Any) -> Lab:
+        made = Lab(*arguments, **options)
+        labs.append(made)
+        return made
+
+    try:
+        yield make
+    finally:
+        for lab in labs:
+            lab.close()
+
+
+@pytest.fixture
+def lab(make_lab: Callable[..., Lab]) -> Lab:
+    """A lab with one card on the ethernet side and IPv4."""
+    return make_lab()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show both machines' logs below a failure."""
+    report = yield
+    if report.when == "call" and report.failed:
+        labs: list[Lab] = item.stash.get(LABS, [])
+        for number, made in enumerate(labs):
+            report.sections.append((f"lab {number}", made.tails()))
+    return report

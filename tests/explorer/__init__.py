@@ -1,0 +1,1 @@
+"""The explorer: two machines that run the real decisions, on a network that may do its worst."""

@@ -1,0 +1,979 @@
+"""Two machines, a private link and an ethernet side, in whole ticks: what the explorer explores.
+
+The machines run the real `failoverd.pair` and `failoverd.watch`. Everything else is as small as it
+can be and still go wrong in every way that matters: packets are none or some, a script takes a tick
+or hangs, a message takes no time or a tick, or is lost. A world is a plain tuple that holds no
+clock, only what is left of every deadline, so that worlds which differ in nothing else are equal.
+
+Time passes by `Scene.tick`; a fault, a repair, or a person's command happens by `Scene.strike`,
+between two ticks. Where the world may go on in more than one way, it asks `Chance`, and whoever
+explores takes each way in turn.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
+
+from failoverd import pair, watch
+
+# How a machine runs. STOPPED: failoverd stands still, the kernel does not. FROZEN: both do.
+OFF, DEAD, RUNNING, STOPPED, FROZEN = range(5)
+CONDITION = ("off", "without failoverd", "running", "stopped", "frozen")
+
+HEARS, DEAF, DOWN = range(3)
+
+# Where a question to the peer's port is.
+GOING, BUFFERED, WAITING, BACK = range(4)
+
+NAMES = ("A", "B")
+CARDS = ("e0", "e1")
+Window = tuple[int, int, bool, int]
+
+
+class Script(NamedTuple):
+    """How a switch script behaves."""
+
+    name: str
+    ticks: int = 1
+    master_ok: bool = True
+    master_adds: bool = True
+    slave_ok: bool = True
+    slave_removes: bool = True
+
+
+SCRIPTS = (
+    Script("works"),
+    Script("fails to begin", master_ok=False, master_adds=False),
+    Script("fails after it has put the addresses", master_ok=False),
+    Script("fails to end", slave_ok=False, slave_removes=False),
+    Script("fails after it has taken the addresses away", slave_ok=False),
+    Script("hangs", 0, False, False, False, False),
+    Script("hangs after it has put the addresses", 0, False),
+    Script("is as slow as it may be", 0),
+)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The settings of the pair, in ticks, and what may happen to it."""
+
+    boots: tuple[str, str] = ("master", "slave")
+    mresume: bool = True
+    cards: int = 1
+    low_water: int = 1
+    window: int = 2
+    card_window: int = 2
+    heartbeat: int = 1
+    switch_timeout: int = 2
+    hold_down: int = 4
+    confirm: str = "arp"
+    fence: bool = False
+    first: int = 0  # whose events of a tick come first
+    faults: int = 2
+    delays: int = 1
+    menu: frozenset[str] = frozenset()
+    scripts: tuple[int, ...] = (1, 2, 3, 5)
+
+    def rules(self, machine: int) -> pair.Rules:
+        return pair.Rules(
+            boot=self.boots[machine],
+            precedes=machine == 0,
+            mresume=self.mresume,
+            interfaces=CARDS[: self.cards],
+            window=self.window,
+            heartbeat=self.heartbeat,
+            switch_timeout=self.switch_timeout,
+            hold_down=self.hold_down,
+            confirm=self.confirm,
+            addressed=frozenset(CARDS[: self.cards]),
+            fence=self.fence,
+            status_timeout=1,
+            request_time=1,
+            grace=1,
+        )
+
+
+class Violation(Exception):
+    """What must never happen has happened."""
+
+
+class Mind:
+    """`pair.step` of one machine, remembered: a state of the pair is a small number here."""
+
+    def __init__(self, rules: pair.Rules) -> None:
+        self.rules = rules
+        self.states: list[pair.State] = []
+        self.numbers: dict[pair.State, int] = {}
+        self.known: dict[tuple[int, pair.Event], tuple[int, tuple[pair.Action, ...]]] = {}
+        self.aged: dict[int, int] = {}
+        self.role: list[str] = []
+        self.view: list[pair.PeerView] = []
+        self.due: list[bool] = []
+        self.stored: list[tuple[str, bool]] = []
+        self.new = self.number(pair.initial(rules))
+
+    def number(self, state: pair.State) -> int:
+        found = self.numbers.get(state)
+        if found is not None:
+            return found
+        number = self.numbers[state] = len(self.states)
+        self.states.append(state)
+        role = pair.role(state)
+        self.role.append(role)
+        bad = (i.name for i in state.interfaces if pair.is_bad(i.state, i.packets, i.last))
+        word = "rejoining" if state.phase is pair.Phase.REJOINING else role
+        self.view.append(pair.PeerView(word, self.rules.boot, frozenset(bad)))
+        deadline = pair.next_deadline(state)
+        self.due.append(deadline is not None and deadline <= 0)
+        self.stored.append((role, state.resuming))
+        return number
+
+    def step(self, number: int, event: pair.Event) -> tuple[int, tuple[pair.Action, ...]]:
+        key = (number, event)
+        found = self.known.get(key)
+        if found is None:
+            state, actions = pair.step(self.states[number], event, self.rules, 0)
+            found = self.known[key] = (self.number(state), actions)
+        return found
+
+    def age(self, number: int) -> int:
+        """The same state a tick later."""
+        found = self.aged.get(number)
+        if found is None:
+            state = self.states[number]
+            timers = tuple((timer, max(0, left - 1)) for timer, left in state.timers)
+            found = self.aged[number] = self.number(pair.replace(state, timers=timers))
+        return found
+
+
+class Exchange(NamedTuple):
+    """A question of one machine to the other's port."""
+
+    purpose: int  # place in PURPOSES
+    left: int  # ticks until the asker gives up; -1: nobody waits for the answer any more
+    stage: int
+    waited: int = 0  # ticks since it was sent, or since it lies unread
+    number: int = 0  # of the request at the other machine
+    answer: pair.Replied | None = None
+
+
+PURPOSES = tuple(pair.Purpose)
+FAIL, RESUME = PURPOSES.index(pair.Purpose.FAIL), PURPOSES.index(pair.Purpose.RESUME)
+COMMAND = {FAIL: "fail", RESUME: "resume"}
+
+
+class Asked(NamedTuple):
+    """A question on the ethernet side, answered by the state of things just before its report."""
+
+    own: bool
+    rounds: int
+    left: int
+
+
+class Host(NamedTuple):
+    """One machine."""
+
+    run: int = OFF
+    mind: int = -1
+    stored: tuple[str, bool] | None = None  # $state
+    script: tuple[str, int] | None = None  # role, ticks left
+    behaviour: int = 0  # of the script, place in SCRIPTS
+    holds: bool = False  # the addresses
+    ears: tuple[int, ...] = (HEARS,)  # per interface
+    link: Window = (0, 0, True, 0)
+    cards: tuple[Window, ...] = ()
+    asks: tuple[Exchange, ...] = ()
+    asked: tuple[Asked, ...] = ()
+    program: tuple[str, int] | None = None
+    gap: int = 0  # ticks that the loop stood still
+    boots_in: int = -1
+    airing: int = 0  # ticks for which the last announcement is still repeated
+
+
+class World(NamedTuple):
+    hosts: tuple[Host, Host]
+    wire: tuple[bool, bool] = (True, True)  # the private link, from A to B and from B to A
+    switch: bool = True
+    traffic: bool = True  # there is something to hear on the ethernet side
+    believed: int = 2  # whom the clients take for the service: 0, 1, or 2 for nobody in particular
+    faults: int = 0  # left
+    delays: int = 0
+
+
+Fault = tuple[str, int, int]
+
+
+class Chance:
+    """Takes the ways in the order of a script, then always the first."""
+
+    def __init__(self, script: tuple[int, ...] = ()) -> None:
+        self.script = script
+        self.taken: list[tuple[int, int]] = []
+
+    def pick(self, ways: int) -> int:
+        at = len(self.taken)
+        way = self.script[at] if at < len(self.script) else 0
+        self.taken.append((way, ways))
+        return way
+
+    def alternatives(self) -> Iterator[tuple[int, ...]]:
+        """The scripts of all the ways that branch off after this one's script."""
+        ways = [way for way, _ in self.taken]
+        for at in range(len(self.script), len(self.taken)):
+            for other in range(1, self.taken[at][1]):
+                yield (*ways[:at], other)
+
+
+class Machine:
+    """A Host while something happens to it."""
+
+    __slots__ = Host._fields
+
+    run: int
+    mind: int
+    stored: tuple[str, bool] | None
+    script: tuple[str, int] | None
+    behaviour: int
+    holds: bool
+    ears: tuple[int, ...]
+    link: Window
+    cards: tuple[Window, ...]
+    asks: tuple[Exchange, ...]
+    asked: tuple[Asked, ...]
+    program: tuple[str, int] | None
+    gap: int
+    boots_in: int
+    airing: int
+
+    def __init__(self, host: Host) -> None:
+        (
+            self.run,
+            self.mind,
+            self.stored,
+            self.script,
+            self.behaviour,
+            self.holds,
+            self.ears,
+            self.link,
+            self.cards,
+            self.asks,
+            self.asked,
+            self.program,
+            self.gap,
+            self.boots_in,
+            self.airing,
+        ) = host
+
+    def host(self) -> Host:
+        return Host(
+            self.run,
+            self.mind,
+            self.stored,
+            self.script,
+            self.behaviour,
+            self.holds,
+            self.ears,
+            self.link,
+            self.cards,
+            self.asks,
+            self.asked,
+            self.program,
+            self.gap,
+            self.boots_in,
+            self.airing,
+        )
+
+
+@lru_cache(maxsize=None)
+def counted(rules: watch.Rules, window: Window) -> Window:
+    """A window with a packet more. Packets are none or some: a second one changes nothing."""
+    if window[0]:
+        return window
+    after, event = watch.count(rules, watch.Window(*window), 1, 0)
+    assert event is None
+    return after.packets, after.last, after.boot, int(after.deadline)
+
+
+@lru_cache(maxsize=None)
+def expired(rules: watch.Rules, window: Window) -> tuple[Window, watch.Event]:
+    after, event = watch.expire(rules, watch.Window(*window), 0)
+    return (after.packets, after.last, after.boot, int(after.deadline)), event
+
+
+class Game:
+    """What stays the same while a pair is explored."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.minds = tuple(Mind(setup.rules(machine)) for machine in (0, 1))
+        many = 1 << 30
+        self.link_rules = watch.Rules(many, setup.window, 0, True)
+        self.card_rules = watch.Rules(many, setup.card_window, setup.low_water, False)
+
+    def first_worlds(self) -> list[World]:
+        """Both machines are off; each is started at once, or some ticks after the other."""
+        late = 2 * self.setup.window + 1
+        offsets = sorted({(0, n) for n in range(late)} | {(n, 0) for n in range(late)})
+        ears = (HEARS,) * self.setup.cards
+        return [
+            World(
+                (Host(ears=ears, boots_in=a), Host(ears=ears, boots_in=b)),
+                faults=self.setup.faults,
+                delays=self.setup.delays,
+            )
+            for a, b in offsets
+        ]
+
+    def tick(self, world: World, chance: Chance, notes: list[str] | None = None) -> World:
+        return Scene(self, world, chance, notes).tick()
+
+    def strike(
+        self, world: World, fault: Fault, chance: Chance, notes: list[str] | None = None
+    ) -> World:
+        return Scene(self, world, chance, notes).strike(fault)
+
+    def ways(self, run: Callable[[Chance], World]) -> Iterator[tuple[tuple[int, ...], World]]:
+        """Every outcome of something, with the script that leads to it."""
+        scripts: list[tuple[int, ...]] = [()]
+        while scripts:
+            script = scripts.pop()
+            chance = Chance(script)
+            yield script, run(chance)
+            scripts.extend(chance.alternatives())
+
+    def faults(self, world: World) -> Iterator[Fault]:
+        """Everything that may happen to a world between two ticks, faults and repairs."""
+        if not world.faults:
+            return
+        menu = self.setup.menu
+        for machine, host in enumerate(world.hosts):
+            yield from self.faults_of(machine, host, menu)
+        both, there, back = world.wire == (True, True), *world.wire
+        if "link" in menu:
+            yield ("cut", 2, 0) if both else ("mend", 2, 0)
+        if "oneway" in menu:
+            yield ("cut", 0, 0) if there else ("mend", 0, 0)
+            yield ("cut", 1, 0) if back else ("mend", 1, 0)
+        if "switch" in menu:
+            yield "switch", 2, int(not world.switch)
+        if "traffic" in menu:
+            yield "traffic", 2, int(not world.traffic)
+
+    def faults_of(self, machine: int, host: Host, menu: frozenset[str]) -> Iterator[Fault]:
+        run = host.run
+        if "power" in menu and host.boots_in < 0:
+            yield ("boot", machine, 0) if run == OFF else ("crash", machine, 0)
+        if "daemon" in menu:
+            if run == RUNNING:
+                yield "kill", machine, 0
+                yield "restart", machine, 0
+            if run == DEAD:
+                yield "start", machine, 0
+        for word, kind in (("freeze", FROZEN), ("stop", STOPPED)):
+            if word in menu and run in (RUNNING, kind):
+                yield (word, machine, 0) if run == RUNNING else ("thaw", machine, 0)
+        for card, ear in enumerate(host.ears):
+            for word, kind in (("deaf", DEAF), ("down", DOWN)):
+                if word in menu and ear in (HEARS, kind):
+                    yield "ear", machine, card * 3 + (kind if ear == HEARS else HEARS)
+        if "script" in menu:
+            if host.behaviour:
+                yield "script", machine, 0
+            else:
+                for behaviour in self.setup.scripts:
+                    yield "script", machine, behaviour
+        if "person" in menu and run == RUNNING:
+            yield "fail", machine, 0
+            yield "resume", machine, 0
+
+
+class Scene:
+    """A world while it goes on: one tick, or one fault."""
+
+    def __init__(self, game: Game, world: World, chance: Chance, notes: list[str] | None) -> None:
+        self.game = game
+        self.setup = game.setup
+        self.machines = [Machine(host) for host in world.hosts]
+        self.wire = world.wire
+        self.switch = world.switch
+        self.traffic = world.traffic
+        self.believed = world.believed
+        self.faults = world.faults
+        self.delays = world.delays
+        self.chance = chance
+        self.notes = notes
+        self.errands: deque[tuple[int, Exchange]] = deque()
+        self.fed = 0
+
+    def world(self) -> World:
+        a, b = self.machines
+        return World(
+            (a.host(), b.host()),
+            self.wire,
+            self.switch,
+            self.traffic,
+            self.believed,
+            self.faults,
+            self.delays,
+        )
+
+    def note(self, text: str) -> None:
+        if self.notes is not None:
+            self.notes.append(text)
+
+    # ------------------------------------------------------------------ time
+
+    def tick(self) -> World:
+        answers = [self.hear_answers(machine) for machine in (0, 1)]
+        for machine in self.machines:
+            self.age(machine)
+        self.send_packets()
+        first = self.setup.first
+        for number in (first, 1 - first):
+            self.live(number, answers[number])
+        self.see_clients()
+        return self.world()
+
+    def age(self, machine: Machine) -> None:
+        if machine.boots_in >= 0:
+            machine.boots_in -= 1
+        machine.airing = max(0, machine.airing - 1)
+        if machine.run in (OFF, DEAD):
+            return
+        number = self.machines.index(machine)
+        machine.mind = self.game.minds[number].age(machine.mind)
+        oldest = -2 * max(self.setup.window, self.setup.card_window)
+        machine.link = (*machine.link[:3], max(oldest, machine.link[3] - 1))
+        machine.cards = tuple((*w[:3], max(oldest, w[3] - 1)) for w in machine.cards)
+        if machine.script and machine.run != FROZEN:
+            machine.script = (machine.script[0], max(0, machine.script[1] - 1))
+        if machine.program and machine.run != FROZEN:
+            machine.program = (machine.program[0], max(0, machine.program[1] - 1))
+        if machine.run != RUNNING:
+            machine.gap = min(self.setup.window + 1, machine.gap + 1)
+        machine.asks = tuple(
+            e._replace(left=max(e.left - 1, 0) if e.left >= 0 else -1, waited=min(9, e.waited + 1))
+            for e in machine.asks
+        )
+
+    def send_packets(self) -> None:
+        """Heartbeats over the private link, and whatever there is to hear on the ethernet side."""
+        for number, machine in enumerate(self.machines):
+            if machine.run in (OFF, DEAD, FROZEN):
+                continue
+            peer = self.machines[1 - number]
+            if peer.run == RUNNING and self.wire[1 - number] and not self.state(1 - number).mute:
+                machine.link = counted(self.game.link_rules, machine.link)
+            if self.traffic and self.switch:
+                machine.cards = tuple(
+                    counted(self.game.card_rules, w) if ear == HEARS else w
+                    for w, ear in zip(machine.cards, machine.ears, strict=True)
+                )
+
+    def live(self, number: int, answers: list[pair.Answers]) -> None:
+        """Everything that a machine's main loop finds in this tick."""
+        machine = self.machines[number]
+        if machine.boots_in == 0:
+            machine.boots_in = -1
+            self.boot(number)
+        if machine.run == RUNNING:
+            old = machine.gap > self.setup.window
+            machine.gap = 0
+            if old:
+                self.feed(number, pair.Stalled())
+            for answer in answers:
+                self.feed(number, answer)
+            self.end_programs(number)
+            self.end_windows(number, drop=old)
+        self.pursue(number)
+        if machine.run == RUNNING and self.game.minds[number].due[machine.mind]:
+            self.feed(number, pair.Tick())
+
+    def end_programs(self, number: int) -> None:
+        machine = self.machines[number]
+        if machine.script and machine.script[1] == 0:
+            self.end_script(number)
+        if machine.program and machine.program[1] == 0:
+            kind, machine.program = machine.program[0], None
+            self.feed(number, pair.Ended(kind, True))
+
+    def end_script(self, number: int) -> None:
+        machine = self.machines[number]
+        assert machine.script
+        role, machine.script = machine.script[0], None
+        script = SCRIPTS[machine.behaviour]
+        ok = self.take_effect(number, role)
+        self.note(f"{NAMES[number]}: the {role} script {'succeeds' if ok else script.name}")
+        self.feed(number, pair.Ended("script", ok))
+
+    def take_effect(self, number: int, role: str) -> bool:
+        machine = self.machines[number]
+        script = SCRIPTS[machine.behaviour]
+        if role == "master":
+            machine.holds = machine.holds or script.master_adds
+            return script.master_ok
+        machine.holds = machine.holds and not script.slave_removes
+        return script.slave_ok
+
+    def end_windows(self, number: int, drop: bool) -> None:
+        """drop: the reports are old ones, from before the loop stood still."""
+        machine = self.machines[number]
+        if machine.link[3] <= 0:
+            machine.link, event = expired(self.game.link_rules, machine.link)
+            if not drop:
+                self.feed(number, pair.LinkWatched(event.packets, event.verdict))
+        for card, window in enumerate(machine.cards):
+            if machine.cards[card][3] <= 0 and machine.cards[card] is window:
+                after, event = expired(self.game.card_rules, window)
+                machine.cards = (*machine.cards[:card], after, *machine.cards[card + 1 :])
+                if not drop:
+                    self.feed(
+                        number,
+                        pair.Watched(CARDS[card], event.packets, event.last, event.verdict),
+                    )
+
+    # ------------------------------------------------------------------ the ethernet side
+
+    def reaches(self, number: int, card: int) -> bool:
+        machine = self.machines[number]
+        return (
+            self.switch and machine.run not in (OFF, FROZEN) and machine.ears[card] == HEARS
+        )
+
+    def hear_answers(self, number: int) -> list[pair.Answers]:
+        """What came of the questions on the ethernet side that are to be reported now."""
+        machine = self.machines[number]
+        if machine.run not in (RUNNING, STOPPED):
+            return []
+        found = []
+        still = []
+        for asked in machine.asked:
+            if asked.left > 1:
+                still.append(asked._replace(left=asked.left - 1))
+                continue
+            if machine.run == STOPPED:
+                still.append(asked)
+                continue
+            sent = any(ear != DOWN for ear in machine.ears)
+            answered = self.machines[1 - number].holds and any(
+                self.reaches(0, card) and self.reaches(1, card)
+                for card in range(self.setup.cards)
+            )
+            found.append(
+                pair.Answers(asked.own, asked.rounds if sent else 0, answered, answered)
+            )
+        machine.asked = tuple(still)
+        return found
+
+    def see_clients(self) -> None:
+        """Whom the clients take for the service: whoever has announced the addresses last."""
+        serving = [self.serves(number) for number in (0, 1)]
+        if all(serving):
+            self.believed = 2
+            return
+        for number in (0, 1):
+            if serving[number] and self.machines[number].airing:
+                self.believed = number
+
+    def serves(self, number: int) -> bool:
+        machine = self.machines[number]
+        return machine.holds and any(self.reaches(number, c) for c in range(self.setup.cards))
+
+    # ------------------------------------------------------------------ the pair
+
+    def state(self, number: int) -> pair.State:
+        return self.game.minds[number].states[self.machines[number].mind]
+
+    def feed(self, number: int, event: pair.Event) -> None:
+        """One event for the pair of a machine, and all that follows from it at once."""
+        self.fed += 1
+        if self.fed > 200:
+            raise Violation("the two machines talk without end and no time passes")
+        machine, mind = self.machines[number], self.game.minds[number]
+        before = machine.mind
+        machine.mind, actions = mind.step(before, event)
+        if machine.stored != mind.stored[machine.mind]:
+            machine.stored = mind.stored[machine.mind]
+        if self.notes is not None:
+            self.tell(number, event, before, actions)
+        failed = isinstance(event, pair.Ended) and event.kind == "script" and not event.ok
+        if failed and not any(isinstance(a, pair.Log) and a.alarm for a in actions):
+            if mind.states[before].phase is not pair.Phase.CLEANING:
+                raise Violation(f"{NAMES[number]} does not report that its script failed")
+        for action in actions:
+            self.perform(number, action)
+        while self.errands:
+            self.travel(*self.errands.popleft())
+
+    def tell(
+        self, number: int, event: pair.Event, before: int, actions: tuple[pair.Action, ...]
+    ) -> None:
+        mind = self.game.minds[number]
+        was, now = mind.states[before], mind.states[self.machines[number].mind]
+        said = [a.text for a in actions if isinstance(a, pair.Log)]
+        if was.phase is not now.phase or said:
+            line = f"{NAMES[number]}: {describe(event)}"
+            if was.phase is not now.phase:
+                line += f": {was.phase.value} -> {now.phase.value}"
+            self.note("; ".join([line, *said]))
+
+    def perform(self, number: int, action: pair.Action) -> None:
+        machine = self.machines[number]
+        match action:
+            case pair.Ask():
+                self.ask(number, action)
+            case pair.Question():
+                left = max(1, -int(-action.until // 1))
+                kept = tuple(a for a in machine.asked if a.own != action.own)
+                machine.asked = tuple(sorted((*kept, Asked(action.own, len(action.at), left))))
+            case pair.Forget():
+                machine.asks = tuple(
+                    kept for e in machine.asks if (kept := forgotten(e)) is not None
+                )
+                if action.questions:
+                    machine.asked = ()
+            case pair.Answer():
+                self.answer(number, action)
+            case pair.RunScript():
+                if machine.script:
+                    raise Violation(f"{NAMES[number]} runs two scripts at once")
+                ticks = SCRIPTS[machine.behaviour].ticks or self.setup.switch_timeout
+                machine.script = (action.role, ticks)
+            case pair.RunProgram():
+                machine.program = (action.kind, 1)
+            case pair.RestartWatchers():
+                start = (0, 0, True, self.setup.card_window)
+                machine.cards = tuple(start for _ in machine.cards)
+            case pair.Announce():
+                if pair.announceable(self.state(number)):
+                    machine.airing = 2
+
+    def ask(self, number: int, action: pair.Ask) -> None:
+        """A newer question of the same purpose replaces the older."""
+        machine = self.machines[number]
+        purpose = PURPOSES.index(action.purpose)
+        exchange = Exchange(purpose, int(action.timeout), GOING)
+        kept = (e if e.purpose != purpose else forgotten(e, True) for e in machine.asks)
+        machine.asks = tuple(e for e in kept if e is not None)
+        self.errands.append((number, exchange))
+
+    # ------------------------------------------------------------------ the private link
+
+    def wired(self) -> bool:
+        return self.wire == (True, True)
+
+    def delayed(self) -> bool:
+        """Does what is sent now take a tick?"""
+        if self.delays and self.chance.pick(2):
+            self.delays -= 1
+            return True
+        return False
+
+    def lost(self, ways: int) -> int:
+        """Is what is sent now lost, and in which of some ways? 0: it is not."""
+        if "loss" not in self.setup.menu or not self.faults:
+            return 0
+        way = self.chance.pick(ways + 1)
+        if way:
+            self.faults -= 1
+        return way
+
+    def travel(self, number: int, exchange: Exchange) -> None:
+        """A new question sets out, or an answer its way back."""
+        machine = self.machines[number]
+        if exchange.stage == GOING:
+            self.set_out(number, exchange)
+            return
+        assert exchange.answer is not None
+        if exchange.left < 0:
+            return
+        if not self.wired():
+            machine.asks = (*machine.asks, exchange)
+        elif self.lost(1):
+            self.note(f"{NAMES[number]} loses the answer to {PURPOSES[exchange.purpose].value}")
+            self.unanswered(number, exchange)
+        elif self.delayed():
+            machine.asks = (*machine.asks, exchange)
+        else:
+            self.feed_later(number, exchange.answer)
+
+    def set_out(self, number: int, exchange: Exchange) -> None:
+        machine, peer = self.machines[number], self.machines[1 - number]
+        if not self.wired() or peer.run in (OFF, FROZEN):
+            machine.asks = (*machine.asks, exchange)
+            return
+        if peer.run == DEAD:
+            self.unanswered(number, exchange)
+            return
+        way = self.lost(2 if exchange.purpose in COMMAND else 1)
+        if way:
+            what = "loses the question" if way == 1 else "loses the connection after the question"
+            self.note(f"{NAMES[number]} {what} {PURPOSES[exchange.purpose].value}")
+            if way == 2:
+                machine.asks = (*machine.asks, exchange._replace(left=-1))
+            self.unanswered(number, exchange)
+        elif exchange.purpose in COMMAND and self.delayed():
+            machine.asks = (*machine.asks, exchange)
+        else:
+            self.arrive(number, exchange)
+
+    def unanswered(self, number: int, exchange: Exchange) -> None:
+        self.feed_later(number, pair.Unreplied(PURPOSES[exchange.purpose]))
+
+    def feed_later(self, number: int, event: pair.Event) -> None:
+        """What follows from something else; depth is bounded by `fed`."""
+        if self.machines[number].run == RUNNING:
+            self.feed(number, event)
+
+    def arrive(self, number: int, exchange: Exchange) -> None:
+        """A question reaches the other machine, which may not be able to read it."""
+        machine, peer = self.machines[number], self.machines[1 - number]
+        if peer.run == STOPPED:
+            machine.asks = (*machine.asks, exchange._replace(stage=BUFFERED, waited=0))
+            return
+        purpose = PURPOSES[exchange.purpose]
+        if exchange.purpose not in COMMAND:
+            view = self.game.minds[1 - number].view[peer.mind]
+            reply = pair.Replied(purpose, True, "", view)
+            self.errands.append((number, exchange._replace(stage=BACK, answer=reply)))
+            return
+        if exchange.stage == BUFFERED and exchange.waited > 1:
+            reply = pair.Replied(purpose, False)
+            self.errands.append((number, exchange._replace(stage=BACK, answer=reply)))
+            return
+        request = self.new_request(1 - number)
+        if exchange.left >= 0:
+            waiting = exchange._replace(stage=WAITING, number=request, waited=0)
+            machine.asks = (*machine.asks, waiting)
+        self.note(f"{NAMES[1 - number]} is told {COMMAND[exchange.purpose]} by {NAMES[number]}")
+        self.feed_later(1 - number, pair.Request(request, COMMAND[exchange.purpose], True))
+
+    def new_request(self, number: int) -> int:
+        """A number that no request has that this machine has not answered yet."""
+        used = {request for request, _ in self.state(number).waiting}
+        used |= {e.number for e in self.machines[1 - number].asks if e.stage == WAITING}
+        return next(n for n in range(1, 99) if n not in used)
+
+    def answer(self, number: int, action: pair.Answer) -> None:
+        """A machine answers a request: the peer's, or a person's, whom nobody plays here."""
+        role = pair.role(self.state(number))
+        if action.ok and action.text in ("active", "standby") and action.text != role:
+            if not (action.text == "standby" and role in ("switching", "failed")):
+                raise Violation(f"{NAMES[number]} answers ok {action.text}, but it is {role}")
+        asker = self.machines[1 - number]
+        for exchange in asker.asks:
+            if exchange.stage == WAITING and exchange.number == action.id:
+                asker.asks = tuple(e for e in asker.asks if e is not exchange)
+                reply = pair.Replied(PURPOSES[exchange.purpose], action.ok)
+                self.errands.append(
+                    (1 - number, exchange._replace(stage=BACK, number=0, answer=reply))
+                )
+                return
+
+    def pursue(self, number: int) -> None:
+        """What is under way for a machine arrives, or it gives up."""
+        machine = self.machines[number]
+        if machine.run in (OFF, DEAD):
+            machine.asks = tuple(e for e in machine.asks if e.left < 0)
+        for exchange in machine.asks:
+            if exchange in machine.asks:
+                self.pursue_one(number, exchange)
+        while self.errands:
+            self.travel(*self.errands.popleft())
+
+    def pursue_one(self, number: int, exchange: Exchange) -> None:
+        machine, peer = self.machines[number], self.machines[1 - number]
+
+        def take() -> None:
+            machine.asks = tuple(e for e in machine.asks if e is not exchange)
+
+        arrived = self.wired() and peer.run not in (OFF, FROZEN)
+        if exchange.stage == GOING and arrived and machine.run != FROZEN:
+            take()
+            if peer.run == DEAD:
+                self.unanswered(number, exchange)
+            else:
+                self.arrive(number, exchange)
+        elif exchange.stage == GOING and exchange.purpose in COMMAND and exchange.waited > 1:
+            if exchange.left <= 0:
+                take()
+                if exchange.left == 0:
+                    self.unanswered(number, exchange)
+        elif exchange.stage == BUFFERED and peer.run == RUNNING:
+            take()
+            self.arrive(number, exchange)
+        elif exchange.stage in (BUFFERED, WAITING) and peer.run in (OFF, DEAD):
+            if peer.run == DEAD and self.wired():
+                take()
+                self.unanswered(number, exchange)
+        elif exchange.stage == BACK and machine.run == RUNNING and self.wired():
+            take()
+            assert exchange.answer is not None
+            self.feed(number, exchange.answer)
+        if exchange in machine.asks and exchange.left == 0 and machine.run == RUNNING:
+            take()
+            kept = forgotten(exchange, True)
+            if kept is not None:
+                machine.asks = (*machine.asks, kept)
+            self.unanswered(number, exchange)
+
+    # ------------------------------------------------------------------ faults
+
+    def strike(self, fault: Fault) -> World:
+        word, number, what = fault
+        self.faults -= 1
+        self.note(f"** {describe_fault(fault)}")
+        match word:
+            case "cut" | "mend":
+                up = word == "mend"
+                ends = [up if number in (2, end) else self.wire[end] for end in (0, 1)]
+                self.wire = (ends[0], ends[1])
+            case "switch":
+                self.switch = bool(what)
+            case "traffic":
+                self.traffic = bool(what)
+            case "fail" | "resume":
+                self.feed(number, pair.Request(self.new_request(number), word, False))
+            case "script":
+                self.machines[number].behaviour = what
+            case "ear":
+                self.plug(number, *divmod(what, 3))
+            case _:
+                self.break_machine(word, number)
+        while self.errands:
+            self.travel(*self.errands.popleft())
+        self.see_clients()
+        return self.world()
+
+    def plug(self, number: int, card: int, ear: int) -> None:
+        machine = self.machines[number]
+        was = machine.ears[card]
+        machine.ears = (*machine.ears[:card], ear, *machine.ears[card + 1 :])
+        if machine.run == RUNNING and (was == DOWN) is not (ear == DOWN):
+            self.feed(number, pair.Carrier(CARDS[card], ear != DOWN))
+
+    def break_machine(self, word: str, number: int) -> None:
+        machine = self.machines[number]
+        match word:
+            case "boot":
+                self.boot(number)
+            case "crash":
+                self.machines[number] = Machine(
+                    Host(ears=machine.ears, behaviour=machine.behaviour, asks=orphans(machine))
+                )
+            case "kill" | "restart":
+                self.kill(number)
+                if word == "restart":
+                    self.begin(number)
+            case "start":
+                self.begin(number)
+            case "freeze" | "stop":
+                machine.run = FROZEN if word == "freeze" else STOPPED
+                machine.gap = 0
+            case "thaw":
+                machine.run = RUNNING
+
+    def boot(self, number: int) -> None:
+        self.note(f"{NAMES[number]} is started")
+        self.machines[number].run = DEAD
+        self.begin(number)
+
+    def kill(self, number: int) -> None:
+        """failoverd is killed; a script that runs has had its effect, or not."""
+        machine = self.machines[number]
+        if machine.script and self.chance.pick(2):
+            self.take_effect(number, machine.script[0])
+        machine.run, machine.mind, machine.script = DEAD, -1, None
+        machine.asks, machine.asked, machine.program = orphans(machine), (), None
+        machine.link, machine.cards, machine.airing = Host().link, (), 0
+
+    def begin(self, number: int) -> None:
+        """failoverd starts, after a boot or after it was killed."""
+        machine, setup = self.machines[number], self.setup
+        machine.run = RUNNING
+        machine.mind = self.game.minds[number].new
+        machine.link = (0, 0, True, setup.window)
+        machine.cards = tuple((0, 0, True, setup.card_window) for _ in machine.ears)
+        machine.gap = 0
+        role, resuming = machine.stored or (None, False)
+        for card, ear in enumerate(machine.ears):
+            if ear == DOWN:
+                self.feed(number, pair.Carrier(CARDS[card], False))
+        self.feed(number, pair.Started(role, resuming))
+
+
+def forgotten(exchange: Exchange, always: bool = False) -> Exchange | None:
+    """What is left of a question whose answer means nothing any more; comparisons go on."""
+    if exchange.purpose == PURPOSES.index(pair.Purpose.COMPARE) and not always:
+        return exchange
+    under_way = exchange.stage in (GOING, BUFFERED) and exchange.purpose in COMMAND
+    return exchange._replace(left=-1) if under_way and exchange.waited <= 1 else None
+
+
+def orphans(machine: Machine) -> tuple[Exchange, ...]:
+    return tuple(kept for e in machine.asks if (kept := forgotten(e, True)) is not None)
+
+
+def describe(event: pair.Event) -> str:
+    match event:
+        case pair.Request():
+            return f"{event.command} from {'the peer' if event.from_peer else 'a person'}"
+        case pair.Replied(purpose, ok, _, view):
+            if view is not None:
+                bad = f", bad: {' '.join(sorted(view.bad))}" if view.bad else ""
+                return f"{purpose.value}: the peer is {view.role}{bad}"
+            return f"{purpose.value}: {'ok' if ok else 'error'}"
+        case pair.Unreplied(purpose):
+            return f"no answer to {purpose.value}"
+        case pair.LinkWatched():
+            return f"private link: {event.packets} packets, {event.verdict}"
+        case pair.Watched():
+            return f"{event.interface}: {event.packets} packets, {event.verdict}"
+        case pair.Answers():
+            who = "answered" if event.anybody else f"unanswered ({event.asked} asked)"
+            return f"asked for {'our own' if event.own else 'the'} addresses: {who}"
+        case pair.Ended():
+            return f"{event.kind} {'succeeded' if event.ok else 'failed'}"
+        case pair.Started():
+            return f"started, was {event.role}"
+        case pair.Carrier():
+            return f"{event.interface} goes {'up' if event.up else 'down'}"
+        case _:
+            return type(event).__name__.lower()
+
+
+def describe_fault(fault: Fault) -> str:
+    word, number, what = fault
+    who = (*NAMES, "both")[number]
+    match word:
+        case "cut" | "mend":
+            way = ("from A to B", "from B to A", "in both directions")[number]
+            return f"the private link is {'cut' if word == 'cut' else 'mended'} {way}"
+        case "switch":
+            return f"the switch {'works again' if what else 'dies'}"
+        case "traffic":
+            return f"the ethernet side {'is busy again' if what else 'falls quiet'}"
+        case "ear":
+            card, ear = divmod(what, 3)
+            return f"{CARDS[card]} of {who} {('hears again', 'goes deaf', 'goes down')[ear]}"
+        case "script":
+            return f"the script of {who} {SCRIPTS[what].name}"
+        case "fail" | "resume":
+            return f"a person tells {who} {word}"
+        case "restart":
+            return f"failoverd of {who} is killed and started again"
+        case "kill" | "start":
+            return f"failoverd of {who} is {'killed' if word == 'kill' else 'started again'}"
+        case "freeze":
+            return f"{who} freezes, kernel and all"
+        case "stop":
+            return f"failoverd of {who} is stopped"
+    return f"{who}: {word}"
+
+
+__all__ = ["Chance", "Fault", "Game", "Setup", "Violation", "World"]
+field  # noqa: B018

@@ -1,0 +1,186 @@
+"""The README's first command, and the launchers: run as a newcomer runs them."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from failoverd.lab.network import Lab
+from failoverd.lab.simulation import Simulation
+from failoverd.lab.spaces import ROOT
+from failoverd.lab.story import Screen, tell
+
+DEMO = (sys.executable, "-m", "failoverd.lab.demo")
+NO_MORE = "echo 0 >/proc/sys/user/max_user_namespaces; echo 0 >/proc/sys/user/max_net_namespaces"
+
+
+def run_demo(
+    *prefix: str, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    whole = {**os.environ, "LC_ALL": "C", **(env or {})}
+    return subprocess.run(
+        [*prefix, *DEMO],
+        cwd=ROOT,
+        env=whole,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def links() -> str:
+    return subprocess.run(["ip", "-br", "link"], capture_output=True, text=True, check=True).stdout
+
+
+def outages(text: str) -> list[float]:
+    """What the client saw, one for each act."""
+    return [float(word) for word in re.findall(r"without an answer for ([\d.]+) s\.$", text, re.M)]
+
+
+def tells_the_whole_story(text: str) -> None:
+    assert "Now a is without power, b is active." in text
+    assert "Now a is active, b is standby." in text
+    assert "Now a is standby, b is active." in text
+    assert len(outages(text)) == 3
+    assert text.count("#####") >= 3
+    assert "_____" in text
+    assert all(len(line) < 80 for line in text.splitlines())
+
+
+@pytest.mark.usefixtures("make_lab")  # for its skip
+def test_the_demo_shows_a_real_pair_and_leaves_nothing(tmp_path: Path) -> None:
+    before = links()
+    began = time.monotonic()
+    result = run_demo(env={"TMPDIR": str(tmp_path)})
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.startswith("This is real")
+    tells_the_whole_story(result.stdout)
+    assert time.monotonic() - began < 60
+    assert links() == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_no_namespaces_can_be_made_the_story_is_simulated() -> None:
+    """Inside a user namespace that allows no other; where even that is forbidden, as it is."""
+    prefix = ["unshare", "-U", "-r", "sh", "-c", f'{NO_MORE}; exec "$@"', "sh"]
+    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode != 0:
+        prefix = []
+    result = run_demo(*prefix)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("No namespaces here (")
+    tells_the_whole_story(result.stdout)
+
+
+def test_the_simulated_outages_are_what_the_windows_allow() -> None:
+    """Half a second each: silence is seen in three windows at most, a deaf port in two."""
+    screen = io.StringIO()
+    after_crash, after_resume, after_deafness = tell(Simulation(), Screen(screen))
+    assert 0.5 < after_crash < 1.6
+    assert after_resume < 0.1
+    assert 0.3 < after_deafness < 1.1
+    assert outages(screen.getvalue()) == [
+        round(seconds, 2) for seconds in (after_crash, after_resume, after_deafness)
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_nothing(
+    number: signal.Signals, make_lab: Callable[..., Lab], tmp_path: Path
+) -> None:
+    mark = f"DEMO_MARK={tmp_path}"
+    env = {**os.environ, "DEMO_MARK": str(tmp_path)}
+    with subprocess.Popen(
+        DEMO, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as demo:
+        assert demo.stdout is not None
+        assert demo.stdout.readline().startswith("This is real")
+        demo.stdout.readline()
+        demo.send_signal(number)
+        _, errors = demo.communicate(timeout=30)
+    assert demo.returncode == 130
+    assert errors == "\ndemo: stopped; nothing is left behind\n"
+    assert marked(mark) == []
+
+
+def marked(mark: str) -> list[str]:
+    """The processes with this variable in their environment."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark.encode() in path.read_bytes():
+                found.append(path.parent.name)
+        except OSError:
+            continue  # another user's, or just gone
+    return found
+
+
+# ---------------------------------------------------------------------------- the launchers
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout whose commands only tell how they were run, and whose .venv is this Python."""
+    root = tmp_path / "check out"
+    for name in ("launch", "launch.py", "watchd", "ha-status"):
+        target = root / "bin" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((ROOT / "bin" / name).read_bytes())
+        target.chmod((ROOT / "bin" / name).stat().st_mode)
+    commands = root / "failoverd" / "commands"
+    commands.mkdir(parents=True)
+    for name in ("__init__.py", "commands/__init__.py"):
+        (root / "failoverd" / name).touch()
+    told = "import os, sys\ndef main():\n    print(os.getpid(), os.getcwd(), *sys.argv)\n"
+    for command in ("watchd", "ha_status"):
+        (commands / f"{command}.py").write_text(f"{told}    return 3\n")
+    (root / "pyproject.toml").touch()
+    python = root / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    (root / ".venv" / "made").touch()
+    return root
+
+
+@pytest.mark.parametrize("command", ["watchd", "ha-status"])
+def test_a_launcher_keeps_the_folder_the_arguments_and_the_process(
+    checkout: Path, tmp_path: Path, command: str
+) -> None:
+    elsewhere = tmp_path / "else where"
+    elsewhere.mkdir()
+    (elsewhere / "json.py").write_text("raise SystemExit('taken from the folder')\n")
+    link = elsewhere / "link"
+    link.symlink_to(checkout / "bin" / command)
+    for program in (str(checkout / "bin" / command), "./link"):
+        with subprocess.Popen(
+            [program, "-a b", "*"], cwd=elsewhere, stdout=subprocess.PIPE, text=True
+        ) as process:
+            output, _ = process.communicate(timeout=30)
+        own = checkout / "bin" / command
+        assert output == f"{process.pid} {elsewhere} {own} -a b *\n"
+        assert process.returncode == 3
+
+
+def test_a_launcher_without_an_environment_runs_the_set_up(checkout: Path) -> None:
+    (checkout / ".venv" / "made").unlink()
+    setup = checkout / "bin" / "setup"
+    setup.write_text("#!/bin/sh\necho set-up was asked for: $*\nexit 1\n")
+    setup.chmod(0o755)
+    env = {"PATH": f"{checkout}:/usr/bin:/bin"}
+    (checkout / "python3").write_text("#!/bin/sh\nexit 1\n")  # the system's lacks the modules
+    (checkout / "python3").chmod(0o755)
+    result = subprocess.run(
+        [checkout / "bin" / "watchd"], env=env, capture_output=True, text=True, check=False
+    )
+    assert (result.stdout, result.stderr) == ("", "set-up was asked for: run\n")
+    assert result.returncode == 1

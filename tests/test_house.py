@@ -1,0 +1,91 @@
+"""The house: which room may import what (contract, section 9), and that its parts are complete."""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "failoverd"
+
+PURE = {"conf", "language", "watch", "pair", "protocol", "frames"}
+# log and process serve every edge room, and so does links: what the kernel says of interfaces.
+SHARED = {"log", "process", "links"}
+EDGE = {"counter", "watchd", "heartbeat", "listener", "switch", "neighbours"} | SHARED
+EDGE |= {"capture", "statefile"}
+TOP = {"__init__", "master", "children"}
+
+# What reads a clock, the machine or the world.
+IMPURE = {
+    *("os", "sys", "io", "pathlib", "shutil", "tempfile", "glob", "fcntl", "mmap", "pwd", "stat"),
+    *("socket", "select", "selectors", "ssl", "socketserver", "asyncio", "http", "urllib"),
+    *("time", "datetime", "sched", "random", "secrets", "uuid", "platform", "locale"),
+    *("signal", "subprocess", "threading", "multiprocessing", "concurrent", "ctypes"),
+    *("logging", "syslog"),
+}
+
+
+def room(path: Path) -> str:
+    """conf for failoverd/conf.py, commands.watchd for failoverd/commands/watchd.py."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports, at any depth in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            assert node.module is not None
+            if node.module == "failoverd":
+                yield from (f"failoverd.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def rooms_of(path: Path) -> set[str]:
+    """The rooms of the house that a file imports."""
+    return {name.split(".", 1)[1] for name in imports(path) if name.startswith("failoverd.")}
+
+
+@pytest.mark.parametrize("path", modules(), ids=room)
+def test_every_module_has_a_room_and_keeps_to_it(path: Path) -> None:
+    name = room(path)
+    if name in PURE:
+        assert rooms_of(path) <= PURE
+    elif name in EDGE:
+        assert rooms_of(path) <= PURE | SHARED | {"__init__"}
+    else:
+        assert name in TOP or name.startswith(("commands.", "lab.")), f"{name}: in which room?"
+
+
+@pytest.mark.parametrize("name", sorted(PURE))
+def test_a_pure_room_reaches_nothing_of_the_world(name: str) -> None:
+    for module in imports(PACKAGE / f"{name}.py"):
+        top = module.partition(".")[0]
+        assert top not in IMPURE, f"{name} imports {module}"
+        assert top == "failoverd" or top in sys.stdlib_module_names, f"{name} imports {module}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=room)
+def test_every_module_says_why_it_is_there(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_every_command_can_be_run_from_the_checkout_and_installed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for command, entry in project["scripts"].items():
+        module = entry.partition(":")[0].replace(".", "/")
+        assert (ROOT / f"{module}.py").is_file()
+        assert os.access(ROOT / "bin" / command, os.X_OK)

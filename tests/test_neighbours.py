@@ -1,0 +1,440 @@
+"""The asking child and the announcer, between real machines on a real switch."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from netns import ROOTLESS, Namespace, cable, namespaces
+
+from failoverd import frames, neighbours, process
+from failoverd.conf import Address, Conf
+from failoverd.process import Channel, Child, Message
+
+OURS, PEER, SHARED = "02:00:00:00:0a:01", "02:00:00:00:0b:01", "02:00:00:00:00:10"
+V4, V6 = "192.0.2.10", "2001:db8::10"
+ADDRESSES = (Address("eth0", V4, 24), Address("eth0", V6, 64))
+USER = "root" if ROOTLESS else "nobody"
+CONF = Conf(addresses=ADDRESSES, user=USER, plip_timer=2000.0)
+LIMIT = 20.0
+ETH_P_ALL = 3
+
+
+def question(identity: int = 1, span: float = 0.15, **more: Any) -> Message:
+    """Three questions in span seconds, reported at its end."""
+    now = time.monotonic()
+    at = [now + span * part for part in (0.0, 0.3, 0.6)]
+    message = {"do": "question", "id": identity, "interfaces": ["eth0"], "at": at}
+    return {**message, "until": now + span, **more}
+
+
+def answer(hwaddr: str, address: str, interface: str = "eth0") -> dict[str, str]:
+    return {"interface": interface, "address": address, "hwaddr": hwaddr}
+
+
+class Asker:
+    """The child `neighbours` in a namespace, as failoverd sees it."""
+
+    def __init__(self, namespace: Namespace, conf: Conf = CONF) -> None:
+        def run(channel: Channel) -> None:
+            namespace.move_in()
+            neighbours.run(channel, conf)
+
+        self.child: Child = process.fork_child("neighbours of a test", run)
+        self.messages: list[Message] = []
+        assert self.receive() == {"event": "ready"}
+
+    def send(self, message: Message) -> None:
+        assert self.child.channel.send(message)
+
+    def receive(self) -> Message:
+        """The next message; fails after LIMIT seconds."""
+        limit = time.monotonic() + LIMIT
+        while time.monotonic() < limit:
+            if self.messages:
+                return self.messages.pop(0)
+            self.messages = self.child.channel.receive()
+            time.sleep(0.005)
+        raise AssertionError("the child says nothing")
+
+    def ask(self, **more: Any) -> Message:
+        """The report on a question; once more if this machine was too slow to ask it in time."""
+        limit = time.monotonic() + LIMIT
+        while True:
+            self.send(question(**more))
+            report = self.receive()
+            if report["asked"] or report["unsent"] or time.monotonic() > limit:
+                return report
+
+    def status(self, key: str) -> str:
+        with open(f"/proc/{self.child.pid}/status", encoding="ascii") as file:
+            return next(line.split(":")[1].strip() for line in file if line.startswith(key))
+
+    def close(self) -> None:
+        self.child.channel.close()
+        os.waitpid(self.child.pid, 0)
+
+
+class Site:
+    """Us and the peer, each with a card on the switch; nobody has the addresses yet."""
+
+    def __init__(self, us: Namespace, peer: Namespace, switch: Namespace) -> None:
+        self.us, self.peer, self.switch = us, peer, switch
+        switch.ip("link add sw type bridge", "link set sw up")
+        self.plug(us, "eth0", OURS)
+        self.plug(peer, "eth0", PEER)
+
+    def plug(self, machine: Namespace, card: str, hwaddr: str) -> None:
+        port = f"p{machine.pid}{card[-1]}"
+        cable(machine, card, self.switch, port)
+        self.switch.ip(f"link set {port} master sw")
+        machine.ip(f"link set {card} address {hwaddr}")
+
+    def tidy(self) -> None:
+        """As it was made, whatever a test has done."""
+        for machine, hwaddr in ((self.us, OURS), (self.peer, PEER)):
+            machine.ip(
+                *("link delete eth1", "link delete br0", "address flush dev eth0"),
+                *("neighbour flush dev eth0", f"link set eth0 address {hwaddr} up"),
+                force=True,
+            )
+            machine.run("sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/eth0/forwarding")
+
+    def serve(self, machine: Namespace, card: str = "eth0") -> None:
+        machine.ip(f"address replace {V4}/24 dev {card}")
+        machine.ip(f"address replace {V6}/64 dev {card} nodad")
+
+    def wire(self, machine: Namespace) -> socket.socket:
+        """A socket that sees and sends all on the machine's interfaces."""
+        return machine.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+
+
+@pytest.fixture(scope="module")
+def lasting_site() -> Iterator[Site]:
+    with namespaces(3) as machines:
+        yield Site(*machines)
+
+
+@pytest.fixture
+def site(lasting_site: Site) -> Site:
+    lasting_site.tidy()
+    return lasting_site
+
+
+@pytest.fixture
+def make_asker() -> Iterator[Callable[..., Asker]]:
+    made: list[Asker] = []
+
+    def make(namespace: Namespace, conf: Conf = CONF) -> Asker:
+        made.append(Asker(namespace, conf))
+        return made[-1]
+
+    yield make
+    for asker in made:
+        asker.close()
+
+
+MakeAsker = Callable[..., Asker]
+
+
+def test_nobody_answers(site: Site, make_asker: MakeAsker) -> None:
+    report = make_asker(site.us).ask(identity=7, span=1.5)
+    assert report == {
+        **{"event": "answers", "id": 7, "asked": 3, "asked_on": {"eth0": 3}},
+        **{"unsent": {}, "answers": []},
+    }
+
+
+def test_the_peer_answers_for_every_address(site: Site, make_asker: MakeAsker) -> None:
+    asker = make_asker(site.us)
+    site.serve(site.peer)
+    assert asker.ask()["answers"] == [answer(PEER, V4), answer(PEER, V6)]
+    site.peer.ip("address flush dev eth0")
+    assert asker.ask()["answers"] == []
+
+
+def test_a_question_enters_no_cache(site: Site, make_asker: MakeAsker) -> None:
+    site.serve(site.peer)
+    make_asker(site.us).ask()
+    assert not [entry for entry in site.peer.show("neighbour") if entry.get("lladdr") == OURS]
+
+
+def test_the_active_machine_does_not_hear_itself(site: Site, make_asker: MakeAsker) -> None:
+    site.serve(site.us)
+    assert make_asker(site.us).ask()["answers"] == []
+
+
+def test_the_active_machine_hears_the_peer_under_the_shared_address(
+    site: Site, make_asker: MakeAsker
+) -> None:
+    asker = make_asker(site.us)
+    for machine in (site.us, site.peer):
+        machine.ip(f"link set eth0 address {SHARED}")
+        site.serve(machine)
+    report = asker.ask(own={"eth0": OURS})
+    assert report["answers"] == [answer(SHARED, V4), answer(SHARED, V6)]
+
+
+def test_our_other_card_is_not_the_peer(site: Site, make_asker: MakeAsker) -> None:
+    """It answers for any address of the machine; the peer's cards are told from it."""
+    site.plug(site.us, "eth1", "02:00:00:00:0a:02")
+    site.us.ip(f"link set eth0 address {SHARED}")
+    site.serve(site.us)
+    asker = make_asker(site.us)
+    with site.wire(site.us) as wire:
+        assert asker.ask(own={"eth0": OURS})["answers"] == []
+        heard = {frames.parse(frame) for frame in waiting(wire)}
+    assert frames.Answer(V4, "02:00:00:00:0a:02") in heard, "eth1 did not answer: nothing is shown"
+    site.peer.ip(f"link set eth0 address {SHARED}")
+    site.serve(site.peer)
+    assert answer(SHARED, V4) in list(asker.ask(own={"eth0": OURS})["answers"])  # type: ignore[call-overload]
+
+
+def test_an_answer_to_our_own_address_reaches_a_bridge(site: Site, make_asker: MakeAsker) -> None:
+    """Unlike a veth, a bridge drops what is sent to an address that is not its own."""
+    site.us.ip("link add br0 type bridge", "link set br0 up", "link set eth0 master br0")
+    site.us.ip(f"link set br0 address {SHARED}")
+    site.peer.ip(f"address add {V4}/24 dev eth0")
+    conf = Conf(addresses=(Address("br0", V4, 24),), user=USER, plip_timer=2000.0)
+    asker = make_asker(site.us, conf)
+    own = "02:00:00:00:0a:0b"
+    for _ in range(2):
+        report = asker.ask(interfaces=["br0"], own={"br0": own})
+        assert report["answers"] == [answer(PEER, V4, "br0")]
+        assert promiscuity(site.us, "br0") == 0, "the card is left listening to everything"
+
+
+def promiscuity(namespace: Namespace, card: str) -> int:
+    (link,) = namespace.show("-d", "link", "show", "dev", card)
+    return int(link["promiscuity"])
+
+
+def waiting(sock: socket.socket) -> Iterator[bytes]:
+    sock.setblocking(False)
+    while True:
+        try:
+            yield sock.recv(2048)
+        except BlockingIOError:
+            return
+
+
+@pytest.mark.parametrize("trouble", ["down", "unplugged", "gone"])
+def test_a_card_that_cannot_send_was_not_asked(
+    site: Site, make_asker: MakeAsker, trouble: str
+) -> None:
+    asker = make_asker(site.us)
+    site.serve(site.peer)
+    if trouble == "down":
+        site.us.ip("link set eth0 down")
+    elif trouble == "unplugged":
+        site.switch.ip(f"link set p{site.us.pid}0 down")
+    else:
+        site.us.ip("link delete eth0")
+    report = asker.ask()
+    assert (report["asked"], report["asked_on"], report["answers"]) == (0, {}, [])
+    assert list(report["unsent"]) == ["eth0"]  # type: ignore[call-overload]
+    if trouble == "gone":
+        site.plug(site.us, "eth0", OURS)
+    site.us.ip("link set eth0 up")
+    site.switch.ip(f"link set p{site.us.pid}0 up")
+    limit = time.monotonic() + LIMIT
+    while len(list(report["answers"])) < 2:  # type: ignore[call-overload]
+        assert time.monotonic() < limit
+        report = asker.ask()
+    assert report["answers"] == [answer(PEER, V4), answer(PEER, V6)]
+
+
+def test_a_missing_card_does_not_silence_the_other(site: Site, make_asker: MakeAsker) -> None:
+    site.serve(site.peer)
+    conf = Conf(addresses=(Address("eth9", "192.0.2.9", 24), *ADDRESSES), user=USER)
+    report = make_asker(site.us, conf).ask(interfaces=["eth9", "eth0"], span=1.5)
+    assert report["asked"] == 3
+    assert report["asked_on"] == {"eth0": 3}
+    assert report["unsent"] == {"eth9": "there is no such ethernet interface"}
+    assert report["answers"] == [answer(PEER, V4), answer(PEER, V6)]
+
+
+def test_questions_that_came_late_are_one(site: Site, make_asker: MakeAsker) -> None:
+    now = time.monotonic()
+    report = make_asker(site.us).ask(at=[now - 3, now - 2, now - 1], until=now + 1)
+    assert report["asked"] == 1
+
+
+def test_a_question_that_came_after_its_end_is_not_asked(site: Site, make_asker: MakeAsker) -> None:
+    now = time.monotonic()
+    asker = make_asker(site.us)
+    asker.send(question(at=[now - 2], until=now - 1))
+    assert asker.receive()["asked"] == 0
+
+
+def test_forget(site: Site, make_asker: MakeAsker) -> None:
+    asker = make_asker(site.us)
+    asker.send(question(1))
+    asker.send({"do": "forget"})
+    assert asker.ask(identity=2)["id"] == 2
+
+
+def test_two_questions_at_a_time(site: Site, make_asker: MakeAsker) -> None:
+    asker = make_asker(site.us)
+    site.serve(site.peer)
+    asker.send(question(1, 0.6))
+    asker.send(question(2, 0.2))
+    reports = [asker.receive(), asker.receive()]
+    assert [report["id"] for report in reports] == [2, 1]
+    assert all(report["answers"] == [answer(PEER, V4), answer(PEER, V6)] for report in reports)
+
+
+def test_what_was_said_before_the_question_is_no_answer(site: Site, make_asker: MakeAsker) -> None:
+    asker = make_asker(site.us)
+    in_time = False
+    with site.wire(site.peer) as wire:
+        while not in_time:
+            ask_at = time.monotonic() + 0.4
+            asker.send(question(1, 0.1))
+            asker.send(question(2, at=[ask_at], until=ask_at + 0.2))
+            assert asker.receive()["id"] == 1  # so it knows of the second, too
+            wire.sendto(frames.gratuitous_arp(PEER, V4)[1], ("eth0", 0))
+            in_time = time.monotonic() < ask_at
+            answers = asker.receive()["answers"]
+    assert answers == []
+
+
+def test_liars_and_garbage_do_no_harm(site: Site, make_asker: MakeAsker) -> None:
+    asker = make_asker(site.us)
+    with site.wire(site.peer) as wire:
+        asker.send(question(span=1.0))
+        ethertypes = itertools.cycle((frames.ETHERTYPE_ARP, frames.ETHERTYPE_IPV6))
+        for number, ethertype in zip(range(300), ethertypes, strict=False):
+            liar = f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}"
+            wire.sendto(frames.gratuitous_arp(liar, V4)[0], ("eth0", 0))
+            garbage = b"\xff" * 12 + struct.pack("!H", ethertype) + os.urandom(number)
+            wire.sendto(garbage, ("eth0", 0))
+    answers = asker.receive()["answers"]
+    assert isinstance(answers, list)
+    assert len(answers) <= neighbours.MAX_ANSWERS
+    assert asker.ask()["answers"] == []
+
+
+def test_the_neighbours_chatter_wakes_nobody(site: Site, make_asker: MakeAsker) -> None:
+    asker = make_asker(site.us)
+    asker.ask()
+    with site.wire(site.us) as near, site.wire(site.peer) as far:
+        before = int(asker.status("voluntary_ctxt_switches"))
+        near.settimeout(LIMIT)
+        for frame in frames.gratuitous_arp(PEER, V4) * 50:
+            far.sendto(frame, ("eth0", 0))
+            while near.recv(2048)[6:12] != frame[6:12]:
+                pass
+            time.sleep(0.002)  # so that each would wake it
+        assert int(asker.status("voluntary_ctxt_switches")) - before < 20
+
+
+def test_it_says_that_it_is_alive_and_is_not_root(site: Site, make_asker: MakeAsker) -> None:
+    conf = Conf(addresses=ADDRESSES, user=USER, plip_timer=0.2)
+    asker = make_asker(site.us, conf)
+    assert [asker.receive() for _ in range(3)] == [{"event": "alive"}] * 3
+    if not ROOTLESS:
+        assert "0" not in asker.status("Uid").split()
+        assert int(asker.status("CapPrm"), 16) == 0
+    asker.send(question(span=1.5))
+    messages = (asker.receive() for _ in range(1000))
+    report = next(message for message in messages if message["event"] == "answers")
+    assert report["asked"] == 3, "without root it cannot ask"
+
+
+# ---------------------------------------------------------------------------- announcing
+
+
+def announce(namespace: Namespace, interfaces: list[str], conf: Conf = CONF) -> list[str]:
+    """What Announcer.announce returns there."""
+    reading, writing = os.pipe()
+
+    def work() -> None:
+        announcer = neighbours.Announcer(conf)
+        os.write(writing, "\n".join(announcer.announce(interfaces)).encode())
+        announcer.close()
+
+    try:
+        namespace.call(work)
+        os.close(writing)
+        return os.read(reading, 4096).decode().splitlines()
+    finally:
+        os.close(reading)
+
+
+def test_it_announces_with_the_address_that_the_card_has_now(site: Site) -> None:
+    site.us.ip(f"link set eth0 address {SHARED}")
+    expected = [
+        *frames.gratuitous_arp(SHARED, V4),
+        frames.unsolicited_advertisement(SHARED, V6),
+    ]
+    with site.wire(site.peer) as wire:
+        assert announce(site.us, ["eth0"]) == []
+        source = bytes.fromhex(SHARED.replace(":", ""))
+        limit = time.monotonic() + LIMIT
+        heard: list[bytes] = []
+        while len(heard) < len(expected) and time.monotonic() < limit:
+            heard += [
+                frame for frame in waiting(wire) if frame[6:12] == source and frames.parse(frame)
+            ]
+    assert heard == expected
+
+
+def test_a_router_says_so(site: Site) -> None:
+    site.us.run("sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/eth0/forwarding")
+    expected = frames.unsolicited_advertisement(OURS, V6, router=True)
+    with site.wire(site.peer) as wire:
+        wire.settimeout(LIMIT)
+        announce(site.us, ["eth0"])
+        while wire.recv(2048) != expected:
+            pass
+
+
+def test_it_announces_only_where_it_is_told(site: Site) -> None:
+    conf = Conf(addresses=(*ADDRESSES, Address("eth9", "192.0.2.9", 24)))
+    assert announce(site.us, ["eth1"], conf) == []
+    assert announce(site.us, ["eth0"], conf) == []
+
+
+def test_what_cannot_be_announced_is_said(site: Site) -> None:
+    conf = Conf(addresses=(*ADDRESSES[:1], Address("eth9", "192.0.2.9", 24)))
+    site.us.ip("link set eth0 down")
+    assert announce(site.us, ["eth0", "eth9"], conf) == [
+        "eth0: cannot announce 192.0.2.10: the interface is down or has no carrier",
+        "eth9: cannot announce 192.0.2.9: there is no such ethernet interface",
+    ]
+
+
+def test_the_announcer_never_receives(site: Site) -> None:
+    def work() -> None:
+        announcer = neighbours.Announcer(CONF)
+        announcer.announce(["eth0"])
+        with open("/proc/net/packet", encoding="ascii") as file:
+            protocols = [line.split()[3] for line in file.readlines()[1:]]
+        assert protocols == ["0000"]
+
+    site.us.call(work)
+
+
+@pytest.mark.parametrize(
+    ("after", "due"),
+    [(-1, 0), (0, 0.1), (0.1, 0.5), (0.7, 1), (1, 2), (2, 5), (5, 60), (60, 120), (130, 180)],
+)
+def test_the_schedule(after: float, due: float) -> None:
+    assert neighbours.next_announcement(1000.0, 1000.0 + after) == pytest.approx(1000.0 + due)
+
+
+@given(st.floats(0, 1e7), st.floats(-100, 1e6))
+def test_the_schedule_never_stands_still_nor_pauses(start: float, delay: float) -> None:
+    after = start + delay
+    due = neighbours.next_announcement(start, after)
+    assert due > after
+    assert due - after <= 60.001 or due == start

@@ -1,0 +1,323 @@
+"""A real pair in the lab: what the client and both kernels see, whatever happens to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from failoverd.lab.machine import Machine
+from failoverd.lab.network import ROUTER, SERVICE, Lab
+
+# The router answers, so a quiet network is not a dead card; without an answer a window has failed.
+WATCHED = {"low_water": 1, "witness": [f"eth0 {ROUTER}"]}
+LONG = 30.0
+
+
+def start(lab: Lab, **variables: object) -> None:
+    """Start failoverd on both machines, and wait until a is active and b stands by."""
+    for machine in lab.machines:
+        machine.write_conf(**variables)  # type: ignore[arg-type]
+        machine.start_failoverd()
+    lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by", LONG)
+
+
+def settled(lab: Lab, active: Machine) -> bool:
+    """Whether one machine alone is active and holds the address, and the other stands by."""
+    roles = {machine: machine.role() for machine in lab.machines}
+    others = {role for machine, role in roles.items() if machine is not active}
+    return roles[active] == "active" and others == {"standby"} and lab.holders() == [active.name]
+
+
+def pids(machine: Machine, title: str) -> list[int]:
+    """The processes of a machine's failoverd that ps shows with this title."""
+    listing = machine.check("ps", "ax", "-o", "pid=,args=")
+    own = f"[{machine.folder}/run/pid]"
+    lines = [line.split(None, 1) for line in listing.splitlines()]
+    return [int(pid) for pid, args in lines if args.startswith(title) and args.endswith(own)]
+
+
+def main_pid(machine: Machine) -> int:
+    return int(machine.read("run/pid"))
+
+
+def kill(machine: Machine, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+    machine.check("kill", f"-{number.value}", str(pid))
+
+
+def runs(machine: Machine, role: str) -> int:
+    """How often the switch script was run with a role."""
+    return machine.log().count(f"/ha-switch {role} (")
+
+
+def role_changes(machine: Machine) -> list[str]:
+    return re.findall(r"role: (\w+ -> \w+)", machine.log())
+
+
+def test_power_cut_takeover_and_resume(lab: Lab) -> None:
+    start(lab, **WATCHED)
+    lab.client.start_probing()
+    lab.wait_until(lab.client.answering, "the client is answered")
+    assert lab.client.arp_holders() == {lab.a.hwaddr("eth0")}
+
+    lab.a.power_cut()
+    lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
+    lab.wait_until(lambda: lab.client.answering(time.monotonic() - 0.1), "b answers the client")
+    assert lab.client.arp_holders() == {lab.b.hwaddr("eth0")}
+    assert "silent" in lab.b.log()
+
+    lab.a.power_on()
+    lab.a.start_failoverd()
+    lab.wait_until(lambda: settled(lab, lab.a), "a resumes its role")
+    lab.wait_until(lab.client.answering, "the client is answered again")
+    assert lab.client.arp_holders() == {lab.a.hwaddr("eth0")}
+
+
+def test_a_deaf_port_hands_over_and_comes_back_only_on_demand(lab: Lab) -> None:
+    start(lab, **WATCHED)
+    lab.client.start_probing()
+    lab.a.deafen("eth0")
+    lab.wait_until(lambda: settled(lab, lab.b), "a hands over to b")
+    lab.wait_until(lab.client.answering, "b answers the client")
+    changes = role_changes(lab.b)
+    lab.a.hear("eth0")
+    lab.wait_until(
+        lambda: lab.a.status()["us"]["interfaces"]["eth0"]["state"] == "ok", "a hears again"
+    )
+    assert settled(lab, lab.b)
+    assert role_changes(lab.b) == changes
+
+
+def test_a_switch_that_is_dead_for_both_changes_nothing(lab: Lab) -> None:
+    start(lab, **WATCHED)
+    before = [role_changes(machine) for machine in lab.machines]
+    for machine in lab.machines:
+        machine.deafen("eth0")
+    lab.wait_until(lambda: "the peer is" in lab.a.log(), "a finds b no better off")
+    lab.wait_until(lambda: lab.a.log().count("fail (") >= 1, "a's watcher judged")
+    time.sleep(2.5)  # several windows of silence: nothing may happen in them
+    assert settled(lab, lab.a)
+    assert [role_changes(machine) for machine in lab.machines] == before
+
+
+@pytest.mark.parametrize("typed_on", ["a", "b"])
+def test_a_person_switches_from_either_machine(lab: Lab, typed_on: str) -> None:
+    start(lab)
+    machine = lab.a if typed_on == "a" else lab.b
+    result = machine.command("ha-fail")
+    assert result.returncode == 0, result.stderr
+    assert settled(lab, lab.b)
+    back = machine.command("ha-fail")
+    assert back.returncode == 0, back.stderr
+    assert settled(lab, lab.a)
+
+
+def test_words_typed_into_nc(lab: Lab) -> None:
+    start(lab)
+
+    def type_on(machine: Machine, host: str, command: str) -> str:
+        text = f"{machine.read('secret')}{command}\n"
+        return machine.run("nc", "-q", "5", host, "2000", text=text).stdout.splitlines()[-1]
+
+    assert type_on(lab.b, "1.0.0.2", "fail") == "ok active"
+    assert settled(lab, lab.b)
+    assert type_on(lab.b, "1.0.0.2", "fail") == "ok active"
+    assert type_on(lab.a, "1.0.0.2", "resume") == "ok standby"
+    assert settled(lab, lab.a)
+    assert json.loads(type_on(lab.a, "1.0.0.2", "status").removeprefix("ok "))["role"] == "standby"
+    assert type_on(lab.a, "1.0.0.1", "restart") == "error unknown command"
+
+
+def test_a_dead_failoverd_with_a_live_service_is_not_taken_over(lab: Lab) -> None:
+    start(lab)
+    lab.client.start_probing()
+    lab.wait_until(lab.client.answering, "the client is answered")
+    began = time.monotonic()
+    kill(lab.a, main_pid(lab.a))
+    lab.wait_until(lambda: "somebody still answers" in lab.b.log(), "b finds the service alive")
+    assert lab.holders() == ["a"]
+    scripts = runs(lab.a, "master"), runs(lab.a, "slave")
+    lab.a.start_failoverd()
+    lab.wait_until(lambda: settled(lab, lab.a), "a goes on where it was")
+    assert (runs(lab.a, "master"), runs(lab.a, "slave")) == scripts
+    assert lab.client.outage(began) < 0.5
+    assert not pids(lab.a, "failoverd:") or len(pids(lab.a, "failoverd: listener")) == 1
+
+
+def test_link_cut_then_the_master_really_dies(lab: Lab) -> None:
+    start(lab)
+    lab.cut_link()
+    lab.wait_until(lambda: "somebody still answers" in lab.b.log(), "b asks and stays standby")
+    time.sleep(2.0)  # four windows: no second holder may appear in them
+    assert lab.holders() == ["a"]
+    lab.a.power_cut()
+    lab.wait_until(lambda: lab.b.role() == "active", "b takes over when a is really dead")
+    assert lab.holders() == ["b"]
+
+
+def test_the_switch_script_fails_on_the_standby(lab: Lab) -> None:
+    start(lab)
+    lab.b.write("ha-switch", '#!/bin/sh\necho "no $1 today"\n[ "$1" = slave ]\n', 0o755)
+    result = lab.a.command("ha-fail")
+    assert result.returncode == 1
+    assert "script failed" in result.stderr
+    lab.wait_until(lambda: lab.a.role() == "active", "a has its role back")
+    assert lab.holders() == ["a"]
+    assert lab.b.role() == "failed"
+    assert "no master today" in lab.b.log()
+
+
+def test_the_switch_script_hangs_on_the_standby(make_lab: Callable[..., Lab]) -> None:
+    timers = {
+        "timer_seconds": 1.0,
+        "plip_timer": 0.5,
+        "plip_hbeat": 0.1,
+        "switch_timeout": 1.0,
+        "hold_down": 2.0,
+    }
+    lab = make_lab(timers)
+    start(lab)
+    lab.b.write("ha-switch", '#!/bin/sh\n[ "$1" = slave ] || sleep 1000\n', 0o755)
+    result = lab.a.command("ha-fail")
+    assert result.returncode == 1
+    lab.wait_until(lambda: lab.a.role() == "active", "a has its role back", LONG)
+    assert lab.holders() == ["a"]
+    assert "was killed" in lab.b.log()
+    lab.wait_until(lambda: "sleep 1000" not in lab.b.check("ps", "axww"), "the script is gone")
+
+
+def test_ipv6_and_hardware_addresses_move(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(ipv6=True)
+    shared = "02:00:00:00:00:10"
+    start(
+        lab,
+        addresses=[f"eth0 {SERVICE}/24", f"eth0 {lab.service6}/64"],
+        ethernet_addresses=[f"eth0 {shared}"],
+    )
+    assert lab.a.hwaddr("eth0") == shared
+    assert lab.holders(lab.service6) == ["a"]
+    own = lab.a.cards["eth0"].hwaddr
+    assert lab.a.command("ha-fail").returncode == 0
+    assert settled(lab, lab.b)
+    assert (lab.a.hwaddr("eth0"), lab.b.hwaddr("eth0")) == (own, shared)
+    assert lab.holders(lab.service6) == ["b"]
+    assert lab.client.arp_holders() == {shared}
+
+
+def test_an_interface_goes_down_up_is_deleted_and_made_again(lab: Lab) -> None:
+    start(lab, **WATCHED)
+    main = main_pid(lab.b)
+
+    def state() -> str:
+        return str(lab.b.status()["us"]["interfaces"]["eth0"]["state"])
+
+    lab.b.ip("link set dev eth0 down")
+    lab.wait_until(lambda: state() == "down", "b says that eth0 is down")
+    lab.b.ip("link set dev eth0 up")
+    lab.wait_until(lambda: state() == "ok", "b hears on eth0 again")
+    lab.b.delete_card("eth0")
+    lab.wait_until(lambda: state() == "down", "b says that eth0 is away")
+    lab.b.make_card("eth0")
+    lab.wait_until(lambda: state() == "ok", "b hears on the new eth0", LONG)
+    lab.b.delete_card("plip0")
+    lab.wait_until(lambda: "1.0.0.2" not in lab.b.check("ip", "addr"), "the link is gone")
+    lab.b.make_card("plip0")
+    lab.wait_until(lambda: settled(lab, lab.a), "both hear each other again", LONG)
+    lab.wait_until(
+        lambda: lab.a.status()["us"]["plip"]["state"] == "ok", "heartbeats come again", LONG
+    )
+    assert main_pid(lab.b) == main
+
+
+def test_children_that_die_come_back_and_no_role_changes(lab: Lab) -> None:
+    start(lab)
+    titles = ("watchd plip0", "watchd eth0", "heartbeat", "listener", "neighbours")
+    before = [role_changes(machine) for machine in lab.machines]
+    for title in titles:
+        for machine in lab.machines:
+            (old,) = pids(machine, f"failoverd: {title} ")
+            user = machine.check("ps", "-o", "user=", "-p", str(old)).strip()
+            assert user == lab.user
+            kill(machine, old)
+
+    def replaced() -> bool:
+        return all(len(pids(machine, "failoverd: ")) == len(titles) for machine in lab.machines)
+
+    lab.wait_until(replaced, "every child is there again")
+    lab.wait_until(lambda: settled(lab, lab.a), "the pair is as it was")
+    assert [role_changes(machine) for machine in lab.machines] == before
+    stopped = pids(lab.a, "failoverd: heartbeat ")[0]
+    kill(lab.a, stopped, signal.SIGSTOP)
+    lab.wait_until(lambda: pids(lab.a, "failoverd: heartbeat ") != [stopped], "it is replaced")
+    lab.wait_until(lambda: settled(lab, lab.a), "the pair is as it was")
+
+
+def test_a_frozen_master_finds_the_other_active_and_stands_by(lab: Lab) -> None:
+    start(lab, confirm="none")
+    lab.a.freeze()
+    lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
+    lab.a.thaw()
+    lab.wait_until(lambda: settled(lab, lab.b), "a stands by after the thaw")
+
+
+def test_as_a_daemon(lab: Lab) -> None:
+    lab.a.write_conf()
+    result = lab.a.command("failoverd")
+    assert (result.returncode, result.stderr) == (0, "")
+    pid = main_pid(lab.a)
+    again = lab.a.command("failoverd")
+    assert again.returncode == 1
+    assert again.stderr == f"failoverd: already running (pid {pid})\n"
+    lab.wait_until(lambda: lab.a.role() == "active", "a is active alone", LONG)
+    kill(lab.a, pid, signal.SIGUSR1)
+    lab.wait_until(lambda: 'status: {"role": "active"' in lab.a.log(), "the status is logged")
+    os.rename(lab.a.outside / "log", lab.a.outside / "log.1")
+    kill(lab.a, pid, signal.SIGHUP)
+    lab.wait_until(lambda: "read again" in lab.a.log(), "the log is a new one")
+    lab.a.write("failoverd.conf", "$plip_timer = 'soon';\n$nonsense = 1;\n")
+    kill(lab.a, pid, signal.SIGHUP)
+    lab.wait_until(lambda: "stays as it was" in lab.a.log(), "a bad file is refused")
+    assert lab.a.role() == "active"
+    kill(lab.a, pid, signal.SIGTERM)
+    lab.wait_until(lambda: not (lab.a.outside / "run/pid").exists(), "it has stopped")
+    lab.wait_until(lambda: not pids(lab.a, "failoverd"), "with its children")
+    assert lab.holders() == ["a"]
+    lab.a.write_conf()
+    assert lab.a.command("failoverd").returncode == 0
+    lab.wait_until(lambda: lab.a.role() == "active", "it goes on where it was", LONG)
+    assert runs(lab.a, "master") == 0  # in the new log: the addresses were left as they are
+
+
+def test_start_up_errors_reach_the_terminal(lab: Lab) -> None:
+    lab.a.write_conf()
+    with lab.a.popen("nc", "-l", "-s", "1.0.0.1", "-p", "2000"):
+        lab.wait_until(lambda: ":2000" in lab.a.check("ss", "-ltn"), "the port is taken")
+        result = lab.a.command("failoverd")
+        assert result.returncode == 1
+        assert "2000" in result.stderr
+        assert "in use" in result.stderr
+    lab.a.write_conf(interfaces=["eth7"], addresses=[])
+    result = lab.a.command("failoverd")
+    assert result.returncode == 1
+    assert "eth7: no such interface" in result.stderr
+    assert not pids(lab.a, "failoverd")
+
+
+def test_a_dry_run_beside_a_live_peer_is_harmless(lab: Lab) -> None:
+    lab.b.write_conf()
+    lab.b.start_failoverd()
+    lab.wait_until(lambda: lab.b.role() == "active", "b is active alone", LONG)
+    before = role_changes(lab.b)
+    lab.a.write_conf()
+    lab.a.start_failoverd("-n")
+    lab.wait_until(lambda: "would run" in lab.a.log(), "a says what it would do", LONG)
+    assert "would tell the peer resume" in lab.a.log()
+    assert lab.a.say("fail") == "error dry run"
+    assert lab.holders() == ["b"]
+    assert role_changes(lab.b) == before
+    assert lab.a.read("run/state") == ""

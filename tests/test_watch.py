@@ -1,0 +1,220 @@
+"""Section 4 of the contract as a table, and what must hold whatever packets come."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from failoverd import watch
+from failoverd.watch import Event, Rules, Window
+
+NANO = 1_000_000_000
+
+# The alarm's rules in their order, as the contract puts them: the first line that fits decides.
+ALARM = (
+    (lambda c: c.late > c.timer / 2 and c.late > 0.05, "late", "late"),
+    (lambda c: c.boot, "boot", "first alarm"),
+    (lambda c: not c.private and 0 < c.low_water > c.packets, "fail", "below low water"),
+    (
+        lambda c: c.packets == 0 == c.last and (c.private or c.low_water > 0),
+        "fail",
+        "silent twice",
+    ),
+    (lambda c: True, "ok", ""),
+)
+
+
+class Case:
+    """One state of one interface when its alarm goes off."""
+
+    def __init__(self, *values: float) -> None:
+        self.packets, self.last, self.low_water = (int(value) for value in values[:3])
+        self.private, self.boot = bool(values[3]), bool(values[4])
+        self.timer, self.late = values[5:]
+
+    def expected(self) -> tuple[str, str]:
+        return next((verdict, reason) for fits, verdict, reason in ALARM if fits(self))
+
+
+CASES = [
+    Case(*values)
+    for values in itertools.product(
+        (0, 1, 2, 3, 4),  # packets
+        (0, 1, 500),  # last
+        (0, 1, 3),  # low_water
+        (False, True),  # private
+        (False, True),  # boot
+        (0.01, 0.08, 20.0),  # timer
+        (0.0, 0.004, 0.045, 0.0501, 0.06, 9.9, 10.1, 1000.0),  # how late
+    )
+]
+
+
+def test_every_alarm_follows_the_rules_in_their_order() -> None:
+    for case in CASES:
+        rules = Rules(500, case.timer, case.low_water, case.private)
+        now = 100.0 + case.late
+        before = Window(case.packets, case.last, case.boot, 100.0)
+        after, event = watch.expire(rules, before, now)
+        verdict, reason = case.expected()
+        assert event.verdict == verdict, vars(case)
+        assert reason in event.reason, vars(case)
+        seen = (event.event, event.packets, event.last, event.boot, event.t)
+        assert seen == ("alarm", case.packets, case.last, case.boot, now)
+        kept = case.last if verdict == "late" else case.packets
+        assert after == Window(0, kept, False, now + case.timer)
+
+
+@pytest.mark.parametrize("private", [False, True])
+@pytest.mark.parametrize("boot", [False, True])
+def test_a_full_count_sets_the_alarm_anew(private: bool, boot: bool) -> None:
+    rules = Rules(500, 20.0, 3, private)
+    window = Window(499, 7, boot, 120.0)
+    assert watch.count(rules, window, 0, 110.0) == (window, None)
+    after, event = watch.count(rules, window, 3, 110.0)
+    assert after == Window(0, 502, boot, 130.0)
+    assert event == Event(110.0, "full", 502, 7, boot, "ok", "packet_count reached")
+
+
+def test_the_first_window_forgives_and_has_no_past() -> None:
+    assert watch.start(Rules(500, 20.0, 0, False), 7.0) == Window(0, 0, True, 27.0)
+
+
+def test_the_line_is_the_one_of_the_contract() -> None:
+    rules = Rules(500, 11.0, 0, True)
+    events = list(watch.replay(rules, [([], 22.0)]))
+    assert events[1].line("plip0") == {
+        "t": 22.0,
+        "interface": "plip0",
+        "event": "alarm",
+        "packets": 0,
+        "last": 0,
+        "boot": False,
+        "verdict": "fail",
+        "reason": "silent twice",
+    }
+
+
+# Over a recording
+
+
+def test_a_deadline_goes_before_a_packet_of_the_same_time() -> None:
+    rules = Rules(2, 10, 1, False)
+    events = list(watch.replay(rules, [([0, 10, 10], 10)]))
+    assert [(e.t, e.event, e.packets) for e in events] == [(10, "alarm", 1), (10, "full", 2)]
+
+
+def test_nanoseconds_are_exact_where_floats_are_not() -> None:
+    tenth = NANO // 10
+    rules = Rules(500, tenth, 1, False, NANO)
+    (*_, event) = watch.replay(rules, [([0, tenth, 2 * tenth, 3 * tenth], 3 * tenth)])
+    assert event.line("eth0", 0, NANO)["t"] == 0.3
+    assert event.packets == 1
+
+
+def test_the_open_window_is_judged_only_on_demand() -> None:
+    rules = Rules(500, 10, 1, False)
+    recording = [([0, 5], 19)]
+    assert [e.t for e in watch.replay(rules, recording)] == [10]
+    assert [e.t for e in watch.replay(rules, recording, until=40)] == [10, 20, 30, 40]
+    assert [e.t for e in watch.replay(rules, recording, until=39)] == [10, 20, 30]
+    assert [e.t for e in watch.replay(rules, recording, until=9)] == []
+
+
+def test_without_a_packet_no_window_begins() -> None:
+    assert list(watch.replay(Rules(500, 10, 1, False), [], until=100)) == []
+
+
+# Whatever comes
+
+fair = settings(deadline=None)  # of no interest is how fast this machine is
+
+rules_strategy = st.builds(
+    Rules,
+    packet_count=st.integers(1, 6),
+    timer=st.integers(1, 12),
+    low_water=st.integers(0, 8),
+    private=st.booleans(),
+)
+recordings = st.lists(
+    st.tuples(st.integers(0, 15), st.booleans()), max_size=60
+)  # time since the packet before, and whether it counts
+
+
+def batches(packets: list[tuple[int, bool]], sizes: list[int]) -> list[tuple[list[int], int]]:
+    """The packets in batches of these sizes, the rest in one."""
+    made: list[tuple[list[int], int]] = []
+    now = 0
+    ends = set(itertools.accumulate(sizes)) | {len(packets)}
+    counted: list[int] = []
+    for number, (gap, counts) in enumerate(packets, 1):
+        now += gap
+        if counts:
+            counted.append(now)
+        if number in ends:
+            made.append((counted, now))
+            counted = []
+    return made
+
+
+def one_by_one(rules: Rules, packets: list[tuple[int, bool]]) -> list[Event]:
+    """The contract read aloud: packet by packet, alarm by alarm."""
+    window, now, events = watch.start(rules, 0), 0, []
+    for gap, counts in packets:
+        now += gap
+        while window.deadline <= now:
+            window, event = watch.expire(rules, window, window.deadline)
+            events.append(event)
+        if counts:
+            window, full = watch.count(rules, window, 1, now)
+            events += [full] if full else []
+    return events
+
+
+@fair
+@given(rules_strategy, recordings, st.lists(st.integers(1, 20), max_size=8))
+def test_batches_change_nothing(
+    rules: Rules, packets: list[tuple[int, bool]], sizes: list[int]
+) -> None:
+    assert list(watch.replay(rules, batches(packets, sizes))) == one_by_one(rules, packets)
+
+
+@fair
+@given(rules_strategy, recordings)
+def test_no_packet_is_lost_and_each_window_follows_from_the_one_before(
+    rules: Rules, packets: list[tuple[int, bool]]
+) -> None:
+    end = sum(gap for gap, _ in packets) + 3 * rules.timer
+    events = list(watch.replay(rules, batches(packets, []), until=end))
+    counting = sum(counts for _, counts in packets)
+    assert sum(event.packets for event in events) == counting
+    begun, last = 0.0, 0
+    for event in events:
+        assert event.t - begun <= rules.timer
+        assert event.last == last
+        assert event.event == "full" or event.t - begun == rules.timer
+        begun, last = event.t, event.packets
+    alarms = [event for event in events if event.event == "alarm"]
+    assert [event.boot for event in alarms] == [True, *[False] * len(alarms)][: len(alarms)]
+
+
+@fair
+@given(rules_strategy, st.lists(st.tuples(st.integers(0, 4), st.integers(0, 12)), max_size=40))
+def test_a_live_watcher_never_makes_up_for_missed_windows(
+    rules: Rules, wakes: list[tuple[int, int]]
+) -> None:
+    """Woken at any times, it has at most one event a wake, and a deadline ahead of it."""
+    window, now = watch.start(rules, 0), 0
+    for packets, gap in wakes:
+        now += gap
+        before = window
+        window, event = watch.count(rules, window, packets, now)
+        if event is None and now >= window.deadline:
+            window, event = watch.expire(rules, window, now)
+            assert (event.verdict == "late") == (now - before.deadline > rules.timer / 2)
+        assert now < window.deadline <= now + rules.timer
+        assert window.packets < rules.packet_count
+        assert {window: 1}[watch.Window(window.packets, window.last, window.boot, window.deadline)]
