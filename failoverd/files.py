@@ -218,7 +218,8 @@ def _program_faults(path: str) -> list[str]:
     """Why root must not run the program, each with what to do about it."""
     try:
         way = list(_way_to(path))
-        info = os.lstat(way[-1])
+        program = way[-1]
+        info = os.lstat(program)
     except FileNotFoundError:
         return [f"{path} does not exist: put the program there, or change the path"]
     except OSError as error:
@@ -228,8 +229,8 @@ def _program_faults(path: str) -> list[str]:
     faults = []
     if not info.st_mode & 0o111:
         faults.append(f"{path} is not executable: chmod +x {shlex.quote(path)}")
-    for step in way:
-        faults += _step_faults(step, in_it=step == os.path.dirname(way[-1]))
+    for step in dict.fromkeys(way):
+        faults += _step_faults(step, in_it=step == os.path.dirname(program))
     return faults
 
 

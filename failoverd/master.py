@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 import setproctitle  # noqa: F401 - as the next two: loaded once, before the children are forked
 
@@ -40,7 +41,6 @@ from failoverd.log import Log
 from failoverd.process import Message
 
 LEAST_PATIENCE = 2.0  # seconds; a shorter silence of a child may be a busy machine
-SCRIPT_POLL = 0.1  # seconds between looks at the output of a running script
 MAX_NOTICES = 16
 STALE_SECONDS = 1.0  # a request that waited longer is not begun: its sender counts on that
 
@@ -73,10 +73,9 @@ class Master:
         self.link: Message = {}
         self.beat: tuple[float | None, float | None] = (None, None)
         self.verdicts: dict[str, str] = {}
-        self.script: switch.Runner | None = None
-        self.script_role = ""
+        self.runners = {kind: switch.Runner() for kind in ("script", "fence", "confirm", "notify")}
+        self.argv: dict[str, list[str]] = {}
         self.last_switch: tuple[str | None, int | None, float | None] = (None, None, None)
-        self.programs: dict[str, switch.Runner] = {}
         self.notices: deque[tuple[str, str]] = deque(maxlen=MAX_NOTICES)
         self.announcer = neighbours.Announcer(conf)
         self.announced = 0.0  # when announcing began
@@ -96,11 +95,17 @@ class Master:
         try:
             self._note_hwaddrs()
             self._await_old_script()
+            for kind, runner in self.runners.items():
+                self.selector.register(
+                    runner.fileno(), selectors.EVENT_READ, partial(self._attend, kind)
+                )
             self._add_children()
             self._loop(ready)
         finally:
             self.children.end_all()
             self.announcer.close()
+            for runner in self.runners.values():
+                runner.close()
             signal.set_wakeup_fd(-1)
             for end in wakeup:
                 end.close()
@@ -202,9 +207,8 @@ class Master:
             self.children.next_deadline(),
             pair.next_deadline(self.state),
             self.next_announcement,
+            *(runner.deadline for runner in self.runners.values()),
         ]
-        if self.script or self.programs:
-            times.append(now + SCRIPT_POLL)
         return max(0.0, min(t for t in times if t is not None) - now)
 
     def _mind_the_gap(self, gap: float) -> None:
@@ -225,9 +229,10 @@ class Master:
             self.feed(pair.Tick())
         if self.next_announcement is not None and now >= self.next_announcement:
             self._announce(now)
-        for runner in (self.script, *self.programs.values()):
-            if runner is not None:
-                self._log_output(runner)
+        for kind, runner in self.runners.items():
+            if runner.deadline is not None and now >= runner.deadline:
+                runner.kill_late()
+                self._attend(kind)
 
     def feed(self, event: pair.Event) -> None:
         """Take an event in; it is decided on before the loop sleeps again."""
@@ -325,71 +330,56 @@ class Master:
         return view
 
     def _run_script(self, action: pair.RunScript) -> None:
-        self.script_role = action.role
-        argv = [self.conf.failover_prog, action.role]
-        environment = switch.environment(
-            self.conf, action.role, action.reason, self.remembered.hwaddrs
-        )
-        self.say(f"running {' '.join(argv)} ({action.reason})", anew=True)
-        self.script = switch.Runner(argv, environment, self.conf.switch_timeout)
-        self.remembered.script = self.script.identity
-        self._save()
-        self._await(self.script, self._script_ended)
-
-    def _await(self, runner: switch.Runner, ended: Callable[[], None]) -> None:
-        if runner.fileno() < 0:
-            ended()  # it could not be started
-        else:
-            self.selector.register(runner.fileno(), selectors.EVENT_READ, ended)
-
-    def _reap(self, runner: switch.Runner) -> switch.Result:
-        if runner.fileno() >= 0:
-            self.selector.unregister(runner.fileno())
-        result = runner.reap()
-        self._log_output(runner)
-        return result
-
-    def _script_ended(self) -> None:
-        assert self.script is not None
-        result = self._reap(self.script)
-        self.script, self.remembered.script = None, None
-        self.last_switch = (self.script_role, result.exit, round(result.seconds, 3))
-        self._tell_result(f"{self.conf.failover_prog} {self.script_role}", result)
-        self.feed(pair.Ended("script", result.exit == 0))
-
-    def _tell_result(self, what: str, result: switch.Result) -> None:
-        how = "succeeded" if result.exit == 0 else f"failed with exit status {result.exit}"
-        if result.timed_out:
-            how = f"did not end within {self.conf.switch_timeout:g} s and was killed"
-        self.say(f"{what} {how} after {result.seconds:.3f} s", alarm=result.exit != 0, anew=True)
+        self._start("script", [self.conf.failover_prog, action.role], action.role, action.reason)
+        runner = self.runners["script"]
+        if runner.pid and runner.starttime:
+            self.remembered.script = (runner.pid, runner.starttime)
+            self._save()
 
     def _run_program(self, kind: str) -> None:
         program = self.conf.fence_prog if kind == "fence" else self.conf.confirm
-        if kind in self.programs:
-            return  # the one that runs answers for this one too
-        self._start_program(kind, [program], program)
+        if not self.runners[kind].running:  # one that runs answers for this one too
+            self._start(kind, [program], pair.role(self.state), pair.Cause.SILENCE.value)
 
-    def _start_program(self, kind: str, argv: list[str], reason: str) -> None:
-        environment = switch.environment(
-            self.conf, pair.role(self.state), reason, self.remembered.hwaddrs
-        )
-        self.say(f"running {' '.join(argv)}", anew=True)
-        runner = self.programs[kind] = switch.Runner(argv, environment, self.conf.switch_timeout)
-        self._await(runner, lambda: self._program_ended(kind))
+    def _start(self, kind: str, argv: list[str], role: str, reason: str) -> None:
+        environment = switch.environment(self.conf, role, reason, self.remembered.hwaddrs)
+        self.argv[kind] = argv
+        if kind != "notify":
+            self.say(f"running {' '.join(argv)} ({reason})", anew=True)
+        result = self.runners[kind].start(argv, environment, self.conf.switch_timeout)
+        if result is not None:
+            self._ended(kind, result)
 
-    def _program_ended(self, kind: str) -> None:
-        result = self._reap(self.programs.pop(kind))
+    def _attend(self, kind: str) -> None:
+        """A program printed something, or ended."""
+        runner = self.runners[kind]
+        pid = runner.pid or 0
+        result = runner.reap()
+        for line in runner.lines():
+            self.say(line, program=os.path.basename(self.argv[kind][0]), pid=pid, anew=True)
+        if result is not None:
+            self._ended(kind, result)
+
+    def _ended(self, kind: str, result: switch.Result) -> None:
+        ok = result.exit == 0
+        if kind != "notify" or not ok:
+            self._tell_result(" ".join(self.argv[kind][:2]), result, alarm=kind != "notify")
         if kind == "notify":
-            if result.exit != 0:
-                self._tell_result(self.conf.notify_prog, result)
             self._notify_next()
             return
-        self._tell_result(self.conf.fence_prog if kind == "fence" else self.conf.confirm, result)
-        self.feed(pair.Ended(kind, result.exit == 0))
+        if kind == "script":
+            self.remembered.script = None
+            self.last_switch = (self.argv[kind][1], result.exit, round(result.seconds, 3))
+        self.feed(pair.Ended(kind, ok))
 
-    def _log_output(self, runner: switch.Runner) -> None:
-        for line in runner.lines():
-            self.say(line, program=runner.name, pid=runner.pid, anew=True)
+    def _tell_result(self, what: str, result: switch.Result, alarm: bool) -> None:
+        how = "succeeded" if result.exit == 0 else f"failed with exit status {result.exit}"
+        if result.timed_out:
+            how = f"did not end within {self.conf.switch_timeout:g} s and was killed"
+        text = f"{what} {how} after {result.seconds:.3f} s"
+        if result.message:
+            text += f": {result.message}"
+        self.say(text, alarm=alarm and result.exit != 0, anew=True)
 
     def _ask(self, action: pair.Ask) -> None:
         self.serial += 1
@@ -618,7 +608,9 @@ class Master:
             if name not in known
             or pair.is_bad(known[name].state, known[name].packets, known[name].last)
         )
-        return pair.PeerView("rejoining" if status.rejoining else status.role, status.boot, bad)
+        down = frozenset(name for name in bad if name not in known or known[name].state == "down")
+        role = "rejoining" if status.rejoining else status.role
+        return pair.PeerView(role, status.boot, bad, down)
 
     def _told_lost(self, message: Message) -> None:
         serial = whole(message, "id")
@@ -731,9 +723,10 @@ class Master:
             self._notify_next()
 
     def _notify_next(self) -> None:
-        if self.notices and "notify" not in self.programs:
+        if self.notices and not self.runners["notify"].running:
             kind, text = self.notices.popleft()
-            self._start_program("notify", [self.conf.notify_prog, kind, text], text)
+            role = pair.role(self.state)
+            self._start("notify", [self.conf.notify_prog, kind, text], role, text)
 
     # ------------------------------------------------------------------ HUP
 

@@ -65,8 +65,8 @@ class Timer(Enum):
     RETRY = "try again"
     GIVE_UP = "the peer has had as long as a switch may take"
     NOBODY = "nobody has been active for two windows"
+    OWN = "a window since we asked for our own addresses"
     HOLD = "hold-down is over"
-    OWN = "ask for our own addresses"
     HEARD = "a window without an exchange"
     UNHEARD = "two windows without an exchange"
 
@@ -96,6 +96,7 @@ class On(Enum):
     REFUSED = "peer answers error"
     LOST = "no answer from the peer"
     COMPARED = "roles compared"
+    UNCOMPARED = "roles could not be compared"
     SCRIPT_OK = "script succeeded"
     SCRIPT_FAILED = "script failed"
     FENCED = "fence program succeeded"
@@ -115,7 +116,6 @@ class On(Enum):
     RETRY = "timer: try again"
     GIVE_UP = "timer: give up"
     NOBODY = "timer: nobody active"
-    OWN = "timer: ask for our own"
     COMPARE = "timer: compare"
 
 
@@ -175,6 +175,7 @@ class PeerView:
     role: str
     boot: str
     bad: frozenset[str]
+    down: frozenset[str] = frozenset()  # those of the bad ones that have no carrier
 
 
 @dataclass(frozen=True)
@@ -610,12 +611,16 @@ def facts(turn: Turn) -> list[On]:
         case LinkWatched():
             return link_watched(turn, event)
         case Request():
+            if event.from_peer:
+                hear(turn)
             source = "PEER" if event.from_peer else "PERSON"
             return [On[f"{source}_SAYS_{event.command.upper()}"]]
         case Replied():
             return replied(turn, event)
         case Unreplied():
-            return [] if event.purpose is Purpose.COMPARE else [On.LOST]
+            if event.purpose is Purpose.COMPARE:
+                return [uncompared(turn)]
+            return [On.LOST]
         case Ended():
             return [ENDED[event.kind, event.ok]]
         case Answers():
@@ -712,20 +717,32 @@ def link_watched(turn: Turn, event: LinkWatched) -> list[On]:
     return [On.LINK_ALIVE] if was_silent else []
 
 
-def replied(turn: Turn, event: Replied) -> list[On]:
+def hear(turn: Turn) -> None:
+    """An exchange with the peer's port, or with ours by the peer: both ways are open."""
     turn.start(Timer.HEARD, turn.rules.window)
     turn.start(Timer.UNHEARD, 2 * turn.rules.window)
+
+
+def replied(turn: Turn, event: Replied) -> list[On]:
+    hear(turn)
     if event.view is not None:
         if turn.state.peer is None and event.view.boot == turn.rules.boot:
             turn.log(f"both machines have boot:{turn.rules.boot} in host_type: change one", True)
         turn.set(peer=event.view)
     match event.purpose:
         case Purpose.COMPARE:
-            return [On.COMPARED] if event.view is not None else []
+            done = uncompared(turn)
+            return [done if event.view is None else On.COMPARED]
         case Purpose.STATUS:
             return [On.STATUS] if event.view is not None else [On.LOST]
         case _:
             return [On.AGREED if event.ok else On.REFUSED]
+
+
+def uncompared(turn: Turn) -> On:
+    """A comparison has ended, in whatever way: the next is due a heartbeat later."""
+    turn.start(Timer.COMPARE, turn.rules.heartbeat)
+    return On.UNCOMPARED
 
 
 def answered(turn: Turn, event: Answers) -> list[On]:
@@ -841,10 +858,10 @@ def peer_is_able(turn: Turn) -> bool:
 
 
 def peer_can_serve(turn: Turn) -> bool:
-    """For a person's handover: the peer stands by, and not all of its interfaces are bad."""
+    """For a person's handover: the peer stands by with a carrier; it may well hear little."""
     peer = turn.state.peer
     names = frozenset(turn.rules.interfaces)
-    return peer_is_idle(turn) and peer is not None and not (names and names <= peer.bad)
+    return peer_is_idle(turn) and peer is not None and not (names and names <= peer.down)
 
 
 def may_hand_over(turn: Turn) -> bool:
@@ -857,6 +874,14 @@ def may_hand_over(turn: Turn) -> bool:
 
 def hears_peer(turn: Turn) -> bool:
     return turn.state.heard
+
+
+unheard = negate(hears_peer, "unheard")
+
+
+def own_is_due(turn: Turn) -> bool:
+    """Comparisons may fail faster than a question is answered, and would replace it every time."""
+    return turn.state.deadline(Timer.OWN) is None
 
 
 def nothing_to_serve_on(turn: Turn) -> bool:
@@ -971,6 +996,7 @@ def question_ahead(turn: Turn) -> None:
 
 
 def question_own(turn: Turn) -> None:
+    turn.start(Timer.OWN, turn.rules.window)
     if turn.rules.addressed:
         turn.act(Question(True, (turn.now,), turn.now + turn.rules.round / ROUNDS))
     else:
@@ -1098,7 +1124,8 @@ def retry_soon(turn: Turn) -> None:
 
 
 def compare_now(turn: Turn) -> None:
-    turn.start(Timer.COMPARE, turn.rules.heartbeat)
+    """The next comparison waits for the end of this one, or a slow link would never see one end."""
+    turn.stop(Timer.COMPARE)
     ask(Purpose.COMPARE)(turn)
 
 
@@ -1112,10 +1139,6 @@ def stop_nobody(turn: Turn) -> None:
 
 def announce(turn: Turn) -> None:
     turn.act(Announce())
-
-
-def ask_own_again(turn: Turn) -> None:
-    turn.start(Timer.OWN, turn.rules.round)
 
 
 def trust_interfaces(turn: Turn) -> None:
@@ -1151,7 +1174,7 @@ def enter_standby(turn: Turn) -> None:
     if turn.came_from is not Phase.INQUIRING:
         turn.set(quiet=0, evidence=None)
     turn.set(claimed=0, from_peer=False, stalled=False)
-    turn.stop(Timer.HOLD, Timer.OWN, Timer.NOBODY)
+    turn.stop(Timer.HOLD, Timer.NOBODY, Timer.OWN)
     if turn.state.resuming:
         turn.start(Timer.RETRY, turn.rules.window)
     compare_now(turn)
@@ -1167,6 +1190,8 @@ def become_active(turn: Turn) -> None:
     settle(True, "active")(turn)
     compare_now(turn)
     announce(turn)
+    if unheard(turn):
+        question_own(turn)  # another machine may have come to the same at the same moment
 
 
 def wait_a_round(turn: Turn) -> None:
@@ -1351,13 +1376,19 @@ SILENCE = (
         WATCHING,
         On.LINK_SILENT,
         (hears_peer,),
-        (say("the private link is silent, but the peer's port answers: no takeover", True),),
+        (
+            say("the private link is silent, but the peer's port answers: no takeover", True),
+            question_ahead,
+        ),
     ),
     Row(
         WATCHING,
         On.LINK_SILENT,
         (nothing_to_serve_on,),
-        (say("the private link is silent, but our own interfaces are down: no takeover", True),),
+        (
+            say("the private link is silent, but our own interfaces are down: no takeover", True),
+            question_ahead,
+        ),
     ),
     Row(WATCHING, On.LINK_SILENT, (confirm_by_program,), (run_confirm,), P.CONFIRMING),
     Row(
@@ -1542,7 +1573,7 @@ HEALING = (
     ),
     Row((P.ACTIVE,), On.LINK_SILENT, (), (question_own,)),
     Row((P.ACTIVE,), On.INTERFACE_BACK, (), (question_own,)),
-    Row((P.ACTIVE,), On.OWN, (), (question_own,)),
+    Row((P.ACTIVE,), On.UNCOMPARED, (unheard, own_is_due), (question_own,)),
     Row(
         (P.ACTIVE,),
         On.OWN_ANSWERED,
@@ -1551,7 +1582,7 @@ HEALING = (
         P.DEMOTING,
         Cause.HEALING,
     ),
-    Row((P.ACTIVE,), On.OWN_ANSWERED, (boot_slave,), (ask_own_again,)),
+    Row((P.ACTIVE,), On.OWN_ANSWERED, (boot_slave,), (question_own,)),
     Row((P.ACTIVE,), On.OWN_ANSWERED, (), (trust_interfaces, announce)),
     Row((P.ACTIVE,), On.OWN_UNANSWERED, (), (trust_interfaces,)),
 )

@@ -702,7 +702,8 @@ def random_literal(pick: random.Random, known: list[str]) -> str:
 
 
 def random_words(pick: random.Random) -> str:
-    opening, closing = pick.choice(["()", "[]", "{}", "<>", "//", "!!", "##", "||", "''", ",,"])
+    pair = pick.choice(["()", "[]", "{}", "<>", "//", "!!", "##", "||", "''", ",,"])
+    opening, closing = pair[0], pair[1]
     pieces = ["a", "eth0", " ", "\n", "\t", "é", "$x", "\\d", "\\\\", f"\\{closing}", "#"]
     body = "".join(pick.choices([piece for piece in pieces if piece != closing], k=6))
     return f"qw{opening}{body}{closing}"

@@ -11,18 +11,18 @@ from collections.abc import Callable
 
 import pytest
 
-from failoverd.lab.machine import Machine
+from failoverd.lab.machine import Machine, Value
 from failoverd.lab.network import ROUTER, SERVICE, Lab
 
 # The router answers, so a quiet network is not a dead card; without an answer a window has failed.
-WATCHED = {"low_water": 1, "witness": [f"eth0 {ROUTER}"]}
+WATCHED: dict[str, Value] = {"low_water": 1, "witness": [f"eth0 {ROUTER}"]}
 LONG = 30.0
 
 
-def start(lab: Lab, **variables: object) -> None:
+def start(lab: Lab, **variables: Value) -> None:
     """Start failoverd on both machines, and wait until a is active and b stands by."""
     for machine in lab.machines:
-        machine.write_conf(**variables)  # type: ignore[arg-type]
+        machine.write_conf(**variables)
         machine.start_failoverd()
     lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by", LONG)
 
@@ -313,7 +313,7 @@ def test_a_dry_run_beside_a_live_peer_is_harmless(lab: Lab) -> None:
     lab.b.start_failoverd()
     lab.wait_until(lambda: lab.b.role() == "active", "b is active alone", LONG)
     before = role_changes(lab.b)
-    lab.a.write_conf()
+    lab.a.write_conf(**WATCHED)
     lab.a.start_failoverd("-n")
     lab.wait_until(lambda: "would run" in lab.a.log(), "a says what it would do", LONG)
     assert "would tell the peer resume" in lab.a.log()

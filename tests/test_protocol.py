@@ -7,6 +7,7 @@ import hmac
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -186,7 +187,7 @@ def test_whole_or_in_pieces(data: bytes, cuts: list[int]) -> None:
     assert len(whole) <= 1
     assert outcome(server(), [data[i : i + 1] for i in range(len(data))]) == whole
     edges = [0, *sorted(cuts), len(data)]
-    assert outcome(server(), [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]) == whole
+    assert outcome(server(), [data[a:b] for a, b in pairwise(edges)]) == whole
 
 
 @given(st.lists(st.one_of(st.binary(max_size=600), st.text(max_size=300).map(str.encode))))
@@ -300,7 +301,7 @@ answers = st.lists(
 def test_the_client_too_whole_or_in_pieces(data: bytes, cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(data)]
     here, there = client(), client()
-    pieces = [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [data[a:b] for a, b in pairwise(edges)]
     whole = here.feed(data)
     assert [event for piece in pieces for event in there.feed(piece)] == whole
     for event in whole:

@@ -11,6 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 from failoverd import __version__, conf, files, links, process
@@ -227,7 +228,12 @@ class Service:
             told.append(error)
             tell(error)
 
-        status = master.run(ready)
+        try:
+            status = master.run(ready)
+        except Exception as error:
+            for line in traceback.format_exception(error):
+                log.write("failoverd", f"ended by a bug: {line.strip()}")
+            raise
         if told and told[0]:
             return self.refused(log, None, told[0])
         log.write("failoverd", "stopped; role, addresses and service stay as they are")

@@ -259,8 +259,8 @@ class Screen:
             f"{self._interface}  {window.packets} of {rules.packet_count} packets  "
             f"{max(0.0, window.deadline - now):.1f} s left  {self._rate:.1f} packets/s"
         )
-        width = os.get_terminal_size(sys.stdout.fileno()).columns
-        sys.stdout.write("\r" + text[: max(1, width - 1)] + "\x1b[K")
+        width = os.get_terminal_size(sys.stdout.fileno()).columns or 80  # 0: it does not know
+        sys.stdout.write("\r" + text[: width - 1] + "\x1b[K")
         sys.stdout.flush()
 
     def _measure(self, total: int, now: float) -> None:

@@ -167,11 +167,12 @@ COMMAND = {FAIL: "fail", RESUME: "resume"}
 
 
 class Asked(NamedTuple):
-    """A question on the ethernet side, answered by the state of things just before its report."""
+    """A question on the ethernet side. Who answers is found out in the last tick."""
 
     own: bool
     rounds: int
     left: int
+    answered: int = -1  # 0 or 1 once that is known, but failoverd stood still
 
 
 class Host(NamedTuple):
@@ -317,7 +318,7 @@ class Game:
     def first_worlds(self) -> list[World]:
         """Both machines are off; each is started at once, or some ticks after the other."""
         late = 2 * self.setup.window + 1
-        offsets = sorted({(0, n) for n in range(late)} | {(n, 0) for n in range(late)})
+        offsets = [(1, n + 1) for n in range(late)] + [(n + 1, 1) for n in range(1, late)]
         ears = (HEARS,) * self.setup.cards
         return [
             World(
@@ -439,9 +440,12 @@ class Scene:
         return self.world()
 
     def age(self, machine: Machine) -> None:
-        if machine.boots_in >= 0:
-            machine.boots_in -= 1
+        machine.boots_in = max(-1, machine.boots_in - 1)
         machine.airing = max(0, machine.airing - 1)
+        machine.asks = tuple(
+            e._replace(left=max(e.left - 1, 0) if e.left >= 0 else -1, waited=min(3, e.waited + 1))
+            for e in machine.asks
+        )
         if machine.run in (OFF, DEAD):
             return
         number = self.machines.index(machine)
@@ -455,10 +459,6 @@ class Scene:
             machine.program = (machine.program[0], max(0, machine.program[1] - 1))
         if machine.run != RUNNING:
             machine.gap = min(self.setup.window + 1, machine.gap + 1)
-        machine.asks = tuple(
-            e._replace(left=max(e.left - 1, 0) if e.left >= 0 else -1, waited=min(9, e.waited + 1))
-            for e in machine.asks
-        )
 
     def send_packets(self) -> None:
         """Heartbeats over the private link, and whatever there is to hear on the ethernet side."""
@@ -555,19 +555,24 @@ class Scene:
             if asked.left > 1:
                 still.append(asked._replace(left=asked.left - 1))
                 continue
+            answered = asked.answered if asked.answered >= 0 else int(self.answering(number))
             if machine.run == STOPPED:
-                still.append(asked)
+                still.append(asked._replace(answered=answered))
                 continue
             sent = any(ear != DOWN for ear in machine.ears)
-            answered = self.machines[1 - number].holds and any(
-                self.reaches(0, card) and self.reaches(1, card)
-                for card in range(self.setup.cards)
-            )
             found.append(
-                pair.Answers(asked.own, asked.rounds if sent else 0, answered, answered)
+                pair.Answers(
+                    asked.own, asked.rounds if sent else 0, bool(answered), bool(answered)
+                )
             )
         machine.asked = tuple(still)
         return found
+
+    def answering(self, number: int) -> bool:
+        """Does the other machine answer for the addresses?"""
+        return self.machines[1 - number].holds and any(
+            self.reaches(0, card) and self.reaches(1, card) for card in range(self.setup.cards)
+        )
 
     def see_clients(self) -> None:
         """Whom the clients take for the service: whoever has announced the addresses last."""
@@ -691,6 +696,7 @@ class Scene:
         assert exchange.answer is not None
         if exchange.left < 0:
             return
+        exchange = exchange._replace(waited=0)
         if not self.wired():
             machine.asks = (*machine.asks, exchange)
         elif self.lost(1):
@@ -792,17 +798,17 @@ class Scene:
             machine.asks = tuple(e for e in machine.asks if e is not exchange)
 
         arrived = self.wired() and peer.run not in (OFF, FROZEN)
-        if exchange.stage == GOING and arrived and machine.run != FROZEN:
+        if exchange.stage == GOING and exchange.purpose in COMMAND and exchange.waited > 1:
+            take()
+            if exchange.left >= 0:
+                self.unanswered(number, exchange)
+        elif exchange.stage == GOING and exchange.waited and arrived and machine.run != FROZEN:
             take()
             if peer.run == DEAD:
-                self.unanswered(number, exchange)
+                if exchange.left >= 0:
+                    self.unanswered(number, exchange)
             else:
                 self.arrive(number, exchange)
-        elif exchange.stage == GOING and exchange.purpose in COMMAND and exchange.waited > 1:
-            if exchange.left <= 0:
-                take()
-                if exchange.left == 0:
-                    self.unanswered(number, exchange)
         elif exchange.stage == BUFFERED and peer.run == RUNNING:
             take()
             self.arrive(number, exchange)
@@ -810,7 +816,12 @@ class Scene:
             if peer.run == DEAD and self.wired():
                 take()
                 self.unanswered(number, exchange)
-        elif exchange.stage == BACK and machine.run == RUNNING and self.wired():
+        elif (
+            exchange.stage == BACK
+            and exchange.waited
+            and machine.run == RUNNING
+            and self.wired()
+        ):
             take()
             assert exchange.answer is not None
             self.feed(number, exchange.answer)

@@ -1,0 +1,585 @@
+"""Counting and captures: what the watcher rests on, with real interfaces, packets and files."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import struct
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pcapy
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from netns import ROOTLESS, Namespace, cable, namespaces
+
+from failoverd import capture, counter, frames, process
+from failoverd.capture import Batch, DumpFile, Truncated, Unreadable, open_capture
+from failoverd.conf import Address, Conf
+from failoverd.counter import BadFilter, Counter, Refused, Tap
+
+EXPERIMENT = 0x88B5  # an ethertype for local experiments (IEEE 802): nobody else sends it
+ONLY_OURS = f"ether proto {EXPERIMENT:#x}"
+FAR_HWADDR = "02:00:00:00:00:fe"
+FRAME = b"\xff" * 6 + bytes.fromhex(FAR_HWADDR.replace(":", "")) + struct.pack("!H", EXPERIMENT)
+FRAME += b"x" * 186
+
+
+# Live: eth0 here, `far` in the other namespace at the end of its cable
+
+
+@pytest.fixture
+def spaces() -> Iterator[list[Namespace]]:
+    with namespaces(2) as made:
+        cable(made[0], "eth0", made[1], "far")
+        yield made
+
+
+def inside(namespace: Namespace, work: Callable[[], None]) -> None:
+    """Do work in a forked child in the namespace; show why it fails."""
+
+    def told() -> None:
+        try:
+            work()
+        except BaseException:
+            traceback.print_exc()
+            raise
+
+    namespace.call(told)
+
+
+@contextmanager
+def sender(namespace: Namespace, interface: str) -> Iterator[Callable[[int], None]]:
+    """From within another namespace: a function that sends so many frames on that interface."""
+    with open(f"/proc/{os.getpid()}/ns/net", "rb") as here:
+        with open(f"/proc/{namespace.pid}/ns/net", "rb") as there:
+            enter(there.fileno())
+        try:
+            sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            sock.bind((interface, 0))
+        finally:
+            enter(here.fileno())
+
+    def send(count: int) -> None:
+        for _ in range(count):
+            sock.send(FRAME)
+
+    with sock:
+        yield send
+
+
+def enter(network: int) -> None:
+    from ctypes import CDLL
+
+    assert CDLL(None).setns(network, 0x40000000) == 0
+
+
+def received(counting: Counter, count: int) -> int:
+    """Take until count packets are there; a little longer, to see that it is not more."""
+    total, limit = 0, time.monotonic() + 10
+    while total < count and time.monotonic() < limit:
+        time.sleep(0.005)
+        total += counting.take()
+    time.sleep(0.02)
+    return total + counting.take()
+
+
+def test_every_packet_that_comes_in_is_counted_and_no_other(spaces: list[Namespace]) -> None:
+    here, there = spaces
+
+    def work() -> None:
+        counting = Counter("eth0", ONLY_OURS)
+        with sender(there, "far") as send, sender(here, "eth0") as send_own:
+            send(7)  # before: they do not count
+            assert counting.open()
+            send(300)
+            send_own(50)
+            assert received(counting, 300) == 300
+            send(20_000)  # many more than the ring holds, and nobody reads it
+            assert received(counting, 20_000) == 20_000
+            assert counting.take() == 0
+
+    inside(here, work)
+
+
+def test_the_kernels_counter_may_wrap() -> None:
+    fields = {"_taken": 0xFFFFFFFE, "_reader": type("", (), {"stats": lambda self: (3, 0, 0)})()}
+    counting = Counter("eth0", "ip")
+    vars(counting).update(fields)
+    assert counting.take() == 5
+
+
+def test_an_interface_that_is_down_or_not_there_is_silent(spaces: list[Namespace]) -> None:
+    here, there = spaces
+    here.ip("link set eth0 down")
+
+    def work() -> None:
+        absent = Counter("nosuch0", "ip")
+        assert not absent.open() and absent.take() == 0 and absent.is_deaf()
+        counting = Counter("eth0", ONLY_OURS)
+        assert not counting.open() and counting.take() == 0
+        here.ip("link set eth0 up")
+        assert counting.open()
+        with sender(there, "far") as send:
+            send(5)
+            assert received(counting, 5) == 5
+            here.ip("link set eth0 down")
+            assert counting.take() == 0 and not counting.is_deaf()
+            here.ip("link set eth0 up")
+            assert sent_until_heard(send, counting)
+
+    inside(here, work)
+
+
+def sent_until_heard(send: Callable[[int], None], counting: Counter) -> bool:
+    """The carrier needs a moment to come back."""
+    limit = time.monotonic() + 10
+    while time.monotonic() < limit:
+        try:
+            send(1)
+        except OSError:  # the far end is down while ours is
+            pass
+        time.sleep(0.01)
+        if counting.take():
+            return True
+    return False
+
+
+def test_a_renamed_interface_goes_on_counting(spaces: list[Namespace]) -> None:
+    here, there = spaces
+
+    def work() -> None:
+        counting = Counter("eth0", ONLY_OURS)
+        assert counting.open()
+        here.ip("link set eth0 down", "link set eth0 name other", "link set other up")
+        with sender(there, "far") as send:
+            assert sent_until_heard(send, counting) and not counting.is_deaf()
+        here.ip("link add name eth0 type veth peer name peer")
+        assert counting.is_deaf()  # the name is another interface's now
+
+    inside(here, work)
+
+
+@pytest.mark.parametrize("way", ["made again", "with the same index", "moved there and back"])
+def test_a_lost_interface_is_noticed_and_opened_anew(spaces: list[Namespace], way: str) -> None:
+    here, there = spaces
+    index = here.show("link", "show", "dev", "eth0")[0]["ifindex"]
+
+    def work() -> None:
+        counting = Counter("eth0", ONLY_OURS)
+        assert counting.open() and not counting.is_deaf()
+        if way == "moved there and back":
+            here.ip(f"link set eth0 netns {there.pid}")
+            assert counting.is_deaf() and counting.take() == 0
+            there.ip(f"link set eth0 netns {here.pid}")
+        else:
+            here.ip("link del eth0")
+            assert counting.is_deaf() and counting.take() == 0
+            wish = f"index {index}" if way == "with the same index" else ""
+            here.ip(f"link add name eth0 {wish} type veth peer name far netns {there.pid}")
+        here.ip("link set eth0 up")
+        there.ip("link set far up")
+        with sender(there, "far") as send:
+            send(3)
+            assert counting.is_deaf() and counting.take() == 0
+            assert counting.open() and not counting.is_deaf()
+            assert sent_until_heard(send, counting)
+
+    inside(here, work)
+
+
+@pytest.mark.skipif(ROOTLESS, reason="without root there is no other user to become")
+def test_counting_goes_on_without_root_but_opening_does_not(spaces: list[Namespace]) -> None:
+    here, there = spaces
+
+    def work() -> None:
+        counting, second = Counter("eth0", ONLY_OURS), Counter("eth0", ONLY_OURS)
+        assert counting.open()
+        with sender(there, "far") as send:
+            process.give_up_root("nobody")
+            send(9)
+            assert received(counting, 9) == 9 and not counting.is_deaf()
+        with pytest.raises(Refused, match=r"^eth0: not permitted"):
+            second.open()
+
+    inside(here, work)
+
+
+def test_loopback_and_tun_count_what_comes_in(spaces: list[Namespace]) -> None:
+    here, _ = spaces
+
+    def work() -> None:
+        everything = counter.what_counts(Conf(), "tun0")
+        counting = Counter("lo", everything + " and udp")
+        assert counting.open()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            for _ in range(20):
+                sock.sendto(b"x", ("127.0.0.1", 9))
+        assert received(counting, 20) == 20  # once each, though they also went out
+        tunnel = make_tun("tun0")
+        here.ip("address add 10.9.9.1/24 dev tun0", "link set tun0 up")
+        counting = Counter("tun0", everything)
+        assert counting.open()
+        for _ in range(30):
+            os.write(tunnel, ipv4("10.9.9.2", "10.9.9.1", 17, bytes(8)))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            for _ in range(7):
+                sock.sendto(b"x", ("10.9.9.2", 9))
+        assert received(counting, 30) == 30
+        with pytest.raises(BadFilter, match="tun0"):
+            Counter("tun0", "arp").open()  # this link type has no ARP
+
+    inside(here, work)
+
+
+def make_tun(name: str) -> int:
+    import fcntl
+
+    set_interface, tun_without_header = 0x400454CA, 0x1001
+    tunnel = os.open("/dev/net/tun", os.O_RDWR)
+    fcntl.ioctl(tunnel, set_interface, struct.pack("16sH22x", name.encode(), tun_without_header))
+    return tunnel
+
+
+def test_a_dump_can_be_read_while_it_is_written(spaces: list[Namespace], tmp_path: Path) -> None:
+    here, there = spaces
+    path = str(tmp_path / "dump.eth0")
+
+    def work() -> None:
+        tap, dump = Tap("eth0", ONLY_OURS), DumpFile(path, counter.HEADER_BYTES)
+        assert tap.open()
+        dump.begin(tap.linktype)
+        with sender(there, "far") as send, sender(here, "eth0") as send_own:
+            send_own(5)
+            send(40)
+            limit = time.monotonic() + 10
+            while not os.path.getsize(path) and time.monotonic() < limit:
+                time.sleep(0.05)
+                tap.read(dump.put)
+                dump.flush()
+        found = list(packets_by_libpcap(path))
+        assert len(found) == 40
+        assert {(length, data) for length, data in found} == {(200, FRAME[:128])}
+        assert os.stat(path).st_mode & 0o777 == 0o600
+
+    inside(here, work)
+
+
+def packets_by_libpcap(path: str) -> Iterator[tuple[int, bytes]]:
+    reader = pcapy.open_offline(path)
+    header, data = reader.next()
+    while header is not None:
+        yield header.getlen(), data
+        header, data = reader.next()
+
+
+# What counts
+
+SERVICE, SERVICE6, ROUTER6 = "192.0.2.10", "2001:db8::10", "2001:db8::1"
+PAIR = Conf(
+    addresses=(Address("eth0", SERVICE, 24), Address("eth1", SERVICE6, 64)),
+    secondary="1.0.0.2",
+)
+NARROW = Conf(addresses=PAIR.addresses, filter="ip or ip6 or arp")
+PRIVATE6 = Conf(primary="fe80::1%plip0", secondary="fe80::2%plip0")
+
+
+def icmpv6(source: str, target: str, kind: int) -> bytes:
+    """An ICMPv6 packet over ethernet; nobody looks at its checksum here."""
+    pack = socket.inet_pton
+    body = struct.pack("!BBHI", kind, 0, 0, 0) + pack(socket.AF_INET6, target)
+    head = struct.pack("!IHBB", 6 << 28, len(body), 58, 255)
+    head += pack(socket.AF_INET6, source) + pack(socket.AF_INET6, "ff02::1")
+    return bytes(12) + struct.pack("!H", 0x86DD) + head + body
+
+
+def ipv4(source: str, target: str, protocol: int, body: bytes) -> bytes:
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 0, 0, 64, protocol, 0)
+    return head + socket.inet_aton(source) + socket.inet_aton(target) + body
+
+
+def ping(source: str, kind: int) -> bytes:
+    packet = ipv4(source, "1.0.0.1", 1, struct.pack("!BBHHH", kind, 0, 0, 1, 1))
+    return bytes(12) + struct.pack("!H", 0x0800) + packet
+
+
+PROBE = frames.arp_request(FAR_HWADDR, frames.NOBODY, "192.0.2.1")
+ANNOUNCED = frames.gratuitous_arp(FAR_HWADDR, SERVICE)
+ASKED = frames.neighbour_solicitation(FAR_HWADDR, ROUTER6)
+TOLD = frames.unsolicited_advertisement(FAR_HWADDR, SERVICE6)
+
+WHAT_COUNTS = [
+    ("any traffic", "eth0", PAIR, ping("192.0.2.77", 8), True),
+    ("an unknown protocol", "eth0", PAIR, FRAME, True),
+    ("a probe", "eth0", PAIR, PROBE, False),
+    ("our announcement", "eth0", PAIR, ANNOUNCED[0], False),
+    ("our announcement too", "eth0", PAIR, ANNOUNCED[1], False),
+    ("on any of them", "eth1", PAIR, ANNOUNCED[0], False),
+    ("a client's", "eth0", PAIR, frames.arp_request(FAR_HWADDR, "192.0.2.77", SERVICE), True),
+    ("a probe with $filter", "eth0", NARROW, PROBE, False),
+    ("$filter admits", "eth0", NARROW, ping("192.0.2.77", 8), True),
+    ("$filter bars", "eth0", NARROW, FRAME, False),
+    ("solicitation from nobody", "eth0", PAIR, ASKED, False),
+    ("solicitation from us", "eth0", PAIR, icmpv6(SERVICE6, ROUTER6, 135), False),
+    ("solicitation for us", "eth0", PAIR, icmpv6(ROUTER6, SERVICE6, 135), True),
+    ("our advertisement", "eth0", PAIR, TOLD, False),
+    ("our advertisement from elsewhere", "eth0", PAIR, icmpv6("fe80::5", SERVICE6, 136), False),
+    ("a witness's answer", "eth0", PAIR, icmpv6(ROUTER6, ROUTER6, 136), True),
+    ("other ICMPv6 from nobody", "eth0", PAIR, icmpv6("::", "ff02::16", 143), True),
+    ("without @addresses", "eth0", Conf(), ANNOUNCED[0], True),
+    ("heartbeat", "plip0", PAIR, ping("1.0.0.2", 8), True),
+    ("its answer", "plip0", PAIR, ping("1.0.0.2", 0), False),
+    ("somebody's ping", "plip0", PAIR, ping("1.0.0.3", 8), False),
+    ("heartbeat, IPv6", "plip0", PRIVATE6, icmpv6("fe80::2", "::", 128), True),
+    ("its answer, IPv6", "plip0", PRIVATE6, icmpv6("fe80::2", "::", 129), False),
+    ("$plip_filter", "plip0", Conf(plip_filter="greater 0"), ping("1.0.0.2", 0), True),
+]
+
+
+@pytest.mark.parametrize(("what", "interface", "conf", "packet", "counts"), WHAT_COUNTS)
+def test_what_counts(what: str, interface: str, conf: Conf, packet: bytes, counts: bool) -> None:
+    expression = counter.what_counts(conf, interface)
+    accept = counter.counts_in_capture(expression, counter.DLT_EN10MB, None)
+    assert bool(accept(packet)) == counts, what
+
+
+def test_own_packets_of_a_capture_are_left_out() -> None:
+    accept = counter.counts_in_capture("ip or ether proto 0x88b5", counter.DLT_EN10MB, FAR_HWADDR)
+    assert not accept(FRAME) and accept(ping("1.0.0.2", 8))
+    cooked = struct.pack("!HHH8sH", 0, 1, 6, bytes(8), EXPERIMENT)
+    accept = counter.counts_in_capture("greater 0", counter.DLT_LINUX_SLL, None)
+    assert accept(cooked + bytes(40)) and not accept(b"\0\4" + cooked[2:] + bytes(40))
+
+
+def test_a_bad_expression_is_explained_without_privileges() -> None:
+    assert counter.check_filter("tcp port 80 or arp") is None
+    for bad in ("foo bar", "ip) or (ip", "\0", "\udcff"):
+        assert counter.check_filter(bad), bad
+    assert "syntax error" in str(counter.check_filter("tcp and and"))
+    with pytest.raises(BadFilter):
+        counter.counts_in_capture("ether proto 1", 10_000, None)
+
+
+# Captures
+
+Packet = tuple[int, bytes]  # nanoseconds since 1970, data
+START = 1_700_000_000 * capture.NANOSECONDS
+
+
+def pcap(packets: list[Packet], order: str = "<", nano: bool = False, length: int = 0) -> bytes:
+    magic, unit = (0xA1B23C4D, 1) if nano else (0xA1B2C3D4, 1000)
+    parts = [struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 65535, 1)]
+    for when, data in packets:
+        seconds, rest = divmod(when, capture.NANOSECONDS)
+        sizes = len(data), length or len(data)
+        parts += [struct.pack(order + "IIII", seconds, rest // unit, *sizes), data]
+    return b"".join(parts)
+
+
+def pcapng(packets: list[Packet]) -> bytes:
+    """Section header, interface description (microseconds), enhanced packet blocks."""
+    parts = [block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1))]
+    parts.append(block(1, struct.pack("<HHI", 1, 0, 65535)))
+    for when, data in packets:
+        micro = when // 1000
+        head = struct.pack("<IIIII", 0, micro >> 32, micro & 0xFFFFFFFF, len(data), len(data))
+        parts.append(block(6, head + data))
+    return b"".join(parts)
+
+
+def block(kind: int, body: bytes) -> bytes:
+    body += bytes(-len(body) % 4)
+    return struct.pack("<II", kind, len(body) + 12) + body + struct.pack("<I", len(body) + 12)
+
+
+def read(path: Path, accept: Callable[[bytes], object] = bool) -> tuple[list[int], int, str]:
+    """Times of the packets that count, time of the last one, how reading ended."""
+    counted: list[int] = []
+    now, end = 0, ""
+    with open_capture(str(path)) as opened:
+        try:
+            for batch in opened.batches(accept):
+                assert isinstance(batch, Batch)
+                counted += batch.counted
+                now = batch.now
+        except Truncated:
+            end = "truncated"
+        except Unreadable as error:
+            end = str(error)
+    return counted, now, end
+
+
+PACKETS = [(START + 1001 * n, bytes(20 + n % 7)) for n in range(50)]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("nano", [False, True])
+def test_classic_captures_are_read_exactly(tmp_path: Path, order: str, nano: bool) -> None:
+    file = tmp_path / "x.pcap"
+    file.write_bytes(pcap(PACKETS, order, nano))
+    unit = 1 if nano else 1000
+    times = [(when - START) // unit * unit for when, _ in PACKETS]
+    assert read(file) == (times, times[-1], "")
+
+
+def test_pcapng_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "x.pcapng"
+    data = pcapng(PACKETS)
+    file.write_bytes(data)
+    times = [(when - START) // 1000 * 1000 for when, _ in PACKETS]
+    assert read(file) == (times, times[-1], "")
+    file.write_bytes(data[:-9])
+    assert read(file) == (times[:-1], times[-2], "truncated")
+
+
+def test_what_comes_before_a_truncation_counts(tmp_path: Path) -> None:
+    file = tmp_path / "x.pcap"
+    data = pcap(PACKETS[:3])
+    ends = [24, *(24 + sum(16 + len(d) for _, d in PACKETS[: n + 1]) for n in range(3))]
+    for size in range(24, len(data)):
+        file.write_bytes(data[:size])
+        counted, _, end = read(file)
+        assert len(counted) == sum(size >= e for e in ends[1:])
+        assert end == ("" if size in ends else "truncated")
+
+
+def test_time_never_runs_backwards(tmp_path: Path) -> None:
+    file = tmp_path / "x.pcap"
+    offsets = [5, 7, 3, -100, 8, 2]
+    file.write_bytes(pcap([(START + n * 1000, b"yes") for n in offsets]))
+    assert read(file)[0] == [0, 2000, 2000, 2000, 3000, 3000]
+
+
+def test_packets_that_do_not_count_still_take_time(tmp_path: Path) -> None:
+    file = tmp_path / "x.pcap"
+    file.write_bytes(pcap([(START, b"no"), (START + 9000, b"yes"), (START + 20_000, b"no")]))
+    assert read(file, lambda packet: packet == b"yes") == ([9000], 20_000, "")
+
+
+def test_a_filter_sees_the_length_on_the_wire(tmp_path: Path) -> None:
+    file = tmp_path / "x.pcap"
+    file.write_bytes(pcap([(START, b"short")], length=1000))
+    assert read(file, lambda packet: len(packet) == 1000)[0] == [0]
+
+
+def test_what_is_no_capture_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    for content in (b"", b"hello, world, this is not a capture", pcap([])[:20]):
+        file.write_bytes(content)
+        with pytest.raises(Unreadable, match=str(file)):
+            open_capture(str(file))
+    with pytest.raises(Unreadable, match="No such file"):
+        open_capture(str(tmp_path / "none"))
+    with pytest.raises(Unreadable, match="directory"):
+        open_capture(str(tmp_path))
+    damaged = pcap(PACKETS[:2]) + struct.pack("<IIII", 1, 1, 0x7FFFFFFF, 60) + bytes(1000)
+    file.write_bytes(damaged)
+    counted, _, end = read(file)
+    assert len(counted) == 2 and "damage" in end
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.binary(max_size=300), cut=st.integers(0, 200))
+def test_no_bytes_can_do_more_than_be_unreadable(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, cut: int
+) -> None:
+    file = tmp_path_factory.getbasetemp() / "fuzz.pcap"
+    for content in (pcap(PACKETS[:4])[:cut] + data, pcapng(PACKETS[:4])[:cut] + data):
+        file.write_bytes(content)
+        try:
+            read(file)
+        except Unreadable as error:
+            assert str(file) in str(error)
+
+
+# The dump file
+
+
+def dumped(path: Path, packets: int, linktype: int = 1) -> DumpFile:
+    """A dump file that is still open, after so many packets."""
+    dump = DumpFile(str(path), 64)
+    dump.begin(linktype)
+    put(dump, packets)
+    return dump
+
+
+def put(dump: DumpFile, packets: int) -> None:
+    for n in range(packets):
+        dump.put((1_700_000_000, n), 200, FRAME)
+    dump.flush()
+
+
+def held(path: Path) -> int:
+    return len(list(packets_by_libpcap(str(path))))
+
+
+def test_a_dump_goes_on_where_it_ended(tmp_path: Path) -> None:
+    path = tmp_path / "dump.eth0"
+    dumped(path, 3).close()
+    assert held(path) == 3
+    dumped(path, 2).close()
+    assert held(path) == 5
+    with open(path, "r+b") as file:
+        file.truncate(path.stat().st_size - 10)  # a power cut in the last packet
+    dumped(path, 1).close()
+    assert held(path) == 5
+    dumped(path, 1, linktype=12).close()  # another kind of interface: the old packets are kept
+    assert held(path) == 1 and held(tmp_path / "dump.eth0.1") == 5
+
+
+def test_a_dump_has_a_size_and_one_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "DUMP_BYTES", 24 + 100 * 80)
+    path = tmp_path / "dump.eth0"
+    dump = dumped(path, 0)
+    for _ in range(13):
+        put(dump, 20)
+    dump.close()
+    assert held(path) == 60 and held(tmp_path / "dump.eth0.1") == 100
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["dump.eth0", "dump.eth0.1"]
+
+
+def test_only_one_writes_a_dump(tmp_path: Path) -> None:
+    path = tmp_path / "dump.eth0"
+    first, second = dumped(path, 2), dumped(path, 5)
+    assert held(path) == 2
+    first.close()
+    put(second, 1)
+    second.close()
+    assert held(path) == 3
+
+
+def test_a_dump_never_goes_where_somebody_else_leads_it(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    for plant in (os.symlink, os.link):
+        for name in ("dump.eth0", "dump.eth0.1"):
+            plant(victim, tmp_path / name)
+            with pytest.raises(OSError, match="not a plain file of our own"):
+                DumpFile(str(tmp_path / "dump.eth0"), 64)
+            (tmp_path / name).unlink()
+            (tmp_path / "dump.eth0").unlink(missing_ok=True)
+    os.mkfifo(tmp_path / "dump.eth0")
+    with pytest.raises(OSError, match="not a plain file"):
+        DumpFile(str(tmp_path / "dump.eth0"), 64)
+    assert victim.read_text() == "precious"
+
+
+def test_a_full_disk_loses_packets_and_leaves_whole_ones(tmp_path: Path) -> None:
+    path = tmp_path / "dump.eth0"
+    dump = dumped(path, 10)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            put(dump, 10)
+        assert held(path) == 10
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    put(dump, 2)
+    dump.close()
+    assert held(path) == 12
