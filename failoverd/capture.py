@@ -14,7 +14,8 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from io import BufferedReader
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import pcapy
@@ -120,7 +121,7 @@ def open_capture(path: str) -> Capture:
 class ClassicCapture(Capture):
     """The classic format: both byte orders, microseconds and nanoseconds."""
 
-    def __init__(self, name: str, file: BinaryIO, head: bytes) -> None:
+    def __init__(self, name: str, file: BufferedReader, head: bytes) -> None:
         if len(head) < _HEADER:
             raise Unreadable(f"{name}: the file ends in the middle of its first header")
         order, self._unit = _KINDS[head[:4]]
@@ -143,24 +144,27 @@ class ClassicCapture(Capture):
             raise Truncated(f"{self._name}: the file ends in the middle of a packet")
 
     def _read(self) -> bytes:
+        """What is there; from a pipe that is not a whole block."""
         try:
-            return self._file.read(_BLOCK)
+            return self._file.read1(_BLOCK)
         except OSError as error:
             raise Unreadable(f"{self._name}: {error.strerror}") from error
 
     def _hop(self, data: bytes, accept: Accept) -> tuple[list[int], int, str]:
         """Go through the whole packets in data: times that count, where they end, what is wrong."""
         counted: list[int] = []
+        unpack, unit, tick = self._record.unpack_from, self._unit, self.clock.tick
         at, size = 0, len(data)
         while at + _RECORD <= size:
-            seconds, fraction, stored, length = self._record.unpack_from(data, at)
+            seconds, fraction, stored, length = unpack(data, at)
             if stored > MAX_PACKET:
                 return counted, at, f"a packet of {stored} bytes is damage, not a packet"
             end = at + _RECORD + stored
             if end > size:
                 break
-            now = self.clock.tick(seconds * NANOSECONDS + fraction * self._unit)
-            if accept(_whole(data[at + _RECORD : end], length)):
+            now = tick(seconds * NANOSECONDS + fraction * unit)
+            packet = data[at + _RECORD : end]
+            if accept(packet if stored == length else _whole(packet, length)):
                 counted.append(now)
             at = end
         return counted, at, ""

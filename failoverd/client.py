@@ -11,7 +11,7 @@ import os
 import socket
 import time
 
-from failoverd import files, links
+from failoverd import files
 from failoverd.conf import Conf, ConfError
 from failoverd.protocol import ClientConnection, NoAnswer, Reply, Send
 
@@ -69,10 +69,12 @@ def _connect(conf: Conf, address: str, deadline: float) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        device = _device(conf, address)
-        if device:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
-        # Ours for ourselves too: if we do not have it, nothing is to leave for who has.
+        # To ourselves we are bound to no interface: a socket bound to lo would not hear that the
+        # connection is refused, and the listener sees to it that it is heard with the link down.
+        if address != conf.primary:
+            link = conf.plip_interface.encode()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link)
+        # The address is ours to ourselves too, or nothing is sent: it must not reach another's.
         sock.bind((conf.primary, 0))
         sock.settimeout(_remaining(deadline))
         sock.connect((address, conf.tcp_port))
@@ -80,17 +82,6 @@ def _connect(conf: Conf, address: str, deadline: float) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def _device(conf: Conf, address: str) -> str | None:
-    """The interface to be bound to, as the listener's doors want it.
-
-    An exchange with ourselves over lo survives the link being taken down in the middle of it. While
-    the link is down the door is bound to none, and IPv6 knows no own address on lo.
-    """
-    if address != conf.primary:
-        return conf.plip_interface
-    return "lo" if links.is_up(conf.plip_interface) and ":" not in address else None
 
 
 def _remaining(deadline: float) -> float:

@@ -27,11 +27,16 @@ MAX_WHOLE = 1_000_000_000  # the kernel counts packets in 32 bits
 
 
 class ConfError(ValueError):
-    """The file cannot be used; `problems` is everything that is wrong with it."""
+    """The file cannot be used; `problems` is everything that is wrong with it.
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    `conf` is what could be read nevertheless, so that what it names can be checked in one go. Its
+    `origin.unusable` are the variables to leave alone. None if nothing could be read.
+    """
+
+    def __init__(self, problems: Sequence[Problem], conf: Conf | None = None) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = list(problems)
+        self.conf = conf
 
 
 @dataclass(frozen=True)
@@ -261,10 +266,14 @@ def _many(
 
 @dataclass(frozen=True)
 class Origin:
-    """Which file a configuration came from, and in which line each variable was assigned last."""
+    """Which file a configuration came from, and in which line each variable was assigned last.
+
+    `unusable` are the variables that have their defaults only because of a problem.
+    """
 
     file: str = "failoverd.conf"
     lines: Mapping[str, int] = field(default_factory=dict)
+    unusable: frozenset[str] = frozenset()
 
 
 _ROOT = "$failover_root"  # in a default: the value of that variable
@@ -516,13 +525,15 @@ def parse(text: str, file: str, pair: bool = True) -> Conf:
                 unusable.add(setting.name)
             else:
                 values[setting.name] = value
-    conf = Conf(**values, origin=Origin(file, lines))
+    if "failover_root" in unusable:
+        unusable.update({"host_type", "secret"} - set(lines))
+    conf = Conf(**values, origin=Origin(file, lines, frozenset(unusable)))
     for names, message in _disagreements(conf, pair):
         if not unusable.intersection(names):
             line = max(lines.get(name, 1) for name in names)
             problems.append(Problem(file, line, message))
     if problems:
-        raise ConfError(sorted(problems, key=lambda problem: problem.line))
+        raise ConfError(sorted(problems, key=lambda problem: problem.line), conf)
     return conf
 
 

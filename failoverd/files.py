@@ -88,26 +88,26 @@ def read_secret(path: str) -> bytes:
 def check_files(conf: Conf, watchd: str | None = None) -> list[Problem]:
     """All that is wrong with the files that the configuration names. Reads no secret.
 
-    `watchd` is what find_watchd found.
+    `watchd` is what find_watchd found. Of the conf of a ConfError, what is unusable is left out.
     """
     problems: list[Problem] = []
-    try:
-        read_host_type(conf.host_type)
-    except ConfError as error:
-        problems += error.problems
-    problems += [
-        conf.problem("secret", f"{conf.secret} {fault}") for fault in _secret_faults(conf.secret)
-    ]
+    if "host_type" not in conf.origin.unusable:
+        try:
+            read_host_type(conf.host_type)
+        except ConfError as error:
+            problems += error.problems
+    faults = [("secret", f"{conf.secret} {fault}") for fault in _secret_faults(conf.secret)]
     for name, path in _programs(conf, watchd):
-        problems += [conf.problem(name, fault) for fault in _program_faults(path)]
+        faults += [(name, fault) for fault in _program_faults(path)]
     if conf.user != "root" and not _user_exists(conf.user):
-        problems.append(conf.problem("user", f"there is no user {conf.user} on this machine"))
-    return problems
+        faults.append(("user", f"there is no user {conf.user} on this machine"))
+    usable = [fault for fault in faults if fault[0] not in conf.origin.unusable]
+    return problems + [conf.problem(name, message) for name, message in usable]
 
 
 def check_secret(conf: Conf) -> list[Problem]:
     """What is wrong with the word in the file of the secret, where check_files found no fault."""
-    if _secret_faults(conf.secret):
+    if "secret" in conf.origin.unusable or _secret_faults(conf.secret):
         return []
     try:
         read_secret(conf.secret)

@@ -3,13 +3,13 @@
 It parses what comes from the network and can do nothing else: it has given up root, and a request
 goes to failoverd as a message, whose answer comes back as one.
 
-Two doors are open at $primary:$tcp_port. One is bound to the private link. The other is bound to lo
-and hears this machine's own commands: a connection that came in by the link's door could not be
-answered any more once the link is taken down, because nothing is routed over a device that is not
-up, not even to ourselves. For the same reason the link's door would then swallow an own connection
-that is bound to no interface, as nc makes it. So while the link is down or missing there is one
-door only, bound to no interface and open to our own address alone. rtnetlink(7) tells when that
-changes, and when the link was deleted and made again, which leaves all that was bound to it deaf.
+Two doors are open at $primary:$tcp_port, one bound to the private link and one to lo. A connection
+of this machine to itself runs over lo, but the kernel counts it to the interface that has the
+address, unless the client is bound to lo. So the link's door hears it too, and could not answer
+while the link is taken down, because nothing is routed over a device that is not up, not even to
+ourselves. While the link is down or missing there is therefore one door only, bound to no interface
+and open to our own address alone. rtnetlink(7) tells when that changes, and when the link was
+deleted and made again, which leaves all that was bound to it deaf.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ from failoverd.protocol import (
 )
 
 REQUEST_SECONDS = 5.0  # the client's time for its request, and then for taking the answer
-LINGER_SECONDS = 1.0  # how long a client may go on talking after its answer
 MAX_VISITORS = 32  # from one address at a time
 MAX_QUESTIONS = 64
 MAX_TEXT = process.MAX_MESSAGE - 1024  # what of an answer fits into one message to failoverd
@@ -427,7 +426,7 @@ class Visitors:
             self.answer(visitor, visitor.connection.answer(ok, text))
 
     def answer(self, visitor: Visitor, line: bytes) -> None:
-        """Send the last line, then close as soon as the client has it."""
+        """Send the last line, then close as soon as the client has closed its side."""
         self.end_waiting(visitor)
         visitor.leaving = True
         visitor.out += line
@@ -441,10 +440,9 @@ class Visitors:
                 sent = visitor.socket.send(visitor.out, socket.MSG_NOSIGNAL)
                 visitor.out = visitor.out[sent:]
             if visitor.leaving:
-                # A close with something unread is a reset, which eats the answer: let the client
-                # close first, for a second at most.
+                # A close with something unread is a reset, which ends nc before it has read the
+                # answer: tell the client that this is all, and let it close first.
                 visitor.socket.shutdown(socket.SHUT_WR)
-                visitor.deadline = min(visitor.deadline, time.monotonic() + LINGER_SECONDS)
         except BlockingIOError:
             pass
         except OSError:

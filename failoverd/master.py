@@ -69,6 +69,7 @@ class Master:
         self.questions: dict[bool, int] = {}
         self.requests: dict[int, tuple[int, int]] = {}
         self.serial = 0
+        self.counts: dict[str, tuple[int, int]] = {}  # packets of this window, and the one before
         self.peer_hwaddrs: set[str] = set(self.remembered.peer_hwaddrs)
         self.link: Message = {}
         self.beat: tuple[float | None, float | None] = (None, None)
@@ -502,6 +503,9 @@ class Master:
                     self._told_log(name, message)
                 case "alarm" | "full" if name.startswith("watchd "):
                     self._told_window(name.removeprefix("watchd "), message)
+                case "count" if name.startswith("watchd "):
+                    counted = whole(message, "packets"), whole(message, "last")
+                    self.counts[name.removeprefix("watchd ")] = counted
                 case "request" if name == "listener":
                     self._told_request(message)
                 case "reply" if name == "listener":
@@ -540,6 +544,7 @@ class Master:
             self.feed(pair.LinkWatched(packets, verdict))
         else:
             self._look_at(interface)
+            self.counts[interface] = (0, last if verdict == "late" else packets)
             self.feed(pair.Watched(interface, packets, last, verdict))
 
     def _log_window(self, interface: str, message: Message) -> None:
@@ -565,6 +570,7 @@ class Master:
         self.requests[self.serial] = (self.children.pid("listener"), request)
         mine = self.serial
         if command == "status":
+            self._look_at_counts()
             self._answer(pair.Answer(mine, True, protocol.encode_status(self.status())))
         elif command not in ("fail", "resume"):
             raise ValueError(command)
@@ -610,7 +616,8 @@ class Master:
         )
         down = frozenset(name for name in bad if name not in known or known[name].state == "down")
         role = "rejoining" if status.rejoining else status.role
-        return pair.PeerView(role, status.boot, bad, down)
+        counts = tuple((name, known[name].packets, known[name].last) for name in sorted(known))
+        return pair.PeerView(role, status.boot, bad, down, counts)
 
     def _told_lost(self, message: Message) -> None:
         serial = whole(message, "id")
@@ -658,6 +665,11 @@ class Master:
                 self.say("is up" if up else "is down", name, anew=True)
             self.feed(pair.Carrier(name, up))
 
+    def _look_at_counts(self) -> None:
+        """Whoever asks for the status again soon shall see what we hear now."""
+        for name in self.conf.interfaces:
+            self.children.send(f"watchd {name}", {"do": "look"})
+
     def status(self) -> protocol.Status:
         """Section 6."""
         heard, rtt = self.beat
@@ -668,7 +680,11 @@ class Master:
         interfaces = tuple(
             (
                 i.name,
-                protocol.InterfaceStatus(i.state, i.packets, i.last, links.hwaddr(i.name) or ""),
+                protocol.InterfaceStatus(
+                    i.state,
+                    *self.counts.get(i.name, (i.packets, i.last)),
+                    links.hwaddr(i.name) or "",
+                ),
             )
             for i in self.state.interfaces
         )

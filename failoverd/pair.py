@@ -176,6 +176,8 @@ class PeerView:
     boot: str
     bad: frozenset[str]
     down: frozenset[str] = frozenset()  # those of the bad ones that have no carrier
+    # By interface: packets of the open window, packets of the one before, as last looked at.
+    counts: tuple[tuple[str, int, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -351,6 +353,7 @@ class Rules:
     addressed: frozenset[str]  # interfaces that carry one of @addresses
     fence: bool
     status_timeout: float
+    card_window: float = 0.0  # of the ethernet side; 0: as long as that of the private link
     request_time: float = REQUEST_SECONDS
     grace: float = GRACE_SECONDS
 
@@ -358,6 +361,11 @@ class Rules:
     def round(self) -> float:
         """A second or a window of the private link, whichever is shorter."""
         return min(1.0, self.window)
+
+    @property
+    def proof_time(self) -> float:
+        """How long the peer may take to show that it hears what we do not."""
+        return self.card_window or self.window
 
     @property
     def switch_time(self) -> float:
@@ -386,6 +394,7 @@ def rules(conf: Conf, boot: str) -> Rules:
         addressed=addressed,
         fence=bool(conf.fence_prog),
         status_timeout=max(1.0, min(REQUEST_SECONDS, conf.plip_timer)),
+        card_window=conf.timer_seconds,
     )
 
 
@@ -423,7 +432,7 @@ class Interface:
 
 def is_bad(state: str, packets: int, last: int) -> bool:
     """Bad at a peer: down, or without a packet in its last two windows (section 5)."""
-    return state == "down" or (state != "boot" and packets == 0 and last == 0)
+    return state in ("down", "silent") or (state == "fail" and packets == 0 and last == 0)
 
 
 @dataclass(frozen=True)
@@ -433,6 +442,7 @@ class State:
     phase: Phase = Phase.NEW
     cause: Cause = Cause.BOOT
     failed: bool = False  # the last `master` run failed
+    unclean: bool = False  # the last `slave` run failed: the addresses may still be here
     resuming: bool = False  # a boot master that has not had its role yet
     stalled: bool = False  # stood still while the script ran
     interfaces: tuple[Interface, ...] = ()
@@ -441,6 +451,8 @@ class State:
     evidence: bool | None = None  # while the link fell silent: did anybody answer
     quiet: int = 0  # rounds in a row that nobody answered
     claimed: int = 0  # rounds in a row in which the peer answered for our addresses
+    asked: int = 0  # answers of the peer while we want to hand over because of an interface
+    counts: tuple[tuple[str, int, int], ...] = ()  # of the peer, in the second of them
     from_peer: bool = False  # the role came by the peer's `fail`
     mute: bool = False  # heartbeats are stopped
     waiting: tuple[tuple[int, bool], ...] = ()  # requests (id, from_peer) that want our result
@@ -574,18 +586,18 @@ def take(turn: Turn, row: Row) -> None:
 def mute(turn: Turn) -> None:
     """A machine that can neither serve nor be asked stops its heartbeats (section 5)."""
     state = turn.state
-    useless = (
+    deaf = (
         state.phase in BEING_ACTIVE
         and bool(state.interfaces)
         and all(i.failed for i in state.interfaces)
-        and state.deadline(Timer.UNHEARD) is None
     )
+    useless = (deaf or state.failed) and state.deadline(Timer.UNHEARD) is None
     if useless is not state.mute:
         turn.set(mute=useless)
         turn.act(Heartbeats(not useless))
         if useless:
             turn.log(
-                "every interface is bad and the peer cannot be reached: "
+                "we cannot serve and the peer cannot be reached: "
                 "no more heartbeats, so that it takes over",
                 alarm=True,
             )
@@ -807,6 +819,10 @@ def is_resuming(turn: Turn) -> bool:
     return turn.state.resuming
 
 
+def is_unclean(turn: Turn) -> bool:
+    return turn.state.unclean
+
+
 def stood_still(turn: Turn) -> bool:
     return turn.state.stalled
 
@@ -854,6 +870,24 @@ def peer_is_able(turn: Turn) -> bool:
         and peer.role == "standby"
         and bool(ours - peer.bad)
         and len(peer.bad) < len(ours)
+    )
+
+
+def peer_has_news(turn: Turn) -> bool:
+    """The peer has heard a packet since we asked, on an interface that failed here.
+
+    Its last two windows say nothing of a switch that died for both just now. The first answer may
+    be older than our question, so the second is what later ones are compared with.
+    """
+    peer, before = turn.state.peer, {n: (p, last) for n, p, last in turn.state.counts}
+    if peer is None or turn.state.asked < 2:
+        return False
+    ours = frozenset(i.name for i in turn.state.interfaces if i.failed)
+    return any(
+        name in ours - peer.bad
+        and name in before
+        and (packets, last) not in (before[name], (0, before[name][0]))
+        for name, packets, last in peer.counts
     )
 
 
@@ -1129,8 +1163,27 @@ def compare_now(turn: Turn) -> None:
     ask(Purpose.COMPARE)(turn)
 
 
+def enter_asking(turn: Turn) -> None:
+    turn.set(asked=0, counts=())
+    turn.start(Timer.GIVE_UP, turn.rules.proof_time)
+    ask(Purpose.STATUS)(turn)
+
+
+def compare_counts_soon(turn: Turn) -> None:
+    """Note what the peer has counted, and ask again after a moment."""
+    asked = min(2, turn.state.asked + 1)
+    if asked > turn.state.asked and turn.state.peer is not None:
+        turn.set(counts=turn.state.peer.counts)
+    turn.set(asked=asked)
+    turn.start(Timer.RETRY, min(turn.rules.round, turn.rules.proof_time / 8))
+
+
 def count_nobody(turn: Turn) -> None:
     turn.start(Timer.NOBODY, 2 * turn.rules.window)
+
+
+def wait_for_peer(turn: Turn) -> None:
+    turn.start(Timer.NOBODY, turn.rules.heartbeat)
 
 
 def stop_nobody(turn: Turn) -> None:
@@ -1162,6 +1215,15 @@ def mark_failed(turn: Turn) -> None:
     turn.set(failed=True, resuming=False)
 
 
+def mark_unclean(turn: Turn) -> None:
+    """Our addresses must not stay beside those of a peer that has the role: stand down again."""
+    turn.set(unclean=True)
+
+
+def mark_clean(turn: Turn) -> None:
+    turn.set(unclean=False)
+
+
 def mark_resuming(turn: Turn) -> None:
     turn.set(resuming=True)
 
@@ -1175,14 +1237,15 @@ def enter_standby(turn: Turn) -> None:
         turn.set(quiet=0, evidence=None)
     turn.set(claimed=0, from_peer=False, stalled=False)
     turn.stop(Timer.HOLD, Timer.NOBODY, Timer.OWN)
-    if turn.state.resuming:
+    if turn.state.resuming or turn.state.unclean:
         turn.start(Timer.RETRY, turn.rules.window)
     compare_now(turn)
 
 
 def become_active(turn: Turn) -> None:
     came_from_peer = turn.state.cause is Cause.PEER
-    turn.set(failed=False, resuming=False, stalled=False, claimed=0, quiet=0, evidence=None)
+    turn.set(failed=False, resuming=False, stalled=False, unclean=False)
+    turn.set(claimed=0, quiet=0, evidence=None)
     turn.stop(Timer.NOBODY)
     if came_from_peer:
         turn.set(from_peer=True)
@@ -1229,7 +1292,7 @@ ENTER: dict[Phase, tuple[Act, ...]] = {
     Phase.PROMOTING: (run_master,),
     Phase.DEMOTING: (run_slave,),
     Phase.CLEANING: (run_slave,),
-    Phase.ASKING: (ask_status,),
+    Phase.ASKING: (enter_asking,),
     Phase.TELLING: (ask(Purpose.FAIL), wait_longest),
     Phase.UNSURE: (ask_status,),
 }
@@ -1308,6 +1371,7 @@ TOLD_RESUME = (
 )
 
 RESUMING = (
+    Row((P.STANDBY,), On.RETRY, (is_unclean,), go=P.DEMOTING, cause=Cause.BOOT),
     Row((P.STANDBY,), On.RETRY, (is_resuming,), go=P.INQUIRING, cause=Cause.BOOT),
     Row((P.STANDBY,), On.INTERFACES_HEARD, (is_resuming,), go=P.INQUIRING, cause=Cause.BOOT),
     Row(
@@ -1424,7 +1488,19 @@ SILENCE = (
 HANDOVER = (
     Row((P.ACTIVE,), On.INTERFACE_FAILED, (may_hand_over,), go=P.ASKING, cause=Cause.INTERFACE),
     Row((P.ASKING,), On.STATUS, (by_person, peer_can_serve), go=P.DEMOTING),
-    Row((P.ASKING,), On.STATUS, (by_interface, peer_is_able), go=P.DEMOTING),
+    Row((P.ASKING,), On.STATUS, (by_interface, peer_is_able, peer_has_news), go=P.DEMOTING),
+    Row((P.ASKING,), On.STATUS, (by_interface, peer_is_able), (compare_counts_soon,)),
+    Row((P.ASKING,), On.RETRY, (), (ask_status,)),
+    Row(
+        (P.ASKING,),
+        On.GIVE_UP,
+        (),
+        (
+            say("the peer hears nothing either: we keep the role", True),
+            refuse("the peer is silent"),
+        ),
+        P.ACTIVE,
+    ),
     Row((P.ASKING,), On.STATUS, (), (say_not_able, refuse("the peer is not able")), P.ACTIVE),
     Row(
         (P.ASKING,),
@@ -1488,21 +1564,21 @@ SCRIPTS = (
             (P.CLEANING,),
             on,
             (),
-            (mark_failed, restart_watchers, refuse("the switch script failed")),
+            (mark, mark_failed, restart_watchers, refuse("the switch script failed")),
             P.STANDBY,
         )
-        for on in (On.SCRIPT_OK, On.SCRIPT_FAILED)
+        for on, mark in ((On.SCRIPT_OK, mark_clean), (On.SCRIPT_FAILED, mark_unclean))
     ),
     *(
         Row((P.DEMOTING,), On.SCRIPT_OK, (cause,), (restart_watchers, settle_peer), P.TELLING)
         for cause in (by_interface, by_person)
     ),
-    Row((P.DEMOTING,), On.SCRIPT_OK, (), (restart_watchers, settle_standby), P.STANDBY),
+    Row((P.DEMOTING,), On.SCRIPT_OK, (), (mark_clean, restart_watchers, settle_standby), P.STANDBY),
     Row(
         (P.DEMOTING,),
         On.SCRIPT_FAILED,
         (by_boot,),
-        (say_script_failed, restart_watchers, refuse("the switch script failed")),
+        (mark_unclean, say_script_failed, restart_watchers, refuse("the switch script failed")),
         P.STANDBY,
     ),
     Row(
@@ -1561,8 +1637,7 @@ HEALING = (
         (say("both machines are active: we keep the role", True), announce),
     ),
     Row((P.STANDBY,), On.COMPARED, (peer_is_idle, nobody_counted), (count_nobody,)),
-    Row((P.STANDBY,), On.COMPARED, (peer_is_idle,)),
-    Row((P.STANDBY,), On.COMPARED, (), (stop_nobody,)),
+    Row((P.STANDBY,), On.COMPARED, (peer_is_active,), (stop_nobody,)),
     Row(
         (P.STANDBY,),
         On.NOBODY,
@@ -1571,6 +1646,7 @@ HEALING = (
         P.INQUIRING,
         Cause.HEALING,
     ),
+    Row((P.STANDBY,), On.NOBODY, (peer_is_switching,), (wait_for_peer,)),
     Row((P.ACTIVE,), On.LINK_SILENT, (), (question_own,)),
     Row((P.ACTIVE,), On.INTERFACE_BACK, (), (question_own,)),
     Row((P.ACTIVE,), On.UNCOMPARED, (unheard, own_is_due), (question_own,)),

@@ -117,7 +117,7 @@ def replay(
     for times, now in batches:
         end = now if until is None else min(now, until)
         window = yield from _pass(rules, window or start(rules, 0), times, end)
-        if end == until:
+        if end != now:
             return
     if until is not None and window is not None:
         yield from _pass(rules, window, (), until)

@@ -169,6 +169,17 @@ class Watcher:
         self._write_dump()
         self._tend(now)
 
+    def look(self, now: float) -> None:
+        """Say how much has been counted in this window, and ask the witnesses if that is nothing.
+
+        The peer wants to know whether we hear: then a quiet moment must not look like a dead card.
+        """
+        self._count(now)
+        window = self.window
+        self._say({"event": "count", "packets": window.packets, "last": window.last})
+        if window.packets == 0 and self._witnesses:
+            self._note("witness", self._witnesses.ask())
+
     def restart(self, now: float) -> None:
         """Begin again with boot true: this machine has switched."""
         self.total += self._counter.take()
@@ -364,6 +375,8 @@ def _serve(channel: Channel, watcher: Watcher, say: _Reporter) -> None:
         for message in channel.receive():
             if message.get("do") == "restart":
                 watcher.restart(time.monotonic())
+            elif message.get("do") == "look":
+                watcher.look(time.monotonic())
     watcher.turn(time.monotonic())
 
 

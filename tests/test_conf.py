@@ -11,11 +11,13 @@ from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from failoverd import conf, language
 from failoverd.conf import SETTINGS, Address, Conf, ConfError, EthernetAddress, Witness
+
+anywhere = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 DATA = Path(__file__).parent / "data"
 SHIPPED = Path(__file__).parent.parent / "etc" / "failover" / "failoverd.conf"
@@ -518,6 +520,7 @@ texts = st.one_of(
 )
 
 
+@anywhere
 @given(texts)
 def test_any_text_gives_a_configuration_or_problems_with_lines(text: str) -> None:
     try:
@@ -531,10 +534,11 @@ def test_any_text_gives_a_configuration_or_problems_with_lines(text: str) -> Non
         assert isinstance(loaded, Conf)
 
 
-@given(texts, texts)
-def test_an_error_never_hides_a_sound_statement_far_behind_it(text: str, more: str) -> None:
-    """What follows on a line of its own is read, whatever stood before, if quotes are closed."""
-    before = re.sub(r"""['"]|qw|<<|__|=[a-z]|\\""", " ", text)
+@anywhere
+@given(texts)
+def test_an_error_never_hides_a_sound_statement_far_behind_it(text: str) -> None:
+    """What follows on a line of its own is read, if nothing before it goes over lines."""
+    before = re.sub(r"""['"]|qw|<<|__|=[A-Za-z]|\\""", " ", text)
     reading = language.read(f"{before}\n$log = '/seen';\n", "f", NAMES)
     assert reading.assigned["$log"].strings == ("/seen",)
 
@@ -542,9 +546,9 @@ def test_an_error_never_hides_a_sound_statement_far_behind_it(text: str, more: s
 interfaces = st.from_regex(r"[a-z][a-z0-9._-]{0,14}", fullmatch=True).filter(
     lambda name: name != "plip0"
 )
-paths = st.text(
-    st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), max_size=20
-).map(lambda text: "/" + text)
+# \udcff is a byte that is never UTF-8; Perl makes no difference between \r\n and \n.
+letters = st.characters(codec="utf-8", exclude_characters="\0\r") | st.just("\udcff")
+paths = st.text(letters, max_size=20).map(lambda text: "/" + text)
 small_seconds = st.integers(5, 9_000_000).map(lambda milliseconds: milliseconds / 1000)
 
 
@@ -576,17 +580,18 @@ def configurations(draw: st.DrawFn) -> Conf:
         addresses=tuple(served),
         ethernet_addresses=tuple(EthernetAddress(name, "02:00:00:0a:0b:0c") for name in ethernet),
         witness=(Witness(ethernet[0], "2001:db8::1"),),
-        filter=draw(st.text(st.characters(exclude_characters="\0\r"), max_size=20)),
+        filter=draw(st.text(letters, max_size=20)),
         hold_down=draw(st.floats(0, 1e6).map(lambda seconds: round(seconds, 9))),
         state=files[6],
     )
 
 
+@anywhere
 @given(configurations())
-def test_effective_settings_read_back_are_the_same(settings: Conf) -> None:
-    text = "\n".join(line for line, _ in conf.effective(settings))
-    assert text.isprintable() or set(re.sub(r"\n", "", text)) <= set(filter(str.isprintable, text))
-    assert conf.parse(text, "f") == settings
+def test_effective_settings_read_back_are_the_same(whole: Conf) -> None:
+    text = "\n".join(line for line, _ in conf.effective(whole))
+    assert text.replace("\n", "").isprintable()
+    assert conf.parse(text, "f") == whole
 
 
 def test_effective_settings_of_every_kind() -> None:
@@ -748,12 +753,12 @@ def test_whatever_is_accepted_means_the_same_to_perl(tmp_path: Path) -> None:
     """Sound files with a few characters changed: most are refused, and the rest agree."""
     pick = random.Random(2026)
     accepted = []
-    for _ in range(12_000):
+    for _ in range(6_000):
         text = random_file(pick)
         for _ in range(pick.randint(1, 3)):
             at = pick.randrange(len(text) + 1)
             text = text[:at] + pick.choice([*FRAGMENTS, "", ""]) + text[at + pick.randrange(3) :]
         if not language.read(text, "f", NAMES).problems:
             accepted.append(text)
-    assert len(accepted) > 500
+    assert len(accepted) > 1000
     check_against_perl(accepted, tmp_path)

@@ -7,27 +7,23 @@ import resource
 import socket
 import struct
 import time
-import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pcapy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from netns import ROOTLESS, Namespace, cable, namespaces
+from inside import EXPERIMENT, FAR, ONLY_OURS, frame, inside, ip, sender, two_ends
+from netns import ROOTLESS, Namespace
 
 from failoverd import capture, counter, frames, process
 from failoverd.capture import Batch, DumpFile, Truncated, Unreadable, open_capture
 from failoverd.conf import Address, Conf
 from failoverd.counter import BadFilter, Counter, Refused, Tap
 
-EXPERIMENT = 0x88B5  # an ethertype for local experiments (IEEE 802): nobody else sends it
-ONLY_OURS = f"ether proto {EXPERIMENT:#x}"
-FAR_HWADDR = "02:00:00:00:00:fe"
-FRAME = b"\xff" * 6 + bytes.fromhex(FAR_HWADDR.replace(":", "")) + struct.pack("!H", EXPERIMENT)
-FRAME += b"x" * 186
+FRAME = frame(size=200)
+TUN = "/dev/net/tun"
 
 
 # Live: eth0 here, `far` in the other namespace at the end of its cable
@@ -35,48 +31,13 @@ FRAME += b"x" * 186
 
 @pytest.fixture
 def spaces() -> Iterator[list[Namespace]]:
-    with namespaces(2) as made:
-        cable(made[0], "eth0", made[1], "far")
+    with two_ends() as made:
         yield made
 
 
-def inside(namespace: Namespace, work: Callable[[], None]) -> None:
-    """Do work in a forked child in the namespace; show why it fails."""
-
-    def told() -> None:
-        try:
-            work()
-        except BaseException:
-            traceback.print_exc()
-            raise
-
-    namespace.call(told)
-
-
-@contextmanager
-def sender(namespace: Namespace, interface: str) -> Iterator[Callable[[int], None]]:
-    """From within another namespace: a function that sends so many frames on that interface."""
-    with open(f"/proc/{os.getpid()}/ns/net", "rb") as here:
-        with open(f"/proc/{namespace.pid}/ns/net", "rb") as there:
-            enter(there.fileno())
-        try:
-            sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-            sock.bind((interface, 0))
-        finally:
-            enter(here.fileno())
-
-    def send(count: int) -> None:
-        for _ in range(count):
-            sock.send(FRAME)
-
-    with sock:
-        yield send
-
-
-def enter(network: int) -> None:
-    from ctypes import CDLL
-
-    assert CDLL(None).setns(network, 0x40000000) == 0
+def send(sock: socket.socket, count: int) -> None:
+    for _ in range(count):
+        sock.send(FRAME)
 
 
 def received(counting: Counter, count: int) -> int:
@@ -94,13 +55,13 @@ def test_every_packet_that_comes_in_is_counted_and_no_other(spaces: list[Namespa
 
     def work() -> None:
         counting = Counter("eth0", ONLY_OURS)
-        with sender(there, "far") as send, sender(here, "eth0") as send_own:
-            send(7)  # before: they do not count
+        with sender(there, "far") as far, sender(here, "eth0") as near:
+            send(far, 7)  # before: they do not count
             assert counting.open()
-            send(300)
-            send_own(50)
+            send(far, 300)
+            send(near, 50)
             assert received(counting, 300) == 300
-            send(20_000)  # many more than the ring holds, and nobody reads it
+            send(far, 20_000)  # many more than the ring holds, and nobody reads it
             assert received(counting, 20_000) == 20_000
             assert counting.take() == 0
 
@@ -123,25 +84,25 @@ def test_an_interface_that_is_down_or_not_there_is_silent(spaces: list[Namespace
         assert not absent.open() and absent.take() == 0 and absent.is_deaf()
         counting = Counter("eth0", ONLY_OURS)
         assert not counting.open() and counting.take() == 0
-        here.ip("link set eth0 up")
+        ip("link set eth0 up")
         assert counting.open()
-        with sender(there, "far") as send:
-            send(5)
+        with sender(there, "far") as far:
+            send(far, 5)
             assert received(counting, 5) == 5
-            here.ip("link set eth0 down")
+            ip("link set eth0 down")
             assert counting.take() == 0 and not counting.is_deaf()
-            here.ip("link set eth0 up")
-            assert sent_until_heard(send, counting)
+            ip("link set eth0 up")
+            assert sent_until_heard(far, counting)
 
     inside(here, work)
 
 
-def sent_until_heard(send: Callable[[int], None], counting: Counter) -> bool:
+def sent_until_heard(far: socket.socket, counting: Counter) -> bool:
     """The carrier needs a moment to come back."""
     limit = time.monotonic() + 10
     while time.monotonic() < limit:
         try:
-            send(1)
+            send(far, 1)
         except OSError:  # the far end is down while ours is
             pass
         time.sleep(0.01)
@@ -156,10 +117,10 @@ def test_a_renamed_interface_goes_on_counting(spaces: list[Namespace]) -> None:
     def work() -> None:
         counting = Counter("eth0", ONLY_OURS)
         assert counting.open()
-        here.ip("link set eth0 down", "link set eth0 name other", "link set other up")
-        with sender(there, "far") as send:
-            assert sent_until_heard(send, counting) and not counting.is_deaf()
-        here.ip("link add name eth0 type veth peer name peer")
+        ip("link set eth0 down", "link set eth0 name other", "link set other up")
+        with sender(there, "far") as far:
+            assert sent_until_heard(far, counting) and not counting.is_deaf()
+        ip("link add name eth0 type veth peer name peer")
         assert counting.is_deaf()  # the name is another interface's now
 
     inside(here, work)
@@ -174,21 +135,21 @@ def test_a_lost_interface_is_noticed_and_opened_anew(spaces: list[Namespace], wa
         counting = Counter("eth0", ONLY_OURS)
         assert counting.open() and not counting.is_deaf()
         if way == "moved there and back":
-            here.ip(f"link set eth0 netns {there.pid}")
+            ip(f"link set eth0 netns {there.pid}")
             assert counting.is_deaf() and counting.take() == 0
-            there.ip(f"link set eth0 netns {here.pid}")
+            ip(f"link set eth0 netns {here.pid}", at=there)
         else:
-            here.ip("link del eth0")
+            ip("link del eth0")
             assert counting.is_deaf() and counting.take() == 0
             wish = f"index {index}" if way == "with the same index" else ""
-            here.ip(f"link add name eth0 {wish} type veth peer name far netns {there.pid}")
-        here.ip("link set eth0 up")
-        there.ip("link set far up")
-        with sender(there, "far") as send:
-            send(3)
+            ip(f"link add name eth0 {wish} type veth peer name far netns {there.pid}")
+        ip("link set eth0 up")
+        ip("link set far up", at=there)
+        with sender(there, "far") as far:
+            send(far, 3)
             assert counting.is_deaf() and counting.take() == 0
             assert counting.open() and not counting.is_deaf()
-            assert sent_until_heard(send, counting)
+            assert sent_until_heard(far, counting)
 
     inside(here, work)
 
@@ -200,9 +161,9 @@ def test_counting_goes_on_without_root_but_opening_does_not(spaces: list[Namespa
     def work() -> None:
         counting, second = Counter("eth0", ONLY_OURS), Counter("eth0", ONLY_OURS)
         assert counting.open()
-        with sender(there, "far") as send:
+        with sender(there, "far") as far:
             process.give_up_root("nobody")
-            send(9)
+            send(far, 9)
             assert received(counting, 9) == 9 and not counting.is_deaf()
         with pytest.raises(Refused, match=r"^eth0: not permitted"):
             second.open()
@@ -210,20 +171,24 @@ def test_counting_goes_on_without_root_but_opening_does_not(spaces: list[Namespa
     inside(here, work)
 
 
-def test_loopback_and_tun_count_what_comes_in(spaces: list[Namespace]) -> None:
-    here, _ = spaces
-
+def test_loopback_counts_once_what_goes_out_and_comes_in(spaces: list[Namespace]) -> None:
     def work() -> None:
-        everything = counter.what_counts(Conf(), "tun0")
-        counting = Counter("lo", everything + " and udp")
+        counting = Counter("lo", counter.what_counts(Conf(), "lo") + " and udp")
         assert counting.open()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             for _ in range(20):
                 sock.sendto(b"x", ("127.0.0.1", 9))
-        assert received(counting, 20) == 20  # once each, though they also went out
+        assert received(counting, 20) == 20
+
+    inside(spaces[0], work)
+
+
+@pytest.mark.skipif(not os.access(TUN, os.R_OK | os.W_OK), reason=f"{TUN} may not be opened")
+def test_a_tunnel_counts_what_comes_in(spaces: list[Namespace]) -> None:
+    def work() -> None:
         tunnel = make_tun("tun0")
-        here.ip("address add 10.9.9.1/24 dev tun0", "link set tun0 up")
-        counting = Counter("tun0", everything)
+        ip("address add 10.9.9.1/24 dev tun0", "link set tun0 up")
+        counting = Counter("tun0", counter.what_counts(Conf(), "tun0"))
         assert counting.open()
         for _ in range(30):
             os.write(tunnel, ipv4("10.9.9.2", "10.9.9.1", 17, bytes(8)))
@@ -234,14 +199,14 @@ def test_loopback_and_tun_count_what_comes_in(spaces: list[Namespace]) -> None:
         with pytest.raises(BadFilter, match="tun0"):
             Counter("tun0", "arp").open()  # this link type has no ARP
 
-    inside(here, work)
+    inside(spaces[0], work)
 
 
 def make_tun(name: str) -> int:
     import fcntl
 
     set_interface, tun_without_header = 0x400454CA, 0x1001
-    tunnel = os.open("/dev/net/tun", os.O_RDWR)
+    tunnel = os.open(TUN, os.O_RDWR)
     fcntl.ioctl(tunnel, set_interface, struct.pack("16sH22x", name.encode(), tun_without_header))
     return tunnel
 
@@ -254,9 +219,9 @@ def test_a_dump_can_be_read_while_it_is_written(spaces: list[Namespace], tmp_pat
         tap, dump = Tap("eth0", ONLY_OURS), DumpFile(path, counter.HEADER_BYTES)
         assert tap.open()
         dump.begin(tap.linktype)
-        with sender(there, "far") as send, sender(here, "eth0") as send_own:
-            send_own(5)
-            send(40)
+        with sender(there, "far") as far, sender(here, "eth0") as near:
+            send(near, 5)
+            send(far, 40)
             limit = time.monotonic() + 10
             while not os.path.getsize(path) and time.monotonic() < limit:
                 time.sleep(0.05)
@@ -308,10 +273,10 @@ def ping(source: str, kind: int) -> bytes:
     return bytes(12) + struct.pack("!H", 0x0800) + packet
 
 
-PROBE = frames.arp_request(FAR_HWADDR, frames.NOBODY, "192.0.2.1")
-ANNOUNCED = frames.gratuitous_arp(FAR_HWADDR, SERVICE)
-ASKED = frames.neighbour_solicitation(FAR_HWADDR, ROUTER6)
-TOLD = frames.unsolicited_advertisement(FAR_HWADDR, SERVICE6)
+PROBE = frames.arp_request(FAR, frames.NOBODY, "192.0.2.1")
+ANNOUNCED = frames.gratuitous_arp(FAR, SERVICE)
+ASKED = frames.neighbour_solicitation(FAR, ROUTER6)
+TOLD = frames.unsolicited_advertisement(FAR, SERVICE6)
 
 WHAT_COUNTS = [
     ("any traffic", "eth0", PAIR, ping("192.0.2.77", 8), True),
@@ -320,7 +285,7 @@ WHAT_COUNTS = [
     ("our announcement", "eth0", PAIR, ANNOUNCED[0], False),
     ("our announcement too", "eth0", PAIR, ANNOUNCED[1], False),
     ("on any of them", "eth1", PAIR, ANNOUNCED[0], False),
-    ("a client's", "eth0", PAIR, frames.arp_request(FAR_HWADDR, "192.0.2.77", SERVICE), True),
+    ("a client's", "eth0", PAIR, frames.arp_request(FAR, "192.0.2.77", SERVICE), True),
     ("a probe with $filter", "eth0", NARROW, PROBE, False),
     ("$filter admits", "eth0", NARROW, ping("192.0.2.77", 8), True),
     ("$filter bars", "eth0", NARROW, FRAME, False),
@@ -349,7 +314,7 @@ def test_what_counts(what: str, interface: str, conf: Conf, packet: bytes, count
 
 
 def test_own_packets_of_a_capture_are_left_out() -> None:
-    accept = counter.counts_in_capture("ip or ether proto 0x88b5", counter.DLT_EN10MB, FAR_HWADDR)
+    accept = counter.counts_in_capture("ip or ether proto 0x88b5", counter.DLT_EN10MB, FAR)
     assert not accept(FRAME) and accept(ping("1.0.0.2", 8))
     cooked = struct.pack("!HHH8sH", 0, 1, 6, bytes(8), EXPERIMENT)
     accept = counter.counts_in_capture("greater 0", counter.DLT_LINUX_SLL, None)

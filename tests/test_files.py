@@ -86,6 +86,23 @@ def test_bytes_that_are_not_utf_8_are_kept(tmp_path: Path) -> None:
     assert os.fsencode(loaded.log) == b"/caf\xe9"
 
 
+def test_files_are_checked_although_the_configuration_has_errors(
+    tmp_path: Path, sound: Conf
+) -> None:
+    (tmp_path / "secret").chmod(0o644)
+    config = Path(sound.origin.file)
+    config.write_text(config.read_text() + "$failover_prog = nowhere;\n")
+    with pytest.raises(ConfError) as caught:
+        files.load(str(config))
+    assert caught.value.conf is not None
+    assert "chmod 600" in only(faults(caught.value.conf))  # and nothing of $failover_prog
+    config.write_text("$failover_root = nowhere;\n")
+    with pytest.raises(ConfError) as caught:
+        files.load(str(config))
+    assert caught.value.conf is not None
+    assert not any("secret" in fault or "host_type" in fault for fault in faults(caught.value.conf))
+
+
 # --- host_type
 
 

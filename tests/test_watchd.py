@@ -8,21 +8,19 @@ import os
 import pty
 import select
 import signal
-import socket
 import struct
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from ctypes import CDLL
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from netns import ROOTLESS, Namespace, cable, namespaces
+from inside import FAR, ONLY_OURS, OWN, frame, inside, ip, sender, two_ends
+from netns import ROOTLESS, Namespace
 
 from failoverd import process, watchd
 from failoverd.commands import watchd as command
@@ -31,48 +29,14 @@ from failoverd.conf import Address, Conf, Witness
 ROOT = Path(__file__).resolve().parent.parent
 WATCHD = [sys.executable, "-m", "failoverd.commands.watchd"]
 ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "TERM": "xterm", "TZ": "UTC"}
-EXPERIMENT = 0x88B5  # an ethertype for local experiments (IEEE 802): nobody else sends it
-ONLY_OURS = f"ether proto {EXPERIMENT:#x}"
-OWN, FAR = "02:00:00:00:00:01", "02:00:00:00:00:fe"
 USER = "root" if ROOTLESS else "nobody"
 GENEROUS = 20.0  # seconds in which anything must have happened
 
 
-def frame(source: str = FAR) -> bytes:
-    return b"\xff" * 6 + bytes.fromhex(source.replace(":", "")) + struct.pack("!H46x", EXPERIMENT)
-
-
 @pytest.fixture
 def spaces() -> Iterator[list[Namespace]]:
-    with namespaces(2) as made:
-        cable(made[0], "eth0", made[1], "far")
+    with two_ends() as made:
         yield made
-
-
-def inside(namespace: Namespace, work: Callable[[], None]) -> None:
-    """Do work in a forked child in the namespace; show why it fails."""
-
-    def told() -> None:
-        try:
-            work()
-        except BaseException:
-            traceback.print_exc()
-            raise
-
-    namespace.call(told)
-
-
-def sender(namespace: Namespace, interface: str) -> socket.socket:
-    """From within another namespace: a socket that sends frames on that interface."""
-    with open(f"/proc/{os.getpid()}/ns/net", "rb") as here:
-        with open(f"/proc/{namespace.pid}/ns/net", "rb") as there:
-            assert CDLL(None).setns(there.fileno(), 0) == 0
-        try:
-            sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-            sock.bind((interface, 0))
-            return sock
-        finally:
-            assert CDLL(None).setns(here.fileno(), 0) == 0
 
 
 # The child
@@ -174,9 +138,9 @@ def test_a_lost_interface_is_silent_and_a_successor_goes_on(spaces: list[Namespa
     conf = quick(user="nobody") if not ROOTLESS else quick()
 
     def remake() -> None:
-        here.ip(f"link add name eth0 type veth peer name far netns {there.pid}")
-        here.ip("link set eth0 up")
-        there.ip("link set far up")
+        ip(f"link add name eth0 type veth peer name far netns {there.pid}")
+        ip("link set eth0 up")
+        ip("link set far up", at=there)
 
     def hears(watcher: Watching) -> None:
         with sender(there, "far") as far:
@@ -190,7 +154,7 @@ def test_a_lost_interface_is_silent_and_a_successor_goes_on(spaces: list[Namespa
     def work() -> None:
         with watching(conf) as watcher:
             watcher.wait("alarm")
-            here.ip("link del eth0")
+            ip("link del eth0")
             assert watcher.wait("log")["message"] == "the interface is missing"
             last = watcher.wait("alarm")
             remake()
@@ -216,7 +180,7 @@ def test_an_interface_that_is_down_at_start_counts_later(spaces: list[Namespace]
         with watching(quick(user="root")) as watcher, sender(there, "far") as far:
             assert watcher.logged == ["the interface is down"]
             assert watcher.wait("alarm", lambda m: not m["boot"])["verdict"] == "fail"
-            here.ip("link set eth0 up")
+            ip("link set eth0 up")
             limit = time.monotonic() + GENEROUS
             while time.monotonic() < limit:
                 try:

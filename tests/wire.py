@@ -208,7 +208,6 @@ class Caller:
         self.daemons = daemons
         self.got = b""
         self.ended = False
-        self.was_reset = False
         sock.setblocking(False)
 
     def say(self, data: bytes) -> Caller:
@@ -242,7 +241,6 @@ class Caller:
                 return
             except ConnectionError:
                 data = b""
-                self.was_reset = True
             self.got += data
             self.ended = not data
 

@@ -157,12 +157,14 @@ class Lab:
             time.sleep(every)
 
     def tails(self, lines: int = 25) -> str:
-        """The ends of what both machines logged and printed."""
+        """The ends of what both machines logged, and of what else they printed."""
         parts = []
         for machine in self.machines:
-            for name in ("log", "terminal"):
-                tail = machine.read(name).splitlines()[-lines:]
-                parts.append("\n".join([f"--- {machine.name}: {name}", *tail]))
+            log = machine.log().splitlines()
+            known = set(log)
+            printed = [line for line in machine.read("terminal").splitlines() if line not in known]
+            for name, tail in (("log", log), ("terminal", printed)):
+                parts += [f"--- {machine.name}: {name}", *tail[-lines:]]
         return "\n".join(parts)
 
 

@@ -22,6 +22,7 @@ START = 0.3  # seconds from the start of failoverd until it watches
 PROBE = 0.005  # seconds between two of the client's probes
 LIMIT = 60.0  # virtual seconds that one event of the story may take at most
 CARD = "eth0"
+TOLD = (pair.Purpose.FAIL, pair.Purpose.RESUME)
 
 
 class Node:
@@ -82,6 +83,7 @@ class Node:
     def begin(self) -> None:
         """failoverd has started."""
         self.running = True
+        self.log(f"started, {self.boot} at boot")
         for interface in self.judges:
             self.open_window(interface)
         self.beat()
@@ -95,7 +97,7 @@ class Node:
             self.perform(action)
         role = pair.role(self.state)
         if role != before:
-            self.log(f"{before} -> {role}")
+            self.log(f"role: {before} -> {role}")
         deadline = pair.next_deadline(self.state)
         if deadline is not None:
             self.after(deadline - self.world.now(), lambda: self.tick(deadline))
@@ -144,7 +146,7 @@ class Node:
 
     def judged(self, interface: str, event: watch.Event) -> None:
         if event.verdict == "fail" and self.verdicts.get(interface) != "fail":
-            self.log(f"{interface}: {event.reason}")
+            self.log(f"{interface}: {event.packets} packets: fail ({event.reason})")
         self.verdicts[interface] = event.verdict
         if interface == CARD:
             self.feed(pair.Watched(interface, event.packets, event.last, event.verdict))
@@ -164,7 +166,7 @@ class Node:
             case pair.Log():
                 self.log(action.text)
             case pair.RunScript():
-                self.log(f"runs ha-switch {action.role}: {action.reason}")
+                self.log(f"running ha-switch {action.role} ({action.reason})")
                 self.after(SCRIPT, lambda: self.script_ended(action.role))
             case pair.Ask():
                 self.ask(action)
@@ -190,6 +192,8 @@ class Node:
 
     def ask(self, action: pair.Ask) -> None:
         """Ask the peer's port; one without power never answers."""
+        if action.purpose in TOLD:
+            self.log(f"telling the peer {action.purpose.value}")
         number = self.asked[action.purpose] = self.asked.get(action.purpose, 0) + 1
 
         def lost() -> None:
@@ -211,7 +215,8 @@ class Node:
         """The peer asks us."""
         if not self.running:
             return
-        if purpose in (pair.Purpose.FAIL, pair.Purpose.RESUME):
+        if purpose in TOLD:
+            self.log(f"told {purpose.value} by the peer")
             number = self.world.remember(asker, purpose, replied)
             self.feed(pair.Request(number, purpose.value, True))
             return

@@ -75,12 +75,12 @@ class LabStage:
 
 
 def parse_log(machine: Machine) -> list[Line]:
-    """The log's lines with monotonic times."""
+    """The log's lines with monotonic times, and without the machine's folder."""
     offset = time.monotonic() - time.time()
     lines = []
     for line in machine.log().splitlines():
         found = _LINE.match(line)
         if found:
             wall = datetime.datetime.fromisoformat(found[1]).timestamp()
-            lines.append(Line(wall + offset, found[2]))
+            lines.append(Line(wall + offset, found[2].replace(f"{machine.folder}/", "")))
     return lines

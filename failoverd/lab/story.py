@@ -7,8 +7,10 @@ is what the machines' own logs say and what the client has seen.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Protocol, TextIO
 
 from failoverd.lab.machine import Value
@@ -16,8 +18,10 @@ from failoverd.lab.network import ROUTER, SERVICE
 from failoverd.lab.record import Record, scale, strip
 
 WIDTH = 79
-MOST_LINES = 6
 SETTLED = 0.6  # seconds of steady service before and after each event
+
+# Lines of a log that add nothing: every turn ends well, or windows in which nothing was wrong.
+_DULL = re.compile(r"-> switching$|succeeded after|: (ok|boot) \(|^no answer from the peer:")
 
 # Short windows, so that the story is short. The router is the witness that the wire still works.
 SETTINGS: Mapping[str, Value] = {
@@ -68,11 +72,20 @@ class Screen:
         self._colours = terminal and not os.environ.get("NO_COLOR")
 
     def say(self, text: str = "", colour: str = "") -> None:
+        """One line, cut to the width."""
         text = text if len(text) <= WIDTH else f"{text[: WIDTH - 3]}..."
-        if colour and self._colours:
-            text = f"\x1b[{colour}m{text}\x1b[0m"
-        self._out.write(f"{text}\n")
+        self._out.write(f"{self._paint(text, colour)}\n")
         self._out.flush()
+
+    def show(self, picture: str) -> None:
+        """A picture: what is bare in red, the rest in green."""
+        bare = strip([0.0], self.fancy)
+        runs = [(found, "".join(run)) for found, run in groupby(picture, bare.__eq__)]
+        painted = "".join(self._paint(run, "31" if found else "32") for found, run in runs)
+        self._out.write(f"   {painted}\n")
+
+    def _paint(self, text: str, colour: str) -> str:
+        return f"\x1b[{colour}m{text}\x1b[0m" if colour and self._colours else text
 
 
 @dataclass(frozen=True)
@@ -157,7 +170,8 @@ def narrate(stage: Stage, screen: Screen, since: float) -> None:
     told = [
         (line.at, name, colour, line.text)
         for name, colour in (("a", "36"), ("b", "35"))
-        for line in [line for line in stage.log(name) if line.at >= since - 0.002][-MOST_LINES:]
+        for line in stage.log(name)
+        if line.at >= since - 0.002 and not _DULL.search(line.text)
     ]
     for at, name, colour, text in sorted(told, key=lambda line: line[0]):
         screen.say(f"   {name} {at - since:+7.3f} s  {text}", colour)
@@ -171,5 +185,5 @@ def draw(screen: Screen, record: Record, began: float, ended: float, cause: str)
     begin = began - SETTLED / 2
     at = round((began - begin) / (ended - begin) * columns)
     screen.say(f"   {' ' * at}{'▼' if screen.fancy else 'v'} {cause}")
-    screen.say(f"   {strip(record.shares(begin, ended, columns), screen.fancy)}", "32")
+    screen.show(strip(record.shares(begin, ended, columns), screen.fancy))
     screen.say(f"   {scale(ended - begin, columns, screen.fancy)}")

@@ -158,7 +158,7 @@ class Exchange(NamedTuple):
     stage: int
     waited: int = 0  # ticks since it was sent, or since it lies unread
     number: int = 0  # of the request at the other machine
-    answer: pair.Replied | None = None
+    answer: pair.Replied | pair.Unreplied | None = None
 
 
 PURPOSES = tuple(pair.Purpose)
@@ -697,7 +697,9 @@ class Scene:
         if exchange.left < 0:
             return
         exchange = exchange._replace(waited=0)
-        if not self.wired():
+        if isinstance(exchange.answer, pair.Unreplied):
+            self.hand_over(number, exchange)
+        elif not self.wired():
             machine.asks = (*machine.asks, exchange)
         elif self.lost(1):
             self.note(f"{NAMES[number]} loses the answer to {PURPOSES[exchange.purpose].value}")
@@ -705,7 +707,16 @@ class Scene:
         elif self.delayed():
             machine.asks = (*machine.asks, exchange)
         else:
-            self.feed_later(number, exchange.answer)
+            self.hand_over(number, exchange)
+
+    def hand_over(self, number: int, exchange: Exchange) -> None:
+        """An answer has come; failoverd reads it as soon as it runs."""
+        machine = self.machines[number]
+        assert exchange.answer is not None
+        if machine.run == RUNNING:
+            self.feed(number, exchange.answer)
+        elif machine.run in (STOPPED, FROZEN):
+            machine.asks = (*machine.asks, exchange._replace(stage=BACK))
 
     def set_out(self, number: int, exchange: Exchange) -> None:
         machine, peer = self.machines[number], self.machines[1 - number]
@@ -728,12 +739,9 @@ class Scene:
             self.arrive(number, exchange)
 
     def unanswered(self, number: int, exchange: Exchange) -> None:
-        self.feed_later(number, pair.Unreplied(PURPOSES[exchange.purpose]))
-
-    def feed_later(self, number: int, event: pair.Event) -> None:
-        """What follows from something else; depth is bounded by `fed`."""
-        if self.machines[number].run == RUNNING:
-            self.feed(number, event)
+        if exchange.left >= 0:
+            lost = pair.Unreplied(PURPOSES[exchange.purpose])
+            self.hand_over(number, exchange._replace(answer=lost, waited=0))
 
     def arrive(self, number: int, exchange: Exchange) -> None:
         """A question reaches the other machine, which may not be able to read it."""
@@ -756,7 +764,7 @@ class Scene:
             waiting = exchange._replace(stage=WAITING, number=request, waited=0)
             machine.asks = (*machine.asks, waiting)
         self.note(f"{NAMES[1 - number]} is told {COMMAND[exchange.purpose]} by {NAMES[number]}")
-        self.feed_later(1 - number, pair.Request(request, COMMAND[exchange.purpose], True))
+        self.feed(1 - number, pair.Request(request, COMMAND[exchange.purpose], True))
 
     def new_request(self, number: int) -> int:
         """A number that no request has that this machine has not answered yet."""
@@ -800,13 +808,11 @@ class Scene:
         arrived = self.wired() and peer.run not in (OFF, FROZEN)
         if exchange.stage == GOING and exchange.purpose in COMMAND and exchange.waited > 1:
             take()
-            if exchange.left >= 0:
-                self.unanswered(number, exchange)
+            self.unanswered(number, exchange)
         elif exchange.stage == GOING and exchange.waited and arrived and machine.run != FROZEN:
             take()
             if peer.run == DEAD:
-                if exchange.left >= 0:
-                    self.unanswered(number, exchange)
+                self.unanswered(number, exchange)
             else:
                 self.arrive(number, exchange)
         elif exchange.stage == BUFFERED and peer.run == RUNNING:
@@ -820,11 +826,10 @@ class Scene:
             exchange.stage == BACK
             and exchange.waited
             and machine.run == RUNNING
-            and self.wired()
+            and (self.wired() or isinstance(exchange.answer, pair.Unreplied))
         ):
             take()
-            assert exchange.answer is not None
-            self.feed(number, exchange.answer)
+            self.hand_over(number, exchange)
         if exchange in machine.asks and exchange.left == 0 and machine.run == RUNNING:
             take()
             kept = forgotten(exchange, True)

@@ -1,0 +1,258 @@
+"""ha-status and ha-fail as programs, against real listeners on two machines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from netns import ROOTLESS
+from wire import IPV4, IPV6, Daemon, Pair, two_machines
+
+from failoverd.commands import ha_fail, ha_status
+from failoverd.protocol import InterfaceStatus, Status, encode_status
+
+ACTIVE = Status(
+    role="active",
+    boot="master",
+    since="2026-11-22T12:00:00.123Z",
+    version="2.0.0",
+    interfaces=(("eth0", InterfaceStatus("ok", 12, 40, "02:00:00:00:00:01")),),
+    plip_state="ok",
+    heartbeat_age=0.4,
+    rtt_ms=0.2,
+    switch_last="master",
+    switch_exit=0,
+    switch_seconds=0.006,
+)
+STANDBY = replace(
+    ACTIVE, role="standby", boot="slave", heartbeat_age=None, rtt_ms=None, switch_last=None
+)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    with two_machines(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def conf(pair: Pair, tmp_path: Path) -> str:
+    return write_conf(pair, tmp_path)
+
+
+def write_conf(pair: Pair, folder: Path, addresses: tuple[str, str] = IPV4) -> str:
+    """The first machine's failoverd.conf."""
+    path = folder / "failoverd.conf"
+    path.write_text(
+        f'$primary = "{addresses[0]}";\n$secondary = "{addresses[1]}";\n'
+        f'$secret = "{pair.secret}";\n$switch_timeout = "0.2";\n'
+    )
+    return str(path)
+
+
+def is_now(daemon: Daemon, status: Status) -> None:
+    daemon.answers["status"] = (True, encode_status(status))
+
+
+def ha_status_there(pair: Pair, conf: str, *options: str) -> tuple[int, str, str]:
+    return pair.python(0, "failoverd.commands.ha_status", "-c", conf, *options)
+
+
+def ha_fail_there(pair: Pair, conf: str, *options: str) -> tuple[int, str, str]:
+    return pair.python(0, "failoverd.commands.ha_fail", "-c", conf, *options)
+
+
+# ha-status
+
+
+@pytest.mark.parametrize(
+    ("us", "peer", "expected"),
+    [
+        ("active", "standby", 0),
+        ("standby", "active", 0),
+        ("active", "failed", 0),
+        ("active", None, 1),
+        (None, "active", 1),
+        ("active", "active", 2),
+        ("standby", "standby", 2),
+        ("switching", "standby", 2),
+        ("standby", None, 2),
+        (None, "standby", 2),
+        (None, None, 2),
+    ],
+)
+def test_the_exit_status(us: str | None, peer: str | None, expected: int) -> None:
+    ours, theirs = (replace(ACTIVE, role=role) if role else None for role in (us, peer))
+    assert ha_status.verdict(ours, theirs) == expected
+
+
+@pytest.mark.parametrize("addresses", [IPV4, IPV6], ids=["IPv4", "IPv6"])
+def test_both_machines_side_by_side(pair: Pair, tmp_path: Path, addresses: tuple[str, str]) -> None:
+    conf = write_conf(pair, tmp_path, addresses)
+    is_now(pair.listen(0, addresses=addresses), ACTIVE)
+    is_now(pair.listen(1, addresses=addresses), STANDBY)
+    status, out, errors = ha_status_there(pair, conf)
+    assert (status, errors) == (0, "")
+    rows = [line.split("  ") for line in out.splitlines()]
+    table = {row[0]: [cell.strip() for cell in row[1:] if cell] for row in rows}
+    assert table[""] == [f"us ({addresses[0]})", f"peer ({addresses[1]})"]
+    assert table["role"] == ["active", "standby"]
+    assert table["since"] == ["2026-11-22 12:00:00.123 UTC"] * 2
+    assert table["interface eth0"] == ["ok, 12 packets, before 40"] * 2
+    assert table["heartbeat"] == ["0.4 s ago", "not heard"]
+    assert table["round trip"] == ["0.2 ms", "unknown"]
+    assert table["last switch"] == ["master, exit 0, 0.006 s", "none"]
+    _, out, _ = ha_status_there(pair, conf, "-v")
+    assert "02:00:00:00:00:01" in out and "2.0.0" in out
+    status, out, errors = ha_status_there(pair, conf, "--json")
+    assert (status, errors) == (0, "")
+    tree = json.loads(out)
+    assert list(tree) == ["us", "peer"]
+    assert tree["us"] == json.loads(encode_status(ACTIVE))
+    assert tree["peer"] == json.loads(encode_status(STANDBY))
+
+
+def test_only_the_peer_runs(pair: Pair, conf: str) -> None:
+    is_now(pair.listen(1), ACTIVE)
+    status, out, errors = ha_status_there(pair, conf, "--json")
+    assert status == 1
+    assert json.loads(out) == {"us": None, "peer": json.loads(encode_status(ACTIVE))}
+    assert "failoverd is not running here" in errors
+    status, out, errors = ha_status_there(pair, conf)
+    assert status == 1
+    assert "not heard" in out and "active" in out
+
+
+def test_only_we_run(pair: Pair, conf: str) -> None:
+    is_now(pair.listen(0), ACTIVE)
+    status, out, errors = ha_status_there(pair, conf, "--json")
+    assert status == 1
+    assert json.loads(out)["peer"] is None
+    assert "failoverd is not running on the peer" in errors
+    pair.spaces[0].ip("link set plip0 down")
+    status, out, errors = ha_status_there(pair, conf, "--json")
+    assert status == 1
+    assert json.loads(out)["us"]["role"] == "active"
+    assert "cannot reach the peer 1.0.0.2 port 2000 over plip0: Network is unreachable" in errors
+
+
+def test_the_peer_says_what_is_no_status(pair: Pair, conf: str) -> None:
+    is_now(pair.listen(0), ACTIVE)
+    pair.listen(1).answers = {"status": (True, '{"role": "\x1b[2J"}')}
+    status, out, errors = ha_status_there(pair, conf)
+    assert status == 1
+    assert "no status that we understand" in errors and "\x1b" not in out + errors
+
+
+def test_the_status_cannot_be_asked_for(pair: Pair, conf: str, tmp_path: Path) -> None:
+    status, out, errors = ha_status_there(pair, str(tmp_path / "none.conf"), "--json")
+    assert (status, out) == (2, "")
+    assert "none.conf" in errors
+    pair.secret.chmod(0o644)
+    status, out, errors = ha_status_there(pair, conf)
+    assert (status, out) == (2, "")
+    assert "chmod 600" in errors
+
+
+# ha-fail
+
+
+@pytest.mark.parametrize(
+    ("role", "command", "becomes"),
+    [
+        ("active", "resume", "standby"),
+        ("standby", "fail", "active"),
+        ("switching", "fail", "active"),
+        ("failed", "fail", "active"),
+    ],
+)
+def test_it_switches(pair: Pair, conf: str, role: str, command: str, becomes: str) -> None:
+    daemon = pair.listen()
+    is_now(daemon, replace(ACTIVE, role=role))
+    daemon.answers[command] = (True, becomes)
+    assert ha_fail_there(pair, conf) == (0, "", "")
+    status, _, errors = ha_fail_there(pair, conf, "-v")
+    assert status == 0 and becomes in errors
+    asked = [str(request["command"]) for request in daemon.of("request")]
+    assert asked == ["status", command] * 2
+    assert {request["origin"] for request in daemon.of("request")} == {"person"}
+
+
+def test_it_says_why_not(pair: Pair, conf: str) -> None:
+    daemon = pair.listen()
+    is_now(daemon, ACTIVE)
+    daemon.answers["resume"] = (False, "the peer is not able")
+    status, out, errors = ha_fail_there(pair, conf)
+    assert (status, out, errors) == (1, "", "ha-fail: not switched: the peer is not able\n")
+
+
+def test_the_daemon_does_not_answer_in_time(pair: Pair, conf: str) -> None:
+    daemon = pair.listen(switch_timeout=0.2)
+    is_now(daemon, ACTIVE)
+    status, _, errors = ha_fail_there(pair, conf)
+    assert status == 1
+    assert "whether it has happened, ha-status tells" in errors
+
+
+def test_the_daemon_does_not_run(pair: Pair, conf: str) -> None:
+    status, _, errors = ha_fail_there(pair, conf)
+    assert status == 1
+    assert "failoverd is not running here" in errors and "ha-status" not in errors
+    pair.spaces[0].ip("address del 1.0.0.1/24 dev plip0")
+    status, _, errors = ha_fail_there(pair, conf)
+    assert status == 1
+    assert "does not have the address 1.0.0.1" in errors
+
+
+def test_the_secret_has_changed(pair: Pair, conf: str) -> None:
+    daemon = pair.listen()
+    pair.secret.write_bytes(b"another\n")
+    status, _, errors = ha_fail_there(pair, conf)
+    assert status == 1
+    assert "refused us" in errors and "another" not in errors
+    assert not daemon.of("request")
+
+
+@pytest.mark.skipif(ROOTLESS, reason="there is nobody else than root in this namespace")
+def test_who_may_not_read_the_secret_is_told_to_be_root(pair: Pair, conf: str) -> None:
+    code = (
+        "import locale, os, sys\n"  # which argparse would import too late
+        "from failoverd.commands import ha_fail\n"
+        "os.setresuid(65534, 65534, 65534)\n"
+        "sys.exit(ha_fail.main(['-c', sys.argv[1]]))"
+    )
+    status, _, errors = pair.run(0, [sys.executable, "-c", code, conf])
+    assert status == 1
+    assert "Permission denied" in errors and "run this as root" in errors
+
+
+# Both
+
+
+def test_a_silent_port_costs_no_more_than_the_timeout(pair: Pair, conf: str) -> None:
+    """The program that has the port may not be failoverd, and say nothing."""
+    pair.port(0)
+    code = (
+        "import sys\n"
+        "from failoverd import client\n"
+        "conf, secret = client.prepare(sys.argv[1])\n"
+        "try: client.exchange(conf, secret, conf.primary, 'fail', 0.3)\n"
+        "except client.ExchangeError as error: print(error.sent, error)"
+    )
+    status, out, errors = pair.run(0, [sys.executable, "-c", code, conf])
+    assert (status, errors) == (0, "")
+    assert out == "False failoverd here does not answer within 0.3 s\n"
+
+
+@pytest.mark.parametrize("main", [ha_status.main, ha_fail.main])
+def test_usage(main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, expected in ((["--help"], 0), (["--version"], 0), (["--dance"], 2), (["x"], 2)):
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        assert end.value.code == expected
+    out = capsys.readouterr().out
+    assert "Exit status" in out and "2.0.0" in out and "--watch" not in out
