@@ -462,6 +462,11 @@ class State:
         return dict(self.timers).get(timer)
 
     @property
+    def broken(self) -> bool:
+        """The switch script did not work here."""
+        return self.failed or self.unclean
+
+    @property
     def heard(self) -> bool:
         return self.deadline(Timer.HEARD) is not None
 
@@ -487,7 +492,7 @@ ROLE = {
 def role(state: State) -> str:
     """active, standby, switching or failed."""
     word = ROLE[state.phase]
-    return "failed" if word == "standby" and state.failed else word
+    return "failed" if word == "standby" and state.broken else word
 
 
 def announceable(state: State) -> tuple[str, ...]:
@@ -591,7 +596,7 @@ def mute(turn: Turn) -> None:
         and bool(state.interfaces)
         and all(i.failed for i in state.interfaces)
     )
-    useless = (deaf or state.failed) and state.deadline(Timer.UNHEARD) is None
+    useless = (deaf or state.broken) and state.deadline(Timer.UNHEARD) is None
     if useless is not state.mute:
         turn.set(mute=useless)
         turn.act(Heartbeats(not useless))
@@ -823,6 +828,16 @@ def is_unclean(turn: Turn) -> bool:
     return turn.state.unclean
 
 
+def is_broken(turn: Turn) -> bool:
+    return turn.state.broken
+
+
+def peer_gave_us_the_role(turn: Turn) -> bool:
+    """We had called for the role, and the peer stood down: it can have it back at once."""
+    called = turn.state.cause in (Cause.BOOT, Cause.PERSON, Cause.HEALING)
+    return called and turn.state.heard and peer_is_idle(turn)
+
+
 def stood_still(turn: Turn) -> bool:
     return turn.state.stalled
 
@@ -965,7 +980,7 @@ def we_yield(turn: Turn) -> bool:
     if peer is None:
         return not turn.rules.precedes
     ours = (
-        turn.state.failed,
+        turn.state.broken,
         sum(i.useless for i in turn.state.interfaces),
         turn.rules.boot != "master",
         not turn.rules.precedes,
@@ -1377,10 +1392,12 @@ RESUMING = (
     Row(
         (P.INQUIRING,),
         On.STATUS,
-        (peer_is_switching,),
+        (by_person, peer_is_switching),
         (refuse("the peer is switching"),),
         P.STANDBY,
     ),
+    Row((P.INQUIRING,), On.STATUS, (peer_is_switching,), (retry_soon,)),
+    Row((P.INQUIRING,), On.RETRY, (), (ask_status,)),
     Row(
         (P.INQUIRING,),
         On.STATUS,
@@ -1510,6 +1527,7 @@ HANDOVER = (
         P.ACTIVE,
     ),
     Row((P.TELLING,), On.AGREED, (), (settle_standby,), P.STANDBY),
+    Row((P.TELLING,), On.REFUSED, (is_broken,), (refuse_as_peer,), P.STANDBY),
     Row((P.TELLING,), On.REFUSED, (), (refuse_as_peer,), P.PROMOTING, Cause.TAKE_BACK),
     Row((P.TELLING,), On.LOST, go=P.UNSURE),
     Row((P.UNSURE,), On.STATUS, (peer_is_active,), (settle_standby,), P.STANDBY),
@@ -1559,6 +1577,16 @@ SCRIPTS = (
     ),
     Row((P.PROMOTING,), On.SCRIPT_OK, (), (restart_watchers, become_active), P.ACTIVE),
     Row((P.PROMOTING,), On.SCRIPT_FAILED, (), (say_script_failed,), P.CLEANING),
+    *(
+        Row(
+            (P.CLEANING,),
+            on,
+            (peer_gave_us_the_role,),
+            (mark, mark_failed, restart_watchers, refuse("the switch script failed")),
+            P.TELLING,
+        )
+        for on, mark in ((On.SCRIPT_OK, mark_clean), (On.SCRIPT_FAILED, mark_unclean))
+    ),
     *(
         Row(
             (P.CLEANING,),

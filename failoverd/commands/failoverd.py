@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import traceback
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from failoverd import __version__, conf, files, links, process
@@ -26,16 +27,15 @@ def main(argv: list[str] | None = None) -> int:
     """The entry point. Exit status 0: running (or sound, with -t), 1: not, 2: usage."""
     options = parse(argv)
     try:
-        settings, boot = read_settings(options.config)
+        checked = read_settings(options.config, os.getcwd(), with_secret=options.test)
         if options.test:
-            return test(settings, boot)
-        watcher = files.find_watchd(settings, os.getcwd(), own_folder())
-        lock = take_lock(settings.pidfile)
+            return test(checked.conf, checked.boot)
+        lock = take_lock(checked.conf.pidfile)
     except (ValueError, OSError) as error:
         for line in str(error).splitlines():
             print(line, file=sys.stderr)
         return 1
-    service = Service(options, settings, boot, watcher, lock)
+    service = Service(options, checked, lock)
     return service.in_foreground() if options.foreground or options.dry else service.detached()
 
 
@@ -53,19 +53,38 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def read_settings(path: str) -> tuple[Conf, str]:
-    """Configuration and host_type, wholly checked. Raises ConfError with every problem."""
+@dataclass(frozen=True)
+class Checked:
+    """A configuration in which no error was found. watcher: None if it is our own."""
+
+    conf: Conf
+    boot: str
+    watcher: str | None
+
+
+def read_settings(path: str, folder: str, with_secret: bool = False) -> Checked:
+    """Configuration and host_type, wholly checked. Raises ConfError with every problem.
+
+    folder: where failoverd was started, for a relative $watchd. The daemon leaves it to its
+    listener to read the secret.
+    """
     problems: list[conf.Problem] = []
     try:
         settings = files.load(path)
     except conf.ConfError as error:
-        raise error from None
-    problems += files.check_files(settings)
+        problems += error.problems
+        if error.conf is None:
+            raise
+        settings = error.conf
+    watcher = files.find_watchd(settings, folder, own_folder())
+    problems += files.check_files(settings, watcher)
+    if with_secret:
+        problems += files.check_secret(settings)
     problems += check_interfaces(settings)
     problems += check_filters(settings)
     if problems:
         raise conf.ConfError(problems)
-    return settings, files.read_host_type(settings.host_type)
+    return Checked(settings, files.read_host_type(settings.host_type), watcher)
 
 
 def check_interfaces(settings: Conf) -> list[conf.Problem]:
@@ -78,19 +97,16 @@ def check_interfaces(settings: Conf) -> list[conf.Problem]:
             ("plip_interface", (settings.plip_interface,)),
         )
         for name in names
-        if name not in known
+        if name not in known and variable not in settings.origin.unusable
     ]
 
 
 def check_filters(settings: Conf) -> list[conf.Problem]:
     from failoverd import counter
 
-    found = ((name, counter.check_filter(getattr(settings, name))) for name in FILTERS)
-    return [
-        settings.problem(name, f"${name} is no pcap expression: {why}")
-        for name, why in found
-        if why
-    ]
+    usable = [name for name in FILTERS if name not in settings.origin.unusable]
+    found = ((name, counter.check_filter(getattr(settings, name))) for name in usable)
+    return [settings.problem(name, f"not a pcap expression: {why}") for name, why in found if why]
 
 
 FILTERS = ("filter", "plip_filter")
@@ -146,15 +162,14 @@ def take_lock(path: str) -> int:
 class Service:
     """A checked configuration on its way to a running failoverd."""
 
-    def __init__(
-        self, options: argparse.Namespace, settings: Conf, boot: str, watcher: str | None, lock: int
-    ) -> None:
+    def __init__(self, options: argparse.Namespace, checked: Checked, lock: int) -> None:
         self.options = options
-        self.conf = settings
-        self.boot = boot
-        self.watcher = watcher
+        self.conf = replace(checked.conf, verbose=checked.conf.verbose or options.verbose)
+        self.boot = checked.boot
+        self.watcher = checked.watcher
         self.lock = lock
         self.path = os.path.abspath(options.config)
+        self.folder = os.getcwd()
 
     def in_foreground(self) -> int:
         try:
@@ -242,8 +257,6 @@ class Service:
 
     def refused(self, log: Log, tell: object, why: str) -> int:
         log.write("failoverd", f"not started: {why}")
-        if self.options.foreground or self.options.dry:
-            pass  # the log is on the terminal too
         if callable(tell):
             tell(why)
         os.unlink(self.conf.pidfile)
@@ -251,15 +264,15 @@ class Service:
 
     def reload(self) -> Conf:
         """The configuration, read again. Raises ConfError; what cannot change is one."""
-        settings, boot = read_settings(self.path)
+        settings = read_settings(self.path, self.folder).conf
+        settings = replace(settings, verbose=settings.verbose or self.options.verbose)
         problems = [
-            settings.problem(name, f"${name} cannot change while failoverd runs: restart it")
+            settings.problem(name, "cannot change while failoverd runs: restart it")
             for name in ("pidfile", "state", "watchd")
             if getattr(settings, name) != getattr(self.conf, name)
         ]
         if problems:
             raise conf.ConfError(problems)
-        del boot  # what a machine is at boot was decided at the start
         return settings
 
 

@@ -220,9 +220,19 @@ class Node:
             number = self.world.remember(asker, purpose, replied)
             self.feed(pair.Request(number, purpose.value, True))
             return
-        bad = frozenset(i.name for i in self.state.interfaces if i.useless)
-        view = pair.PeerView(pair.role(self.state), self.boot, bad)
+        view = self.view()
         asker.after(HOP, lambda: replied(pair.Replied(purpose, True, view=view)))
+
+    def view(self) -> pair.PeerView:
+        """What a `status` tells of us."""
+        window = self.windows[CARD]
+        bad = frozenset(i.name for i in self.state.interfaces if i.useless)
+        return pair.PeerView(
+            role="rejoining" if self.state.phase is pair.Phase.REJOINING else pair.role(self.state),
+            boot=self.boot,
+            bad=bad,
+            counts=((CARD, window.packets, window.last),),
+        )
 
     def forget(self, action: pair.Forget) -> None:
         for purpose in self.asked:
