@@ -14,7 +14,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterator
-from io import BufferedReader
+from io import BufferedReader, FileIO
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def open_capture(path: str) -> Capture:
     """The capture in this file ("-" is standard input). Raises Unreadable."""
     name = "standard input" if path == "-" else path
     try:
-        file = open(0 if path == "-" else path, "rb", buffering=_BLOCK)  # noqa: SIM115 - Capture closes
+        file = BufferedReader(FileIO(0 if path == "-" else path), _BLOCK)
     except OSError as error:
         raise Unreadable(f"{name}: {error.strerror}") from error
     try:

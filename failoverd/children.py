@@ -22,7 +22,7 @@ MAX_LOG_LINES = 20  # a second, from one child
 
 Make = Callable[[Message | None], Child]
 Tell = Callable[[str, Message], None]
-Gone = Callable[[str, str], None]
+Gone = Callable[[str, str], None]  # name, and why; "" if it was planned
 
 
 @dataclass
@@ -41,6 +41,7 @@ class Slot:
     ready: bool = False
     handed: Message | None = None  # what the successor is given
     last_words: str = ""
+    planned: bool = False  # it is ended to be replaced
     lines: list[float] = field(default_factory=list)
 
 
@@ -108,6 +109,7 @@ class Children:
             return
         slot.child, slot.began, slot.heard, slot.handed = child, now, now, None
         slot.ready, slot.last_words = isinstance(child.channel, LineChannel), ""
+        slot.planned = False
         slot.pidfd = os.pidfd_open(child.pid)
         self._selector.register(
             child.channel.fileno(), selectors.EVENT_READ, lambda: self._read(slot)
@@ -142,7 +144,7 @@ class Children:
 
     def _replace(self, slot: Slot) -> None:
         """A successor at once: this one said that it cannot go on with what it may open."""
-        slot.delay, slot.last_words = FIRST_DELAY, "reopen"
+        slot.planned = True
         self._kill(slot)
 
     def _kill(self, slot: Slot) -> None:
@@ -159,11 +161,12 @@ class Children:
         os.close(slot.pidfd)
         child.channel.close()
         slot.child, slot.ready = None, False
-        if slot.last_words == "reopen":
+        if slot.planned and now - slot.began > FIRST_DELAY:
             slot.due = now
-            return
-        self._later(slot, now)
-        self._gone(slot.name, slot.last_words or f"ended with {describe(status)}")
+        else:
+            self._later(slot, now)
+        why = "" if slot.planned else slot.last_words or f"ended with {describe(status)}"
+        self._gone(slot.name, why)
 
     def _drain(self, slot: Slot) -> None:
         """Its last words may still be in the channel."""
@@ -196,9 +199,8 @@ class Children:
 
     def remove(self, name: str) -> None:
         """End a child for good."""
-        slot = self.slots[name]
-        self._end(slot)
-        del self.slots[name]
+        self._end(self.slots.pop(name))
+        self._gone(name, "")
 
     def end_all(self) -> None:
         """End every child and reap it."""

@@ -158,7 +158,10 @@ def run(channel: process.Channel, conf: Conf, on: bool) -> None:
     import ping3  # noqa: F401 - root may be all that can read it
 
     if conf.realtime:
-        process.be_realtime()
+        try:
+            process.be_realtime()
+        except OSError as error:
+            channel.send({"event": "log", "message": f"$realtime: {error.strerror}"})
     pinger = Pinger(conf.primary, conf.secondary, conf.plip_interface)
     process.give_up_root(conf.user)
     channel.send({"event": "ready"})

@@ -21,6 +21,7 @@ import os
 import selectors
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 
@@ -39,7 +40,9 @@ from failoverd.protocol import (
 )
 
 REQUEST_SECONDS = 5.0  # the client's time for its request, and then for taking the answer
-MAX_VISITORS = 32  # from one address at a time
+MAX_VISITORS = 128  # from one address at a time
+BACKLOG = 1024  # whoever finds the queue full knocks again only after a second
+TURN = 16  # so many are let in before those inside have their turn
 MAX_QUESTIONS = 64
 MAX_TEXT = process.MAX_MESSAGE - 1024  # what of an answer fits into one message to failoverd
 
@@ -234,7 +237,7 @@ class Doors:
         if may_be_missing:
             _allow_missing_address(sock)
         sock.bind((self.conf.primary, self.conf.tcp_port))
-        sock.listen(2 * MAX_VISITORS)
+        sock.listen(BACKLOG)
         self.loop.watch(sock, _READ, lambda _mask: self.let_in(door))
 
     def close(self) -> None:
@@ -246,7 +249,7 @@ class Doors:
 
     def let_in(self, door: Door) -> None:
         """Take a few connections; those that are in already are to have their turn too."""
-        for _ in range(MAX_VISITORS // 2):
+        for _ in range(TURN):
             try:
                 sock, name = door.socket.accept()
             except OSError as error:
@@ -307,7 +310,6 @@ class Visitor:
     host: str
     connection: ServerConnection
     deadline: float
-    touched: float
     number: int | None = None
     signed: bool = False
     out: bytes = b""
@@ -316,7 +318,7 @@ class Visitor:
 
 
 class Visitors:
-    """The connections to our port, in the order of their coming."""
+    """The connections to our port; those that were heard last come last."""
 
     def __init__(self, loop: Loop, channel: Channel, conf: Conf, secret: bytes) -> None:
         self.loop = loop
@@ -325,6 +327,7 @@ class Visitors:
         self.secret = secret
         self.peer = socket.inet_pton(_family(conf), conf.secondary)
         self.everyone: dict[Visitor, None] = {}
+        self.from_host: Counter[str] = Counter()
         self.nonces: set[str] = set()  # of the greetings that are still good
         self.waiting: dict[int, Visitor] = {}
         self.last_number = 0
@@ -347,8 +350,9 @@ class Visitors:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         nonce = os.urandom(16).hex()
         connection = ServerConnection(nonce, self.secret, self.conf.plain_secret)
-        visitor = Visitor(sock, host, connection, now + REQUEST_SECONDS, now)
+        visitor = Visitor(sock, host, connection, now + REQUEST_SECONDS)
         self.everyone[visitor] = None
+        self.from_host[host] += 1
         self.nonces.add(nonce)
         visitor.out = connection.greeting()
         self.flush(visitor)
@@ -359,13 +363,13 @@ class Visitors:
         So a flood from one address takes neither the other's places nor those whose request is
         under way. False if all places are theirs.
         """
-        here = [visitor for visitor in self.everyone if visitor.host == host]
-        if len(here) < MAX_VISITORS:
+        if self.from_host[host] < MAX_VISITORS:
             return True
-        idle = [visitor for visitor in here if visitor.number is None]
-        if idle:
-            self.drop(min(idle, key=lambda visitor: visitor.touched))
-        return bool(idle)
+        for visitor in self.everyone:
+            if visitor.host == host and visitor.number is None:
+                self.drop(visitor)
+                return True
+        return False
 
     def attend(self, visitor: Visitor, mask: int) -> None:
         """Something came from the visitor, or it can take more."""
@@ -382,7 +386,7 @@ class Visitors:
         except OSError:
             self.drop(visitor)
             return
-        visitor.touched = time.monotonic()
+        self.everyone[visitor] = self.everyone.pop(visitor)
         visitor.ended = not data
         if not visitor.leaving:
             connection = visitor.connection
@@ -472,7 +476,8 @@ class Visitors:
             self.answer(visitor, b"error no answer in time: ask for the status\n")
 
     def drop(self, visitor: Visitor) -> None:
-        self.everyone.pop(visitor, None)
+        del self.everyone[visitor]
+        self.from_host[visitor.host] -= 1
         self.nonces.discard(visitor.connection.nonce)
         self.end_waiting(visitor)
         self.loop.forget(visitor.socket)

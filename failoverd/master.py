@@ -331,6 +331,7 @@ class Master:
         return view
 
     def _run_script(self, action: pair.RunScript) -> None:
+        self._note_hwaddrs()
         self._start("script", [self.conf.failover_prog, action.role], action.role, action.reason)
         runner = self.runners["script"]
         if runner.pid and runner.starttime:
@@ -486,7 +487,8 @@ class Master:
         if not self.started:
             self.failure = f"{name}: {why}"
             return
-        self.say(f"the child {name} is replaced: {why}", anew=True)
+        if why:
+            self.say(f"the child {name} is replaced: {why}", anew=True)
         if name == "listener":
             for serial in list(self.asked.values()):
                 self._lost(serial)

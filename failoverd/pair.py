@@ -662,6 +662,7 @@ ENDED = {
 
 def started(turn: Turn, event: Started) -> list[On]:
     turn.start(Timer.UNHEARD, 2 * turn.rules.window)
+    turn.start(Timer.COMPARE, turn.rules.heartbeat)
     turn.set(resuming=event.resuming, failed=event.role == "failed")
     match event.role:
         case "active":
@@ -828,8 +829,8 @@ def is_unclean(turn: Turn) -> bool:
     return turn.state.unclean
 
 
-def is_broken(turn: Turn) -> bool:
-    return turn.state.broken
+def has_failed(turn: Turn) -> bool:
+    return turn.state.failed
 
 
 def peer_gave_us_the_role(turn: Turn) -> bool:
@@ -1232,6 +1233,7 @@ def mark_failed(turn: Turn) -> None:
 
 def mark_unclean(turn: Turn) -> None:
     """Our addresses must not stay beside those of a peer that has the role: stand down again."""
+    turn.log("the switch script failed to stand down: trying again every window", alarm=True)
     turn.set(unclean=True)
 
 
@@ -1317,12 +1319,12 @@ ANY = tuple(phase for phase in Phase if phase is not Phase.NEW)
 WATCHING = (P.STANDBY, P.INQUIRING)
 
 START = (
-    Row((P.NEW,), On.START_FRESH, (boot_slave,), go=P.DEMOTING, cause=Cause.BOOT),
+    Row((P.NEW,), On.START_FRESH, (boot_slave,), go=P.CLEANING, cause=Cause.BOOT),
     Row((P.NEW,), On.START_FRESH, (contacts_nobody,), go=P.PROMOTING, cause=Cause.BOOT),
     Row((P.NEW,), On.START_FRESH, (), (mark_resuming,), P.INQUIRING, Cause.BOOT),
     Row((P.NEW,), On.START_ACTIVE, (), (ask_status,), P.REJOINING),
     Row((P.NEW,), On.START_STANDBY, go=P.STANDBY),
-    Row((P.NEW,), On.START_SWITCHING, go=P.DEMOTING, cause=Cause.BOOT),
+    Row((P.NEW,), On.START_SWITCHING, go=P.CLEANING, cause=Cause.BOOT),
 )
 
 TOLD_FAIL = (
@@ -1372,6 +1374,7 @@ TOLD_RESUME = (
         (settle_standby, ok_standby),
         P.STANDBY,
     ),
+    Row((P.CLEANING,), On.PEER_SAYS_RESUME, (is_unclean,), (ok_standby,)),
     Row((P.PROMOTING, P.CLEANING), On.PEER_SAYS_RESUME, (), (busy,)),
     Row((P.STANDBY, P.CONFIRMING), On.PERSON_SAYS_RESUME, (), (ok_standby, stop_resuming)),
     Row((P.ACTIVE,), On.PERSON_SAYS_RESUME, (), (join,), P.ASKING, Cause.PERSON),
@@ -1386,7 +1389,7 @@ TOLD_RESUME = (
 )
 
 RESUMING = (
-    Row((P.STANDBY,), On.RETRY, (is_unclean,), go=P.DEMOTING, cause=Cause.BOOT),
+    Row((P.STANDBY,), On.RETRY, (is_unclean,), go=P.CLEANING, cause=Cause.BOOT),
     Row((P.STANDBY,), On.RETRY, (is_resuming,), go=P.INQUIRING, cause=Cause.BOOT),
     Row((P.STANDBY,), On.INTERFACES_HEARD, (is_resuming,), go=P.INQUIRING, cause=Cause.BOOT),
     Row(
@@ -1527,7 +1530,7 @@ HANDOVER = (
         P.ACTIVE,
     ),
     Row((P.TELLING,), On.AGREED, (), (settle_standby,), P.STANDBY),
-    Row((P.TELLING,), On.REFUSED, (is_broken,), (refuse_as_peer,), P.STANDBY),
+    Row((P.TELLING,), On.REFUSED, (has_failed,), (refuse_as_peer,), P.STANDBY),
     Row((P.TELLING,), On.REFUSED, (), (refuse_as_peer,), P.PROMOTING, Cause.TAKE_BACK),
     Row((P.TELLING,), On.LOST, go=P.UNSURE),
     Row((P.UNSURE,), On.STATUS, (peer_is_active,), (settle_standby,), P.STANDBY),
@@ -1576,39 +1579,23 @@ SCRIPTS = (
         P.REJOINING,
     ),
     Row((P.PROMOTING,), On.SCRIPT_OK, (), (restart_watchers, become_active), P.ACTIVE),
-    Row((P.PROMOTING,), On.SCRIPT_FAILED, (), (say_script_failed,), P.CLEANING),
+    Row((P.PROMOTING,), On.SCRIPT_FAILED, (), (mark_failed, say_script_failed), P.CLEANING),
     *(
         Row(
             (P.CLEANING,),
             on,
-            (peer_gave_us_the_role,),
-            (mark, mark_failed, restart_watchers, refuse("the switch script failed")),
-            P.TELLING,
+            when,
+            (mark, restart_watchers, refuse("the switch script failed")),
+            go,
         )
         for on, mark in ((On.SCRIPT_OK, mark_clean), (On.SCRIPT_FAILED, mark_unclean))
-    ),
-    *(
-        Row(
-            (P.CLEANING,),
-            on,
-            (),
-            (mark, mark_failed, restart_watchers, refuse("the switch script failed")),
-            P.STANDBY,
-        )
-        for on, mark in ((On.SCRIPT_OK, mark_clean), (On.SCRIPT_FAILED, mark_unclean))
+        for when, go in (((has_failed, peer_gave_us_the_role), P.TELLING), ((), P.STANDBY))
     ),
     *(
         Row((P.DEMOTING,), On.SCRIPT_OK, (cause,), (restart_watchers, settle_peer), P.TELLING)
         for cause in (by_interface, by_person)
     ),
     Row((P.DEMOTING,), On.SCRIPT_OK, (), (mark_clean, restart_watchers, settle_standby), P.STANDBY),
-    Row(
-        (P.DEMOTING,),
-        On.SCRIPT_FAILED,
-        (by_boot,),
-        (mark_unclean, say_script_failed, restart_watchers, refuse("the switch script failed")),
-        P.STANDBY,
-    ),
     Row(
         (P.DEMOTING,),
         On.SCRIPT_FAILED,

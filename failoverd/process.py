@@ -229,8 +229,11 @@ def give_up_root(user: str) -> None:
 
 
 def be_realtime() -> None:
-    """Real-time scheduling and locked memory for this process ($realtime). Raises OSError."""
-    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
+    """Real-time scheduling and locked memory for this process ($realtime). Raises OSError.
+
+    Neither passes to its children: those that want it say so themselves.
+    """
+    os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(10))
     if _libc.mlockall(_MCL_CURRENT_AND_FUTURE) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

@@ -112,6 +112,7 @@ class Watcher:
         self._looked = self._retry_at = 0.0
         self._retry = FIRST_RETRY
         self._has_asked = False
+        self._looked_total, self._look_again = 0, 0.0
         self._notes: dict[str, str] = {}
         self._noted_state, self._noted_at = "up", 0.0
         self.began: float | None = None
@@ -170,14 +171,18 @@ class Watcher:
         self._tend(now)
 
     def look(self, now: float) -> None:
-        """Say how much has been counted in this window, and ask the witnesses if that is nothing.
+        """Say how much has been counted in this window.
 
-        The peer wants to know whether we hear: then a quiet moment must not look like a dead card.
+        The peer wants to know whether we hear, and asks again soon: if nothing came since it asked
+        last, the witnesses are asked, so that a quiet moment does not look like a dead card.
         """
         self._count(now)
         window = self.window
         self._say({"event": "count", "packets": window.packets, "last": window.last})
-        if window.packets == 0 and self._witnesses:
+        quiet = self.total == self._looked_total
+        self._looked_total = self.total
+        if quiet and self._witnesses and now >= self._look_again:
+            self._look_again = now + self.rules.timer / LOOKS
             self._note("witness", self._witnesses.ask())
 
     def restart(self, now: float) -> None:

@@ -213,7 +213,8 @@ def test_the_secret_has_changed(pair: Pair, conf: str) -> None:
     pair.secret.write_bytes(b"another\n")
     status, _, errors = ha_fail_there(pair, conf)
     assert status == 1
-    assert "refused us" in errors and "another" not in errors
+    assert f"refused us: its secret is not the word in {pair.secret}" in errors
+    assert "another" not in errors
     assert not daemon.of("request")
 
 

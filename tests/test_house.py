@@ -14,11 +14,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "failoverd"
 
-PURE = {"conf", "language", "watch", "pair", "protocol", "frames"}
-# log and process serve every edge room, and so does links: what the kernel says of interfaces.
-SHARED = {"log", "process", "links"}
+PURE = {"conf", "language", "watch", "pair", "bounds", "protocol", "frames"}
+# log and process serve every edge room, and so do links, what the kernel says of interfaces, and
+# files, which reads what the configuration names.
+SHARED = {"log", "process", "links", "files"}
 EDGE = {"counter", "watchd", "heartbeat", "listener", "switch", "neighbours"} | SHARED
-EDGE |= {"capture", "statefile"}
+EDGE |= {"capture", "statefile", "client"}
 TOP = {"__init__", "master", "children"}
 
 # What reads a clock, the machine or the world.
@@ -83,9 +84,9 @@ def test_every_module_says_why_it_is_there(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
 
 
-def test_every_command_can_be_run_from_the_checkout_and_installed() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for command, entry in project["scripts"].items():
-        module = entry.partition(":")[0].replace(".", "/")
-        assert (ROOT / f"{module}.py").is_file()
-        assert os.access(ROOT / "bin" / command, os.X_OK)
+@pytest.mark.parametrize("path", sorted((PACKAGE / "commands").glob("[!_]*.py")), ids=room)
+def test_every_command_can_be_run_from_the_checkout_and_installed(path: Path) -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    command = path.stem.replace("_", "-")
+    assert scripts[command] == f"failoverd.commands.{path.stem}:main"
+    assert os.access(ROOT / "bin" / command, os.X_OK)

@@ -230,9 +230,12 @@ class Service:
         os.ftruncate(self.lock, 0)
         os.pwrite(self.lock, f"{os.getpid()}\n".encode(), 0)
         end_left_over(self.conf, log)
-        try:
-            if self.conf.realtime:
+        if self.conf.realtime:
+            try:
                 process.be_realtime()
+            except OSError as error:
+                log.write("failoverd", f"warning: $realtime: {error.strerror}; goes on without")
+        try:
             master = Master(self.conf, self.boot, log, watcher=self.watcher, dry=self.options.dry)
         except OSError as error:
             return self.refused(log, tell, f"{error.strerror or error}")

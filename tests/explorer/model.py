@@ -607,8 +607,7 @@ class Scene:
             self.tell(number, event, before, actions)
         failed = isinstance(event, pair.Ended) and event.kind == "script" and not event.ok
         if failed and not any(isinstance(a, pair.Log) and a.alarm for a in actions):
-            if mind.states[before].phase is not pair.Phase.CLEANING:
-                raise Violation(f"{NAMES[number]} does not report that its script failed")
+            raise Violation(f"{NAMES[number]} does not report that its script failed")
         for action in actions:
             self.perform(number, action)
         while self.errands:

@@ -1,0 +1,449 @@
+"""The shipped switch script on real cards: what it moves, what it leaves alone, what it says."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from netns import Namespace, cable, namespaces
+
+from failoverd import switch
+from failoverd.conf import Address, Conf, EthernetAddress
+
+SCRIPT = Path(__file__).resolve().parent.parent / "ha-switch"
+OWN, SHARED = "02:00:00:00:0a:01", "02:00:00:00:00:10"
+V4, V6 = Address("eth0", "192.0.2.10", 24), Address("eth0", "2001:db8::10", 64)
+OTHER = Address("eth1", "198.51.100.10", 24)
+GONE = Address("eth9", "203.0.113.10", 24)
+SHARED_CARD = EthernetAddress("eth0", SHARED)
+IP = shutil.which("ip", path=f"{os.environ['PATH']}:/usr/sbin:/sbin") or "ip"
+
+# Says EBUSY to a new hardware address while the card is up, as most older drivers do. All virtual
+# cards that the kernel offers here either take it or refuse it for good.
+REFUSING_IP = f"""#!/bin/sh
+refused() {{
+    case "$1 $2 $3 $5" in
+    "link set dev address") case $({IP} -o link show dev "$4") in
+        *[\\<,]UP[,\\>]*) echo "RTNETLINK answers: Device or resource busy" >&2; return 0 ;;
+        esac ;;
+    esac
+    return 1
+}}
+force=no family=
+while :; do
+    case $1 in
+    -force) force=yes ;;
+    -4 | -6) family=$1 ;;
+    -batch)
+        number=0 status=0
+        while read -r line; do
+            number=$((number + 1))
+            if refused $line || ! {IP} $family $line; then
+                echo "Command failed -:$number" >&2
+                status=1
+                [ $force = yes ] || exit 1
+            fi
+        done
+        exit $status ;;
+    *) break ;;
+    esac
+    shift
+done
+refused "$@" && exit 2
+exec {IP} $family "$@"
+"""
+
+COUNTING_IP = f"""#!/bin/sh
+echo >>"${{0%/*}}/count"
+exec {IP} "$@"
+"""
+
+
+@pytest.fixture(scope="module")
+def lasting_machine() -> Iterator[Namespace]:
+    with namespaces(2) as (machine, other):
+        cable(machine, "eth0", other, "eth0")
+        cable(machine, "eth1", other, "eth1")
+        yield machine
+
+
+@pytest.fixture
+def machine(lasting_machine: Namespace) -> Namespace:
+    lasting_machine.ip(
+        *("link delete ifb7", "link delete mv1", "link delete mv2"),
+        *("address flush dev eth0", "address flush dev eth1", "address flush dev lo"),
+        *(f"link set eth0 address {OWN} down", "link set eth0 up"),
+        *("link set eth1 address 02:00:00:00:0a:02 down", "link set eth1 up"),
+        force=True,
+    )
+    return lasting_machine
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Callable[[str], Path]:
+    """Puts another `ip` before the real one; gives the folder."""
+
+    def make(text: str) -> Path:
+        folder = tmp_path / "tools"
+        folder.mkdir()
+        (folder / "ip").write_text(text)
+        (folder / "ip").chmod(0o755)
+        return folder
+
+    return make
+
+
+def environment(
+    *addresses: Address,
+    hwaddrs: tuple[EthernetAddress, ...] = (),
+    own: dict[str, str] | None = None,
+    first: Path | None = None,
+) -> dict[str, str]:
+    conf = Conf(addresses=addresses, ethernet_addresses=hwaddrs)
+    told = switch.environment(conf, "", "a test", {"eth0": OWN} if own is None else own)
+    return {**told, "PATH": f"{first}:{told['PATH']}"} if first else told
+
+
+def run(
+    machine: Namespace,
+    role: str,
+    told: dict[str, str],
+    before: tuple[str, ...] = (),
+    script: Path = SCRIPT,
+) -> tuple[int, str]:
+    """The exit status and all that the script said."""
+    done = machine.run(*before, str(script), role, env=told, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def state(machine: Namespace) -> dict[str, Any]:
+    """All that the script might change, without what passes by itself."""
+    cards = {}
+    for card in machine.show("address", "show"):
+        addresses = [
+            {key: value for key, value in entry.items() if "life_time" not in key}
+            for entry in card["addr_info"]
+            if entry.get("scope") != "link"
+        ]
+        for entry in addresses:
+            entry.pop("tentative", None)
+        addresses.sort(key=str)
+        cards[card["ifname"]] = (card["address"], "UP" in card["flags"], addresses)
+    routes = {
+        family: sorted(
+            str({key: value for key, value in route.items() if key not in ("flags", "expires")})
+            for route in machine.show(family, "route", "show", "table", "all")
+            if "fe80" not in str(route) and route.get("type") != "multicast"
+        )
+        for family in ("-4", "-6")
+    }
+    return {"cards": cards, **routes}
+
+
+def addresses(machine: Namespace, card: str) -> set[str]:
+    (shown,) = machine.show("address", "show", "dev", card)
+    return {
+        f"{entry['local']}/{entry['prefixlen']}"
+        for entry in shown["addr_info"]
+        if entry["scope"] != "link"
+    }
+
+
+def hwaddr(machine: Namespace, card: str = "eth0") -> str:
+    return str(machine.show("link", "show", "dev", card)[0]["address"])
+
+
+def inhabit(machine: Namespace) -> None:
+    """What the site itself has on the card: addresses of every kind, and routes through them."""
+    machine.ip(
+        *(
+            "address add 192.0.2.5/24 brd + label eth0:own dev eth0",
+            "address add 10.0.0.1/8 dev lo",
+        ),
+        *("address add 203.0.113.1 peer 203.0.113.2/32 dev eth0",),
+        *("address add 192.0.2.6/24 dev eth0 valid_lft 5000 preferred_lft 4000",),
+        *("address add 2001:db8::5/64 dev eth0 nodad", "address add 2001:db8::5/64 dev lo nodad"),
+        *("address add 2001:db8:5::6/128 dev eth0 nodad valid_lft 5000 preferred_lft 0",),
+        *("address add fe80::1/64 dev eth0 nodad", "address add 198.51.100.5/24 dev eth1"),
+        *("route add default via 192.0.2.1 src 192.0.2.5 mtu lock 1400",),
+        *("route add 10.1.0.0/16 dev eth0 scope link proto static",),
+        *("route add 10.2.0.0/16 via 10.1.0.9 table 100", "route add 10.3.0.0/16 dev eth1"),
+        *("route add default via 2001:db8::1 metric 7", "route add 2001:db8:7::/48 dev eth0"),
+    )
+
+
+FOREIGN = {"192.0.2.5/24", "192.0.2.6/24", "203.0.113.1/32", "2001:db8::5/64", "2001:db8:5::6/128"}
+
+
+def test_there_and_back(machine: Namespace, tools: Callable[[str], Path]) -> None:
+    """Every kind of address, in one ip process each way."""
+    inhabit(machine)
+    before = state(machine)
+    folder = tools(COUNTING_IP)
+    told = environment(V4, V6, OTHER, hwaddrs=(SHARED_CARD,), first=folder)
+    assert run(machine, "master", told) == (0, "")
+    assert addresses(machine, "eth0") == FOREIGN | {"192.0.2.10/24", "2001:db8::10/64"}
+    assert addresses(machine, "eth1") == {"198.51.100.5/24", "198.51.100.10/24"}
+    assert hwaddr(machine) == SHARED
+    added = next(
+        entry
+        for entry in machine.show("-6", "address", "show", "dev", "eth0")[0]["addr_info"]
+        if entry.get("local") == V6.address
+    )
+    assert added.get("nodad"), "the peer's frames could keep it from working"
+    assert not added.get("tentative")
+    assert run(machine, "slave", told) == (0, "")
+    assert state(machine) == before
+    assert len((folder / "count").read_text()) == 2
+
+
+def test_twice_is_once(machine: Namespace) -> None:
+    told = environment(V4, V6, hwaddrs=(SHARED_CARD,))
+    before = state(machine)
+    assert run(machine, "slave", told) == (0, "")
+    assert state(machine) == before
+    assert run(machine, "master", told) == (0, "")
+    active = state(machine)
+    assert run(machine, "master", told) == (0, "")
+    assert state(machine) == active
+    for _ in range(2):
+        assert run(machine, "slave", told) == (0, "")
+        assert state(machine) == before
+
+
+@pytest.mark.parametrize("promote", ["off", "on", "read-only"])
+def test_secondary_addresses_outlive_the_primary(machine: Namespace, promote: str) -> None:
+    """The pair's address came first, so the site's own depend on it."""
+    knob = "/proc/sys/net/ipv4/conf/eth0/promote_secondaries"
+    machine.run("sh", "-c", f"echo {int(promote == 'on')} >{knob}")
+    told = environment(V4, Address("eth0", "192.0.2.11", 24), V6)
+    assert run(machine, "master", told) == (0, "")
+    inhabit(machine)
+    read_only: tuple[str, ...] = ()
+    if promote == "read-only":
+        mount = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys"
+        read_only = ("unshare", "-m", "sh", "-c", f'{mount} && exec "$@"', "sh")
+    assert run(machine, "slave", told, before=read_only) == (0, "")
+    assert addresses(machine, "eth0") == FOREIGN
+    assert machine.run("cat", knob).stdout.strip() == str(int(promote == "on"))
+    routes = machine.run("ip", "-4", "route", "show", "table", "all").stdout
+    for route in (
+        "default via 192.0.2.1 dev eth0 src 192.0.2.5 mtu lock 1400",
+        "10.1.0.0/16 dev eth0 proto static scope link",
+        "10.2.0.0/16 via 10.1.0.9 dev eth0 table 100",
+    ):
+        assert route in routes
+    assert "192.0.2.10" not in routes
+
+
+def test_the_last_address_takes_its_routes_with_it(machine: Namespace) -> None:
+    """Nothing can be put back then, and nothing is wrong with that."""
+    told = environment(V4)
+    for before in (
+        (),
+        ("unshare", "-m", "sh", "-c", 'mount -o bind,ro /proc/sys /proc/sys; "$@"', "sh"),
+    ):
+        assert run(machine, "master", told) == (0, "")
+        machine.ip("route add default via 192.0.2.1")
+        assert run(machine, "slave", told, before=before) == (0, "")
+        assert machine.show("route", "show", "dev", "eth0") == []
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_missing_interface(machine: Namespace, there: bool) -> None:
+    """It is named, the others are done. A machine whose card is gone can still stand down."""
+    told = environment(GONE, Address("eth9", "2001:db8::9", 64), V4)
+    if there:
+        assert run(machine, "master", environment(V4)) == (0, "")
+    code, said = run(machine, "master", told)
+    assert (code, said) == (1, "ha-switch: eth9: there is no such interface\n")
+    assert addresses(machine, "eth0") == {"192.0.2.10/24"}
+    code, said = run(machine, "slave", told)
+    assert code == 0
+    assert said.count("\n") == 1
+    assert said.startswith("ha-switch: eth9: there is no such interface")
+    assert addresses(machine, "eth0") == set()
+
+
+def test_the_same_address_on_another_card_is_not_ours(machine: Namespace) -> None:
+    machine.ip("address add 192.0.2.10/32 dev lo", "address add 192.0.2.10/24 dev eth1")
+    before = state(machine)
+    told = environment(V4)
+    assert run(machine, "slave", told) == (0, "")
+    assert state(machine) == before
+    assert run(machine, "master", told) == (0, "")
+    assert addresses(machine, "eth0") == {"192.0.2.10/24"}
+    assert run(machine, "slave", told) == (0, "")
+    assert state(machine) == before
+
+
+def test_an_address_that_stays_is_an_error(machine: Namespace) -> None:
+    """It is not in the list with this prefix, but the standby would go on answering for it."""
+    machine.ip("address add 192.0.2.10/32 dev eth0")
+    code, said = run(machine, "slave", environment(V4))
+    assert code == 1
+    assert said.startswith("ha-switch: eth0: cannot remove 192.0.2.10/24")
+    assert "192.0.2.10/32" in said
+    assert addresses(machine, "eth0") == {"192.0.2.10/32"}
+
+
+def test_a_link_that_is_down_stays_down(machine: Namespace) -> None:
+    machine.ip("link set eth0 down")
+    told = environment(V4, V6, hwaddrs=(SHARED_CARD,))
+    before = state(machine)
+    assert run(machine, "master", told) == (0, "")
+    assert run(machine, "slave", told) == (0, "")
+    assert state(machine) == before
+
+
+def test_a_card_that_refuses_while_up(machine: Namespace, tools: Callable[[str], Path]) -> None:
+    inhabit(machine)
+    before = state(machine)
+    told = environment(V4, V6, hwaddrs=(SHARED_CARD,), first=tools(REFUSING_IP))
+    assert run(machine, "master", told) == (0, "")
+    assert hwaddr(machine) == SHARED
+    assert addresses(machine, "eth0") == FOREIGN | {"192.0.2.10/24", "2001:db8::10/64"}
+    active = state(machine)
+    assert [route for route in before["-4"] if route not in active["-4"]] == []
+    assert [route for route in before["-6"] if route not in active["-6"]] == []
+    assert run(machine, "master", told) == (0, "")
+    assert state(machine) == active
+    assert run(machine, "slave", told) == (0, "")
+    assert state(machine) == before
+    links = machine.show("address", "show", "dev", "eth0", "scope", "link")[0]["addr_info"]
+    assert "fe80::1" in {entry.get("local") for entry in links}
+    assert not [entry for entry in links if "00ff:fe00:10" in str(entry.get("local"))]
+
+
+def test_a_card_that_never_takes_another_address(machine: Namespace) -> None:
+    machine.ip("link add ifb7 type ifb", "link set ifb7 up", "address add 10.7.0.1/24 dev ifb7")
+    machine.ip("address add 2001:db8:7::1/64 dev ifb7 nodad", "route add 10.8.0.0/16 via 10.7.0.2")
+    before = state(machine)
+    code, said = run(machine, "master", environment(hwaddrs=(EthernetAddress("ifb7", SHARED),)))
+    assert code == 1
+    assert said.startswith(f"ha-switch: ifb7: cannot take the hardware address {SHARED}: ")
+    assert said.count("\n") == 1
+    assert state(machine) == before
+
+
+def test_a_card_that_does_not_come_up_with_its_new_address(machine: Namespace) -> None:
+    """Its address is in use on the same wire: accepted while down, but then `up` fails."""
+    machine.ip(*(f"link add link eth1 name {name} type macvlan" for name in ("mv1", "mv2")))
+    machine.ip(f"link set mv1 address {SHARED} up", f"link set mv2 address {OWN} up")
+    machine.ip("address add 10.7.0.1/24 dev mv2", "route add 10.8.0.0/16 via 10.7.0.2")
+    machine.ip("address add 2001:db8:7::1/64 dev mv2 nodad")
+    before = state(machine)
+    code, said = run(machine, "master", environment(hwaddrs=(EthernetAddress("mv2", SHARED),)))
+    assert (code, said.count("\n")) == (1, 1)
+    assert said.startswith(f"ha-switch: mv2: cannot take the hardware address {SHARED}: ")
+    assert state(machine) == before
+
+
+def test_an_unknown_own_address(machine: Namespace) -> None:
+    told = environment(V4, hwaddrs=(SHARED_CARD,), own={})
+    assert run(machine, "slave", told) == (0, ""), "it has not got the shared one"
+    assert run(machine, "master", told) == (0, "")
+    code, said = run(machine, "slave", told)
+    assert (code, said.count("\n")) == (1, 1)
+    assert "eth0: its own hardware address is not known" in said
+    assert addresses(machine, "eth0") == set()
+
+
+def test_a_permanent_address_is_its_own(machine: Namespace, tools: Callable[[str], Path]) -> None:
+    """What ip shows of a real card whose address was changed; virtual ones have none."""
+    folder = tools(f'#!/bin/sh\n{IP} "$@" | sed "s/brd ff:ff:ff:ff:ff:ff/& permaddr {OWN}/"\n')
+    told = environment(V4, hwaddrs=(SHARED_CARD,), own={})
+    assert run(machine, "master", told) == (0, "")
+    assert run(machine, "slave", {**told, "PATH": f"{folder}:{told['PATH']}"}) == (0, "")
+    assert hwaddr(machine) == OWN
+
+
+def test_without_the_right_it_says_so(machine: Namespace) -> None:
+    powerless = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")
+    before = state(machine)
+    code, said = run(machine, "master", environment(V4, V6), before=powerless)
+    assert code == 1
+    assert said.splitlines() == [
+        f"ha-switch: eth0: cannot add {address}: RTNETLINK answers: Operation not permitted"
+        for address in ("192.0.2.10/24", "2001:db8::10/64")
+    ]
+    assert state(machine) == before
+
+
+def test_nothing_to_move(machine: Namespace) -> None:
+    before = state(machine)
+    for role in ("master", "slave"):
+        assert run(machine, role, environment()) == (0, "")
+    assert state(machine) == before
+
+
+@pytest.mark.parametrize("role", ["", "Master", "both", "-x"])
+def test_unknown_roles(machine: Namespace, role: str) -> None:
+    assert run(machine, role, environment(V4)) == (2, "usage: ha-switch master|slave\n")
+
+
+def test_by_hand(machine: Namespace) -> None:
+    path = {"PATH": switch.SEARCH_PATH}
+    code, said = run(machine, "master", path)
+    assert code == 2
+    assert said.startswith("ha-switch: FAILOVER_ADDRESSES is not set")
+    lines = "  eth0   192.0.2.10/24\n\neth0 2001:DB8:0::10/64"
+    for role, count in (("master", 2), ("slave", 0)):
+        assert run(machine, role, {"PATH": "/bin:/usr/bin", "FAILOVER_ADDRESSES": lines}) == (0, "")
+        assert len(addresses(machine, "eth0")) == count
+    code, said = run(machine, "master", {**path, "FAILOVER_ADDRESSES": "192.0.2.10/24"})
+    assert code == 2
+    assert said.startswith('ha-switch: "192.0.2.10/24" is not an interface and its address')
+    assert addresses(machine, "eth0") == set()
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_the_site_s_services(machine: Namespace, tmp_path: Path, status: int) -> None:
+    """They start when the addresses are there and stop before they go."""
+    text = SCRIPT.read_text()
+    for role in ("master", "slave"):
+        start = text.index("    : # ", text.index(f"site_{role}() {{"))
+        body = f'    echo "{role}: $(ip -o -4 address show dev eth0)"; return {status}\n'
+        text = text[:start] + body + text[text.index("}", start) :]
+    script = tmp_path / "ha-switch"
+    script.write_text(text)
+    script.chmod(0o755)
+    for role in ("master", "slave"):
+        code, said = run(machine, role, environment(V4), script=script)
+        assert code == (1 if status else 0)
+        assert said.startswith(f"{role}: ")
+        assert "192.0.2.10/24" in said
+        assert said.endswith(f"site_{role} failed with status 3\n") == bool(status)
+    assert addresses(machine, "eth0") == set()
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
+def test_in_every_shell(machine: Namespace, shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    command = (shell, "sh") if shell == "busybox" else (shell,)
+    inhabit(machine)
+    before = state(machine)
+    told = environment(V4, V6, GONE, hwaddrs=(SHARED_CARD,))
+    assert run(machine, "master", told, before=command)[0] == 1
+    assert "192.0.2.10/24" in addresses(machine, "eth0")
+    assert run(machine, "slave", told, before=command)[0] == 0
+    assert state(machine) == before
+
+
+def test_its_form() -> None:
+    assert os.access(SCRIPT, os.X_OK)
+    assert SCRIPT.read_text().startswith("#!/bin/sh\n")
+    subprocess.run(["sh", "-n", str(SCRIPT)], check=True)
+
+
+def test_shellcheck() -> None:
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not installed")
+    done = subprocess.run(["shellcheck", str(SCRIPT)], capture_output=True, text=True, check=False)
+    assert done.stdout == ""
