@@ -14,7 +14,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterator
-from io import BufferedReader, FileIO
+from io import BufferedIOBase, BufferedReader, FileIO
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def open_capture(path: str) -> Capture:
 class ClassicCapture(Capture):
     """The classic format: both byte orders, microseconds and nanoseconds."""
 
-    def __init__(self, name: str, file: BufferedReader, head: bytes) -> None:
+    def __init__(self, name: str, file: BufferedIOBase, head: bytes) -> None:
         if len(head) < _HEADER:
             raise Unreadable(f"{name}: the file ends in the middle of its first header")
         order, self._unit = _KINDS[head[:4]]

@@ -121,7 +121,6 @@ class Runner:
         except (OSError, ValueError) as error:
             code = NOT_FOUND if isinstance(error, FileNotFoundError) else CANNOT_RUN
             return Result(code, 0.0, False, f"cannot run {argv[0]}: {_why(argv[0], error)}")
-        output.close_writer()
         self._output, self._program = output, program
         for descriptor in (output.reader, program.pidfd):
             self._events.register(descriptor, select.EPOLLIN)
@@ -239,7 +238,11 @@ class _Program:
 
 
 class _Output:
-    """The pipe for what one program prints, and the lines in it."""
+    """The pipe for what one program prints, and the lines in it.
+
+    We keep the writer too: without one, the reader would be readable without end as soon as the
+    program closes its output.
+    """
 
     def __init__(self) -> None:
         self.reader, writer = os.pipe()
@@ -265,8 +268,6 @@ class _Output:
                 more = os.read(self.reader, 64 * 1024)
             except BlockingIOError:
                 break
-            if not more:
-                break
             data += more
         *lines, self._partial = _cut(self._partial + data)
         return self._bounded(lines)
@@ -285,14 +286,9 @@ class _Output:
         self._count += len(lines[:room])
         return kept
 
-    def close_writer(self) -> None:
-        if self.writer >= 0:
-            os.close(self.writer)
-            self.writer = -1
-
     def close(self) -> None:
-        self.close_writer()
         os.close(self.reader)
+        os.close(self.writer)
 
 
 def _cut(data: bytes) -> list[bytes]:

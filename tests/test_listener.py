@@ -276,6 +276,17 @@ def test_a_flood_starves_nobody(pair: Pair, daemon: Daemon) -> None:
     assert len(list(descriptors.iterdir())) < MAX_VISITORS + 20
 
 
+def test_who_was_silent_longest_makes_room(pair: Pair, daemon: Daemon) -> None:
+    silent, typing = pair.call(1), pair.call(1)
+    for caller in (silent, typing):
+        caller.greeting()
+    flood(pair, MAX_VISITORS - 10)
+    typing.say(SECRET + b"\n")
+    flood(pair, 50)
+    assert typing.say(b"status\n").rest() == b"ok {}\n"
+    silent.wait(lambda: silent.ended)
+
+
 # The child
 
 

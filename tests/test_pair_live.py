@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Callable
 
@@ -13,6 +14,7 @@ import pytest
 
 from failoverd.lab.machine import Machine, Value
 from failoverd.lab.network import ROUTER, SERVICE, Lab
+from failoverd.lab.spaces import ROOT
 
 # The router answers, so a quiet network is not a dead card; without an answer a window has failed.
 WATCHED: dict[str, Value] = {"low_water": 1, "witness": [f"eth0 {ROUTER}"]}
@@ -321,3 +323,41 @@ def test_a_dry_run_beside_a_live_peer_is_harmless(lab: Lab) -> None:
     assert lab.holders() == ["b"]
     assert role_changes(lab.b) == before
     assert lab.a.read("run/state") == ""
+
+
+def test_another_watcher_is_executed(lab: Lab) -> None:
+    ours = f"{sys.executable} -m failoverd.commands.watchd --json -c {lab.a.conf}"
+    program = lab.a.write("my-watchd", f'#!/bin/sh\ncd {ROOT} && exec {ours} "$1"\n', 0o755)
+    lab.a.write_conf(watchd=program, **WATCHED)
+    lab.a.start_failoverd()
+    lab.b.write_conf(**WATCHED)
+    lab.b.start_failoverd()
+    lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by", LONG)
+    assert len(pids(lab.a, "failoverd: watchd")) == 0
+    assert lab.a.check("ps", "ax", "-o", "args=").count("--json") == 2
+    lab.a.deafen("eth0")
+    lab.wait_until(lambda: settled(lab, lab.b), "a hands over by that watcher's word", LONG)
+    kill(lab.a, main_pid(lab.a))
+    lab.wait_until(
+        lambda: "--json" not in lab.a.check("ps", "ax", "-o", "args="), "it died with failoverd"
+    )
+
+
+def test_a_private_link_with_ipv6(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(ipv6=True)
+    for number, machine in enumerate(lab.machines, start=1):
+        machine.ip(f"address add fd00::{number}/64 dev plip0 nodad")
+        machine.write_conf(primary=f"fd00::{number}", secondary=f"fd00::{3 - number}")
+        machine.start_failoverd()
+
+    def both() -> tuple[str, str]:
+        told = lab.a.status()
+        if told["us"] is None or told["peer"] is None:
+            return "", ""
+        return told["us"]["role"], told["peer"]["role"]
+
+    lab.wait_until(lambda: both() == ("active", "standby"), "they hear each other", LONG)
+    lab.wait_until(lambda: lab.a.status()["us"]["plip"]["state"] == "ok", "heartbeats are heard")
+    assert lab.a.status()["us"]["plip"]["rtt_ms"] is not None
+    assert lab.a.command("ha-fail").returncode == 0
+    assert both() == ("standby", "active")

@@ -183,6 +183,13 @@ def test_an_idle_runner_wakes_nobody(runner: Runner, script: Script) -> None:
     assert runner.lines() == []
 
 
+def test_a_program_that_closes_its_output_wakes_nobody(runner: Runner, script: Script) -> None:
+    assert runner.start(script("exec >&- 2>&-; exec sleep 1000"), ENVIRONMENT, LIMIT) is None
+    pid = runner.pid
+    wait_for(lambda: not os.path.exists(f"/proc/{pid}/fd/2"))
+    assert not readable(runner, 0.1)
+
+
 def test_lines_are_clean_and_bounded(runner: Runner, script: Script) -> None:
     argv = script(r"printf 'a\033[31mb\000c\377\t\r\n'", f"printf '%0{switch.MAX_LINE + 5}d\\n' 7")
     _, lines = run(runner, argv)

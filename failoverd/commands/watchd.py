@@ -180,8 +180,8 @@ def opened(settings: conf.Conf, interface: str, say: Print) -> watchd.Watcher:
     try:
         watcher = watchd.Watcher(settings, interface, instruments(settings, interface), say)
         watcher.open()
-    except PermissionError as error:
-        raise Stop(f"{interface}: only root may watch an interface ({error})") from None
+    except PermissionError:
+        raise Stop(f"{interface}: not permitted to count packets; run it as root") from None
     except (OSError, ValueError) as error:
         raise Stop(str(error)) from None
     return watcher
@@ -320,6 +320,8 @@ def replay(options: argparse.Namespace, settings: conf.Conf) -> int:
 def judge(options: argparse.Namespace, settings: conf.Conf, capture: Capture) -> int:
     from failoverd.capture import NANOSECONDS
 
+    for remark in conf.remarks(settings):
+        complain(remark)
     rules = watchd.rules_for(settings, options.interface, NANOSECONDS)
     until = None if options.until is None else round(options.until * NANOSECONDS)
     show = print_json if options.json else print_plain
