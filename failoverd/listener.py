@@ -151,7 +151,7 @@ class Door:
 class Doors:
     """The listening sockets, opened anew when the private link changes.
 
-    `welcome(socket, host)` is called for every connection of a guest.
+    `welcome(socket, host, is_guest)` is called for every connection.
     """
 
     def __init__(

@@ -6,6 +6,9 @@ came from an enemy. Every decision is in `pair`; this module only knows how to c
 
 from __future__ import annotations
 
+# Loaded here, before the children are forked, so that they share them.
+import encodings.idna  # noqa: F401
+import gc
 import os
 import selectors
 import signal
@@ -17,7 +20,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
-import setproctitle  # noqa: F401 - as the next two: loaded once, before the children are forked
+import ping3  # noqa: F401
+import setproctitle  # noqa: F401
 
 import failoverd.capture
 import failoverd.counter  # noqa: F401
@@ -101,6 +105,8 @@ class Master:
                     runner.fileno(), selectors.EVENT_READ, partial(self._attend, kind)
                 )
             self._add_children()
+            gc.collect()
+            gc.freeze()  # what is here now stays: collecting it would unshare its pages
             self._loop(ready)
         finally:
             self.children.end_all()

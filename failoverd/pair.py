@@ -166,6 +166,11 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Visited:
+    """The peer has asked our port for the status: it lives, and both ways of the link are open."""
+
+
+@dataclass(frozen=True)
 class PeerView:
     """What a `status` told of the peer. bad: its bad interfaces by section 5.
 
@@ -232,6 +237,7 @@ Event = (
     | Carrier
     | LinkWatched
     | Request
+    | Visited
     | Replied
     | Unreplied
     | Ended
@@ -632,6 +638,9 @@ def facts(turn: Turn) -> list[On]:
                 hear(turn)
             source = "PEER" if event.from_peer else "PERSON"
             return [On[f"{source}_SAYS_{event.command.upper()}"]]
+        case Visited():
+            hear(turn)
+            return []
         case Replied():
             return replied(turn, event)
         case Unreplied():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import select
 import signal
 import sys
@@ -237,6 +238,18 @@ def test_a_late_program_is_killed_with_its_children(
         os.kill(service, signal.SIGKILL)
 
 
+def test_one_that_ended_in_time_is_not_late(runner: Runner, script: Script) -> None:
+    """Although the loop comes to it only after the deadline."""
+    assert runner.start(script("exit 0"), ENVIRONMENT, 0.3) is None
+    deadline = runner.deadline
+    assert deadline is not None
+    assert readable(runner, LIMIT)
+    wait_for(lambda: time.monotonic() > deadline)
+    runner.kill_late()
+    result, _ = finish(runner)
+    assert (result.exit, result.timed_out) == (0, False)
+
+
 def test_a_service_outlives_us_and_may_go_on_writing(
     runner: Runner, script: Script, tmp_path: Path
 ) -> None:
@@ -304,6 +317,8 @@ def test_what_cannot_be_run_is_said(
 def test_too_many_open_files_is_no_exception(runner: Runner, script: Script) -> None:
     argv = script("sleep 1000")
     held: list[int] = []
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(200, soft), hard))
     try:
         with contextlib.suppress(OSError):
             while True:
@@ -316,6 +331,7 @@ def test_too_many_open_files_is_no_exception(runner: Runner, script: Script) -> 
     finally:
         for number in held:
             os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert finish(runner)[0].exit == -9
 
 

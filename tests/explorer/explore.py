@@ -24,7 +24,7 @@ from tests.explorer.model import (
     Chance,
 )
 
-TWO, HEAR, NONE, WELL_A, WELL_B, PAIR, ONE = (1 << n for n in range(7))
+TWO, HEAR, NONE, WELL_A, WELL_B, PAIR, ONE, WIRED, B_NOT_BETTER, A_NOT_BETTER, A_GIVES, B_GIVES = (1 << n for n in range(12))
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Explorer:
         self.worlds: list[World] = []
         self.parent = array("i")
         self.by: list[tuple[Fault | None, tuple[int, ...]]] = []
-        self.flags = array("B")
+        self.flags = array("H")
         self.ticks: list[tuple[int, ...]] = []
         self.strikes: list[tuple[int, ...]] = []
         self.transitions = 0
@@ -167,6 +167,78 @@ class Explorer:
             return -1, []
         return worst[0], self.trace(worst[1], back)
 
+    def since(self, bit: int, cap: int) -> tuple[bytearray, dict[int, int]]:
+        """For how many ticks at most, up to cap, a bit has been set when a state is reached."""
+        value = bytearray(len(self.flags))
+        back: dict[int, int] = {}
+        queue = deque(n for n, f in enumerate(self.flags) if f & bit)
+        queued = bytearray(len(self.flags))
+        for n in queue:
+            queued[n] = 1
+        flags = self.flags
+        while queue:
+            n = queue.popleft()
+            queued[n] = 0
+            v = value[n]
+            for kind, nxts in ((1, self.ticks[n]), (0, self.strikes[n])):
+                w = min(cap, v + kind)
+                for m in nxts:
+                    if value[m] < w and flags[m] & bit:
+                        value[m] = w
+                        back[m] = n
+                        if not queued[m]:
+                            queued[m] = 1
+                            queue.append(m)
+        return value, back
+
+    def entries(self, name: str, bit: int, cap: int, entered: int) -> None:
+        """Ticks that lead into a state that must not be entered after `bit` was set for so long."""
+        value, back = self.since(bit, cap)
+        found = 0
+        for n, v in enumerate(value):
+            if v >= cap and not self.flags[n] & entered:
+                for m in self.ticks[n]:
+                    if self.flags[m] & entered:
+                        if not found:
+                            print("=====", name)
+                            print("\n".join(self.tell_path([*self.trace(n, back), m])))
+                        found += 1
+        print("=====", name, found, "found")
+
+    def changes(self, cap: int = 20) -> None:
+        """Changes of the owner beyond the number of causes, on any path."""
+        value = array("b", [-128]) * len(self.flags)
+        back: dict[int, int] = {}
+        queue = deque()
+        for n, p in enumerate(self.parent):
+            if p < 0:
+                value[n] = 0
+                queue.append(n)
+        queued = set(queue)
+        worst = (-100, 0)
+        while queue:
+            n = queue.popleft()
+            queued.discard(n)
+            v = value[n]
+            if v > worst[0]:
+                worst = (v, n)
+                if v >= cap:
+                    break
+            a = self.worlds[n].owner
+            left = self.worlds[n].faults
+            for m in (*self.ticks[n], *self.strikes[n]):
+                w = self.worlds[m]
+                d = v + (a != 2 and w.owner != a) - (left - w.faults)
+                if d > value[m]:
+                    value[m] = d
+                    back[m] = n
+                    if m not in queued:
+                        queued.add(m)
+                        queue.append(m)
+        print("===== changes beyond causes", worst[0])
+        if worst[0] > 1:
+            print("\n".join(self.tell_path(self.trace(worst[1], back))))
+
     def trace(self, n: int, back: dict[int, int]) -> list[int]:
         tail = [n]
         seen = {n}
@@ -184,13 +256,27 @@ def flags(game: Game, world: World) -> int:
     holds = [h.holds and u for h, u in zip(world.hosts, up)]
     ends = all(SCRIPTS[h.behaviour].slave_removes for h in world.hosts)
     f = 0
+    slaves = all(SCRIPTS[h.behaviour].slave_removes for h in world.hosts)
     if all(holds) and ends:
         f |= TWO
     alive = [h.run == RUNNING for h in world.hosts]
     wired = world.wire == (True, True)
     ether = world.switch and any(x == HEARS == y for x, y in zip(a.ears, b.ears))
-    if all(alive) and (wired or (ether and any(holds))):
+    if slaves and all(alive) and (wired or (ether and any(holds))):
         f |= HEAR
+    if slaves and all(alive) and wired:
+        f |= WIRED
+    ears = [sum(e == HEARS and world.switch and world.traffic for e in h.ears) for h in world.hosts]
+    if ears[1] <= ears[0]:
+        f |= B_NOT_BETTER
+    if ears[0] <= ears[1]:
+        f |= A_NOT_BETTER
+    for n, bit in ((0, A_GIVES), (1, B_GIVES)):
+        h = world.hosts[n]
+        if h.mind >= 0:
+            s = game.minds[n].states[h.mind]
+            if s.phase is pair.Phase.DEMOTING and s.cause is pair.Cause.INTERFACE:
+                f |= bit
     if not any(holds):
         f |= NONE
     for n, bit in ((0, WELL_A), (1, WELL_B)):
@@ -249,6 +335,11 @@ def main() -> None:
         print("=====", name, v)
         if path and v > (0 if "two" in name else 8):
             print("\n".join(e.tell_path(path)))
+    e.entries("two, after they have heard each other", HEAR, 10, TWO)
+    e.entries("two, after they were linked", WIRED, 5, TWO)
+    e.entries("A hands over to no better", B_NOT_BETTER, 3, A_GIVES)
+    e.entries("B hands over to no better", A_NOT_BETTER, 3, B_GIVES)
+    e.changes()
     print(f"{time.monotonic()-t:.1f}s")
 
 if __name__ == "__main__":

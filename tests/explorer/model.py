@@ -200,6 +200,7 @@ class World(NamedTuple):
     wire: tuple[bool, bool] = (True, True)  # the private link, from A to B and from B to A
     switch: bool = True
     traffic: bool = True  # there is something to hear on the ethernet side
+    owner: int = 2  # who was the last to hold the addresses alone
     believed: int = 2  # whom the clients take for the service: 0, 1, or 2 for nobody in particular
     faults: int = 0  # left
     delays: int = 0
@@ -402,6 +403,7 @@ class Scene:
         self.wire = world.wire
         self.switch = world.switch
         self.traffic = world.traffic
+        self.owner = world.owner
         self.believed = world.believed
         self.faults = world.faults
         self.delays = world.delays
@@ -417,6 +419,7 @@ class Scene:
             self.wire,
             self.switch,
             self.traffic,
+            self.owner,
             self.believed,
             self.faults,
             self.delays,
@@ -576,6 +579,9 @@ class Scene:
 
     def see_clients(self) -> None:
         """Whom the clients take for the service: whoever has announced the addresses last."""
+        holding = [n for n in (0, 1) if self.machines[n].holds and self.machines[n].run != FROZEN]
+        if len(holding) == 1:
+            self.owner = holding[0]
         serving = [self.serves(number) for number in (0, 1)]
         if all(serving):
             self.believed = 2
@@ -753,6 +759,7 @@ class Scene:
             view = self.game.minds[1 - number].view[peer.mind]
             reply = pair.Replied(purpose, True, "", view)
             self.errands.append((number, exchange._replace(stage=BACK, answer=reply)))
+            self.feed(1 - number, pair.Visited())
             return
         if exchange.stage == BUFFERED and exchange.waited > 1:
             reply = pair.Replied(purpose, False)
