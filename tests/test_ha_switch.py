@@ -23,13 +23,16 @@ GONE = Address("eth9", "203.0.113.10", 24)
 SHARED_CARD = EthernetAddress("eth0", SHARED)
 IP = shutil.which("ip", path=f"{os.environ['PATH']}:/usr/sbin:/sbin") or "ip"
 
-# Says EBUSY to a new hardware address while the card is up, as most older drivers do. All virtual
-# cards that the kernel offers here either take it or refuse it for good.
+# Says EBUSY to a new hardware address while the card is up, as most older drivers do, and EIO to a
+# card that comes up with $WONT_WORK_WITH. Virtual cards take an address always or never.
 REFUSING_IP = f"""#!/bin/sh
 refused() {{
     case "$1 $2 $3 $5" in
     "link set dev address") case $({IP} -o link show dev "$4") in
         *[\\<,]UP[,\\>]*) echo "RTNETLINK answers: Device or resource busy" >&2; return 0 ;;
+        esac ;;
+    "link set dev up") case $({IP} -o link show dev "$4") in
+        *"link/ether ${{WONT_WORK_WITH-x}} "*) echo "RTNETLINK answers: Input/output error" >&2; return 0 ;;
         esac ;;
     esac
     return 1
@@ -224,12 +227,15 @@ def test_secondary_addresses_outlive_the_primary(machine: Namespace, promote: st
     told = environment(V4, Address("eth0", "192.0.2.11", 24), V6)
     assert run(machine, "master", told) == (0, "")
     inhabit(machine)
+    machine.ip("route add 10.9.0.0/16 via 192.0.2.1 src 192.0.2.10")  # goes with its source
     read_only: tuple[str, ...] = ()
     if promote == "read-only":
         mount = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys"
         read_only = ("unshare", "-m", "sh", "-c", f'{mount} && exec "$@"', "sh")
     assert run(machine, "slave", told, before=read_only) == (0, "")
     assert addresses(machine, "eth0") == FOREIGN
+    shown = machine.show("-4", "address", "show", "dev", "eth0")[0]["addr_info"]
+    assert "eth0:own" in [entry["label"] for entry in shown]
     assert machine.run("cat", knob).stdout.strip() == str(int(promote == "on"))
     routes = machine.run("ip", "-4", "route", "show", "table", "all").stdout
     for route in (
@@ -311,13 +317,28 @@ def test_a_card_that_refuses_while_up(machine: Namespace, tools: Callable[[str],
     active = state(machine)
     assert [route for route in before["-4"] if route not in active["-4"]] == []
     assert [route for route in before["-6"] if route not in active["-6"]] == []
+    machine.ip(f"neighbour add 192.0.2.99 lladdr {OWN} nud permanent dev eth0")
     assert run(machine, "master", told) == (0, "")
     assert state(machine) == active
+    assert machine.show("neighbour", "show", "nud", "permanent"), "it was down for nothing"
     assert run(machine, "slave", told) == (0, "")
     assert state(machine) == before
     links = machine.show("address", "show", "dev", "eth0", "scope", "link")[0]["addr_info"]
     assert "fe80::1" in {entry.get("local") for entry in links}
-    assert not [entry for entry in links if "00ff:fe00:10" in str(entry.get("local"))]
+    assert not [entry for entry in links if "ff:fe00:10" in str(entry.get("local"))]
+
+
+def test_a_card_that_fails_with_its_new_address_gets_the_old_one_back(
+    machine: Namespace, tools: Callable[[str], Path]
+) -> None:
+    inhabit(machine)
+    before = state(machine)
+    told = environment(hwaddrs=(SHARED_CARD,), first=tools(REFUSING_IP))
+    code, said = run(machine, "master", {**told, "WONT_WORK_WITH": SHARED})
+    error = "RTNETLINK answers: Input/output error"
+    assert code == 1
+    assert said == f"ha-switch: eth0: cannot take the hardware address {SHARED}: {error}\n"
+    assert state(machine) == before
 
 
 def test_a_card_that_never_takes_another_address(machine: Namespace) -> None:
@@ -331,8 +352,7 @@ def test_a_card_that_never_takes_another_address(machine: Namespace) -> None:
     assert state(machine) == before
 
 
-def test_a_card_that_does_not_come_up_with_its_new_address(machine: Namespace) -> None:
-    """Its address is in use on the same wire: accepted while down, but then `up` fails."""
+def test_an_address_that_another_card_has(machine: Namespace) -> None:
     machine.ip(*(f"link add link eth1 name {name} type macvlan" for name in ("mv1", "mv2")))
     machine.ip(f"link set mv1 address {SHARED} up", f"link set mv2 address {OWN} up")
     machine.ip("address add 10.7.0.1/24 dev mv2", "route add 10.8.0.0/16 via 10.7.0.2")

@@ -124,7 +124,7 @@ def test_words_typed_into_nc(lab: Lab) -> None:
 
     def type_on(machine: Machine, host: str, command: str) -> str:
         text = f"{machine.read('secret')}{command}\n"
-        return machine.run("nc", "-q", "5", host, "2000", text=text).stdout.splitlines()[-1]
+        return machine.run("nc", "-N", host, "2000", text=text).stdout.splitlines()[-1]
 
     assert type_on(lab.b, "1.0.0.2", "fail") == "ok active"
     assert settled(lab, lab.b)
@@ -334,13 +334,15 @@ def test_another_watcher_is_executed(lab: Lab) -> None:
     lab.b.start_failoverd()
     lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by", LONG)
     assert len(pids(lab.a, "failoverd: watchd")) == 0
-    assert lab.a.check("ps", "ax", "-o", "args=").count("--json") == 2
+
+    def watchers() -> int:
+        return lab.a.check("ps", "ax", "-o", "args=").count("--json")
+
+    lab.wait_until(lambda: watchers() == 2, "one watcher for each interface")
     lab.a.deafen("eth0")
     lab.wait_until(lambda: settled(lab, lab.b), "a hands over by that watcher's word", LONG)
     kill(lab.a, main_pid(lab.a))
-    lab.wait_until(
-        lambda: "--json" not in lab.a.check("ps", "ax", "-o", "args="), "it died with failoverd"
-    )
+    lab.wait_until(lambda: watchers() == 0, "they died with failoverd")
 
 
 def test_a_private_link_with_ipv6(make_lab: Callable[..., Lab]) -> None:
