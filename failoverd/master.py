@@ -398,7 +398,7 @@ class Master:
             self.say(f"telling the peer {command}", anew=True)
         message = {"do": "ask", "id": self.serial, "command": command, "timeout": action.timeout}
         if not self.children.send("listener", message):
-            self._lost(self.serial)
+            self._lost(self.serial, sent=False)
 
     def _question(self, action: pair.Question) -> None:
         self.serial += 1
@@ -497,7 +497,7 @@ class Master:
             self.say(f"the child {name} is replaced: {why}", anew=True)
         if name == "listener":
             for serial in list(self.asked.values()):
-                self._lost(serial)
+                self._lost(serial, sent=True)
         elif name == "neighbours":
             for own in list(self.questions):
                 del self.questions[own]
@@ -578,6 +578,8 @@ class Master:
         self.requests[self.serial] = (self.children.pid("listener"), request)
         mine = self.serial
         if command == "status":
+            if message["origin"] == "peer":
+                self.feed(pair.Visited())
             self._look_at_counts()
             self._answer(pair.Answer(mine, True, protocol.encode_status(self.status())))
         elif command not in ("fail", "resume"):
@@ -625,18 +627,18 @@ class Master:
         down = frozenset(name for name in bad if name not in known or known[name].state == "down")
         role = "rejoining" if status.rejoining else status.role
         counts = tuple((name, known[name].packets, known[name].last) for name in sorted(known))
-        return pair.PeerView(role, status.boot, bad, down, counts)
+        return pair.PeerView(role, status.boot, bad, down=down, counts=counts)
 
     def _told_lost(self, message: Message) -> None:
         serial = whole(message, "id")
         if self._purpose(serial, keep=True) is not pair.Purpose.COMPARE:
             self.say(f"no answer from the peer: {str(message.get('why', ''))[:200]}")
-        self._lost(serial)
+        self._lost(serial, message.get("sent") is not False)
 
-    def _lost(self, serial: int) -> None:
+    def _lost(self, serial: int, sent: bool) -> None:
         purpose = self._purpose(serial)
         if purpose is not None:
-            self.feed(pair.Unreplied(purpose))
+            self.feed(pair.Unreplied(purpose, sent))
 
     def _purpose(self, serial: int, keep: bool = False) -> pair.Purpose | None:
         for purpose, asked in self.asked.items():

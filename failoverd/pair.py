@@ -67,6 +67,8 @@ class Timer(Enum):
     NOBODY = "nobody has been active for two windows"
     OWN = "a window since we asked for our own addresses"
     HOLD = "hold-down is over"
+    NEWS = "the peer's open window has begun since we asked"
+    UNDER_WAY = "what we told the peer may still arrive"
     HEARD = "a window without an exchange"
     UNHEARD = "two windows without an exchange"
 
@@ -197,9 +199,13 @@ class Replied:
 
 @dataclass(frozen=True)
 class Unreplied:
-    """A question to the peer's port got no authentic answer."""
+    """A question to the peer's port got no authentic answer.
+
+    sent: what we told it may have left, and may still arrive.
+    """
 
     purpose: Purpose
+    sent: bool = True
 
 
 @dataclass(frozen=True)
@@ -371,12 +377,22 @@ class Rules:
     @property
     def proof_time(self) -> float:
         """How long the peer may take to show that it hears what we do not."""
+        return 2 * self.news_time
+
+    @property
+    def news_time(self) -> float:
+        """After it the peer's open window has begun since we asked: what it holds is news."""
         return self.card_window or self.window
 
     @property
     def switch_time(self) -> float:
         """When a request sent now has certainly had its effect, if it ever has one."""
-        return self.switch_timeout + self.request_time + self.grace
+        return self.switch_timeout + self.arrival
+
+    @property
+    def arrival(self) -> float:
+        """When a request sent now has certainly arrived, if it ever does."""
+        return self.request_time + self.grace
 
 
 def rules(conf: Conf, boot: str) -> Rules:
@@ -460,6 +476,7 @@ class State:
     asked: int = 0  # answers of the peer while we want to hand over because of an interface
     counts: tuple[tuple[str, int, int], ...] = ()  # of the peer, in the second of them
     from_peer: bool = False  # the role came by the peer's `fail`
+    guarded: frozenset[str] | None = None  # the interfaces it came because of; None: not known yet
     mute: bool = False  # heartbeats are stopped
     waiting: tuple[tuple[int, bool], ...] = ()  # requests (id, from_peer) that want our result
     timers: tuple[tuple[Timer, float], ...] = ()
@@ -581,7 +598,7 @@ def take(turn: Turn, row: Row) -> None:
     if row.go is not None and row.go is not before:
         turn.stop(Timer.RETRY)
         if row.go not in (Phase.DOUBTING, Phase.UNSURE):
-            turn.stop(Timer.GIVE_UP)
+            turn.stop(Timer.GIVE_UP, Timer.UNDER_WAY)
         turn.act(Forget(not {before, row.go} <= {Phase.STANDBY, Phase.INQUIRING}))
     if row.cause is not None:
         turn.set(cause=row.cause)
@@ -646,6 +663,8 @@ def facts(turn: Turn) -> list[On]:
         case Unreplied():
             if event.purpose is Purpose.COMPARE:
                 return [uncompared(turn)]
+            if not event.sent:
+                turn.stop(Timer.UNDER_WAY)
             return [On.LOST]
         case Ended():
             return [ENDED[event.kind, event.ok]]
@@ -758,6 +777,8 @@ def replied(turn: Turn, event: Replied) -> list[On]:
         turn.set(peer=event.view)
     match event.purpose:
         case Purpose.COMPARE:
+            if turn.state.from_peer and turn.state.guarded is None and event.view is not None:
+                turn.set(guarded=event.view.bad)  # it still tells what made it stand down
             done = uncompared(turn)
             return [done if event.view is None else On.COMPARED]
         case Purpose.STATUS:
@@ -911,7 +932,10 @@ def peer_has_news(turn: Turn) -> bool:
     return any(
         name in ours - peer.bad
         and name in before
-        and (packets, last) not in (before[name], (0, before[name][0]))
+        and (
+            (packets > 0 and turn.state.deadline(Timer.NEWS) is None)
+            or (packets, last) not in (before[name], (0, before[name][0]))
+        )
         for name, packets, last in peer.counts
     )
 
@@ -924,11 +948,16 @@ def peer_can_serve(turn: Turn) -> bool:
 
 
 def may_hand_over(turn: Turn) -> bool:
-    """Hold-down: a role from the peer stays for a while, and until the interface has worked."""
-    if not turn.state.from_peer:
+    """Hold-down: a role that came because of an interface stays until that one has proved itself."""
+    state = turn.state
+    if not state.from_peer:
         return True
-    held = turn.state.deadline(Timer.HOLD) is not None
-    return not held and any(i.failed and i.proved for i in turn.state.interfaces)
+    held = state.deadline(Timer.HOLD) is not None
+    return any(
+        i.failed
+        and ((state.guarded is not None and i.name not in state.guarded) or (i.proved and not held))
+        for i in state.interfaces
+    )
 
 
 def hears_peer(turn: Turn) -> bool:
@@ -1008,6 +1037,11 @@ def peer_outranks(turn: Turn) -> bool:
     boot = peer.boot if peer is not None else turn.rules.boot
     ours = (turn.rules.boot != "master", not turn.rules.precedes)
     return (boot != "master", turn.rules.precedes) < ours
+
+
+def has_arrived(turn: Turn) -> bool:
+    """A late `fail` would make the peer active beside us."""
+    return turn.state.deadline(Timer.UNDER_WAY) is None
 
 
 def nobody_counted(turn: Turn) -> bool:
@@ -1165,16 +1199,24 @@ def say_not_able(turn: Turn) -> None:
 
 
 def restart_watchers(turn: Turn) -> None:
+    """They begin again with boot true. What a verdict was before is known until there is another.
+
+    But a standby's verdict, which may be that it hears little, is none on an active machine.
+    """
     turn.act(RestartWatchers())
+    promoted = turn.state.phase is Phase.PROMOTING or turn.came_from is Phase.PROMOTING
     turn.set(
         interfaces=tuple(
-            replace(i, verdict="boot", proved=False, packets=0, last=0)
+            replace(i, proved=False, verdict="boot", packets=0, last=0)
+            if promoted or not i.failed
+            else replace(i, proved=False)
             for i in turn.state.interfaces
         )
     )
 
 
 def wait_longest(turn: Turn) -> None:
+    turn.start(Timer.UNDER_WAY, turn.rules.arrival)
     turn.start(Timer.GIVE_UP, turn.rules.switch_time)
 
 
@@ -1199,6 +1241,7 @@ def compare_counts_soon(turn: Turn) -> None:
     asked = min(2, turn.state.asked + 1)
     if asked > turn.state.asked and turn.state.peer is not None:
         turn.set(counts=turn.state.peer.counts)
+        turn.start(Timer.NEWS, turn.rules.news_time)
     turn.set(asked=asked)
     turn.start(Timer.RETRY, min(turn.rules.round, turn.rules.proof_time / 8))
 
@@ -1261,7 +1304,7 @@ def stop_resuming(turn: Turn) -> None:
 def enter_standby(turn: Turn) -> None:
     if turn.came_from is not Phase.INQUIRING:
         turn.set(quiet=0, evidence=None)
-    turn.set(claimed=0, from_peer=False, stalled=False)
+    turn.set(claimed=0, from_peer=False, guarded=None, stalled=False)
     turn.stop(Timer.HOLD, Timer.NOBODY, Timer.OWN)
     if turn.state.resuming or turn.state.unclean:
         turn.start(Timer.RETRY, turn.rules.window)
@@ -1274,7 +1317,7 @@ def become_active(turn: Turn) -> None:
     turn.set(claimed=0, quiet=0, evidence=None)
     turn.stop(Timer.NOBODY)
     if came_from_peer:
-        turn.set(from_peer=True)
+        turn.set(from_peer=True, guarded=None)
         turn.start(Timer.HOLD, turn.rules.hold_down)
     settle(True, "active")(turn)
     compare_now(turn)
@@ -1546,7 +1589,7 @@ HANDOVER = (
     Row(
         (P.UNSURE,),
         On.STATUS,
-        (peer_is_idle,),
+        (peer_is_idle, has_arrived),
         (refuse("the peer did not take over"),),
         P.PROMOTING,
         Cause.TAKE_BACK,

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from netns import Namespace, cable, namespaces
 
 from failoverd import frames
 from failoverd.frames import Answer
-from netns import Namespace, cable, namespaces
 
 HWADDR = "02:00:00:00:0a:01"
 PEER = "02:00:00:00:0b:01"

@@ -32,7 +32,8 @@ refused() {{
         *[\\<,]UP[,\\>]*) echo "RTNETLINK answers: Device or resource busy" >&2; return 0 ;;
         esac ;;
     "link set dev up") case $({IP} -o link show dev "$4") in
-        *"link/ether ${{WONT_WORK_WITH-x}} "*) echo "RTNETLINK answers: Input/output error" >&2; return 0 ;;
+        *"link/ether ${{WONT_WORK_WITH-x}} "*)
+            echo "RTNETLINK answers: Input/output error" >&2; return 0 ;;
         esac ;;
     esac
     return 1
