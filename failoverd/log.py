@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
+from dataclasses import dataclass
 from typing import TextIO
 
 _FIRST_GAP = 60.0  # seconds in which a line that was just written is not written again
 _LONGEST_GAP = 3600.0
 _REMEMBERED = 256
+_DURATIONS = re.compile(r"\d+\.\d+(?= s\b)")
+
+
+@dataclass
+class _Said:
+    """A line that was written: how often more it may come at once, and when it may come again."""
+
+    free: int = 0
+    gap: float = _FIRST_GAP
+    due: float = 0.0
+    forgotten: float = 0.0
+    skipped: int = 0
 
 
 class Log:
@@ -21,7 +35,7 @@ class Log:
     def __init__(self, path: str | None, terminal: TextIO | None = None) -> None:
         self._path = path
         self._terminal = terminal
-        self._said: dict[tuple[str, str], tuple[float, float, int]] = {}
+        self._said: dict[tuple[str, str], _Said] = {}
         self._fd = self._open()
 
     def _open(self) -> int | None:
@@ -48,22 +62,31 @@ class Log:
             os.close(old)
 
     def write(
-        self, program: str, message: str, *, pid: int | None = None, interface: str = ""
+        self, program: str, message: str, *, pid: int = 0, interface: str = "", free: int = 0
     ) -> bool:
-        """Write one line. False if the same line was there a short while ago."""
+        """Write one line. False if the same line, but for durations, was there a short while ago.
+
+        free: how many repetitions are written before they count as that.
+        """
         now = time.monotonic()
-        key = (interface, message)
-        due, gap, skipped = self._said.pop(key, (0.0, _FIRST_GAP, 0))
-        if now < due:
-            self._said[key] = (due, gap, skipped + 1)
+        key = (interface, _DURATIONS.sub("#", message))
+        said = self._said.pop(key, _Said())
+        self._said[key] = said
+        if now >= said.forgotten:
+            said.free, said.gap, said.due = free, _FIRST_GAP, 0.0
+        said.forgotten = now + _LONGEST_GAP
+        if now < said.due and said.free <= 0:
+            said.skipped += 1
             return False
-        fresh = now > due + gap
-        next_gap = _FIRST_GAP if fresh else min(gap * 2, _LONGEST_GAP)
-        self._said[key] = (now + next_gap, next_gap, 0)
+        said.free -= 1
+        said.due = now + said.gap
+        if said.free < 0:
+            said.gap = min(said.gap * 2, _LONGEST_GAP / 2)
         if len(self._said) > _REMEMBERED:
             del self._said[next(iter(self._said))]
-        if skipped:
-            message += f" ({skipped} more times meanwhile)"
+        if said.skipped:
+            message += f" ({said.skipped} more times meanwhile)"
+            said.skipped = 0
         self._emit(program, message, pid or os.getpid(), interface)
         return True
 

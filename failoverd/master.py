@@ -46,6 +46,7 @@ from failoverd.process import Message
 
 LEAST_PATIENCE = 2.0  # seconds; a shorter silence of a child may be a busy machine
 MAX_NOTICES = 16
+OFTEN = 5  # times that the same event is logged without delay
 STALE_SECONDS = 1.0  # a request that waited longer is not begun: its sender counts on that
 
 Ready = Callable[[str | None], None]
@@ -300,6 +301,8 @@ class Master:
                 self.announced = self.next_announcement = time.monotonic()
             case pair.Heartbeats():
                 self.children.send("heartbeat", {"do": "heartbeats", "on": action.on})
+            case pair.Look():
+                self._look_at_counts()
             case pair.RestartWatchers():
                 self._restart_watchers()
             case pair.Log():
@@ -371,7 +374,8 @@ class Master:
     def _ended(self, kind: str, result: switch.Result) -> None:
         ok = result.exit == 0
         if kind != "notify" or not ok:
-            self._tell_result(" ".join(self.argv[kind][:2]), result, alarm=kind != "notify")
+            alarm = kind in ("script", "fence")  # $confirm's exit 1 is an answer
+            self._tell_result(" ".join(self.argv[kind][:2]), result, alarm)
         if kind == "notify":
             self._notify_next()
             return
@@ -381,7 +385,7 @@ class Master:
         self.feed(pair.Ended(kind, ok))
 
     def _tell_result(self, what: str, result: switch.Result, alarm: bool) -> None:
-        how = "succeeded" if result.exit == 0 else f"failed with exit status {result.exit}"
+        how = "succeeded" if result.exit == 0 else f"ended with exit status {result.exit}"
         if result.timed_out:
             how = f"did not end within {self.conf.switch_timeout:g} s and was killed"
         text = f"{what} {how} after {result.seconds:.3f} s"
@@ -512,8 +516,7 @@ class Master:
                 case "alarm" | "full" if name.startswith("watchd "):
                     self._told_window(name.removeprefix("watchd "), message)
                 case "count" if name.startswith("watchd "):
-                    counted = whole(message, "packets"), whole(message, "last")
-                    self.counts[name.removeprefix("watchd ")] = counted
+                    self._told_count(name.removeprefix("watchd "), message)
                 case "request" if name == "listener":
                     self._told_request(message)
                 case "reply" if name == "listener":
@@ -564,13 +567,17 @@ class Master:
                 f"{message['packets']} packets, {message['last']} in the window before: {verdict}"
             )
             reason = str(message.get("reason", ""))[:200]
-            self.say(
+            self.log.event(
+                "watchd",
                 f"{text} ({reason})" if reason else text,
-                interface,
-                program="watchd",
                 pid=self.children.pid(f"watchd {interface}"),
-                anew=True,
+                interface=interface,
             )
+
+    def _told_count(self, interface: str, message: Message) -> None:
+        packets = whole(message, "packets")
+        self.counts[interface] = packets, whole(message, "last")
+        self.feed(pair.Counted(interface, packets))
 
     def _told_request(self, message: Message) -> None:
         command, request = str(message["command"]), whole(message, "id")
@@ -580,7 +587,8 @@ class Master:
         if command == "status":
             if message["origin"] == "peer":
                 self.feed(pair.Visited())
-            self._look_at_counts()
+            for name in self.conf.interfaces:
+                self.children.send(f"watchd {name}", {"do": "look"})
             self._answer(pair.Answer(mine, True, protocol.encode_status(self.status())))
         elif command not in ("fail", "resume"):
             raise ValueError(command)
@@ -676,9 +684,9 @@ class Master:
             self.feed(pair.Carrier(name, up))
 
     def _look_at_counts(self) -> None:
-        """Whoever asks for the status again soon shall see what we hear now."""
         for name in self.conf.interfaces:
-            self.children.send(f"watchd {name}", {"do": "look"})
+            if not self.children.send(f"watchd {name}", {"do": "look"}):
+                self.feed(pair.Counted(name, 0))  # another's watcher cannot look
 
     def status(self) -> protocol.Status:
         """Section 6."""
@@ -733,13 +741,11 @@ class Master:
         program: str = "failoverd",
         pid: int = 0,
     ) -> None:
-        """A line for the log. anew: an event of its own, even if the words are the same."""
+        """A line for the log. anew: an event of its own, even if the words are the same: it may
+        come a few times before it counts as a repetition."""
         pid = pid or os.getpid()
-        if anew:
-            self.log.event(program, text, pid=pid, interface=interface)
-            written = True
-        else:
-            written = self.log.write(program, text, pid=pid, interface=interface)
+        free = OFTEN if anew else 0
+        written = self.log.write(program, text, pid=pid, interface=interface, free=free)
         if alarm and written:
             self._notify("alarm", f"{interface}: {text}" if interface else text)
 

@@ -7,7 +7,7 @@ here does anything: the actions that come out are performed by the master, and t
 tests performs them on a simulated network.
 
 Phases are finer than roles: `ROLE` maps them. A *standby* machine is in STANDBY, or on its way:
-INQUIRING (asks the peer's status), CALLING (told it `resume`), DOUBTING (lost its answer),
+INQUIRING (asks the peer's status), SEEKING (that failed, asks on the ethernet side), CALLING (told it `resume`), DOUBTING (lost its answer),
 CONFIRMING (the private link is silent, asks whether the service still answers), FENCING. An
 *active* one is ACTIVE, REJOINING (it may have been overtaken: asks before it announces), or ASKING
 (wants to hand over). While PROMOTING, DEMOTING and CLEANING the switch script runs; TELLING and
@@ -34,6 +34,7 @@ class Phase(Enum):
     NEW = "new"
     STANDBY = "standby"
     INQUIRING = "inquiring"
+    SEEKING = "seeking"
     CALLING = "calling"
     DOUBTING = "doubting"
     CONFIRMING = "confirming"
@@ -110,6 +111,8 @@ class On(Enum):
     OWN_UNANSWERED = "the peer does not answer for our addresses"
     INTERFACE_FAILED = "interface failed"
     INTERFACE_BACK = "interface is back"
+    STILL_SILENT = "a failed interface hears nothing still"
+    HEARS_AGAIN = "a failed interface hears again"
     INTERFACES_HEARD = "every interface has heard a packet"
     FALLING_SILENT = "private link: an empty window"
     LINK_SILENT = "private link: silent twice"
@@ -119,6 +122,7 @@ class On(Enum):
     GIVE_UP = "timer: give up"
     NOBODY = "timer: nobody active"
     COMPARE = "timer: compare"
+    OWN = "timer: ask for our own"
 
 
 # ---------------------------------------------------------------------------- what comes in
@@ -140,6 +144,14 @@ class Watched:
     packets: int
     last: int
     verdict: str
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The answer to Look: what a card has read in its open window so far."""
+
+    interface: str
+    packets: int
 
 
 @dataclass(frozen=True)
@@ -240,6 +252,7 @@ class Tick:
 Event = (
     Started
     | Watched
+    | Counted
     | Carrier
     | LinkWatched
     | Request
@@ -286,6 +299,11 @@ class Question:
     own: bool
     at: tuple[float, ...]
     until: float
+
+
+@dataclass(frozen=True)
+class Look:
+    """Have every watcher of the ethernet side tell at once what it has counted."""
 
 
 @dataclass(frozen=True)
@@ -337,6 +355,7 @@ Action = (
     | RunProgram
     | Ask
     | Question
+    | Look
     | Forget
     | Answer
     | Announce
@@ -365,6 +384,7 @@ class Rules:
     addressed: frozenset[str]  # interfaces that carry one of @addresses
     fence: bool
     status_timeout: float
+    low_water: int = 1
     card_window: float = 0.0  # of the ethernet side; 0: as long as that of the private link
     request_time: float = REQUEST_SECONDS
     grace: float = GRACE_SECONDS
@@ -417,6 +437,7 @@ def rules(conf: Conf, boot: str) -> Rules:
         fence=bool(conf.fence_prog),
         status_timeout=max(1.0, min(REQUEST_SECONDS, conf.plip_timer)),
         card_window=conf.timer_seconds,
+        low_water=conf.low_water,
     )
 
 
@@ -497,6 +518,7 @@ class State:
 STANDING_BY = (
     Phase.STANDBY,
     Phase.INQUIRING,
+    Phase.SEEKING,
     Phase.CALLING,
     Phase.DOUBTING,
     Phase.CONFIRMING,
@@ -644,6 +666,8 @@ def facts(turn: Turn) -> list[On]:
             return expired(turn)
         case Watched():
             return watched(turn, event)
+        case Counted():
+            return counted(turn, event)
         case Carrier():
             before = heard_all(turn)
             change_interface(turn, event.interface, up=event.up)
@@ -745,6 +769,14 @@ def watched(turn: Turn, event: Watched) -> list[On]:
     return events
 
 
+def counted(turn: Turn, event: Counted) -> list[On]:
+    known = next((i for i in turn.state.interfaces if i.name == event.interface), None)
+    if known is None or not known.failed:
+        return []
+    silent = event.packets < max(1, turn.rules.low_water)
+    return [On.STILL_SILENT if silent else On.HEARS_AGAIN]
+
+
 def heard_all_now(turn: Turn, before: bool) -> list[On]:
     return [On.INTERFACES_HEARD] if heard_all(turn) and not before else []
 
@@ -795,8 +827,10 @@ def uncompared(turn: Turn) -> On:
 
 def answered(turn: Turn, event: Answers) -> list[On]:
     if event.own:
-        turn.set(claimed=min(ROUNDS, turn.state.claimed + 1) if event.peer else 0)
-        return [On.OWN_ANSWERED if event.peer else On.OWN_UNANSWERED]
+        if not event.peer:
+            return [On.OWN_UNANSWERED]
+        turn.set(claimed=min(ROUNDS, turn.state.claimed + 1))
+        return [On.OWN_ANSWERED]
     if event.anybody:
         turn.set(evidence=True, quiet=0)
         return [On.ANSWERED]
@@ -1009,6 +1043,11 @@ def link_is_silent(turn: Turn) -> bool:
     return turn.state.silent
 
 
+def is_claimed(turn: Turn) -> bool:
+    """The peer answered for our addresses when we asked last."""
+    return turn.state.claimed > 0
+
+
 def claimed_thrice(turn: Turn) -> bool:
     return turn.state.claimed >= ROUNDS
 
@@ -1094,6 +1133,20 @@ def question_own(turn: Turn) -> None:
         turn.act(Question(True, (turn.now,), turn.now + turn.rules.round / ROUNDS))
     else:
         turn.pending.append(On.OWN_UNANSWERED)
+
+
+def look(turn: Turn) -> None:
+    """The peer hears something. So may we by now, if the switch was dead for both and is back."""
+    turn.act(Look())
+
+
+def question_own_soon(turn: Turn) -> None:
+    """The peer is to stand down: our clients want to know as soon as it has."""
+    turn.start(Timer.OWN, turn.rules.round / ROUNDS)
+
+
+def end_claim(turn: Turn) -> None:
+    turn.set(claimed=0)
 
 
 def run_confirm(turn: Turn) -> None:
@@ -1302,7 +1355,7 @@ def stop_resuming(turn: Turn) -> None:
 
 
 def enter_standby(turn: Turn) -> None:
-    if turn.came_from is not Phase.INQUIRING:
+    if turn.came_from is not Phase.INQUIRING:  # else what was asked ahead still counts
         turn.set(quiet=0, evidence=None)
     turn.set(claimed=0, from_peer=False, guarded=None, stalled=False)
     turn.stop(Timer.HOLD, Timer.NOBODY, Timer.OWN)
@@ -1355,6 +1408,7 @@ settle_standby = settle(True, "standby")
 ENTER: dict[Phase, tuple[Act, ...]] = {
     Phase.STANDBY: (enter_standby,),
     Phase.INQUIRING: (ask_status,),
+    Phase.SEEKING: (question,),
     Phase.CALLING: (ask(Purpose.RESUME), wait_longest),
     Phase.DOUBTING: (ask_status,),
     Phase.FENCING: (run_fence,),
@@ -1369,6 +1423,7 @@ ENTER: dict[Phase, tuple[Act, ...]] = {
 P = Phase
 ANY = tuple(phase for phase in Phase if phase is not Phase.NEW)
 WATCHING = (P.STANDBY, P.INQUIRING)
+SERVING = (P.ACTIVE, P.ASKING)
 
 START = (
     Row((P.NEW,), On.START_FRESH, (boot_slave,), go=P.CLEANING, cause=Cause.BOOT),
@@ -1380,7 +1435,7 @@ START = (
 )
 
 TOLD_FAIL = (
-    Row((P.ACTIVE, P.ASKING), On.PEER_SAYS_FAIL, (), (ok_active,)),
+    Row(SERVING, On.PEER_SAYS_FAIL, (), (ok_active, announce)),
     Row((P.REJOINING,), On.PEER_SAYS_FAIL, (), (ok_active, become_active), P.ACTIVE),
     Row((P.PROMOTING,), On.PEER_SAYS_FAIL, (), (join,)),
     Row(STANDING_BY, On.PEER_SAYS_FAIL, (), (join,), P.PROMOTING, Cause.PEER),
@@ -1395,7 +1450,7 @@ TOLD_FAIL = (
     Row((P.DEMOTING, P.CLEANING), On.PEER_SAYS_FAIL, (), (busy,)),
     Row(BEING_ACTIVE, On.PERSON_SAYS_FAIL, (), (ok_active,)),
     Row((P.PROMOTING, P.CALLING, P.DOUBTING, P.FENCING), On.PERSON_SAYS_FAIL, (), (join,)),
-    Row((P.INQUIRING,), On.PERSON_SAYS_FAIL, (), (join,), cause=Cause.PERSON),
+    Row((P.INQUIRING, P.SEEKING), On.PERSON_SAYS_FAIL, (), (join,), cause=Cause.PERSON),
     Row((P.STANDBY, P.CONFIRMING), On.PERSON_SAYS_FAIL, (), (join,), P.INQUIRING, Cause.PERSON),
     Row((P.DEMOTING, P.TELLING, P.UNSURE, P.CLEANING), On.PERSON_SAYS_FAIL, (), (busy,)),
 )
@@ -1403,7 +1458,7 @@ TOLD_FAIL = (
 TOLD_RESUME = (
     Row((P.STANDBY,), On.PEER_SAYS_RESUME, (), (ok_standby, stop_nobody)),
     Row(
-        (P.CONFIRMING, P.FENCING, P.INQUIRING),
+        (P.CONFIRMING, P.FENCING, P.INQUIRING, P.SEEKING),
         On.PEER_SAYS_RESUME,
         (),
         (refuse("the peer takes the role"), ok_standby),
@@ -1433,7 +1488,10 @@ TOLD_RESUME = (
     Row((P.ASKING,), On.PERSON_SAYS_RESUME, (), (join,), cause=Cause.PERSON),
     Row((P.DEMOTING, P.TELLING, P.UNSURE), On.PERSON_SAYS_RESUME, (), (join,)),
     Row(
-        (P.INQUIRING, P.CALLING, P.DOUBTING, P.FENCING, P.REJOINING, P.PROMOTING, P.CLEANING),
+        (
+            *(P.INQUIRING, P.SEEKING, P.CALLING, P.DOUBTING, P.FENCING),
+            *(P.REJOINING, P.PROMOTING, P.CLEANING),
+        ),
         On.PERSON_SAYS_RESUME,
         (),
         (busy,),
@@ -1476,18 +1534,18 @@ RESUMING = (
         P.STANDBY,
     ),
     Row((P.INQUIRING,), On.LOST, (by_healing,), (refuse("the peer is silent"),), P.STANDBY),
-    Row((P.INQUIRING,), On.LOST, (), (question,)),
+    Row((P.INQUIRING,), On.LOST, go=P.SEEKING),
     Row(
-        (P.INQUIRING, P.DOUBTING),
+        (P.SEEKING, P.DOUBTING),
         On.ANSWERED,
         (),
         (say_who_answers, refuse("the peer cannot be reached, but the service still answers")),
         P.STANDBY,
     ),
-    Row((P.INQUIRING, P.DOUBTING), On.UNANSWERED, (), go=P.PROMOTING),
-    Row((P.INQUIRING, P.DOUBTING), On.UNASKED, (nobody_to_ask,), go=P.PROMOTING),
+    Row((P.SEEKING, P.DOUBTING), On.UNANSWERED, (), go=P.PROMOTING),
+    Row((P.SEEKING, P.DOUBTING), On.UNASKED, (nobody_to_ask,), go=P.PROMOTING),
     Row(
-        (P.INQUIRING,),
+        (P.SEEKING,),
         On.UNASKED,
         (),
         (refuse("neither the peer nor the ethernet side can be asked"),),
@@ -1560,7 +1618,9 @@ SILENCE = (
 HANDOVER = (
     Row((P.ACTIVE,), On.INTERFACE_FAILED, (may_hand_over,), go=P.ASKING, cause=Cause.INTERFACE),
     Row((P.ASKING,), On.STATUS, (by_person, peer_can_serve), go=P.DEMOTING),
-    Row((P.ASKING,), On.STATUS, (by_interface, peer_is_able, peer_has_news), go=P.DEMOTING),
+    Row((P.ASKING,), On.STATUS, (by_interface, peer_is_able, peer_has_news), (look,)),
+    Row((P.ASKING,), On.STILL_SILENT, (by_interface, peer_is_able, peer_has_news), go=P.DEMOTING),
+    Row((P.ASKING,), On.HEARS_AGAIN, (by_interface,), (say("it hears again"),), P.ACTIVE),
     Row((P.ASKING,), On.STATUS, (by_interface, peer_is_able), (compare_counts_soon,)),
     Row((P.ASKING,), On.RETRY, (), (ask_status,)),
     Row(
@@ -1586,6 +1646,7 @@ HANDOVER = (
     Row((P.TELLING,), On.REFUSED, (), (refuse_as_peer,), P.PROMOTING, Cause.TAKE_BACK),
     Row((P.TELLING,), On.LOST, go=P.UNSURE),
     Row((P.UNSURE,), On.STATUS, (peer_is_active,), (settle_standby,), P.STANDBY),
+    Row((P.UNSURE,), On.STATUS, (peer_is_idle, has_failed), go=P.TELLING),
     Row(
         (P.UNSURE,),
         On.STATUS,
@@ -1644,8 +1705,8 @@ SCRIPTS = (
         for when, go in (((has_failed, peer_gave_us_the_role), P.TELLING), ((), P.STANDBY))
     ),
     *(
-        Row((P.DEMOTING,), On.SCRIPT_OK, (cause,), (restart_watchers, settle_peer), P.TELLING)
-        for cause in (by_interface, by_person)
+        Row((P.DEMOTING,), On.SCRIPT_OK, cause, (restart_watchers, settle_peer), P.TELLING)
+        for cause in ((by_interface,), (by_person,), (by_healing, hears_peer))
     ),
     Row((P.DEMOTING,), On.SCRIPT_OK, (), (mark_clean, restart_watchers, settle_standby), P.STANDBY),
     Row(
@@ -1687,10 +1748,10 @@ REJOIN = (
 
 HEALING = (
     Row(ANY, On.COMPARE, (), (compare_now,)),
-    Row((P.STANDBY, P.ACTIVE), On.LINK_ALIVE, (), (compare_now,)),
-    Row((P.ACTIVE,), On.COMPARED, (peer_is_rejoining,)),
+    Row((P.STANDBY, *SERVING), On.LINK_ALIVE, (), (compare_now,)),
+    Row(SERVING, On.COMPARED, (peer_is_rejoining,)),
     Row(
-        (P.ACTIVE,),
+        SERVING,
         On.COMPARED,
         (peer_is_active, we_yield),
         (say("both machines are active: the peer keeps the role", True),),
@@ -1698,7 +1759,7 @@ HEALING = (
         Cause.HEALING,
     ),
     Row(
-        (P.ACTIVE,),
+        SERVING,
         On.COMPARED,
         (peer_is_active,),
         (say("both machines are active: we keep the role", True), announce),
@@ -1714,25 +1775,27 @@ HEALING = (
         Cause.HEALING,
     ),
     Row((P.STANDBY,), On.NOBODY, (peer_is_switching,), (wait_for_peer,)),
-    Row((P.ACTIVE,), On.LINK_SILENT, (), (question_own,)),
-    Row((P.ACTIVE,), On.INTERFACE_BACK, (), (question_own,)),
-    Row((P.ACTIVE,), On.UNCOMPARED, (unheard, own_is_due), (question_own,)),
+    Row(SERVING, On.LINK_SILENT, (), (question_own,)),
+    Row(SERVING, On.INTERFACE_BACK, (), (question_own,)),
+    Row(SERVING, On.UNCOMPARED, (unheard, own_is_due), (question_own,)),
+    Row(SERVING, On.OWN, (is_claimed,), (question_own,)),
     Row(
-        (P.ACTIVE,),
+        SERVING,
         On.OWN_ANSWERED,
         (boot_slave, claimed_thrice),
         (say("the peer answers for our addresses: we stand by", True),),
         P.DEMOTING,
         Cause.HEALING,
     ),
-    Row((P.ACTIVE,), On.OWN_ANSWERED, (boot_slave,), (question_own,)),
-    Row((P.ACTIVE,), On.OWN_ANSWERED, (), (trust_interfaces, announce)),
-    Row((P.ACTIVE,), On.OWN_UNANSWERED, (), (trust_interfaces,)),
+    Row(SERVING, On.OWN_ANSWERED, (boot_slave,), (question_own,)),
+    Row(SERVING, On.OWN_ANSWERED, (), (trust_interfaces, announce, question_own_soon)),
+    Row(SERVING, On.OWN_UNANSWERED, (is_claimed,), (end_claim, trust_interfaces, announce)),
+    Row(SERVING, On.OWN_UNANSWERED, (), (trust_interfaces,)),
 )
 
 STANDSTILL = (
     Row(
-        (P.INQUIRING, P.CALLING, P.DOUBTING, P.CONFIRMING, P.FENCING),
+        (P.INQUIRING, P.SEEKING, P.CALLING, P.DOUBTING, P.CONFIRMING, P.FENCING),
         On.STALLED,
         (),
         (refuse("we stood still meanwhile"),),

@@ -44,6 +44,7 @@ class Machine:
         self.lab = lab
         self.name = name
         self.cards = {card.name: card for card in cards}
+        self._deaf: set[str] = set()
         self.folder = f"{FOLDER}/{name}"
         self.outside.mkdir(mode=0o755)
         lab.spaces.make(name)
@@ -152,6 +153,7 @@ class Machine:
 
     def delete_card(self, name: str) -> None:
         """Delete a card as a driver that is unloaded does."""
+        self._deaf.discard(name)
         self.ip(f"link delete dev {name}")
 
     def _cable(self, card: str) -> list[str]:
@@ -166,13 +168,21 @@ class Machine:
 
     def plug(self, card: str) -> None:
         self.lab.switch.ip(*(f"link set dev {port} up" for port in self._cable(card)))
+        self._stay_deaf()
 
     def deafen(self, card: str) -> None:
         """The switch's port drops everything, both ways, while the carrier stays up."""
+        self._deaf.add(card)
         self.lab.switch.check("bridge", "link", "set", "dev", self.port(card), "state", "0")
+
+    def _stay_deaf(self) -> None:
+        """A port whose carrier has come back forwards again, be it broken or not."""
+        for card in self._deaf:
+            self.deafen(card)
 
     def hear(self, card: str) -> None:
         """The switch's port works again."""
+        self._deaf.discard(card)
         self.lab.switch.check("bridge", "link", "set", "dev", self.port(card), "state", "3")
 
     def addresses(self, card: str = "") -> list[str]:
@@ -212,12 +222,14 @@ class Machine:
     def power_on(self) -> None:
         """The machine boots as far as its network; what runs on it is the caller's to start."""
         (self.outside / "run").mkdir(mode=0o755, exist_ok=True)
-        present = [card for card in self.cards.values() if self._has(card.name)]
+        present = [card for card in self.cards.values() if self.has(card.name)]
         self.ip(*(line for card in present for line in self._configured(card)))
+        self._stay_deaf()
         if PRIVATE in self.cards:
             self.plug(PRIVATE)
 
-    def _has(self, card: str) -> bool:
+    def has(self, card: str) -> bool:
+        """Whether the card is there, be it up or not."""
         return self.run("ip", "link", "show", "dev", card).returncode == 0
 
     # ------------------------------------------------------------------ failoverd
@@ -289,6 +301,10 @@ class Machine:
     ) -> subprocess.CompletedProcess[str]:
         """Run one of the project's commands with this machine's configuration to its end."""
         return self.run(*self._command(name, *arguments), text=text, timeout=timeout)
+
+    def popen_command(self, name: str, *arguments: str) -> Process:
+        """Start one of the project's commands; what it says is lost."""
+        return self.popen(*self._command(name, *arguments))
 
     def start_failoverd(self, *arguments: str) -> Process:
         """Start failoverd in the foreground; what it prints goes to the file `terminal`."""

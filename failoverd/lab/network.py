@@ -129,8 +129,8 @@ class Lab:
         for machine in self.machines if toward is None else (toward,):
             self._flood(machine, "off")
 
-    def mend_link(self) -> None:
-        for machine in self.machines:
+    def mend_link(self, toward: Machine | None = None) -> None:
+        for machine in self.machines if toward is None else (toward,):
             self._flood(machine, "on")
 
     def _flood(self, machine: Machine, word: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+
 import sys
 import time
 from array import array
@@ -24,7 +25,7 @@ from tests.explorer.model import (
     Chance,
 )
 
-TWO, HEAR, NONE, WELL_A, WELL_B, PAIR, ONE, WIRED, B_NOT_BETTER, A_NOT_BETTER, A_GIVES, B_GIVES = (1 << n for n in range(12))
+TWO, HEAR, NONE, WELL_A, WELL_B, PAIR, ONE, WIRED, B_NOT_BETTER, A_NOT_BETTER, A_GIVES, B_GIVES, STALE = (1 << n for n in range(13))
 
 
 @dataclass
@@ -226,9 +227,11 @@ class Explorer:
                     break
             a = self.worlds[n].owner
             left = self.worlds[n].faults
+            was = self.worlds[n].switch, self.worlds[n].traffic
             for m in (*self.ticks[n], *self.strikes[n]):
                 w = self.worlds[m]
-                d = v + (a != 2 and w.owner != a) - (left - w.faults)
+                cause = left - w.faults if (w.switch, w.traffic) == was else 0
+                d = v + (a != 2 and w.owner != a) - cause
                 if d > value[m]:
                     value[m] = d
                     back[m] = n
@@ -271,6 +274,9 @@ def flags(game: Game, world: World) -> int:
         f |= B_NOT_BETTER
     if ears[0] <= ears[1]:
         f |= A_NOT_BETTER
+    serving = [n for n in (0, 1) if holds[n] and ears[n] and (game.setup.cards == 1 or all(e == HEARS for e in world.hosts[n].ears))]
+    if len(serving) == 1 and alive[serving[0]] and world.believed != serving[0] and slaves:
+        f |= STALE
     for n, bit in ((0, A_GIVES), (1, B_GIVES)):
         h = world.hosts[n]
         if h.mind >= 0:
@@ -309,6 +315,10 @@ def picture(game: Game, world: World) -> str:
     return "; ".join(out) + f" wire {world.wire} switch {world.switch} believed {world.believed}"
 
 
+def self_limit(e) -> int:
+    return e.setup.card_window + 2
+
+
 def main() -> None:
     menu = frozenset(sys.argv[1].split(","))
     kw = {}
@@ -329,6 +339,7 @@ def main() -> None:
         "two while they hear": lambda f: f & TWO and f & HEAR,
         "none, A well": lambda f: f & NONE and f & WELL_A,
         "none, B well": lambda f: f & NONE and f & WELL_B,
+        "stale": lambda f: f & STALE,
         "not one": lambda f: f & PAIR and not f & ONE,
     }.items():
         v, path = e.longest(f)
@@ -337,8 +348,8 @@ def main() -> None:
             print("\n".join(e.tell_path(path)))
     e.entries("two, after they have heard each other", HEAR, 10, TWO)
     e.entries("two, after they were linked", WIRED, 5, TWO)
-    e.entries("A hands over to no better", B_NOT_BETTER, 3, A_GIVES)
-    e.entries("B hands over to no better", A_NOT_BETTER, 3, B_GIVES)
+    e.entries("A hands over to no better", B_NOT_BETTER, self_limit(e), A_GIVES)
+    e.entries("B hands over to no better", A_NOT_BETTER, self_limit(e), B_GIVES)
     e.changes()
     print(f"{time.monotonic()-t:.1f}s")
 

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import ceil
 from typing import NamedTuple
 
 from failoverd import pair, watch
@@ -32,6 +33,7 @@ GOING, BUFFERED, WAITING, BACK = range(4)
 NAMES = ("A", "B")
 CARDS = ("e0", "e1")
 Window = tuple[int, int, bool, int]
+Counts = tuple[tuple[int, int], ...]
 
 
 class Script(NamedTuple):
@@ -92,6 +94,8 @@ class Setup:
             addressed=frozenset(CARDS[: self.cards]),
             fence=self.fence,
             status_timeout=1,
+            card_window=self.card_window,
+            low_water=self.low_water,
             request_time=1,
             grace=1,
         )
@@ -111,7 +115,7 @@ class Mind:
         self.known: dict[tuple[int, pair.Event], tuple[int, tuple[pair.Action, ...]]] = {}
         self.aged: dict[int, int] = {}
         self.role: list[str] = []
-        self.view: list[pair.PeerView] = []
+        self.views: dict[tuple[int, Counts], pair.PeerView] = {}
         self.due: list[bool] = []
         self.stored: list[tuple[str, bool]] = []
         self.new = self.number(pair.initial(rules))
@@ -124,13 +128,26 @@ class Mind:
         self.states.append(state)
         role = pair.role(state)
         self.role.append(role)
-        bad = (i.name for i in state.interfaces if pair.is_bad(i.state, i.packets, i.last))
-        word = "rejoining" if state.phase is pair.Phase.REJOINING else role
-        self.view.append(pair.PeerView(word, self.rules.boot, frozenset(bad)))
         deadline = pair.next_deadline(state)
         self.due.append(deadline is not None and deadline <= 0)
         self.stored.append((role, state.resuming))
         return number
+
+    def look(self, number: int, counts: Counts) -> pair.PeerView:
+        """What the machine's status tells the peer; counts as they were last looked at."""
+        found = self.views.get((number, counts))
+        if found is None:
+            state = self.states[number]
+            rejoining = state.phase is pair.Phase.REJOINING
+            seen = tuple(zip(state.interfaces, counts, strict=True))
+            found = self.views[number, counts] = pair.PeerView(
+                "rejoining" if rejoining else pair.role(state),
+                self.rules.boot,
+                frozenset(i.name for i, count in seen if pair.is_bad(i.state, *count)),
+                frozenset(i.name for i in state.interfaces if not i.up),
+                tuple((i.name, *count) for i, count in seen),
+            )
+        return found
 
     def step(self, number: int, event: pair.Event) -> tuple[int, tuple[pair.Action, ...]]:
         key = (number, event)
@@ -145,8 +162,8 @@ class Mind:
         found = self.aged.get(number)
         if found is None:
             state = self.states[number]
-            timers = tuple((timer, max(0, left - 1)) for timer, left in state.timers)
-            found = self.aged[number] = self.number(pair.replace(state, timers=timers))
+            timers = tuple((timer, max(0, ceil(left - 1))) for timer, left in state.timers)
+            found = self.aged[number] = self.number(replace(state, timers=timers))
         return found
 
 
@@ -190,6 +207,7 @@ class Host(NamedTuple):
     asks: tuple[Exchange, ...] = ()
     asked: tuple[Asked, ...] = ()
     program: tuple[str, int] | None = None
+    counts: Counts = ((0, 0),)  # of the cards, as failoverd last looked
     gap: int = 0  # ticks that the loop stood still
     boots_in: int = -1
     airing: int = 0  # ticks for which the last announcement is still repeated
@@ -247,6 +265,7 @@ class Machine:
     asks: tuple[Exchange, ...]
     asked: tuple[Asked, ...]
     program: tuple[str, int] | None
+    counts: Counts
     gap: int
     boots_in: int
     airing: int
@@ -265,6 +284,7 @@ class Machine:
             self.asks,
             self.asked,
             self.program,
+            self.counts,
             self.gap,
             self.boots_in,
             self.airing,
@@ -284,6 +304,7 @@ class Machine:
             self.asks,
             self.asked,
             self.program,
+            self.counts,
             self.gap,
             self.boots_in,
             self.airing,
@@ -471,11 +492,11 @@ class Scene:
             peer = self.machines[1 - number]
             if peer.run == RUNNING and self.wire[1 - number] and not self.state(1 - number).mute:
                 machine.link = counted(self.game.link_rules, machine.link)
-            if self.traffic and self.switch:
-                machine.cards = tuple(
-                    counted(self.game.card_rules, w) if ear == HEARS else w
-                    for w, ear in zip(machine.cards, machine.ears, strict=True)
-                )
+            hears = [self.traffic and self.switch and ear == HEARS for ear in machine.ears]
+            machine.cards = tuple(
+                counted(self.game.card_rules, w) if heard else w
+                for w, heard in zip(machine.cards, hears, strict=True)
+            )
 
     def live(self, number: int, answers: list[pair.Answers]) -> None:
         """Everything that a machine's main loop finds in this tick."""
@@ -533,6 +554,7 @@ class Scene:
             if machine.cards[card][3] <= 0 and machine.cards[card] is window:
                 after, event = expired(self.game.card_rules, window)
                 machine.cards = (*machine.cards[:card], after, *machine.cards[card + 1 :])
+                machine.counts = tuple(w[:2] for w in machine.cards)
                 if not drop:
                     self.feed(
                         number,
@@ -579,9 +601,9 @@ class Scene:
 
     def see_clients(self) -> None:
         """Whom the clients take for the service: whoever has announced the addresses last."""
-        holding = [n for n in (0, 1) if self.machines[n].holds and self.machines[n].run != FROZEN]
-        if len(holding) == 1:
-            self.owner = holding[0]
+        active = [n for n in (0, 1) if self.machines[n].holds and self.role(n) == "active"]
+        if len(active) == 1:
+            self.owner = active[0]
         serving = [self.serves(number) for number in (0, 1)]
         if all(serving):
             self.believed = 2
@@ -589,6 +611,11 @@ class Scene:
         for number in (0, 1):
             if serving[number] and self.machines[number].airing:
                 self.believed = number
+
+    def role(self, number: int) -> str:
+        """What the machine's failoverd says it is, or was when it was killed."""
+        machine = self.machines[number]
+        return machine.stored[0] if machine.stored else "standby"
 
     def serves(self, number: int) -> bool:
         machine = self.machines[number]
@@ -640,6 +667,9 @@ class Scene:
                 left = max(1, -int(-action.until // 1))
                 kept = tuple(a for a in machine.asked if a.own != action.own)
                 machine.asked = tuple(sorted((*kept, Asked(action.own, len(action.at), left))))
+            case pair.Look():
+                for card, window in zip(CARDS, machine.cards, strict=False):
+                    self.feed(number, pair.Counted(card, window[0]))
             case pair.Forget():
                 machine.asks = tuple(
                     kept for e in machine.asks if (kept := forgotten(e)) is not None
@@ -658,6 +688,7 @@ class Scene:
             case pair.RestartWatchers():
                 start = (0, 0, True, self.setup.card_window)
                 machine.cards = tuple(start for _ in machine.cards)
+                machine.counts = tuple(start[:2] for _ in machine.cards)
             case pair.Announce():
                 if pair.announceable(self.state(number)):
                     machine.airing = 2
@@ -756,7 +787,8 @@ class Scene:
             return
         purpose = PURPOSES[exchange.purpose]
         if exchange.purpose not in COMMAND:
-            view = self.game.minds[1 - number].view[peer.mind]
+            view = self.game.minds[1 - number].look(peer.mind, peer.counts)
+            peer.counts = tuple(w[:2] for w in peer.cards)
             reply = pair.Replied(purpose, True, "", view)
             self.errands.append((number, exchange._replace(stage=BACK, answer=reply)))
             self.feed(1 - number, pair.Visited())
@@ -912,6 +944,7 @@ class Scene:
         machine.run, machine.mind, machine.script = DEAD, -1, None
         machine.asks, machine.asked, machine.program = orphans(machine), (), None
         machine.link, machine.cards, machine.airing = Host().link, (), 0
+        machine.counts = ()
 
     def begin(self, number: int) -> None:
         """failoverd starts, after a boot or after it was killed."""
@@ -920,6 +953,7 @@ class Scene:
         machine.mind = self.game.minds[number].new
         machine.link = (0, 0, True, setup.window)
         machine.cards = tuple((0, 0, True, setup.card_window) for _ in machine.ears)
+        machine.counts = tuple((0, 0) for _ in machine.ears)
         machine.gap = 0
         role, resuming = machine.stored or (None, False)
         for card, ear in enumerate(machine.ears):
@@ -997,5 +1031,3 @@ def describe_fault(fault: Fault) -> str:
     return f"{who}: {word}"
 
 
-__all__ = ["Chance", "Fault", "Game", "Setup", "Violation", "World"]
-field  # noqa: B018

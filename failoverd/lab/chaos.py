@@ -1,0 +1,571 @@
+"""What bin/chaos runs: a real pair in the lab, faults by a seed, and a judge who watches.
+
+Each run is a lab of its own: a pair is started, a plan of faults (`faults.plan`, by the run's seed
+alone) is carried out, what is left broken lasts for a while, then all is mended. Meanwhile `eyes`
+sees what both kernels and the client see, and `judge` holds it against the five statements of
+section 5. A violation is told with its seed and with the story of both machines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import TextIO
+
+from failoverd import conf, pair
+from failoverd.lab import faults
+from failoverd.lab.eyes import Eyes
+from failoverd.lab.faults import NAMES, Fault, Step, Truth
+from failoverd.lab.judge import SLOW_SCRIPT, Complaint, Judge, Sight, limits, needless
+from failoverd.lab.machine import PRIVATE, SWITCH, Machine, Value, perl
+from failoverd.lab.network import ROUTER, SERVICE, Lab
+from failoverd.lab.spaces import LabError, NoNamespaces, Process
+from failoverd.lab.stage import parse_log
+
+FAULTS = 7  # in one run
+CALM = 2.5  # seconds without any change, after which a pair counts as settled
+START_LIMIT = 30.0
+STOP_LIMIT = 30.0  # a daemon that is told to stop first ends its switch
+CHILD_SECONDS = 4.0  # after which a child that was killed or stopped has been replaced
+
+_FAST: Mapping[str, Value] = {
+    "timer_seconds": 0.5,
+    "low_water": 1,
+    "witness": [f"eth0 {ROUTER}"],
+    "plip_timer": 0.5,
+    "plip_hbeat": 0.1,
+    "switch_timeout": 2.0,
+    "hold_down": 2.0,
+}
+_SECOND_CARD: Mapping[str, Value] = {
+    "addresses": [f"eth0 {SERVICE}/24", "eth1 198.51.100.10/24"],
+    "witness": [f"eth0 {ROUTER}", "eth1 198.51.100.254"],
+}
+SETTINGS: Mapping[str, Mapping[str, Value]] = {
+    "fast": _FAST,
+    "two": {**_FAST, **_SECOND_CARD},
+    "shared": {**_FAST, "ethernet_addresses": ["eth0 02:00:00:00:00:10"]},
+    "quiet": {**_FAST, "low_water": 0},  # the original's default: no interface ever fails
+    "slow": {**_FAST, "timer_seconds": 1.5, "plip_timer": 1.0, "plip_hbeat": 0.5},
+    "none": {**_FAST, "confirm": "none"},  # to see that the judge sees
+}
+
+# Does what the file `mode` beside it says, then runs the shipped script.
+_SCRIPT = f"""#!/bin/sh
+here=${{0%/*}}
+read -r how which <"$here/mode"
+case $which in
+"$1" | both)
+    echo "$how $1" >>"$here/mutilated"
+    case $how in
+    fail) echo "fails by order"; exit 1 ;;
+    hang) echo "hangs by order"; sleep 1000 ;;
+    late) "$here/ha-switch.shipped" "$1"; echo "fails in the end, by order"; exit 1 ;;
+    slow) sleep {SLOW_SCRIPT} ;;
+    esac ;;
+esac
+exec "$here/ha-switch.shipped" "$1"
+"""
+
+
+class Pair:
+    """Two real machines, what is true of them, and what has happened to them."""
+
+    def __init__(self, lab: Lab, variables: Mapping[str, Value]) -> None:
+        self.lab = lab
+        self.machines = {machine.name: machine for machine in lab.machines}
+        self.truth = faults.whole(len(lab.a.cards) - 1)
+        self.history: list[tuple[float, Truth]] = []
+        self.happened: list[tuple[float, Fault]] = []
+        self.expected_ends: set[str] = set()
+        self._disturbed = dict.fromkeys(NAMES, 0.0)
+        self._daemons: dict[str, Process] = {}
+        self._others: list[Process] = []
+        self._believe(self.truth)
+        for machine in lab.machines:
+            machine.write_conf(**variables)
+            machine.write("ha-switch.shipped", SWITCH.read_text(), 0o755)
+            machine.write("ha-switch", _SCRIPT, 0o755)
+            machine.write("mode", "works\n")
+            self.start(machine.name)
+
+    def close(self) -> None:
+        for process in self._others:
+            process.close()
+
+    def well(self, now: float) -> frozenset[str]:
+        """The machines whose failoverd nobody disturbs."""
+        return frozenset(n for n in NAMES if self.truth.of(n).alive and now >= self._disturbed[n])
+
+    def dead_by_itself(self) -> str:
+        """Which failoverd has ended although nobody ended it, "" if none has."""
+        for name, process in self._daemons.items():
+            if process.poll() is not None:
+                return f"failoverd on {name} has ended with {process.poll()}"
+        return ""
+
+    # ------------------------------------------------------------------ what happens
+
+    def suffer(self, fault: Fault) -> None:
+        """Let it happen. What gets worse is believed before, what gets better afterwards."""
+        after = faults.after(self.truth, fault)
+        self.happened.append((time.monotonic(), fault))
+        if not faults.BY_NAME[fault.kind].repair:
+            self._believe(after)
+        WAYS[fault.kind](self, fault.name, fault.word)
+        self._lay_link(after)
+        self._believe(after)
+
+    def _believe(self, truth: Truth) -> None:
+        self.truth = truth
+        self.history.append((time.monotonic(), truth))
+
+    def truth_at(self, at: float) -> Truth:
+        """What was true then."""
+        return [truth for since, truth in self.history if since <= at][-1]
+
+    def start(self, name: str, _: str = "") -> None:
+        self._daemons[name] = self.machines[name].start_failoverd()
+
+    def kill(self, name: str, _: str = "") -> None:
+        self._daemons.pop(name).close()
+
+    def kill_and_start(self, name: str, _: str) -> None:
+        self.kill(name)
+        self.start(name)
+
+    def restart(self, name: str, _: str) -> None:
+        process = self._daemons.pop(name)
+        process.terminate()
+        process.wait(STOP_LIMIT)
+        process.close()
+        self.start(name)
+
+    def send(self, name: str, number: signal.Signals) -> None:
+        self._daemons[name].send_signal(number)
+
+    def signal_child(self, name: str, title: str, number: signal.Signals) -> None:
+        self._disturbed[name] = time.monotonic() + CHILD_SECONDS
+        listing = self.machines[name].check("ps", "ax", "-o", "pid=,args=")
+        for line in listing.splitlines():
+            pid, args = line.split(None, 1)
+            if args.startswith(f"failoverd: {title} "):
+                self.machines[name].run("kill", f"-{number.value}", pid)
+
+    def power_fails(self, name: str, _: str) -> None:
+        process = self._daemons.pop(name, None)
+        self.machines[name].power_cut()
+        if process is not None:
+            process.close()
+
+    def power_is_back(self, name: str, _: str) -> None:
+        machine = self.machines[name]
+        for card in machine.cards:
+            if not machine.has(card):
+                machine.make_card(card)
+        machine.power_on()
+        self.start(name)
+
+    def remake(self, name: str, card: str) -> None:
+        self.machines[name].delete_card(card)
+        self.machines[name].make_card(card)
+
+    def kill_switch(self, _name: str, _word: str) -> None:
+        for machine in self.lab.machines:
+            machine.deafen("eth0")
+
+    def write_mode(self, name: str, word: str) -> None:
+        self.machines[name].write("mode", f"{word or faults.WORKS}\n")
+
+    def ha_fail(self, name: str, _: str) -> None:
+        command = self.machines[name].popen_command("ha-fail")
+        self._others.append(command)
+
+    def type(self, name: str, word: str) -> None:
+        """As a person with nc, who may be refused, or never answered."""
+
+        def say() -> None:
+            with contextlib.suppress(OSError, LabError):
+                self.machines[name].say(word, timeout=10.0)
+
+        threading.Thread(target=say, daemon=True).start()
+
+    def _lay_link(self, truth: Truth) -> None:
+        """Have the private link as it should be, whatever was cut, made anew or switched on."""
+        for name in NAMES:
+            body, machine = truth.of(name), self.machines[name]
+            if body.end != faults.WORKS:
+                continue
+            deaf = truth.link in ("cut", f"cut toward {name}")
+            (self.lab.cut_link if deaf else self.lab.mend_link)(toward=machine)
+            pulled = truth.link == "unplugged" or not (truth.a.powered and truth.b.powered)
+            word = "down" if pulled else "up"
+            self.lab.switch.ip(f"link set dev {machine.port(PRIVATE)} {word}")
+
+
+def on_card(way: Callable[[Machine, str], object]) -> Callable[[Pair, str, str], object]:
+    return lambda pair, name, word: way(pair.machines[name], word)
+
+
+def on_machine(way: Callable[[Machine], object]) -> Callable[[Pair, str, str], object]:
+    return lambda pair, name, _: way(pair.machines[name])
+
+
+def on_main(number: signal.Signals) -> Callable[[Pair, str, str], object]:
+    return lambda pair, name, _: pair.send(name, number)
+
+
+def on_child(number: signal.Signals) -> Callable[[Pair, str, str], object]:
+    return lambda pair, name, word: pair.signal_child(name, word, number)
+
+
+def nothing(_pair: Pair, _name: str, _word: str) -> None:
+    """The link is laid anew after everything."""
+
+
+WAYS: Mapping[str, Callable[[Pair, str, str], object]] = {
+    "the power fails": Pair.power_fails,
+    "the power is back": Pair.power_is_back,
+    "kill -9 failoverd": Pair.kill,
+    "failoverd is started": Pair.start,
+    "failoverd is restarted": Pair.restart,
+    "kill -9 failoverd and start it": Pair.kill_and_start,
+    "kill -9 child": on_child(signal.SIGKILL),
+    "SIGSTOP child": on_child(signal.SIGSTOP),
+    "SIGSTOP failoverd": on_main(signal.SIGSTOP),
+    "SIGCONT failoverd": on_main(signal.SIGCONT),
+    "SIGSTOP every process": on_machine(Machine.freeze),
+    "SIGCONT every process": on_machine(Machine.thaw),
+    "deaf port of": on_card(Machine.deafen),
+    "good port of": on_card(Machine.hear),
+    "unplugged": on_card(Machine.unplug),
+    "plugged in": on_card(Machine.plug),
+    "switched off": on_card(lambda machine, name: machine.ip(f"link set dev {name} down")),
+    "switched on": on_card(lambda machine, name: machine.ip(f"link set dev {name} up")),
+    "deleted": on_card(Machine.delete_card),
+    "made again": on_card(Machine.make_card),
+    "deleted and made again": Pair.remake,
+    "the link's end is deleted": on_machine(lambda machine: machine.delete_card(PRIVATE)),
+    "the link's end is made again": on_machine(lambda machine: machine.make_card(PRIVATE)),
+    "the switch is dead": Pair.kill_switch,
+    "the link is": nothing,
+    "the link works again": nothing,
+    "the switch script will": Pair.write_mode,
+    "the switch script works": Pair.write_mode,
+    "ha-fail": Pair.ha_fail,
+    "nc": Pair.type,
+}
+
+
+@dataclass
+class Told:
+    """What came of one run. longest: seconds that each of the judge's clocks ran."""
+
+    seed: int
+    settings: str
+    faults: int
+    complaints: list[Complaint] = field(default_factory=list)
+    story: list[str] = field(default_factory=list)
+    longest: Mapping[str, float] = field(default_factory=dict)
+    changes: int = 0
+
+    def __str__(self) -> str:
+        unserved = max(self.longest.get(f"nobody {name}", 0.0) for name in NAMES)
+        two = max(self.longest.get(name, 0.0) for name in ("linked", "wired"))
+        return (
+            f"seed {self.seed} ({self.settings}): {self.faults} faults, {self.changes} times the "
+            f"address came; at most {unserved:.1f} s unserved, {two:.1f} s two holders: "
+            + ("VIOLATION" if self.complaints else "ok")
+        )
+
+
+class Run:
+    """One pair, one plan."""
+
+    def __init__(self, seed: int, settings: str, steps: Sequence[Step] | None = None) -> None:
+        variables = SETTINGS[settings]
+        cards = 2 if settings == "two" else 1
+        text = "".join(perl(name, value) for name, value in variables.items())
+        self.conf = conf.parse(text, "failoverd.conf")
+        self.limits = limits(self.conf)
+        self.variables, self.cards = variables, cards
+        self.steps = steps
+        if steps is None:
+            windows = 3 * max(self.conf.timer_seconds, self.conf.plip_timer) + 1.0
+            self.steps = faults.plan(seed, FAULTS, windows, cards)
+        self.told = Told(seed, settings, len(self.steps or ()))
+        self.judge = Judge(self.limits, hands_over=self.conf.low_water > 0)
+
+    def go(self) -> Told:
+        """Carry out the plan. Raises NoNamespaces, LabError."""
+        with Lab(cards=self.cards) as lab, contextlib.ExitStack() as stack:
+            self.lab = lab
+            self.pair = Pair(lab, self.variables)
+            stack.callback(self.pair.close)
+            self.began = time.monotonic()
+            self.eyes = stack.enter_context(Eyes(lab, self._look))
+            try:
+                self._tell()
+            except Violated:
+                pass
+            if not self.told.complaints:
+                self.told.complaints += self._afterwards()
+            self.told.complaints += self.judge.complaints[:3]
+            self.told.changes = sum(change.holds for change in self.eyes.changes)
+            self.told.longest = self.judge.longest
+            if self.told.complaints:
+                self.told.story = self._story()
+        return self.told
+
+    def _look(self, at: float, holders: frozenset[str], served: bool) -> None:
+        truth, well = self.pair.truth, self.pair.well(at)
+        self.judge.look(Sight(at, holders, served, truth, well))
+
+    def _tell(self) -> None:
+        self._settle("both machines have started", self._is_whole, START_LIMIT, 0.5)
+        for step in self.steps or ():
+            self._pause(step.pause)
+            self.pair.suffer(step.fault)
+        self._settle("what is broken stays so", self._is_as_good_as_can_be, self.limits.nobody)
+        for fault in faults.mending(self.pair.truth):
+            self.pair.suffer(fault)
+            self._pause(0.1)
+        self._settle("all is mended", self._is_whole, self.limits.nobody)
+        self._settle("the client asks by ARP", self._is_told_by_arp, self.limits.linked, 0.2)
+
+    def _pause(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(min(0.05, seconds))
+            self._check()
+
+    def _check(self) -> None:
+        """Raises Violated as soon as there is something to complain of."""
+        self.eyes.check()
+        dead = self.pair.dead_by_itself()
+        if dead:
+            self._complain(2, dead)
+        if self.judge.complaints:
+            raise Violated
+
+    def _complain(self, statement: int, text: str) -> None:
+        self.told.complaints.append(Complaint(time.monotonic(), statement, text))
+        raise Violated
+
+    def _settle(
+        self, since: str, condition: Callable[[], str], limit: float, calm: float = CALM
+    ) -> None:
+        """Wait until nothing is wrong for `calm` seconds. condition: what is wrong, or ""."""
+        began = right_since = time.monotonic()
+        moves = self._moves()
+        wrong = "nothing"
+        while time.monotonic() < right_since + calm:
+            self._pause(0.1)
+            found = condition()
+            if not found and self._moves() != moves:
+                found = "the address still moves"
+            moves = self._moves()
+            if found:
+                wrong, right_since = found, time.monotonic()
+                if right_since > began + limit:
+                    self._complain(3, f"{limit:.1f} s after {since}: {wrong}")
+
+    def _moves(self) -> int:
+        """How often a machine got the address. One whose script is broken may go on trying."""
+        return sum(
+            change.holds and self.pair.truth_at(change.at).of(change.name).obeyed
+            for change in list(self.eyes.changes)
+        )
+
+    def _is_whole(self) -> str:
+        """What is wrong with a pair in which everything works, "" if nothing is."""
+        holders = self.eyes.holders
+        if len(holders) != 1 or not self.eyes.served:
+            return f"{' and '.join(sorted(holders)) or 'nobody'} has the address" + (
+                "" if self.eyes.served else ", and the client is not served"
+            )
+        for name in NAMES:
+            role = self.pair.machines[name].role()
+            allowed = {"active"} if name in holders else {"standby", self._failed(name)}
+            if role not in allowed:
+                return f"{name}'s role is {role or 'not to be had'}"
+        return ""
+
+    def _failed(self, name: str) -> str:
+        """`failed` is right for a machine whose script was ever made to fail."""
+        return "failed" if self.pair.machines[name].read("mutilated") else "standby"
+
+    def _is_as_good_as_can_be(self) -> str:
+        """The same while something is broken: whoever can serve does, and one alone."""
+        now = time.monotonic()
+        sight = Sight(
+            now, self.eyes.holders, self.eyes.served, self.pair.truth, self.pair.well(now)
+        )
+        return self.judge.wrong(sight)
+
+    def _is_told_by_arp(self) -> str:
+        (name,) = self.eyes.holders or ("",)
+        told = self.lab.client.arp_holders()
+        right = {self.pair.machines[name].hwaddr("eth0")} if name else set()
+        return (
+            "" if told == right else f"{sorted(told)} answer for the address, not {sorted(right)}"
+        )
+
+    # ------------------------------------------------------------------ afterwards
+
+    def _afterwards(self) -> list[Complaint]:
+        """What the logs and the count of changes say."""
+        return [*self._flaps(), *self._needless(), *self._unreported(), *self._bugs()]
+
+    def _flaps(self) -> list[Complaint]:
+        """As many changes of role as causes: each may give the role, and give it back."""
+        causes = sum(not faults.BY_NAME[f.kind].innocent for _, f in self.pair.happened)
+        gains = self._moves()
+        if gains > 1 + 2 * causes:
+            return [self._note(4, f"{causes} causes, but the address came {gains} times")]
+        return []
+
+    def _needless(self) -> list[Complaint]:
+        found = []
+        for name, machine in self.pair.machines.items():
+            for line in parse_log(machine):
+                if line.text.endswith(f"ha-switch slave ({pair.Cause.INTERFACE.value})"):
+                    why = needless(self.pair.history, line.at, name, self.limits.handover)
+                    if why:
+                        found.append(self._note(4, f"{name} handed over, but {why}", line.at))
+        return found
+
+    def _unreported(self) -> list[Complaint]:
+        """A script that failed is told of in the log, unless whoever ran it was ended meanwhile."""
+        found = []
+        for name, machine in self.pair.machines.items():
+            runs = re.findall(r"^(?:fail|hang|late) .*$", machine.read("mutilated"), re.M)
+            told = re.findall(r" failed with exit | did not end within ", machine.log())
+            ended = sum(ENDING.search(f.kind) is not None for _, f in self.pair.happened)
+            if len(runs) > len(told) + ended:
+                found.append(self._note(5, f"{name}'s script failed: {runs}, told: {told}"))
+        return found
+
+    def _bugs(self) -> list[Complaint]:
+        return [
+            self._note(2, f"{name}: {line}")
+            for name, machine in self.pair.machines.items()
+            for line in (machine.log() + machine.read("terminal")).splitlines()
+            if BUG.search(line)
+        ][:3]
+
+    def _note(self, statement: int, text: str, at: float | None = None) -> Complaint:
+        return Complaint(time.monotonic() if at is None else at, statement, text)
+
+    # ------------------------------------------------------------------ the story
+
+    def _story(self) -> list[str]:
+        """All that happened, was seen and was logged, in the order of time."""
+        told: list[tuple[float, str]] = [(at, f"### {fault}") for at, fault in self.pair.happened]
+        told += [
+            (c.at, f"    {c.name} {'has got' if c.holds else 'has lost'} the address")
+            for c in self.eyes.changes
+        ]
+        told += [(complaint.at, f"!!! {complaint}") for complaint in self.told.complaints]
+        told += [
+            (line.at, f"  {name} {line.text}")
+            for name, machine in self.pair.machines.items()
+            for line in parse_log(machine)
+        ]
+        told.sort(key=lambda one: one[0])
+        return [f"{at - self.began:+8.3f} s {text}" for at, text in told]
+
+
+class Violated(Exception):
+    """There is something to complain of: the run ends."""
+
+
+ENDING = re.compile("power|kill -9 failoverd|SIGSTOP")
+BUG = re.compile(r"ended by a bug|Traceback|is no message|^\w*Error:")
+
+
+# -------------------------------------------------------------------------------- the command
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status 0: no violation, 1: one, told on standard output; 2: usage, no namespaces."""
+    options = parse(argv)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    try:
+        return campaign(options, sys.stdout)
+    except NoNamespaces as error:
+        print(f"chaos: {error}", file=sys.stderr)
+        return 2
+    except LabError as error:
+        print(f"chaos: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nchaos: stopped; nothing is left behind", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="chaos",
+        description="Faults at random on a real pair in namespaces, judged by what it promises.",
+        epilog="Exit status: 0 no violation, 1 a violation, 2 usage or no namespaces.",
+    )
+    add = parser.add_argument
+    add("--seconds", type=float, default=60.0, help="how long (%(default)g); at least one run")
+    add("--seed", type=int, help="of the first run, each next one has the next seed")
+    add("--settings", choices=[*SETTINGS, "all"], default="all", help="default: %(default)s")
+    add("--keep-going", action="store_true", help="go on after a violation")
+    add("--plan", action="store_true", help="only show the first run's plan")
+    return parser.parse_args(argv)
+
+
+def campaign(options: argparse.Namespace, out: TextIO) -> int:
+    """Run after run, until the time is over."""
+    end = time.monotonic() + options.seconds
+    seed = int(time.time()) % 1_000_000 if options.seed is None else options.seed
+    runs = violations = 0
+    while not runs or time.monotonic() < end:
+        run = Run(seed, which(options.settings, seed))
+        if options.plan:
+            out.writelines(f"{step.pause:6.3f} s  {step.fault}\n" for step in run.steps or ())
+            return 0
+        told = run.go()
+        out.write(f"{told}\n")
+        out.writelines(f"{line}\n" for line in told.story)
+        if told.complaints:
+            out.writelines(f"{complaint}\n" for complaint in told.complaints)
+            out.write(f"again: bin/chaos --seed {seed} --settings {told.settings} --seconds 1\n")
+        out.flush()
+        runs, violations, seed = runs + 1, violations + bool(told.complaints), seed + 1
+        if violations and not options.keep_going:
+            break
+    out.write(f"{runs} runs, {violations or 'no'} violation{'s' * (violations != 1)}\n")
+    return 1 if violations else 0
+
+
+def which(settings: str, seed: int) -> str:
+    """With "all" each seed has settings of its own, mostly the fast ones."""
+    if settings != "all":
+        return settings
+    return ("fast", "two", "fast", "shared", "fast", "slow", "fast", "quiet")[seed % 8]
+
+
+def stop(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

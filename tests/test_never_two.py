@@ -1,0 +1,374 @@
+"""Never two, never none: what a pair does in the situations that its peers in this field get wrong.
+
+Both kernels tell who has the address from the first moment to the last, so that "never two" is a
+statement about the whole of each test. What test_pair_live.py shows is not shown again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from failoverd import bounds, conf
+from failoverd.lab.eyes import Eyes
+from failoverd.lab.machine import SWITCH, Machine, Value
+from failoverd.lab.network import FAST, ROUTER, SERVICE, Lab
+from failoverd.lab.spaces import Process
+
+WATCHED: dict[str, Value] = {
+    "timer_seconds": 0.5,
+    "low_water": 1,
+    "witness": [f"eth0 {ROUTER}"],
+    "switch_timeout": 2.0,
+}
+WINDOW = float(str(FAST["plip_timer"]))
+ROUND = min(1.0, WINDOW)
+MARGIN = 6.0  # seconds that a busy machine may take longer than the contract's bound
+LONG = 30.0
+
+
+@pytest.fixture
+def lab(make_lab: Callable[..., Lab]) -> Lab:
+    return make_lab()
+
+
+@pytest.fixture
+def eyes(lab: Lab) -> Iterator[Eyes]:
+    """They see who has the address, and are told at the end of the test if both had it."""
+    with Eyes(lab) as watching:
+        yield watching
+
+
+def begin(lab: Lab, **variables: Value) -> dict[str, Process]:
+    """Start failoverd on both machines, and wait until a is active and b stands by."""
+    daemons = {}
+    for machine in lab.machines:
+        machine.write_conf(**{**WATCHED, **variables})
+        daemons[machine.name] = machine.start_failoverd()
+    lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by", LONG)
+    return daemons
+
+
+def settled(lab: Lab, active: Machine) -> bool:
+    """Whether one machine alone is active and holds the address, and the other stands by."""
+    (other,) = {lab.a, lab.b} - {active}
+    roles = active.role(), other.role()
+    return roles == ("active", "standby") and lab.holders() == [active.name]
+
+
+def state(machine: Machine, card: str = "eth0") -> str:
+    return str(machine.status()["us"]["interfaces"][card]["state"])
+
+
+def logged(machine: Machine, text: str) -> Callable[[], bool]:
+    return lambda: text in machine.log()
+
+
+def stays(condition: Callable[[], bool], seconds: float) -> bool:
+    """Whether a condition holds for so long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if not condition():
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def script(machine: Machine, text: str) -> None:
+    """Lines of sh that are run before the shipped switch script; $1 is the role."""
+    machine.write("shipped", SWITCH.read_text(), 0o755)
+    machine.write(
+        "ha-switch", f'#!/bin/sh\ncd {machine.folder}\n{text}\nexec ./shipped "$1"\n', 0o755
+    )
+
+
+def until_told(role: str) -> str:
+    """For `script`: a run as this role says that it has begun, and ends when it is let go."""
+    return f'[ "$1" != {role} ] || {{ : >begun; until [ -e go ]; do sleep 0.02; done; }}'
+
+
+def exists(machine: Machine, name: str) -> Callable[[], bool]:
+    return (machine.outside / name).exists
+
+
+def lab_conf(machine: Machine) -> conf.Conf:
+    return conf.parse(machine.read("failoverd.conf"), "failoverd.conf")
+
+
+# ---------------------------------------------------------------------------- the private link
+
+
+def test_the_link_is_cut_then_the_master_really_dies(lab: Lab, eyes: Eyes) -> None:
+    notify = lab.b.write("notify", '#!/bin/sh\necho "$1: $2" >>"${0%/*}/notified"\n', 0o755)
+    lab.a.write("notify", "#!/bin/sh\n", 0o755)
+    begin(lab, notify_prog=notify)
+    lab.cut_link()
+    lab.wait_until(logged(lab.b, "somebody still answers for the service"), "b says so")
+    lab.wait_until(
+        lambda: "alarm: somebody still answers" in lab.b.read("notified"), "someone is woken"
+    )
+    assert stays(lambda: lab.holders() == ["a"], 4 * WINDOW)
+    died = time.monotonic()
+    lab.a.power_cut()
+    lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
+    # Three rounds of questions without an answer; one may just have been answered.
+    assert eyes.gained("b", died) - died < max(WINDOW, 4 * ROUND) + MARGIN
+    lab.wait_until(lambda: "role: active" in lab.b.read("notified"), "someone is told")
+    assert not eyes.overlaps()
+
+
+@pytest.mark.parametrize("way", ["toward a", "toward b", "unplugged"])
+def test_the_link_is_lost_in_any_way_and_comes_back(lab: Lab, eyes: Eyes, way: str) -> None:
+    begin(lab)
+    if way == "unplugged":
+        lab.a.unplug("plip0")
+    else:
+        lab.cut_link(toward=lab.a if way == "toward a" else lab.b)
+    assert stays(lambda: eyes.holders == {"a"}, 6 * WINDOW)
+    lab.mend_link()
+    lab.a.plug("plip0")
+    lab.wait_until(lambda: lab.b.status()["peer"] is not None, "b hears a again")
+    assert stays(lambda: eyes.holders == {"a"}, 3 * WINDOW)
+    assert len(eyes.changes) == 1
+
+
+@pytest.mark.parametrize("link", ["whole", "cut"])
+def test_fail_typed_while_the_master_is_well(lab: Lab, eyes: Eyes, link: str) -> None:
+    begin(lab)
+    if link == "cut":
+        lab.cut_link()
+        lab.wait_until(logged(lab.b, "somebody still answers for the service"), "b says so")
+        assert lab.b.say("fail").startswith("error ")
+        assert stays(lambda: eyes.holders == {"a"}, 2 * WINDOW)
+        lab.mend_link()
+        lab.wait_until(lambda: lab.b.status()["peer"] is not None, "b hears a again")
+    lab.wait_until(lambda: lab.b.say("fail") == "ok active", "the person is obeyed", LONG)
+    assert settled(lab, lab.b)
+    assert not eyes.overlaps()
+
+
+def test_a_machine_that_can_neither_serve_nor_ask_falls_silent(lab: Lab, eyes: Eyes) -> None:
+    """b goes on hearing a's heartbeats, so only their end tells it to take over."""
+    begin(lab)
+    lab.cut_link(toward=lab.a)
+    lab.a.deafen("eth0")
+    lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
+    assert "no more heartbeats" in lab.a.log()
+    lab.a.hear("eth0")
+    lab.mend_link()
+    lab.wait_until(lambda: len(eyes.holders) == 1, "one of them stands down")
+    assert stays(lambda: len(eyes.holders) == 1, 3 * WINDOW)
+
+
+# ---------------------------------------------------------------------------- the ethernet side
+
+
+def test_a_switch_that_is_dead_and_comes_back_changes_nothing(lab: Lab, eyes: Eyes) -> None:
+    begin(lab)
+    lab.switch.ip("link set dev net0 down")
+    lab.wait_until(lambda: [state(m) for m in lab.machines] == ["fail", "fail"], "both are deaf")
+    assert stays(lambda: eyes.holders == {"a"}, 6 * WINDOW)
+    lab.switch.ip("link set dev net0 up")
+    lab.wait_until(lambda: [state(m) for m in lab.machines] == ["ok", "ok"], "both hear again")
+    assert stays(lambda: eyes.holders == {"a"}, 3 * WINDOW)
+    assert len(eyes.changes) == 1
+
+
+def test_each_machine_loses_another_of_two_interfaces(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(cards=2)
+    with Eyes(lab) as eyes:
+        begin(
+            lab,
+            addresses=[f"eth0 {SERVICE}/24", "eth1 198.51.100.10/24"],
+            witness=[f"eth0 {ROUTER}", "eth1 198.51.100.254"],
+        )
+        lab.b.deafen("eth1")
+        lab.wait_until(lambda: state(lab.b, "eth1") == "fail", "b misses eth1")
+        lab.a.deafen("eth0")
+        lab.wait_until(logged(lab.a, "eth1 is bad there: we keep the role"), "b is no better off")
+        assert stays(lambda: eyes.holders == {"a"}, 4 * WINDOW)
+        assert len(eyes.changes) == 1
+        lab.a.deafen("eth1")
+        lab.wait_until(lambda: settled(lab, lab.b), "b is better off now")
+        assert not eyes.overlaps()
+
+
+def test_a_role_is_not_handed_back_while_it_is_held_down(lab: Lab, eyes: Eyes) -> None:
+    hold_down = 5.0
+    begin(lab, hold_down=hold_down)
+    lab.a.deafen("eth0")
+    lab.wait_until(lambda: settled(lab, lab.b), "a hands over")
+    lab.wait_until(lambda: state(lab.b) == "ok", "b has a good window")
+    lab.a.hear("eth0")
+    lab.wait_until(lambda: state(lab.a) == "ok", "a hears again")
+    lab.b.deafen("eth0")
+    lab.wait_until(lambda: settled(lab, lab.a), "b hands over in the end", LONG)
+    got = eyes.gained("b")
+    assert eyes.gained("a", got) - got >= hold_down
+    assert not eyes.overlaps()
+
+
+# ---------------------------------------------------------------------------- starts and returns
+
+
+@pytest.mark.parametrize("mresume", [True, False])
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_both_are_started_at_once(lab: Lab, eyes: Eyes, order: str, mresume: bool) -> None:
+    for machine in lab.machines:
+        machine.write_conf(**WATCHED, mresume=mresume)
+    for machine in lab.machines if order == "ab" else reversed(lab.machines):
+        machine.start_failoverd()
+    lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by", LONG)
+    assert stays(lambda: settled(lab, lab.a), 3 * WINDOW)
+    assert not eyes.overlaps()
+
+
+@pytest.mark.parametrize("mresume", [True, False])
+def test_the_master_returns_while_the_slave_is_active(lab: Lab, eyes: Eyes, mresume: bool) -> None:
+    begin(lab, mresume=mresume)
+    lab.a.deafen("eth0")
+    lab.a.power_cut()
+    lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
+    lab.a.power_on()
+    lab.a.start_failoverd()
+    if mresume:
+        lab.wait_until(lambda: lab.a.role() == "standby", "a is back")
+        assert stays(lambda: eyes.holders == {"b"}, 4 * WINDOW)
+    else:  # it asks nobody, so that both have it, until they have compared
+        lab.wait_until(eyes.overlaps, "a takes the role")
+        lab.wait_until(lambda: len(eyes.holders) == 1, "they compare")
+    lab.a.hear("eth0")
+    lab.wait_until(lambda: len(eyes.holders) == 1 and lab.client.answering(), "one serves", LONG)
+    if mresume:
+        lab.wait_until(lambda: settled(lab, lab.a), "a resumes as soon as it hears", LONG)
+        assert not eyes.overlaps()
+
+
+def test_a_master_that_stood_still_goes_on_if_nobody_took_over(lab: Lab, eyes: Eyes) -> None:
+    begin(lab)
+    lab.a.freeze()
+    lab.wait_until(logged(lab.b, "somebody still answers for the service"), "b asks")
+    assert stays(lambda: eyes.holders == {"a"}, 3 * WINDOW)
+    lab.a.thaw()
+    lab.wait_until(logged(lab.a, "stood still for"), "a notices")
+    lab.wait_until(lambda: settled(lab, lab.a), "a goes on")
+    assert len(eyes.changes) == 1
+
+
+# ---------------------------------------------------------------------------- in a handover
+
+
+@pytest.mark.parametrize("lost", ["link", "peer"])
+def test_the_answer_is_lost_after_fail_was_sent(lab: Lab, eyes: Eyes, lost: str) -> None:
+    begin(lab)
+    script(lab.b, until_told("master"))
+    lab.a.popen_command("ha-fail")
+    lab.wait_until(exists(lab.b, "begun"), "b is taking over")
+    gone = time.monotonic()
+    if lost == "link":
+        lab.cut_link()
+        lab.b.write("go", "")
+        lab.wait_until(lambda: settled(lab, lab.b), "a asks on the ethernet side, stands by", LONG)
+    else:
+        lab.b.power_cut()
+        lab.wait_until(lambda: lab.a.role() == "active", "a takes its role back", LONG)
+        longest = bounds.lost_handover(lab_conf(lab.a)).worst
+        assert longest is not None
+        assert eyes.gained("a", gone) - gone < longest + MARGIN
+    assert not eyes.overlaps()
+
+
+@pytest.mark.parametrize("role", ["master", "slave"])
+def test_a_switch_script_outlasts_its_caller(lab: Lab, eyes: Eyes, role: str) -> None:
+    machine = lab.b if role == "master" else lab.a
+    daemon = begin(lab, switch_timeout=10.0)[machine.name]
+    script(machine, until_told(role))
+    lab.a.popen_command("ha-fail")
+    lab.wait_until(exists(machine, "begun"), "the script runs")
+    daemon.kill()
+    daemon.wait()
+    machine.start_failoverd()
+    lab.wait_until(logged(machine, "waiting for the switch script of a dead"), "it is waited for")
+    machine.write("go", "")
+    lab.wait_until(
+        lambda: settled(lab, lab.a) or settled(lab, lab.b), "exactly one is active", LONG
+    )
+    assert stays(lambda: len(eyes.holders) == 1, 3 * WINDOW)
+    assert not eyes.overlaps()
+
+
+# ---------------------------------------------------------------------------- a split heals
+
+
+def split(lab: Lab) -> None:
+    """Let both be active: b hears nothing of a on any path, and the client is with a."""
+    begin(lab)
+    lab.client.start_probing()
+    lab.wait_until(lab.client.answering, "the client is served")
+    lab.b.deafen("eth0")
+    lab.cut_link()
+    lab.wait_until(lambda: lab.holders() == ["a", "b"], "both have the address")
+    lab.wait_until(lambda: state(lab.b) == "fail", "b knows that it is deaf")
+
+
+def test_clients_reach_the_winner_of_a_split_because_it_announces(lab: Lab, eyes: Eyes) -> None:
+    split(lab)
+    loser = lab.b.hwaddr("eth0")
+    lab.client.ip(f"neigh replace {SERVICE} lladdr {loser} dev eth0 nud reachable")
+    healed = time.monotonic()
+    lab.b.hear("eth0")
+    lab.mend_link()
+    lab.wait_until(lambda: eyes.holders == {"a"}, "b stands down")
+    lab.wait_until(lambda: lab.client.answering(healed), "the client is served")
+    # By itself the client's kernel would doubt what it believes after 15 s (arp(7)).
+    lab.wait_until(lambda: lab.a.hwaddr("eth0") in neighbour(lab), "it believes the winner", 8.0)
+    answered = min(at for at in lab.client.record.replies if at > healed)
+    assert answered - healed < 1.0 + MARGIN
+
+
+def neighbour(lab: Lab) -> str:
+    """What the client believes of the service's hardware address."""
+    return lab.client.check("ip", "neigh", "show", SERVICE)
+
+
+def test_a_split_heals_over_the_wire_alone(lab: Lab, eyes: Eyes) -> None:
+    split(lab)
+    healed = time.monotonic()
+    lab.b.hear("eth0")
+    lab.wait_until(lambda: eyes.holders == {"a"}, "the boot slave stands down")
+    assert time.monotonic() - healed < 5 * WINDOW + MARGIN
+    assert stays(lambda: eyes.holders == {"a"}, 4 * WINDOW)
+
+
+# ---------------------------------------------------------------------------- programs
+
+
+def test_nobody_takes_over_by_silence_before_the_fence_program_has_succeeded(
+    lab: Lab, eyes: Eyes
+) -> None:
+    text = '#!/bin/sh\necho "asked to fence"\n[ -e "${0%/*}/fenced" ]\n'
+    fence = lab.b.write("fence", text, 0o755)
+    lab.a.write("fence", "#!/bin/sh\n", 0o755)
+    begin(lab, fence_prog=fence)
+    lab.a.power_cut()
+    lab.wait_until(logged(lab.b, "the fence program failed: no takeover"), "b may not")
+    assert stays(lambda: not eyes.holders, 3 * WINDOW)
+    lab.b.write("fenced", "")
+    lab.wait_until(lambda: lab.b.role() == "active", "b may now")
+    log = lab.b.log()
+    assert log.rindex("asked to fence") < log.rindex("ha-switch master")
+
+
+def test_a_program_confirms_that_the_service_is_dead(lab: Lab, eyes: Eyes) -> None:
+    text = '#!/bin/sh\necho "asked to confirm"\n[ -e "${0%/*}/alive" ]\n'
+    confirm = lab.b.write("confirm", text, 0o755)
+    lab.b.write("alive", "")
+    lab.a.write("confirm", text, 0o755)
+    begin(lab, confirm=confirm)
+    lab.a.power_cut()
+    lab.wait_until(logged(lab.b, "somebody still answers for the service"), "the program says so")
+    assert stays(lambda: not eyes.holders, 3 * WINDOW)
+    (lab.b.outside / "alive").unlink()
+    lab.wait_until(lambda: lab.b.role() == "active", "the program says that it is dead")
