@@ -31,6 +31,7 @@ from failoverd import (
     links,
     listener,
     neighbours,
+    notify,
     pair,
     process,
     protocol,
@@ -67,6 +68,7 @@ class Master:
         self.reload: Callable[[], Conf] | None = None
         self.state = pair.initial(self.rules)
         self.remembered = statefile.read(conf.state)
+        self.supervisor = notify.Supervisor.from_environment()
         self.selector = selectors.DefaultSelector()
         self.children = Children(self.selector, self._told, self._gone)
         self.events: deque[pair.Event] = deque()
@@ -139,6 +141,7 @@ class Master:
                     if self.stopping:
                         self.started = False  # a second time: at once
                     self.stopping = True
+                    self.supervisor.tell("STOPPING=1")
                     self.say(f"told to stop by {signal.Signals(number).name}")
                 case signal.SIGHUP:
                     self._read_again()
@@ -199,6 +202,7 @@ class Master:
                 told = True
                 self._begin()
                 ready(None)
+                self.supervisor.tell("READY=1")
             self._step_all()
             self.skip_reports = False
             self._mind_the_gap(time.clock_gettime(time.CLOCK_BOOTTIME) - began)
@@ -215,6 +219,7 @@ class Master:
             self.children.next_deadline(),
             pair.next_deadline(self.state),
             self.next_announcement,
+            self.supervisor.deadline,
             *(runner.deadline for runner in self.runners.values()),
         ]
         return max(0.0, min(t for t in times if t is not None) - now)
@@ -228,6 +233,7 @@ class Master:
 
     def _do_due(self, now: float) -> None:
         self.children.tend(now)
+        self.supervisor.tend(now)
         if now >= self.next_look:
             self.next_look = now + self.conf.plip_timer / 3
             self.children.send("heartbeat", {"do": "alive"})
@@ -264,6 +270,7 @@ class Master:
                 self._notify("role", after)
             self.remembered.since = utc_now()
         self.remembered.since = self.remembered.since or utc_now()
+        self.supervisor.tell(f"STATUS={after}")
         if after not in ("active", "switching"):
             self.next_announcement = None
         self._save()

@@ -7,11 +7,12 @@ here does anything: the actions that come out are performed by the master, and t
 tests performs them on a simulated network.
 
 Phases are finer than roles: `ROLE` maps them. A *standby* machine is in STANDBY, or on its way:
-INQUIRING (asks the peer's status), SEEKING (that failed, asks on the ethernet side), CALLING (told it `resume`), DOUBTING (lost its answer),
-CONFIRMING (the private link is silent, asks whether the service still answers), FENCING. An
-*active* one is ACTIVE, REJOINING (it may have been overtaken: asks before it announces), or ASKING
-(wants to hand over). While PROMOTING, DEMOTING and CLEANING the switch script runs; TELLING and
-UNSURE are the end of a handover, when this machine has stood down and the peer is taking over.
+INQUIRING (asks the peer's status), SEEKING (got none, asks on the ethernet side), CALLING (told it
+`resume`), DOUBTING (lost its answer), CONFIRMING (the private link is silent, asks whether the
+service still answers), FENCING. An *active* one is ACTIVE, REJOINING (it may have been overtaken:
+asks before it announces), or ASKING (wants to hand over). While PROMOTING, DEMOTING and CLEANING
+the switch script runs; TELLING and UNSURE are the end of a handover, when this machine has stood
+down and the peer is taking over.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Cause(Enum):
     INTERFACE = "an interface failed"
     HEALING = "both machines had the same role"
     TAKE_BACK = "the handover failed"
+    RESTORE = "our addresses were gone"
 
 
 class Timer(Enum):
@@ -118,6 +120,7 @@ class On(Enum):
     LINK_SILENT = "private link: silent twice"
     LINK_ALIVE = "private link: heard again"
     STALLED = "we stood still"
+    BARE = "our addresses are gone from their card"
     RETRY = "timer: try again"
     GIVE_UP = "timer: give up"
     NOBODY = "timer: nobody active"
@@ -160,6 +163,11 @@ class Carrier:
 
     interface: str
     up: bool
+
+
+@dataclass(frozen=True)
+class Bare:
+    """The addresses that our `master` run had put on a card are gone, and the card is there."""
 
 
 @dataclass(frozen=True)
@@ -254,6 +262,7 @@ Event = (
     | Watched
     | Counted
     | Carrier
+    | Bare
     | LinkWatched
     | Request
     | Visited
@@ -634,20 +643,21 @@ def take(turn: Turn, row: Row) -> None:
 
 
 def mute(turn: Turn) -> None:
-    """A machine that can neither serve nor be asked stops its heartbeats (section 5)."""
+    """A machine that neither serves nor can be asked stops its heartbeats (section 5).
+
+    They would only keep the peer from taking over. So would those of a standby machine that cannot
+    take over itself, when the link is cut in one direction.
+    """
     state = turn.state
-    deaf = (
-        state.phase in BEING_ACTIVE
-        and bool(state.interfaces)
-        and all(i.failed for i in state.interfaces)
-    )
-    useless = (deaf or state.broken) and state.deadline(Timer.UNHEARD) is None
+    deaf = bool(state.interfaces) and all(i.failed for i in state.interfaces)
+    serves = state.phase in BEING_ACTIVE and not deaf
+    useless = not serves and state.phase is not Phase.NEW and unheard_for_long(turn)
     if useless is not state.mute:
         turn.set(mute=useless)
         turn.act(Heartbeats(not useless))
         if useless:
             turn.log(
-                "we cannot serve and the peer cannot be reached: "
+                "we do not serve and the peer cannot be reached: "
                 "no more heartbeats, so that it takes over",
                 alarm=True,
             )
@@ -672,6 +682,8 @@ def facts(turn: Turn) -> list[On]:
             before = heard_all(turn)
             change_interface(turn, event.interface, up=event.up)
             return heard_all_now(turn, before)
+        case Bare():
+            return [On.BARE]
         case LinkWatched():
             return link_watched(turn, event)
         case Request():
@@ -697,6 +709,7 @@ def facts(turn: Turn) -> list[On]:
         case Stalled():
             turn.set(silent=False, evidence=None, claimed=0, quiet=0, peer=None)
             turn.stop(Timer.HEARD, Timer.NOBODY)
+            turn.act(Forget(True))
             return [On.STALLED]
         case Started():
             return started(turn, event)
@@ -897,10 +910,10 @@ def has_failed(turn: Turn) -> bool:
     return turn.state.failed
 
 
-def peer_gave_us_the_role(turn: Turn) -> bool:
-    """We had called for the role, and the peer stood down: it can have it back at once."""
-    called = turn.state.cause in (Cause.BOOT, Cause.PERSON, Cause.HEALING)
-    return called and turn.state.heard and peer_is_idle(turn)
+def peer_can_have_it(turn: Turn) -> bool:
+    """The peer stood down for us, or stands by, and does not know yet that our script failed."""
+    unknown = turn.state.cause in (Cause.BOOT, Cause.PERSON, Cause.HEALING, Cause.RESTORE)
+    return unknown and turn.state.heard and peer_is_idle(turn)
 
 
 def stood_still(turn: Turn) -> bool:
@@ -982,7 +995,7 @@ def peer_can_serve(turn: Turn) -> bool:
 
 
 def may_hand_over(turn: Turn) -> bool:
-    """Hold-down: a role that came because of an interface stays until that one has proved itself."""
+    """Hold-down: a role that came because of an interface stays until that one is proved."""
     state = turn.state
     if not state.from_peer:
         return True
@@ -1004,6 +1017,10 @@ unheard = negate(hears_peer, "unheard")
 def own_is_due(turn: Turn) -> bool:
     """Comparisons may fail faster than a question is answered, and would replace it every time."""
     return turn.state.deadline(Timer.OWN) is None
+
+
+def unheard_for_long(turn: Turn) -> bool:
+    return turn.state.deadline(Timer.UNHEARD) is None
 
 
 def nothing_to_serve_on(turn: Turn) -> bool:
@@ -1285,7 +1302,8 @@ def compare_now(turn: Turn) -> None:
 
 def enter_asking(turn: Turn) -> None:
     turn.set(asked=0, counts=())
-    turn.start(Timer.GIVE_UP, turn.rules.proof_time)
+    if by_interface(turn):
+        turn.start(Timer.GIVE_UP, turn.rules.proof_time)
     ask(Purpose.STATUS)(turn)
 
 
@@ -1404,6 +1422,7 @@ class Row:
 
 ask_status = ask(Purpose.STATUS)
 settle_standby = settle(True, "standby")
+refuse_for_life = refuse("the peer cannot be reached, but the service still answers")
 
 ENTER: dict[Phase, tuple[Act, ...]] = {
     Phase.STANDBY: (enter_standby,),
@@ -1539,7 +1558,7 @@ RESUMING = (
         (P.SEEKING, P.DOUBTING),
         On.ANSWERED,
         (),
-        (say_who_answers, refuse("the peer cannot be reached, but the service still answers")),
+        (say_who_answers, refuse_for_life),
         P.STANDBY,
     ),
     Row((P.SEEKING, P.DOUBTING), On.UNANSWERED, (), go=P.PROMOTING),
@@ -1589,18 +1608,38 @@ SILENCE = (
         WATCHING,
         On.LINK_SILENT,
         (confirm_by_arp, evidence_of_life),
-        (say_who_answers, question_once),
+        (say_who_answers, refuse_for_life, question_once),
         P.CONFIRMING,
     ),
     Row(WATCHING, On.LINK_SILENT, (confirm_by_arp, not_sure), (question_once,), P.CONFIRMING),
     Row(WATCHING, On.LINK_SILENT, (fence_first,), go=P.FENCING, cause=Cause.SILENCE),
     Row(WATCHING, On.LINK_SILENT, go=P.PROMOTING, cause=Cause.SILENCE),
-    Row((P.CONFIRMING,), On.LINK_ALIVE, (), (say("the peer is heard again"),), P.STANDBY),
-    Row((P.CONFIRMING,), On.COMPARED, go=P.STANDBY),
-    Row((P.CONFIRMING,), On.ANSWERED, (confirm_by_program,), (say_who_answers,), P.STANDBY),
-    Row((P.CONFIRMING,), On.ANSWERED, (), (say_who_answers, question_once)),
+    *(
+        Row(
+            (P.CONFIRMING,),
+            on,
+            (),
+            (say("the peer is heard again"), refuse("the peer is heard again")),
+            P.STANDBY,
+        )
+        for on in (On.LINK_ALIVE, On.COMPARED)
+    ),
+    Row(
+        (P.CONFIRMING,),
+        On.ANSWERED,
+        (confirm_by_program,),
+        (say_who_answers, refuse_for_life),
+        P.STANDBY,
+    ),
+    Row((P.CONFIRMING,), On.ANSWERED, (), (say_who_answers, refuse_for_life, question_once)),
     Row((P.CONFIRMING,), On.UNANSWERED, (not_sure,), (question_once,)),
-    Row((P.CONFIRMING,), On.UNANSWERED, (nothing_to_serve_on,), go=P.STANDBY),
+    Row(
+        (P.CONFIRMING,),
+        On.UNANSWERED,
+        (nothing_to_serve_on,),
+        (refuse("our own interfaces are down"),),
+        P.STANDBY,
+    ),
     Row((P.CONFIRMING,), On.UNANSWERED, (fence_first,), go=P.FENCING, cause=Cause.SILENCE),
     Row((P.CONFIRMING,), On.UNANSWERED, go=P.PROMOTING, cause=Cause.SILENCE),
     Row((P.CONFIRMING,), On.UNASKED, (), (retry_soon,)),
@@ -1626,7 +1665,7 @@ HANDOVER = (
     Row(
         (P.ASKING,),
         On.GIVE_UP,
-        (),
+        (by_interface,),
         (
             say("the peer hears nothing either: we keep the role", True),
             refuse("the peer is silent"),
@@ -1692,6 +1731,18 @@ SCRIPTS = (
         P.REJOINING,
     ),
     Row((P.PROMOTING,), On.SCRIPT_OK, (), (restart_watchers, become_active), P.ACTIVE),
+    Row(
+        SERVING,
+        On.BARE,
+        (),
+        (
+            say("our addresses are gone from their card: putting them there again", True),
+            refuse("our addresses are gone"),
+        ),
+        P.PROMOTING,
+        Cause.RESTORE,
+    ),
+    Row((P.REJOINING,), On.BARE, (), (say("our addresses are gone", True),), P.CLEANING),
     Row((P.PROMOTING,), On.SCRIPT_FAILED, (), (mark_failed, say_script_failed), P.CLEANING),
     *(
         Row(
@@ -1702,7 +1753,7 @@ SCRIPTS = (
             go,
         )
         for on, mark in ((On.SCRIPT_OK, mark_clean), (On.SCRIPT_FAILED, mark_unclean))
-        for when, go in (((has_failed, peer_gave_us_the_role), P.TELLING), ((), P.STANDBY))
+        for when, go in (((has_failed, peer_can_have_it), P.TELLING), ((), P.STANDBY))
     ),
     *(
         Row((P.DEMOTING,), On.SCRIPT_OK, cause, (restart_watchers, settle_peer), P.TELLING)
@@ -1789,13 +1840,18 @@ HEALING = (
     ),
     Row(SERVING, On.OWN_ANSWERED, (boot_slave,), (question_own,)),
     Row(SERVING, On.OWN_ANSWERED, (), (trust_interfaces, announce, question_own_soon)),
-    Row(SERVING, On.OWN_UNANSWERED, (is_claimed,), (end_claim, trust_interfaces, announce)),
+    *(
+        Row(SERVING, On.OWN_UNANSWERED, when, (end_claim, trust_interfaces, announce))
+        for when in ((is_claimed,), (unheard,))
+    ),
     Row(SERVING, On.OWN_UNANSWERED, (), (trust_interfaces,)),
 )
 
 STANDSTILL = (
+    Row((P.INQUIRING,), On.STALLED, (), (ask_status,)),
+    Row((P.SEEKING, P.CALLING, P.DOUBTING), On.STALLED, go=P.INQUIRING),
     Row(
-        (P.INQUIRING, P.SEEKING, P.CALLING, P.DOUBTING, P.CONFIRMING, P.FENCING),
+        (P.CONFIRMING, P.FENCING),
         On.STALLED,
         (),
         (refuse("we stood still meanwhile"),),

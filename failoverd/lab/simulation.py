@@ -185,8 +185,13 @@ class Node:
                 self.heartbeats = action.on
             case pair.RestartWatchers():
                 self.open_window(CARD)
+            case pair.Look():
+                self.after(0.0, self.tell_count)
             case pair.RunProgram():
                 raise AssertionError("no program is set in the story")
+
+    def tell_count(self) -> None:
+        self.feed(pair.Counted(CARD, self.windows[CARD].packets))
 
     def script_ended(self, role: str) -> None:
         self.holds = role == "master"
@@ -225,6 +230,7 @@ class Node:
         if self.counted == self.looked:
             self.after(HOP, lambda: self.packet(CARD))  # it asks its witness, as the real one does
         self.looked = self.counted
+        self.feed(pair.Visited())
         view = self.view()
         asker.after(HOP, lambda: replied(pair.Replied(purpose, True, view=view)))
 

@@ -409,6 +409,8 @@ class Game:
             else:
                 for behaviour in self.setup.scripts:
                     yield "script", machine, behaviour
+        if "bare" in menu and run == RUNNING and host.holds and host.script is None:
+            yield "bare", machine, 0
         if "person" in menu and run == RUNNING:
             yield "fail", machine, 0
             yield "resume", machine, 0
@@ -634,6 +636,9 @@ class Scene:
         machine, mind = self.machines[number], self.game.minds[number]
         before = machine.mind
         machine.mind, actions = mind.step(before, event)
+        after = mind.states[machine.mind]
+        if after.waiting and after.phase in (pair.Phase.STANDBY, pair.Phase.ACTIVE):
+            raise Violation(f"{NAMES[number]} has forgotten whom it owes an answer")
         if machine.stored != mind.stored[machine.mind]:
             machine.stored = mind.stored[machine.mind]
         if self.notes is not None:
@@ -894,6 +899,10 @@ class Scene:
                 self.feed(number, pair.Request(self.new_request(number), word, False))
             case "script":
                 self.machines[number].behaviour = what
+            case "bare":
+                self.machines[number].holds = False
+                if self.role(number) == "active":
+                    self.feed(number, pair.Bare())
             case "ear":
                 self.plug(number, *divmod(what, 3))
             case _:
@@ -1024,6 +1033,8 @@ def describe_fault(fault: Fault) -> str:
             return f"failoverd of {who} is killed and started again"
         case "kill" | "start":
             return f"failoverd of {who} is {'killed' if word == 'kill' else 'started again'}"
+        case "bare":
+            return f"the addresses vanish from the card of {who}"
         case "freeze":
             return f"{who} freezes, kernel and all"
         case "stop":
