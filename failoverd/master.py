@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from ipaddress import ip_address
 
 import ping3  # noqa: F401
 import setproctitle  # noqa: F401
@@ -48,6 +49,7 @@ from failoverd.process import Message
 LEAST_PATIENCE = 2.0  # seconds; a shorter silence of a child may be a busy machine
 MAX_NOTICES = 16
 OFTEN = 5  # times that the same event is logged without delay
+LEAST_LOOK = 0.25  # seconds between two looks at the addresses of our cards
 STALE_SECONDS = 1.0  # a request that waited longer is not begun: its sender counts on that
 
 Ready = Callable[[str | None], None]
@@ -90,6 +92,8 @@ class Master:
         self.next_announcement: float | None = None
         self.imagined = False  # a dry run has come to a role that it does not really have
         self.next_look = 0.0
+        self.placed: set[tuple[str, str]] = set()  # our addresses that were seen on their cards
+        self.next_count = 0.0  # when they are looked for again
         self.skip_reports = False
         self.stopping = False
         self.started = False
@@ -216,6 +220,7 @@ class Master:
     def _timeout(self, now: float) -> float:
         times = [
             self.next_look,
+            self.next_count,
             self.children.next_deadline(),
             pair.next_deadline(self.state),
             self.next_announcement,
@@ -238,6 +243,9 @@ class Master:
             self.next_look = now + self.conf.plip_timer / 3
             self.children.send("heartbeat", {"do": "alive"})
             self._look_at_links()
+        if now >= self.next_count:
+            self.next_count = now + max(LEAST_LOOK, self.conf.plip_timer / 3)
+            self._look_for_addresses()
         deadline = pair.next_deadline(self.state)
         if deadline is not None and now >= deadline:
             self.feed(pair.Tick())
@@ -305,7 +313,7 @@ class Master:
             case pair.Answer():
                 self._answer(action)
             case pair.Announce():
-                self.announced = self.next_announcement = time.monotonic()
+                self._begin_to_announce(time.monotonic())
             case pair.Heartbeats():
                 self.children.send("heartbeat", {"do": "heartbeats", "on": action.on})
             case pair.Look():
@@ -389,6 +397,7 @@ class Master:
         if kind == "script":
             self.remembered.script = None
             self.last_switch = (self.argv[kind][1], result.exit, round(result.seconds, 3))
+            self.placed = self._addresses_here()
         self.feed(pair.Ended(kind, ok))
 
     def _tell_result(self, what: str, result: switch.Result, alarm: bool) -> None:
@@ -437,6 +446,11 @@ class Master:
         if pid and pid == self.children.pid("listener"):
             message = {"do": "answer", "id": request, "ok": action.ok, "text": action.text}
             self.children.send("listener", message)
+
+    def _begin_to_announce(self, now: float) -> None:
+        """By the schedule of section 7. One that began just now will do."""
+        if self.next_announcement is None or now - self.announced >= 1.0:
+            self.announced = self.next_announcement = now
 
     def _announce(self, now: float) -> None:
         self.next_announcement = neighbours.next_announcement(self.announced, now)
@@ -682,6 +696,23 @@ class Master:
         for name in self.conf.interfaces:
             self._look_at(name)
 
+    def _look_for_addresses(self) -> None:
+        """A card that is deleted and made again takes the service's addresses with it.
+
+        Told once for each that was there: a site's own script may put them elsewhere.
+        """
+        here = self._addresses_here()
+        gone = {one for one in self.placed - here if links.index(one[0]) is not None}
+        self.placed |= here
+        if gone and pair.role(self.state) == "active":
+            self.placed -= gone
+            self.feed(pair.Bare())
+
+    def _addresses_here(self) -> set[tuple[str, str]]:
+        held = {name: links.addresses(name) for name in {a.interface for a in self.conf.addresses}}
+        wanted = {(a.interface, str(ip_address(a.address))) for a in self.conf.addresses}
+        return {(name, address) for name, address in wanted if address in held[name]}
+
     def _look_at(self, name: str) -> None:
         up = links.works(name)
         known = next((i for i in self.state.interfaces if i.name == name), None)
@@ -795,6 +826,7 @@ class Master:
         self.announcer.close()
         self.announcer = neighbours.Announcer(conf)
         self._note_hwaddrs()
+        self.placed.clear()
         for name in list(self.children.slots):
             self.children.remove(name)
         self._add_children()
