@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -27,6 +28,10 @@ CONNECT_SECONDS = 5  # a peer on its own cable answers at once, or not at all
 SILENT_SECONDS = 20  # rsync gives up when so long nothing came
 SCRATCH_PLACE = "/var/tmp"  # unlike /tmp it outlasts a reboot
 PROGRAM_SECONDS = 120.0  # no commit and no transfer of one small file lasts longer
+_FILE_FAILED = (23, 24)  # of rsync's exit statuses, those of one file; the others are ssh's fault
+_NOISE = re.compile(
+    r"rsync error: |rsync: (\[\w+\] )?(connection unexpectedly|write error: Broken)"
+)
 _MAX_LINKS = 40  # as the kernel, path_resolution(7)
 _EDITORS = ("sensible-editor", "editor", "vi", "nano")
 
@@ -402,21 +407,17 @@ class Peer:
                 ) from None
 
     def fetch(self, path: str, scratch: Scratch) -> Theirs:
-        """The peer's copy; its data stays in the scratch folder, in the file `peer`."""
-        into = scratch.path("fetched")
-        os.makedirs(into, exist_ok=True)
-        options = ("--ignore-missing-args", "--no-relative", "--links", "-pgo")
+        """The copy that the peer has by this name, or where a link of this name leads there."""
+        options = ("--ignore-missing-args", "--no-implied-dirs", "--links", "-pgo")
         for _ in range(_MAX_LINKS):
+            into = tempfile.mkdtemp(dir=scratch.folder)
             said = self._rsync(path, *options, self._root, f"{into}/")
-            got = os.path.join(into, os.path.basename(path))
+            got = into + path
             if os.path.islink(got):
                 target = os.path.join(os.path.dirname(path), os.readlink(got))
                 path = os.path.normpath(target)
-                os.unlink(got)
             elif os.path.isfile(got):
-                there = scratch.path("peer")
-                os.replace(got, there)
-                return Theirs(path, _read(there), Attributes.of(there))
+                return Theirs(path, _read(got), Attributes.of(got))
             elif os.path.lexists(got) or "skipping" in said:
                 raise EditError(f"on the peer {path} is not a regular file: see to it there")
             else:
@@ -449,10 +450,10 @@ class Peer:
         listed = [*program, "--from0", "--files-from=-", *arguments]
         done = _run(listed, data=os.fsencode(path) + b"\0")
         if done.returncode:
-            raise EditError(
-                f"rsync with the peer {self._conf.secondary} failed:\n{done.stdout}\n"
-                f"try the way there by hand: {self.trial}"
-            )
+            said = [line for line in done.stdout.splitlines() if not _NOISE.match(line)]
+            if done.returncode not in _FILE_FAILED:
+                said.append(f"try the way there by hand: {self.trial}")
+            raise EditError("\n".join([f"no rsync with the peer {self._conf.secondary}:", *said]))
         return done.stdout
 
 

@@ -14,12 +14,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "failoverd"
 
-PURE = {"conf", "language", "watch", "pair", "bounds", "protocol", "frames"}
+PURE = {"conf", "language", "watch", "tune", "pair", "bounds", "protocol", "frames"}
 # log and process serve every edge room, and so do links, what the kernel says of interfaces, and
 # files, which reads what the configuration names.
 SHARED = {"log", "process", "links", "files"}
 EDGE = {"counter", "watchd", "heartbeat", "listener", "switch", "neighbours"} | SHARED
-EDGE |= {"capture", "statefile", "client"}
+EDGE |= {"capture", "statefile", "client", "notify", "edit"}
 TOP = {"__init__", "master", "children"}
 
 # What reads a clock, the machine or the world.

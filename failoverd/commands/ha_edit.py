@@ -1,8 +1,8 @@
 """ha-edit: edit a file on both machines of the pair, so that nothing is lost on either.
 
 Each file goes through the same steps: edited on a copy, checked, shown, put in place, committed,
-brought to the peer. A step that is begun stands in the list of what is left to do until it is
-done, so that the end of this program, whatever it is, can say what to type.
+brought to the peer. Once a file is in place the steps that follow stand in the list of what is
+left to do until each is done, so that whatever ends this program, it says what to type.
 """
 
 from __future__ import annotations
@@ -201,15 +201,24 @@ class Session:
                 self._save(file, copy, scratch)
                 raise
         if data is None:
-            print(f"{file.path}: not changed")
+            print(f"{file.path}: {'not made' if file.data is None else 'not changed'}")
             if file.data is not None:
                 self._bring_to_peer(file, file.data)
             return
+        self._plan(file)
         print(f"{file.path}: put in place")
         self._reload |= self._is_read_by_failoverd(file)
         self._warn(file)
         self._commit(file)
         self._bring_to_peer(file, file.data)
+
+    def _plan(self, file: File) -> None:
+        """Note what follows once a file is in place, should we be interrupted."""
+        for repository in repositories(file):
+            commands = repository.commands(self._message(repository), new=False)
+            self._left[file.real, repository.system] = _typed(repository.folder, commands)
+        if not self._is(file, "host_type"):
+            self._left[file.real, "peer"] = self._command(file, "--peer")
 
     def _edited(self, file: File, copy: str) -> bytes | None:
         """What the person wrote and wants in place, None if nothing was changed."""
@@ -217,14 +226,13 @@ class Session:
         while True:
             self._say(shlex.join([*command, copy]))
             run_editor(command, copy)
-            if not os.path.exists(copy) and file.data is None:
-                return None
-            os.chmod(copy, 0o600)  # some editors write a new file
+            if os.path.exists(copy):
+                os.chmod(copy, 0o600)  # some editors write a new file
             data = look(copy).data
-            if data is None:
-                raise EditError(f"{file.path} is as it was: the editor has removed the copy")
             if data == file.data:
                 return None
+            if data is None:
+                raise EditError(f"{file.path} is as it was: the editor has removed the copy")
             if self._wanted(file, copy):
                 return data
 
@@ -254,7 +262,8 @@ class Session:
         if scratch.keep:
             editor = shlex.quote(f"cp {shlex.quote(copy)}")
             self._left[file.real, "place"] = f"VISUAL={editor} {self._command(file)}"
-            complain("ha-edit", f"what was written is kept in {copy}")
+            first = ": mend it there first" if self._faults(file, copy) else ""
+            complain("ha-edit", f"what was written is kept in {copy}{first}")
 
     def _warn(self, file: File) -> None:
         """What `failoverd -t` would say beside errors in the file itself."""
@@ -275,12 +284,14 @@ class Session:
             except (EditError, OSError) as error:
                 self.fail(f"{file.path}: {_sentence(error)}")
             else:
-                del self._left[step]
+                self._left.pop(step, None)
+
+    def _message(self, repository: Repository) -> str:
+        who = os.environ.get("SUDO_USER") or os.environ.get("LOGNAME") or f"user {os.getuid()}"
+        return self._options.message or f"{repository.name}: edited by {who} with ha-edit"
 
     def _commit_to(self, repository: Repository, file: File, step: tuple[str, str]) -> None:
-        who = os.environ.get("SUDO_USER") or os.environ.get("LOGNAME") or f"user {os.getuid()}"
-        message = self._options.message or f"{repository.name}: edited by {who} with ha-edit"
-        self._left[step] = _typed(repository.folder, repository.commands(message, new=False))
+        message = self._message(repository)
         standing = repository.standing()
         if standing in ("ignored", "same"):
             why = "ignored" if standing == "ignored" else "the same as in the last commit"
@@ -335,6 +346,9 @@ class Session:
                 return False
             shown = [theirs.data]
             theirs = peer.fetch(theirs.path, scratch)  # a person took time to answer
+        if theirs.data is not None and theirs.data in shown:
+            kept = Scratch().write(f"{os.path.basename(file.path)}.peer", theirs.data)
+            print(f"{file.path}: what the peer had is kept in {kept}")
         self._send(peer, file, theirs, staged, scratch)
         return True
 
@@ -375,20 +389,17 @@ class Session:
         print(f"{file.path}: the peer has it now{how}")
 
     def _may_overwrite(self, file: File, theirs: Theirs, staged: str) -> bool:
-        """Ask whether what the peer has may go, which is not what was here. It is kept here."""
+        """Ask whether what the peer has may go, which is not what was here before."""
         if theirs.data is None:
             print(f"{file.path}: the peer has no such file")
             question = "Make it there? [y/N] "
         else:
-            complain("ha-edit", f"{file.path}: the peer's copy was changed there, or never equal")
+            complain("ha-edit", f"{file.path}: the peer's copy differs, and not by this edit")
             self._show(file, theirs.data, staged, "on the peer", "as it should be there")
             question = "Overwrite the peer's copy? [y/N] "
         if self._ask(question, "ny", "y" if self._options.peer else "n") != "y":
             self.fail(f"{file.path}: the peer's copy is left as it is")
             return False
-        if theirs.data is not None:
-            kept = Scratch().write(f"{os.path.basename(file.path)}.peer", theirs.data)
-            print(f"{file.path}: what the peer had is kept in {kept}")
         return True
 
     # Talking
