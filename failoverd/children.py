@@ -6,7 +6,9 @@ waits for an answer of its is told that there will be none.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import selectors
 import signal
 import time
@@ -18,6 +20,8 @@ from failoverd.process import ChannelClosed, Child, LineChannel, Message
 FIRST_DELAY = 0.05  # seconds before a dead child is started again; doubled each time it dies soon
 LONGEST_DELAY = 30.0
 SETTLED = 60.0  # seconds of life after which a death is taken for a new one
+START_PATIENCE = 10.0  # seconds that a child may take to be ready, however short the windows are
+PARTING = 0.5  # seconds in which a child that is told to end may still say what it was told to
 MAX_LOG_LINES = 20  # a second, from one child
 
 Make = Callable[[Message | None], Child]
@@ -31,7 +35,7 @@ class Slot:
 
     name: str
     make: Make
-    patience: float  # seconds without a word after which it is replaced; 0: never
+    patience: float  # seconds without a word after which it is replaced
     child: Child | None = None
     pidfd: int = -1
     began: float = 0.0
@@ -43,6 +47,10 @@ class Slot:
     last_words: str = ""
     planned: bool = False  # it is ended to be replaced
     lines: list[float] = field(default_factory=list)
+
+    def silent_until(self) -> float:
+        """When a living child has not reported for too long."""
+        return self.heard + (self.patience if self.ready else max(self.patience, START_PATIENCE))
 
 
 class Children:
@@ -63,16 +71,14 @@ class Children:
         for slot in list(self.slots.values()):
             if slot.child is None and now >= slot.due:
                 self._start(slot, now)
-            elif slot.child and slot.patience and now - slot.heard > slot.patience:
+            elif slot.child is not None and now >= slot.silent_until():
                 slot.last_words = f"has not reported for {now - slot.heard:.1f} s"
                 self._kill(slot)
 
     def next_deadline(self) -> float | None:
         """When `tend` has something to do at the latest."""
         times = [
-            slot.due if slot.child is None else slot.heard + slot.patience
-            for slot in self.slots.values()
-            if slot.child is None or slot.patience
+            slot.due if slot.child is None else slot.silent_until() for slot in self.slots.values()
         ]
         return min(times, default=None)
 
@@ -102,26 +108,27 @@ class Children:
 
     def _start(self, slot: Slot, now: float) -> None:
         try:
-            child = slot.make(slot.handed)
+            child, pidfd = watched(slot.make(slot.handed))
         except OSError as error:  # no process or descriptor to be had: try again later
             self._later(slot, now)
             self._gone(slot.name, f"cannot be started: {error.strerror}")
             return
-        slot.child, slot.began, slot.heard, slot.handed = child, now, now, None
+        slot.child, slot.pidfd, slot.handed = child, pidfd, None
+        slot.began = slot.heard = now
         slot.ready, slot.last_words = isinstance(child.channel, LineChannel), ""
         slot.planned = False
-        slot.pidfd = os.pidfd_open(child.pid)
         self._selector.register(
-            child.channel.fileno(), selectors.EVENT_READ, lambda: self._read(slot)
+            child.channel.fileno(), selectors.EVENT_READ, lambda: self._read(slot, child)
         )
-        self._selector.register(slot.pidfd, selectors.EVENT_READ, lambda: self._died(slot))
+        self._selector.register(pidfd, selectors.EVENT_READ, lambda: self._died(slot, child))
 
-    def _read(self, slot: Slot) -> None:
-        assert slot.child is not None
+    def _read(self, slot: Slot, child: Child) -> None:
+        if slot.child is not child:
+            return  # ended by another event of the same turn of the loop
         try:
-            messages = slot.child.channel.receive()
+            messages = child.channel.receive()
         except ChannelClosed:
-            self._selector.unregister(slot.child.channel.fileno())
+            self._selector.unregister(child.channel.fileno())
             self._kill(slot)
             return
         slot.heard = time.monotonic()
@@ -151,16 +158,14 @@ class Children:
         if slot.child is not None:
             os.kill(slot.child.pid, signal.SIGKILL)  # not reaped yet, so the pid is still its own
 
-    def _died(self, slot: Slot) -> None:
-        assert slot.child is not None
-        child, now = slot.child, time.monotonic()
-        self._drain(slot)
-        _, status = os.waitpid(child.pid, 0)
-        self._unregister(child.channel.fileno())
-        self._unregister(slot.pidfd)
-        os.close(slot.pidfd)
-        child.channel.close()
-        slot.child, slot.ready = None, False
+    def _died(self, slot: Slot, child: Child) -> None:
+        if slot.child is not child:
+            return
+        now = time.monotonic()
+        with contextlib.suppress(ChannelClosed):
+            for message in child.channel.receive():  # its last words
+                self._take(slot, message)
+        status = self._forget(slot, child)
         if slot.planned and now - slot.began > FIRST_DELAY:
             slot.due = now
         else:
@@ -168,34 +173,28 @@ class Children:
         why = "" if slot.planned else slot.last_words or f"ended with {describe(status)}"
         self._gone(slot.name, why)
 
-    def _drain(self, slot: Slot) -> None:
-        """Its last words may still be in the channel."""
-        assert slot.child is not None
-        try:
-            for message in slot.child.channel.receive():
-                if message.get("event") == "died":
-                    slot.last_words = str(message.get("message", ""))[:500]
-        except ChannelClosed:
-            pass
-
     def _later(self, slot: Slot, now: float) -> None:
         if now - slot.began > SETTLED:
             slot.delay = FIRST_DELAY
         slot.due = now + slot.delay
         slot.delay = min(slot.delay * 2, LONGEST_DELAY)
 
-    def _unregister(self, fd: int) -> None:
-        try:
-            self._selector.unregister(fd)
-        except KeyError:
-            pass  # its channel was closed before it ended
+    def _forget(self, slot: Slot, child: Child) -> int:
+        """Reap a child that has ended or is about to, and close what led to it. Its wait status."""
+        _, status = os.waitpid(child.pid, 0)
+        for fd in (child.channel.fileno(), slot.pidfd):
+            with contextlib.suppress(KeyError):  # its channel was closed before it ended
+                self._selector.unregister(fd)
+        os.close(slot.pidfd)
+        child.channel.close()
+        slot.child, slot.ready = None, False
+        return status
 
-    def restart(self, name: str, wanted: Make | None = None) -> None:
-        """End a child so that it is started again at once, perhaps as another."""
+    def restart(self, name: str) -> None:
+        """End a child so that it is started again at once."""
         slot = self.slots[name]
-        slot.make = wanted or slot.make
-        if slot.child is not None:
-            self._replace(slot)
+        slot.due = 0.0
+        self._replace(slot)
 
     def remove(self, name: str) -> None:
         """End a child for good."""
@@ -203,22 +202,35 @@ class Children:
         self._gone(name, "")
 
     def end_all(self) -> None:
-        """End every child and reap it."""
-        for slot in self.slots.values():
+        """End every child and reap it.
+
+        Before that the listener passes on the answer that it was given last: a peer that does not
+        hear how its handover ended has to find out, and that takes it as long as a switch may take.
+        """
+        living = [slot for slot in self.slots.values() if slot.child is not None]
+        leaving = [slot.pidfd for slot in living if slot.child and slot.child.channel.finish()]
+        deadline = time.monotonic() + PARTING
+        for pidfd in leaving:
+            select.select([pidfd], [], [], max(0.0, deadline - time.monotonic()))
+        for slot in living:
             self._end(slot)
         self.slots.clear()
 
     def _end(self, slot: Slot) -> None:
-        child = slot.child
-        if child is None:
-            return
-        self._kill(slot)
-        self._unregister(child.channel.fileno())
-        self._unregister(slot.pidfd)
+        if slot.child is not None:
+            self._kill(slot)
+            self._forget(slot, slot.child)
+
+
+def watched(child: Child) -> tuple[Child, int]:
+    """A new child with its pidfd. Raises OSError, after ending it, if there is none to be had."""
+    try:
+        return child, os.pidfd_open(child.pid)
+    except OSError:
+        os.kill(child.pid, signal.SIGKILL)
         os.waitpid(child.pid, 0)
-        os.close(slot.pidfd)
         child.channel.close()
-        slot.child = None
+        raise
 
 
 def describe(status: int) -> str:

@@ -85,6 +85,15 @@ def read_secret(path: str) -> bytes:
     return word
 
 
+def stamp(path: str) -> tuple[int, ...]:
+    """What tells a file from the one that was there before; () if there is none."""
+    try:
+        info = os.stat(path)
+    except OSError:
+        return ()
+    return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns
+
+
 def check_files(conf: Conf, watchd: str | None = None) -> list[Problem]:
     """All that is wrong with the files that the configuration names. Reads no secret.
 
@@ -97,6 +106,8 @@ def check_files(conf: Conf, watchd: str | None = None) -> list[Problem]:
         except ConfError as error:
             problems += error.problems
     faults = [("secret", f"{conf.secret} {fault}") for fault in _secret_faults(conf.secret)]
+    for name in ("log", "dumpfile", "pidfile", "state"):
+        faults += [(name, fault) for fault in _place_faults(getattr(conf, name))]
     for name, path in _programs(conf, watchd):
         faults += [(name, fault) for fault in _program_faults(path)]
     if conf.user != "root" and not _user_exists(conf.user):
@@ -112,7 +123,9 @@ def check_secret(conf: Conf) -> list[Problem]:
     try:
         read_secret(conf.secret)
     except ConfError as error:
-        return [conf.problem("secret", f"{each.file} {each.message}") for each in error.problems]
+        hint = "; run it as root" if os.geteuid() else ""
+        faults = [f"{each.file} {each.message}{hint}" for each in error.problems]
+        return [conf.problem("secret", fault) for fault in faults]
     return []
 
 
@@ -154,6 +167,16 @@ def _programs(conf: Conf, watchd: str | None) -> Iterator[tuple[str, str]]:
     lister = shutil.which(conf.ps.split()[0])
     if lister is not None and os.path.isabs(lister):  # that there is none is only a warning
         yield "ps", lister
+
+
+def _place_faults(path: str) -> list[str]:
+    """Why no file can be made there."""
+    folder = os.path.dirname(path)
+    if os.path.isdir(path):
+        return [f"{path} is a folder: name a file in it"]
+    if not os.path.isdir(folder):
+        return [f"there is no folder {folder}: make it, or change the path"]
+    return []
 
 
 def _user_exists(name: str) -> bool:

@@ -49,7 +49,11 @@ class Pinger:
     def _open(self, source: str) -> socket.socket:
         family = socket.AF_INET6 if self.v6 else socket.AF_INET
         protocol = socket.IPPROTO_ICMPV6 if self.v6 else socket.IPPROTO_ICMP
-        sock = socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        try:
+            sock = socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        except PermissionError as error:
+            message = "cannot open a raw socket: run failoverd as root, or with CAP_NET_RAW"
+            raise PermissionError(error.errno, message) from error
         sock.setblocking(False)
         if self.v6:
             sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
@@ -159,9 +163,10 @@ def run(channel: process.Channel, conf: Conf, on: bool) -> None:
 
     if conf.realtime:
         try:
-            process.be_realtime()
+            process.be_realtime(conf.user)
         except OSError as error:
-            channel.send({"event": "log", "message": f"$realtime: {error.strerror}"})
+            text = f"$realtime: {error.strerror}; goes on without"
+            channel.send({"event": "log", "message": text})
     pinger = Pinger(conf.primary, conf.secondary, conf.plip_interface)
     process.give_up_root(conf.user)
     channel.send({"event": "ready"})

@@ -70,6 +70,16 @@ def run(channel: Channel, conf: Conf, patient: bool = False) -> None:
     listener.serve()
 
 
+def check(channel: Channel, conf: Conf, running: Conf) -> None:
+    """Raise what would keep a listener with this configuration from its work, in a child.
+
+    `running` is the configuration of the one that has the port now.
+    """
+    files.read_secret(conf.secret)
+    if (conf.primary, conf.tcp_port) != (running.primary, running.tcp_port):
+        Doors(Loop(), channel, conf, lambda *_: None).open_first(patient=False)
+
+
 class Listener:
     """Everything that is open, and the one loop that serves it."""
 
@@ -303,7 +313,8 @@ class Visitor:
     """A connection to our port.
 
     It asks (number and leaving unset), waits for failoverd's answer (number set), then takes the
-    answer and leaves. `ended` is set when it has closed its side.
+    answer and leaves. `spoke` is set when it has said anything, `ended` when it has closed its
+    side.
     """
 
     socket: socket.socket
@@ -314,6 +325,7 @@ class Visitor:
     signed: bool = False
     out: bytes = b""
     leaving: bool = False
+    spoke: bool = False
     ended: bool = False
 
 
@@ -388,6 +400,7 @@ class Visitors:
             return
         self.everyone[visitor] = self.everyone.pop(visitor)
         visitor.ended = not data
+        visitor.spoke = visitor.spoke or bool(data)
         if not visitor.leaving:
             connection = visitor.connection
             self.judge(visitor, connection.feed(data) if data else connection.end())
@@ -396,7 +409,8 @@ class Visitors:
         now = time.monotonic()
         for event in events:
             if isinstance(event, Refused):
-                self.complaints.add(f"refused a request from {visitor.host}", now)
+                if visitor.spoke or not visitor.ended:  # a peer that ends just closes
+                    self.complaints.add(f"refused a request from {visitor.host}", now)
                 self.answer(visitor, REFUSED)
             elif event.command not in COMMANDS:
                 self.answer(visitor, visitor.connection.answer(False, "unknown command"))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import select
 import sys
 import time
 from dataclasses import dataclass
@@ -29,7 +31,8 @@ class _Said:
 class Log:
     """Appends lines to a file, and to a terminal as well while in the foreground.
 
-    A full disk loses lines, never the daemon. Raises OSError only when it is opened.
+    A full disk or a terminal that was stopped loses lines, never the daemon. Raises OSError only
+    when it is opened.
     """
 
     def __init__(self, path: str | None, terminal: TextIO | None = None) -> None:
@@ -42,7 +45,7 @@ class Log:
         if self._path is None:
             return None
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY
-        return os.open(self._path, flags, 0o640)
+        return os.open(self._path, flags | os.O_NONBLOCK, 0o640)  # it may be a fifo, or a terminal
 
     def fileno(self) -> int | None:
         """The open file, for whoever has to keep it open over a detach."""
@@ -105,8 +108,9 @@ class Log:
                 pass  # a full disk must not end the watch
         if self._terminal is not None:
             try:
-                self._terminal.write(line)
-                self._terminal.flush()
+                if takes_more(self._terminal):
+                    self._terminal.write(line)
+                    self._terminal.flush()
             except (OSError, ValueError):
                 self._terminal = None  # the terminal is gone
 
@@ -114,6 +118,14 @@ class Log:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def takes_more(stream: TextIO) -> bool:
+    """Whether a line can be written without waiting for whoever reads: we have no time for that."""
+    try:
+        return bool(select.select([], [stream.fileno()], [], 0)[1])
+    except io.UnsupportedOperation:
+        return True  # it is no file
 
 
 def timestamp() -> str:

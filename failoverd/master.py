@@ -28,6 +28,7 @@ import failoverd.capture
 import failoverd.counter  # noqa: F401
 from failoverd import (
     __version__,
+    files,
     heartbeat,
     links,
     listener,
@@ -52,7 +53,7 @@ OFTEN = 5  # times that the same event is logged without delay
 LEAST_LOOK = 0.25  # seconds between two looks at the addresses of our cards
 STALE_SECONDS = 1.0  # a request that waited longer is not begun: its sender counts on that
 
-Ready = Callable[[str | None], None]
+Ready = Callable[[], None]
 
 
 class Master:
@@ -67,7 +68,7 @@ class Master:
         self.log = log
         self.dry = dry
         self.watcher = watcher
-        self.reload: Callable[[], Conf] | None = None
+        self.reload: Callable[[Conf], Conf] | None = None
         self.state = pair.initial(self.rules)
         self.remembered = statefile.read(conf.state)
         self.supervisor = notify.Supervisor.from_environment()
@@ -75,6 +76,7 @@ class Master:
         self.children = Children(self.selector, self._told, self._gone)
         self.events: deque[pair.Event] = deque()
         self.asked: dict[pair.Purpose, int] = {}
+        self.unreached = ""  # why the last question to the peer was not answered
         self.questions: dict[bool, int] = {}
         self.requests: dict[int, tuple[int, int]] = {}
         self.serial = 0
@@ -87,6 +89,7 @@ class Master:
         self.argv: dict[str, list[str]] = {}
         self.last_switch: tuple[str | None, int | None, float | None] = (None, None, None)
         self.notices: deque[tuple[str, str]] = deque(maxlen=MAX_NOTICES)
+        self.notified = self.remembered.role  # the last role that $notify_prog was told
         self.announcer = neighbours.Announcer(conf)
         self.announced = 0.0  # when announcing began
         self.next_announcement: float | None = None
@@ -95,17 +98,21 @@ class Master:
         self.placed: set[tuple[str, str]] = set()  # our addresses that were seen on their cards
         self.next_count = 0.0  # when they are looked for again
         self.skip_reports = False
-        self.stopping = False
+        self.old_script: tuple[int, float] | None = None  # a predecessor's: pidfd, its time's end
+        self.secret = files.stamp(conf.secret)  # of the file that the listener has read
+        self.stops = 0  # how often we were told to stop
         self.started = False
-        self.failure: str | None = None
+        self.failure: str | None = None  # why we could not start
 
     # ------------------------------------------------------------------ start and end
 
-    def run(self, ready: Ready) -> int:
-        """Serve until told to stop. ready(None) is called when all is up, ready(error) if not."""
+    def run(self, ready: Ready) -> None:
+        """Serve until told to stop. ready() is called when all is up; `failure` says why it never
+        was."""
         wakeup = self._catch_signals()
         try:
-            self._note_hwaddrs()
+            if self.remembered.role not in ("active", "switching"):
+                self._note_hwaddrs()
             self._await_old_script()
             for kind, runner in self.runners.items():
                 self.selector.register(
@@ -124,7 +131,6 @@ class Master:
             for end in wakeup:
                 end.close()
             self.selector.close()
-        return 1 if self.failure else 0
 
     def _catch_signals(self) -> tuple[socket.socket, socket.socket]:
         """A Python handler's flag does not wake a selector: a byte on a socket pair does."""
@@ -135,6 +141,8 @@ class Master:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, lambda *_: None)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who started us may have ignored it
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self.selector.register(ours, selectors.EVENT_READ, lambda: self._signalled(ours))
         return ours, theirs
 
@@ -142,15 +150,13 @@ class Master:
         for number in ours.recv(64):
             match number:
                 case signal.SIGTERM | signal.SIGINT:
-                    if self.stopping:
-                        self.started = False  # a second time: at once
-                    self.stopping = True
+                    self.stops += 1
                     self.supervisor.tell("STOPPING=1")
                     self.say(f"told to stop by {signal.Signals(number).name}")
                 case signal.SIGHUP:
                     self._read_again()
                 case signal.SIGUSR1:
-                    self.say(f"status: {protocol.encode_status(self.status())}", anew=True)
+                    self.report(f"status: {protocol.encode_status(self.status())}")
 
     def _note_hwaddrs(self) -> None:
         """Each card's own hardware address, before a switch changes it (section 7)."""
@@ -165,20 +171,30 @@ class Master:
     def _await_old_script(self) -> None:
         """A predecessor that was killed may have left its switch script running."""
         script = self.remembered.script
-        if script is None or not switch.running(*script):
+        if self.dry or script is None or not switch.running(*script):
             return
+        try:
+            pidfd = os.pidfd_open(script[0])
+        except ProcessLookupError:
+            return  # it has just ended
         self.say(f"waiting for the switch script of a dead failoverd (pid {script[0]})")
-        pidfd = os.pidfd_open(script[0])
-        with selectors.DefaultSelector() as selector:
-            selector.register(pidfd, selectors.EVENT_READ)
-            ended = selector.select(self.conf.switch_timeout)
-        os.close(pidfd)
-        if not ended and switch.running(*script):
+        self.old_script = pidfd, time.monotonic() + self.conf.switch_timeout
+        self.selector.register(pidfd, selectors.EVENT_READ, self._forget_old_script)
+
+    def _kill_old_script(self) -> None:
+        if self.remembered.script is not None:
             self.say("the old switch script hangs: killed", alarm=True)
-            switch.kill_group(script[0])
+            switch.kill_group(self.remembered.script[0])
+        self._forget_old_script()
+
+    def _forget_old_script(self) -> None:
+        if self.old_script is not None:
+            self.selector.unregister(self.old_script[0])
+            os.close(self.old_script[0])
+            self.old_script = None
 
     def _begin(self) -> None:
-        """All children are up: the pair may decide."""
+        """All children are up and no old script runs: the pair may decide."""
         self.started = True
         was = self.remembered
         self._look_at_links()
@@ -191,8 +207,7 @@ class Master:
 
     def _loop(self, ready: Ready) -> None:
         self.children.tend(time.monotonic())
-        told = False
-        while self.failure is None and not (self.stopping and self._may_leave()):
+        while self.failure is None and not (self.stops and self._may_leave()):
             timeout = self._timeout(time.monotonic())
             before = time.clock_gettime(time.CLOCK_BOOTTIME)
             found = self.selector.select(timeout)
@@ -202,20 +217,17 @@ class Master:
             for key, _ in found:
                 key.data()
             self._do_due(time.monotonic())
-            if not told and self.children.all_ready:
-                told = True
+            if not self.started and self.children.all_ready and self.old_script is None:
                 self._begin()
-                ready(None)
+                ready()
                 self.supervisor.tell("READY=1")
             self._step_all()
             self.skip_reports = False
             self._mind_the_gap(time.clock_gettime(time.CLOCK_BOOTTIME) - began)
-        if self.failure is not None:
-            ready(self.failure)
 
     def _may_leave(self) -> bool:
         """Not in the middle of a switch: nobody would be active. A second signal does not wait."""
-        return not self.started or pair.role(self.state) != "switching"
+        return not self.started or self.stops > 1 or pair.role(self.state) != "switching"
 
     def _timeout(self, now: float) -> float:
         times = [
@@ -225,6 +237,7 @@ class Master:
             pair.next_deadline(self.state),
             self.next_announcement,
             self.supervisor.deadline,
+            self.old_script[1] if self.old_script else None,
             *(runner.deadline for runner in self.runners.values()),
         ]
         return max(0.0, min(t for t in times if t is not None) - now)
@@ -251,6 +264,8 @@ class Master:
             self.feed(pair.Tick())
         if self.next_announcement is not None and now >= self.next_announcement:
             self._announce(now)
+        if self.old_script is not None and now >= self.old_script[1]:
+            self._kill_old_script()
         for kind, runner in self.runners.items():
             if runner.deadline is not None and now >= runner.deadline:
                 runner.kill_late()
@@ -264,6 +279,8 @@ class Master:
         while self.events and self.started:
             event = self.events.popleft()
             before = pair.role(self.state)
+            if isinstance(event, pair.Started):
+                before = event.role or before  # a new process is no new role
             self.state, actions = pair.step(self.state, event, self.rules, time.monotonic())
             after = pair.role(self.state)
             if after != before or isinstance(event, pair.Started):
@@ -274,7 +291,8 @@ class Master:
     def _changed(self, before: str, after: str) -> None:
         if after != before:
             self.say(f"role: {before} -> {after}", anew=True)
-            if after != "switching":
+            if after not in ("switching", self.notified):
+                self.notified = after
                 self._notify("role", after)
             self.remembered.since = utc_now()
         self.remembered.since = self.remembered.since or utc_now()
@@ -355,7 +373,10 @@ class Master:
         return view
 
     def _run_script(self, action: pair.RunScript) -> None:
-        self._note_hwaddrs()
+        if action.role == "master":
+            self._note_hwaddrs()
+            self.remembered.placed(self.conf)
+            self._save()  # before the first change: who finds it must be able to undo it
         self._start("script", [self.conf.failover_prog, action.role], action.role, action.reason)
         runner = self.runners["script"]
         if runner.pid and runner.starttime:
@@ -368,7 +389,8 @@ class Master:
             self._start(kind, [program], pair.role(self.state), pair.Cause.SILENCE.value)
 
     def _start(self, kind: str, argv: list[str], role: str, reason: str) -> None:
-        environment = switch.environment(self.conf, role, reason, self.remembered.hwaddrs)
+        left = self.remembered.left if argv[1:] == ["slave"] else ()
+        environment = switch.environment(self.conf, role, reason, self.remembered.hwaddrs, *left)
         self.argv[kind] = argv
         if kind != "notify":
             self.say(f"running {' '.join(argv)} ({reason})", anew=True)
@@ -396,6 +418,8 @@ class Master:
             return
         if kind == "script":
             self.remembered.script = None
+            if ok and self.argv[kind][1] == "slave":
+                self.remembered.left = ([], [])
             self.last_switch = (self.argv[kind][1], result.exit, round(result.seconds, 3))
             self.placed = self._addresses_here()
         self.feed(pair.Ended(kind, ok))
@@ -618,16 +642,20 @@ class Master:
             self._answer(pair.Answer(mine, False, "dry run"))
         elif time.monotonic() - float(str(message["at"])) > STALE_SECONDS:
             self._answer(pair.Answer(mine, False, "too late: we stood still meanwhile"))
-        elif not self.started or self.stopping:
+        elif not self.started or self.stops:
             self._answer(pair.Answer(mine, False, "busy"))
         else:
             from_peer = message["origin"] == "peer"
-            self.say(f"told {command} by {'the peer' if from_peer else 'a person'}", anew=True)
+            if from_peer:
+                self.say(f"told {command} by the peer", anew=True)
+            else:
+                self.report(f"told {command} by a person")
             self.feed(pair.Request(mine, command, from_peer))
 
     def _told_reply(self, message: Message) -> None:
         purpose = self._purpose(whole(message, "id"))
         ok, text = message["ok"] is True, str(message["text"])
+        self.unreached = ""
         if purpose is None:
             return
         view = None
@@ -659,9 +687,10 @@ class Master:
         return pair.PeerView(role, status.boot, bad, down=down, counts=counts)
 
     def _told_lost(self, message: Message) -> None:
-        serial = whole(message, "id")
-        if self._purpose(serial, keep=True) is not pair.Purpose.COMPARE:
-            self.say(f"no answer from the peer: {str(message.get('why', ''))[:200]}")
+        serial, why = whole(message, "id"), str(message.get("why", ""))[:200]
+        if why != self.unreached or self._purpose(serial, keep=True) is not pair.Purpose.COMPARE:
+            self.say(f"no answer from the peer: {why}")
+        self.unreached = why
         self._lost(serial, message.get("sent") is not False)
 
     def _lost(self, serial: int, sent: bool) -> None:
@@ -730,7 +759,7 @@ class Master:
         """Section 6."""
         heard, rtt = self.beat
         now = time.monotonic()
-        role = pair.role(self.state)
+        role = pair.role(self.state) if self.started else "switching"  # we may be active
         if self.dry:  # `failed` keeps a live peer from handing us a role that we would not take
             role = "active" if self.remembered.role == "active" else "failed"
         interfaces = tuple(
@@ -787,6 +816,10 @@ class Master:
         if alarm and written:
             self._notify("alarm", f"{interface}: {text}" if interface else text)
 
+    def report(self, text: str) -> None:
+        """A line about what a person did: never left out."""
+        self.log.event("failoverd", text, pid=os.getpid())
+
     def _notify(self, kind: str, text: str) -> None:
         if self.conf.notify_prog and not self.dry:
             self.notices.append((kind, text))
@@ -806,32 +839,43 @@ class Master:
         if self.reload is None:
             return
         try:
-            conf = self.reload()
+            conf = self.reload(self.conf)
         except (ValueError, OSError) as error:
             for line in str(error).splitlines():
-                self.say(line, alarm=True)
-            self.say("the configuration stays as it was", alarm=True)
+                self.report(line)
+            self.report("the configuration stays as it was")
             return
         self._adopt(conf)
 
     def _adopt(self, conf: Conf) -> None:
         old, self.conf = self.conf, conf
         if conf == old:
-            self.say("configuration read again: nothing changed", anew=True)
-            self.children.restart("listener")  # the secret may be another
+            self.report("configuration read again: nothing changed")
+            if files.stamp(conf.secret) != self.secret:
+                self.secret = files.stamp(conf.secret)
+                self.children.restart("listener")
             return
+        self.secret = files.stamp(conf.secret)
         self.log.reopen(conf.log)
         self.rules = pair.rules(conf, self.boot)
         self.state = pair.adapt(self.state, self.rules)
         self.announcer.close()
         self.announcer = neighbours.Announcer(conf)
-        self._note_hwaddrs()
+        if pair.role(self.state) == "standby":
+            self._note_hwaddrs()
         self.placed.clear()
         for name in list(self.children.slots):
             self.children.remove(name)
         self._add_children()
         self._look_at_links()
-        self.say("configuration read again", anew=True)
+        self.report("configuration read again")
+        if pair.role(self.state) == "active" and places(conf) != places(old):
+            self.report("what is new in @addresses comes with the next switch")
+
+
+def places(conf: Conf) -> tuple[object, object]:
+    """What a switch moves."""
+    return conf.addresses, conf.ethernet_addresses
 
 
 def utc_now() -> str:

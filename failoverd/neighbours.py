@@ -71,8 +71,7 @@ class Announcer:
 
     def __init__(self, conf: Conf) -> None:
         self._addresses = conf.addresses
-        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-        self._socket.setblocking(False)
+        self._socket = _packet_socket(0)
 
     def announce(self, interfaces: Iterable[str]) -> list[str]:
         """Announce every address on these interfaces once. What went wrong, one sentence each."""
@@ -323,15 +322,20 @@ def _send(sock: socket.socket, interface: str, frame: bytes) -> None:
 
 def _listen(ethertype: int) -> socket.socket:
     """A deaf socket for one protocol on all interfaces, those that are made later too."""
+    sock = _packet_socket(socket.htons(ethertype))
+    _attach_filter(sock, _PASS_NOTHING)
+    for _ in _received(sock):
+        pass  # what came before the filter was there
+    return sock
+
+
+def _packet_socket(protocol: int) -> socket.socket:
     try:
-        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ethertype))
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, protocol)
     except PermissionError as error:
         message = "cannot open a packet socket: run failoverd as root, or with CAP_NET_RAW"
         raise PermissionError(error.errno, message) from error
     sock.setblocking(False)
-    _attach_filter(sock, _PASS_NOTHING)
-    for _ in _received(sock):
-        pass  # what came before the filter was there
     return sock
 
 

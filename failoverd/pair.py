@@ -772,7 +772,7 @@ def watched(turn: Turn, event: Watched) -> list[On]:
         last=event.last,
         heard=before.heard or event.packets > 0,
         proved=before.proved or good,
-        unasked=before.unasked or event.verdict == "fail",
+        unasked=before.unasked or (event.verdict == "fail" and turn.state.phase in BEING_ACTIVE),
     )
     events = heard_all_now(turn, heard_before)
     if event.verdict == "fail":
@@ -1386,6 +1386,7 @@ def become_active(turn: Turn) -> None:
     came_from_peer = turn.state.cause is Cause.PEER
     turn.set(failed=False, resuming=False, stalled=False, unclean=False)
     turn.set(claimed=0, quiet=0, evidence=None)
+    turn.set(interfaces=tuple(replace(i, unasked=False) for i in turn.state.interfaces))
     turn.stop(Timer.NOBODY)
     if came_from_peer:
         turn.set(from_peer=True, guarded=None)

@@ -6,14 +6,19 @@ over a SOCK_SEQPACKET pair: one JSON object a packet, so a message arrives whole
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
 import json
 import os
 import pwd
+import resource
+import select
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 MAX_MESSAGE = 64 * 1024
@@ -69,6 +74,12 @@ class Channel:
             if message is not None:
                 messages.append(message)
 
+    def finish(self) -> bool:
+        """Let the other end read what was sent, and then that we are gone."""
+        with contextlib.suppress(OSError):  # it is gone first
+            self._socket.shutdown(socket.SHUT_WR)
+        return True
+
     def close(self) -> None:
         self._socket.close()
 
@@ -86,6 +97,10 @@ class LineChannel:
 
     def send(self, message: Mapping[str, object]) -> bool:
         """A program that prints only cannot be told anything."""
+        return False
+
+    def finish(self) -> bool:
+        """It cannot know that we go."""
         return False
 
     def receive(self) -> list[Message]:
@@ -122,11 +137,12 @@ class Child:
     channel: Channel | LineChannel
 
 
-def fork_child(name: str, run: Callable[[Channel], None], keep: Iterable[int] = ()) -> Child:
+def fork_child(name: str, run: Callable[[Channel], None]) -> Child:
     """Fork a child that executes run(channel) and then exits; name is what ps shows.
 
-    The child has default signals and no descriptor of the parent's but 0 to 2, its channel and
-    `keep`. It ends when run returns or raises, with exit status 0 or 1, and when its parent dies.
+    The child has default signals and no descriptor of the parent's but 0 to 2 and its channel. It
+    ends when run returns or raises, with exit status 0 or 1, and when its parent dies. What run
+    raises is sent as {"event": "died", "message": ...}.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     sys.stdout.flush()
@@ -139,7 +155,7 @@ def fork_child(name: str, run: Callable[[Channel], None], keep: Iterable[int] = 
     status = 1
     try:
         reset_signals()
-        close_all_but({0, 1, 2, theirs.fileno(), *keep})
+        close_all_but({0, 1, 2, theirs.fileno()})
         set_title(name)
         die_with_parent(parent)
         channel = Channel(theirs)
@@ -149,9 +165,19 @@ def fork_child(name: str, run: Callable[[Channel], None], keep: Iterable[int] = 
         except (KeyboardInterrupt, ChannelClosed):
             status = 0
         except Exception as error:  # noqa: BLE001 - the last resort: the parent logs it and restarts us
-            channel.send({"event": "died", "message": f"{type(error).__name__}: {error}"})
+            channel.send({"event": "died", "message": in_words(error)})
     finally:
         os._exit(status)
+
+
+def in_words(error: Exception) -> str:
+    """An error for a person. What is not the world's fault is a bug, and says where it is."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, OSError | ValueError):
+        return str(error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"a bug: {type(error).__name__}: {error} ({place.filename} line {place.lineno})"
 
 
 def start_program(argv: list[str]) -> Child:
@@ -164,12 +190,36 @@ def start_program(argv: list[str]) -> Child:
         return Child(pid, LineChannel(reading))
     try:
         reset_signals()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(writing, 1)
         close_all_but({0, 1, 2})
         die_with_parent(parent)
         os.execv(argv[0], argv)
+    except OSError as error:
+        died = {"event": "died", "message": f"cannot run {argv[0]}: {error.strerror}"}
+        os.write(1, json.dumps(died).encode() + b"\n")
     finally:
         os._exit(127)
+
+
+def try_in_child(name: str, run: Callable[[Channel], None], seconds: float) -> str:
+    """What run raises when a child executes it, as a sentence; "" if nothing.
+
+    For what this process must not do itself, such as reading the secret. Raises OSError if there
+    can be no child.
+    """
+    child = fork_child(name, run)
+    said: list[Message] = []
+    try:
+        while select.select([child.channel], [], [], seconds)[0]:
+            said += child.channel.receive()
+        os.kill(child.pid, signal.SIGKILL)
+        return f"it did not end within {seconds:g} s"
+    except ChannelClosed:
+        return next((str(message["message"]) for message in said), "")
+    finally:
+        child.channel.close()
+        os.waitpid(child.pid, 0)
 
 
 def reset_signals() -> None:
@@ -196,6 +246,16 @@ def close_all_but(keep: set[int]) -> None:
                 os.close(number)
             except OSError:
                 pass  # the one that listdir itself had open
+
+
+def open_standard_streams() -> None:
+    """See to it that 0 to 2 are open: else the pid file or the log would become one of them."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stdin = sys.stdin or os.fdopen(0)  # None if it was closed when Python started
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 def set_title(name: str) -> None:
@@ -228,12 +288,19 @@ def give_up_root(user: str) -> None:
     die_with_parent(parent)  # the kernel forgot it with the change of user
 
 
-def be_realtime() -> None:
+def be_realtime(user: str = "root") -> None:
     """Real-time scheduling and locked memory for this process ($realtime). Raises OSError.
 
-    Neither passes to its children: those that want it say so themselves.
+    Neither passes to its children: those that want it say so themselves. Who is going to be another
+    user than root has a limit of locked memory, beyond which it could not even allocate any.
     """
     os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(10))
+    if user != "root":
+        try:
+            unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, unlimited)
+        except (ValueError, OSError):
+            raise OSError(errno.EPERM, f"memory cannot be locked for {user}") from None
     if _libc.mlockall(_MCL_CURRENT_AND_FUTURE) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

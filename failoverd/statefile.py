@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import stat
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from failoverd.conf import Conf
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _MAX_BYTES = 64 * 1024
 ROLES = ("active", "standby", "switching", "failed")
+_SINCE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
 
 @dataclass
 class Remembered:
-    """What `$state` holds. script: pid and start time of a switch script that may still run."""
+    """What `$state` holds.
+
+    script: pid and start time of a switch script that may still run.
+    left: the entries of @addresses and of @ethernet_addresses that were put on the cards and not
+    taken away since. The configuration may have changed meanwhile.
+    """
 
     role: str | None = None
     since: str = ""
@@ -22,6 +35,16 @@ class Remembered:
     hwaddrs: dict[str, str] = field(default_factory=dict)
     script: tuple[int, int] | None = None
     peer_hwaddrs: list[str] = field(default_factory=list)
+    left: tuple[list[str], list[str]] = field(default_factory=lambda: ([], []))
+
+    def placed(self, conf: Conf) -> None:
+        """Note what the switch script is about to put on the cards."""
+        addresses, cards = self.left
+        self.left = _union(addresses, conf.addresses), _union(cards, conf.ethernet_addresses)
+
+
+def _union(old: Iterable[str], new: Iterable[object]) -> list[str]:
+    return list(dict.fromkeys([*old, *map(str, new)]))
 
 
 def boot_id() -> str:
@@ -36,12 +59,14 @@ def read(path: str) -> Remembered:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return Remembered()
-    with os.fdopen(fd, "rb") as file:
+    try:
         info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode) or info.st_uid != os.geteuid():
+        foreign = info.st_uid != os.geteuid() or info.st_mode & 0o022
+        if not stat.S_ISREG(info.st_mode) or foreign:
             return Remembered()  # planted by somebody else
-        data = file.read(_MAX_BYTES)
-    return _decode(data)
+        return _decode(os.read(fd, _MAX_BYTES))
+    finally:
+        os.close(fd)
 
 
 def _decode(data: bytes) -> Remembered:
@@ -49,16 +74,18 @@ def _decode(data: bytes) -> Remembered:
         found = json.loads(data)
         if found["boot_id"] != boot_id() or found["role"] not in ROLES:
             return Remembered()
-        script = found.get("script")
+        script, since = found.get("script"), str(found.get("since", ""))
+        addresses, cards = found.get("left", ([], []))
         return Remembered(
             role=found["role"],
-            since=str(found.get("since", "")),
+            since=since if _SINCE.fullmatch(since) else "",
             resuming=found.get("resuming") is True,
             hwaddrs={str(k): str(v) for k, v in dict(found.get("hwaddrs", {})).items()},
             script=(int(script[0]), int(script[1])) if script else None,
             peer_hwaddrs=[str(item) for item in found.get("peer_hwaddrs", [])],
+            left=(_union([], addresses), _union([], cards)),
         )
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
         return Remembered()
 
 
@@ -72,7 +99,8 @@ def write(path: str, remembered: Remembered) -> None:
         pass
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, data.encode())
+        if os.write(fd, data.encode()) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         os.close(fd)
     os.replace(new, path)

@@ -14,7 +14,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,11 +46,17 @@ class Result:
 
 
 def environment(
-    conf: Conf, role: str, reason: str, own_hwaddrs: Mapping[str, str]
+    conf: Conf,
+    role: str,
+    reason: str,
+    own_hwaddrs: Mapping[str, str],
+    addresses: Iterable[str] = (),
+    ethernet_addresses: Iterable[str] = (),
 ) -> dict[str, str]:
     """All that a program is told (contract, section 7). Lists are separated by newlines.
 
     own_hwaddrs: by interface, the hardware addresses that the cards had before the first change.
+    addresses, ethernet_addresses: what comes before those of conf, if it is not among them.
     """
     own = [f"{interface} {hwaddr}" for interface, hwaddr in own_hwaddrs.items()]
     return {
@@ -59,12 +65,16 @@ def environment(
         "FAILOVER_ROLE": role,
         "FAILOVER_REASON": _printable(reason),
         "FAILOVER_INTERFACES": "\n".join(conf.interfaces),
-        "FAILOVER_ADDRESSES": "\n".join(map(str, conf.addresses)),
-        "FAILOVER_ETHERNET_ADDRESSES": "\n".join(map(str, conf.ethernet_addresses)),
+        "FAILOVER_ADDRESSES": _lines(addresses, conf.addresses),
+        "FAILOVER_ETHERNET_ADDRESSES": _lines(ethernet_addresses, conf.ethernet_addresses),
         "FAILOVER_OWN_ETHERNET_ADDRESSES": "\n".join(own),
         "FAILOVER_PRIMARY": conf.primary,
         "FAILOVER_SECONDARY": conf.secondary,
     }
+
+
+def _lines(first: Iterable[str], then: Iterable[object]) -> str:
+    return "\n".join(dict.fromkeys([*first, *map(str, then)]))
 
 
 class Runner:

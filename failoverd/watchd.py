@@ -355,7 +355,7 @@ def run_child(
     """
     say = _Reporter(channel, conf.plip_timer / 2)
     if conf.realtime:
-        _be_realtime(say)
+        _be_realtime(conf.user, say)
     state = None if handed is None else handed["window"]
     watcher = Watcher(conf, interface, instruments(conf, interface), say, state)
     watcher.open()
@@ -385,9 +385,9 @@ def _serve(channel: Channel, watcher: Watcher, say: _Reporter) -> None:
     watcher.turn(time.monotonic())
 
 
-def _be_realtime(say: Say) -> None:
+def _be_realtime(user: str, say: Say) -> None:
     try:
-        process.be_realtime()
+        process.be_realtime(user)
     except OSError as error:
         say({"event": "log", "message": f"$realtime: {error.strerror}; goes on without"})
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -12,30 +14,44 @@ import signal
 import subprocess
 import sys
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TextIO
 
-from failoverd import __version__, conf, files, links, process
+from failoverd import __version__, conf, files, links, listener, process
+from failoverd.commands.watchd import instruments
 from failoverd.conf import Conf
 from failoverd.log import Log, complain
 
 DEFAULT_CONF = "/etc/failover/failoverd.conf"
 END_SECONDS = 5.0  # how long a child of a dead failoverd has to end before it is killed
+CHECK_SECONDS = 5.0  # how long the check of the secret and the port may take at HUP
+
+Tell = Callable[[str | None], None]  # whoever waits for the start: None if all is up, else why not
 
 
 def main(argv: list[str] | None = None) -> int:
     """The entry point. Exit status 0: running (or sound, with -t), 1: not, 2: usage."""
     options = parse(argv)
+    process.open_standard_streams()
     try:
-        checked = read_settings(options.config, os.getcwd(), with_secret=options.test)
-        if options.test:
-            return test(checked.conf, checked.boot)
-        lock = take_lock(checked.conf.pidfile)
+        return start(options)
     except (ValueError, OSError) as error:
         for line in str(error).splitlines():
             print(line, file=sys.stderr)
         return 1
-    service = Service(options, checked, lock)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def start(options: argparse.Namespace) -> int:
+    """Check everything, then do what the options say. Raises ConfError, OSError."""
+    folder = current_folder()
+    checked = read_settings(options.config, folder, with_secret=options.test)
+    if options.test:
+        return test(checked.conf, checked.boot)
+    service = Service(options, checked, take_lock(checked.conf.pidfile), folder)
     return service.in_foreground() if options.foreground or options.dry else service.detached()
 
 
@@ -46,7 +62,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("-c", dest="config", metavar="CONF", default=DEFAULT_CONF, help="default: %(default)s")
     add("-f", dest="foreground", action="store_true", help="stay in the foreground, log to stderr")
-    add("-n", dest="dry", action="store_true", help="dry run in the foreground: only say what")
+    add(
+        "-n",
+        dest="dry",
+        action="store_true",
+        help="dry run in the foreground: only say what it would do",
+    )
     add("-t", dest="test", action="store_true", help="check the configuration, say what it means")
     add("-v", dest="verbose", action="store_true", help="log every window")
     add("--version", action="version", version=f"failoverd {__version__}")
@@ -83,7 +104,7 @@ def read_settings(path: str, folder: str, with_secret: bool = False) -> Checked:
     problems += check_interfaces(settings)
     problems += check_filters(settings)
     if problems:
-        raise conf.ConfError(problems)
+        raise conf.ConfError(sorted(problems, key=lambda each: (each.file != path, each.line)))
     return Checked(settings, files.read_host_type(settings.host_type), watcher)
 
 
@@ -131,10 +152,19 @@ def own_folder() -> str:
     return str(Path(sys.argv[0]).resolve().parent)
 
 
+def current_folder() -> str:
+    """Where failoverd was started; "/" if that is deleted by now."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "/"
+
+
 def take_lock(path: str) -> int:
     """The locked pid file. Raises OSError with a sentence if another failoverd has it.
 
-    The lock goes with the process, so a pid file that a dead failoverd left is no obstacle.
+    The lock goes with the process, so a pid file that a dead failoverd left is no obstacle. A file
+    that is something else is not overwritten.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     while True:
@@ -151,6 +181,11 @@ def take_lock(path: str) -> int:
             pid = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
             os.close(lock)
             raise OSError(f"failoverd: already running (pid {pid})") from None
+        if not re.fullmatch(rb"\s*\d*\s*", os.pread(lock, 32, 0)):
+            os.close(lock)
+            raise OSError(
+                f"failoverd: $pidfile {path} is something else: remove it or name another"
+            )
         try:
             if os.stat(path).st_ino == os.fstat(lock).st_ino:
                 return lock
@@ -159,23 +194,36 @@ def take_lock(path: str) -> int:
         os.close(lock)  # the one that ended meanwhile took its file with it
 
 
+def open_log(path: str, terminal: TextIO | None = None) -> Log:
+    """The log. Raises OSError with a sentence."""
+    try:
+        return Log(path, terminal)
+    except OSError as error:
+        why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        raise OSError(
+            f"cannot open $log {path}: {why}; name another in the configuration"
+        ) from None
+
+
 class Service:
     """A checked configuration on its way to a running failoverd."""
 
-    def __init__(self, options: argparse.Namespace, checked: Checked, lock: int) -> None:
+    def __init__(
+        self, options: argparse.Namespace, checked: Checked, lock: int, folder: str
+    ) -> None:
         self.options = options
         self.conf = replace(checked.conf, verbose=checked.conf.verbose or options.verbose)
         self.boot = checked.boot
         self.watcher = checked.watcher
         self.lock = lock
-        self.path = os.path.abspath(options.config)
-        self.folder = os.getcwd()
+        self.path = os.path.join(folder, options.config)
+        self.folder = folder
 
     def in_foreground(self) -> int:
         try:
-            log = Log(self.conf.log, sys.stderr)
+            log = open_log(self.conf.log, sys.stderr)
         except OSError as error:
-            complain("failoverd", f"cannot open $log {self.conf.log}: {error.strerror}")
+            complain("failoverd", str(error))
             return 1
         os.umask(0o077)
         os.chdir("/")
@@ -204,13 +252,14 @@ class Service:
         import daemon
 
         def tell(error: str | None) -> None:
-            os.write(writing, (error or "ready").encode())
+            with contextlib.suppress(BrokenPipeError):  # whoever started us has gone
+                os.write(writing, (error or "ready").encode())
             os.close(writing)
 
         try:
-            log = Log(self.conf.log)
+            log = open_log(self.conf.log)
         except OSError as error:
-            tell(f"cannot open $log {self.conf.log}: {error.strerror}")
+            tell(str(error))
             return 1
         context = daemon.DaemonContext(
             detach_process=True,
@@ -218,18 +267,19 @@ class Service:
             umask=0o077,
             files_preserve=[self.lock, writing, log.fileno()],
             signal_map={},
+            prevent_core=False,  # the limit would pass to the services that the script starts
         )
         with context:
             return self.serve(log, tell)
 
-    def serve(self, log: Log, tell: object) -> int:
+    def serve(self, log: Log, tell: Tell) -> int:
         """From here on this is the process that is going to stay."""
         from failoverd.master import Master
 
-        assert callable(tell)
         os.ftruncate(self.lock, 0)
         os.pwrite(self.lock, f"{os.getpid()}\n".encode(), 0)
-        end_left_over(self.conf, log)
+        if not self.options.dry:
+            end_left_over(self.conf, log)
         if self.conf.realtime:
             try:
                 process.be_realtime()
@@ -238,45 +288,60 @@ class Service:
         try:
             master = Master(self.conf, self.boot, log, watcher=self.watcher, dry=self.options.dry)
         except OSError as error:
-            return self.refused(log, tell, f"{error.strerror or error}")
+            return self.refused(log, tell, process.in_words(error))
         master.reload = self.reload
-        told: list[str | None] = []
-
-        def ready(error: str | None) -> None:
-            told.append(error)
-            tell(error)
-
         try:
-            status = master.run(ready)
-        except Exception as error:
-            for line in traceback.format_exception(error):
+            master.run(lambda: tell(None))
+        except Exception:
+            for line in traceback.format_exc().splitlines():
                 log.write("failoverd", f"ended by a bug: {line.strip()}")
             raise
-        if told and told[0]:
-            return self.refused(log, None, told[0])
+        if master.failure is not None:
+            return self.refused(log, tell, master.failure)
         log.write("failoverd", "stopped; role, addresses and service stay as they are")
-        os.unlink(self.conf.pidfile)
-        return status
+        self.remove_pidfile()
+        return 0
 
-    def refused(self, log: Log, tell: object, why: str) -> int:
+    def refused(self, log: Log, tell: Tell, why: str) -> int:
         log.write("failoverd", f"not started: {why}")
-        if callable(tell):
-            tell(why)
-        os.unlink(self.conf.pidfile)
+        self.remove_pidfile()
+        tell(why)
         return 1
 
-    def reload(self) -> Conf:
+    def remove_pidfile(self) -> None:
+        """Unless it is another's by now, or cannot be removed: its lock is what counts."""
+        with contextlib.suppress(OSError):
+            if os.stat(self.conf.pidfile).st_ino == os.fstat(self.lock).st_ino:
+                os.unlink(self.conf.pidfile)
+
+    def reload(self, running: Conf) -> Conf:
         """The configuration, read again. Raises ConfError; what cannot change is one."""
         settings = read_settings(self.path, self.folder).conf
         settings = replace(settings, verbose=settings.verbose or self.options.verbose)
         problems = [
             settings.problem(name, "cannot change while failoverd runs: restart it")
-            for name in ("pidfile", "state", "watchd")
-            if getattr(settings, name) != getattr(self.conf, name)
+            for name in ("pidfile", "state", "watchd", "realtime")
+            if getattr(settings, name) != getattr(running, name)
         ]
         if problems:
             raise conf.ConfError(problems)
+        if settings.log != running.log:
+            open_log(settings.log).close()
+        trouble = process.try_in_child(
+            f"failoverd: check [{settings.pidfile}]",
+            lambda channel: try_out(channel, settings, running),
+            CHECK_SECONDS,
+        )
+        if trouble:
+            raise ValueError(trouble)
         return settings
+
+
+def try_out(channel: process.Channel, settings: Conf, running: Conf) -> None:
+    """Raise what would keep the children from starting with these settings."""
+    listener.check(channel, settings, running)
+    for name in (settings.plip_interface, *settings.interfaces):
+        instruments(settings, name)
 
 
 def end_left_over(settings: Conf, log: Log) -> None:
@@ -300,15 +365,26 @@ def left_over(settings: Conf, log: Log) -> list[tuple[int, str]]:
             shlex.split(settings.ps), capture_output=True, timeout=10, check=True, env=PLAIN
         ).stdout.decode(errors="replace")
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        log.write("failoverd", f"warning: $ps ({settings.ps}) cannot be run: {error}")
+        why = process.in_words(error) if isinstance(error, OSError) else error
+        log.write("failoverd", f"warning: $ps ({settings.ps}) cannot be run: {why}")
         return []
     title = re.compile(rf"failoverd: \S.* \[{re.escape(settings.pidfile)}\]$")
     found = []
     for line in listing.splitlines():
         fields = line.split(None, 4)  # PID TTY STAT TIME COMMAND
-        if len(fields) == 5 and fields[0].isdigit() and title.match(fields[4].rstrip()):
+        if len(fields) != 5 or not fields[0].isdigit() or not title.match(fields[4].rstrip()):
+            continue
+        if sees_our_files(int(fields[0])):
             found.append((int(fields[0]), fields[4].rstrip()))
     return found
+
+
+def sees_our_files(pid: int) -> bool:
+    """Whether $pidfile is the same file for it. It is not for what runs in a container, say."""
+    try:
+        return os.stat(f"/proc/{pid}/ns/mnt").st_ino == os.stat("/proc/self/ns/mnt").st_ino
+    except OSError:
+        return False
 
 
 PLAIN = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}

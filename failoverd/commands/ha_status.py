@@ -4,35 +4,71 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from failoverd import __version__
 from failoverd.client import ExchangeError, exchange, prepare
+from failoverd.commands._words import Stop, exact_span
 from failoverd.conf import Conf
 from failoverd.protocol import InterfaceStatus, Status, parse_status, status_tree
+
+if TYPE_CHECKING:
+    from failoverd.commands._terminal import Cell
 
 # A status is answered at once. The kernel finds out within 3 s that a machine does not answer ARP,
 # and says so better than our running out of patience.
 SECONDS = 4.0
+EVERY = 1.0  # seconds between two questions of --watch
+# A peer that is asked takes that for a sign of our failoverd, and may wait for it. While ours does
+# not run that is wrong, so it must fall silent in between.
+SELDOM = 3.0  # windows of the private link
+
+OLD = 2 * EVERY  # seconds after which an answer is said to be old
+
+SOUND, DEGRADED, BAD = 0, 1, 2
+USAGE = 2
+CANNOT_WRITE = 3
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The entry point. Exit status as `verdict`, or 2: usage, or nothing could be asked."""
+    """The entry point. Exit status as `verdict`; 2 usage, or nothing could be asked; 3 no FILE."""
     options = _parse(argv)
     try:
         conf, secret = prepare(options.config)
+        pair = Pair(conf, secret)
+        if options.watch:
+            return _watch(pair, options)
+        look = pair.look()
+        if options.prometheus is not None:
+            _export(options.prometheus, look)
+        elif options.json:
+            print(look.json())
+        else:
+            _show(conf, look, options.verbose)
+        sys.stdout.flush()
     except ExchangeError as error:
         _complain(str(error))
-        return 2
-    us, our_trouble = _ask(conf, secret, conf.primary)
-    peer, peer_trouble = _ask(conf, secret, conf.secondary)
-    if options.json:
-        print(json.dumps({"us": us and status_tree(us), "peer": peer and status_tree(peer)}))
-    else:
-        _show(conf, us, peer, options.verbose)
-    for trouble in filter(None, (our_trouble, peer_trouble)):
+        return USAGE
+    except Stop as stop:
+        _complain(str(stop))
+        return CANNOT_WRITE
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # not by SIGPIPE's default, which would end us for a socket's sake, too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    for trouble in look.troubles:
         _complain(trouble)
-    return verdict(us, peer)
+    return look.verdict
 
 
 def verdict(us: Status | None, peer: Status | None) -> int:
@@ -43,8 +79,8 @@ def verdict(us: Status | None, peer: Status | None) -> int:
     heard = [status for status in (us, peer) if status is not None]
     active = sum(status.role == "active" for status in heard)
     if active != 1:
-        return 2
-    return 0 if len(heard) == 2 else 1
+        return BAD
+    return SOUND if len(heard) == 2 else DEGRADED
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -52,15 +88,127 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         prog="ha-status",
         description="Show both machines of the pair side by side.",
         epilog="Exit status: 0 exactly one is active and both were heard; 1 one is active, the "
-        "other was not heard; 2 none or both are active, as far as can be seen, or usage.",
+        "other was not heard; 2 none or both are active, as far as can be seen, or usage; "
+        "3 FILE could not be written.",
     )
     add = parser.add_argument
     add("-c", dest="config", metavar="CONF", default="/etc/failover/failoverd.conf",
         help="default: %(default)s")  # fmt: skip
+    add("--watch", action="store_true", help="go on, every second, until Ctrl-C")
     add("--json", action="store_true", help='print one JSON object: {"us": ..., "peer": ...}')
+    add("--prometheus", metavar="FILE",
+        help="write metrics for node_exporter's textfile collector (- prints them)")  # fmt: skip
     add("-v", dest="verbose", action="store_true", help="show versions and hardware addresses too")
     add("--version", action="version", version=f"ha-status {__version__}")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.prometheus is not None and (options.watch or options.json):
+        parser.error("--prometheus goes without --watch and --json")
+    return options
+
+
+# Asking
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the machines said, or why one said nothing."""
+
+    us: Status | None
+    peer: Status | None
+    our_trouble: str = ""
+    peer_trouble: str = ""
+    ages: tuple[float, float] = (0.0, 0.0)  # seconds since they were asked for this
+
+    @property
+    def verdict(self) -> int:
+        return verdict(self.us, self.peer)
+
+    @property
+    def troubles(self) -> list[str]:
+        return [trouble for trouble in (self.our_trouble, self.peer_trouble) if trouble]
+
+    def json(self) -> str:
+        us, peer = self.us, self.peer
+        return json.dumps({"us": us and status_tree(us), "peer": peer and status_tree(peer)})
+
+
+class Question:
+    """One question to one machine, in a thread of its own: a dead one takes its time."""
+
+    def __init__(self, conf: Conf, secret: bytes, address: str) -> None:
+        self.asked = time.monotonic()
+        self.answer: tuple[Status | None, str] = (None, "")
+        self._args = conf, secret, address
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._thread.start()
+
+    def _ask(self) -> None:
+        self.answer = _ask(*self._args)
+
+    def is_answered(self, wait: float | None = 0.0) -> bool:
+        self._thread.join(wait)
+        return not self._thread.is_alive()
+
+
+class Machine:
+    """One of the two, and the last that was heard of it."""
+
+    def __init__(self, conf: Conf, secret: bytes, address: str) -> None:
+        self._args = conf, secret, address
+        self._question: Question | None = None
+        self.answer: tuple[Status | None, str] = (None, "")
+        self.asked = 0.0
+
+    def ask(self, after: float) -> None:
+        """Ask, unless that was done less than so many seconds ago, or is still being done."""
+        question = self._question
+        if question is None or (
+            question.is_answered() and time.monotonic() - question.asked >= after
+        ):
+            self._question = Question(*self._args)
+
+    def collect(self, wait: float | None) -> bool:
+        """Take the answer, waiting so long for it. Whether there is one."""
+        if self._question is None or not self._question.is_answered(wait):
+            return False
+        self.answer, self.asked = self._question.answer, self._question.asked
+        return True
+
+
+class Pair:
+    """Both machines, asked at the same time."""
+
+    def __init__(self, conf: Conf, secret: bytes) -> None:
+        self.conf = conf
+        self._us = Machine(conf, secret, conf.primary)
+        self._peer = Machine(conf, secret, conf.secondary)
+
+    def look(self) -> Look:
+        """Ask both, and wait for both."""
+        for machine in (self._us, self._peer):
+            machine.ask(0)
+        for machine in (self._us, self._peer):
+            machine.collect(None)
+        return self._seen()
+
+    def looks(self) -> Iterator[Look]:
+        """What is known, every second. The first waits for both, the others wait for nobody."""
+        yield self.look()
+        while True:
+            began = time.monotonic()
+            ours_runs = self._us.answer[0] is not None
+            self._us.ask(0)
+            self._peer.ask(0 if ours_runs else SELDOM * self.conf.plip_timer)
+            for machine in (self._us, self._peer):
+                machine.collect(max(0.0, began + EVERY - time.monotonic()))
+            yield self._seen()
+            time.sleep(max(0.0, began + EVERY - time.monotonic()))
+
+    def _seen(self) -> Look:
+        (us, our_trouble), (peer, peer_trouble) = self._us.answer, self._peer.answer
+        now = time.monotonic()
+        ages = now - self._us.asked, now - self._peer.asked
+        return Look(us, peer, our_trouble, peer_trouble, ages)
 
 
 def _ask(conf: Conf, secret: bytes, address: str) -> tuple[Status | None, str]:
@@ -73,34 +221,162 @@ def _ask(conf: Conf, secret: bytes, address: str) -> tuple[Status | None, str]:
     return status, "" if status else f"{address} answers, but with no status that we understand"
 
 
-def _show(conf: Conf, us: Status | None, peer: Status | None, verbose: bool) -> None:
-    """A table: one line a fact, one column a machine."""
-    ours, theirs = _facts(us, verbose), _facts(peer, verbose)
-    lines = [("", f"us ({conf.primary})", f"peer ({conf.secondary})")]
-    lines += [(name, ours.get(name, "-"), theirs.get(name, "-")) for name in {**ours, **theirs}]
-    widths = [max(len(line[column]) for line in lines) for column in (0, 1)]
-    for name, left, right in lines:
+# Showing
+
+
+def _watch(pair: Pair, options: argparse.Namespace) -> int:
+    """Show the pair every second until Ctrl-C; without a terminal, when something has changed."""
+    region = None
+    try:
+        terminal = None if options.json else _terminal()
+        region = terminal and terminal.Region(stays=True)
+        before = None
+        for look in pair.looks():
+            if options.json:
+                print(look.json(), flush=True)
+            elif region is not None and terminal is not None:
+                region.show(
+                    terminal.pair(*_picture(pair.conf, look, options.verbose, "Ctrl-C ends"))
+                )
+            elif (now := _gist(look)) != before:
+                before = now
+                print(datetime.now().strftime("%H:%M:%S"))
+                _show(pair.conf, look, options.verbose)
+                print(*look.troubles, sep="\n", flush=True)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        if region is not None:
+            region.close()
+    return 0
+
+
+def _gist(look: Look) -> tuple[object, ...]:
+    """What of a look is worth telling again: no ages, no counts."""
+    parts: list[object] = [*look.troubles]
+    for status in (look.us, look.peer):
+        if status is not None:
+            states = [(name, interface.state) for name, interface in status.interfaces]
+            parts += [status.role, status.since, status.plip_state, status.switch_exit, *states]
+        parts.append(None)
+    return tuple(parts)
+
+
+def _terminal() -> ModuleType | None:
+    """What shows colours, if stdout is a terminal that can, and rich is there."""
+    if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        return None
+    try:
+        from failoverd.commands import _terminal
+    except ImportError:
+        return None
+    return _terminal
+
+
+def _export(path: str, look: Look) -> None:
+    """Write the file of metrics. Raises Stop."""
+    try:
+        from failoverd.commands import _prometheus
+    except ImportError:
+        raise Stop(
+            "--prometheus needs the Python package prometheus_client: install "
+            "python3-prometheus-client, or failoverd[prometheus] with pip"
+        ) from None
+    try:
+        _prometheus.write(path, look.us, look.peer, look.verdict)
+    except OSError as error:
+        raise Stop(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _show(conf: Conf, look: Look, verbose: bool) -> None:
+    """What the pair does, then a table: one line a fact, one column a machine."""
+    headline, rows, _ = _picture(conf, look, verbose)
+    terminal = _terminal()
+    if terminal is not None:
+        terminal.show(terminal.pair(headline, rows, []))
+        return
+    print(headline[0])
+    widths = [max(len(row[column][0]) for row in rows) for column in (0, 1)]
+    for (name, _), (left, _), (right, _) in rows:
         print(f"{name:{widths[0]}}  {left:{widths[1]}}  {right}".rstrip())
 
 
-def _facts(status: Status | None, verbose: bool) -> dict[str, str]:
+def _picture(
+    conf: Conf, look: Look, verbose: bool, footer: str = ""
+) -> tuple[Cell, list[tuple[Cell, Cell, Cell]], list[Cell]]:
+    """Headline, rows and notes, each text with what it is like."""
+    ours, theirs = _facts(look.us, verbose), _facts(look.peer, verbose)
+    rows: list[tuple[Cell, Cell, Cell]] = [
+        (("", ""), (f"us ({conf.primary})", "head"), (f"peer ({conf.secondary})", "head"))
+    ]
+    nothing: Cell = ("-", "")
+    for name in {**ours, **theirs}:
+        rows.append(((name, ""), ours.get(name, nothing), theirs.get(name, nothing)))
+    notes: list[Cell] = [(trouble, "odd") for trouble in look.troubles]
+    for name, age in zip(("this machine", "the peer"), look.ages, strict=True):
+        if age > OLD:
+            notes.append((f"what is shown of {name} is {age:.0f} s old", "odd"))
+    if footer:
+        notes.append((f"{datetime.now():%H:%M:%S}  {footer}", "faint"))
+    return _headline(look), rows, notes
+
+
+ROLES = {
+    "active": "active",
+    "standby": "standing by",
+    "switching": "switching",
+    "failed": "failed (its switch script did not work)",
+}
+
+
+def _headline(look: Look) -> Cell:
+    """One sentence that says whether somebody should get up."""
+    us, peer = look.us, look.peer
+    active = [status for status in (us, peer) if status is not None and status.role == "active"]
+    if len(active) == 2:
+        return "BOTH machines are active", "bad"
+    if not active:
+        heard = "" if us and peer else ", as far as is heard"
+        return f"NO machine is active{heard}", "bad"
+    other = peer if active[0] is us else us
+    names = ("this machine", "the peer") if active[0] is us else ("the peer", "this machine")
+    since = _age(active[0].since)
+    text = f"{names[0]} is active{f', for {since}' if since else ''}; {names[1]} is "
+    if other is None:
+        return f"{text}not heard", "odd"
+    return text + ROLES[other.role], "good" if other.role == "standby" else "odd"
+
+
+def _age(since: str) -> str:
+    """How long ago that was by our own clock, "" if it is still to come."""
+    age = (datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds()
+    return exact_span(age) if age >= 0 else ""
+
+
+ROLE_STYLES = {"active": "good", "standby": "", "switching": "odd", "failed": "bad"}
+STATE_STYLES = {"boot": "odd", "ok": "good", "silent": "odd", "fail": "bad", "down": "bad"}
+
+
+def _facts(status: Status | None, verbose: bool) -> dict[str, Cell]:
     """What the table says of one machine, by the names of its lines."""
     if status is None:
-        return {"role": "not heard"}
+        return {"role": ("not heard", "bad")}
     rejoining = " (asks before it announces)" if status.rejoining else ""
-    facts = {
-        "role": status.role + rejoining,
-        "since": status.since.replace("T", " ").replace("Z", " UTC"),
-        "at boot": status.boot,
+    facts: dict[str, Cell] = {
+        "role": (status.role + rejoining, ROLE_STYLES[status.role]),
+        "since": (status.since.replace("T", " ").replace("Z", " UTC"), ""),
+        "at boot": (status.boot, ""),
     }
     for name, interface in status.interfaces:
-        facts[f"interface {name}"] = _interface(interface, verbose)
-    facts["private link"] = status.plip_state
-    facts["heartbeat"] = _measure(status.heartbeat_age, "s ago", "not heard")
-    facts["round trip"] = _measure(status.rtt_ms, "ms", "unknown")
-    facts["last switch"] = _last_switch(status)
+        cell = _interface(interface, verbose), STATE_STYLES[interface.state]
+        facts[f"interface {name}"] = cell
+    facts["private link"] = status.plip_state, STATE_STYLES[status.plip_state]
+    beat = "odd" if status.heartbeat_age is None else ""
+    facts["heartbeat"] = _measure(status.heartbeat_age, "s ago", "not heard"), beat
+    facts["round trip"] = _measure(status.rtt_ms, "ms", "unknown"), ""
+    facts["last switch"] = _last_switch(status), "bad" if status.switch_exit else ""
     if verbose:
-        facts["version"] = status.version
+        facts["version"] = status.version, ""
     return facts
 
 

@@ -14,26 +14,31 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from failoverd import __version__, conf, links, watch, watchd
+from failoverd.commands import _remarks
+from failoverd.commands._words import Stop, counted
 from failoverd.process import Message
 
 if TYPE_CHECKING:
     from failoverd.capture import Capture
+    from failoverd.commands import _terminal
+    from failoverd.tune import Traffic
 
 CONF = "/etc/failover/failoverd.conf"
 WOULD_FAIL_OVER = 1
 CANNOT_WATCH = 1
-CANNOT_READ = 3  # 1 and 2 have their meaning with -r
-REFRESH_SECONDS = 0.25
+CANNOT_READ = 3  # 1 and 2 have their meaning with -r and --tune
+WITHIN_SECONDS = 10.0
+DAYS = 30.0
+TUNE_SECONDS = 300.0
+SHORTEST_AIM = 0.2  # seconds: two of the shortest windows that --tune proposes
 
 Print = Callable[[Message], None]
-
-
-class Stop(Exception):
-    """Ends the command with one sentence on stderr."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -41,10 +46,12 @@ def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
     try:
         settings = read_conf(options.conf)
+        if options.tune:
+            return tune(options, settings)
         return replay(options, settings) if options.capture else live(options, settings)
     except Stop as stop:
         complain(str(stop))
-        return CANNOT_READ if options.capture else CANNOT_WATCH
+        return CANNOT_READ if options.capture or options.tune else CANNOT_WATCH
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
 
@@ -74,34 +81,50 @@ def instruments(settings: conf.Conf, interface: str) -> watchd.Instruments:
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="watchd",
-        description="Watches one network interface and says what failoverd would make of it. "
-        "It only tells: by hand it never fails anything over.",
-        epilog="Exit status with -r: 0 would not have failed over, 1 would have, 3 cannot read.",
+        usage="watchd [-c CONF] [-v] [--json] [-r FILE [--until S] [--mac ADDRESS]] IFACE\n"
+        "       watchd --tune [-r FILE | --seconds N] [--within T] [--days N] [--json] IFACE",
+        description="Watches an interface, or a capture of one. It only tells, by hand.",
+        epilog="Exit status with -r: 0 would not have failed over, 1 would have, 3 cannot read. "
+        "With --tune: 0 the aim can be met, 1 it cannot, 3 cannot tell.",
     )
-    parser.add_argument("interface", metavar="IFACE", help="the interface, eth0 say")
-    parser.add_argument("-c", dest="conf", metavar="CONF", help=f"the configuration (else {CONF})")
-    parser.add_argument("--json", action="store_true", help="print one JSON object an event")
-    parser.add_argument(
-        "-r", dest="capture", metavar="FILE", help="judge a capture file (- is standard input)"
-    )
-    parser.add_argument(
-        "--until",
-        type=seconds,
-        metavar="SECONDS",
-        help="with -r: judge until so long after the first packet, not until the last one",
-    )
-    parser.add_argument(
-        "--mac",
-        type=hardware_address,
-        metavar="ADDRESS",
-        help="with -r: the interface's own address, whose packets are left out",
-    )
-    parser.add_argument("-v", dest="verbose", action="store_true", help="say more at start")
-    parser.add_argument("--version", action="version", version=f"watchd {__version__}")
+    add = parser.add_argument
+    add("interface", metavar="IFACE", help="the interface, eth0 say")
+    add("-c", dest="conf", metavar="CONF", help=f"the configuration (else {CONF})")
+    add("-v", dest="verbose", action="store_true", help="say more at start")
+    add("--json", action="store_true", help="one JSON object an event; with --tune one in all")
+    add("-r", dest="capture", metavar="FILE", help="read a capture file (- is standard input)")
+    add("--until", type=seconds, metavar="S", help="judge until so long after the first packet")
+    add("--mac", type=hardware_address, metavar="ADDRESS",
+        help="the interface's own address, whose packets are left out")  # fmt: skip
+    add("--tune", action="store_true", help="measure the traffic, and propose what to set")
+    add("--seconds", type=seconds, metavar="N", help=f"measure for so long ({TUNE_SECONDS:g})")
+    add("--within", type=seconds, metavar="T",
+        help=f"aim: a dead card is found within T seconds ({WITHIN_SECONDS:g})")  # fmt: skip
+    add("--days", type=seconds, metavar="N",
+        help=f"aim: at most one false alarm in N days ({DAYS:g})")  # fmt: skip
+    add("--version", action="version", version=f"watchd {__version__}")
     options = parser.parse_args(argv)
-    if options.capture is None and (options.until is not None or options.mac is not None):
-        parser.error("--until and --mac go with -r FILE")
+    if problem := disagreement(options):
+        parser.error(problem)
     return options
+
+
+def disagreement(options: argparse.Namespace) -> str:
+    """What is wrong with the options together, "" if nothing is."""
+    if options.capture is None and options.mac is not None:
+        return "--mac goes with -r FILE"
+    if options.until is not None and (options.capture is None or options.tune):
+        return "--until goes with -r FILE, and not with --tune"
+    aims = (options.seconds, options.within, options.days)
+    if not options.tune and any(value is not None for value in aims):
+        return "--seconds, --within and --days go with --tune"
+    if options.capture is not None and options.seconds is not None:
+        return "--seconds goes without -r FILE, which is read to its end"
+    if options.within is not None and options.within < SHORTEST_AIM:
+        return f"--within: {SHORTEST_AIM:g} s is the least"
+    if 0 in (options.seconds, options.days):
+        return "--seconds and --days must be more than 0"
+    return ""
 
 
 def seconds(text: str) -> float:
@@ -115,6 +138,17 @@ def hardware_address(text: str) -> str:
     if not re.fullmatch(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not like 02:00:00:00:00:10")
     return text.lower()
+
+
+def terminal_for(stream: TextIO) -> ModuleType | None:
+    """What shows things that move, if the stream is a terminal that can, and rich is there."""
+    if not stream.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        return None
+    try:
+        from failoverd.commands import _terminal
+    except ImportError:
+        return None
+    return _terminal
 
 
 def complain(message: str) -> None:
@@ -153,48 +187,59 @@ def check_filters(settings: conf.Conf, file: str) -> None:
 # A live interface
 
 
+class Shows(Protocol):
+    """Where a live watcher's events go. refresh is called every so many seconds, or seldom."""
+
+    every: float | None
+
+    def say(self, line: Message) -> None: ...
+    def complain(self, sentence: str) -> None: ...
+    def refresh(self, watcher: watchd.Watcher, now: float) -> None: ...
+    def close(self) -> None: ...
+
+
 def live(options: argparse.Namespace, settings: conf.Conf) -> int:
     """Watch until Ctrl-C."""
     interface = options.interface
-    if interface not in links.names():
-        raise Stop(f"there is no interface {interface}; there are {', '.join(links.names())}")
-    for remark in oddities(settings, interface):
+    must_exist(interface)
+    for remark in _remarks.at_start(settings, interface):
         complain(remark)
     if options.verbose:
         explain(settings, interface)
-    show = Screen(interface, options.json)
-    watcher = opened(settings, interface, show.say)
+    viewer = Viewer(interface, options.json)
+    early = _remarks.Early(settings, interface)
+    watcher = opened(settings, interface, viewer.say)
     try:
         if not options.json:
             print(headline(settings, interface), flush=True)
-        every = REFRESH_SECONDS if show.is_live else None
-        watchd.run_by_hand(watcher, lambda now: show.refresh(watcher, now), every)
+        viewer.begin()
+        watchd.run_by_hand(watcher, lambda now: viewer.look(watcher, early, now), viewer.every)
     except KeyboardInterrupt:
-        show.summary(watcher)
+        viewer.summary(watcher)
         return 0
     finally:
+        viewer.close()
         watcher.close()
+
+
+def must_exist(interface: str) -> None:
+    if interface not in links.names():
+        raise Stop(f"there is no interface {interface}; there are {', '.join(links.names())}")
 
 
 def opened(settings: conf.Conf, interface: str, say: Print) -> watchd.Watcher:
     try:
         watcher = watchd.Watcher(settings, interface, instruments(settings, interface), say)
         watcher.open()
-    except PermissionError:
-        raise Stop(f"{interface}: not permitted to count packets; run it as root") from None
     except (OSError, ValueError) as error:
-        raise Stop(str(error)) from None
+        raise cannot_count(interface, error) from None
     return watcher
 
 
-def oddities(settings: conf.Conf, interface: str) -> Iterator[str]:
-    """What a person should know before the first window has passed."""
-    state = watchd.link_state(interface)
-    if state != "up":
-        yield f"{interface} is {state}: nothing comes in"
-    if not links.addresses(interface):
-        yield f"{interface} has no address"
-    yield from conf.remarks(settings)
+def cannot_count(interface: str, error: Exception) -> Stop:
+    if isinstance(error, PermissionError):
+        return Stop(f"{interface}: not permitted to count packets; run it as root")
+    return Stop(str(error))
 
 
 def headline(settings: conf.Conf, interface: str) -> str:
@@ -230,60 +275,68 @@ class Tally:
             self.first_fail = self.first_fail or line
 
 
-class Screen:
-    """Where a live watcher's events go: JSON or plain lines, and a live line on a terminal."""
+class Viewer:
+    """What a person, or a program, is shown of a live watcher."""
 
     def __init__(self, interface: str, as_json: bool) -> None:
-        dumb = os.environ.get("TERM", "dumb") == "dumb"
-        self.is_live = sys.stdout.isatty() and not as_json and not dumb
-        self._print = print_json if as_json else print_plain
-        self._interface = interface
+        self._interface, self._as_json = interface, as_json
+        self._shows: Shows = Lines(as_json)
         self._tally = Tally()
-        self._since: tuple[float, int] | None = None
-        self._rate = 0.0
+
+    @property
+    def every(self) -> float | None:
+        return self._shows.every
+
+    def begin(self) -> None:
+        """From here on with a live line, if there is a terminal for it."""
+        terminal = None if self._as_json else terminal_for(sys.stdout)
+        if terminal is not None:
+            self._shows = terminal.Screen(self._interface)
 
     def say(self, message: Message) -> None:
-        self._clear()
         if message["event"] == "log":
-            complain(f"{message['interface']}: {message['message']}")
+            self._shows.complain(f"{message['interface']}: {message['message']}")
             return
         self._tally.add(message)
-        self._print(message)
+        self._shows.say(message)
 
-    def refresh(self, watcher: watchd.Watcher, now: float) -> None:
-        if not self.is_live:
-            return
-        self._measure(watcher.total, now)
-        window, rules = watcher.window, watcher.rules
-        text = (
-            f"{self._interface}  {window.packets} of {rules.packet_count} packets  "
-            f"{max(0.0, window.deadline - now):.1f} s left  {self._rate:.1f} packets/s"
-        )
-        width = os.get_terminal_size(sys.stdout.fileno()).columns or 80  # 0: it does not know
-        sys.stdout.write("\r" + text[: width - 1] + "\x1b[K")
-        sys.stdout.flush()
-
-    def _measure(self, total: int, now: float) -> None:
-        """The rate of the last second or so."""
-        if self._since is None:
-            self._since = now, total
-        elif now - self._since[0] >= 1:
-            self._rate = (total - self._since[1]) / (now - self._since[0])
-            self._since = now, total
-
-    def _clear(self) -> None:
-        if self.is_live:
-            sys.stdout.write("\r\x1b[K")
-            sys.stdout.flush()
+    def look(self, watcher: watchd.Watcher, early: _remarks.Early, now: float) -> None:
+        for remark in early.look(watcher.total, now - (watcher.began or now)):
+            self._shows.complain(remark)
+        self._shows.refresh(watcher, now)
 
     def summary(self, watcher: watchd.Watcher) -> None:
-        self._clear()
+        self.close()
         passed = time.monotonic() - (watcher.began or 0.0)
         text = (
             f"{self._interface}: {passed:.1f} s, {counted(watcher.total, 'packet')}, "
             f"{counted(self._tally.windows, 'window')}, {self._tally.fails} failed"
         )
-        print(text, file=sys.stderr if self._print is print_json else sys.stdout, flush=True)
+        print(text, file=sys.stderr if self._as_json else sys.stdout, flush=True)
+
+    def close(self) -> None:
+        self._shows.close()
+
+
+class Lines:
+    """JSON or plain lines, for whoever reads a pipe or a file."""
+
+    every: float | None = None
+
+    def __init__(self, as_json: bool) -> None:
+        self._print = print_json if as_json else print_plain
+
+    def say(self, line: Message) -> None:
+        self._print(line)
+
+    def complain(self, sentence: str) -> None:
+        complain(sentence)
+
+    def refresh(self, watcher: watchd.Watcher, now: float) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 def print_json(line: Message) -> None:
@@ -297,10 +350,6 @@ def print_plain(line: Message) -> None:
         f"{counted(line['packets'], 'packet')}, {line['last']} before{began}: {line['reason']}",
         flush=True,
     )
-
-
-def counted(number: object, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 # A capture file
@@ -398,6 +447,92 @@ def conclusion(tally: Tally, capture: Capture) -> str:
         f"would have failed over {after:.3f} s after the first packet, at "
         f"{when.isoformat(' ', 'milliseconds')}: {tally.first_fail['reason']}"
     )
+
+
+# --tune
+
+
+def tune(options: argparse.Namespace, settings: conf.Conf) -> int:
+    """Measure, and say what to set. The exit status says whether the aim can be met."""
+    from failoverd import tune as rules
+    from failoverd.commands import _tune
+
+    if options.interface == settings.plip_interface:
+        raise Stop(
+            f"{options.interface} is the private link, whose windows follow from $plip_hbeat: "
+            "failoverd -t says what they mean; --tune is for the ethernet side"
+        )
+    within = WITHIN_SECONDS if options.within is None else options.within
+    aim = rules.Aim(round(within * rules.SECOND), DAYS if options.days is None else options.days)
+    if options.capture:
+        traffic, began = tune_read(options, settings)
+    else:
+        traffic, began = tune_watch(options, settings)
+    report = _tune.Report(options.interface, traffic, began, settings, aim)
+    for line in [report.json()] if options.json else report.lines():
+        print(line)
+    sys.stdout.flush()
+    return report.status
+
+
+def tune_watch(options: argparse.Namespace, settings: conf.Conf) -> tuple[Traffic, float]:
+    """The traffic of a live interface, and when it began."""
+    from failoverd import tune as rules
+    from failoverd.commands import _tune
+    from failoverd.counter import Counter, what_counts
+
+    interface = options.interface
+    must_exist(interface)
+    for remark in _remarks.at_start(settings, interface):
+        complain(remark)
+    length = TUNE_SECONDS if options.seconds is None else options.seconds
+    terminal = terminal_for(sys.stderr)
+    if terminal is None:
+        complain(f"watching {interface} for {length:g} s")
+    with closing(Counter(interface, what_counts(settings, interface))) as counter:
+        try:
+            if not counter.open():
+                raise Stop(f"{interface} is down: ip link set dev {interface} up, then try again")
+        except (OSError, ValueError) as error:
+            raise cannot_count(interface, error) from None
+        began = time.time()
+        with progress(terminal, f"watching {interface}", "(Ctrl-C: that is enough)") as shows:
+            traffic = _tune.from_interface(counter, round(length * rules.SECOND), shows)
+        if counter.is_deaf():
+            complain(f"{interface} went away meanwhile: what was heard before it did counts")
+    return traffic, began
+
+
+def tune_read(options: argparse.Namespace, settings: conf.Conf) -> tuple[Traffic, float]:
+    """The traffic of a capture, and when it began."""
+    from failoverd.capture import NANOSECONDS, Unreadable, open_capture
+    from failoverd.commands import _tune
+
+    try:
+        with open_capture(options.capture) as capture:
+            reading = Reading(capture, filter_for(options, settings, capture.linktype))
+            with progress(terminal_for(sys.stderr), f"reading {options.capture}") as shows:
+                traffic = _tune.from_batches(reading.batches(), shows)
+            began = (capture.clock.first or 0) / NANOSECONDS
+    except Unreadable as error:
+        raise Stop(str(error)) from None
+    if reading.problem is not None:
+        if not reading.is_truncated:
+            raise Stop(str(reading.problem))
+        complain(f"{reading.problem}; what comes before counts")
+    return traffic, began
+
+
+@contextmanager
+def progress(
+    terminal: ModuleType | None, what: str, hint: str = ""
+) -> Iterator[_terminal.Progress | None]:
+    """Where to show how far it has come, None without a terminal."""
+    if terminal is None:
+        yield None
+        return
+    with closing(terminal.Progress(what, hint)) as shows:
+        yield shows
 
 
 if __name__ == "__main__":

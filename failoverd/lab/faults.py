@@ -50,7 +50,7 @@ class Body:
             return 1
         faults = [not self.running, self.stopped, self.frozen, self.end != WORKS]
         faults += [card != WORKS for card in self.cards]
-        return sum(faults) + (self.script != WORKS)
+        return sum(faults) + (not self.obeyed)
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ class Truth:
         return self.a.troubles + self.b.troubles + (self.link != WORKS)
 
 
-def whole(cards: int = 1) -> Truth:
-    """A pair in which everything works."""
-    body = Body(cards=(WORKS,) * cards)
+def whole(cards: int = 1, script: str = WORKS) -> Truth:
+    """A pair in which everything works, but for the switch scripts, if so wished."""
+    body = Body(cards=(WORKS,) * cards, script=script)
     return Truth(body, body)
 
 
@@ -315,10 +315,10 @@ class Step:
     fault: Fault
 
 
-def plan(seed: int, length: int, windows: float, cards: int = 1) -> list[Step]:
+def plan(seed: int, length: int, windows: float, truth: Truth) -> list[Step]:
     """A sequence of faults. windows: a few of them, in seconds, let the pair settle."""
     dice = random.Random(seed)
-    truth, steps = whole(cards), []
+    steps = []
     for _ in range(length):
         found = list(possible(truth))
         (fault,) = dice.choices([f for f, _ in found], [weight for _, weight in found])
@@ -334,7 +334,7 @@ def pause(dice: random.Random, windows: float) -> float:
 
 def mending(truth: Truth) -> Iterator[Fault]:
     """What makes the pair whole again, one thing at a time."""
-    while truth.troubles:
+    while truth != whole(len(truth.a.cards)):
         fault = next(
             Fault(kind.name, name, word)
             for kind in KINDS

@@ -1,357 +1,268 @@
-"""Every state that the two machines can come to, and what must hold in each and on every path."""
+"""Every state that the two machines can come to, and what must hold in each and on every path.
+
+Breadth first, so that the way to the first state of a kind is the shortest there is. Nothing is
+left out within the bounds of a setup: so many faults and repairs at any moments, so many delayed
+messages. What a statement says about a path is a longest stretch in the graph of all states, so a
+state needs no memory of how it was come to.
+"""
 
 from __future__ import annotations
 
-
-import sys
-import time
 from array import array
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
 
-from failoverd import pair
-from tests.explorer.model import (
-    FROZEN,
-    HEARS,
-    NAMES,
-    OFF,
-    RUNNING,
-    SCRIPTS,
-    Fault,
-    Game,
-    Setup,
-    Violation,
-    World,
-    Chance,
-)
+from explorer.model import UNOWNED, Chance, Fault, Game, Setup, Violation, World, ways
+from explorer.scene import strike, tick
+from explorer.statements import Entry, Stretch, entries, flags, stretches
+from explorer.words import describe_world
 
-TWO, HEAR, NONE, WELL_A, WELL_B, PAIR, ONE, WIRED, B_NOT_BETTER, A_NOT_BETTER, A_GIVES, B_GIVES, STALE = (1 << n for n in range(13))
+ENDLESS = 60  # ticks; a stretch that is as long as this has no end
+
+Step = tuple[Fault | None, tuple[int, ...]]  # what happened, and which way the world went
 
 
-@dataclass
-class Found:
+@dataclass(frozen=True)
+class Finding:
+    """What was found about a statement, and the way to the worst case."""
+
+    statement: int
     text: str
-    story: list[str]
+    worst: int
+    most: int
+    path: list[int]
+
+    @property
+    def holds(self) -> bool:
+        return self.worst <= self.most
+
+    def __str__(self) -> str:
+        worst = "without end" if self.worst >= ENDLESS else str(self.worst)
+        return f"{self.statement}. {self.text}: {worst}, at most {self.most} allowed"
 
 
-class Explorer:
+class Explored:
+    """All states of a setup, numbered in the order in which they were found."""
+
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self.game = Game(setup)
         self.numbers: dict[World, int] = {}
         self.worlds: list[World] = []
-        self.parent = array("i")
-        self.by: list[tuple[Fault | None, tuple[int, ...]]] = []
-        self.flags = array("H")
-        self.ticks: list[tuple[int, ...]] = []
-        self.strikes: list[tuple[int, ...]] = []
+        self.flags = array("L")
+        self.parents = array("l")
+        self.steps: list[Step] = []  # from the parent
+        self.ticks: list[tuple[int, ...]] = []  # the states a tick later
+        self.strikes: list[tuple[int, ...]] = []  # those after a fault
         self.transitions = 0
 
-    def add(self, world: World, parent: int, by) -> int:
-        n = self.numbers.get(world)
-        if n is None:
-            n = self.numbers[world] = len(self.worlds)
+    # ------------------------------------------------------------------ all states
+
+    def explore(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Find every state. Raises Violation, with the story, when a machine does what is wrong."""
+        for world in self.game.first_worlds():
+            self._number(world, -1, (None, ()))
+        for number, world in enumerate(self.worlds):  # which grows meanwhile
+            if progress and number % 50_000 == 0:
+                progress(number, len(self.worlds))
+            self.ticks.append(self._follow(number, world, (None,)))
+            self.strikes.append(self._follow(number, world, self.game.faults(world)))
+
+    def _follow(self, number: int, world: World, faults: Iterable[Fault | None]) -> tuple[int, ...]:
+        found = []
+        for fault in faults:
+            for script, after in self._ways(number, world, fault):
+                self.transitions += 1
+                found.append(self._number(after, number, (fault, script)))
+        return tuple(dict.fromkeys(found))
+
+    def _ways(
+        self, number: int, world: World, fault: Fault | None
+    ) -> Iterator[tuple[tuple[int, ...], World]]:
+        chances: list[Chance] = []
+
+        def run(chance: Chance) -> World:
+            chances.append(chance)
+            return play(self.game, world, fault, chance)
+
+        try:
+            yield from ways(run)
+        except Violation as violation:
+            story = self.tell(self.path(number))[:-1]
+            step = (fault, tuple(way for way, _ in chances[-1].taken))
+            raise Violation(
+                f"{violation}\n" + "\n".join(story + self._notes(world, step))
+            ) from None
+
+    def _number(self, world: World, parent: int, step: Step) -> int:
+        number = self.numbers.get(world)
+        if number is None:
+            number = self.numbers[world] = len(self.worlds)
             self.worlds.append(world)
-            self.parent.append(parent)
-            self.by.append(by)
             self.flags.append(flags(self.game, world))
-        return n
+            self.parents.append(parent)
+            self.steps.append(step)
+        return number
 
-    def run(self, limit: int = 10**9, progress: bool = False) -> None:
-        game = self.game
-        for w in game.first_worlds():
-            self.add(w, -1, (None, ()))
-        at = 0
-        began = time.monotonic()
-        while at < len(self.worlds):
-            world = self.worlds[at]
-            if progress and at % 20000 == 0:
-                print(at, len(self.worlds), self.transitions, f"{time.monotonic()-began:.1f}s", len(game.minds[0].states), file=sys.stderr)
-            if at > limit:
-                raise SystemExit("limit")
-            out: list[set[int]] = [set(), set()]
-            for kind, fault in [(0, None), *((1, f) for f in game.faults(world))]:
-                run = (lambda c: game.tick(world, c)) if fault is None else (lambda c, f=fault: game.strike(world, f, c))
-                stack: list[tuple[int, ...]] = [()]
-                while stack:
-                    script = stack.pop()
-                    chance = Chance(script)
-                    try:
-                        nxt = run(chance)
-                    except Violation as v:
-                        raise Violation(str(v), self.tell(at) + self.step_notes(world, fault, script))
-                    except Exception:
-                        print("\n".join(self.tell(at)+[str(fault)]), file=sys.stderr)
-                        raise
-                    stack.extend(chance.alternatives())
-                    self.transitions += 1
-                    out[kind].add(self.add(nxt, at, (fault, script)))
-            self.ticks.append(tuple(out[0]))
-            self.strikes.append(tuple(out[1]))
-            at += 1
+    # ------------------------------------------------------------------ stories
 
-    def step_notes(self, world, fault, script) -> list[str]:
+    def path(self, number: int) -> list[int]:
+        """The shortest way to a state."""
+        found = []
+        while number >= 0:
+            found.append(number)
+            number = self.parents[number]
+        return found[::-1]
+
+    def tell(self, path: list[int]) -> list[str]:
+        """The story of a path: the tick, and what happened."""
+        lines, time = [], 0
+        for before, after in pairwise(path):
+            step = self._step(before, after)
+            time += step[0] is None
+            lines += [f"{time:4}  {note}" for note in self._notes(self.worlds[before], step)]
+        return [*lines, f"{time:4}  now: {describe_world(self.game, self.worlds[path[-1]])}"]
+
+    def _step(self, before: int, after: int) -> Step:
+        if self.parents[after] == before:
+            return self.steps[after]
+        world = self.worlds[before]
+        for fault in (None, *self.game.faults(world)):
+            for script, found in self._ways(before, world, fault):
+                if self.numbers[found] == after:
+                    return fault, script
+        raise AssertionError("there is no such step")
+
+    def _notes(self, world: World, step: Step) -> list[str]:
         notes: list[str] = []
         try:
-            if fault is None:
-                self.game.tick(world, Chance(script), notes)
-            else:
-                self.game.strike(world, fault, Chance(script), notes)
-        except Violation:
-            pass
+            play(self.game, world, step[0], Chance(step[1]), notes)
+        except Violation as violation:
+            notes.append(f"** {violation}")
         return notes
 
-    def path(self, n: int) -> list[int]:
-        out = []
-        while n >= 0:
-            out.append(n)
-            n = self.parent[n]
-        return out[::-1]
+    # ------------------------------------------------------------------ judging
 
-    def tell(self, n: int) -> list[str]:
-        return self.tell_path(self.path(n))
+    def judge(self) -> list[Finding]:
+        """What all these states and paths say about the statements."""
+        return [
+            *(self._judge_stretch(stretch) for stretch in stretches(self.setup)),
+            *(self._judge_entry(entry) for entry in entries(self.setup)),
+            self._judge_changes(),
+        ]
 
-    def tell_path(self, path: list[int]) -> list[str]:
-        """The story of a path of states."""
-        lines: list[str] = []
-        time = 0
-        for a, b in zip(path, path[1:]):
-            fault, script = self.way(a, b)
-            if fault is None:
-                time += 1
-            for note in self.step_notes(self.worlds[a], fault, script):
-                lines.append(f"{time:4}  {note}")
-        lines.append(f"{time:4}  now: " + picture(self.game, self.worlds[path[-1]]))
-        return lines
+    def _judge_stretch(self, stretch: Stretch) -> Finding:
+        """The longest stretch of ticks without a fault."""
+        want, mask = int(stretch.set), int(stretch.set | stretch.clear)
+        inside = bytes((flags & mask) == want for flags in self.flags)
+        worst, path = self._longest(inside)
+        return Finding(stretch.statement, stretch.text, worst, stretch.most, path)
 
-    def way(self, a: int, b: int):
-        if self.parent[b] == a:
-            return self.by[b]
-        world = self.worlds[a]
-        for fault in [None, *self.game.faults(world)]:
-            run = (lambda c: self.game.tick(world, c)) if fault is None else (lambda c: self.game.strike(world, fault, c))
-            for script, nxt in self.game.ways(run):
-                if self.numbers[nxt] == b:
-                    return fault, script
-        raise AssertionError
+    def _longest(self, inside: bytes) -> tuple[int, list[int]]:
+        """The longest walk of ticks through the states inside, and the way to its end."""
+        value = {number: 0 for number, yes in enumerate(inside) if yes}
+        before: dict[int, int] = {}
+        queue = deque(value)
+        waiting = set(queue)
+        worst, end = -1, -1
+        while queue and worst < ENDLESS:
+            number = queue.popleft()
+            waiting.discard(number)
+            long = value[number]
+            if long > worst:
+                worst, end = long, number
+            for after in self.ticks[number]:
+                if inside[after] and value[after] <= long:
+                    value[after], before[after] = long + 1, number
+                    if after not in waiting:
+                        waiting.add(after)
+                        queue.append(after)
+        return worst, self._path_by(before, end)
 
-    # ---- measures
-
-    def longest(self, holds, cap: int = 60, reset: bool = True):
-        """Longest stretch of ticks for which holds(flags) on any path (fault edges reset)."""
-        value: dict[int, int] = {}
-        back: dict[int, int] = {}
-        queue = deque()
-        for n, f in enumerate(self.flags):
-            if holds(f):
-                value[n] = 0
-                queue.append(n)
-        queued = set(queue)
-        worst = (-1, -1)
-        while queue:
-            n = queue.popleft()
-            queued.discard(n)
-            v = value[n]
-            if v > worst[0]:
-                worst = (v, n)
-            if v >= cap:
-                return v, self.trace(n, back)
-            for kind, nxts in ((1, self.ticks[n]), (0, self.strikes[n] if not reset else ())):
-                for m in nxts:
-                    if m in value and value[m] < v + kind:
-                        value[m] = v + kind
-                        back[m] = n
-                        if m not in queued:
-                            queued.add(m)
-                            queue.append(m)
-        if worst[1] < 0:
-            return -1, []
-        return worst[0], self.trace(worst[1], back)
-
-    def since(self, bit: int, cap: int) -> tuple[bytearray, dict[int, int]]:
-        """For how many ticks at most, up to cap, a bit has been set when a state is reached."""
-        value = bytearray(len(self.flags))
-        back: dict[int, int] = {}
-        queue = deque(n for n, f in enumerate(self.flags) if f & bit)
-        queued = bytearray(len(self.flags))
-        for n in queue:
-            queued[n] = 1
-        flags = self.flags
-        while queue:
-            n = queue.popleft()
-            queued[n] = 0
-            v = value[n]
-            for kind, nxts in ((1, self.ticks[n]), (0, self.strikes[n])):
-                w = min(cap, v + kind)
-                for m in nxts:
-                    if value[m] < w and flags[m] & bit:
-                        value[m] = w
-                        back[m] = n
-                        if not queued[m]:
-                            queued[m] = 1
-                            queue.append(m)
-        return value, back
-
-    def entries(self, name: str, bit: int, cap: int, entered: int) -> None:
-        """Ticks that lead into a state that must not be entered after `bit` was set for so long."""
-        value, back = self.since(bit, cap)
-        found = 0
-        for n, v in enumerate(value):
-            if v >= cap and not self.flags[n] & entered:
-                for m in self.ticks[n]:
-                    if self.flags[m] & entered:
-                        if not found:
-                            print("=====", name)
-                            print("\n".join(self.tell_path([*self.trace(n, back), m])))
-                        found += 1
-        print("=====", name, found, "found")
-
-    def changes(self, cap: int = 20) -> None:
-        """Changes of the owner beyond the number of causes, on any path."""
-        value = array("b", [-128]) * len(self.flags)
-        back: dict[int, int] = {}
-        queue = deque()
-        for n, p in enumerate(self.parent):
-            if p < 0:
-                value[n] = 0
-                queue.append(n)
-        queued = set(queue)
-        worst = (-100, 0)
-        while queue:
-            n = queue.popleft()
-            queued.discard(n)
-            v = value[n]
-            if v > worst[0]:
-                worst = (v, n)
-                if v >= cap:
-                    break
-            a = self.worlds[n].owner
-            left = self.worlds[n].faults
-            was = self.worlds[n].switch, self.worlds[n].traffic
-            for m in (*self.ticks[n], *self.strikes[n]):
-                w = self.worlds[m]
-                cause = left - w.faults if (w.switch, w.traffic) == was else 0
-                d = v + (a != 2 and w.owner != a) - cause
-                if d > value[m]:
-                    value[m] = d
-                    back[m] = n
-                    if m not in queued:
-                        queued.add(m)
-                        queue.append(m)
-        print("===== changes beyond causes", worst[0])
-        if worst[0] > 1:
-            print("\n".join(self.tell_path(self.trace(worst[1], back))))
-
-    def trace(self, n: int, back: dict[int, int]) -> list[int]:
-        tail = [n]
-        seen = {n}
-        while n in back and back[n] not in seen:
-            n = back[n]
-            seen.add(n)
-            tail.append(n)
+    def _path_by(self, before: dict[int, int], end: int) -> list[int]:
+        """The way to a state whose last part is told by `before`."""
+        tail, seen = [end], {end}
+        while (end := before.get(end, -1)) >= 0 and end not in seen:
+            tail.append(end)
+            seen.add(end)
         tail.reverse()
-        return self.path(tail[0])[:-1] + tail
+        return self.path(tail[0])[:-1] + tail if tail[0] >= 0 else []
+
+    def _judge_entry(self, entry: Entry) -> Finding:
+        """How long something had been so, faults or not, at most when a tick led to a state."""
+        long, before = self._since(int(entry.after), int(entry.most) + 1)
+        into = int(entry.into)
+        worst, path = -1, list[int]()
+        for number, ticks in enumerate(self.ticks):
+            if self.flags[number] & into or not self.flags[number] & entry.after:
+                continue
+            for after in ticks:
+                if self.flags[after] & into and long[number] > worst:
+                    worst = long[number]
+                    path = [*self._path_by(before, number), after]
+        return Finding(entry.statement, entry.text, worst, int(entry.most), path)
+
+    def _since(self, bit: int, most: int) -> tuple[bytearray, dict[int, int]]:
+        """For how many ticks, up to `most`, a flag may have been set when a state is reached."""
+        flags, long = self.flags, bytearray(len(self.flags))
+        before: dict[int, int] = {}
+        queue = deque(number for number, found in enumerate(flags) if found & bit)
+        waiting = bytearray(1 if found & bit else 0 for found in flags)
+        while queue:
+            number = queue.popleft()
+            waiting[number] = 0
+            for more, nexts in ((1, self.ticks[number]), (0, self.strikes[number])):
+                reached = min(most, long[number] + more)
+                for after in nexts:
+                    if long[after] < reached and flags[after] & bit:
+                        long[after], before[after] = reached, number
+                        if not waiting[after]:
+                            waiting[after] = 1
+                            queue.append(after)
+        return long, before
+
+    def _judge_changes(self) -> Finding:
+        """How many more changes of the active machine than causes there are on any path.
+
+        A switch that dies for both is no cause. The boot of both machines is one.
+        """
+        unknown = -100
+        value = array("b", [unknown]) * len(self.worlds)
+        before: dict[int, int] = {}
+        queue = deque(number for number, parent in enumerate(self.parents) if parent < 0)
+        for number in queue:
+            value[number] = -1
+        waiting = set(queue)
+        worst, end = unknown, -1
+        while queue and worst < ENDLESS:
+            number = queue.popleft()
+            waiting.discard(number)
+            if value[number] > worst:
+                worst, end = value[number], number
+            for after in (*self.ticks[number], *self.strikes[number]):
+                more = value[number] + change(self.worlds[number], self.worlds[after])
+                if more > value[after]:
+                    value[after], before[after] = more, number
+                    if after not in waiting:
+                        waiting.add(after)
+                        queue.append(after)
+        text = "changes of the active machine beyond their causes"
+        return Finding(4, text, worst, 0, self._path_by(before, end))
 
 
-def flags(game: Game, world: World) -> int:
-    a, b = world.hosts
-    up = [h.run not in (OFF, FROZEN) for h in world.hosts]
-    holds = [h.holds and u for h, u in zip(world.hosts, up)]
-    ends = all(SCRIPTS[h.behaviour].slave_removes for h in world.hosts)
-    f = 0
-    slaves = all(SCRIPTS[h.behaviour].slave_removes for h in world.hosts)
-    if all(holds) and ends:
-        f |= TWO
-    alive = [h.run == RUNNING for h in world.hosts]
-    wired = world.wire == (True, True)
-    ether = world.switch and any(x == HEARS == y for x, y in zip(a.ears, b.ears))
-    if slaves and all(alive) and (wired or (ether and any(holds))):
-        f |= HEAR
-    if slaves and all(alive) and wired:
-        f |= WIRED
-    ears = [sum(e == HEARS and world.switch and world.traffic for e in h.ears) for h in world.hosts]
-    if ears[1] <= ears[0]:
-        f |= B_NOT_BETTER
-    if ears[0] <= ears[1]:
-        f |= A_NOT_BETTER
-    serving = [n for n in (0, 1) if holds[n] and ears[n] and (game.setup.cards == 1 or all(e == HEARS for e in world.hosts[n].ears))]
-    if len(serving) == 1 and alive[serving[0]] and world.believed != serving[0] and slaves:
-        f |= STALE
-    for n, bit in ((0, A_GIVES), (1, B_GIVES)):
-        h = world.hosts[n]
-        if h.mind >= 0:
-            s = game.minds[n].states[h.mind]
-            if s.phase is pair.Phase.DEMOTING and s.cause is pair.Cause.INTERFACE:
-                f |= bit
-    if not any(holds):
-        f |= NONE
-    for n, bit in ((0, WELL_A), (1, WELL_B)):
-        h = world.hosts[n]
-        if alive[n] and world.switch and all(e == HEARS for e in h.ears) and works(h):
-            f |= bit
-    active = [
-        alive[n] and game.minds[n].role[h.mind] == "active" and h.holds
-        for n, h in enumerate(world.hosts)
-    ]
-    if all(alive) and wired and any(works(h) for h in world.hosts):
-        f |= PAIR
-    if sum(active) == 1:
-        f |= ONE
-    return f
+def change(before: World, after: World) -> int:
+    """1 if another machine has become active, less what has caused it."""
+    changed = before.owner != UNOWNED and after.owner != before.owner
+    both_ears = (before.switch, before.traffic) == (after.switch, after.traffic)
+    return changed - (before.faults - after.faults if both_ears else 0)
 
 
-def works(host) -> bool:
-    return SCRIPTS[host.behaviour].name in ("works", "is as slow as it may be")
-
-
-def picture(game: Game, world: World) -> str:
-    out = []
-    for n, h in enumerate(world.hosts):
-        if h.run in (OFF,) or h.mind < 0:
-            out.append(f"{NAMES[n]} {('off','dead')[h.run]}{' holds' if h.holds else ''}")
-            continue
-        s = game.minds[n].states[h.mind]
-        out.append(f"{NAMES[n]} {h.run} {s.phase.value} ({s.cause.value}){' holds' if h.holds else ''} ears{h.ears} timers {[(t.name,v) for t,v in s.timers]} asks {len(h.asks)} script {h.script}")
-    return "; ".join(out) + f" wire {world.wire} switch {world.switch} believed {world.believed}"
-
-
-def self_limit(e) -> int:
-    return e.setup.card_window + 2
-
-
-def main() -> None:
-    menu = frozenset(sys.argv[1].split(","))
-    kw = {}
-    for a in sys.argv[2:]:
-        k, _, v = a.partition("=")
-        kw[k] = type(getattr(Setup(), k))(eval(v))
-    setup = Setup(menu=menu, **kw)
-    e = Explorer(setup)
-    t = time.monotonic()
-    try:
-        e.run(progress=True)
-    except Violation as v:
-        print("VIOLATION", v.args[0])
-        print("\n".join(v.args[1]))
-        return
-    print(f"{len(e.worlds)} states, {e.transitions} transitions, {time.monotonic()-t:.1f}s, minds {[len(m.states) for m in e.game.minds]}")
-    for name, f in {
-        "two while they hear": lambda f: f & TWO and f & HEAR,
-        "none, A well": lambda f: f & NONE and f & WELL_A,
-        "none, B well": lambda f: f & NONE and f & WELL_B,
-        "stale": lambda f: f & STALE,
-        "not one": lambda f: f & PAIR and not f & ONE,
-    }.items():
-        v, path = e.longest(f)
-        print("=====", name, v)
-        if path and v > (0 if "two" in name else 8):
-            print("\n".join(e.tell_path(path)))
-    e.entries("two, after they have heard each other", HEAR, 10, TWO)
-    e.entries("two, after they were linked", WIRED, 5, TWO)
-    e.entries("A hands over to no better", B_NOT_BETTER, self_limit(e), A_GIVES)
-    e.entries("B hands over to no better", A_NOT_BETTER, self_limit(e), B_GIVES)
-    e.changes()
-    print(f"{time.monotonic()-t:.1f}s")
-
-if __name__ == "__main__":
-    main()
+def play(
+    game: Game, world: World, fault: Fault | None, chance: Chance, notes: list[str] | None = None
+) -> World:
+    """What becomes of a world in a tick, or by a fault."""
+    if fault is None:
+        return tick(game, world, chance, notes)
+    return strike(game, world, fault, chance, notes)

@@ -1,0 +1,421 @@
+"""Tries the Debian package as a sysadmin would: bin/package --trial starts this.
+
+    python3 debian/trial PACKAGE NEXT_PACKAGE
+
+Two machines are booted from bare trees, once with sysvinit and once with systemd. The package is
+installed, started, upgraded, rebooted and purged there. Then the tests of what failoverd rests on
+are run against Debian's own libraries. Everything is in namespaces and in one temporary folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from machines import INITS, PATIENCE, Client, Machine, connect, copy, wait_until
+from trees import Failed, Tree, bare_system, unmount
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+NEEDED = "adduser iproute2 procps python3 python3-daemon python3-setproctitle libpcap0.8 logrotate"
+# init: its packages, and what makes it fit a machine without terminals
+INIT_PACKAGES = {"sysvinit": "sysvinit-core", "systemd": "systemd systemd-sysv"}
+TESTS = ("counter", "watchd", "listener", "neighbours")
+
+SETTINGS = {
+    "@interfaces": "('eth0')",
+    "@addresses": "('eth0 192.0.2.10/24')",
+    "$timer_seconds": '"2"',
+    "$plip_timer": '"2"',
+    "$plip_hbeat": '"0.5"',
+}
+SITE = """
+site_master() {
+    kill -0 "$(cat /run/site.pid 2>&1)" 2>/dev/null && return
+    setsid sh -c 'echo $$ >/run/site.pid; exec sleep 1000000' </dev/null >/dev/null 2>&1 &
+}
+
+site_slave() {
+    kill "$(cat /run/site.pid 2>&1)" 2>/dev/null
+    rm -f /run/site.pid
+}
+"""
+
+
+@dataclass(frozen=True)
+class Packages:
+    """The package, and the same one as a later version."""
+
+    first: Path
+    second: Path
+
+
+def main() -> int:
+    packages = Packages(*(Path(name).resolve() for name in sys.argv[1:3]))
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="failoverd-trial.", dir="/var/tmp") as name:
+        folder = Path(name)
+        try:
+            say("a bare system")
+            bare = bare_system(folder)
+            common = Tree(folder / "common", [bare])
+            common.run("apt-get", "-q", "update")
+            common.install(*NEEDED.split())
+            parts(Tree(folder / "parts", common.layers), packages)
+            for init in INITS:
+                pair(folder, common, init, packages)
+        except Failed as error:
+            print(f"FAILED: {error}", file=sys.stderr)
+            return 1
+        finally:
+            unmount(folder)
+    say(f"all is well, after {time.monotonic() - began:.0f} s")
+    return 0
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def must(what: str, holds: object) -> None:
+    """Say what holds. Raises Failed if it does not."""
+    if not holds:
+        raise Failed(what)
+    say(f"  ok  {what}")
+
+
+# ---------------------------------------------------------------------- Debian's libraries
+
+
+def parts(tree: Tree, packages: Packages) -> None:
+    """The tests of what failoverd rests on, with the installed modules and Debian's libraries."""
+    say("what failoverd rests on, with Debian's libraries")
+    tools = ("python3-pytest", "python3-hypothesis", "python3-rich", "netcat-openbsd")
+    tree.install(*tools, tree.put(packages.first, "/root"))
+    tree.put(ROOT / "tests", "/root")
+    versions = tree.run("python3", "-I", "-c", VERSIONS)
+    for line in versions.splitlines():
+        say(f"      {line}")
+    names = [f"/root/tests/test_{name}.py" for name in TESTS]
+    place = tree.root / "usr/lib/python3/dist-packages/failoverd.pth"
+    place.write_text("/usr/lib/failoverd\n")  # for processes that the tests start, too
+    words = ("python3", "-m", "pytest", "--noconftest", "-p", "no:cacheprovider", "-q", "-rs")
+    found = tree.run(*words, *names, net=False, check=False).splitlines()
+    for line in found:
+        if line.startswith("SKIPPED"):
+            say(f"      {line}")
+    if not re.match(r"\d+ passed", found[-1]) or "failed" in found[-1]:
+        raise Failed("\n".join(found[-40:]))
+    must(f"tests: {found[-1]}", True)
+
+
+VERSIONS = """
+import sys
+sys.path.insert(0, "/usr/lib/failoverd")
+import ctypes, importlib.metadata as metadata, pcapy, ping3
+pcap = ctypes.CDLL("libpcap.so.0.8")
+pcap.pcap_lib_version.restype = ctypes.c_char_p
+print(pcap.pcap_lib_version().decode(), "under", pcapy.__file__)
+print("ping3", ping3.__version__, "python-daemon", metadata.version("python-daemon"))
+print("setproctitle", metadata.version("setproctitle"), "Python", sys.version.split()[0])
+mapped = {line.split()[-1] for line in open("/proc/self/maps") if "pcap" in line}
+assert not any("pcapy_ng.libs" in name for name in mapped), mapped
+"""
+
+
+# ---------------------------------------------------------------------- a pair
+
+
+def pair(folder: Path, common: Tree, init: str, packages: Packages) -> None:
+    """Two machines with this init, from the installation to the purge."""
+    say(f"a pair with {init}")
+    bare = Tree(folder / init, common.layers)
+    bare.install(*INIT_PACKAGES[init].split())
+    (bare.root / "usr/sbin/policy-rc.d").unlink()
+    table = bare.root / "etc/inittab"
+    if table.exists():
+        lines = table.read_text().splitlines(keepends=True)
+        table.write_text("".join(line for line in lines if "getty" not in line))
+    machines = [
+        Machine(name, number, init, Tree(folder / f"{init}-{name}", bare.layers), folder)
+        for number, name in enumerate(("a", "b"), 1)
+    ]
+    a, b = machines
+    switch = connect(a, b)
+    try:
+        for one in machines:
+            one.power_on()
+        before = a.tree.files()
+        for step in (install, configure, start, restart, rotate, supervised, upgrade):
+            step(a, b, packages)
+        client = Client(switch, ROOT / "failoverd/lab/prober.py", folder)
+        try:
+            reboot_standby(a, b)
+            reboot_active(a, b, client)
+            purge(a, b, before)
+        finally:
+            client.close()
+    except Failed as error:
+        logs = "\n".join(f"--- {one.name}\n{one.log()[-4000:]}" for one in machines)
+        raise Failed(f"{error}\n{logs}") from None
+    finally:
+        for one in machines:
+            one.off()
+
+
+def service(machine: Machine, verb: str) -> str:
+    return machine.run("service", "failoverd", verb, check=False)
+
+
+def runs(machine: Machine) -> bool:
+    return machine.succeeds("service", "failoverd", "status")
+
+
+def dpkg_install(machine: Machine, package: Path) -> str:
+    """Install as apt does for somebody who takes all defaults."""
+    path = machine.tree.put(package, "/root")
+    return machine.run("dpkg", "--force-confdef", "--install", path)
+
+
+def install(a: Machine, b: Machine, packages: Packages) -> None:
+    for one in (a, b):
+        said = dpkg_install(one, packages.first)
+    must("it is not started before it is set up, and says so", "not configured yet" in said)
+    must("it does not run", not runs(a))
+    said = service(a, "start")
+    must(f"nor does it when somebody tries: {said.strip() or '(the condition)'}", not runs(a))
+    shown = a.run("stat", "-c", "%a %U %s", "/etc/failover/secret").split()
+    must(f"a secret was made: {' '.join(shown)}", shown == ["600", "root", "33"])
+    secret = a.path("/etc/failover/secret").read_bytes()
+    must("another one on the other machine", secret != b.path("/etc/failover/secret").read_bytes())
+    must("it has a user", "/nologin" in a.run("getent", "passwd", "failoverd"))
+    dpkg_install(a, packages.first)
+    must(
+        "the secret stays when it is installed again",
+        secret == a.path("/etc/failover/secret").read_bytes(),
+    )
+    checked = a.run("failoverd", "-t", check=False)
+    must("failoverd -t says what to do", "boot:master or boot:slave" in checked)
+    for command in ("failoverd", "watchd", "ha-status", "ha-fail", "ha-edit"):
+        must(f"{command} --version", a.run(command, "--version").startswith(command))
+    if a.init == "systemd":
+        a.run("systemd-analyze", "verify", "--man=no", "failoverd.service")
+        must("systemd-analyze verify has nothing to say", True)
+        unit = "/lib/systemd/system/failoverd.service"
+        figure = a.run("systemd-analyze", "security", "--offline=yes", unit, check=False)
+        say(f"      {figure.splitlines()[-1]}")
+
+
+def configure(a: Machine, b: Machine, packages: Packages) -> None:
+    for one, boot in ((a, "master"), (b, "slave")):
+        path = one.path("/etc/failover/failoverd.conf")
+        text = path.read_text()
+        settings = {**SETTINGS, "$primary": f'"{one.private}"', "$secondary": f'"{one.peer}"'}
+        for name, value in settings.items():
+            pattern = rf"(?m)^#?{re.escape(name)} = .*$"
+            text, count = re.subn(pattern, f"{name} = {value};", text)
+            must(f"{one.name}: {name} = {value}", count == 1)
+        path.write_text(text)
+        one.path("/etc/failover/host_type").write_text(f"boot:{boot}\n")
+        script = one.path("/etc/failover/ha-switch")
+        text = script.read_text()
+        script.write_text(re.sub(r"(?ms)^site_master\(\).*^site_slave\(\).*?^}\n", SITE, text))
+    copy(a, b, "/etc/failover/secret")
+    for one in (a, b):
+        one.run("failoverd", "-t")
+        must(f"{one.name}: failoverd -t is content", True)
+
+
+def start(a: Machine, b: Machine, packages: Packages) -> None:
+    for one in (a, b):
+        service(one, "start")
+        must(f"{one.name}: it runs", runs(one))
+    settle(a, b)
+    again = a.run("failoverd", check=False).strip()
+    must(f"a second one says: {again}", again == f"failoverd: already running (pid {a.pid()})")
+    where = a.run("readlink", f"/proc/{a.pid()}/cwd", f"/proc/{a.pid()}/fd/0").split()
+    must(f"it is in {where[0]} with {where[1]} as its input", where == ["/", "/dev/null"])
+    listed = a.run("ps", "axo", "user:20,args")
+    children = re.findall(r"^(\S+) +failoverd: (?!switch)", listed, re.MULTILINE)
+    must(f"its {len(children)} children run as failoverd", set(children) == {"failoverd"})
+
+
+def settle(active: Machine, standby: Machine) -> None:
+    """Wait until these are the roles, and see that the service is where it should be."""
+    wait_until(
+        f"{active.name} is active and {standby.name} stands by",
+        lambda: (active.role(), standby.role()) == ("active", "standby"),
+    )
+    must(f"{active.name} is active, {standby.name} stands by", True)
+    must("the address is at the active one only", active.serves() and not standby.serves())
+
+
+Facts = dict[str, object]
+
+
+def facts(machine: Machine) -> Facts:
+    """What a restart must leave alone."""
+    status = machine.status()
+    return {
+        "role": status.get("role"),
+        "since": status.get("since"),
+        "address": machine.serves(),
+        "service": machine.run("cat", "/run/site.pid", check=False),
+        "alive": machine.succeeds("sh", "-c", "kill -0 $(cat /run/site.pid)"),
+        "runs of the script": machine.log().count("running /etc/failover/ha-switch"),
+    }
+
+
+def unchanged(a: Machine, b: Machine, what: str, act: Callable[[], object]) -> None:
+    """Act; then failoverd here is another process, and all else is as it was, on both machines."""
+    before, pid = [facts(one) for one in (a, b)], a.pid()
+    act()
+    wait_until(f"another failoverd after {what}", lambda: a.pid() not in ("", pid))
+    wait_until(f"it answers after {what}", lambda: a.role() == before[0]["role"])
+    time.sleep(5)  # more than two windows: whoever had noticed something would have acted
+    now = [facts(one) for one in (a, b)]
+    if before != now:
+        raise Failed(f"{what} changed something: {before} became {now}")
+    must(f"{what}: role, address and service are as they were, no script was run", pid != a.pid())
+
+
+def restart(a: Machine, b: Machine, packages: Packages) -> None:
+    must("the service that the script started is there", facts(a)["alive"])
+    unchanged(a, b, "a restart of the active one", lambda: service(a, "restart"))
+    unchanged(b, a, "a restart of the standby", lambda: service(b, "restart"))
+
+
+def rotate(a: Machine, b: Machine, packages: Packages) -> None:
+    pid = a.pid()
+    a.run("logrotate", "--force", "/etc/logrotate.d/failoverd")
+    wait_until("a line in the new log", lambda: "configuration read again" in a.log())
+    must("the log is rotated, by the same process", a.pid() == pid)
+    shown = a.run("stat", "-c", "%a %U %G", "/var/log/watchd.log").strip()
+    must(f"the new log is {shown}", shown == "640 root adm")
+
+
+def supervised(a: Machine, b: Machine, packages: Packages) -> None:
+    """What systemd does for a failoverd that is dead or hangs."""
+    if a.init != "systemd":
+        return
+    shown = a.run("systemctl", "show", "-p", "Type,MainPID,StatusText", "failoverd")
+    must("systemd knows the pid and the role", f"MainPID={a.pid()}\nStatusText=active" in shown)
+    for signal in ("KILL", "STOP"):
+        pid = a.pid()
+        if signal == "STOP":
+            place = a.path("/etc/systemd/system/failoverd.service.d")
+            place.mkdir()
+            (place / "soon.conf").write_text("[Service]\nWatchdogSec=3\n")
+            a.run("systemctl", "daemon-reload")
+            unchanged(a, b, "a restart for a shorter watchdog", lambda: service(a, "restart"))
+            pid = a.pid()
+        began = time.monotonic()
+
+        def act(signal: str = signal, pid: str = pid) -> None:
+            a.run("kill", f"-{signal}", pid)
+
+        unchanged(a, b, f"SIG{signal} for failoverd", act)
+        say(f"      within {time.monotonic() - began - 5:.1f} s")
+    shutil.rmtree(a.path("/etc/systemd/system/failoverd.service.d"))
+    a.run("systemctl", "daemon-reload")
+
+
+def upgrade(a: Machine, b: Machine, packages: Packages) -> None:
+    edited = [
+        a.path(f"/etc/failover/{name}").read_bytes() for name in ("failoverd.conf", "ha-switch")
+    ]
+    unchanged(a, b, "an upgrade of the active one", lambda: dpkg_install(a, packages.second))
+    version = a.run("dpkg-query", "-W", "-f", "${Version}", "failoverd")
+    must(f"the version is {version}", version in packages.second.name)
+    now = [a.path(f"/etc/failover/{name}").read_bytes() for name in ("failoverd.conf", "ha-switch")]
+    must("edited files are as they were", edited == now)
+    new = a.path("/etc/failover/failoverd.conf.dpkg-dist")
+    must("the new failoverd.conf is beside the edited one", new.exists())
+
+    pid = a.pid()
+    conf = a.path("/etc/failover/failoverd.conf")
+    conf.write_text(conf.read_text() + "$nonsense = 1;\n")
+    said = dpkg_install(a, packages.second)
+    must("a failoverd that could not start again goes on", a.pid() == pid and runs(a))
+    must("and why is said", "nonsense" in said and "goes on as it is" in said)
+    conf.write_bytes(edited[0])
+
+    service(b, "stop")
+    dpkg_install(b, packages.second)
+    must("an upgrade starts no failoverd that somebody has stopped", not runs(b))
+    service(b, "start")
+    settle(a, b)
+
+
+def scripts_run(machine: Machine) -> int:
+    return machine.log().count("running /etc/failover/ha-switch")
+
+
+def reboot(machine: Machine) -> None:
+    machine.run("shutdown", "-r", "now", check=False)
+    machine.wait_for_end()
+
+
+def reboot_standby(a: Machine, b: Machine) -> None:
+    before = facts(a)
+    reboot(b)
+    time.sleep(5)
+    must("a reboot of the standby changes nothing here", facts(a) == before)
+    b.power_on()
+    settle(a, b)
+    must("it was started by its boot, and nothing changed here", facts(a) == before)
+
+
+def reboot_active(a: Machine, b: Machine, client: Client) -> None:
+    reboot(a)
+    told = "told fail by the peer" in b.log()
+    must(
+        "a reboot of the active one has handed over when it is down", b.role() == "active" and told
+    )
+    must("the service is at the other one", b.serves() and facts(b)["alive"])
+    must(f"no answer for {client.longest_gap() * 1000:.0f} ms", client.longest_gap() < PATIENCE)
+    a.power_on()
+    settle(a, b)
+
+
+def purge(a: Machine, b: Machine, before: set[str]) -> None:
+    a.run("dpkg", "--remove", "failoverd")
+    wait_until("the peer is active", lambda: b.role() == "active")
+    must("a machine from which it is removed has handed over", b.serves() and not a.serves())
+    kept = (
+        a.path("/etc/failover/failoverd.conf").exists() and a.path("/etc/failover/secret").exists()
+    )
+    must("its configuration is still there", kept)
+    a.run("dpkg", "--purge", "failoverd")
+    left = sorted(path for path in a.tree.files() - before if not of_others(path))
+    must(f"nothing is left after the purge {' '.join(left)}", not left)
+    lost = sorted(path for path in before - a.tree.files() if not of_others(path))
+    must(f"nothing else has gone {' '.join(lost)}", not lost)
+    must("no process is left", not a.succeeds("pgrep", "-f", "failoverd"))
+    must("no user is left", not a.succeeds("getent", "passwd", "failoverd"))
+    left_run = a.run("sh", "-c", "ls -d /run/failoverd* 2>/dev/null", check=False).strip()
+    must(f"nothing is left in /run {left_run}", not left_run)
+    said = b.run("dpkg", "--purge", "failoverd")
+    must("without a peer the service stays, and that is said", b.serves() and "stay here" in said)
+
+
+def of_others(path: str) -> bool:
+    """What dpkg, the init and this trial keep for themselves."""
+    return bool(
+        re.match(r"/(root|old|var/lib/(dpkg|systemd|urandom|logrotate)|var/log/|var/backups)", path)
+        and not re.match(r"/var/lib/dpkg/info/failoverd|/var/log/watchd", path)
+    ) or bool(
+        re.match(r"/etc/(passwd|group|shadow|gshadow|subuid|subgid)-$|/etc/machine-id$", path)
+    )
+
+
+if __name__ == "__main__":
+    if os.geteuid() != 0:
+        sys.exit("the trial needs root: it makes root trees and boots machines in namespaces")
+    sys.exit(main())

@@ -1,0 +1,316 @@
+"""watchd --tune: measures the traffic of an interface or a capture, and says what to set."""
+
+from __future__ import annotations
+
+import json
+import select
+import textwrap
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from failoverd import bounds, conf, tune
+from failoverd.commands._words import counted, span
+from failoverd.watchd import Counts
+
+AIM_MET, AIM_NOT_MET, CANNOT_TELL = 0, 1, 3
+TICK = tune.SECOND // 50  # how often the counter is looked at
+NOTICED = 5 * TICK  # so late we stood still ourselves
+SHOW = tune.SECOND // 4
+COLUMNS = 79
+
+
+class Shows(Protocol):
+    """Where progress goes: _terminal.Progress, or nowhere."""
+
+    def show(self, text: str, share: float | None = None) -> None: ...
+
+
+def from_interface(counter: Counts, length: int, progress: Shows | None) -> tune.Traffic:
+    """Watch for so many nanoseconds, or until Ctrl-C: what has come until then will do.
+
+    Time in which we ourselves stood still counts as if it had not been.
+    """
+    traffic = tune.Traffic(TICK)
+    began = looked = time.monotonic_ns()
+    shown = 0
+    try:
+        while traffic.length < length:
+            due = looked + TICK
+            select.select([], [], [], max(0, due - time.monotonic_ns()) / tune.SECOND)
+            looked = time.monotonic_ns()
+            if looked - due > NOTICED:
+                began += looked - due
+            traffic.add(min(looked - began, length), counter.take())
+            if progress and looked - shown >= SHOW:
+                shown = looked
+                progress.show(so_far(traffic, length), traffic.length / length)
+    except KeyboardInterrupt:
+        pass
+    return traffic
+
+
+def so_far(traffic: tune.Traffic, length: int) -> str:
+    seconds = traffic.length / tune.SECOND
+    rate = traffic.packets / seconds if seconds else 0.0
+    return (
+        f"{seconds:.0f} of {length / tune.SECOND:g} s  {counted(traffic.packets, 'packet')}  "
+        f"{rate:.1f} packets/s  "
+    )
+
+
+def from_batches(
+    batches: Iterable[tuple[Sequence[int], int]], progress: Shows | None
+) -> tune.Traffic:
+    """What a capture holds."""
+    traffic = tune.Traffic()
+    shown = 0
+    for times, now in batches:
+        for moment in times:
+            traffic.add(moment)
+        traffic.reach(now)
+        if progress and time.monotonic_ns() - shown >= SHOW:
+            shown = time.monotonic_ns()
+            length = span(traffic.length / tune.SECOND)
+            progress.show(f"{counted(traffic.packets, 'packet')} in {length}")
+    return traffic
+
+
+class Report:
+    """All that is to be said about one interface's traffic."""
+
+    def __init__(
+        self,
+        interface: str,
+        traffic: tune.Traffic,
+        began: float,
+        settings: conf.Conf,
+        aim: tune.Aim,
+    ) -> None:
+        """`began` is seconds since 1970."""
+        self.interface, self.traffic, self.began = interface, traffic, began
+        self.conf, self.aim = settings, aim
+        self.witnesses = [w.address for w in settings.witness if w.interface == interface]
+        present = tune.Settings(
+            settings.packet_count, round(settings.timer_seconds * tune.SECOND), settings.low_water
+        )
+        self.present = tune.judged("now", present, traffic, aim)
+        self.proposed = tune.proposals(traffic, aim, bool(self.witnesses))
+
+    @property
+    def best(self) -> tune.Judged | None:
+        """What to take: what is asked for if that will do, else the least that is calm enough."""
+        if not self.proposed:
+            return None
+        asked = self.proposed[0]
+        return asked if asked.meets(self.aim) or self.witnesses else self.proposed[-1]
+
+    @property
+    def status(self) -> int:
+        if self.best is None:
+            return CANNOT_TELL
+        return AIM_MET if self.best.meets(self.aim) or self.witnesses else AIM_NOT_MET
+
+    def lines(self) -> Iterator[str]:
+        yield from self._sample()
+        yield ""
+        yield from self._picture()
+        yield ""
+        yield from self._table()
+        yield ""
+        yield from self._advice()
+        for sentence in self._doubts():
+            yield ""
+            yield from textwrap.wrap(sentence, COLUMNS)
+
+    def _sample(self) -> Iterator[str]:
+        length = self.traffic.length / tune.SECOND
+        rate = f", {self.traffic.packets / length:.3g} a second" if length else ""
+        yield (
+            f"{self.interface}: {counted(self.traffic.packets, 'packet')} in {span(length)}{rate}; "
+            f"from {self._clock(0):%Y-%m-%d %H:%M:%S} to "
+            f"{self._clock(self.traffic.length):%Y-%m-%d %H:%M:%S}"
+        )
+        if self.traffic.packets:
+            gap = self.traffic.longest_gap() / tune.SECOND
+            yield f"the longest time without a packet was {span(gap)}"
+
+    def _picture(self) -> Iterator[str]:
+        drawn = self.best or self.present
+        timer, low_water = drawn.settings.timer, drawn.settings.low_water
+        slices = tune.slices(self.traffic, timer)
+        if not slices:
+            yield f"not one window of {seconds(timer)} s has passed"
+            return
+        yield (
+            f"packets in a window of {seconds(timer)} s: # the fewest, - the most of each slice "
+            f"(log scale{f', ! below {low_water}' if low_water else ''})"
+        )
+        most = max(entry.most for entry in slices)
+        width = len(f"{most}")
+        form = "%H:%M:%S" if self.traffic.length < tune.DAY else "%a %H:%M"
+        for entry in slices:
+            numbers = f"{entry.least:{width}} to {entry.most:{width}}"
+            begin = self._clock(entry.begin).strftime(form)
+            yield f"{begin}  {numbers} {tune.bar(entry, most, low_water)}".rstrip()
+
+    def _table(self) -> Iterator[str]:
+        days = f"in {span(self.aim.time / tune.SECOND)}"
+        rows = [
+            ("", "packet_count", "timer_seconds", "low_water", "found within", "alarms here", days)
+        ]
+        for entry in (self.present, *self.proposed):
+            rows.append(
+                (
+                    entry.name,
+                    str(entry.settings.packet_count),
+                    seconds(entry.settings.timer),
+                    str(entry.settings.low_water),
+                    found(entry.found_within),
+                    str(entry.outcome.alarms),
+                    rough(entry.expected),
+                )
+            )
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        for row in rows:
+            cells = [f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)]
+            yield "  ".join([f"{row[0]:{widths[0]}}", *cells[1:]])
+        if self.proposed:
+            yield "as asked: the longest timer that finds a dead card in time"
+        if len(self.proposed) > 1:
+            yield f"quickest: the shortest timer with at most one alarm {days}, by estimate"
+
+    def _advice(self) -> Iterator[str]:
+        aim = (
+            f"found within {span(self.aim.within / tune.SECOND)}, at most one false alarm in "
+            f"{span(self.aim.time / tune.SECOND)}"
+        )
+        best = self.best
+        if best is None:
+            yield f"The aim: {aim}."
+            yield from textwrap.wrap(self._too_little(), COLUMNS)
+            return
+        met = self.status == AIM_MET
+        yield f"For the aim ({aim}):" if met else f"No setting meets the aim ({aim}). The nearest:"
+        yield f"    $packet_count = {best.settings.packet_count};"
+        yield f"    $timer_seconds = {seconds(best.settings.timer)};"
+        yield f"    $low_water = {best.settings.low_water};"
+        handover = bounds.deaf(self._with(best.settings)).worst
+        if handover is not None:
+            yield (
+                f"The handover then begins at most {seconds(handover * tune.SECOND)} s after the "
+                "last packet."
+            )
+
+    def _with(self, settings: tune.Settings) -> conf.Conf:
+        return conf.Conf(
+            packet_count=settings.packet_count,
+            timer_seconds=settings.timer / tune.SECOND,
+            low_water=settings.low_water,
+        )
+
+    def _too_little(self) -> str:
+        if not self.traffic.packets:
+            return "Nothing that counts came in, so every setting but low_water 0 fails."
+        return (
+            "Too little came in to propose anything: watch for longer (--seconds), or read a "
+            "capture of a day."
+        )
+
+    def _doubts(self) -> Iterator[str]:
+        best = self.best
+        if self.present.settings.low_water == 0:
+            yield "With $low_water 0, as now, no dead card is ever found."
+        if self.witnesses:
+            yield (
+                f"The witness {', '.join(self.witnesses)} is asked in every empty window. Its "
+                "answers are not in the estimate, so alarms come only when it fails to answer."
+            )
+        elif self.status == AIM_NOT_MET or not self.traffic.packets:
+            yield (
+                "Quiet traffic needs a @witness: a router, say, that is asked in every empty "
+                "window. Then quiet is no alarm, and any timer that finds a death in time will do."
+            )
+        if best is None:
+            return
+        if not best.outcome.alarms:
+            yield from self._certainty(best)
+        waits = tune.tail(self.traffic, 1)
+        if waits is not None and waits.is_heavy:
+            yield (
+                "The long waits here are irregular (a heavy tail): the estimate can be wrong many "
+                "times over. Measure for longer, or name a @witness."
+            )
+        if self.traffic.length < tune.DAY:
+            yield (
+                "The sample is shorter than a day: nights, backups and weekends are missing. So "
+                "$low_water is 1, the least that finds a dead card, whatever came in."
+            )
+
+    def _certainty(self, best: tune.Judged) -> Iterator[str]:
+        length, days = self.traffic.length / tune.SECOND, self.aim.time / tune.SECOND
+        yield (
+            f"How sure is this? {span(length)} without an alarm prove, with 95 % certainty, that "
+            f"there is not more than one in {span(length / tune.RULE_OF_THREE)} (rule of three); "
+            f"to prove one in {span(days)} takes {span(tune.RULE_OF_THREE * days)}."
+        )
+        waits = tune.tail(self.traffic, best.settings.low_water)
+        if waits is not None and days > length:
+            yield (
+                f"The last column is an estimate, stretched {rough(days / length)}-fold from "
+                f"{waits.clusters} long waits: an upper end (95 %) if traffic goes on like this, "
+                "and if rarer waits thin out as these do (generalised Pareto tail)."
+            )
+
+    def _clock(self, moment: float) -> datetime:
+        return datetime.fromtimestamp(self.began + moment / tune.SECOND)
+
+    def json(self) -> str:
+        """The same as one JSON object, with times in seconds."""
+        entries = (self.present, *self.proposed)
+        tree = {
+            "interface": self.interface,
+            "seconds": self.traffic.length / tune.SECOND,
+            "packets": self.traffic.packets,
+            "aim": {
+                "within": self.aim.within / tune.SECOND,
+                "days": self.aim.days,
+                "met": None if self.best is None else self.status == AIM_MET,
+            },
+            "witness": self.witnesses,
+            "best": self.best and self.best.name,
+            "settings": {entry.name: tree_of(entry) for entry in entries},
+        }
+        return json.dumps(tree)
+
+
+def tree_of(entry: tune.Judged) -> dict[str, object]:
+    within = entry.found_within
+    return {
+        "packet_count": entry.settings.packet_count,
+        "timer_seconds": entry.settings.timer / tune.SECOND,
+        "low_water": entry.settings.low_water,
+        "found_within": None if within is None else within / tune.SECOND,
+        "alarms": entry.outcome.alarms,
+        "windows": entry.outcome.windows,
+        "first_alarm": entry.outcome.first,
+        "expected_alarms": entry.expected,
+    }
+
+
+def seconds(nanoseconds: float) -> str:
+    return f"{nanoseconds / tune.SECOND:.6g}"
+
+
+def found(within: float | None) -> str:
+    return "never" if within is None else span(within / tune.SECOND)
+
+
+def rough(number: float | None) -> str:
+    """An estimate does not have many digits."""
+    if number is None:
+        return "?"
+    if number == 0:
+        return "0"
+    return "< 0.01" if number < 0.01 else f"{float(f'{number:.2g}'):,.6g}"

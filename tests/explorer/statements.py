@@ -1,0 +1,149 @@
+"""The five statements of section 5, and what of a world they are about.
+
+A statement is judged by how long something has been so. `flags` says what is so in a world, as bits
+of one number, and a statement is a stretch: these bits set, those not, for at most so many ticks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntFlag, auto
+
+from explorer.model import (
+    DEAD,
+    FROZEN,
+    HEARS,
+    NOBODY,
+    OFF,
+    RUNNING,
+    SCRIPTS,
+    Game,
+    Host,
+    Setup,
+    World,
+)
+from failoverd import pair
+
+AB = (0, 1)
+
+
+class Flag(IntFlag):
+    """What is so in a world. _A and _B belong to one machine."""
+
+    TWO = auto()  # both hold the addresses, with a kernel that answers for them
+    NONE = auto()  # neither does
+    ONE = auto()  # one is active by its own word, and holds them
+    HEAR = auto()  # both run, and can hear each other on some path
+    LINKED = auto()  # both run, and the private link is whole
+    WORKS = auto()  # the switch script works somewhere
+    LOST = auto()  # the clients take the wrong machine for the one that serves
+    WELL_A = auto()  # runs, hears the ethernet side, and its script works
+    WELL_B = auto()
+    BEST_A = auto()  # the peer's ethernet side is no better
+    BEST_B = auto()
+    GIVES_A = auto()  # hands its role over because of an interface
+    GIVES_B = auto()
+
+
+WELL = (Flag.WELL_A, Flag.WELL_B)
+BEST = (Flag.BEST_A, Flag.BEST_B)
+GIVES = (Flag.GIVES_A, Flag.GIVES_B)
+
+
+def works(host: Host) -> bool:
+    script = SCRIPTS[host.behaviour]
+    return script.master_ok and script.slave_ok
+
+
+def flags(game: Game, world: World) -> int:
+    """The flags of a world, as a plain number. None are set before both machines have been booted:
+    a boot is an event like a fault, after which all stretches begin anew."""
+    hosts = world.hosts
+    if hosts[0].boots_in >= 0 or hosts[1].boots_in >= 0:
+        return 0
+    found = 0
+    holding = [host.holds and host.run not in (OFF, FROZEN) for host in hosts]
+    alive = hosts[0].run == RUNNING == hosts[1].run
+    # A script that cannot end lets nobody stand down: what is so meanwhile breaks no statement.
+    ends = all(SCRIPTS[host.behaviour].slave_removes for host in hosts)
+    linked = world.wire == (True, True)
+    ears = [
+        {card for card, ear in enumerate(host.ears) if ear == HEARS and world.switch}
+        for host in hosts
+    ]
+    if all(holding):
+        found |= Flag.TWO
+    elif not any(holding):
+        found |= Flag.NONE
+    if alive and ends and (linked or (ears[0] & ears[1] and any(holding))):
+        found |= Flag.HEAR
+    if alive and ends and linked:
+        found |= Flag.LINKED
+    if any(works(host) for host in hosts):
+        found |= Flag.WORKS
+    serving = [holding[n] and bool(ears[n]) for n in AB]
+    if ends and serving[0] is not serving[1]:
+        server = 0 if serving[0] else 1
+        whole = len(ears[server]) == game.setup.cards and hosts[server].run == RUNNING
+        if whole and world.believed not in (server, NOBODY):
+            found |= Flag.LOST
+    active = 0
+    for n in AB:
+        host = hosts[n]
+        if host.run == RUNNING and len(ears[n]) == game.setup.cards and works(host):
+            found |= WELL[n]
+        if not world.traffic or len(ears[1 - n]) <= len(ears[n]):
+            found |= BEST[n]
+        if host.run in (OFF, DEAD):
+            continue
+        state = game.minds[n].states[host.mind]
+        active += host.holds and pair.role(state) == "active"
+        if state.phase is pair.Phase.DEMOTING and state.cause is pair.Cause.INTERFACE:
+            found |= GIVES[n]
+    if active == 1:
+        found |= Flag.ONE
+    return int(found)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """For so many ticks without a fault, at most, may these be set and those not."""
+
+    statement: int
+    text: str
+    set: Flag
+    clear: Flag
+    most: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """After a flag has been set for more than so many ticks, none may lead into another."""
+
+    statement: int
+    text: str
+    after: Flag
+    into: Flag
+    most: int
+
+
+def stretches(setup: Setup) -> list[Stretch]:
+    none = Flag(0)
+    return [
+        Stretch(1, "two active that hear each other", Flag.TWO | Flag.HEAR, none, 99),
+        Stretch(1, "two active, the private link whole", Flag.TWO | Flag.LINKED, none, 99),
+        Stretch(1, "clients at the wrong machine", Flag.LOST, none, 99),
+        Stretch(2, "none active, A is well", Flag.NONE | Flag.WELL_A, none, 99),
+        Stretch(2, "none active, B is well", Flag.NONE | Flag.WELL_B, none, 99),
+        Stretch(3, "linked, not one active", Flag.LINKED | Flag.WORKS, Flag.ONE, 99),
+    ]
+
+
+def entries(setup: Setup) -> list[Entry]:
+    lag = setup.card_window + 2
+    return [
+        Entry(1, "two become active, having heard each other for", Flag.HEAR, Flag.TWO, 10),
+        Entry(1, "two become active, having been linked for", Flag.LINKED, Flag.TWO, 4),
+        Entry(4, "A hands over, B having been no better off for", Flag.BEST_A, Flag.GIVES_A, lag),
+        Entry(4, "B hands over, A having been no better off for", Flag.BEST_B, Flag.GIVES_B, lag),
+    ]

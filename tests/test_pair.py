@@ -1,0 +1,522 @@
+"""The table of `pair` against section 5: who is bad, able and first, and what is answered.
+
+What follows from what over time is the explorer's; here each rule stands alone, and every phase
+meets every event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from failoverd import conf, pair
+from failoverd.pair import Cause, On, PeerView, Phase, Purpose, Timer
+
+MASTER = pair.Rules(
+    boot="master",
+    precedes=True,
+    mresume=True,
+    interfaces=("eth0", "eth1"),
+    window=10.0,
+    heartbeat=4.0,
+    switch_timeout=30.0,
+    hold_down=60.0,
+    confirm="arp",
+    addressed=frozenset({"eth0"}),
+    fence=False,
+    status_timeout=5.0,
+    card_window=20.0,
+)
+SLAVE = replace(MASTER, boot="slave", precedes=False)
+GOOD = frozenset[str]()
+NOW = 1000.0
+
+
+def view(role: str, bad: str = "", boot: str = "slave", down: str = "") -> PeerView:
+    return PeerView(role, boot, frozenset(bad.split()), frozenset(down.split()))
+
+
+def cards(**verdicts: str) -> tuple[pair.Interface, ...]:
+    return tuple(
+        pair.Interface(name, verdicts.get(name, "ok"), packets=9 * (verdict != "fail"), last=9)
+        for name in MASTER.interfaces
+        for verdict in (verdicts.get(name, "ok"),)
+    )
+
+
+def machine(phase: Phase, **changes: object) -> pair.State:
+    """A machine in a phase, heard, with two good interfaces."""
+    timers = ((Timer.HEARD, NOW + 5), (Timer.UNHEARD, NOW + 15))
+    state = pair.State(phase=phase, interfaces=cards(), timers=timers)
+    return replace(state, **changes)  # type: ignore[arg-type]
+
+
+def step(
+    state: pair.State, event: pair.Event, rules: pair.Rules = MASTER
+) -> tuple[pair.State, list[pair.Action]]:
+    after, actions = pair.step(state, event, rules, NOW)
+    return after, [a for a in actions if not isinstance(a, (pair.Log, pair.Forget))]
+
+
+def answers(actions: list[pair.Action]) -> list[tuple[int, bool, str]]:
+    return [(a.id, a.ok, a.text) for a in actions if isinstance(a, pair.Answer)]
+
+
+def asks(actions: list[pair.Action]) -> set[Purpose]:
+    return {a.purpose for a in actions if isinstance(a, pair.Ask)}
+
+
+def scripts(actions: list[pair.Action]) -> list[str]:
+    return [a.role for a in actions if isinstance(a, pair.RunScript)]
+
+
+# ---------------------------------------------------------------------------- the words
+
+
+@pytest.mark.parametrize(
+    ("state", "packets", "last", "bad"),
+    [
+        ("ok", 5, 5, False),
+        ("ok", 0, 5, False),
+        ("boot", 0, 0, False),
+        ("silent", 0, 0, True),
+        ("down", 9, 9, True),
+        ("fail", 0, 0, True),
+        ("fail", 1, 0, False),  # below its low water, which is never applied to a standby
+    ],
+)
+def test_who_is_bad_at_the_peer(state: str, packets: int, last: int, bad: bool) -> None:
+    assert pair.is_bad(state, packets, last) is bad
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_every_phase_has_a_role(phase: Phase) -> None:
+    assert pair.role(machine(phase)) in ("active", "standby", "switching")
+    broken = pair.role(machine(phase, failed=True))
+    assert broken == ("failed" if pair.role(machine(phase)) == "standby" else broken)
+
+
+@pytest.mark.parametrize(
+    ("ours", "peer", "able"),
+    [
+        ({"eth0": "fail"}, view("standby"), True),
+        ({"eth0": "fail"}, view("standby", "eth1"), False),  # as many bad ones as we have
+        ({"eth0": "fail", "eth1": "fail"}, view("standby", "eth1"), True),
+        ({"eth0": "fail"}, view("standby", "eth0"), False),
+        ({"eth0": "fail"}, view("failed"), False),
+        ({"eth0": "fail"}, view("switching"), False),
+        ({"eth0": "fail"}, view("active"), False),
+    ],
+)
+def test_who_is_able(ours: dict[str, str], peer: PeerView, able: bool) -> None:
+    state = machine(Phase.ASKING, interfaces=cards(**ours), peer=peer)
+    assert pair.peer_is_able(pair.Turn(state, pair.Tick(), MASTER, NOW)) is able
+
+
+ORDER = [
+    # ours, the peer's: who yields, if we are the boot master with the lower address
+    (machine(Phase.ACTIVE), view("active"), False),
+    (machine(Phase.ACTIVE, interfaces=cards(eth0="fail")), view("active"), False),
+    (
+        machine(Phase.ACTIVE, interfaces=(pair.Interface("eth0", "ok"), *cards()[1:])),
+        view("active"),
+        True,  # fewer bad interfaces come before the boot master
+    ),
+    (machine(Phase.STANDBY, failed=True), view("standby", "eth0 eth1"), True),  # failed is last
+    (machine(Phase.STANDBY, unclean=True), view("failed"), False),
+    (machine(Phase.STANDBY), view("failed"), False),
+    (machine(Phase.ACTIVE), view("active", boot="master"), False),  # the lower address
+]
+
+
+@pytest.mark.parametrize(("state", "peer", "yields"), ORDER)
+def test_who_comes_first(state: pair.State, peer: PeerView, yields: bool) -> None:
+    state = replace(state, peer=peer)
+    assert pair.we_yield(pair.Turn(state, pair.Tick(), MASTER, NOW)) is yields
+
+
+@given(
+    *(st.booleans() for _ in range(2)),
+    *(st.sampled_from(["master", "slave"]) for _ in range(2)),
+    *(st.sets(st.sampled_from(MASTER.interfaces)) for _ in range(2)),
+)
+@settings(deadline=None)
+def test_of_two_machines_exactly_one_comes_first(
+    failed_a: bool, failed_b: bool, boot_a: str, boot_b: str, bad_a: set[str], bad_b: set[str]
+) -> None:
+    def first(failed: bool, rules: pair.Rules, bad: set[str], peer: PeerView) -> bool:
+        interfaces = tuple(pair.Interface(n, "ok", packets=n not in bad) for n in MASTER.interfaces)
+        state = machine(Phase.STANDBY, failed=failed, interfaces=interfaces, peer=peer)
+        return pair.we_come_first(pair.Turn(state, pair.Tick(), rules, NOW))
+
+    def seen(failed: bool, boot: str, bad: set[str]) -> PeerView:
+        return PeerView("failed" if failed else "standby", boot, frozenset(bad))
+
+    a = first(failed_a, replace(MASTER, boot=boot_a), bad_a, seen(failed_b, boot_b, bad_b))
+    b = first(failed_b, replace(SLAVE, boot=boot_b), bad_b, seen(failed_a, boot_a, bad_a))
+    assert a is not b
+
+
+# ---------------------------------------------------------------------------- start
+
+
+@pytest.mark.parametrize(
+    ("rules", "was", "phase", "script"),
+    [
+        (SLAVE, None, Phase.CLEANING, ["slave"]),
+        (MASTER, None, Phase.INQUIRING, []),
+        (replace(MASTER, mresume=False), None, Phase.PROMOTING, ["master"]),
+        (MASTER, "active", Phase.REJOINING, []),
+        (SLAVE, "active", Phase.REJOINING, []),
+        (MASTER, "standby", Phase.STANDBY, []),
+        (SLAVE, "failed", Phase.STANDBY, []),
+        (MASTER, "switching", Phase.CLEANING, ["slave"]),
+    ],
+)
+def test_start(rules: pair.Rules, was: str | None, phase: Phase, script: list[str]) -> None:
+    state, actions = step(pair.initial(rules), pair.Started(was), rules)
+    assert state.phase is phase
+    assert scripts(actions) == script
+    assert not any(isinstance(a, pair.Announce) for a in actions)
+    assert pair.role(state) == ("failed" if was == "failed" else pair.ROLE[phase])
+
+
+@pytest.mark.parametrize(
+    ("heard", "peer", "calls"),
+    [
+        (True, view("active"), True),
+        (True, view("active", "eth0"), True),
+        (False, view("active"), False),  # not every interface has heard a packet
+        (False, view("standby"), True),  # but then the peer serves nobody
+        (True, view("failed"), True),
+    ],
+)
+def test_a_boot_master_calls_for_its_role(heard: bool, peer: PeerView, calls: bool) -> None:
+    interfaces = tuple(replace(i, heard=heard) for i in cards())
+    state = machine(Phase.INQUIRING, resuming=True, interfaces=interfaces)
+    state, actions = step(state, pair.Replied(Purpose.STATUS, True, view=peer))
+    assert state.phase is (Phase.CALLING if calls else Phase.STANDBY)
+    assert (Purpose.RESUME in asks(actions)) is calls
+    if not calls:
+        assert state.deadline(Timer.RETRY) == NOW + MASTER.window
+
+
+def test_a_boot_master_that_is_worse_off_waits() -> None:
+    interfaces = tuple(
+        pair.Interface(n, "ok", packets=9 * (n == "eth1"), heard=True) for n in MASTER.interfaces
+    )
+    state = machine(Phase.INQUIRING, resuming=True, interfaces=interfaces)
+    assert step(state, pair.Replied(Purpose.STATUS, True, view=view("active")))[0].phase is (
+        Phase.STANDBY
+    )
+
+
+# ---------------------------------------------------------------------------- requests
+
+
+def some_machines(phase: Phase) -> list[pair.State]:
+    """Machines in a phase that differ in what the guards look at."""
+    return [
+        machine(phase, cause=cause, unclean=unclean, peer=peer, resuming=resuming)
+        for cause, unclean, peer, resuming in product(
+            Cause, (False, True), (None, view("standby", boot="master")), (False, True)
+        )
+    ]
+
+
+@pytest.mark.parametrize("command", ["fail", "resume"])
+@pytest.mark.parametrize("from_peer", [True, False])
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.NEW])
+def test_every_request_is_answered_or_waits_for_an_end(
+    phase: Phase, command: str, from_peer: bool
+) -> None:
+    for state in some_machines(phase):
+        for rules in (MASTER, SLAVE):
+            after, actions = step(state, pair.Request(7, command, from_peer), rules)
+            said = answers(actions)
+            waits = [number for number, _ in after.waiting] == [7]
+            assert (len(said) == 1) is not waits, (state, said, after.waiting)
+            if waits:
+                assert after.phase not in (Phase.STANDBY, Phase.ACTIVE)
+            elif said[0][1]:
+                assert said[0][2] == ("active" if command == "fail" else "standby")
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_one_transition_has_only_so_many_requests_waiting(phase: Phase) -> None:
+    waiting = tuple((number, False) for number in range(pair.MAX_WAITING))
+    for command, from_peer in product(("fail", "resume"), (True, False)):
+        state = machine(phase, waiting=waiting)
+        after, actions = step(state, pair.Request(99, command, from_peer))
+        assert len(after.waiting) <= pair.MAX_WAITING
+        assert phase is Phase.NEW or after.waiting or answers(actions)
+
+
+def test_a_request_for_another_result_is_busy() -> None:
+    for phase, command in [
+        (Phase.PROMOTING, "resume"),
+        (Phase.DEMOTING, "fail"),
+        (Phase.TELLING, "fail"),
+        (Phase.CLEANING, "fail"),
+    ]:
+        _, actions = step(machine(phase), pair.Request(7, command, False))
+        assert answers(actions) == [(7, False, "busy")]
+
+
+def test_a_person_hears_the_error_of_the_peer() -> None:
+    state = machine(Phase.CALLING, cause=Cause.PERSON, waiting=((7, False),))
+    state, actions = step(state, pair.Replied(Purpose.RESUME, False, "the switch script failed"))
+    assert state.phase is Phase.STANDBY
+    assert answers(actions) == [(7, False, "the switch script failed")]
+
+
+# ---------------------------------------------------------------------------- silence
+
+
+SILENT = pair.LinkWatched(0, "fail")
+EVENTS_OF_SILENCE = [
+    # settings, what the standby knows; the phase after the verdict
+    ({}, {"quiet": 3, "evidence": False}, Phase.PROMOTING),
+    ({}, {"quiet": 2, "evidence": False}, Phase.CONFIRMING),
+    ({}, {"evidence": True}, Phase.CONFIRMING),
+    ({}, {}, Phase.CONFIRMING),
+    ({"confirm": "none"}, {}, Phase.PROMOTING),
+    ({"confirm": "program"}, {}, Phase.CONFIRMING),
+    ({"fence": True}, {"quiet": 3, "evidence": False}, Phase.FENCING),
+    ({"confirm": "none", "fence": True}, {}, Phase.FENCING),
+]
+
+
+@pytest.mark.parametrize(("changes", "known", "phase"), EVENTS_OF_SILENCE)
+def test_the_private_link_is_silent(
+    changes: dict[str, object], known: dict[str, object], phase: Phase
+) -> None:
+    rules = replace(SLAVE, **changes)  # type: ignore[arg-type]
+    state, _ = step(machine(Phase.STANDBY, timers=(), **known), SILENT, rules)
+    assert state.phase is phase
+    heard, _ = step(machine(Phase.STANDBY, **known), SILENT, rules)
+    assert heard.phase is Phase.STANDBY
+    down = tuple(replace(i, up=False) for i in cards())
+    lame = machine(Phase.STANDBY, timers=(), interfaces=down, **known)
+    assert step(lame, SILENT, rules)[0].phase is Phase.STANDBY
+
+
+def test_three_questions_are_over_when_the_verdict_comes() -> None:
+    _, actions = step(machine(Phase.STANDBY), pair.LinkWatched(0, "ok"), SLAVE)
+    [question] = [a for a in actions if isinstance(a, pair.Question)]
+    verdict = NOW + SLAVE.window
+    assert len(question.at) == pair.ROUNDS
+    assert verdict - 1 <= min(question.at) < max(question.at) < question.until < verdict
+
+
+def test_one_answer_starts_the_counting_anew() -> None:
+    state = machine(Phase.CONFIRMING, quiet=2, timers=())
+    state, actions = step(state, pair.Answers(False, 1, True, True), SLAVE)
+    assert (state.phase, state.quiet) == (Phase.CONFIRMING, 0)
+    for _ in range(2):
+        state, actions = step(state, pair.Answers(False, 1, False, False), SLAVE)
+        assert state.phase is Phase.CONFIRMING
+        assert any(isinstance(a, pair.Question) for a in actions)
+    state, actions = step(state, pair.Answers(False, 1, False, False), SLAVE)
+    assert scripts(actions) == ["master"]
+
+
+# ---------------------------------------------------------------------------- handover
+
+
+def test_the_order_of_a_handover() -> None:
+    """Ask the peer how it is, stand down, `fail`, the peer is active."""
+    rules, counts = MASTER, lambda n: (("eth0", n, 0), ("eth1", 5, 5))
+    deaf = cards(eth0="fail")
+    state, actions = step(
+        machine(Phase.ACTIVE, interfaces=deaf), pair.Watched("eth0", 0, 0, "fail")
+    )
+    assert (state.phase, asks(actions), scripts(actions)) == (Phase.ASKING, {Purpose.STATUS}, [])
+    for packets in (1, 1, 2):
+        peer = replace(view("standby"), counts=counts(packets))
+        state, actions = step(state, pair.Replied(Purpose.STATUS, True, view=peer), rules)
+        assert scripts(actions) == []
+    assert any(isinstance(a, pair.Look) for a in actions)
+    state, actions = step(state, pair.Counted("eth0", 0))
+    assert (scripts(actions), asks(actions)) == (["slave"], set())
+    state, actions = step(state, pair.Ended("script", True))
+    assert asks(actions) == {Purpose.FAIL}
+    assert pair.role(state) == "switching"
+    state, actions = step(state, pair.Replied(Purpose.FAIL, True, "active"))
+    assert (state.phase, scripts(actions)) == (Phase.STANDBY, [])
+
+
+def test_a_peer_that_hears_nothing_new_does_not_get_the_role() -> None:
+    state = machine(Phase.ACTIVE, interfaces=cards(eth0="fail"))
+    state, _ = step(state, pair.Watched("eth0", 0, 0, "fail"))
+    peer = replace(view("standby"), counts=(("eth0", 1, 0),))
+    for _ in range(9):
+        state, actions = step(state, pair.Replied(Purpose.STATUS, True, view=peer))
+        assert state.phase is Phase.ASKING
+        assert not any(isinstance(a, pair.Look) for a in actions)
+    state = replace(state, timers=tuple((t, NOW) for t, _ in state.timers))
+    assert step(state, pair.Tick())[0].phase is Phase.ACTIVE
+
+
+@pytest.mark.parametrize(
+    ("event", "phase", "script"),
+    [
+        (pair.Replied(Purpose.FAIL, False, "busy"), Phase.PROMOTING, ["master"]),
+        (pair.Unreplied(Purpose.FAIL), Phase.UNSURE, []),
+    ],
+)
+def test_only_an_error_means_that_the_peer_did_not_take_over(
+    event: pair.Event, phase: Phase, script: list[str]
+) -> None:
+    state, actions = step(machine(Phase.TELLING, cause=Cause.INTERFACE), event)
+    assert (state.phase, scripts(actions)) == (phase, script)
+
+
+@pytest.mark.parametrize(
+    ("peer", "under_way", "phase"),
+    [
+        ("active", True, Phase.STANDBY),
+        ("switching", False, Phase.UNSURE),
+        ("standby", False, Phase.PROMOTING),
+        ("failed", False, Phase.PROMOTING),
+        ("standby", True, Phase.UNSURE),  # the `fail` may still arrive there
+    ],
+)
+def test_after_a_lost_connection_it_asks_until_it_knows(
+    peer: str, under_way: bool, phase: Phase
+) -> None:
+    timers = ((Timer.UNDER_WAY, NOW + 1),) if under_way else ()
+    state = machine(Phase.UNSURE, timers=timers)
+    state, _ = step(state, pair.Replied(Purpose.STATUS, True, view=view(peer)))
+    assert state.phase is phase
+
+
+def test_a_stand_down_that_fails_is_followed_by_master_and_no_fail_is_sent() -> None:
+    state = machine(Phase.DEMOTING, cause=Cause.INTERFACE)
+    state, actions = step(state, pair.Ended("script", False))
+    assert (scripts(actions), asks(actions)) == (["master"], set())
+
+
+def test_hold_down() -> None:
+    """A role that came because of an interface stays until that one is proved, and for a while."""
+    held = (Timer.HOLD, NOW + 1)
+    for guarded, proved, timers, asks_peer in [
+        (frozenset({"eth0"}), False, (), False),
+        (frozenset({"eth0"}), True, (held,), False),
+        (frozenset({"eth0"}), True, (), True),
+        (frozenset({"eth1"}), False, (held,), True),  # it came because of another interface
+    ]:
+        interfaces = tuple(replace(i, proved=proved) for i in cards())
+        state = machine(
+            Phase.ACTIVE, from_peer=True, guarded=guarded, interfaces=interfaces, timers=timers
+        )
+        state, _ = step(state, pair.Watched("eth0", 0, 0, "fail"))
+        assert (state.phase is Phase.ASKING) is asks_peer, (guarded, proved, timers)
+
+
+def test_a_machine_that_neither_serves_nor_is_heard_sends_no_heartbeats() -> None:
+    deaf = cards(eth0="fail", eth1="fail")
+    for phase, interfaces, timers, silent in [
+        (Phase.ACTIVE, deaf, (), True),
+        (Phase.ACTIVE, deaf, ((Timer.UNHEARD, NOW + 1),), False),
+        (Phase.ACTIVE, cards(eth0="fail"), (), False),
+        (Phase.STANDBY, cards(), (), True),
+        (Phase.STANDBY, cards(), ((Timer.UNHEARD, NOW + 1),), False),
+    ]:
+        state = machine(phase, interfaces=interfaces, timers=timers)
+        state, actions = step(state, pair.LinkWatched(1, "ok"))
+        assert (pair.Heartbeats(False) in actions) is silent, (phase, timers)
+        if silent:
+            _, actions = step(state, pair.Visited())
+            assert pair.Heartbeats(True) in actions
+
+
+# ---------------------------------------------------------------------------- the table itself
+
+
+def test_no_row_stands_where_it_cannot_be_reached() -> None:
+    """A row without guards ends the list of its phase and event."""
+    for (phase, on), rows in pair.TABLE.items():
+        for row in rows[:-1]:
+            assert row.when, f"{phase.name} and {on.name}: nothing behind this row counts"
+
+
+def test_every_event_of_the_table_can_come() -> None:
+    used = {row.on for row in pair.ROWS}
+    assert used == set(On), set(On) - used
+
+
+def every_event() -> st.SearchStrategy[pair.Event]:
+    names = st.sampled_from(MASTER.interfaces)
+    verdicts = st.sampled_from(["ok", "boot", "late", "fail"])
+    count = st.integers(0, 2)
+    purposes = st.sampled_from(Purpose)
+    roles = st.sampled_from(["active", "standby", "failed", "switching", "rejoining"])
+    bad = st.frozensets(names)
+    counts = st.just(()) | st.tuples(st.tuples(names, count, count))
+    views = st.builds(PeerView, roles, st.sampled_from(["master", "slave"]), bad, bad, counts)
+    return st.one_of(
+        st.builds(pair.Watched, names, count, count, verdicts),
+        st.builds(pair.Counted, names, count),
+        st.builds(pair.Carrier, names, st.booleans()),
+        st.builds(pair.LinkWatched, count, verdicts),
+        st.builds(
+            pair.Request, st.integers(1, 9), st.sampled_from(["fail", "resume"]), st.booleans()
+        ),
+        st.builds(pair.Replied, purposes, st.booleans(), st.just(""), st.none() | views),
+        st.builds(pair.Unreplied, purposes, st.booleans()),
+        st.builds(pair.Ended, st.sampled_from(["script", "fence", "confirm"]), st.booleans()),
+        st.builds(pair.Answers, st.booleans(), st.integers(0, 3), st.booleans(), st.booleans()),
+        *(st.just(event()) for event in (pair.Visited, pair.Bare, pair.Stalled, pair.Tick)),
+    )
+
+
+@given(
+    st.sampled_from([MASTER, SLAVE]),
+    st.sampled_from(["arp", "none", "program"]),
+    st.booleans(),
+    st.sampled_from([None, "active", "standby", "failed", "switching"]),
+    st.lists(st.tuples(every_event(), st.floats(0, 12)), max_size=40),
+)
+@settings(deadline=None, max_examples=150)
+def test_whatever_happens_the_table_knows_what_to_do(
+    rules: pair.Rules,
+    confirm: str,
+    fence: bool,
+    was: str | None,
+    story: list[tuple[pair.Event, float]],
+) -> None:
+    """Events in any order, also those that no master would send, never raise, and leave order."""
+    rules = replace(rules, confirm=confirm, fence=fence)
+    state, _ = pair.step(pair.initial(rules), pair.Started(was), rules, NOW)
+    now = NOW
+    for event, seconds in story:
+        now += seconds
+        state, actions = pair.step(state, event, rules, now)
+        assert hash(state) == hash(replace(state))
+        assert len({timer for timer, _ in state.timers}) == len(state.timers)
+        assert state.phase not in (Phase.STANDBY, Phase.ACTIVE) or not state.waiting
+        assert pair.role(state) in ("active", "standby", "switching", "failed")
+        assert len([a for a in actions if isinstance(a, pair.RunScript)]) <= 1
+        assert set(pair.announceable(state)) <= set(rules.interfaces)
+
+
+def test_a_new_configuration_keeps_what_is_known() -> None:
+    state = machine(Phase.ACTIVE)
+    after = pair.adapt(state, replace(MASTER, interfaces=("eth1", "eth2")))
+    assert after.interfaces == (cards()[1], pair.Interface("eth2"))
+    assert after.phase is Phase.ACTIVE
+
+
+def test_the_rules_of_a_configuration() -> None:
+    text = "@addresses = ('eth0 192.0.2.10/24',); $primary = '1.0.0.2'; $secondary = '1.0.0.1';"
+    rules = pair.rules(conf.parse(text, "failoverd.conf"), "slave")
+    assert (rules.boot, rules.precedes, rules.confirm) == ("slave", False, "arp")
+    assert rules.addressed == frozenset({"eth0"})
+    assert (rules.window, rules.heartbeat, rules.switch_timeout) == (11.0, 10.0, 30.0)
+    bare = pair.rules(conf.parse("", "failoverd.conf"), "master")
+    assert (bare.confirm, bare.addressed) == ("none", frozenset())
