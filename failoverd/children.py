@@ -131,7 +131,8 @@ class Children:
             self._selector.unregister(child.channel.fileno())
             self._kill(slot)
             return
-        slot.heard = time.monotonic()
+        if messages:  # what is not understood is no report
+            slot.heard = time.monotonic()
         for message in messages:
             self._take(slot, message)
 

@@ -172,6 +172,14 @@ def _read_ip(text: str) -> str:
     return str(address)
 
 
+def _read_private_ip(text: str) -> str:
+    """A link-local address means nothing without an interface, and many programs drop that."""
+    host = _read_ip(text)
+    if "%" in host or host.startswith("fe80:"):
+        raise ValueError("an address of the link's own, such as fd00::1, not a link-local one")
+    return host
+
+
 def _two_words(text: str, example: str) -> tuple[str, str]:
     words = text.split()
     if len(words) != 2:
@@ -225,7 +233,7 @@ PROGRAM = Kind(_read_program)
 CONFIRM = Kind(_read_confirm)
 USER = Kind(_read_user)
 INTERFACE = Kind(_read_interface)
-IP = Kind(_read_ip)
+IP = Kind(_read_private_ip)
 SERVED = Kind(_read_served)
 ETHERNET = Kind(_read_ethernet)
 WITNESS = Kind(_read_witness)

@@ -35,19 +35,17 @@ class Log:
     when it is opened.
     """
 
-    def __init__(self, path: str | None, terminal: TextIO | None = None) -> None:
+    def __init__(self, path: str, terminal: TextIO | None = None) -> None:
         self._path = path
         self._terminal = terminal
         self._said: dict[tuple[str, str], _Said] = {}
         self._fd = self._open()
 
-    def _open(self) -> int | None:
-        if self._path is None:
-            return None
+    def _open(self) -> int:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY
         return os.open(self._path, flags | os.O_NONBLOCK, 0o640)  # it may be a fifo, or a terminal
 
-    def fileno(self) -> int | None:
+    def fileno(self) -> int:
         """The open file, for whoever has to keep it open over a detach."""
         return self._fd
 
@@ -61,8 +59,7 @@ class Log:
             self.write("failoverd", f"cannot re-open the log {path or before}: {error.strerror}")
             return
         old, self._fd = self._fd, new
-        if old is not None:
-            os.close(old)
+        os.close(old)
 
     def write(
         self, program: str, message: str, *, pid: int = 0, interface: str = "", free: int = 0
@@ -101,11 +98,10 @@ class Log:
         clean = "".join(c if c.isprintable() else "?" for c in message)
         where = f"{interface}: " if interface else ""
         line = f"{timestamp()} {program}[{pid}] {where}{clean}\n"
-        if self._fd is not None:
-            try:
-                os.write(self._fd, line.encode(errors="backslashreplace"))
-            except OSError:
-                pass  # a full disk must not end the watch
+        try:
+            os.write(self._fd, line.encode(errors="backslashreplace"))
+        except OSError:
+            pass  # a full disk must not end the watch
         if self._terminal is not None:
             try:
                 if takes_more(self._terminal):
@@ -115,9 +111,7 @@ class Log:
                 self._terminal = None  # the terminal is gone
 
     def close(self) -> None:
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        os.close(self._fd)
 
 
 def takes_more(stream: TextIO) -> bool:

@@ -141,8 +141,6 @@ class Master:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, lambda *_: None)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who started us may have ignored it
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self.selector.register(ours, selectors.EVENT_READ, lambda: self._signalled(ours))
         return ours, theirs
 

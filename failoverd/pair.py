@@ -7,12 +7,12 @@ here does anything: the actions that come out are performed by the master, and t
 tests performs them on a simulated network.
 
 Phases are finer than roles: `ROLE` maps them. A *standby* machine is in STANDBY, or on its way:
-INQUIRING (asks the peer's status), SEEKING (got none, asks on the ethernet side), CALLING (told it
-`resume`), DOUBTING (lost its answer), CONFIRMING (the private link is silent, asks whether the
-service still answers), FENCING. An *active* one is ACTIVE, REJOINING (it may have been overtaken:
-asks before it announces), or ASKING (wants to hand over). While PROMOTING, DEMOTING and CLEANING
-the switch script runs; TELLING and UNSURE are the end of a handover, when this machine has stood
-down and the peer is taking over.
+INQUIRING (asks the peer's status), SEEKING (got none, asks on the ethernet side), CONFIRMING (the
+private link is silent, asks whether the service still answers), FENCING. An *active* one is ACTIVE,
+REJOINING (it may have been overtaken: asks before it announces), or ASKING (wants to hand over). A
+*switching* one is CALLING (told the peer `resume`) or DOUBTING (lost its answer) before it takes
+the role; PROMOTING, DEMOTING or CLEANING while the script runs; TELLING (told the peer `fail`) or
+UNSURE (lost its answer) when it has stood down and the peer is taking over.
 """
 
 from __future__ import annotations
@@ -534,13 +534,20 @@ STANDING_BY = (
     Phase.FENCING,
 )
 BEING_ACTIVE = (Phase.ACTIVE, Phase.REJOINING, Phase.ASKING)
-SWITCHING = (Phase.PROMOTING, Phase.DEMOTING, Phase.TELLING, Phase.UNSURE, Phase.CLEANING)
+SWITCHING = (
+    *(Phase.CALLING, Phase.DOUBTING),  # the peer may not take what is on its way to us
+    *(Phase.PROMOTING, Phase.DEMOTING, Phase.TELLING, Phase.UNSURE, Phase.CLEANING),
+)
 ROLE = {
     Phase.NEW: "standby",
     **dict.fromkeys(STANDING_BY, "standby"),
     **dict.fromkeys(BEING_ACTIVE, "active"),
     **dict.fromkeys(SWITCHING, "switching"),
 }
+
+
+# Between these, what was asked on the ethernet side means the same.
+SAME_QUESTIONS = ({Phase.STANDBY, Phase.INQUIRING}, {Phase.ACTIVE, Phase.ASKING})
 
 
 def role(state: State) -> str:
@@ -630,7 +637,7 @@ def take(turn: Turn, row: Row) -> None:
         turn.stop(Timer.RETRY)
         if row.go not in (Phase.DOUBTING, Phase.UNSURE):
             turn.stop(Timer.GIVE_UP, Timer.UNDER_WAY)
-        turn.act(Forget(not {before, row.go} <= {Phase.STANDBY, Phase.INQUIRING}))
+        turn.act(Forget(not any({before, row.go} <= pair for pair in SAME_QUESTIONS)))
     if row.cause is not None:
         turn.set(cause=row.cause)
     if row.go is not None:
@@ -911,9 +918,12 @@ def has_failed(turn: Turn) -> bool:
 
 
 def peer_can_have_it(turn: Turn) -> bool:
-    """The peer stood down for us, or stands by, and does not know yet that our script failed."""
-    unknown = turn.state.cause in (Cause.BOOT, Cause.PERSON, Cause.HEALING, Cause.RESTORE)
-    return unknown and turn.state.heard and peer_is_idle(turn)
+    """The peer stood down for us, or stands by, and does not know yet that our script failed.
+
+    If the role was the peer's to give, it hears of that by the answer to what it told us.
+    """
+    knows = turn.state.cause in (Cause.PEER, Cause.TAKE_BACK)
+    return not knows and turn.state.heard and peer_is_idle(turn)
 
 
 def stood_still(turn: Turn) -> bool:
@@ -1518,6 +1528,21 @@ TOLD_RESUME = (
     ),
 )
 
+# Whoever is heard must be asked again: that nobody answers for the addresses proves nothing while
+# the other machine is between two steps of its own.
+HEARD_AFTER_ALL = (
+    Row((P.INQUIRING,), On.LOST, (hears_peer,), (retry_soon,)),
+    Row((P.SEEKING,), On.UNANSWERED, (hears_peer,), go=P.INQUIRING),
+    Row((P.DOUBTING, P.UNSURE, P.REJOINING), On.UNANSWERED, (hears_peer,), (ask_status,)),
+    Row(
+        (P.CONFIRMING,),
+        On.UNANSWERED,
+        (hears_peer,),
+        (refuse("the peer is heard again"),),
+        P.STANDBY,
+    ),
+)
+
 RESUMING = (
     Row((P.STANDBY,), On.RETRY, (is_unclean,), go=P.CLEANING, cause=Cause.BOOT),
     Row((P.STANDBY,), On.RETRY, (is_resuming,), go=P.INQUIRING, cause=Cause.BOOT),
@@ -1879,6 +1904,7 @@ ROWS = (
     *START,
     *TOLD_FAIL,
     *TOLD_RESUME,
+    *HEARD_AFTER_ALL,
     *RESUMING,
     *SILENCE,
     *HANDOVER,

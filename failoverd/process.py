@@ -248,8 +248,14 @@ def close_all_but(keep: set[int]) -> None:
                 pass  # the one that listdir itself had open
 
 
-def open_standard_streams() -> None:
-    """See to it that 0 to 2 are open: else the pid file or the log would become one of them."""
+def start_clean() -> None:
+    """Mend what a careless starter may hand down.
+
+    Without 0 to 2 the pid file or the log would become one of them; while SIGCHLD is ignored, no
+    child's end can be waited for; a blocked signal never comes.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)
     os.close(number)

@@ -23,7 +23,7 @@ from failoverd import watch
 SECOND = 1_000_000_000
 DAY = 86_400 * SECOND
 LIMIT = 2_000_000  # moments that are kept; with more, neighbours are joined
-MOMENTS = 50_000  # from which waits are measured
+MOMENTS = 20_000  # from which waits are measured
 LEAST_WINDOW = SECOND // 10  # below it the machine's own scheduling decides
 LONGEST_WINDOW = 3600 * SECOND
 MARGIN = 4  # traffic may fall to a quarter of its estimated low before low_water is reached

@@ -362,6 +362,7 @@ WRONG_VALUES = [
     ("$primary = '1.0.0.01'", "an IPv4 or IPv6 address"),
     ("$primary = '0.0.0.0'", "the address of one machine"),
     ("$secondary = 'ff02::1'", "the address of one machine"),
+    ("$primary = 'fe80::1%plip0'", "not a link-local one"),
     ("@addresses = ('eth0')", "an interface and an address"),
     ("@addresses = ('eth0 192.0.2.10')", "the length of its prefix"),
     ("@addresses = ('eth0 192.0.2.10/255.255.255.0')", "the length of its prefix"),
@@ -396,7 +397,7 @@ def test_wrong_values_name_the_variable_and_what_is_expected(
         ("$plip_timer = 10;\n$plip_hbeat = 10;", "2: $plip_hbeat (10 s) must be less than"),
         ("$plip_timer = 5;", "1: $plip_hbeat (10 s) must be less than $plip_timer (5 s)"),
         ("$primary = '1.0.0.2';", "1: $primary and $secondary are both 1.0.0.2"),
-        ("$primary = 'fe80::1';", "1: $primary and $secondary must be both IPv4 or both IPv6"),
+        ("$primary = 'fd00::1';", "1: $primary and $secondary must be both IPv4 or both IPv6"),
         ("$primary = '::1';\n$secondary = '0:0::1';", "2: $primary and $secondary are both ::1"),
         ("@interfaces = ();", "1: @interfaces is empty"),
         ("@interfaces = qw(a b a);", "1: @interfaces names a twice"),
@@ -454,8 +455,8 @@ def test_the_table_describes_every_variable() -> None:
 def test_types_of_the_values() -> None:
     loaded = conf.parse(
         """@addresses = ('eth0 192.0.2.10/24', 'eth1   2001:DB8:0::10/64');
-        @witness = ('eth0 192.0.2.1'); $confirm = '/bin/true'; $primary = 'FE80::1%plip0';
-        $secondary = 'fe80::2%plip0'; $timer_seconds = 20; $verbose = 'no';""",
+        @witness = ('eth0 192.0.2.1'); $confirm = '/bin/true'; $primary = 'FD00::1';
+        $secondary = 'fd00::2'; $timer_seconds = 20; $verbose = 'no';""",
         "f",
     )
     assert loaded.addresses == (
@@ -463,7 +464,7 @@ def test_types_of_the_values() -> None:
         Address("eth1", "2001:db8::10", 64),
     )
     assert loaded.witness == (Witness("eth0", "192.0.2.1"),)
-    assert loaded.primary == "fe80::1%plip0"
+    assert loaded.primary == "fd00::1"
     assert (loaded.confirm, loaded.verbose) == ("/bin/true", False)
     assert type(loaded.timer_seconds) is float
     assert type(loaded.packet_count) is int

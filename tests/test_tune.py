@@ -176,7 +176,7 @@ def test_waits_begin_at_any_moment() -> None:
     assert max(three) <= 3 * SECOND
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(st.integers(1, 10**6), st.floats(0.1, 60))
 def test_no_chance_is_less_than_what_was_seen(seed: int, wait: float) -> None:
     traffic = traffic_of(until(bursty(random.Random(seed)), 300), 300, tick=SECOND // 50)
@@ -192,7 +192,7 @@ def test_the_chance_of_random_traffic_is_an_upper_end() -> None:
     """Of Poisson processes, whose waits are known: exp(-rate * wait)."""
     for seconds, most in ((3, 3), (8, 60), (15, 10_000)):
         ratios = []
-        for seed in range(10):
+        for seed in range(8):
             waits = tune.tail(traffic_of(until(steady(random.Random(seed), 1), 600), 600), 1)
             assert waits is not None
             ratios.append(waits.chance(seconds * SECOND) / math.exp(-seconds))
@@ -208,11 +208,11 @@ def test_a_heavy_tail_is_seen() -> None:
             yield now
 
     def found(kind: Callable[[random.Random], Iterator[float]]) -> int:
-        samples = [until(kind(random.Random(seed)), 900) for seed in range(8)]
+        samples = [until(kind(random.Random(seed)), 900) for seed in range(6)]
         waits = [tune.tail(traffic_of(times, 900), 1) for times in samples]
         return sum(each is not None and each.is_heavy for each in waits)
 
-    assert found(heavy) >= 6
+    assert found(heavy) >= 4
     assert found(lambda chance: steady(chance, 1)) <= 1
 
 
@@ -364,12 +364,20 @@ def test_the_aim_can_be_another(tmp_path: Path) -> None:
     assert "found within 5 min, at most one false alarm in 2 days" in done.stdout
 
 
-@pytest.mark.parametrize("times", [[], [0.0], [float(n) for n in range(5)]])
+@pytest.mark.parametrize("times", [[0.0], [float(n) for n in range(5)]])
 def test_too_little_to_tell(tmp_path: Path, times: list[float]) -> None:
     done = tuned(tmp_path, times)
-    assert done.returncode == 3
-    assert ("Nothing that counts" if not times else "Too little") in done.stdout
+    assert done.returncode == 3 and "Too little came in to propose anything" in done.stdout
     assert json.loads(tuned(tmp_path, times, "--json").stdout)["aim"]["met"] is None
+
+
+def test_nothing_to_tell(tmp_path: Path) -> None:
+    done = tuned(tmp_path, [])
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "there is no packet in it" in done.stderr
+    done = tuned(tmp_path, [float(n) for n in range(60)], filter="udp port 9")
+    assert done.returncode == 3 and "Nothing that counts came in" in done.stdout
+    assert "needs a @witness" in done.stdout
 
 
 def test_what_cannot_be_read_is_no_sample(tmp_path: Path) -> None:

@@ -200,6 +200,12 @@ class Machine:
         path = self.path("/var/log/watchd.log")
         return path.read_text() if path.exists() else ""
 
+    def tails(self) -> str:
+        """The end of all that tells what happened there."""
+        journal = ("journalctl", "--no-pager", "--lines=40", "--unit=failoverd")
+        said = self.run(*journal, check=False) if self.init == "systemd" else ""
+        return f"{self.console.read_text()[-1000:]}{said}{self.log()[-3000:]}"
+
     def status(self) -> dict[str, Any]:
         """What failoverd there says of itself; empty if it does not answer."""
         try:
@@ -212,8 +218,8 @@ class Machine:
         return str(self.status().get("role", "none"))
 
     def pid(self) -> str:
-        """failoverd's, as its pid file has it."""
-        return self.run("cat", "/run/failoverd.pid", check=False).strip()
+        """failoverd's, as its pid file has it, "" if there is none."""
+        return self.run("sh", "-c", "cat /run/failoverd.pid 2>/dev/null", check=False).strip()
 
     def serves(self) -> bool:
         return f" {SERVICE}/" in self.run("ip", "-o", "address", "show", "dev", "eth0")

@@ -103,12 +103,6 @@ class Tree:
         return set(found.stdout.splitlines())
 
 
-def unmount(folder: Path) -> None:
-    """Unmount all trees of a folder."""
-    for root in folder.glob("*/root"):
-        call("umount", "--lazy", str(root), check=False)
-
-
 def bare_system(folder: Path) -> Path:
     """A bare system, by debootstrap, which finds its packages where this machine does."""
     release = {}

@@ -45,6 +45,8 @@ class Region:
         if not self._live.is_started:
             self._live.start()
             self.console.show_cursor(True)
+        if isinstance(what, Text):  # an echoed ^C must not go to a line that is not ours
+            what.truncate(max(1, self.console.width - len("^C") - 1), overflow="crop")
         self._live.update(what, refresh=True)
 
     def close(self) -> None:

@@ -34,12 +34,11 @@ Tell = Callable[[str | None], None]  # whoever waits for the start: None if all 
 def main(argv: list[str] | None = None) -> int:
     """The entry point. Exit status 0: running (or sound, with -t), 1: not, 2: usage."""
     options = parse(argv)
-    process.open_standard_streams()
+    process.start_clean()
     try:
         return start(options)
     except (ValueError, OSError) as error:
-        for line in str(error).splitlines():
-            print(line, file=sys.stderr)
+        print(process.in_words(error), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -51,8 +50,10 @@ def start(options: argparse.Namespace) -> int:
     checked = read_settings(options.config, folder, with_secret=options.test)
     if options.test:
         return test(checked.conf, checked.boot)
-    service = Service(options, checked, take_lock(checked.conf.pidfile), folder)
-    return service.in_foreground() if options.foreground or options.dry else service.detached()
+    stays = options.foreground or options.dry
+    log = open_log(checked.conf.log, sys.stderr if stays else None)
+    service = Service(options, checked, take_lock(checked.conf.pidfile), log, folder)
+    return service.in_foreground() if stays else service.detached()
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -172,15 +173,16 @@ def take_lock(path: str) -> int:
             lock = os.open(path, flags, 0o644)
         except OSError as error:
             raise OSError(
-                f"failoverd: cannot open $pidfile {path}: {error.strerror}; "
+                f"failoverd: cannot open $pidfile {path}: {why_not(error)}; "
                 f"{'start it as root' if os.geteuid() else 'name another one in the configuration'}"
             ) from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pid = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
+            pid = os.read(lock, 32).decode(errors="replace").strip()
             os.close(lock)
-            raise OSError(f"failoverd: already running (pid {pid})") from None
+            who = f"pid {pid}" if pid else "it is just starting"
+            raise OSError(f"failoverd: already running ({who})") from None
         if not re.fullmatch(rb"\s*\d*\s*", os.pread(lock, 32, 0)):
             os.close(lock)
             raise OSError(
@@ -188,6 +190,7 @@ def take_lock(path: str) -> int:
             )
         try:
             if os.stat(path).st_ino == os.fstat(lock).st_ino:
+                os.ftruncate(lock, 0)  # the pid of a dead one
                 return lock
         except FileNotFoundError:
             pass
@@ -199,35 +202,36 @@ def open_log(path: str, terminal: TextIO | None = None) -> Log:
     try:
         return Log(path, terminal)
     except OSError as error:
-        why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
         raise OSError(
-            f"cannot open $log {path}: {why}; name another in the configuration"
+            f"failoverd: cannot open $log {path}: {why_not(error)}; "
+            f"{'start it as root' if os.geteuid() else 'name another one in the configuration'}"
         ) from None
+
+
+def why_not(error: OSError) -> str | None:
+    """Why a file was not opened. None is opened through a link: others may have planted it."""
+    return "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
 
 
 class Service:
     """A checked configuration on its way to a running failoverd."""
 
     def __init__(
-        self, options: argparse.Namespace, checked: Checked, lock: int, folder: str
+        self, options: argparse.Namespace, checked: Checked, lock: int, log: Log, folder: str
     ) -> None:
         self.options = options
         self.conf = replace(checked.conf, verbose=checked.conf.verbose or options.verbose)
         self.boot = checked.boot
         self.watcher = checked.watcher
         self.lock = lock
+        self.log = log
         self.path = os.path.join(folder, options.config)
         self.folder = folder
 
     def in_foreground(self) -> int:
-        try:
-            log = open_log(self.conf.log, sys.stderr)
-        except OSError as error:
-            complain("failoverd", str(error))
-            return 1
         os.umask(0o077)
         os.chdir("/")
-        return self.serve(log, lambda error: None)
+        return self.serve(lambda error: None)
 
     def detached(self) -> int:
         """Become a daemon; this process waits for its word, so that errors reach the terminal."""
@@ -254,56 +258,54 @@ class Service:
         def tell(error: str | None) -> None:
             with contextlib.suppress(BrokenPipeError):  # whoever started us has gone
                 os.write(writing, (error or "ready").encode())
-            os.close(writing)
+            if error is None:
+                os.close(writing)  # else it stays open until we are gone, and our lock with us
 
-        try:
-            log = open_log(self.conf.log)
-        except OSError as error:
-            tell(str(error))
-            return 1
         context = daemon.DaemonContext(
             detach_process=True,
             working_directory="/",
             umask=0o077,
-            files_preserve=[self.lock, writing, log.fileno()],
+            files_preserve=[self.lock, writing, self.log.fileno()],
             signal_map={},
             prevent_core=False,  # the limit would pass to the services that the script starts
         )
         with context:
-            return self.serve(log, tell)
+            return self.serve(tell)
 
-    def serve(self, log: Log, tell: Tell) -> int:
+    def serve(self, tell: Tell) -> int:
         """From here on this is the process that is going to stay."""
         from failoverd.master import Master
 
-        os.ftruncate(self.lock, 0)
         os.pwrite(self.lock, f"{os.getpid()}\n".encode(), 0)
         if not self.options.dry:
-            end_left_over(self.conf, log)
+            end_left_over(self.conf, self.log)
         if self.conf.realtime:
             try:
                 process.be_realtime()
             except OSError as error:
-                log.write("failoverd", f"warning: $realtime: {error.strerror}; goes on without")
+                why = f"warning: $realtime: {error.strerror}; goes on without"
+                self.log.write("failoverd", why)
         try:
-            master = Master(self.conf, self.boot, log, watcher=self.watcher, dry=self.options.dry)
+            master = Master(
+                self.conf, self.boot, self.log, watcher=self.watcher, dry=self.options.dry
+            )
         except OSError as error:
-            return self.refused(log, tell, process.in_words(error))
+            return self.refused(tell, process.in_words(error))
         master.reload = self.reload
         try:
             master.run(lambda: tell(None))
         except Exception:
             for line in traceback.format_exc().splitlines():
-                log.write("failoverd", f"ended by a bug: {line.strip()}")
+                self.log.write("failoverd", f"ended by a bug: {line.strip()}")
             raise
         if master.failure is not None:
-            return self.refused(log, tell, master.failure)
-        log.write("failoverd", "stopped; role, addresses and service stay as they are")
+            return self.refused(tell, master.failure)
+        self.log.write("failoverd", "stopped; role, addresses and service stay as they are")
         self.remove_pidfile()
         return 0
 
-    def refused(self, log: Log, tell: Tell, why: str) -> int:
-        log.write("failoverd", f"not started: {why}")
+    def refused(self, tell: Tell, why: str) -> int:
+        self.log.write("failoverd", f"not started: {why}")
         self.remove_pidfile()
         tell(why)
         return 1

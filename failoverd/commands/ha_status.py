@@ -344,7 +344,10 @@ def _headline(look: Look) -> Cell:
     text = f"{names[0]} is active{f', for {since}' if since else ''}; {names[1]} is "
     if other is None:
         return f"{text}not heard", "odd"
-    return text + ROLES[other.role], "good" if other.role == "standby" else "odd"
+    failing = [name for name, i in active[0].interfaces if i.state in ("fail", "down")]
+    trouble = f"; {names[0]} does not hear on {', '.join(failing)}" if failing else ""
+    is_good = other.role == "standby" and not failing
+    return text + ROLES[other.role] + trouble, "good" if is_good else "odd"
 
 
 def _age(since: str) -> str:

@@ -513,7 +513,9 @@ def tune_read(options: argparse.Namespace, settings: conf.Conf) -> tuple[Traffic
             reading = Reading(capture, filter_for(options, settings, capture.linktype))
             with progress(terminal_for(sys.stderr), f"reading {options.capture}") as shows:
                 traffic = _tune.from_batches(reading.batches(), shows)
-            began = (capture.clock.first or 0) / NANOSECONDS
+            if capture.clock.first is None:
+                raise Stop(f"{options.capture}: there is no packet in it: nothing to measure")
+            began = capture.clock.first / NANOSECONDS
     except Unreadable as error:
         raise Stop(str(error)) from None
     if reading.problem is not None:

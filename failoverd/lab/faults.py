@@ -45,6 +45,11 @@ class Body:
         return self.script in (WORKS, "slow both")
 
     @property
+    def switches(self) -> bool:
+        """Whether the switch script can succeed: an address needs its card."""
+        return self.obeyed and "gone" not in self.cards
+
+    @property
     def troubles(self) -> int:
         if not self.powered:
             return 1

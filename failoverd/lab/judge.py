@@ -69,12 +69,14 @@ class Sight:
 
 @dataclass(frozen=True)
 class Complaint:
+    """statement: 1 to 5, or 0 for what is no statement of section 5."""
+
     at: float
     statement: int
     text: str
 
     def __str__(self) -> str:
-        return f"statement {self.statement}: {self.text}"
+        return f"statement {self.statement}: {self.text}" if self.statement else self.text
 
 
 class Judge:

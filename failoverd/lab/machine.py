@@ -159,7 +159,8 @@ class Machine:
     def _cable(self, card: str) -> list[str]:
         """The switch's ends of a cable; the private link is one cable from machine to machine."""
         if card == PRIVATE:
-            return [machine.port(PRIVATE) for machine in (self.lab.a, self.lab.b)]
+            ends = [machine.port(PRIVATE) for machine in (self.lab.a, self.lab.b)]
+            return [end for end in ends if self.lab.switch.has(end)]  # a card may be deleted
         return [self.port(card)]
 
     def unplug(self, card: str) -> None:

@@ -186,10 +186,12 @@ class Scene:
             machine.boots_in = -1
             self.boot(number)
         if machine.run == RUNNING:
-            old = machine.gap > self.setup.window
+            stood_still, old = machine.gap > 0, machine.gap > self.setup.window
             machine.gap = 0
             if old:
                 self.feed(number, pair.Stalled())
+            if stood_still:
+                self.look_at_cards(number)
             for answer in answers:
                 self.feed(number, answer)
             self.end_programs(number)
@@ -278,7 +280,8 @@ class Scene:
             self.owner = active[0]
         serving = [self.serves(number) for number in (0, 1)]
         if all(serving):
-            self.believed = EITHER
+            both = self.role(0) == "active" == self.role(1)  # else a script cannot stand down
+            self.believed = EITHER if both else NOBODY
             return
         for number in (0, 1):
             if self.machines[number].airing:
@@ -584,10 +587,15 @@ class Scene:
 
     def plug(self, number: int, card: int, ear: int) -> None:
         machine = self.machines[number]
-        was = machine.ears[card]
         machine.ears = (*machine.ears[:card], ear, *machine.ears[card + 1 :])
-        if machine.run == RUNNING and (was == DOWN) is not (ear == DOWN):
-            self.feed(number, pair.Carrier(CARDS[card], ear != DOWN))
+        if machine.run == RUNNING:
+            self.look_at_cards(number)
+
+    def look_at_cards(self, number: int) -> None:
+        """Tell the pair whose carrier has come or gone."""
+        for card, ear in enumerate(self.machines[number].ears):
+            if self.state(number).interfaces[card].up is not (ear != DOWN):
+                self.feed(number, pair.Carrier(CARDS[card], ear != DOWN))
 
     def break_machine(self, word: str, number: int) -> None:
         machine = self.machines[number]
@@ -635,9 +643,7 @@ class Scene:
         machine.counts = tuple((0, 0) for _ in machine.ears)
         machine.gap = 0
         role, resuming = machine.stored or (None, False)
-        for card, ear in enumerate(machine.ears):
-            if ear == DOWN:
-                self.feed(number, pair.Carrier(CARDS[card], False))
+        self.look_at_cards(number)
         self.feed(number, pair.Started(role, resuming))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntFlag, auto
+from math import ceil
 
 from explorer.model import (
     DEAD,
@@ -22,7 +23,7 @@ from explorer.model import (
     Setup,
     World,
 )
-from failoverd import pair
+from failoverd import bounds, pair
 
 AB = (0, 1)
 
@@ -55,6 +56,14 @@ def works(host: Host) -> bool:
     return script.master_ok and script.slave_ok
 
 
+def may_announce(game: Game, hosts: tuple[Host, Host], number: int) -> bool:
+    """Whether a machine runs, and announces on every card when there is something to announce."""
+    host, mind = hosts[number], game.minds[number]
+    if host.run != RUNNING or any(host.ears):
+        return False
+    return len(pair.announceable(mind.states[host.mind])) == game.setup.cards
+
+
 def flags(game: Game, world: World) -> int:
     """The flags of a world, as a plain number. None are set before both machines have been booted:
     a boot is an event like a fault, after which all stretches begin anew."""
@@ -84,8 +93,7 @@ def flags(game: Game, world: World) -> int:
     serving = [holding[n] and bool(ears[n]) for n in AB]
     if ends and serving[0] is not serving[1]:
         server = 0 if serving[0] else 1
-        whole = len(ears[server]) == game.setup.cards and hosts[server].run == RUNNING
-        if whole and world.believed not in (server, NOBODY):
+        if world.believed not in (server, NOBODY) and may_announce(game, hosts, server):
             found |= Flag.LOST
     active = 0
     for n in AB:
@@ -128,22 +136,33 @@ class Entry:
 
 
 def stretches(setup: Setup) -> list[Stretch]:
-    none = Flag(0)
+    """The bounds are those that `failoverd -t` prints, in ticks.
+
+    A third of a round is a whole tick here, so three questions in a row take two ticks more.
+    """
+    rules, none = setup.rules(0), Flag(0)
+    switch = rules.switch_timeout
+    linked = ceil(bounds.linked_healing_time(rules) + switch)
+    heard = ceil(bounds.ethernet_healing_time(rules) + switch) + 2
+    nobody = ceil(bounds.longest_without_active(rules))
     return [
-        Stretch(1, "two active that hear each other", Flag.TWO | Flag.HEAR, none, 99),
-        Stretch(1, "two active, the private link whole", Flag.TWO | Flag.LINKED, none, 99),
-        Stretch(1, "clients at the wrong machine", Flag.LOST, none, 99),
-        Stretch(2, "none active, A is well", Flag.NONE | Flag.WELL_A, none, 99),
-        Stretch(2, "none active, B is well", Flag.NONE | Flag.WELL_B, none, 99),
-        Stretch(3, "linked, not one active", Flag.LINKED | Flag.WORKS, Flag.ONE, 99),
+        Stretch(1, "two active that hear each other", Flag.TWO | Flag.HEAR, none, heard),
+        Stretch(1, "two active, the private link whole", Flag.TWO | Flag.LINKED, none, linked),
+        Stretch(1, "clients at the wrong machine", Flag.LOST, none, linked),
+        Stretch(2, "none active, A is well", Flag.NONE | Flag.WELL_A, none, nobody),
+        Stretch(2, "none active, B is well", Flag.NONE | Flag.WELL_B, none, nobody),
+        Stretch(3, "linked, not one active", Flag.LINKED | Flag.WORKS, Flag.ONE, nobody),
     ]
 
 
 def entries(setup: Setup) -> list[Entry]:
-    lag = setup.card_window + 2
+    """Two become active only if a script had begun when they could not hear each other. What is
+    known of the other's ethernet side is two windows old at most."""
+    rules, lag = setup.rules(0), setup.card_window + 2
+    blind = ceil(rules.switch_timeout + rules.round)
     return [
-        Entry(1, "two become active, having heard each other for", Flag.HEAR, Flag.TWO, 10),
-        Entry(1, "two become active, having been linked for", Flag.LINKED, Flag.TWO, 4),
+        Entry(1, "two become active, having heard each other for", Flag.HEAR, Flag.TWO, blind),
+        Entry(1, "two become active, having been linked for", Flag.LINKED, Flag.TWO, blind),
         Entry(4, "A hands over, B having been no better off for", Flag.BEST_A, Flag.GIVES_A, lag),
         Entry(4, "B hands over, A having been no better off for", Flag.BEST_B, Flag.GIVES_B, lag),
     ]
