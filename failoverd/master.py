@@ -101,7 +101,8 @@ class Master:
         self.old_script: tuple[int, float] | None = None  # a predecessor's: pidfd, its time's end
         self.secret = files.stamp(conf.secret)  # of the file that the listener has read
         self.stops = 0  # how often we were told to stop
-        self.started = False
+        self.up = False  # all children were ready once: who dies now is replaced
+        self.started = False  # the pair has begun to decide
         self.failure: str | None = None  # why we could not start
 
     # ------------------------------------------------------------------ start and end
@@ -215,7 +216,8 @@ class Master:
             for key, _ in found:
                 key.data()
             self._do_due(time.monotonic())
-            if not self.started and self.children.all_ready and self.old_script is None:
+            self.up = self.up or self.children.all_ready
+            if self.up and not self.started and self.old_script is None:
                 self._begin()
                 ready()
                 self.supervisor.tell("READY=1")
@@ -304,6 +306,7 @@ class Master:
             return
         self.remembered.role = pair.role(self.state)
         self.remembered.resuming = self.state.resuming
+        self.remembered.pidfile = self.conf.pidfile
         self.remembered.peer_hwaddrs = sorted(self.peer_hwaddrs)
         try:
             statefile.write(self.conf.state, self.remembered)
@@ -490,7 +493,7 @@ class Master:
     def _add_children(self) -> None:
         patience = max(LEAST_PATIENCE, 2 * self.conf.plip_timer)
         self._add(
-            "listener", lambda channel, _: listener.run(channel, self.conf, self.started), patience
+            "listener", lambda channel, _: listener.run(channel, self.conf, self.up), patience
         )
         self._add("neighbours", lambda channel, _: neighbours.run(channel, self.conf), patience)
         self._add(
@@ -537,7 +540,7 @@ class Master:
 
     def _gone(self, name: str, why: str) -> None:
         """A child died: whoever waits for its answers gets none."""
-        if not self.started:
+        if why and not self.up:
             self.failure = f"{name}: {why}"
             return
         if why:

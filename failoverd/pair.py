@@ -687,8 +687,8 @@ def facts(turn: Turn) -> list[On]:
             return counted(turn, event)
         case Carrier():
             before = heard_all(turn)
-            change_interface(turn, event.interface, up=event.up)
-            return heard_all_now(turn, before)
+            back = changed_carrier(turn, event)
+            return [*heard_all_now(turn, before), *back]
         case Bare():
             return [On.BARE]
         case LinkWatched():
@@ -763,6 +763,16 @@ def change_interface(turn: Turn, name: str, **changes: object) -> None:
             for i in turn.state.interfaces
         )
     )
+
+
+def changed_carrier(turn: Turn, event: Carrier) -> list[On]:
+    """What was announced on a card without a carrier, nobody has heard."""
+    known = next((i for i in turn.state.interfaces if i.name == event.interface), None)
+    if known is None:
+        return []
+    lost = known.unasked or (not event.up and turn.state.phase in BEING_ACTIVE)
+    change_interface(turn, event.interface, up=event.up, unasked=lost)
+    return [On.INTERFACE_BACK] if event.up and lost else []
 
 
 def watched(turn: Turn, event: Watched) -> list[On]:
@@ -965,15 +975,16 @@ def may_resume(turn: Turn) -> bool:
 
 
 def peer_is_able(turn: Turn) -> bool:
-    """Standby, and good on an interface that failed here, with fewer bad ones than we have."""
+    """Standby, and good on an interface that failed here, with fewer bad ones than we have.
+
+    One that has heard nothing since its watcher began is not called bad yet, nor is it good.
+    """
     peer = turn.state.peer
+    if peer is None or peer.role != "standby":
+        return False
     ours = frozenset(i.name for i in turn.state.interfaces if i.failed)
-    return (
-        peer is not None
-        and peer.role == "standby"
-        and bool(ours - peer.bad)
-        and len(peer.bad) < len(ours)
-    )
+    theirs = peer.bad | {name for name, packets, last in peer.counts if packets == last == 0}
+    return bool(ours - theirs) and len(theirs) < len(ours)
 
 
 def peer_has_news(turn: Turn) -> bool:
@@ -1396,7 +1407,7 @@ def become_active(turn: Turn) -> None:
     came_from_peer = turn.state.cause is Cause.PEER
     turn.set(failed=False, resuming=False, stalled=False, unclean=False)
     turn.set(claimed=0, quiet=0, evidence=None)
-    turn.set(interfaces=tuple(replace(i, unasked=False) for i in turn.state.interfaces))
+    turn.set(interfaces=tuple(replace(i, unasked=not i.up) for i in turn.state.interfaces))
     turn.stop(Timer.NOBODY)
     if came_from_peer:
         turn.set(from_peer=True, guarded=None)
@@ -1790,7 +1801,7 @@ SCRIPTS = (
         (P.DEMOTING,),
         On.SCRIPT_FAILED,
         (by_healing,),
-        (say_script_failed, refuse("the switch script failed"), retry_next_window),
+        (mark_unclean, say_script_failed, refuse("the switch script failed"), retry_next_window),
         P.REJOINING,
     ),
     Row(
@@ -1804,6 +1815,15 @@ SCRIPTS = (
 )
 
 REJOIN = (
+    # A stand-down that failed half-way may have taken the addresses: put them there again.
+    *(
+        Row((P.REJOINING,), on, (is_unclean, *when), (), P.PROMOTING, Cause.TAKE_BACK)
+        for on, when in (
+            (On.STATUS, (peer_is_idle,)),
+            (On.UNANSWERED, (unheard,)),
+            (On.UNASKED, (nobody_to_ask,)),
+        )
+    ),
     Row((P.REJOINING,), On.STATUS, (peer_is_rejoining, we_come_first), (become_active,), P.ACTIVE),
     Row(
         (P.REJOINING,),

@@ -22,7 +22,7 @@ _SINCE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
 @dataclass
 class Remembered:
-    """What `$state` holds.
+    """What `$state` holds. pidfile: of the failoverd that wrote it.
 
     script: pid and start time of a switch script that may still run.
     left: the entries of @addresses and of @ethernet_addresses that were put on the cards and not
@@ -36,6 +36,7 @@ class Remembered:
     script: tuple[int, int] | None = None
     peer_hwaddrs: list[str] = field(default_factory=list)
     left: tuple[list[str], list[str]] = field(default_factory=lambda: ([], []))
+    pidfile: str = ""
 
     def placed(self, conf: Conf) -> None:
         """Note what the switch script is about to put on the cards."""
@@ -84,6 +85,7 @@ def _decode(data: bytes) -> Remembered:
             script=(int(script[0]), int(script[1])) if script else None,
             peer_hwaddrs=[str(item) for item in found.get("peer_hwaddrs", [])],
             left=(_union([], addresses), _union([], cards)),
+            pidfile=str(found.get("pidfile", "")),
         )
     except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
         return Remembered()

@@ -30,7 +30,8 @@ MARGIN = 4  # traffic may fall to a quarter of its estimated low before low_wate
 RULE_OF_THREE = 3  # nothing seen in D: with 95 % certainty it comes less often than 3 times in D
 
 _CHUNK = 64
-_FINER = 8  # moments in a tick, so that traffic in step with it does not look as if it never waits
+_FINER = 8  # moments in a tick
+_GOLDEN = (math.sqrt(5) - 1) / 2  # moments are spread unevenly, or they fall in step with traffic
 _QUANTILES = (0.98, 0.95, 0.9, 0.8, 0.5)
 _ENOUGH = 30  # independent long waits, for a quantile to be the threshold
 _AT_LEAST = 10  # for the last of the quantiles
@@ -222,7 +223,7 @@ def measured(traffic: Traffic, packets: int) -> list[float]:
     count = min(MOMENTS, _FINER * traffic.length // traffic.tick)
     waits = []
     for number in range(count):
-        moment = traffic.length * number / count
+        moment = traffic.length * (number + number * _GOLDEN % 1) / count
         at = bisect_left(traffic.totals, traffic.until(math.ceil(moment)) + packets)
         end = traffic.times[at] if at < len(traffic.times) else traffic.length
         waits.append(end - moment)

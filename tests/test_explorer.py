@@ -6,14 +6,15 @@ from there. That the explorer can see is shown by breaking the table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 from explorer.explore import Explored
 from explorer.model import MENU, Setup, Violation
-from explorer.mutants import Mutant, find
+from explorer.mutants import Mutant, find, judged
 from explorer.walk import walk
+
 from failoverd import pair
 from failoverd.pair import On, Phase, Row
 
@@ -25,8 +26,8 @@ def setup(menu: str, faults: int = 1, **settings: object) -> Setup:
 EVERYTHING = ",".join(MENU)
 BOUNDS = {
     "one fault of any kind": setup(EVERYTHING),
-    "two of power and link": setup("power,link", 2),
-    "two cards, one fault of the ethernet side": setup("deaf,switch,down", cards=2),
+    "two of power and link": setup("power,link", 2, delays=0),
+    "two cards, one fault of the ethernet side": setup("deaf,switch", cards=2),
 }
 
 
@@ -42,7 +43,7 @@ def test_the_statements_hold_in_every_state(name: str) -> None:
 
 @pytest.mark.parametrize("seed", range(2))
 def test_the_statements_hold_on_a_random_walk(seed: int) -> None:
-    taken = walk(setup(EVERYTHING, cards=1 + seed), seed, 4000)
+    taken = walk(setup(EVERYTHING, cards=1 + seed), seed, 3000)
     assert taken.faults > 50
 
 
@@ -67,66 +68,56 @@ def is_row(row: Row, phase: Phase, on: On, *guards: str) -> bool:
     return phase in row.phases and row.on is on and set(guards) <= names
 
 
-def unguarded(name: str) -> Callable[[Row], Row]:
-    return lambda row: replace(row, when=tuple(g for g in row.when if g.__name__ != name))
+def unguarded(name: str) -> tuple[Row, ...]:
+    """The table without a guard, wherever it stands."""
+    rows = tuple(
+        replace(row, when=tuple(guard for guard in row.when if guard.__name__ != name))
+        for row in pair.ROWS
+    )
+    assert rows != pair.ROWS
+    return rows
 
 
-def mutants() -> Iterator[tuple[str, tuple[Row, ...], Setup]]:
-    arp = [r for r in pair.ROWS if not is_row(r, Phase.STANDBY, On.LINK_SILENT, "confirm_by_arp")]
-    yield "no question on the ethernet side", tuple(arp), setup("link")
-    yield (
-        "a handover begins with `fail`",
+NO_QUESTION = tuple(
+    row for row in pair.ROWS if not is_row(row, Phase.STANDBY, On.LINK_SILENT, "confirm_by_arp")
+)
+MUTANTS = {
+    "no question on the ethernet side": (NO_QUESTION, setup("link")),
+    "a handover begins with `fail`": (
         changed(
             Phase.ASKING, On.STATUS, lambda row: replace(row, go=Phase.TELLING), "peer_can_serve"
         ),
-        setup("person"),
-    )
-    yield (
-        "two active machines keep their roles",
+        setup("person", delays=0),
+    ),
+    "two active machines keep their roles": (
         without(Phase.ACTIVE, On.COMPARED, "peer_is_active", "we_yield"),
-        setup("deaf,link", 3, delays=0),
-    )
-    yield (
-        "nobody takes a role that nobody has",
+        setup("link", 2, delays=0),
+    ),
+    "nobody takes a role that nobody has": (
         without(Phase.STANDBY, On.NOBODY, "we_come_first"),
-        setup("person"),
-    )
-    yield (
-        "a boot slave keeps what the peer answers for",
+        setup("person", delays=0),
+    ),
+    "a boot slave keeps what the peer answers for": (
         without(Phase.ACTIVE, On.OWN_ANSWERED, "claimed_thrice"),
         setup("link"),
-    )
-    yield (
-        "the role is taken back while `fail` is on its way",
-        changed(Phase.UNSURE, On.STATUS, unguarded("has_arrived"), "has_arrived"),
-        setup("person,loss", 2),
-    )
-    yield (
-        "a handover without news from the peer",
-        changed(Phase.ASKING, On.STATUS, unguarded("peer_has_news"), "peer_has_news"),
-        setup("switch"),
-    )
-    yield (
-        "a failed script is the end",
+    ),
+    "the role is taken back while `fail` is on its way": (
+        unguarded("has_arrived"),
+        setup("person,loss", 2, delays=0),
+    ),
+    "a handover without news from the peer": (unguarded("peer_has_news"), setup("switch")),
+    "a failed script is the end": (
         without(Phase.PROMOTING, On.SCRIPT_FAILED),
-        setup("script"),
-    )
-    yield (
-        "a machine that stood still goes on",
-        without(Phase.ACTIVE, On.STALLED),
-        setup("freeze", 2, delays=0),
-    )
-    yield (
-        "a machine that is heard is not asked again",
-        without(Phase.INQUIRING, On.LOST, "hears_peer"),
-        setup("loss,person", 2),
-    )
+        setup("script", delays=0),
+    ),
+}
 
 
-@pytest.mark.parametrize(("what", "rows", "bounds"), mutants(), ids=lambda value: str(value)[:60])
-def test_a_broken_table_is_found(what: str, rows: tuple[Row, ...], bounds: Setup) -> None:
+@pytest.mark.parametrize("what", MUTANTS)
+def test_a_broken_table_is_found(what: str) -> None:
+    rows, bounds = MUTANTS[what]
     assert find(Mutant(what, rows), (bounds,)), f"not found: {what}"
-    assert not find(Mutant("sound", pair.ROWS), (bounds,))
+    assert not judged(bounds), "the sound table is found, too"
 
 
 def test_a_violation_comes_with_the_shortest_story(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -20,22 +20,32 @@ from failoverd import process, statefile
 from failoverd.children import Children
 from failoverd.conf import parse
 from failoverd.lab.machine import Machine
-from failoverd.lab.network import Lab
+from failoverd.lab.network import FAST, Lab
 from failoverd.lab.spaces import ROOT
 from failoverd.log import Log
 from failoverd.process import Channel
 
 SLOW = """#!/bin/sh
 echo begin $1
-sleep 1
+while [ ! -e {folder}/go ]; do sleep 0.02; done
 exec {folder}/real-switch $1
 """
 
 
-def slow_down(machine: Machine) -> None:
-    """Have the machine's switch script take a second."""
+@pytest.fixture
+def patient(make_lab: Callable[..., Lab]) -> Lab:
+    """A lab whose machines leave a switch script much time."""
+    return make_lab({**FAST, "switch_timeout": 60.0})
+
+
+def hold_up(machine: Machine) -> None:
+    """Have the machine's switch script wait until it may go on."""
     machine.write("real-switch", machine.read("ha-switch"), 0o755)
     machine.write("ha-switch", SLOW.format(folder=machine.folder), 0o755)
+
+
+def go_on(machine: Machine) -> None:
+    machine.write("go", "")
 
 
 def hang_up(machine: Machine, *, said: str) -> None:
@@ -43,6 +53,19 @@ def hang_up(machine: Machine, *, said: str) -> None:
     before = machine.log().count(said)
     kill(machine, main_pid(machine), signal.SIGHUP)
     machine.lab.wait_until(lambda: machine.log().count(said) > before, said)
+
+
+def was_answered(machine: Machine) -> bool:
+    """Whether the peer's answer to `fail` ended the handover, and no long search for the truth."""
+    told = machine.log().split("telling the peer fail")[-1].split("role: switching -> standby")[0]
+    return "no answer" not in told
+
+
+def knows(machine: Machine, secret: str) -> bool:
+    try:
+        return machine.say("status", secret).startswith("ok")
+    except OSError:
+        return False  # the listener is being replaced
 
 
 def launched(machine: Machine, shell: str) -> subprocess.CompletedProcess[str]:
@@ -75,28 +98,37 @@ def test_a_restart_is_no_change_of_role(lab: Lab) -> None:
     lab.wait_until(lambda: lab.a.read("notes") == "role standby\n", "the next change is told once")
 
 
-def test_who_is_not_up_yet_does_not_say_that_it_stands_by(lab: Lab) -> None:
+def test_who_is_not_up_yet_does_not_say_that_it_stands_by(patient: Lab) -> None:
     """A peer that hears "standby" from one that holds the addresses takes its role back."""
+    lab = patient
     start(lab)
-    slow_down(lab.b)
+    hold_up(lab.b)
     with lab.a.popen(*lab.a._command("ha-fail")):
         lab.wait_until(lambda: "begin master" in lab.b.log(), "the script runs")
         kill(lab.b, main_pid(lab.b))
         lab.b.start_failoverd()
         lab.wait_until(lambda: "waiting for the switch script" in lab.b.log(), "it waits for it")
         lab.wait_until(lambda: lab.b.role() != "", "its port answers")
+        lab.b.write_conf(verbose=True)
+        hold_up(lab.b)
+        hang_up(lab.b, said="configuration read again")
+        lab.wait_until(lambda: lab.b.role() != "", "its port answers after HUP")
         assert lab.b.role() == "switching"
+        go_on(lab.b)
     lab.wait_until(lambda: settled(lab, lab.a) or settled(lab, lab.b), "the pair is well again")
 
 
-def test_a_stop_in_the_middle_of_a_takeover_is_answered(lab: Lab) -> None:
+def test_a_stop_in_the_middle_of_a_takeover_is_answered(patient: Lab) -> None:
+    lab = patient
     start(lab)
-    slow_down(lab.b)
+    hold_up(lab.b)
     with lab.a.popen(*lab.a._command("ha-fail")) as typed:
         lab.wait_until(lambda: "begin master" in lab.b.log(), "the script runs")
         kill(lab.b, main_pid(lab.b), signal.SIGTERM)
+        lab.wait_until(lambda: "told to stop" in lab.b.log(), "b has heard it")
+        go_on(lab.b)
         assert typed.wait(20) == 0
-    assert "no answer from the peer" not in lab.a.log().split("telling the peer fail")[-1]
+    assert was_answered(lab.a)
     lab.wait_until(lambda: not (lab.b.outside / "run/pid").exists(), "b has stopped")
     assert lab.holders() == ["b"]
     assert json.loads(lab.b.read("run/state"))["role"] == "active"
@@ -112,7 +144,7 @@ def test_hup_takes_a_configuration_wholly_or_not_at_all(lab: Lab) -> None:
 
     def refused(why: str) -> None:
         hang_up(a, said="the configuration stays as it was")
-        assert why in a.log().splitlines()[-2]
+        assert why in a.log().split("the configuration stays as it was")[-2]
         assert settled(lab, a)
 
     a.write("secret", "\n", 0o600)
@@ -155,19 +187,21 @@ def test_what_left_the_configuration_leaves_the_card_with_the_role(lab: Lab) -> 
     assert new.split()[1] in lab.b.addresses("eth0")
 
 
-def test_the_log_is_rotated_without_a_word_lost_to_the_peer(lab: Lab) -> None:
+def test_the_log_is_rotated_without_a_word_lost_to_the_peer(patient: Lab) -> None:
     """HUP ends no exchange: the listener is replaced only for another secret."""
+    lab = patient
     start(lab)
-    slow_down(lab.b)
+    hold_up(lab.b)
     with lab.a.popen(*lab.a._command("ha-fail")) as typed:
         lab.wait_until(lambda: "begin master" in lab.b.log(), "the script runs")
         hang_up(lab.b, said="nothing changed")
+        go_on(lab.b)
         assert typed.wait(20) == 0
-    assert "no answer from the peer" not in lab.a.log().split("telling the peer fail")[-1]
+    assert was_answered(lab.a)
     for machine in lab.machines:
         machine.write("secret", "another word\n", 0o600)
         hang_up(machine, said="nothing changed")
-    lab.wait_until(lambda: lab.b.say("status", "another word").startswith("ok"), "it is in force")
+    lab.wait_until(lambda: knows(lab.b, "another word"), "the new secret is in force")
 
 
 # ------------------------------------------------------------------ how it is started
@@ -208,6 +242,24 @@ def test_no_file_of_another_is_overwritten(lab: Lab) -> None:
     lab.a.write_conf(log=f"{lab.a.folder}/fifo")
     assert "cannot open $log" in lab.a.command("failoverd").stderr
     assert not (lab.a.outside / "run/pid").exists()
+
+
+def test_two_on_one_machine_never_share_a_state(lab: Lab) -> None:
+    lab.a.write_conf()
+    assert lab.a.command("failoverd").returncode == 0
+    lab.wait_until(lambda: lab.a.read("run/state"), "it has noted its role")
+    lab.a.write_conf(pidfile=f"{lab.a.folder}/run/pid2", tcp_port=2001)
+    result = lab.a.command("failoverd")
+    assert result.returncode == 1
+    assert f"belongs to the failoverd of {lab.a.folder}/run/pid" in result.stderr
+    lab.a.write_conf(pidfile=f"{lab.a.folder}/run/pid2", state=f"{lab.a.folder}/run/state2")
+    assert "it is in use" in lab.a.command("failoverd").stderr  # the port
+    other = {"pidfile": "run/pid2", "state": "run/state2", "log": "log2"}
+    lab.a.write_conf(tcp_port=2001, **{k: f"{lab.a.folder}/{v}" for k, v in other.items()})
+    assert lab.a.command("failoverd").returncode == 0
+    kill(lab.a, int(lab.a.read("run/pid2")))
+    assert lab.a.command("failoverd").returncode == 0
+    assert "ending failoverd" not in lab.a.log() + lab.a.read("log2")
 
 
 def test_errors_of_the_children_are_sentences(lab: Lab) -> None:

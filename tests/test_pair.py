@@ -6,8 +6,11 @@ meets every event.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -519,3 +522,10 @@ def test_the_rules_of_a_configuration() -> None:
     assert (rules.window, rules.heartbeat, rules.switch_timeout) == (11.0, 10.0, 30.0)
     bare = pair.rules(conf.parse("", "failoverd.conf"), "master")
     assert (bare.confirm, bare.addressed) == ("none", frozenset())
+
+
+def test_the_picture_is_as_the_table() -> None:
+    root = Path(__file__).resolve().parent.parent
+    check = [sys.executable, str(root / "bin" / "picture"), "--check"]
+    result = subprocess.run(check, capture_output=True, text=True, check=False, timeout=60)
+    assert (result.returncode, result.stderr) == (0, "")

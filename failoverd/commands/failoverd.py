@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
-from failoverd import __version__, conf, files, links, listener, process
+from failoverd import __version__, conf, files, links, listener, process, statefile
 from failoverd.commands.watchd import instruments
 from failoverd.conf import Conf
 from failoverd.log import Log, complain
@@ -50,6 +50,7 @@ def start(options: argparse.Namespace) -> int:
     checked = read_settings(options.config, folder, with_secret=options.test)
     if options.test:
         return test(checked.conf, checked.boot)
+    check_state(checked.conf)
     stays = options.foreground or options.dry
     log = open_log(checked.conf.log, sys.stderr if stays else None)
     service = Service(options, checked, take_lock(checked.conf.pidfile), log, folder)
@@ -195,6 +196,31 @@ def take_lock(path: str) -> int:
         except FileNotFoundError:
             pass
         os.close(lock)  # the one that ended meanwhile took its file with it
+
+
+def check_state(settings: Conf) -> None:
+    """Two that share $state would take each other's role. Raises OSError with a sentence."""
+    other = statefile.read(settings.state).pidfile
+    if other not in ("", settings.pidfile) and is_locked(other):
+        raise OSError(
+            f"failoverd: $state {settings.state} belongs to the failoverd of {other}, which runs: "
+            "name another one in the configuration"
+        )
+
+
+def is_locked(path: str) -> bool:
+    """Whether a living failoverd has this pid file."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def open_log(path: str, terminal: TextIO | None = None) -> Log:

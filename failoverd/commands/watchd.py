@@ -88,7 +88,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         "With --tune: 0 the aim can be met, 1 it cannot, 3 cannot tell.",
     )
     add = parser.add_argument
-    add("interface", metavar="IFACE", help="the interface, eth0 say")
+    add("interface", metavar="IFACE", help=argparse.SUPPRESS)  # the usage says it
     add("-c", dest="conf", metavar="CONF", help=f"the configuration (else {CONF})")
     add("-v", dest="verbose", action="store_true", help="say more at start")
     add("--json", action="store_true", help="one JSON object an event; with --tune one in all")

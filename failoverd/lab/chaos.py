@@ -13,6 +13,7 @@ import contextlib
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -87,7 +88,6 @@ class Pair:
         self.machines = {machine.name: machine for machine in lab.machines}
         self.history: list[tuple[float, Truth]] = []
         self.happened: list[tuple[float, Fault]] = []
-        self.expected_ends: set[str] = set()
         self._disturbed = dict.fromkeys(NAMES, 0.0)
         self._daemons: dict[str, Process] = {}
         self._others: list[Process] = []
@@ -148,8 +148,12 @@ class Pair:
     def restart(self, name: str, _: str) -> None:
         process = self._daemons.pop(name)
         process.terminate()
-        process.wait(STOP_LIMIT)
-        process.close()
+        try:
+            process.wait(STOP_LIMIT)
+        except subprocess.TimeoutExpired:
+            raise LabError(f"failoverd on {name} did not stop within {STOP_LIMIT:g} s") from None
+        finally:
+            process.close()
         self.start(name)
 
     def send(self, name: str, number: signal.Signals) -> None:
@@ -312,11 +316,8 @@ class Run:
         self.conf = conf.parse(text, "failoverd.conf")
         self.limits = limits(self.conf)
         self.variables, self.calm = variables, calm
-        cards, script = (
-            2 if settings == "two" else 1,
-            "slow both" if settings == "lazy" else "works",
-        )
-        self.truth = faults.whole(cards, script)
+        script = "slow both" if settings == "lazy" else faults.WORKS
+        self.truth = faults.whole(2 if settings == "two" else 1, script)
         self.steps = steps
         if steps is None:
             windows = 3 * max(self.conf.timer_seconds, self.conf.plip_timer) + 1.0
@@ -325,7 +326,7 @@ class Run:
         self.judge = Judge(self.limits, hands_over=self.conf.low_water > 0)
 
     def go(self) -> Told:
-        """Carry out the plan. Raises NoNamespaces, LabError."""
+        """Carry out the plan. Raises NoNamespaces, and LabError if the pair cannot be started."""
         with Lab(cards=len(self.truth.a.cards)) as lab, contextlib.ExitStack() as stack:
             self.lab = lab
             self.pair = Pair(lab, self.variables, self.truth)
@@ -337,7 +338,7 @@ class Run:
             except Violated:
                 pass
             except LabError as error:
-                self._note_failure(error)
+                self.told.complaints.append(Complaint(time.monotonic(), 0, str(error)))
             if not self.told.complaints:
                 self.told.complaints += self._afterwards()
             self.told.complaints += self.judge.complaints[:3]
@@ -347,10 +348,6 @@ class Run:
             if self.told.complaints:
                 self.told.story = self._story()
         return self.told
-
-    def _note_failure(self, error: LabError) -> None:
-        """It is no fault of the pair, but the run is worth nothing, and its seed tells why."""
-        self.told.complaints.append(Complaint(time.monotonic(), 0, f"the lab failed: {error}"))
 
     def _look(self, at: float, holders: frozenset[str], served: bool) -> None:
         truth, well = self.pair.truth, self.pair.well(at)
@@ -592,7 +589,7 @@ def campaign(options: argparse.Namespace, out: TextIO) -> int:
 
 
 def which(settings: str, seed: int) -> str:
-    """With "all" each seed has settings of its own, mostly the fast ones."""
+    """With "all" each seed has settings of its own."""
     if settings != "all":
         return settings
     return ("fast", "lazy", "two", "quick", "shared", "lazy", "slow", "quiet")[seed % 8]

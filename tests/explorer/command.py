@@ -1,66 +1,106 @@
-"""bin/explore: the exploration on demand, with any bounds, and the random walk."""
+"""bin/explore: the exploration with any bounds, the random walk, and the mutants, on demand."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from explorer.explore import Explored
 from explorer.model import MENU, Setup, Violation
+from explorer.mutants import all_mutants, find
+from explorer.walk import Walk
+
+STRIDE = 10_000  # steps of a walk between two lines about it
+NAMES = [field.name for field in fields(Setup)]
 
 
 def main() -> int:
     options = parse()
     setup = Setup(**{name: value for name, value in vars(options).items() if name in NAMES})
-    return explore(setup, options.stories)
-
-
-NAMES = {field.name for field in fields(Setup)}
+    if options.mutants:
+        return hunt(setup)
+    return walk(setup, options) if options.walk else explore(setup, options.stories)
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="explore",
+        description="Explore what the two machines can decide. Times are in ticks; the exit status "
+        "is 0 if every statement holds.",
+    )
+    parser.add_argument("--walk", type=int, metavar="STEPS", help="walk at random instead")
+    parser.add_argument("--seed", type=int, default=0, help="of the walk")
+    parser.add_argument("--mutants", action="store_true", help="break the table, row by row")
+    parser.add_argument(
+        "--stories", type=int, default=99, help="also tell the worst case if it is longer"
+    )
     default = Setup()
-    parser.add_argument("--menu", default=",".join(MENU))
-    parser.add_argument("--stories", type=int, default=99)
-    for field in fields(Setup):
-        value = getattr(default, field.name)
-        if isinstance(value, bool):
-            parser.add_argument(f"--{field.name}", type=lambda text: text == "yes", default=value)
-        elif isinstance(value, (int, str)):
-            parser.add_argument(f"--{field.name}", type=type(value), default=value)
-        elif field.name != "menu":
-            parser.add_argument(
-                f"--{field.name}", type=lambda text: tuple(eval(text)), default=value
-            )
-    options = parser.parse_args()
-    options.menu = frozenset(options.menu.split(","))
-    return options
+    for name in NAMES:
+        value = getattr(default, name)
+        kind = READ.get(name, type(value))
+        shown = ",".join(MENU) if name == "menu" else value
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", dest=name, type=kind, default=shown, help=f"{shown}"
+        )
+    return parser.parse_args()
 
 
-def numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(word) for word in text.split(","))
+READ = {
+    "menu": lambda text: frozenset(text.split(",")),
+    "boots": lambda text: tuple(text.split(",")),
+    "scripts": lambda text: tuple(int(word) for word in text.split(",")),
+    "mresume": lambda text: text == "yes",
+    "fence": lambda text: text == "yes",
+}
 
 
 def explore(setup: Setup, stories: int) -> int:
     began = time.monotonic()
     explored = Explored(setup)
     try:
-        explored.explore(lambda n, of: print(f"{n} of {of}", file=sys.stderr))
+        explored.explore(lambda number, of: print(f"{number} of {of}", file=sys.stderr))
     except Violation as violation:
         print(violation)
         return 1
     seconds = time.monotonic() - began
     print(f"{len(explored.worlds)} states, {explored.transitions} transitions, {seconds:.0f} s")
-    bad = 0
+    status = 0
     for finding in explored.judge():
         print(finding)
         if not finding.holds or finding.worst > stories:
-            bad += not finding.holds
             print("\n".join(explored.tell(finding.path)))
-    return 1 if bad else 0
+        if not finding.holds:
+            status = 1
+    return status
+
+
+def walk(setup: Setup, options: argparse.Namespace) -> int:
+    """A new walk for every so many steps, with a seed of its own."""
+    for number in range(max(1, options.walk // STRIDE)):
+        seed = options.seed + number
+        taken = Walk(setup, seed)
+        try:
+            taken.go(min(STRIDE, options.walk))
+        except Violation as violation:
+            print(f"seed {seed}: {violation}")
+            return 1
+        print(f"seed {seed}: {taken.time} ticks, {taken.faults} faults", flush=True)
+    return 0
+
+
+def hunt(setup: Setup) -> int:
+    """Every mutant, until something finds it: small explorations first, then a larger one."""
+    small = ("power,link,daemon", "loss,person,script", "deaf,switch,stop,freeze,bare,down")
+    setups = tuple(replace(setup, menu=frozenset(menu.split(",")), faults=1) for menu in small)
+    missed = 0
+    for mutant in all_mutants():
+        found = find(mutant, setups)
+        missed += not found
+        print(f"{'found' if found else 'MISSED'}: {mutant.what}: {found}", flush=True)
+    print(f"{missed} missed")
+    return 0
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ class Explored:
         try:
             play(self.game, world, step[0], Chance(step[1]), notes)
         except Violation as violation:
-            notes.append(f"** {violation}")
+            notes.append(f"!! {violation}")
         return notes
 
     # ------------------------------------------------------------------ judging

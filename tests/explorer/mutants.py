@@ -1,8 +1,8 @@
 """The table with one thing broken at a time: does the exploration notice?
 
 A mutant lacks a row, a guard, an act, or has two neighbouring rows of a phase and event exchanged.
-Most are found by a small exploration; whoever is found by none is no guard at all, or stands for
-something that the model does not play (`UNPLAYED` says what).
+What a small exploration does not find is for a larger one, or is no matter of the five statements
+but of what is answered and when (tests/test_pair.py), or stands behind something that cannot come.
 """
 
 from __future__ import annotations
