@@ -185,7 +185,8 @@ class OtherCapture(Capture):
         try:
             self._reader = pcapy.open_offline(path)
         except pcapy.PcapError as error:
-            raise Unreadable(f"{path}: {error}") from error
+            text = f"{path}: no capture such as tcpdump -w writes: {error}"
+            raise Unreadable(text) from error
         self.linktype = int(self._reader.datalink())
 
     def batches(self, accept: Accept) -> Iterator[Batch]:

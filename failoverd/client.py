@@ -100,8 +100,8 @@ def _failure(conf: Conf, address: str, error: OSError) -> str:
             f"give it to {conf.plip_interface}, or correct $primary"
         )
     if isinstance(error, ConnectionRefusedError):
-        where = "here" if own else "on the peer"
-        return f"failoverd is not running {where}: nothing listens on {place}; start it there"
+        where, there = ("here", "") if own else ("on the peer", " there")
+        return f"failoverd is not running {where}: nothing listens on {place}; start it{there}"
     if own:
         return f"cannot reach failoverd here, on {place}: {error.strerror}; see whether it runs"
     return (

@@ -156,7 +156,7 @@ class Beat:
 
 
 def run(channel: process.Channel, conf: Conf, on: bool) -> None:
-    """The child: heartbeats until failoverd goes. Raises OSError, KeyError at the start."""
+    """The child: heartbeats until failoverd goes. Raises OSError, ValueError at the start."""
     import encodings.idna  # noqa: F401 - loaded by the socket module when it is too late
 
     import ping3  # noqa: F401 - root may be all that can read it

@@ -57,7 +57,7 @@ Ready = Callable[[], None]
 
 
 class Master:
-    """One failoverd. `run` returns its exit status."""
+    """One failoverd, from the start of its children to the end of them."""
 
     def __init__(
         self, conf: Conf, boot: str, log: Log, *, watcher: str | None = None, dry: bool = False
@@ -112,8 +112,7 @@ class Master:
         was."""
         wakeup = self._catch_signals()
         try:
-            if self.remembered.role not in ("active", "switching"):
-                self._note_hwaddrs()
+            self._note_hwaddrs()
             self._await_old_script()
             for kind, runner in self.runners.items():
                 self.selector.register(
@@ -160,11 +159,14 @@ class Master:
     def _note_hwaddrs(self) -> None:
         """Each card's own hardware address, before a switch changes it (section 7)."""
         shared = {entry.interface: entry.hwaddr for entry in self.conf.ethernet_addresses}
+        known = self.remembered.hwaddrs
         for name in self.conf.interfaces:
             now = links.hwaddr(name)
-            if now is not None and now != shared.get(name):
-                self.remembered.hwaddrs[name] = now
-            elif now is not None and name not in self.remembered.hwaddrs:
+            if now is None or (name in known and self.remembered.left is not None):
+                continue  # there is none, or a switch may have changed it
+            if now != shared.get(name):
+                known[name] = now
+            elif name not in known:
                 self.say("has the pair's hardware address, its own is not known", name, alarm=True)
 
     def _await_old_script(self) -> None:
@@ -390,8 +392,10 @@ class Master:
             self._start(kind, [program], pair.role(self.state), pair.Cause.SILENCE.value)
 
     def _start(self, kind: str, argv: list[str], role: str, reason: str) -> None:
-        left = self.remembered.left if argv[1:] == ["slave"] else ()
-        environment = switch.environment(self.conf, role, reason, self.remembered.hwaddrs, *left)
+        left = self.remembered.left if argv[1:] == ["slave"] else None
+        environment = switch.environment(
+            self.conf, role, reason, self.remembered.hwaddrs, *(left or ())
+        )
         self.argv[kind] = argv
         if kind != "notify":
             self.say(f"running {' '.join(argv)} ({reason})", anew=True)
@@ -420,7 +424,7 @@ class Master:
         if kind == "script":
             self.remembered.script = None
             if ok and self.argv[kind][1] == "slave":
-                self.remembered.left = ([], [])
+                self.remembered.left = None
             self.last_switch = (self.argv[kind][1], result.exit, round(result.seconds, 3))
             self.placed = self._addresses_here()
         self.feed(pair.Ended(kind, ok))
@@ -862,8 +866,7 @@ class Master:
         self.state = pair.adapt(self.state, self.rules)
         self.announcer.close()
         self.announcer = neighbours.Announcer(conf)
-        if pair.role(self.state) == "standby":
-            self._note_hwaddrs()
+        self._note_hwaddrs()
         self.placed.clear()
         for name in list(self.children.slots):
             self.children.remove(name)

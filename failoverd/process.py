@@ -281,12 +281,15 @@ def die_with_parent(parent: int) -> None:
 def give_up_root(user: str) -> None:
     """Become user for good, with no group, no capability and no way to a new privilege.
 
-    "root" keeps the user, for a user namespace that maps one id only. Raises KeyError if there is
+    "root" keeps the user, for a user namespace that maps one id only. Raises ValueError if there is
     no such user, PermissionError if we may not change.
     """
     parent = os.getppid()
     if user != "root" and os.geteuid() == 0:
-        entry = pwd.getpwnam(user)
+        try:
+            entry = pwd.getpwnam(user)
+        except KeyError:
+            raise ValueError(f"there is no user {user} on this machine") from None
         os.setgroups([])
         os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
         os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)

@@ -25,8 +25,9 @@ class Remembered:
     """What `$state` holds. pidfile: of the failoverd that wrote it.
 
     script: pid and start time of a switch script that may still run.
-    left: the entries of @addresses and of @ethernet_addresses that were put on the cards and not
-    taken away since. The configuration may have changed meanwhile.
+    left: the entries of @addresses and of @ethernet_addresses that were put on the cards since the
+    last `slave` run that succeeded; the configuration may have changed meanwhile. None if there was
+    no `master` run since: then every card has its own hardware address.
     """
 
     role: str | None = None
@@ -35,12 +36,12 @@ class Remembered:
     hwaddrs: dict[str, str] = field(default_factory=dict)
     script: tuple[int, int] | None = None
     peer_hwaddrs: list[str] = field(default_factory=list)
-    left: tuple[list[str], list[str]] = field(default_factory=lambda: ([], []))
+    left: tuple[list[str], list[str]] | None = None
     pidfile: str = ""
 
     def placed(self, conf: Conf) -> None:
         """Note what the switch script is about to put on the cards."""
-        addresses, cards = self.left
+        addresses, cards = self.left or ([], [])
         self.left = _union(addresses, conf.addresses), _union(cards, conf.ethernet_addresses)
 
 
@@ -76,7 +77,7 @@ def _decode(data: bytes) -> Remembered:
         if found["boot_id"] != boot_id() or found["role"] not in ROLES:
             return Remembered()
         script, since = found.get("script"), str(found.get("since", ""))
-        addresses, cards = found.get("left", ([], []))
+        left = found.get("left")
         return Remembered(
             role=found["role"],
             since=since if _SINCE.fullmatch(since) else "",
@@ -84,7 +85,7 @@ def _decode(data: bytes) -> Remembered:
             hwaddrs={str(k): str(v) for k, v in dict(found.get("hwaddrs", {})).items()},
             script=(int(script[0]), int(script[1])) if script else None,
             peer_hwaddrs=[str(item) for item in found.get("peer_hwaddrs", [])],
-            left=(_union([], addresses), _union([], cards)),
+            left=None if left is None else (_union([], left[0]), _union([], left[1])),
             pidfile=str(found.get("pidfile", "")),
         )
     except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):

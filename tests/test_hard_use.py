@@ -262,6 +262,33 @@ def test_two_on_one_machine_never_share_a_state(lab: Lab) -> None:
     assert "ending failoverd" not in lab.a.log() + lab.a.read("log2")
 
 
+def test_only_what_a_dead_one_of_this_pidfile_left_is_ended(lab: Lab) -> None:
+    lab.a.write_conf()
+    ours = f"failoverd: watchd eth0 [{lab.a.folder}/run/pid]"
+    sleeper = (
+        "import setproctitle, sys, time; setproctitle.setproctitle(sys.argv[1]); time.sleep(99)"
+    )
+    left = lab.a.popen(sys.executable, "-c", sleeper, ours)
+    others = [
+        lab.a.popen(sys.executable, "-c", sleeper, ours.replace("run/pid", "run/pid2")),
+        lab.a.popen(sys.executable, "-c", sleeper, f"vi {ours}"),
+        lab.a.popen(sys.executable, "-c", sleeper, "watchd eth0"),
+        # in a container the same path is another file
+        lab.a.popen("unshare", "-m", sys.executable, "-c", sleeper, ours),
+    ]
+    titles = ("vi failoverd", "watchd eth0", "failoverd: watchd")
+    listing = ("ps", "ax", "-o", "args=")
+
+    def titled() -> list[str]:
+        return [line for line in lab.a.check(*listing).splitlines() if line.startswith(titles)]
+
+    lab.wait_until(lambda: len(titled()) == 5, "all have their titles")
+    assert lab.a.command("failoverd").returncode == 0
+    assert left.wait(10) != 0
+    assert f"ending {ours}" in lab.a.log()
+    assert [other.poll() for other in others] == [None] * 4
+
+
 def test_errors_of_the_children_are_sentences(lab: Lab) -> None:
     lab.a.write_conf()
     lab.a.write("secret", "a\nb\n", 0o600)

@@ -128,11 +128,11 @@ def test_the_link_is_lost_in_any_way_and_comes_back(lab: Lab, eyes: Eyes, way: s
         lab.a.unplug("plip0")
     else:
         lab.cut_link(toward=lab.a if way == "toward a" else lab.b)
-    assert stays(lambda: eyes.holders == {"a"}, 6 * WINDOW)
+    assert stays(lambda: eyes.holders == {"a"}, 4 * WINDOW)
     lab.mend_link()
     lab.a.plug("plip0")
     lab.wait_until(lambda: lab.b.status()["peer"] is not None, "b hears a again")
-    assert stays(lambda: eyes.holders == {"a"}, 3 * WINDOW)
+    assert stays(lambda: eyes.holders == {"a"}, 2 * WINDOW)
     assert len(eyes.changes) == 1
 
 
@@ -161,7 +161,7 @@ def test_a_machine_that_can_neither_serve_nor_ask_falls_silent(lab: Lab, eyes: E
     lab.a.hear("eth0")
     lab.mend_link()
     lab.wait_until(lambda: len(eyes.holders) == 1, "one of them stands down")
-    assert stays(lambda: len(eyes.holders) == 1, 3 * WINDOW)
+    assert stays(lambda: len(eyes.holders) == 1, 2 * WINDOW)
 
 
 # ---------------------------------------------------------------------------- the ethernet side
@@ -171,10 +171,10 @@ def test_a_switch_that_is_dead_and_comes_back_changes_nothing(lab: Lab, eyes: Ey
     begin(lab)
     lab.switch.ip("link set dev net0 down")
     lab.wait_until(lambda: [state(m) for m in lab.machines] == ["fail", "fail"], "both are deaf")
-    assert stays(lambda: eyes.holders == {"a"}, 6 * WINDOW)
+    assert stays(lambda: eyes.holders == {"a"}, 4 * WINDOW)
     lab.switch.ip("link set dev net0 up")
     lab.wait_until(lambda: [state(m) for m in lab.machines] == ["ok", "ok"], "both hear again")
-    assert stays(lambda: eyes.holders == {"a"}, 3 * WINDOW)
+    assert stays(lambda: eyes.holders == {"a"}, 2 * WINDOW)
     assert len(eyes.changes) == 1
 
 
@@ -210,7 +210,7 @@ def test_the_active_machine_gets_its_addresses_back_on_a_card_that_is_made_again
 
 
 def test_a_role_is_not_handed_back_while_it_is_held_down(lab: Lab, eyes: Eyes) -> None:
-    hold_down = 5.0
+    hold_down = 4.0
     begin(lab, hold_down=hold_down)
     lab.a.deafen("eth0")
     lab.wait_until(lambda: settled(lab, lab.b), "a hands over")
@@ -235,7 +235,7 @@ def test_both_are_started_at_once(lab: Lab, eyes: Eyes, order: str, mresume: boo
     for machine in lab.machines if order == "ab" else reversed(lab.machines):
         machine.start_failoverd()
     lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by", LONG)
-    assert stays(lambda: eyes.holders == {"a"}, 3 * WINDOW)
+    assert stays(lambda: eyes.holders == {"a"}, 2 * WINDOW)
     assert settled(lab, lab.a)
     assert len(eyes.changes) == 1
 
@@ -265,7 +265,7 @@ def test_a_master_that_stood_still_goes_on_if_nobody_took_over(lab: Lab, eyes: E
     begin(lab)
     lab.a.freeze()
     lab.wait_until(logged(lab.b, "somebody still answers for the service"), "b asks")
-    assert stays(lambda: eyes.holders == {"a"}, 3 * WINDOW)
+    assert stays(lambda: eyes.holders == {"a"}, 2 * WINDOW)
     lab.a.thaw()
     lab.wait_until(logged(lab.a, "stood still for"), "a notices")
     lab.wait_until(lambda: settled(lab, lab.a), "a goes on")
@@ -277,7 +277,7 @@ def test_a_master_that_stood_still_goes_on_if_nobody_took_over(lab: Lab, eyes: E
 
 @pytest.mark.parametrize("lost", ["link", "peer"])
 def test_the_answer_is_lost_after_fail_was_sent(lab: Lab, eyes: Eyes, lost: str) -> None:
-    begin(lab)
+    begin(lab, switch_timeout=1.5)
     script(lab.b, until_told("master"))
     lab.a.popen_command("ha-fail")
     lab.wait_until(exists(lab.b, "begun"), "b is taking over")
@@ -310,7 +310,7 @@ def test_a_switch_script_outlasts_its_caller(lab: Lab, eyes: Eyes, role: str) ->
     lab.wait_until(
         lambda: settled(lab, lab.a) or settled(lab, lab.b), "exactly one is active", LONG
     )
-    assert stays(lambda: len(eyes.holders) == 1, 3 * WINDOW)
+    assert stays(lambda: len(eyes.holders) == 1, 2 * WINDOW)
     assert not eyes.overlaps()
 
 
@@ -369,7 +369,7 @@ def test_nobody_takes_over_by_silence_before_the_fence_program_has_succeeded(
     begin(lab, fence_prog=fence)
     lab.a.power_cut()
     lab.wait_until(logged(lab.b, "the fence program failed: no takeover"), "b may not")
-    assert stays(lambda: not eyes.holders, 3 * WINDOW)
+    assert stays(lambda: not eyes.holders, 2 * WINDOW)
     lab.b.write("fenced", "")
     lab.wait_until(lambda: lab.b.role() == "active", "b may now")
     log = lab.b.log()
@@ -384,6 +384,6 @@ def test_a_program_confirms_that_the_service_is_dead(lab: Lab, eyes: Eyes) -> No
     begin(lab, confirm=confirm)
     lab.a.power_cut()
     lab.wait_until(logged(lab.b, "somebody still answers for the service"), "the program says so")
-    assert stays(lambda: not eyes.holders, 3 * WINDOW)
+    assert stays(lambda: not eyes.holders, 2 * WINDOW)
     (lab.b.outside / "alive").unlink()
     lab.wait_until(lambda: lab.b.role() == "active", "the program says that it is dead")
