@@ -73,6 +73,7 @@ class Children:
                 self._start(slot, now)
             elif slot.child is not None and now >= slot.silent_until():
                 slot.last_words = f"has not reported for {now - slot.heard:.1f} s"
+                slot.heard = now  # it may take a while to die
                 self._kill(slot)
 
     def next_deadline(self) -> float | None:

@@ -48,7 +48,7 @@ def what_counts(conf: Conf, interface: str) -> str:
 def _echo_requests(peer: str) -> str:
     """The peer's heartbeats. Its replies say nothing: the kernel of a dead failoverd sends them."""
     if ":" in peer:
-        return f"icmp6 and ip6[40] = 128 and src host {peer.partition('%')[0]}"
+        return f"icmp6 and ip6[40] = 128 and src host {peer}"
     return f"icmp[icmptype] = icmp-echo and src host {peer}"
 
 

@@ -21,7 +21,8 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-MAX_MESSAGE = 64 * 1024
+MAX_MESSAGE = 64 * 1024  # bytes
+MAX_BURST = 256  # messages that are read at once
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
@@ -54,16 +55,17 @@ class Channel:
         return True
 
     def receive(self) -> list[Message]:
-        """All messages that are there now. What is not a JSON object is left out.
+        """The messages that are there now, but not so many that a flood holds us up for ever.
 
-        Raises ChannelClosed when the other end is gone and everything was read.
+        What is not a JSON object is left out. Raises ChannelClosed when the other end is gone and
+        everything was read.
         """
         messages: list[Message] = []
-        while True:
+        for _ in range(MAX_BURST):
             try:
                 data = self._socket.recv(MAX_MESSAGE)
             except BlockingIOError:
-                return messages
+                break
             except ConnectionError:
                 data = b""
             if not data:
@@ -73,6 +75,7 @@ class Channel:
             message = parse_message(data)
             if message is not None:
                 messages.append(message)
+        return messages
 
     def finish(self) -> bool:
         """Let the other end read what was sent, and then that we are gone."""

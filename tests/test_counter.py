@@ -251,7 +251,7 @@ PAIR = Conf(
     secondary="1.0.0.2",
 )
 NARROW = Conf(addresses=PAIR.addresses, filter="ip or ip6 or arp")
-PRIVATE6 = Conf(primary="fe80::1%plip0", secondary="fe80::2%plip0")
+PRIVATE6 = Conf(primary="fd00::1", secondary="fd00::2")
 
 
 def icmpv6(source: str, target: str, kind: int) -> bytes:
@@ -300,8 +300,8 @@ WHAT_COUNTS = [
     ("heartbeat", "plip0", PAIR, ping("1.0.0.2", 8), True),
     ("its answer", "plip0", PAIR, ping("1.0.0.2", 0), False),
     ("somebody's ping", "plip0", PAIR, ping("1.0.0.3", 8), False),
-    ("heartbeat, IPv6", "plip0", PRIVATE6, icmpv6("fe80::2", "::", 128), True),
-    ("its answer, IPv6", "plip0", PRIVATE6, icmpv6("fe80::2", "::", 129), False),
+    ("heartbeat, IPv6", "plip0", PRIVATE6, icmpv6("fd00::2", "::", 128), True),
+    ("its answer, IPv6", "plip0", PRIVATE6, icmpv6("fd00::2", "::", 129), False),
     ("$plip_filter", "plip0", Conf(plip_filter="greater 0"), ping("1.0.0.2", 0), True),
 ]
 

@@ -86,8 +86,8 @@ def conf_text(root: str | Path, us: str = "1.0.0.1", peer: str = "1.0.0.2") -> s
             id="not within a string",
         ),
         pytest.param(
-            "$primary='fe80::1%plip0';\n$secondary='FE80::2%plip0';\n",
-            "$primary='FE80::2%plip0';\n$secondary='fe80::1%plip0';\n",
+            "$primary='fd00::1';\n$secondary='FD00::2';\n",
+            "$primary='FD00::2';\n$secondary='fd00::1';\n",
             id="IPv6 as it was written",
         ),
         pytest.param(

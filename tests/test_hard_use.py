@@ -327,6 +327,21 @@ def test_a_child_that_is_removed_while_its_message_waits() -> None:
     assert (waiting != [], told, len(selector.get_map())) == (True, [], 0)
 
 
+def test_a_child_that_floods_us_does_not_hold_us_up() -> None:
+    def flood(channel: Channel) -> None:
+        while True:
+            channel.send({"event": "more"})
+
+    child = process.fork_child("flooder", flood)
+    try:
+        for _ in range(20):
+            assert len(child.channel.receive()) <= process.MAX_BURST
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+        os.waitpid(child.pid, 0)
+        child.channel.close()
+
+
 def test_what_a_child_has_been_told_it_does_before_the_end(tmp_path: Path) -> None:
     def write(channel: Channel) -> None:
         selector = selectors.DefaultSelector()
