@@ -40,6 +40,8 @@ from failoverd.protocol import (
 )
 
 REQUEST_SECONDS = 5.0  # the client's time for its request, and then for taking the answer
+SAY_SECONDS = 1.0  # a `fail` sent later than this might cross what was decided meanwhile
+LATE_SECONDS = 0.5  # how much later than its deadline a request may be read
 MAX_VISITORS = 128  # from one address at a time
 BACKLOG = 1024  # whoever finds the queue full knocks again only after a second
 TURN = 16  # so many are let in before those inside have their turn
@@ -419,6 +421,10 @@ class Visitors:
 
     def report(self, visitor: Visitor, request: Request, now: float) -> None:
         """Pass the request on to failoverd."""
+        if request.command != "status" and now > visitor.deadline + LATE_SECONDS:
+            # We were stopped while it lay here: its sender has decided anew meanwhile.
+            self.answer(visitor, visitor.connection.answer(False, "too late"))
+            return
         self.last_number += 1
         from_peer = socket.inet_pton(_family(self.conf), visitor.host) == self.peer
         delivered = self.channel.send(
@@ -534,6 +540,7 @@ class Question:
     socket: socket.socket
     connection: ClientConnection
     seconds: float
+    began: float
     deadline: float
     connected: bool = False
     sent: bool = False
@@ -570,13 +577,11 @@ class Questions:
         except OSError as error:
             self.tell_lost(number, False, f"cannot connect: {error.strerror}")
             return
-        question = Question(
-            number,
-            sock,
-            ClientConnection(self.secret, command, self.own_nonces),
-            seconds,
-            time.monotonic() + seconds,
-        )
+        now = time.monotonic()
+        connection = ClientConnection(self.secret, command, self.own_nonces)
+        question = Question(number, sock, connection, seconds, now, now + seconds)
+        if command != "status":
+            question.deadline = now + min(seconds, SAY_SECONDS)
         self.open[number] = question
         self.loop.watch(sock, _WRITE, lambda _mask: self.pursue(question))
 
@@ -629,8 +634,12 @@ class Questions:
 
     def send(self, question: Question, line: bytes) -> None:
         """Send the request, which always fits into the buffer of a new connection."""
+        if time.monotonic() > question.deadline:
+            self.lose(question, "we stood still before it was sent")
+            return
         sent = question.socket.send(line, socket.MSG_NOSIGNAL)
         question.sent = True
+        question.deadline = question.began + question.seconds
         if sent < len(line):
             raise OSError(errno.EIO, "the request could not be sent whole")
 
@@ -645,7 +654,7 @@ class Questions:
 
     def expire(self, now: float) -> None:
         for question in [one for one in self.open.values() if one.deadline <= now]:
-            self.lose(question, f"no answer within {question.seconds:g} s")
+            self.lose(question, f"no answer within {question.deadline - question.began:g} s")
 
     def lose(self, question: Question, why: str) -> None:
         self.forget(question)

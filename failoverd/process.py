@@ -285,7 +285,7 @@ def give_up_root(user: str) -> None:
     """Become user for good, with no group, no capability and no way to a new privilege.
 
     "root" keeps the user, for a user namespace that maps one id only. Raises ValueError if there is
-    no such user, PermissionError if we may not change.
+    no such user, OSError if we may not change.
     """
     parent = os.getppid()
     if user != "root" and os.geteuid() == 0:
@@ -293,9 +293,15 @@ def give_up_root(user: str) -> None:
             entry = pwd.getpwnam(user)
         except KeyError:
             raise ValueError(f"there is no user {user} on this machine") from None
-        os.setgroups([])
-        os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
-        os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
+        try:
+            os.setgroups([])
+            os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
+            os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
+        except OSError as error:
+            text = (
+                f"cannot become {user} ({error.strerror}): in a user namespace, set $user to root"
+            )
+            raise OSError(error.errno, text) from None
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     die_with_parent(parent)  # the kernel forgot it with the change of user
 
