@@ -895,10 +895,6 @@ def by_interface(turn: Turn) -> bool:
     return turn.state.cause is Cause.INTERFACE
 
 
-def by_peer(turn: Turn) -> bool:
-    return turn.state.cause is Cause.PEER
-
-
 def by_healing(turn: Turn) -> bool:
     return turn.state.cause is Cause.HEALING
 
@@ -1075,10 +1071,6 @@ def nobody_to_ask(turn: Turn) -> bool:
 
 def fence_first(turn: Turn) -> bool:
     return turn.rules.fence
-
-
-def link_is_silent(turn: Turn) -> bool:
-    return turn.state.silent
 
 
 def is_claimed(turn: Turn) -> bool:

@@ -6,12 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import xml.etree.ElementTree
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from processes import children_of, wait_until
 
 from failoverd.lab.bench import flood, report, weights
 from failoverd.lab.bench.plan import ROWS
@@ -149,14 +148,3 @@ def test_when_it_is_interrupted_nothing_is_left(tmp_path: Path) -> None:
         assert b"nothing is left behind" in process.stderr.read()
     wait_until(lambda: not Path(f"/proc/{namespaces}").exists())
     assert list(tmp_path.iterdir()) == []
-
-
-def children_of(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 20.0
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)

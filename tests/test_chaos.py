@@ -7,11 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from processes import children_of, wait_until
 
 from failoverd import conf
 from failoverd.lab import chaos, faults
@@ -190,14 +189,3 @@ def test_whenever_it_is_interrupted_nothing_is_left(number: signal.Signals, tmp_
         assert number is signal.SIGKILL or "nothing is left behind" in process.stderr.read()
     wait_until(lambda: not Path(f"/proc/{namespaces}").exists())
     assert list(tmp_path.iterdir()) == []
-
-
-def children_of(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 20.0
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
