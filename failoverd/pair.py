@@ -656,7 +656,7 @@ def mute(turn: Turn) -> None:
     take over itself, when the link is cut in one direction.
     """
     state = turn.state
-    deaf = bool(state.interfaces) and all(i.failed for i in state.interfaces)
+    deaf = bool(state.interfaces) and all(i.failed or not i.up for i in state.interfaces)
     serves = state.phase in BEING_ACTIVE and not deaf
     useless = not serves and state.phase is not Phase.NEW and unheard_for_long(turn)
     if useless is not state.mute:

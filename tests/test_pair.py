@@ -422,8 +422,12 @@ def test_hold_down() -> None:
 
 def test_a_machine_that_neither_serves_nor_is_heard_sends_no_heartbeats() -> None:
     deaf = cards(eth0="fail", eth1="fail")
+    down = tuple(replace(i, up=False) for i in cards())  # with $low_water 0 no window fails
     for phase, interfaces, timers, silent in [
         (Phase.ACTIVE, deaf, (), True),
+        (Phase.ACTIVE, down, (), True),
+        (Phase.ACTIVE, (deaf[0], down[1]), (), True),
+        (Phase.ACTIVE, (cards()[0], down[1]), (), False),
         (Phase.ACTIVE, deaf, ((Timer.UNHEARD, NOW + 1),), False),
         (Phase.ACTIVE, cards(eth0="fail"), (), False),
         (Phase.STANDBY, cards(), (), True),
