@@ -65,6 +65,7 @@ def run(channel: Channel, conf: Conf, patient: bool = False) -> None:
     Raises OSError with a sentence for people if the port cannot be opened, and whatever
     files.read_secret raises.
     """
+    process.keep_secret()
     listener = Listener(channel, conf, files.read_secret(conf.secret))
     listener.doors.open_first(patient)
     process.give_up_root(conf.user)
@@ -77,6 +78,7 @@ def check(channel: Channel, conf: Conf, running: Conf) -> None:
 
     `running` is the configuration of the one that has the port now.
     """
+    process.keep_secret()
     files.read_secret(conf.secret)
     if (conf.primary, conf.tcp_port) != (running.primary, running.tcp_port):
         Doors(Loop(), channel, conf, lambda *_: None).open_first(patient=False)

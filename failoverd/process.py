@@ -25,9 +25,24 @@ MAX_MESSAGE = 64 * 1024  # bytes
 MAX_BURST = 256  # messages that are read at once
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_KEEPCAPS = 8
+_PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_CAPABILITY_VERSION_3 = 0x20080522
+_CAPABILITIES = 64  # as many as the kernel's masks have bits
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "armv7l": 311, "ppc64le": 271,
+           "s390x": 280, "i686": 288}  # fmt: skip
 _MCL_CURRENT_AND_FUTURE = 3
 _libc = ctypes.CDLL(None, use_errno=True)
+
+CLEAN_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C",
+}
 
 Message = dict[str, object]
 
@@ -143,8 +158,9 @@ class Child:
 def fork_child(name: str, run: Callable[[Channel], None]) -> Child:
     """Fork a child that executes run(channel) and then exits; name is what ps shows.
 
-    The child has default signals and no descriptor of the parent's but 0 to 2 and its channel. It
-    ends when run returns or raises, with exit status 0 or 1, and when its parent dies. What run
+    The child has default signals, a session of its own, and no descriptor of the parent's but its
+    channel: not even 0 to 2, for they may be a terminal, and whoever holds one can type into it.
+    It ends when run returns or raises, with exit status 0 or 1, and when its parent dies. What run
     raises is sent as {"event": "died", "message": ...}.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -158,7 +174,9 @@ def fork_child(name: str, run: Callable[[Channel], None]) -> Child:
     status = 1
     try:
         reset_signals()
-        close_all_but({0, 1, 2, theirs.fileno()})
+        os.setsid()
+        close_all_but({theirs.fileno()})
+        open_nothing()
         set_title(name)
         die_with_parent(parent)
         channel = Channel(theirs)
@@ -193,11 +211,13 @@ def start_program(argv: list[str]) -> Child:
         return Child(pid, LineChannel(reading))
     try:
         reset_signals()
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.setsid()
+        os.umask(0o022)
         os.dup2(writing, 1)
-        close_all_but({0, 1, 2})
+        close_all_but({1, 2})
+        open_nothing()
         die_with_parent(parent)
-        os.execv(argv[0], argv)
+        os.execve(argv[0], argv, CLEAN_ENVIRONMENT)
     except OSError as error:
         died = {"event": "died", "message": f"cannot run {argv[0]}: {error.strerror}"}
         os.write(1, json.dumps(died).encode() + b"\n")
@@ -251,6 +271,13 @@ def close_all_but(keep: set[int]) -> None:
                 pass  # the one that listdir itself had open
 
 
+def open_nothing() -> None:
+    """Have /dev/null where one of 0 to 2 is closed: the next file must not become one of them."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+
+
 def start_clean() -> None:
     """Mend what a careless starter may hand down.
 
@@ -259,9 +286,7 @@ def start_clean() -> None:
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(number, True)
-    os.close(number)
+    open_nothing()
     sys.stdin = sys.stdin or os.fdopen(0)  # None if it was closed when Python started
     sys.stdout = sys.stdout or os.fdopen(1, "w")
     sys.stderr = sys.stderr or os.fdopen(2, "w")
@@ -282,10 +307,10 @@ def die_with_parent(parent: int) -> None:
 
 
 def give_up_root(user: str) -> None:
-    """Become user for good, with no group, no capability and no way to a new privilege.
+    """Become user for good, with no group, no capability and no way to a new privilege or process.
 
-    "root" keeps the user, for a user namespace that maps one id only. Raises ValueError if there is
-    no such user, OSError if we may not change.
+    "root" keeps the user and its capabilities, for a user namespace that maps one id only. Raises
+    ValueError if there is no such user, OSError if we may not change.
     """
     parent = os.getppid()
     if user != "root" and os.geteuid() == 0:
@@ -293,6 +318,9 @@ def give_up_root(user: str) -> None:
             entry = pwd.getpwnam(user)
         except KeyError:
             raise ValueError(f"there is no user {user} on this machine") from None
+        _leave_keyring()
+        for number in range(_CAPABILITIES):  # before setresuid: this needs a capability itself
+            _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
         try:
             os.setgroups([])
             os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
@@ -302,8 +330,43 @@ def give_up_root(user: str) -> None:
                 f"cannot become {user} ({error.strerror}): in a user namespace, set $user to root"
             )
             raise OSError(error.errno, text) from None
+        _drop_capabilities()
+        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    die_with_parent(parent)  # the kernel forgot it with the change of user
+    keep_secret()  # the kernel decided anew about cores with the change of user
+    die_with_parent(parent)  # and forgot this
+
+
+def keep_secret() -> None:
+    """Leave no core, and let nobody read our memory, nor trace us, but root.
+
+    Others may run as the same user.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _leave_keyring() -> None:
+    """Root's session keyring is ours as long as we are in its session: begin another (keyctl(2)).
+
+    Where the kernel has no keys or forbids it there is nothing to leave.
+    """
+    number = _KEYCTL.get(os.uname().machine)
+    if number is not None:
+        _libc.syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None)
+
+
+def _drop_capabilities() -> None:
+    """None is left, whatever our starter told the kernel to keep (capabilities(7), securebits).
+
+    Raises OSError.
+    """
+    _libc.prctl(_PR_SET_KEEPCAPS, 0, 0, 0, 0)
+    _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    head = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    if _libc.capset(head, (ctypes.c_uint32 * 6)()) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"cannot give up capabilities: {os.strerror(number)}")
 
 
 def be_realtime(user: str = "root") -> None:

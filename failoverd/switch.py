@@ -18,10 +18,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from failoverd.process import CLEAN_ENVIRONMENT
+
 if TYPE_CHECKING:
     from failoverd.conf import Conf
 
-SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CANNOT_RUN, NOT_FOUND = 126, 127  # the exit status of a shell in these cases
 KILL_GRACE = 0.5  # seconds that a killed program has to be gone; the asker waits a few more
 MAX_LINES = 500  # of one program, so that it cannot fill the log
@@ -60,8 +61,7 @@ def environment(
     """
     own = [f"{interface} {hwaddr}" for interface, hwaddr in own_hwaddrs.items()]
     return {
-        "PATH": SEARCH_PATH,
-        "LC_ALL": "C",
+        **CLEAN_ENVIRONMENT,
         "FAILOVER_ROLE": role,
         "FAILOVER_REASON": _printable(reason),
         "FAILOVER_INTERFACES": "\n".join(conf.interfaces),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from netns import Namespace, cable, namespaces
 
-from failoverd import switch
+from failoverd import process, switch
 from failoverd.conf import Address, Conf, EthernetAddress
 
 SCRIPT = Path(__file__).resolve().parent.parent / "ha-switch"
@@ -409,7 +409,7 @@ def test_unknown_roles(machine: Namespace, role: str) -> None:
 
 
 def test_by_hand(machine: Namespace) -> None:
-    path = {"PATH": switch.SEARCH_PATH}
+    path = {"PATH": process.CLEAN_ENVIRONMENT["PATH"]}
     code, said = run(machine, "master", path)
     assert code == 2
     assert said.startswith("ha-switch: FAILOVER_ADDRESSES is not set")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from failoverd import switch
+from failoverd import process, switch
 from failoverd.conf import Address, Conf, EthernetAddress
 from failoverd.switch import Result, Runner
 
@@ -90,7 +90,7 @@ def test_environment() -> None:
     )
     own = {"eth0": "02:00:00:00:0a:01"}
     assert switch.environment(conf, "slave", "a\nb\x1b[1m", own) == {
-        "PATH": switch.SEARCH_PATH,
+        "PATH": process.CLEAN_ENVIRONMENT["PATH"],
         "LC_ALL": "C",
         "FAILOVER_ROLE": "slave",
         "FAILOVER_REASON": "a b [1m",

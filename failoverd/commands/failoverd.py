@@ -390,7 +390,11 @@ def left_over(settings: Conf, log: Log) -> list[tuple[int, str]]:
     """Pid and title of processes that ps shows as children for our $pidfile."""
     try:
         listing = subprocess.run(
-            shlex.split(settings.ps), capture_output=True, timeout=10, check=True, env=PLAIN
+            shlex.split(settings.ps),
+            capture_output=True,
+            timeout=10,
+            check=True,
+            env=process.CLEAN_ENVIRONMENT,
         ).stdout.decode(errors="replace")
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         why = process.in_words(error) if isinstance(error, OSError) else error
@@ -413,9 +417,6 @@ def sees_our_files(pid: int) -> bool:
         return os.stat(f"/proc/{pid}/ns/mnt").st_ino == os.stat("/proc/self/ns/mnt").st_ino
     except OSError:
         return False
-
-
-PLAIN = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
 
 if __name__ == "__main__":

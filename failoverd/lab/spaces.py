@@ -141,6 +141,11 @@ class Spaces:
             raise NoNamespaces("the command ip is missing")
 
     @property
+    def pid(self) -> int:
+        """Whose pid namespace for children is that of all inside."""
+        return self._unshare.pid
+
+    @property
     def folder(self) -> Path:
         """The lab's own files, on a tmpfs inside, as this machine's processes reach them."""
         return Path(f"/proc/{os.getpid()}/fd/{self._folder}")
