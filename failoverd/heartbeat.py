@@ -6,6 +6,7 @@ has spoken to us within the last window: a hung failoverd is a dead one (contrac
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 import socket
@@ -13,7 +14,7 @@ import struct
 import time
 from typing import TYPE_CHECKING
 
-from failoverd import process
+from failoverd import links, process
 
 if TYPE_CHECKING:
     from failoverd.conf import Conf
@@ -86,7 +87,9 @@ class Pinger:
 
     def _leave_by_the_link(self) -> None:
         """Never by the default route while the link is down, and by the new one if re-made."""
-        index = socket.if_nametoindex(self.interface)
+        index = links.index(self.interface)
+        if index is None:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
         if index == self._index:
             return
         level = socket.IPPROTO_IPV6 if self.v6 else socket.IPPROTO_IP

@@ -2,13 +2,15 @@
 
 Asked of the kernel by ioctl (netdevice(7)) and getifaddrs(3), which answer for the network
 namespace that we are in; /sys answers for the one it was mounted in. No function raises for an
-interface that is not there: it may vanish at any moment.
+interface that is not there: it may vanish at any moment. All but `addresses` and `names` ask by one
+socket that is kept: a process that has no descriptor left must not take its cards for missing.
 """
 
 from __future__ import annotations
 
 import ctypes
 import fcntl
+import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -18,23 +20,35 @@ IFF_RUNNING = 0x40
 
 _SIOCGIFFLAGS = 0x8913
 _SIOCGIFHWADDR = 0x8927
+_SIOCGIFINDEX = 0x8933
 _ARPHRD_ETHER = 1
 _ARPHRD_LOOPBACK = 772
 _NAME_SIZE = 16  # IFNAMSIZ, with the final NUL
 _libc = ctypes.CDLL(None, use_errno=True)
+_kept: list[socket.socket] = []  # the socket that is asked, once there is one
+
+
+def _forget_kept() -> None:
+    """In a forked child: it closes what is its parent's, and may move to another namespace."""
+    while _kept:
+        _kept.pop().close()
+
+
+os.register_at_fork(after_in_child=_forget_kept)
 
 
 def names() -> list[str]:
-    """All interfaces that there are."""
-    return [name for _, name in socket.if_nameindex()]
+    """All interfaces that there are; none if the kernel does not tell."""
+    try:
+        return [name for _, name in socket.if_nameindex()]
+    except OSError:
+        return []
 
 
 def index(name: str) -> int | None:
     """The kernel's number of the interface; another one if it was deleted and made again."""
-    try:
-        return socket.if_nametoindex(name)
-    except (OSError, ValueError):
-        return None
+    answer = _ask(name, _SIOCGIFINDEX)
+    return None if answer is None else int(struct.unpack_from("=i", answer, _NAME_SIZE)[0])
 
 
 def flags(name: str) -> int:
@@ -63,10 +77,14 @@ def hwaddr(name: str) -> str | None:
 
 
 def addresses(name: str) -> list[str]:
-    """The IPv4 and IPv6 addresses that the interface has now, without prefix or scope."""
+    """The IPv4 and IPv6 addresses that the interface has now, without prefix or scope.
+
+    Raises OSError if the kernel does not tell, for want of memory or of a descriptor.
+    """
     first = ctypes.POINTER(_Ifaddrs)()
     if _libc.getifaddrs(ctypes.byref(first)) != 0:
-        return []
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
     try:
         return [
             address
@@ -82,11 +100,12 @@ def _ask(name: str, request: int) -> bytes | None:
     encoded = name.encode()
     if len(encoded) >= _NAME_SIZE:
         return None
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        try:
-            return fcntl.ioctl(sock, request, struct.pack("40s", encoded))
-        except OSError:
-            return None
+    try:
+        if not _kept:
+            _kept.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        return fcntl.ioctl(_kept[0], request, struct.pack("40s", encoded))
+    except OSError:
+        return None
 
 
 class _Ifaddrs(ctypes.Structure):
