@@ -19,9 +19,10 @@ from failoverd.process import ChannelClosed, Child, LineChannel, Message
 
 FIRST_DELAY = 0.05  # seconds before a dead child is started again; doubled each time it dies soon
 LONGEST_DELAY = 30.0
-SETTLED = 60.0  # seconds of life after which a death is taken for a new one
+SETTLED = 20.0  # times its delay that a child has to live for its death to be taken for a new one
 START_PATIENCE = 10.0  # seconds that a child may take to be ready, however short the windows are
 PARTING = 0.5  # seconds in which a child that is told to end may still say what it was told to
+STUCK = "has not ended although it was killed: the kernel holds it"
 MAX_LOG_LINES = 20  # a second, from one child
 
 Make = Callable[[Message | None], Child]
@@ -45,6 +46,7 @@ class Slot:
     ready: bool = False
     handed: Message | None = None  # what the successor is given
     last_words: str = ""
+    killed: bool = False  # because it did not report
     planned: bool = False  # it is ended to be replaced
     lines: list[float] = field(default_factory=list)
 
@@ -72,9 +74,16 @@ class Children:
             if slot.child is None and now >= slot.due:
                 self._start(slot, now)
             elif slot.child is not None and now >= slot.silent_until():
-                slot.last_words = f"has not reported for {now - slot.heard:.1f} s"
-                slot.heard = now  # it may take a while to die
-                self._kill(slot)
+                self._give_up(slot, now)
+
+    def _give_up(self, slot: Slot, now: float) -> None:
+        if slot.killed:
+            self._gone(slot.name, STUCK)
+        else:
+            slot.killed = True
+            slot.last_words = f"has not reported for {now - slot.heard:.1f} s"
+            self._kill(slot)
+        slot.heard = now  # it may take a while to die
 
     def next_deadline(self) -> float | None:
         """When `tend` has something to do at the latest."""
@@ -111,13 +120,14 @@ class Children:
         try:
             child, pidfd = watched(slot.make(slot.handed))
         except OSError as error:  # no process or descriptor to be had: try again later
+            slot.began = now
             self._later(slot, now)
             self._gone(slot.name, f"cannot be started: {error.strerror}")
             return
         slot.child, slot.pidfd, slot.handed = child, pidfd, None
         slot.began = slot.heard = now
         slot.ready, slot.last_words = isinstance(child.channel, LineChannel), ""
-        slot.planned = False
+        slot.planned = slot.killed = False
         self._selector.register(
             child.channel.fileno(), selectors.EVENT_READ, lambda: self._read(slot, child)
         )
@@ -176,7 +186,7 @@ class Children:
         self._gone(slot.name, why)
 
     def _later(self, slot: Slot, now: float) -> None:
-        if now - slot.began > SETTLED:
+        if now - slot.began > SETTLED * slot.delay:
             slot.delay = FIRST_DELAY
         slot.due = now + slot.delay
         slot.delay = min(slot.delay * 2, LONGEST_DELAY)
@@ -184,13 +194,16 @@ class Children:
     def _forget(self, slot: Slot, child: Child) -> int:
         """Reap a child that has ended or is about to, and close what led to it. Its wait status."""
         _, status = os.waitpid(child.pid, 0)
+        self._unwatch(slot, child)
+        os.close(slot.pidfd)
+        return status
+
+    def _unwatch(self, slot: Slot, child: Child) -> None:
         for fd in (child.channel.fileno(), slot.pidfd):
             with contextlib.suppress(KeyError):  # its channel was closed before it ended
                 self._selector.unregister(fd)
-        os.close(slot.pidfd)
         child.channel.close()
         slot.child, slot.ready = None, False
-        return status
 
     def restart(self, name: str) -> None:
         """End a child so that it is started again at once."""
@@ -198,18 +211,25 @@ class Children:
         slot.due = 0.0
         self._replace(slot)
 
+    def retire(self, name: str) -> None:
+        """Have a child end by itself when it has finished, and started again at once."""
+        slot = self.slots[name]
+        slot.planned, slot.due = True, 0.0
+        self.send(name, {"do": "retire"})
+
     def remove(self, name: str) -> None:
         """End a child for good."""
         self._end(self.slots.pop(name))
         self._gone(name, "")
 
-    def end_all(self) -> None:
-        """End every child and reap it.
+    def end_all(self, spare: str = "") -> None:
+        """End every child and reap it, but for one that ends when we do.
 
         Before that the listener passes on the answer that it was given last: a peer that does not
         hear how its handover ended has to find out, and that takes it as long as a switch may take.
         """
-        living = [slot for slot in self.slots.values() if slot.child is not None]
+        ending = [slot for name, slot in self.slots.items() if name != spare]
+        living = [slot for slot in ending if slot.child is not None]
         leaving = [slot.pidfd for slot in living if slot.child and slot.child.channel.finish()]
         deadline = time.monotonic() + PARTING
         for pidfd in leaving:
@@ -219,9 +239,21 @@ class Children:
         self.slots.clear()
 
     def _end(self, slot: Slot) -> None:
-        if slot.child is not None:
-            self._kill(slot)
-            self._forget(slot, slot.child)
+        """Kill a child and reap it, at once or, if the kernel holds it, when it lets go of it."""
+        child, pidfd = slot.child, slot.pidfd
+        if child is None:
+            return
+        self._kill(slot)
+        if select.select([pidfd], [], [], PARTING)[0]:
+            self._forget(slot, child)
+            return
+        self._unwatch(slot, child)
+        self._selector.register(pidfd, selectors.EVENT_READ, lambda: self._reap_late(pidfd))
+
+    def _reap_late(self, pidfd: int) -> None:
+        self._selector.unregister(pidfd)
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        os.close(pidfd)
 
 
 def watched(child: Child) -> tuple[Child, int]:

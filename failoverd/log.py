@@ -1,7 +1,12 @@
-"""The log: one line per event, local time with milliseconds; no line repeats without end."""
+"""The log: one line per event, local time with milliseconds; no line repeats without end.
+
+A disk may hang for ever. So failoverd's lines go into a pipe, which `scribe` empties in a child.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import io
 import os
 import re
@@ -14,6 +19,7 @@ from typing import TextIO
 _FIRST_GAP = 60.0  # seconds in which a line that was just written is not written again
 _LONGEST_GAP = 3600.0
 _REMEMBERED = 256
+_PIPE_SIZE = 1 << 20  # bytes: some ten thousand lines can wait
 _DURATIONS = re.compile(r"\d+\.\d+(?= s\b)")
 
 
@@ -31,15 +37,17 @@ class _Said:
 class Log:
     """Appends lines to a file, and to a terminal as well while in the foreground.
 
-    A full disk or a terminal that was stopped loses lines, never the daemon. Raises OSError only
-    when it is opened.
+    A full disk, one that hangs, or a terminal that was stopped loses lines, never the daemon.
+    Raises OSError only when it is opened.
     """
 
     def __init__(self, path: str, terminal: TextIO | None = None) -> None:
         self._path = path
         self._terminal = terminal
         self._said: dict[tuple[str, str], _Said] = {}
-        self._fd = self._open()
+        self._fd = self._out = self._open()
+        self.pipe = -1  # what a child reads, if lines go through one
+        self._lost = 0
 
     def _open(self) -> int:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY
@@ -49,8 +57,17 @@ class Log:
         """The open file, for whoever has to keep it open over a detach."""
         return self._fd
 
+    def use_pipe(self) -> None:
+        """From now on lines go into `pipe` only. Raises OSError."""
+        self.pipe, self._out = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        with contextlib.suppress(OSError):  # a smaller one will do
+            fcntl.fcntl(self._out, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+
     def reopen(self, path: str | None = None) -> None:
-        """Open the file anew after a rotation. If that fails, the old one stays in use."""
+        """Open the file anew after a rotation. If that fails, the old one stays in use.
+
+        A child that empties the pipe has to be replaced, for it has the old one.
+        """
         before, self._path = self._path, path or self._path
         try:
             new = self._open()
@@ -59,6 +76,8 @@ class Log:
             self.write("failoverd", f"cannot re-open the log {path or before}: {error.strerror}")
             return
         old, self._fd = self._fd, new
+        if self.pipe < 0:
+            self._out = new
         os.close(old)
 
     def write(
@@ -98,10 +117,7 @@ class Log:
         clean = "".join(c if c.isprintable() else "?" for c in message)
         where = f"{interface}: " if interface else ""
         line = f"{timestamp()} {program}[{pid}] {where}{clean}\n"
-        try:
-            os.write(self._fd, line.encode(errors="backslashreplace"))
-        except OSError:
-            pass  # a full disk must not end the watch
+        self._append(line.encode(errors="backslashreplace"))
         if self._terminal is not None:
             try:
                 if takes_more(self._terminal):
@@ -110,8 +126,24 @@ class Log:
             except (OSError, ValueError):
                 self._terminal = None  # the terminal is gone
 
+    def _append(self, line: bytes) -> None:
+        """A full disk, or a pipe that nobody empties, must not end the watch."""
+        if self._lost:
+            line = lost(self._lost, "the disk hangs, or is slower than we are") + line
+        try:
+            whole = os.write(self._out, line) == len(line)
+        except OSError:
+            whole = False
+        self._lost = 0 if whole or self.pipe < 0 else self._lost + 1
+
     def close(self) -> None:
-        os.close(self._fd)
+        for fd in {self._fd, self._out, self.pipe} - {-1}:
+            os.close(fd)
+
+
+def lost(count: int, why: str) -> bytes:
+    """What is said in the place of lines that could not be written; there may be half a one."""
+    return f"\n{timestamp()} failoverd[{os.getpid()}] {count} lines lost: {why}\n".encode()
 
 
 def takes_more(stream: TextIO) -> bool:

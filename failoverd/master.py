@@ -37,11 +37,12 @@ from failoverd import (
     pair,
     process,
     protocol,
+    scribe,
     statefile,
     switch,
     watchd,
 )
-from failoverd.children import Children
+from failoverd.children import STUCK, Children
 from failoverd.commands.watchd import instruments
 from failoverd.conf import Conf
 from failoverd.log import Log
@@ -118,12 +119,13 @@ class Master:
                 self.selector.register(
                     runner.fileno(), selectors.EVENT_READ, partial(self._attend, kind)
                 )
+            self.log.use_pipe()
             self._add_children()
             gc.collect()
             gc.freeze()  # what is here now stays: collecting it would unshare its pages
             self._loop(ready)
         finally:
-            self.children.end_all()
+            self.children.end_all(spare="log")  # the last words are yet to come
             self.announcer.close()
             for runner in self.runners.values():
                 runner.close()
@@ -426,7 +428,8 @@ class Master:
             if ok and self.argv[kind][1] == "slave":
                 self.remembered.left = None
             self.last_switch = (self.argv[kind][1], result.exit, round(result.seconds, 3))
-            self.placed = self._addresses_here()
+            self.placed.clear()
+            self.next_count = 0.0
         self.feed(pair.Ended(kind, ok))
 
     def _tell_result(self, what: str, result: switch.Result, alarm: bool) -> None:
@@ -496,6 +499,10 @@ class Master:
 
     def _add_children(self) -> None:
         patience = max(LEAST_PATIENCE, 2 * self.conf.plip_timer)
+        if "log" in self.children.slots:
+            self.children.slots["log"].patience = patience
+        else:
+            self.children.add("log", self._fork_scribe, patience)
         self._add(
             "listener", lambda channel, _: listener.run(channel, self.conf, self.up), patience
         )
@@ -509,6 +516,16 @@ class Master:
         )
         for name in (self.conf.plip_interface, *self.conf.interfaces):
             self._add_watcher(name, patience)
+
+    def _fork_scribe(self, _: Message | None) -> process.Child:
+        pipe, file = self.log.pipe, self.log.fileno()
+        return process.fork_child(
+            f"failoverd: log [{self.conf.pidfile}]",
+            lambda channel: scribe.run(
+                channel, pipe, file, self.conf.user, self.conf.plip_timer / 2
+            ),
+            keep=frozenset((pipe, file)),
+        )
 
     def _add_watcher(self, interface: str, patience: float) -> None:
         if self.watcher is None:
@@ -548,7 +565,8 @@ class Master:
             self.failure = f"{name}: {why}"
             return
         if why:
-            self.say(f"the child {name} is replaced: {why}", anew=True)
+            what = why if why is STUCK else f"is replaced: {why}"
+            self.say(f"the child {name} {what}", anew=True, alarm=why is STUCK)
         if name == "listener":
             for serial in list(self.asked.values()):
                 self._lost(serial, sent=True)
@@ -735,7 +753,10 @@ class Master:
 
         Told once for each that was there: a site's own script may put them elsewhere.
         """
-        here = self._addresses_here()
+        try:
+            here = self._addresses_here()
+        except OSError:
+            return  # not to be told is not to be without
         gone = {one for one in self.placed - here if links.index(one[0]) is not None}
         self.placed |= here
         if gone and pair.role(self.state) == "active":
@@ -840,7 +861,7 @@ class Master:
 
     def _read_again(self) -> None:
         """Re-open the log, and take the new configuration wholly or not at all."""
-        self.log.reopen()
+        self._reopen_log()
         if self.reload is None:
             return
         try:
@@ -852,6 +873,10 @@ class Master:
             return
         self._adopt(conf)
 
+    def _reopen_log(self) -> None:
+        self.log.reopen(self.conf.log)
+        self.children.retire("log")  # it has the old file, and the old settings
+
     def _adopt(self, conf: Conf) -> None:
         old, self.conf = self.conf, conf
         if conf == old:
@@ -861,14 +886,14 @@ class Master:
                 self.children.restart("listener")
             return
         self.secret = files.stamp(conf.secret)
-        self.log.reopen(conf.log)
+        self._reopen_log()
         self.rules = pair.rules(conf, self.boot)
         self.state = pair.adapt(self.state, self.rules)
         self.announcer.close()
         self.announcer = neighbours.Announcer(conf)
         self._note_hwaddrs()
         self.placed.clear()
-        for name in list(self.children.slots):
+        for name in set(self.children.slots) - {"log"}:
             self.children.remove(name)
         self._add_children()
         self._look_at_links()

@@ -155,19 +155,25 @@ class Child:
     channel: Channel | LineChannel
 
 
-def fork_child(name: str, run: Callable[[Channel], None]) -> Child:
+def fork_child(
+    name: str, run: Callable[[Channel], None], keep: frozenset[int] = frozenset()
+) -> Child:
     """Fork a child that executes run(channel) and then exits; name is what ps shows.
 
     The child has default signals, a session of its own, and no descriptor of the parent's but its
-    channel: not even 0 to 2, for they may be a terminal, and whoever holds one can type into it.
-    It ends when run returns or raises, with exit status 0 or 1, and when its parent dies. What run
-    raises is sent as {"event": "died", "message": ...}.
+    channel and those that it is to keep: not even 0 to 2, for they may be a terminal, and whoever
+    holds one can type into it. It ends when run returns or raises, with exit status 0 or 1, and
+    when its parent dies. What run raises is sent as {"event": "died", "message": ...}. Raises
+    OSError if there can be no child.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    sys.stdout.flush()
-    sys.stderr.flush()
     parent = os.getpid()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        ours.close()
+        theirs.close()
+        raise
     if pid:
         theirs.close()
         return Child(pid, Channel(ours))
@@ -175,7 +181,7 @@ def fork_child(name: str, run: Callable[[Channel], None]) -> Child:
     try:
         reset_signals()
         os.setsid()
-        close_all_but({theirs.fileno()})
+        close_all_but({theirs.fileno(), *keep})
         open_nothing()
         set_title(name)
         die_with_parent(parent)
@@ -205,7 +211,12 @@ def start_program(argv: list[str]) -> Child:
     """Execute a program that prints JSON lines, such as another watchd. Raises OSError."""
     reading, writing = os.pipe()
     parent = os.getpid()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(reading)
+        os.close(writing)
+        raise
     if pid:
         os.close(writing)
         return Child(pid, LineChannel(reading))
@@ -304,6 +315,11 @@ def die_with_parent(parent: int) -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(0)
+
+
+def outlive_parent() -> None:
+    """For who has something to finish when its parent dies, and then ends by itself."""
+    _libc.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
 
 
 def give_up_root(user: str) -> None:

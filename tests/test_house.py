@@ -19,7 +19,7 @@ PURE = {"conf", "language", "watch", "tune", "pair", "bounds", "protocol", "fram
 # files, which reads what the configuration names.
 SHARED = {"log", "process", "links", "files"}
 EDGE = {"counter", "watchd", "heartbeat", "listener", "switch", "neighbours"} | SHARED
-EDGE |= {"capture", "statefile", "client", "notify", "edit"}
+EDGE |= {"capture", "statefile", "client", "notify", "edit", "scribe"}
 TOP = {"__init__", "master", "children"}
 
 # What reads a clock, the machine or the world.

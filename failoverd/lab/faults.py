@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 NAMES = ("a", "b")
-CHILDREN = ("heartbeat", "listener", "neighbours", "watchd plip0", "watchd eth0")
+CHILDREN = ("log", "heartbeat", "listener", "neighbours", "watchd plip0", "watchd eth0")
 WORKS = "works"
 MOST_TROUBLES = 3  # at a time; where everything is broken nothing can be expected
 MUTILATED = ("fail master", "fail slave", "hang master", "hang slave", "late master", "slow both")

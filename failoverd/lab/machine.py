@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 PRIVATE = "plip0"
 SWITCH = ROOT / "ha-switch"
+_LOGGED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \S+\[\d+\] ")
+_LOG_LIMIT = 10.0  # seconds; a child writes the log's file, a moment later
 SECRET = "a word that only the lab's two machines know"
 
 Value = str | int | float | bool | Sequence[str]
@@ -352,8 +356,14 @@ class Machine:
             return ""
 
     def log(self) -> str:
-        """failoverd's log so far."""
-        return self.read("log")
+        """failoverd's log so far. In the foreground that is at least what it has printed by now."""
+        printed = [line for line in self.read("terminal").splitlines() if _LOGGED.match(line)]
+        end = time.monotonic() + _LOG_LIMIT
+        while True:
+            log = self.read("log")
+            if not printed or printed[-1] in log or time.monotonic() > end:
+                return log
+            time.sleep(0.002)
 
 
 def perl(name: str, value: Value) -> str:
