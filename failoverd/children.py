@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from failoverd.log import printable
 from failoverd.process import ChannelClosed, Child, LineChannel, Message
 
 FIRST_DELAY = 0.05  # seconds before a dead child is started again; doubled each time it dies soon
@@ -23,11 +24,33 @@ SETTLED = 20.0  # times its delay that a child has to live for its death to be t
 START_PATIENCE = 10.0  # seconds that a child may take to be ready, however short the windows are
 PARTING = 0.5  # seconds in which a child that is told to end may still say what it was told to
 STUCK = "has not ended although it was killed: the kernel holds it"
-MAX_LOG_LINES = 20  # a second, from one child
+LEAST_LIFE = 1.0  # seconds; who wants to be replaced sooner has to wait like one that died
+MAX_VOLUME = 4 << 20  # bytes a second from one child, as its channel counts them
+MAX_LINES = 30  # for the log, from one child, if it was quiet before
+LINES_A_SECOND = 1.0  # later on
 
 Make = Callable[[Message | None], Child]
 Tell = Callable[[str, Message], None]
 Gone = Callable[[str, str], None]  # name, and why; "" if it was planned
+
+
+@dataclass
+class Allowance:
+    """So much of something a second, and `most` at once after a rest."""
+
+    rate: float
+    most: float
+    used: float = 0.0
+    since: float = 0.0
+
+    def take(self, amount: float, now: float) -> bool:
+        """Whether this much more is allowed now."""
+        self.used = max(0.0, self.used - (now - self.since) * self.rate)
+        self.since = now
+        if self.used + amount > self.most:
+            return False
+        self.used += amount
+        return True
 
 
 @dataclass
@@ -48,7 +71,8 @@ class Slot:
     last_words: str = ""
     killed: bool = False  # because it did not report
     planned: bool = False  # it is ended to be replaced
-    lines: list[float] = field(default_factory=list)
+    lines: Allowance = field(default_factory=lambda: Allowance(LINES_A_SECOND, MAX_LINES))
+    volume: Allowance = field(default_factory=lambda: Allowance(MAX_VOLUME, 2 * MAX_VOLUME))
 
     def silent_until(self) -> float:
         """When a living child has not reported for too long."""
@@ -108,13 +132,8 @@ class Children:
         return all(slot.ready for slot in self.slots.values())
 
     def may_log(self, name: str, now: float) -> bool:
-        """Whether a child may write one more line: it cannot flood the log."""
-        lines = self.slots[name].lines
-        lines[:] = [when for when in lines if now - when < 1.0]
-        if len(lines) >= MAX_LOG_LINES:
-            return False
-        lines.append(now)
-        return True
+        """Whether there may be one more line because of what a child said."""
+        return name in self.slots and self.slots[name].lines.take(1, now)
 
     def _start(self, slot: Slot, now: float) -> None:
         try:
@@ -136,12 +155,16 @@ class Children:
     def _read(self, slot: Slot, child: Child) -> None:
         if slot.child is not child:
             return  # ended by another event of the same turn of the loop
+        before = child.channel.volume
         try:
             messages = child.channel.receive()
         except ChannelClosed:
             self._selector.unregister(child.channel.fileno())
             self._kill(slot)
             return
+        if not slot.volume.take(child.channel.volume - before, time.monotonic()):
+            slot.last_words = "says more than anybody can have to say"
+            self._kill(slot)
         if messages:  # what is not understood is no report
             slot.heard = time.monotonic()
         for message in messages:
@@ -154,7 +177,7 @@ class Children:
             case "alive":
                 pass
             case "died":
-                slot.last_words = str(message.get("message", ""))[:500]
+                slot.last_words = printable(str(message.get("message", "")))[:500]
             case "reopen":
                 slot.handed = message
                 self._replace(slot)
@@ -178,7 +201,7 @@ class Children:
             for message in child.channel.receive():  # its last words
                 self._take(slot, message)
         status = self._forget(slot, child)
-        if slot.planned and now - slot.began > FIRST_DELAY:
+        if slot.planned and now - slot.began > LEAST_LIFE:
             slot.due = now
         else:
             self._later(slot, now)

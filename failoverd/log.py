@@ -114,9 +114,8 @@ class Log:
         self._emit(program, message, pid, interface)
 
     def _emit(self, program: str, message: str, pid: int, interface: str) -> None:
-        clean = "".join(c if c.isprintable() else "?" for c in message)
         where = f"{interface}: " if interface else ""
-        line = f"{timestamp()} {program}[{pid}] {where}{clean}\n"
+        line = f"{timestamp()} {printable(f'{program}[{pid}] {where}{message}')}\n"
         self._append(line.encode(errors="backslashreplace"))
         if self._terminal is not None:
             try:
@@ -144,6 +143,11 @@ class Log:
 def lost(count: int, why: str) -> bytes:
     """What is said in the place of lines that could not be written; there may be half a one."""
     return f"\n{timestamp()} failoverd[{os.getpid()}] {count} lines lost: {why}\n".encode()
+
+
+def printable(text: str) -> str:
+    """On one line, and harmless on a terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def takes_more(stream: TextIO) -> bool:

@@ -42,10 +42,10 @@ from failoverd import (
     switch,
     watchd,
 )
-from failoverd.children import STUCK, Children
+from failoverd.children import STUCK, Allowance, Children
 from failoverd.commands.watchd import instruments
 from failoverd.conf import Conf
-from failoverd.log import Log
+from failoverd.log import Log, printable
 from failoverd.process import Message
 
 LEAST_PATIENCE = 2.0  # seconds; a shorter silence of a child may be a busy machine
@@ -53,6 +53,12 @@ MAX_NOTICES = 16
 OFTEN = 5  # times that the same event is logged without delay
 LEAST_LOOK = 0.25  # seconds between two looks at the addresses of our cards
 STALE_SECONDS = 1.0  # a request that waited longer is not begun: its sender counts on that
+MAX_REQUESTS = 128  # that wait for an answer
+MAX_SWITCHING = 100  # requests for a switch at once, and
+SWITCHING_A_SECOND = 20.0  # of them later on
+WINDOWS = 10.0  # events of one watcher in one window: it looks more than 8 times
+LEAST_GLANCE = 0.001  # seconds between two looks of the watchers because somebody asks
+MAX_HWADDRS = 128  # of the peer
 
 Ready = Callable[[], None]
 
@@ -81,9 +87,12 @@ class Master:
         self.questions: dict[bool, int] = {}
         self.requests: dict[int, tuple[int, int]] = {}
         self.serial = 0
+        self.switching = Allowance(SWITCHING_A_SECOND, MAX_SWITCHING)
+        self.glances = Allowance(1 / LEAST_GLANCE, 1)
+        self.shown: dict[str, Allowance] = {}  # by interface: the windows that are logged
         self.counts: dict[str, tuple[int, int]] = {}  # packets of this window, and the one before
         self.peer_hwaddrs: set[str] = set(self.remembered.peer_hwaddrs)
-        self.link: Message = {}
+        self.link: tuple[int, int, str] | None = None  # the last window of the private link
         self.beat: tuple[float | None, float | None] = (None, None)
         self.verdicts: dict[str, str] = {}
         self.runners = {kind: switch.Runner() for kind in ("script", "fence", "confirm", "notify")}
@@ -594,18 +603,17 @@ class Master:
                 case "answers" if name == "neighbours":
                     self._told_answers(message)
                 case "heartbeat" if name == "heartbeat":
-                    self.beat = (number(message, "heard"), number(message, "rtt"))
-        except (KeyError, TypeError, ValueError):
+                    now = time.monotonic()
+                    self.beat = (number(message, "heard", now), number(message, "rtt", now))
+        except (KeyError, TypeError, ValueError, OverflowError):
             self.say(f"the child {name} said something that is no message", alarm=True)
 
     def _told_log(self, name: str, message: Message) -> None:
+        """A watcher speaks of its own interface only, whatever it says."""
+        program, _, interface = name.partition(" ")
         if self.children.may_log(name, time.monotonic()):
-            self.say(
-                str(message["message"])[:1000],
-                str(message.get("interface", ""))[:15],
-                program=name.split()[0],
-                pid=self.children.pid(name),
-            )
+            pid = self.children.pid(name)
+            self.say(words(message, "message", 1000), interface, program=program, pid=pid)
 
     def _told_window(self, interface: str, message: Message) -> None:
         packets, last, verdict = (
@@ -619,7 +627,7 @@ class Master:
             return
         self._log_window(interface, message)
         if interface == self.conf.plip_interface:
-            self.link = message
+            self.link = packets, last, str(verdict)
             self.feed(pair.LinkWatched(packets, verdict))
         else:
             self._look_at(interface)
@@ -630,17 +638,25 @@ class Master:
         verdict = str(message["verdict"])
         changed = self.verdicts.get(interface) != verdict
         self.verdicts[interface] = verdict
-        if self.conf.verbose or changed:
+        if (self.conf.verbose or changed) and self._may_show(interface):
             text = (
                 f"{message['packets']} packets, {message['last']} in the window before: {verdict}"
             )
-            reason = str(message.get("reason", ""))[:200]
+            reason = words(message, "reason", 200)
             self.log.event(
                 "watchd",
                 f"{text} ({reason})" if reason else text,
                 pid=self.children.pid(f"watchd {interface}"),
                 interface=interface,
             )
+
+    def _may_show(self, interface: str) -> bool:
+        """Whether a window may be logged: one gone mad has no more of them than a sane one."""
+        window = self.conf.timer_seconds
+        if interface == self.conf.plip_interface:
+            window = self.conf.plip_timer
+        shown = self.shown.setdefault(interface, Allowance(WINDOWS / window, 10 * WINDOWS))
+        return shown.take(1, time.monotonic())
 
     def _told_count(self, interface: str, message: Message) -> None:
         packets = whole(message, "packets")
@@ -649,35 +665,46 @@ class Master:
 
     def _told_request(self, message: Message) -> None:
         command, request = str(message["command"]), whole(message, "id")
+        origin, at = message["origin"], number(message, "at")
+        now = time.monotonic()
+        if origin not in ("peer", "person") or at is None:
+            raise ValueError(origin)
         self.serial += 1
-        self.requests[self.serial] = (self.children.pid("listener"), request)
         mine = self.serial
+        crowded = len(self.requests) >= MAX_REQUESTS
+        self.requests[mine] = (self.children.pid("listener"), request)
         if command == "status":
-            if message["origin"] == "peer":
-                self.feed(pair.Visited())
-            for name in self.conf.interfaces:
-                self.children.send(f"watchd {name}", {"do": "look"})
-            self._answer(pair.Answer(mine, True, protocol.encode_status(self.status())))
+            self._told_status(mine, origin == "peer", now)
         elif command not in ("fail", "resume"):
+            del self.requests[mine]
             raise ValueError(command)
         elif self.dry:
             self.say(f"would have been told {command}", anew=True)
             self._answer(pair.Answer(mine, False, "dry run"))
-        elif time.monotonic() - float(str(message["at"])) > STALE_SECONDS:
+        elif now - at > STALE_SECONDS:
             self._answer(pair.Answer(mine, False, "too late: we stood still meanwhile"))
-        elif not self.started or self.stops:
+        elif not self.started or self.stops or crowded or not self.switching.take(1, now):
             self._answer(pair.Answer(mine, False, "busy"))
+        elif origin == "peer":
+            self.say(f"told {command} by the peer", anew=True)
+            self.feed(pair.Request(mine, command, True))
         else:
-            from_peer = message["origin"] == "peer"
-            if from_peer:
-                self.say(f"told {command} by the peer", anew=True)
-            else:
-                self.report(f"told {command} by a person")
-            self.feed(pair.Request(mine, command, from_peer))
+            self.report(f"told {command} by a person")
+            self.feed(pair.Request(mine, command, False))
+
+    def _told_status(self, mine: int, by_peer: bool, now: float) -> None:
+        if by_peer:
+            self.feed(pair.Visited())
+        if self.glances.take(1, now):
+            for name in self.conf.interfaces:
+                self.children.send(f"watchd {name}", {"do": "look"})
+        self._answer(pair.Answer(mine, True, protocol.encode_status(self.status())))
 
     def _told_reply(self, message: Message) -> None:
         purpose = self._purpose(whole(message, "id"))
-        ok, text = message["ok"] is True, str(message["text"])
+        ok, text = message["ok"] is True, message["text"]
+        if not isinstance(text, str):
+            raise ValueError("text")
         self.unreached = ""
         if purpose is None:
             return
@@ -685,18 +712,20 @@ class Master:
         if purpose in (pair.Purpose.COMPARE, pair.Purpose.STATUS):
             status = protocol.parse_status(text) if ok else None
             if status is None:
-                self.say(f"the peer's status is no status: {text[:80]}", alarm=True)
+                shown = printable(text[:80])
+                self.say(f"the peer's status is no status: {shown}", alarm=True)
                 self.feed(pair.Unreplied(purpose))
                 return
             view = self._view(status)
             view = self._imagine(view) if self.dry else view
-        self.feed(pair.Replied(purpose, ok, text, view))
+        self.feed(pair.Replied(purpose, ok, words(message, "text", 200), view))
 
     def _view(self, status: protocol.Status) -> pair.PeerView:
         known = dict(status.interfaces)
         hwaddrs = {i.hwaddr for i in known.values() if i.hwaddr}
         if hwaddrs - self.peer_hwaddrs:
-            self.peer_hwaddrs |= hwaddrs
+            all_of_them = self.peer_hwaddrs | hwaddrs
+            self.peer_hwaddrs = all_of_them if len(all_of_them) <= MAX_HWADDRS else hwaddrs
             self._save()
         bad = frozenset(
             name
@@ -710,8 +739,9 @@ class Master:
         return pair.PeerView(role, status.boot, bad, down=down, counts=counts)
 
     def _told_lost(self, message: Message) -> None:
-        serial, why = whole(message, "id"), str(message.get("why", ""))[:200]
-        if why != self.unreached or self._purpose(serial, keep=True) is not pair.Purpose.COMPARE:
+        serial, why = whole(message, "id"), words(message, "why", 200)
+        new = why != self.unreached or self._purpose(serial, keep=True) is not pair.Purpose.COMPARE
+        if new and self.children.may_log("listener", time.monotonic()):
             self.say(f"no answer from the peer: {why}")
         self.unreached = why
         self._lost(serial, message.get("sent") is not False)
@@ -817,10 +847,10 @@ class Master:
     def _link_state(self) -> str:
         if not links.works(self.conf.plip_interface):
             return "down"
-        verdict = str(self.link.get("verdict", "boot"))
+        packets, last, verdict = self.link or (0, 0, "boot")
         if verdict in ("fail", "boot"):
             return verdict
-        return "silent" if self.link.get("packets") == 0 and self.link.get("last") == 0 else "ok"
+        return "silent" if packets == 0 and last == 0 else "ok"
 
     # ------------------------------------------------------------------ words
 
@@ -920,6 +950,16 @@ def whole(message: Message, key: str) -> int:
     return value
 
 
-def number(message: Message, key: str) -> float | None:
+def number(message: Message, key: str, most: float = float("inf")) -> float | None:
+    """A number from 0 to `most`, None if there is none, else ValueError or OverflowError."""
     value = message.get(key)
-    return float(value) if isinstance(value, (int, float)) else None
+    if value is None:
+        return None
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= most:
+        raise ValueError(key)
+    return float(value)
+
+
+def words(message: Message, key: str, most: int) -> str:
+    """The beginning of a text for people, "" if there is none."""
+    return printable(str(message.get(key, ""))[:most])

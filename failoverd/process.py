@@ -22,7 +22,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 MAX_MESSAGE = 64 * 1024  # bytes
-MAX_BURST = 256  # messages that are read at once
+MAX_CHUNK = 4 * 1024  # bytes of a program's lines that are read at once
+MAX_BURST = 64  # messages that are read at once
+LEAST_WEIGHT = 1024  # bytes that the shortest message counts for
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -52,11 +54,16 @@ class ChannelClosed(Exception):
 
 
 class Channel:
-    """One end of the pair between failoverd and a child. Neither end ever blocks."""
+    """One end of the pair between failoverd and a child. Neither end ever blocks.
+
+    volume: the bytes that were received, understood or not; a message counts for LEAST_WEIGHT at
+    least.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._socket = sock
+        self.volume = 0
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -87,6 +94,7 @@ class Channel:
                 if messages:
                     return messages
                 raise ChannelClosed
+            self.volume += max(LEAST_WEIGHT, len(data))
             message = parse_message(data)
             if message is not None:
                 messages.append(message)
@@ -103,12 +111,16 @@ class Channel:
 
 
 class LineChannel:
-    """The reading end of a pipe on which a program prints one JSON object a line."""
+    """The reading end of a pipe on which a program prints one JSON object a line.
+
+    volume: as of a Channel.
+    """
 
     def __init__(self, fd: int) -> None:
         os.set_blocking(fd, False)
         self._fd = fd
         self._buffer = b""
+        self.volume = 0
 
     def fileno(self) -> int:
         return self._fd
@@ -122,14 +134,15 @@ class LineChannel:
         return False
 
     def receive(self) -> list[Message]:
-        """All whole lines that are there now, as Channel.receive. An endless line is dropped."""
+        """The next whole lines, as Channel.receive. An endless line is dropped."""
         try:
-            data = os.read(self._fd, MAX_MESSAGE)
+            data = os.read(self._fd, MAX_CHUNK)
         except BlockingIOError:
             return []
         if not data:
             raise ChannelClosed
         *lines, rest = (self._buffer + data).split(b"\n")
+        self.volume += max(len(data), LEAST_WEIGHT * len(lines))
         self._buffer = rest if len(rest) <= MAX_MESSAGE else b""
         found = (parse_message(line) for line in lines)
         return [message for message in found if message is not None]

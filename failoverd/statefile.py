@@ -95,6 +95,8 @@ def _decode(data: bytes) -> Remembered:
 def write(path: str, remembered: Remembered) -> None:
     """Replace the file in one step, readable by root only. Raises OSError."""
     data = json.dumps({"boot_id": boot_id(), **asdict(remembered)}) + "\n"
+    if len(data) > _MAX_BYTES:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))  # nobody could read it again
     new = f"{path}.new"
     try:
         os.unlink(new)  # never write through a link that somebody planted

@@ -9,6 +9,7 @@ is away is silent.
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import time
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 LOOKS = 8.5  # at the counter in a window; more than 8, for it takes time to wake up
 FIRST_RETRY = 0.1  # seconds until an interface is opened once more; doubles each time
 LONGEST_RETRY = 10.0
+_MANY = 1 << 53  # packets
 NOTE_SECONDS = 1.0  # a flapping interface does not flood the log
 
 Say = Callable[[Message], object]
@@ -117,13 +119,19 @@ class Watcher:
         self._noted_state, self._noted_at = "up", 0.0
         self.began: float | None = None
         if handed is not None:
-            self._inherit(handed)
+            with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):
+                self._inherit(handed)
 
     def _inherit(self, handed: Mapping[str, Any]) -> None:
-        self.window = watch.Window(
-            int(handed["packets"]), int(handed["last"]), bool(handed["boot"]), handed["deadline"]
-        )
-        self.began, self._retry = float(handed["began"]), float(handed["retry"])
+        """Go on where a predecessor was. It had given up root and this one has not: nothing that
+        it says may do harm. Raises ValueError and the like for what cannot be."""
+        now = time.monotonic()
+        packets, last = (min(max(0, int(handed[key])), _MANY) for key in ("packets", "last"))
+        deadline, began, retry = (float(handed[key]) for key in ("deadline", "began", "retry"))
+        if not (0 <= began <= now and 0 <= deadline <= now + self.rules.timer):
+            raise ValueError("times that cannot be")
+        self.window = watch.Window(packets, last, handed["boot"] is True, deadline)
+        self.began, self._retry = began, min(max(FIRST_RETRY, retry), LONGEST_RETRY)
 
     def state(self) -> Message:
         """What a successor goes on with. CLOCK_MONOTONIC is the same in all processes."""
@@ -356,7 +364,7 @@ def run_child(
     say = _Reporter(channel, conf.plip_timer / 2)
     if conf.realtime:
         _be_realtime(conf.user, say)
-    state = None if handed is None else handed["window"]
+    state = None if handed is None else handed.get("window")
     watcher = Watcher(conf, interface, instruments(conf, interface), say, state)
     watcher.open()
     process.give_up_root(conf.user)
