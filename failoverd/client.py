@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 import time
 
 from failoverd import files
@@ -27,14 +28,32 @@ class ExchangeError(Exception):
         self.sent = sent
 
 
+# What of the configuration an exchange rests on.
+_NEEDED = {"primary", "secondary", "tcp_port", "plip_interface", "secret", "switch_timeout"}
+
+
 def prepare(path: str) -> tuple[Conf, bytes]:
-    """The configuration in the file `path`, and the secret. Raises ExchangeError."""
+    """The configuration in the file `path`, and the secret. Raises ExchangeError.
+
+    An error elsewhere in the file is told, and no more: failoverd itself goes on without it, and a
+    machine that is going down must be able to hand over.
+    """
     try:
-        conf = files.load(path)
+        conf = _load(path)
         return conf, files.read_secret(conf.secret)
     except ConfError as error:
         hint = "\nonly root can read the secret: run this as root" if os.geteuid() else ""
         raise ExchangeError(f"{error}{hint}") from None
+
+
+def _load(path: str) -> Conf:
+    try:
+        return files.load(path)
+    except ConfError as error:
+        if error.conf is None or _NEEDED & error.conf.origin.unusable:
+            raise
+        print(f"{error}\n{path} has errors: going on with the rest of it", file=sys.stderr)
+        return error.conf
 
 
 def exchange(conf: Conf, secret: bytes, address: str, command: str, timeout: float) -> Reply:

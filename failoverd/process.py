@@ -310,8 +310,13 @@ def start_clean() -> None:
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    open_streams()
+
+
+def open_streams() -> None:
+    """Open those of 0 to 2 that the starter has closed: None if that was before Python started."""
     open_nothing()
-    sys.stdin = sys.stdin or os.fdopen(0)  # None if it was closed when Python started
+    sys.stdin = sys.stdin or os.fdopen(0)
     sys.stdout = sys.stdout or os.fdopen(1, "w")
     sys.stderr = sys.stderr or os.fdopen(2, "w")
 

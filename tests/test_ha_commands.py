@@ -234,6 +234,28 @@ def test_who_may_not_read_the_secret_is_told_to_be_root(pair: Pair, conf: str) -
 # Both
 
 
+def test_an_error_elsewhere_in_the_file_keeps_nobody_from_asking(pair: Pair, conf: str) -> None:
+    """failoverd runs on with what it read before, and must hand over when the machine goes down."""
+    is_now(pair.listen(0), ACTIVE)
+    is_now(pair.listen(1), STANDBY)
+    with open(conf, "a") as file:
+        file.write("$timer_secs = 3;\n")
+    status, out, errors = ha_status_there(pair, conf)
+    assert status == 0 and "this machine is active" in out
+    assert "unknown variable $timer_secs" in errors and "going on" in errors
+    with open(conf, "a") as file:
+        file.write("$secondary = nonsense;\n")
+    status, out, errors = ha_status_there(pair, conf)
+    assert status == 2 and not out and "going on" not in errors
+
+
+def test_a_closed_output_is_no_accident(pair: Pair, conf: str) -> None:
+    is_now(pair.listen(0), ACTIVE)
+    is_now(pair.listen(1), STANDBY)
+    command = f"{sys.executable} -m failoverd.commands.ha_status -c {conf} >&-"
+    assert pair.run(0, ["sh", "-c", command]) == (0, "", "")
+
+
 def test_a_silent_port_costs_no_more_than_the_timeout(pair: Pair, conf: str) -> None:
     """The program that has the port may not be failoverd, and say nothing."""
     pair.port(0)

@@ -25,7 +25,7 @@ from test_ha_commands import ACTIVE, STANDBY, ha_status_there, is_now, write_con
 from test_watchd import by_hand, conf_file
 from wire import Daemon, Pair, serve, two_machines
 
-from failoverd.commands import _words
+from failoverd.commands import _terminal, _words
 
 ROOT = Path(__file__).resolve().parent.parent
 WATCHD = [sys.executable, "-m", "failoverd.commands.watchd"]
@@ -51,12 +51,22 @@ def far(spaces: list[Namespace]) -> Iterator[socket.socket]:
 # watchd
 
 
+def test_ctrl_c_waits_until_a_picture_is_whole() -> None:
+    before, drawn = signal.getsignal(signal.SIGINT), False
+    with pytest.raises(KeyboardInterrupt), _terminal.undisturbed():
+        os.kill(os.getpid(), signal.SIGINT)
+        drawn = True
+    assert drawn and signal.getsignal(signal.SIGINT) is before
+
+
 def test_a_line_a_window_and_a_live_line_below(
     spaces: list[Namespace], far: socket.socket, tmp_path: Path
 ) -> None:
     conf = conf_file(tmp_path, timer_seconds=1, packet_count=7, low_water=3, filter=ONLY_OURS)
     with terminal(spaces[0], tmp_path, [*WATCHD, "-c", conf, "eth0"], **HERE) as screen:
-        screen.see("watching eth0: alarm after 1 s, 7 packets set it anew, low_water 3")
+        screen.see(
+            "watching eth0: alarm after 1 s, 7 packets set it anew, low_water 3, promiscuous off"
+        )
         screen.see("s left  0 of 7 packets  0.0 packets/s")
         for _ in range(7):
             far.send(frame())

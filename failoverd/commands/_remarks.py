@@ -9,6 +9,11 @@ from failoverd import conf, links, watchd
 
 IFF_PROMISC = 0x100
 SOON = 5.0  # seconds after which there should be something to be seen
+WAYS_OUT = {
+    "down": "; ip link set dev {} up",
+    "unplugged": "; see to the cable and the other end",
+    "missing": "",
+}
 TABLE = "/proc/self/net/dev"  # of our own network namespace, unlike /sys
 
 
@@ -16,12 +21,16 @@ def at_start(settings: conf.Conf, interface: str) -> Iterator[str]:
     """What is odd before the first packet."""
     state = watchd.link_state(interface)
     if state != "up":
-        yield f"{interface} is {state}: nothing comes in"
+        yield f"{interface} is {state}: nothing comes in{WAYS_OUT[state].format(interface)}"
     if not links.addresses(interface):
         yield f"{interface} has no address: broadcasts at best come in"
-    if links.flags(interface) & IFF_PROMISC:
+    if is_promiscuous(interface):
         yield f"{interface} is promiscuous: packets for others count too"
     yield from conf.remarks(settings)
+
+
+def is_promiscuous(interface: str) -> bool:
+    return bool(links.flags(interface) & IFF_PROMISC)
 
 
 class Totals(NamedTuple):

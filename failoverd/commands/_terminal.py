@@ -7,7 +7,9 @@ back when the command is stopped or killed. All that moves is ASCII.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -42,15 +44,29 @@ class Region:
         )
 
     def show(self, what: RenderableType) -> None:
-        if not self._live.is_started:
-            self._live.start()
-            self.console.show_cursor(True)
         if isinstance(what, Text):  # an echoed ^C must not go to a line that is not ours
             what.truncate(max(1, self.console.width - len("^C") - 1), overflow="crop")
-        self._live.update(what, refresh=True)
+        with undisturbed():
+            if not self._live.is_started:
+                self._live.start()
+                self.console.show_cursor(True)
+            self._live.update(what, refresh=True)
 
     def close(self) -> None:
         self._live.stop()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let Ctrl-C wait: after half a picture, whatever follows goes to the wrong lines."""
+    pressed: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if pressed and callable(handler):
+            handler(signal.SIGINT, None)
 
 
 class Screen:

@@ -62,7 +62,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         prog="failoverd", description="Guard a pair of machines: take over when traffic stops."
     )
     add = parser.add_argument
-    add("-c", dest="config", metavar="CONF", default=DEFAULT_CONF, help="default: %(default)s")
+    add("-c", dest="config", metavar="CONF", default=DEFAULT_CONF,
+        help="the configuration (default: %(default)s)")  # fmt: skip
     add("-f", dest="foreground", action="store_true", help="stay in the foreground, log to stderr")
     add(
         "-n",

@@ -36,6 +36,7 @@ from failoverd.edit import (
 )
 from failoverd.language import quoted, read
 from failoverd.log import complain
+from failoverd.process import open_streams
 
 DEFAULT_CONF = "/etc/failover/failoverd.conf"
 
@@ -43,6 +44,7 @@ DEFAULT_CONF = "/etc/failover/failoverd.conf"
 def main(argv: list[str] | None = None) -> int:
     """The entry point. Exit status 0: all is done, 1: something is left to do, 2: usage."""
     options = _parse(argv)
+    open_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
@@ -65,7 +67,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("files", nargs="+", metavar="FILE", help="edited in $VISUAL, $EDITOR or the system's")
-    add("-c", dest="config", metavar="CONF", default=DEFAULT_CONF, help="default: %(default)s")
+    add("-c", dest="config", metavar="CONF", default=DEFAULT_CONF,
+        help="the configuration (default: %(default)s)")  # fmt: skip
     add("-m", dest="message", metavar="TEXT", default="", help="the message of the commit")
     add("--peer", action="store_true", help="edit nothing: bring the peer's copies into line, "
         "also where they were changed there")  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from failoverd import __version__
+from failoverd import __version__, process
 from failoverd.client import ExchangeError, exchange, prepare
 from failoverd.conf import Conf
 from failoverd.protocol import parse_status
@@ -17,6 +17,7 @@ EXTRA_SECONDS = 5.0  # beyond $switch_timeout, as section 6 says
 def main(argv: list[str] | None = None) -> int:
     """The entry point. Exit status 0: it has happened, 1: it has not, 2: usage."""
     options = _parse(argv)
+    process.open_streams()
     try:
         conf, secret = prepare(options.config)
         command = _command(conf, secret)
@@ -42,7 +43,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("-c", dest="config", metavar="CONF", default="/etc/failover/failoverd.conf",
-        help="default: %(default)s")  # fmt: skip
+        help="the configuration (default: %(default)s)")  # fmt: skip
     add("-v", dest="verbose", action="store_true", help="say what is done")
     add("--version", action="version", version=f"ha-fail {__version__}")
     return parser.parse_args(argv)

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from failoverd import __version__
+from failoverd import __version__, process
 from failoverd.client import ExchangeError, exchange, prepare
-from failoverd.commands._words import Stop, exact_span
+from failoverd.commands._words import Stop, counted, exact_span
 from failoverd.conf import Conf
 from failoverd.protocol import InterfaceStatus, Status, parse_status, status_tree
 
@@ -42,6 +42,7 @@ CANNOT_WRITE = 3
 def main(argv: list[str] | None = None) -> int:
     """The entry point. Exit status as `verdict`; 2 usage, or nothing could be asked; 3 no FILE."""
     options = _parse(argv)
+    process.open_streams()
     try:
         conf, secret = prepare(options.config)
         pair = Pair(conf, secret)
@@ -93,7 +94,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("-c", dest="config", metavar="CONF", default="/etc/failover/failoverd.conf",
-        help="default: %(default)s")  # fmt: skip
+        help="the configuration (default: %(default)s)")  # fmt: skip
     add("--watch", action="store_true", help="go on, every second, until Ctrl-C")
     add("--json", action="store_true", help='print one JSON object: {"us": ..., "peer": ...}')
     add("--prometheus", metavar="FILE",
@@ -385,7 +386,8 @@ def _facts(status: Status | None, verbose: bool) -> dict[str, Cell]:
 
 def _interface(interface: InterfaceStatus, verbose: bool) -> str:
     hwaddr = f", {interface.hwaddr or 'no hardware address'}" if verbose else ""
-    return f"{interface.state}, {interface.packets} packets, before {interface.last}{hwaddr}"
+    packets = counted(interface.packets, "packet")
+    return f"{interface.state}, {packets}, before {interface.last}{hwaddr}"
 
 
 def _measure(value: float | None, unit: str, unknown: str) -> str:

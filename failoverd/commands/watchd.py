@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from failoverd import __version__, conf, links, watch, watchd
+from failoverd import __version__, conf, links, process, watch, watchd
 from failoverd.commands import _remarks
 from failoverd.commands._words import Stop, counted
 from failoverd.process import Message
@@ -44,6 +44,7 @@ Print = Callable[[Message], None]
 def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly with `| head`
     options = arguments(argv)
+    process.open_streams()
     try:
         settings = read_conf(options.conf)
         if options.tune:
@@ -81,8 +82,9 @@ def instruments(settings: conf.Conf, interface: str) -> watchd.Instruments:
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="watchd",
-        usage="watchd [-c CONF] [-v] [--json] [-r FILE [--until S] [--mac ADDRESS]] IFACE\n"
-        "       watchd --tune [-r FILE | --seconds N] [--within T] [--days N] [--json] IFACE",
+        usage="watchd [-c CONF] [-v] [--json] IFACE\n"
+        "       watchd -r FILE [--until S] [--mac ADDRESS] [--json] IFACE\n"
+        "       watchd --tune [-r FILE | --seconds N] [--within T] [--days N] IFACE",
         description="Watches an interface, or a capture of one. It only tells, by hand.",
         epilog="Exit status with -r: 0 would not have failed over, 1 would have, 3 cannot read. "
         "With --tune: 0 the aim can be met, 1 it cannot, 3 cannot tell.",
@@ -245,6 +247,8 @@ def cannot_count(interface: str, error: Exception) -> Stop:
 def headline(settings: conf.Conf, interface: str) -> str:
     rules = watchd.rules_for(settings, interface)
     kind = "private link" if rules.private else f"low_water {rules.low_water}"
+    if not _remarks.is_promiscuous(interface):
+        kind += ", promiscuous off"
     return (
         f"watching {interface}: alarm after {rules.timer:g} s, {rules.packet_count} packets set it "
         f"anew, {kind}"
@@ -282,6 +286,7 @@ class Viewer:
         self._interface, self._as_json = interface, as_json
         self._shows: Shows = Lines(as_json)
         self._tally = Tally()
+        self._told = f"the interface is {watchd.link_state(interface)}"  # by _remarks.at_start
 
     @property
     def every(self) -> float | None:
@@ -295,6 +300,9 @@ class Viewer:
 
     def say(self, message: Message) -> None:
         if message["event"] == "log":
+            told, self._told = self._told, ""
+            if message["message"] == told:
+                return
             self._shows.complain(f"{message['interface']}: {message['message']}")
             return
         self._tally.add(message)
@@ -487,14 +495,14 @@ def tune_watch(options: argparse.Namespace, settings: conf.Conf) -> tuple[Traffi
         complain(remark)
     length = TUNE_SECONDS if options.seconds is None else options.seconds
     terminal = terminal_for(sys.stderr)
-    if terminal is None:
-        complain(f"watching {interface} for {length:g} s")
     with closing(Counter(interface, what_counts(settings, interface))) as counter:
         try:
             if not counter.open():
                 raise Stop(f"{interface} is down: ip link set dev {interface} up, then try again")
         except (OSError, ValueError) as error:
             raise cannot_count(interface, error) from None
+        if terminal is None:
+            complain(f"watching {interface} for {length:g} s")
         began = time.time()
         with progress(terminal, f"watching {interface}", "(Ctrl-C: that is enough)") as shows:
             traffic = _tune.from_interface(counter, round(length * rules.SECOND), shows)
