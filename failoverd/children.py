@@ -16,13 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from failoverd.log import printable
-from failoverd.process import ChannelClosed, Child, LineChannel, Message
+from failoverd.process import PARTING, ChannelClosed, Child, LineChannel, Message
 
 FIRST_DELAY = 0.05  # seconds before a dead child is started again; doubled each time it dies soon
 LONGEST_DELAY = 30.0
 SETTLED = 20.0  # times its delay that a child has to live for its death to be taken for a new one
 START_PATIENCE = 10.0  # seconds that a child may take to be ready, however short the windows are
-PARTING = 0.5  # seconds in which a child that is told to end may still say what it was told to
 STUCK = "has not ended although it was killed: the kernel holds it"
 LEAST_LIFE = 1.0  # seconds; who wants to be replaced sooner has to wait like one that died
 MAX_VOLUME = 4 << 20  # bytes a second from one child, as its channel counts them

@@ -42,43 +42,24 @@ class Log:
     """
 
     def __init__(self, path: str, terminal: TextIO | None = None) -> None:
-        self._path = path
         self._terminal = terminal
         self._said: dict[tuple[str, str], _Said] = {}
-        self._fd = self._out = self._open()
+        self._fd = open_file(path)
         self.pipe = -1  # what a child reads, if lines go through one
         self._lost = 0
-
-    def _open(self) -> int:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY
-        return os.open(self._path, flags | os.O_NONBLOCK, 0o640)  # it may be a fifo, or a terminal
 
     def fileno(self) -> int:
         """The open file, for whoever has to keep it open over a detach."""
         return self._fd
 
     def use_pipe(self) -> None:
-        """From now on lines go into `pipe` only. Raises OSError."""
-        self.pipe, self._out = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        """From now on put lines into `pipe`, and let go of the file: to close one may take as long
+        as to write it, and every child that is forked does that. Raises OSError."""
+        file = self._fd
+        self.pipe, self._fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        os.close(file)
         with contextlib.suppress(OSError):  # a smaller one will do
-            fcntl.fcntl(self._out, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-
-    def reopen(self, path: str | None = None) -> None:
-        """Open the file anew after a rotation. If that fails, the old one stays in use.
-
-        A child that empties the pipe has to be replaced, for it has the old one.
-        """
-        before, self._path = self._path, path or self._path
-        try:
-            new = self._open()
-        except OSError as error:
-            self._path = before
-            self.write("failoverd", f"cannot re-open the log {path or before}: {error.strerror}")
-            return
-        old, self._fd = self._fd, new
-        if self.pipe < 0:
-            self._out = new
-        os.close(old)
+            fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
 
     def write(
         self, program: str, message: str, *, pid: int = 0, interface: str = "", free: int = 0
@@ -130,14 +111,20 @@ class Log:
         if self._lost:
             line = lost(self._lost, "the disk hangs, or is slower than we are") + line
         try:
-            whole = os.write(self._out, line) == len(line)
+            whole = os.write(self._fd, line) == len(line)
         except OSError:
             whole = False
         self._lost = 0 if whole or self.pipe < 0 else self._lost + 1
 
     def close(self) -> None:
-        for fd in {self._fd, self._out, self.pipe} - {-1}:
+        for fd in {self._fd, self.pipe} - {-1}:
             os.close(fd)
+
+
+def open_file(path: str) -> int:
+    """The log's file, to append to; never through a link that others planted. Raises OSError."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY
+    return os.open(path, flags | os.O_NONBLOCK, 0o640)  # it may be a fifo, or a terminal
 
 
 def lost(count: int, why: str) -> bytes:

@@ -51,7 +51,8 @@ from failoverd.process import Message
 LEAST_PATIENCE = 2.0  # seconds; a shorter silence of a child may be a busy machine
 MAX_NOTICES = 16
 OFTEN = 5  # times that the same event is logged without delay
-LEAST_LOOK = 0.25  # seconds between two looks at the addresses of our cards
+LEAST_LOOK = 0.25  # seconds between two looks at the addresses of our cards, and at our files
+SPARE = 8  # descriptors: enough to start a program, and to write $state
 STALE_SECONDS = 1.0  # a request that waited longer is not begun: its sender counts on that
 MAX_REQUESTS = 128  # that wait for an answer
 MAX_SWITCHING = 100  # requests for a switch at once, and
@@ -76,6 +77,7 @@ class Master:
         self.dry = dry
         self.watcher = watcher
         self.reload: Callable[[Conf], Conf] | None = None
+        self.keep_pidfile: Callable[[], None] | None = None
         self.state = pair.initial(self.rules)
         self.remembered = statefile.read(conf.state)
         self.supervisor = notify.Supervisor.from_environment()
@@ -95,6 +97,8 @@ class Master:
         self.link: tuple[int, int, str] | None = None  # the last window of the private link
         self.beat: tuple[float | None, float | None] = (None, None)
         self.verdicts: dict[str, str] = {}
+        self.spare = process.Spare(SPARE)
+        self.saved = True  # what is remembered is in $state
         self.runners = {kind: switch.Runner() for kind in ("script", "fence", "confirm", "notify")}
         self.argv: dict[str, list[str]] = {}
         self.last_switch: tuple[str | None, int | None, float | None] = (None, None, None)
@@ -136,6 +140,7 @@ class Master:
         finally:
             self.children.end_all(spare="log")  # the last words are yet to come
             self.announcer.close()
+            self.spare.close()
             for runner in self.runners.values():
                 runner.close()
             signal.set_wakeup_fd(-1)
@@ -272,6 +277,7 @@ class Master:
         if now >= self.next_count:
             self.next_count = now + max(LEAST_LOOK, self.conf.plip_timer / 3)
             self._look_for_addresses()
+            self._look_for_files()
         deadline = pair.next_deadline(self.state)
         if deadline is not None and now >= deadline:
             self.feed(pair.Tick())
@@ -322,8 +328,11 @@ class Master:
         self.remembered.pidfile = self.conf.pidfile
         self.remembered.peer_hwaddrs = sorted(self.peer_hwaddrs)
         try:
-            statefile.write(self.conf.state, self.remembered)
+            with self.spare:
+                statefile.write(self.conf.state, self.remembered)
+            self.saved = True
         except OSError as error:
+            self.saved = False
             self.say(f"cannot write $state {self.conf.state}: {error.strerror}", alarm=True)
 
     # ------------------------------------------------------------------ actions
@@ -410,7 +419,8 @@ class Master:
         self.argv[kind] = argv
         if kind != "notify":
             self.say(f"running {' '.join(argv)} ({reason})", anew=True)
-        result = self.runners[kind].start(argv, environment, self.conf.switch_timeout)
+        with self.spare:
+            result = self.runners[kind].start(argv, environment, self.conf.switch_timeout)
         if result is not None:
             self._ended(kind, result)
 
@@ -527,13 +537,11 @@ class Master:
             self._add_watcher(name, patience)
 
     def _fork_scribe(self, _: Message | None) -> process.Child:
-        pipe, file = self.log.pipe, self.log.fileno()
+        conf, pipe = self.conf, self.log.pipe
         return process.fork_child(
-            f"failoverd: log [{self.conf.pidfile}]",
-            lambda channel: scribe.run(
-                channel, pipe, file, self.conf.user, self.conf.plip_timer / 2
-            ),
-            keep=frozenset((pipe, file)),
+            f"failoverd: log [{conf.pidfile}]",
+            lambda channel: scribe.run(channel, pipe, conf.log, conf.user, conf.plip_timer / 2),
+            keep=frozenset({pipe}),
         )
 
     def _add_watcher(self, interface: str, patience: float) -> None:
@@ -778,6 +786,14 @@ class Master:
         for name in self.conf.interfaces:
             self._look_at(name)
 
+    def _look_for_files(self) -> None:
+        """What was removed, or could not be written, is written as soon as that is possible: who is
+        started after us has to find it."""
+        if self.started and not (self.saved and os.path.lexists(self.conf.state)):
+            self._save()
+        if self.keep_pidfile is not None:
+            self.keep_pidfile()
+
     def _look_for_addresses(self) -> None:
         """A card that is deleted and made again takes the service's addresses with it.
 
@@ -891,7 +907,7 @@ class Master:
 
     def _read_again(self) -> None:
         """Re-open the log, and take the new configuration wholly or not at all."""
-        self._reopen_log()
+        self.children.retire("log")  # another one opens the file that has its name by now
         if self.reload is None:
             return
         try:
@@ -903,10 +919,6 @@ class Master:
             return
         self._adopt(conf)
 
-    def _reopen_log(self) -> None:
-        self.log.reopen(self.conf.log)
-        self.children.retire("log")  # it has the old file, and the old settings
-
     def _adopt(self, conf: Conf) -> None:
         old, self.conf = self.conf, conf
         if conf == old:
@@ -916,7 +928,7 @@ class Master:
                 self.children.restart("listener")
             return
         self.secret = files.stamp(conf.secret)
-        self._reopen_log()
+        self.children.retire("log")
         self.rules = pair.rules(conf, self.boot)
         self.state = pair.adapt(self.state, self.rules)
         self.announcer.close()

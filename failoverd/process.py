@@ -25,6 +25,7 @@ MAX_MESSAGE = 64 * 1024  # bytes
 MAX_CHUNK = 4 * 1024  # bytes of a program's lines that are read at once
 MAX_BURST = 64  # messages that are read at once
 LEAST_WEIGHT = 1024  # bytes that the shortest message counts for
+PARTING = 0.5  # seconds that a child may take to end
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -266,7 +267,19 @@ def try_in_child(name: str, run: Callable[[Channel], None], seconds: float) -> s
         return next((str(message["message"]) for message in said), "")
     finally:
         child.channel.close()
-        os.waitpid(child.pid, 0)
+        reap(child.pid)
+
+
+def reap(pid: int) -> None:
+    """Wait for a child that is ending; but not for one that the kernel holds, maybe for ever."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:  # no descriptor to be had
+        os.waitpid(pid, os.WNOHANG)
+        return
+    if select.select([pidfd], [], [], PARTING)[0]:
+        os.waitpid(pid, 0)
+    os.close(pidfd)
 
 
 def reset_signals() -> None:
@@ -300,6 +313,31 @@ def open_nothing() -> None:
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)
     os.close(number)
+
+
+class Spare:
+    """Descriptors in reserve, as a context in which they are free: for what has to be done even
+    when something has used up all others."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._held: list[int] = []
+        self._fill()
+
+    def _fill(self) -> None:
+        with contextlib.suppress(OSError):  # later, then
+            while len(self._held) < self._count:
+                self._held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+
+    def close(self) -> None:
+        while self._held:
+            os.close(self._held.pop())
+
+    def __enter__(self) -> None:
+        self.close()
+
+    def __exit__(self, *_: object) -> None:
+        self._fill()
 
 
 def start_clean() -> None:

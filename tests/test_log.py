@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from failoverd.log import Log
+from failoverd.log import Log, open_file
+from failoverd.scribe import Writer
 
 
 def lines(path: Path) -> list[str]:
@@ -51,21 +52,39 @@ def test_it_is_never_opened_through_a_link(tmp_path: Path) -> None:
         Log(str(tmp_path / "log"))
 
 
-def test_a_rotated_log_is_opened_anew(tmp_path: Path) -> None:
+def test_a_disk_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
     log = Log(str(tmp_path / "log"))
-    log.write("failoverd", "before")
-    os.rename(tmp_path / "log", tmp_path / "log.1")
-    log.reopen()
-    log.write("failoverd", "after")
-    assert "before" in (tmp_path / "log.1").read_text()
-    assert "after" in (tmp_path / "log").read_text()
+    log.use_pipe()
+    for number in range(40_000):
+        log.event("failoverd", f"line {number}", pid=1)
+    writer = Writer(log.pipe, open_file(str(tmp_path / "log")))
+    while writer.write_some():
+        pass
+    log.event("failoverd", "it works again", pid=1)
+    assert writer.write_some()
+    *whole, empty, note, last = lines(tmp_path / "log")
+    assert last.endswith("it works again")
+    assert (empty, len(whole) > 10_000) == ("", True)
+    assert f"{40_000 - len(whole)} lines lost" in note
 
 
-def test_a_log_that_cannot_be_opened_again_stays_in_use(tmp_path: Path) -> None:
+def test_a_full_disk_loses_lines_and_says_so(tmp_path: Path) -> None:
     log = Log(str(tmp_path / "log"))
-    log.reopen(str(tmp_path / "missing" / "log"))
-    log.write("failoverd", "still here")
-    assert "still here" in (tmp_path / "log").read_text()
+    log.use_pipe()
+    full = os.open("/dev/full", os.O_WRONLY)
+    file = open_file(str(tmp_path / "log"))
+    writer = Writer(log.pipe, full)
+    for text in ("one", "two"):
+        log.write("failoverd", text)
+        assert writer.write_some()
+    os.dup2(file, full)
+    log.write("failoverd", "three")
+    assert writer.write_some()
+    assert not writer.write_some()
+    empty, note, line = lines(tmp_path / "log")
+    assert empty == ""
+    assert note.endswith("2 lines lost: No space left on device")
+    assert line.endswith("three")
 
 
 def test_a_full_disk_and_a_lost_terminal_are_borne() -> None:

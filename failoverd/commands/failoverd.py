@@ -303,7 +303,7 @@ class Service:
         """From here on this is the process that is going to stay."""
         from failoverd.master import Master
 
-        os.pwrite(self.lock, f"{os.getpid()}\n".encode(), 0)
+        self.write_pid()
         if not self.options.dry:
             end_left_over(self.conf, self.log)
         if self.conf.realtime:
@@ -319,6 +319,7 @@ class Service:
         except OSError as error:
             return self.refused(tell, process.in_words(error))
         master.reload = self.reload
+        master.keep_pidfile = self.keep_pidfile
         try:
             master.run(lambda: tell(None))
         except Exception:
@@ -337,6 +338,24 @@ class Service:
         tell(why)
         return 1
 
+    def write_pid(self) -> None:
+        """A disk that is full is no reason not to guard the pair."""
+        try:
+            os.pwrite(self.lock, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            why = f"warning: cannot write $pidfile {self.conf.pidfile}: {error.strerror}"
+            self.log.write("failoverd", why)
+
+    def keep_pidfile(self) -> None:
+        """Somebody may remove it, or all of /run. Without it nobody finds us, or our lock."""
+        if os.path.lexists(self.conf.pidfile):
+            return
+        with contextlib.suppress(OSError):  # its folder may be missing, too: later, then
+            lock = take_lock(self.conf.pidfile)
+            os.close(self.lock)
+            self.lock = lock
+            self.write_pid()
+
     def remove_pidfile(self) -> None:
         """Unless it is another's by now, or cannot be removed: its lock is what counts."""
         with contextlib.suppress(OSError):
@@ -354,8 +373,6 @@ class Service:
         ]
         if problems:
             raise conf.ConfError(problems)
-        if settings.log != running.log:
-            open_log(settings.log).close()
         trouble = process.try_in_child(
             f"failoverd: check [{settings.pidfile}]",
             lambda channel: try_out(channel, settings, running),
@@ -368,6 +385,8 @@ class Service:
 
 def try_out(channel: process.Channel, settings: Conf, running: Conf) -> None:
     """Raise what would keep the children from starting with these settings."""
+    if settings.log != running.log:
+        open_log(settings.log).close()
     listener.check(channel, settings, running)
     for name in (settings.plip_interface, *settings.interfaces):
         instruments(settings, name)
