@@ -109,7 +109,8 @@ class Master:
         self.next_announcement: float | None = None
         self.imagined = False  # a dry run has come to a role that it does not really have
         self.next_look = 0.0
-        self.placed: set[tuple[str, str]] = set()  # our addresses that were seen on their cards
+        self.placed = wanted(conf) & set(self.remembered.seen)  # addresses seen on their cards
+        self.missed: set[tuple[str, str]] = set()  # those that the pair knows to be gone
         self.next_count = 0.0  # when they are looked for again
         self.skip_reports = False
         self.old_script: tuple[int, float] | None = None  # a predecessor's: pidfd, its time's end
@@ -327,6 +328,7 @@ class Master:
         self.remembered.resuming = self.state.resuming
         self.remembered.pidfile = self.conf.pidfile
         self.remembered.peer_hwaddrs = sorted(self.peer_hwaddrs)
+        self.remembered.seen = sorted(self.placed)
         try:
             with self.spare:
                 statefile.write(self.conf.state, self.remembered)
@@ -448,6 +450,7 @@ class Master:
                 self.remembered.left = None
             self.last_switch = (self.argv[kind][1], result.exit, round(result.seconds, 3))
             self.placed.clear()
+            self.missed.clear()
             self.next_count = 0.0
         self.feed(pair.Ended(kind, ok))
 
@@ -804,15 +807,17 @@ class Master:
         except OSError:
             return  # not to be told is not to be without
         gone = {one for one in self.placed - here if links.index(one[0]) is not None}
-        self.placed |= here
-        if gone and pair.role(self.state) == "active":
-            self.placed -= gone
-            self.feed(pair.Bare())
+        if not here <= self.placed and self.started:
+            self.placed |= here
+            self._save()
+        if pair.role(self.state) == "active":
+            new, self.missed = gone - self.missed, gone
+            if new:
+                self.feed(pair.Bare())
 
     def _addresses_here(self) -> set[tuple[str, str]]:
         held = {name: links.addresses(name) for name in {a.interface for a in self.conf.addresses}}
-        wanted = {(a.interface, str(ip_address(a.address))) for a in self.conf.addresses}
-        return {(name, address) for name, address in wanted if address in held[name]}
+        return {(name, address) for name, address in wanted(self.conf) if address in held[name]}
 
     def _look_at(self, name: str) -> None:
         up = links.works(name)
@@ -942,6 +947,11 @@ class Master:
         self.report("configuration read again")
         if pair.role(self.state) == "active" and places(conf) != places(old):
             self.report("what is new in @addresses comes with the next switch")
+
+
+def wanted(conf: Conf) -> set[tuple[str, str]]:
+    """Card and address of each of @addresses."""
+    return {(a.interface, str(ip_address(a.address))) for a in conf.addresses}
 
 
 def places(conf: Conf) -> tuple[object, object]:

@@ -121,6 +121,7 @@ class On(Enum):
     LINK_ALIVE = "private link: heard again"
     STALLED = "we stood still"
     BARE = "our addresses are gone from their card"
+    WANTED = "somebody waits for our role"
     RETRY = "timer: try again"
     GIVE_UP = "timer: give up"
     NOBODY = "timer: nobody active"
@@ -497,9 +498,11 @@ class State:
     unclean: bool = False  # the last `slave` run failed: the addresses may still be here
     resuming: bool = False  # a boot master that has not had its role yet
     stalled: bool = False  # stood still while the script ran
+    bare: bool = False  # our addresses have gone from their card
     interfaces: tuple[Interface, ...] = ()
     silent: bool = False  # the private link's last verdict
     peer: PeerView | None = None
+    ahead: bool = False  # asked while the link fell silent, and it is not reported yet
     evidence: bool | None = None  # while the link fell silent: did anybody answer
     quiet: int = 0  # rounds in a row that nobody answered
     claimed: int = 0  # rounds in a row in which the peer answered for our addresses
@@ -546,8 +549,12 @@ ROLE = {
 }
 
 
-# Between these, what was asked on the ethernet side means the same.
-SAME_QUESTIONS = ({Phase.STANDBY, Phase.INQUIRING}, {Phase.ACTIVE, Phase.ASKING})
+# From the first to the second, what was asked on the ethernet side means the same.
+SAME_QUESTIONS = (
+    *((Phase.STANDBY, Phase.INQUIRING), (Phase.INQUIRING, Phase.STANDBY)),
+    *((Phase.STANDBY, Phase.CONFIRMING), (Phase.INQUIRING, Phase.CONFIRMING)),
+    *((Phase.ACTIVE, Phase.ASKING), (Phase.ASKING, Phase.ACTIVE)),
+)
 
 
 def role(state: State) -> str:
@@ -637,7 +644,10 @@ def take(turn: Turn, row: Row) -> None:
         turn.stop(Timer.RETRY)
         if row.go not in (Phase.DOUBTING, Phase.UNSURE):
             turn.stop(Timer.GIVE_UP, Timer.UNDER_WAY)
-        turn.act(Forget(not any({before, row.go} <= pair for pair in SAME_QUESTIONS)))
+        forget = (before, row.go) not in SAME_QUESTIONS
+        turn.act(Forget(forget))
+        if forget:
+            turn.set(ahead=False)
     if row.cause is not None:
         turn.set(cause=row.cause)
     if row.go is not None:
@@ -690,6 +700,7 @@ def facts(turn: Turn) -> list[On]:
             back = changed_carrier(turn, event)
             return [*heard_all_now(turn, before), *back]
         case Bare():
+            turn.set(bare=True)
             return [On.BARE]
         case LinkWatched():
             return link_watched(turn, event)
@@ -714,7 +725,7 @@ def facts(turn: Turn) -> list[On]:
         case Answers():
             return answered(turn, event)
         case Stalled():
-            turn.set(silent=False, evidence=None, claimed=0, quiet=0, peer=None)
+            turn.set(silent=False, ahead=False, evidence=None, claimed=0, quiet=0, peer=None)
             turn.stop(Timer.HEARD, Timer.NOBODY)
             turn.act(Forget(True))
             return [On.STALLED]
@@ -861,6 +872,7 @@ def answered(turn: Turn, event: Answers) -> list[On]:
             return [On.OWN_UNANSWERED]
         turn.set(claimed=min(ROUNDS, turn.state.claimed + 1))
         return [On.OWN_ANSWERED]
+    turn.set(ahead=False)
     if event.anybody:
         turn.set(evidence=True, quiet=0)
         return [On.ANSWERED]
@@ -921,6 +933,11 @@ def is_unclean(turn: Turn) -> bool:
 
 def has_failed(turn: Turn) -> bool:
     return turn.state.failed
+
+
+def must_place(turn: Turn) -> bool:
+    """A card that was away, or a stand-down that failed half-way, may have taken our addresses."""
+    return turn.state.bare or turn.state.unclean
 
 
 def peer_can_have_it(turn: Turn) -> bool:
@@ -1057,6 +1074,10 @@ def evidence_of_life(turn: Turn) -> bool:
     return turn.state.evidence is True
 
 
+def still_asked(turn: Turn) -> bool:
+    return turn.state.ahead
+
+
 def sure(turn: Turn) -> bool:
     """Three rounds in a row without an answer, or a program's word."""
     return turn.state.quiet >= ROUNDS or not confirm_by_arp(turn)
@@ -1148,13 +1169,30 @@ def question_once(turn: Turn) -> None:
     turn.act(Question(False, (turn.now,), turn.now + turn.rules.round))
 
 
+def question_rest(turn: Turn) -> None:
+    """A busy machine asked less often than it was told to: ask as often as is missing."""
+    gap, missing = turn.rules.round / ROUNDS, ROUNDS - turn.state.quiet
+    at = tuple(turn.now + gap * i for i in range(missing))
+    turn.act(Question(False, at, turn.now + gap * missing))
+
+
 def question_ahead(turn: Turn) -> None:
-    """Ask while the link falls silent, so that asking costs the takeover no time."""
-    turn.set(quiet=0, evidence=None)
-    if confirm_by_arp(turn):
+    """Ask while the link falls silent, so that asking costs the takeover no time.
+
+    A window of a second or less is used from its begin on, so that a busy machine has time.
+    """
+    turn.set(quiet=0, evidence=None, ahead=confirm_by_arp(turn))
+    if turn.state.ahead:
         verdict, unit = turn.now + turn.rules.window, turn.rules.round
-        at = tuple(verdict - unit * fraction for fraction in (0.9, 0.6, 0.3))
-        turn.act(Question(False, at, verdict - unit * 0.05))
+        at = tuple(verdict - unit * fraction for fraction in (1.0, 0.7, 0.4))
+        turn.act(Question(False, at, verdict - unit * 0.1))
+
+
+def ask_both(turn: Turn) -> None:
+    """Ask the peer how it is, and meanwhile the ethernet side, in case that the peer is dead."""
+    ask(Purpose.STATUS)(turn)
+    if turn.rules.addressed:
+        question(turn)
 
 
 def question_own(turn: Turn) -> None:
@@ -1188,7 +1226,7 @@ def run_fence(turn: Turn) -> None:
 
 
 def run_master(turn: Turn) -> None:
-    turn.set(stalled=False)
+    turn.set(stalled=False, bare=False)
     turn.act(RunScript("master", turn.state.cause.value))
 
 
@@ -1388,7 +1426,7 @@ def stop_resuming(turn: Turn) -> None:
 def enter_standby(turn: Turn) -> None:
     if turn.came_from is not Phase.INQUIRING:  # else what was asked ahead still counts
         turn.set(quiet=0, evidence=None)
-    turn.set(claimed=0, from_peer=False, guarded=None, stalled=False)
+    turn.set(claimed=0, from_peer=False, guarded=None, stalled=False, bare=False)
     turn.stop(Timer.HOLD, Timer.NOBODY, Timer.OWN)
     if turn.state.resuming or turn.state.unclean:
         turn.start(Timer.RETRY, turn.rules.window)
@@ -1404,11 +1442,12 @@ def become_active(turn: Turn) -> None:
     if came_from_peer:
         turn.set(from_peer=True, guarded=None)
         turn.start(Timer.HOLD, turn.rules.hold_down)
-    settle(True, "active")(turn)
     compare_now(turn)
     announce(turn)
     if unheard(turn):
         question_own(turn)  # another machine may have come to the same at the same moment
+    if turn.state.waiting:
+        turn.pending.append(On.WANTED)
 
 
 def wait_a_round(turn: Turn) -> None:
@@ -1435,6 +1474,7 @@ class Row:
 
 
 ask_status = ask(Purpose.STATUS)
+settle_active = settle(True, "active")
 settle_standby = settle(True, "standby")
 refuse_for_life = refuse("the peer cannot be reached, but the service still answers")
 
@@ -1462,7 +1502,7 @@ START = (
     Row((P.NEW,), On.START_FRESH, (boot_slave,), go=P.CLEANING, cause=Cause.BOOT),
     Row((P.NEW,), On.START_FRESH, (contacts_nobody,), go=P.PROMOTING, cause=Cause.BOOT),
     Row((P.NEW,), On.START_FRESH, (), (mark_resuming,), P.INQUIRING, Cause.BOOT),
-    Row((P.NEW,), On.START_ACTIVE, (), (ask_status,), P.REJOINING),
+    Row((P.NEW,), On.START_ACTIVE, (), (ask_both,), P.REJOINING),
     Row((P.NEW,), On.START_STANDBY, go=P.STANDBY),
     Row((P.NEW,), On.START_SWITCHING, go=P.CLEANING, cause=Cause.BOOT),
 )
@@ -1519,11 +1559,13 @@ TOLD_RESUME = (
     Row((P.STANDBY, P.CONFIRMING), On.PERSON_SAYS_RESUME, (), (ok_standby, stop_resuming)),
     Row((P.ACTIVE,), On.PERSON_SAYS_RESUME, (), (join,), P.ASKING, Cause.PERSON),
     Row((P.ASKING,), On.PERSON_SAYS_RESUME, (), (join,), cause=Cause.PERSON),
+    Row((P.REJOINING,), On.PERSON_SAYS_RESUME, (), (join,)),
+    Row((P.ACTIVE,), On.WANTED, go=P.ASKING, cause=Cause.PERSON),
     Row((P.DEMOTING, P.TELLING, P.UNSURE), On.PERSON_SAYS_RESUME, (), (join,)),
     Row(
         (
             *(P.INQUIRING, P.SEEKING, P.CALLING, P.DOUBTING, P.FENCING),
-            *(P.REJOINING, P.PROMOTING, P.CLEANING),
+            *(P.PROMOTING, P.CLEANING),
         ),
         On.PERSON_SAYS_RESUME,
         (),
@@ -1536,7 +1578,8 @@ TOLD_RESUME = (
 HEARD_AFTER_ALL = (
     Row((P.INQUIRING,), On.LOST, (hears_peer,), (retry_soon,)),
     Row((P.SEEKING,), On.UNANSWERED, (hears_peer,), go=P.INQUIRING),
-    Row((P.DOUBTING, P.UNSURE, P.REJOINING), On.UNANSWERED, (hears_peer,), (ask_status,)),
+    Row((P.DOUBTING, P.UNSURE), On.UNANSWERED, (hears_peer,), (ask_status,)),
+    Row((P.REJOINING,), On.UNANSWERED, (hears_peer,), (ask_both,)),
     Row(
         (P.CONFIRMING,),
         On.UNANSWERED,
@@ -1640,7 +1683,8 @@ SILENCE = (
         (say_who_answers, refuse_for_life, question_once),
         P.CONFIRMING,
     ),
-    Row(WATCHING, On.LINK_SILENT, (confirm_by_arp, not_sure), (question_once,), P.CONFIRMING),
+    Row(WATCHING, On.LINK_SILENT, (confirm_by_arp, still_asked), go=P.CONFIRMING),
+    Row(WATCHING, On.LINK_SILENT, (confirm_by_arp, not_sure), (question_rest,), P.CONFIRMING),
     Row(WATCHING, On.LINK_SILENT, (fence_first,), go=P.FENCING, cause=Cause.SILENCE),
     Row(WATCHING, On.LINK_SILENT, go=P.PROMOTING, cause=Cause.SILENCE),
     *(
@@ -1756,10 +1800,27 @@ SCRIPTS = (
         (P.PROMOTING,),
         On.SCRIPT_OK,
         (stood_still,),
-        (restart_watchers, refuse("we stood still meanwhile"), ask_status),
+        (restart_watchers, settle_active, ask_both),
         P.REJOINING,
     ),
-    Row((P.PROMOTING,), On.SCRIPT_OK, (), (restart_watchers, become_active), P.ACTIVE),
+    Row(
+        (P.PROMOTING,),
+        On.SCRIPT_OK,
+        (),
+        (restart_watchers, settle_active, become_active),
+        P.ACTIVE,
+    ),
+    Row(
+        SERVING,
+        On.BARE,
+        (unheard,),
+        (
+            say("our addresses are gone from their card: asking who has them", True),
+            refuse("our addresses are gone"),
+            ask_both,
+        ),
+        P.REJOINING,
+    ),
     Row(
         SERVING,
         On.BARE,
@@ -1771,7 +1832,7 @@ SCRIPTS = (
         P.PROMOTING,
         Cause.RESTORE,
     ),
-    Row((P.REJOINING,), On.BARE, (), (say("our addresses are gone", True),), P.CLEANING),
+    Row((P.REJOINING,), On.BARE, (), (say("our addresses are gone from their card", True),)),
     Row((P.PROMOTING,), On.SCRIPT_FAILED, (), (mark_failed, say_script_failed), P.CLEANING),
     *(
         Row(
@@ -1807,13 +1868,19 @@ SCRIPTS = (
 )
 
 REJOIN = (
-    # A stand-down that failed half-way may have taken the addresses: put them there again.
     *(
-        Row((P.REJOINING,), on, (is_unclean, *when), (), P.PROMOTING, Cause.TAKE_BACK)
+        Row(
+            (P.REJOINING,),
+            on,
+            (must_place, *when),
+            (refuse("our addresses are gone"),),
+            P.PROMOTING,
+            Cause.RESTORE,
+        )
         for on, when in (
             (On.STATUS, (peer_is_idle,)),
             (On.UNANSWERED, (unheard,)),
-            (On.UNASKED, (nobody_to_ask,)),
+            (On.LOST, (nobody_to_ask,)),
         )
     ),
     Row((P.REJOINING,), On.STATUS, (peer_is_rejoining, we_come_first), (become_active,), P.ACTIVE),
@@ -1827,12 +1894,20 @@ REJOIN = (
     ),
     Row((P.REJOINING,), On.STATUS, (peer_is_idle,), (become_active,), P.ACTIVE),
     Row((P.REJOINING,), On.STATUS, (), (retry_soon,)),
-    Row((P.REJOINING,), On.LOST, (), (question,)),
-    Row((P.REJOINING,), On.ANSWERED, (), (say_who_answers,), P.DEMOTING, Cause.HEALING),
+    Row((P.REJOINING,), On.LOST, (nobody_to_ask,), (become_active,), P.ACTIVE),
+    Row(
+        (P.REJOINING,),
+        On.LOST,
+        (evidence_of_life,),
+        (say("somebody else has our addresses: we stand by", True),),
+        P.DEMOTING,
+        Cause.HEALING,
+    ),
+    # Its status may still come, and says more than that somebody answers.
+    Row((P.REJOINING,), On.ANSWERED, (), (ask_status,)),
     Row((P.REJOINING,), On.UNANSWERED, (), (become_active,), P.ACTIVE),
-    Row((P.REJOINING,), On.UNASKED, (nobody_to_ask,), (become_active,), P.ACTIVE),
     Row((P.REJOINING,), On.UNASKED, (), (retry_next_window,)),
-    Row((P.REJOINING,), On.RETRY, (), (ask_status,)),
+    Row((P.REJOINING,), On.RETRY, (), (ask_both,)),
 )
 
 HEALING = (
@@ -1902,12 +1977,11 @@ STANDSTILL = (
         (),
         (
             say("we stood still for longer than a window: asking before anything else", True),
-            refuse("we stood still meanwhile"),
-            ask_status,
+            ask_both,
         ),
         P.REJOINING,
     ),
-    Row((P.REJOINING,), On.STALLED, (), (ask_status,)),
+    Row((P.REJOINING,), On.STALLED, (), (ask_both,)),
     Row((P.TELLING,), On.STALLED, (), (wait_longest,), P.UNSURE),
     Row((P.UNSURE,), On.STALLED, (), (wait_longest, ask_status)),
 )

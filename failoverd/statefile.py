@@ -28,6 +28,7 @@ class Remembered:
     left: the entries of @addresses and of @ethernet_addresses that were put on the cards since the
     last `slave` run that succeeded; the configuration may have changed meanwhile. None if there was
     no `master` run since: then every card has its own hardware address.
+    seen: card and address of each of @addresses that was seen on its card.
     """
 
     role: str | None = None
@@ -37,6 +38,7 @@ class Remembered:
     script: tuple[int, int] | None = None
     peer_hwaddrs: list[str] = field(default_factory=list)
     left: tuple[list[str], list[str]] | None = None
+    seen: list[tuple[str, str]] = field(default_factory=list)
     pidfile: str = ""
 
     def placed(self, conf: Conf) -> None:
@@ -86,6 +88,7 @@ def _decode(data: bytes) -> Remembered:
             script=(int(script[0]), int(script[1])) if script else None,
             peer_hwaddrs=[str(item) for item in found.get("peer_hwaddrs", [])],
             left=None if left is None else (_union([], left[0]), _union([], left[1])),
+            seen=[(str(card), str(address)) for card, address in found.get("seen", [])],
             pidfile=str(found.get("pidfile", "")),
         )
     except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):

@@ -197,12 +197,18 @@ def test_each_machine_loses_another_of_two_interfaces(make_lab: Callable[..., La
         assert not eyes.overlaps()
 
 
+@pytest.mark.parametrize("restarted", [False, True])
 def test_the_active_machine_gets_its_addresses_back_on_a_card_that_is_made_again(
-    lab: Lab, eyes: Eyes
+    lab: Lab, eyes: Eyes, restarted: bool
 ) -> None:
-    begin(lab)
+    daemons = begin(lab, low_water=0)
+    if restarted:
+        daemons["a"].terminate()
+        daemons["a"].wait()
     lab.a.delete_card("eth0")
     lab.a.make_card("eth0")
+    if restarted:
+        lab.a.start_failoverd()
     lab.wait_until(lambda: len(eyes.changes) == 3, "it was there, gone and is there again")
     lab.wait_until(lambda: settled(lab, lab.a) or settled(lab, lab.b), "one is active")
     lab.wait_until(lab.client.answering, "the client is served")

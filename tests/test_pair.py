@@ -287,6 +287,7 @@ EVENTS_OF_SILENCE = [
     ({}, {"quiet": 2, "evidence": False}, Phase.CONFIRMING),
     ({}, {"evidence": True}, Phase.CONFIRMING),
     ({}, {}, Phase.CONFIRMING),
+    ({}, {"quiet": 1, "evidence": False}, Phase.CONFIRMING),
     ({"confirm": "none"}, {}, Phase.PROMOTING),
     ({"confirm": "program"}, {}, Phase.CONFIRMING),
     ({"fence": True}, {"quiet": 3, "evidence": False}, Phase.FENCING),
@@ -314,6 +315,32 @@ def test_three_questions_are_over_when_the_verdict_comes() -> None:
     verdict = NOW + SLAVE.window
     assert len(question.at) == pair.ROUNDS
     assert verdict - 1 <= min(question.at) < max(question.at) < question.until < verdict
+
+
+@pytest.mark.parametrize("window", [0.01, 0.1, 1.0, 11.0])
+@pytest.mark.parametrize("asked", [1, 2])
+def test_a_busy_machine_goes_on_from_what_was_unanswered(window: float, asked: int) -> None:
+    rules = replace(SLAVE, window=window)
+    state = machine(Phase.STANDBY, quiet=asked, evidence=False, timers=())
+    state, actions = step(state, SILENT, rules)
+    [question] = [a for a in actions if isinstance(a, pair.Question)]
+    assert len(question.at) == 3 - asked
+    assert question.until - NOW == pytest.approx(rules.round * (3 - asked) / 3)
+    _, actions = step(state, pair.Answers(False, 3 - asked, False, False), rules)
+    assert scripts(actions) == ["master"]
+
+
+def test_a_report_that_comes_after_the_verdict_is_waited_for() -> None:
+    state, _ = step(machine(Phase.STANDBY, timers=()), pair.LinkWatched(0, "ok"), SLAVE)
+    state, actions = pair.step(state, SILENT, SLAVE, NOW)
+    assert state.phase is Phase.CONFIRMING
+    assert pair.Forget(True) not in actions
+    assert not any(isinstance(a, pair.Question) for a in actions)
+    _, done = step(state, pair.Answers(False, 3, False, False), SLAVE)
+    assert scripts(done) == ["master"]
+    lost, _ = step(state, pair.Answers(False, 0, False, False), SLAVE)  # its child has died
+    lost = replace(lost, timers=tuple((timer, NOW) for timer, _ in lost.timers))
+    assert any(isinstance(a, pair.Question) for a in step(lost, pair.Tick(), SLAVE)[1])
 
 
 def test_one_answer_starts_the_counting_anew() -> None:
@@ -439,6 +466,99 @@ def test_a_machine_that_neither_serves_nor_is_heard_sends_no_heartbeats() -> Non
         if silent:
             _, actions = step(state, pair.Visited())
             assert pair.Heartbeats(True) in actions
+
+
+# ---------------------------------------------------------------------------- may be overtaken
+
+
+def announces(actions: list[pair.Action]) -> bool:
+    return any(isinstance(a, pair.Announce) for a in actions)
+
+
+def questions(actions: list[pair.Action]) -> list[pair.Question]:
+    return [a for a in actions if isinstance(a, pair.Question)]
+
+
+NOBODY = pair.Answers(False, 3, False, False)
+SOMEBODY = pair.Answers(False, 3, True, True)
+
+
+@pytest.mark.parametrize("rules", [MASTER, replace(MASTER, addressed=frozenset(), confirm="none")])
+def test_whoever_stood_still_asks_on_both_sides_at_once(rules: pair.Rules) -> None:
+    for phase in (Phase.ACTIVE, Phase.ASKING, Phase.REJOINING):
+        state, actions = step(machine(phase), pair.Stalled(), rules)
+        assert (state.phase, asks(actions)) == (Phase.REJOINING, {Purpose.STATUS})
+        assert len(questions(actions)) == len(rules.addressed)
+        assert not announces(actions)
+
+
+def test_a_dead_peer_costs_whoever_stood_still_no_status_timeout() -> None:
+    state = machine(Phase.PROMOTING, cause=Cause.SILENCE, stalled=True, timers=())
+    state, actions = step(state, pair.Ended("script", True))
+    assert (state.phase, announces(actions)) == (Phase.REJOINING, False)
+    [question] = questions(actions)
+    assert question.until - NOW < MASTER.status_timeout
+    state, actions = step(state, NOBODY)
+    assert (state.phase, announces(actions)) == (Phase.ACTIVE, True)
+
+
+@pytest.mark.parametrize(
+    ("events", "phase"),
+    [
+        ([NOBODY], Phase.ACTIVE),
+        ([pair.Unreplied(Purpose.STATUS)], Phase.REJOINING),
+        ([pair.Unreplied(Purpose.STATUS), NOBODY], Phase.ACTIVE),
+        ([SOMEBODY], Phase.REJOINING),  # the peer's status may still come
+        ([SOMEBODY, pair.Unreplied(Purpose.STATUS)], Phase.DEMOTING),
+        ([SOMEBODY, pair.Replied(Purpose.STATUS, True, view=view("standby"))], Phase.ACTIVE),
+        ([pair.Replied(Purpose.STATUS, True, view=view("active"))], Phase.DEMOTING),
+        ([pair.Replied(Purpose.STATUS, True, view=view("switching"))], Phase.REJOINING),
+        ([pair.Visited(), NOBODY], Phase.REJOINING),  # whoever is heard must be asked
+    ],
+)
+def test_what_ends_the_doubt(events: list[pair.Event], phase: Phase) -> None:
+    state = machine(Phase.REJOINING, timers=())
+    for event in events:
+        state, actions = step(state, event)
+    assert state.phase is phase
+    assert announces(actions) is (phase is Phase.ACTIVE)
+
+
+def test_addresses_that_have_gone_come_back_unless_somebody_else_has_them() -> None:
+    state, actions = step(machine(Phase.ACTIVE), pair.Bare())
+    assert scripts(actions) == ["master"]
+    for phase in (Phase.ACTIVE, Phase.REJOINING):  # unheard; or failoverd was started again
+        bare, actions = step(machine(phase, timers=()), pair.Bare())
+        assert (bare.phase, scripts(actions)) == (Phase.REJOINING, [])
+        assert scripts(step(bare, NOBODY)[1]) == ["master"]
+        idle = pair.Replied(Purpose.STATUS, True, view=view("standby"))
+        assert scripts(step(bare, idle)[1]) == ["master"]
+        state, _ = step(bare, SOMEBODY)
+        state, actions = step(state, pair.Unreplied(Purpose.STATUS))
+        assert scripts(actions) == ["slave"]
+
+
+def test_a_person_who_asks_a_machine_that_stood_still_is_served() -> None:
+    person = pair.Request(7, "resume", False)
+    stalled: list[pair.Event] = [pair.Stalled()]
+    for before in ([person, *stalled], [*stalled, person]):
+        state = machine(Phase.ACTIVE)
+        for event in before:
+            state, actions = step(state, event)
+            assert answers(actions) == []
+        for _ in range(2):
+            idle = pair.Replied(Purpose.STATUS, True, view=view("standby"))
+            state, actions = step(state, idle)
+            assert answers(actions) == []
+        assert (state.phase, scripts(actions)) == (Phase.DEMOTING, ["slave"])
+
+
+def test_a_handover_during_which_the_peer_stood_still_has_happened() -> None:
+    state, _ = step(machine(Phase.STANDBY), pair.Request(7, "fail", True))
+    state, _ = step(state, pair.Stalled())
+    state, actions = step(state, pair.Ended("script", True))
+    assert answers(actions) == [(7, True, "active")]
+    assert (state.phase, announces(actions)) == (Phase.REJOINING, False)
 
 
 # ---------------------------------------------------------------------------- the table itself
