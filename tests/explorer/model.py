@@ -22,7 +22,10 @@ from failoverd import pair, watch
 # How a machine runs. STOPPED: failoverd stands still, the kernel does not. FROZEN: both do.
 OFF, DEAD, RUNNING, STOPPED, FROZEN = range(5)
 
-HEARS, DEAF, DOWN = range(3)
+HEARS, DEAF, DOWN, GONE = EARS = range(4)  # of a card; GONE: with the addresses
+
+# What failoverd knows of the addresses: that a script has put them on the card; that they are gone.
+PLACED, MISSED = 1, 2
 
 # Where a question to the peer's port is.
 GOING, BUFFERED, WAITING, BACK = range(4)
@@ -208,6 +211,7 @@ class Host(NamedTuple):
     script: Run | None = None
     behaviour: int = 0  # of the script, place in SCRIPTS
     holds: bool = False  # the addresses
+    placed: int = 0
     ears: tuple[int, ...] = (HEARS,)  # per interface
     link: Window = (0, 0, True, 0)
     cards: tuple[Window, ...] = ()
@@ -247,6 +251,7 @@ MENU = (
     "loss",  # a question, an answer, or a connection is lost
     "deaf",  # a card hears nothing and is not heard, with its carrier up
     "down",  # a card has no carrier
+    "gone",  # a card is deleted, with the addresses, and made again
     "switch",  # the ethernet side is dead for both
     "traffic",  # there is nothing to hear there
     "script",  # the switch script fails or hangs, and works again
@@ -358,9 +363,9 @@ class Game:
             if word in menu and run in (RUNNING, kind):
                 yield (word, machine, 0) if run == RUNNING else ("thaw", machine, 0)
         for card, ear in enumerate(host.ears):
-            for word, kind in (("deaf", DEAF), ("down", DOWN)):
+            for word, kind in (("deaf", DEAF), ("down", DOWN), ("gone", GONE)):
                 if word in menu and ear in (HEARS, kind):
-                    yield "ear", machine, card * 3 + (kind if ear == HEARS else HEARS)
+                    yield "ear", machine, card * len(EARS) + (kind if ear == HEARS else HEARS)
         if "script" in menu:
             if host.behaviour:
                 yield "script", machine, 0

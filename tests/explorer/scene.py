@@ -19,14 +19,18 @@ from explorer.model import (
     CARDS,
     COMMAND,
     DEAD,
-    DOWN,
+    DEAF,
+    EARS,
     EITHER,
     FROZEN,
     GOING,
+    GONE,
     HEARS,
+    MISSED,
     NAMES,
     NOBODY,
     OFF,
+    PLACED,
     PURPOSES,
     RUNNING,
     SCRIPTS,
@@ -59,6 +63,7 @@ class Machine:
     script: Run | None
     behaviour: int
     holds: bool
+    placed: int
     ears: tuple[int, ...]
     link: Window
     cards: tuple[Window, ...]
@@ -199,12 +204,24 @@ class Scene:
         self.pursue(number)
         if machine.run == RUNNING and self.game.minds[number].due[machine.mind]:
             self.feed(number, pair.Tick())
+        if machine.run == RUNNING:
+            self.look_for_addresses(number)
+
+    def look_for_addresses(self, number: int) -> None:
+        """Tell the pair, once, if those that its script has put there are gone, and the card is."""
+        machine = self.machines[number]
+        if self.role(number) != "active" or machine.script:
+            return
+        if machine.placed == PLACED and not machine.holds and GONE not in machine.ears:
+            machine.placed = MISSED
+            self.feed(number, pair.Bare())
 
     def end_programs(self, number: int) -> None:
         machine = self.machines[number]
         run = machine.script
         if run and run.ok is not None:
             role, ok, machine.script = run.role, run.ok, None
+            machine.placed = PLACED if machine.holds else 0
             script = SCRIPTS[machine.behaviour]
             self.note(f"{NAMES[number]}: the {role} script {'succeeds' if ok else script.name}")
             self.feed(number, pair.Ended("script", ok))
@@ -216,8 +233,9 @@ class Scene:
         machine = self.machines[number]
         script = SCRIPTS[machine.behaviour]
         if role == "master":
-            machine.holds = machine.holds or script.master_adds
-            return script.master_ok
+            there = GONE not in machine.ears
+            machine.holds = machine.holds or (script.master_adds and there)
+            return script.master_ok and there
         machine.holds = machine.holds and not script.slave_removes
         return script.slave_ok
 
@@ -260,7 +278,7 @@ class Scene:
             if machine.run == STOPPED:
                 still.append(asked._replace(answered=answered))
                 continue
-            sent = any(ear != DOWN for ear in machine.ears)
+            sent = any(ear in (HEARS, DEAF) for ear in machine.ears)
             found.append(
                 pair.Answers(asked.own, asked.rounds if sent else 0, bool(answered), bool(answered))
             )
@@ -574,10 +592,8 @@ class Scene:
                 self.machines[number].behaviour = what
             case "bare":
                 self.machines[number].holds = False
-                if self.role(number) == "active":
-                    self.feed(number, pair.Bare())
             case "ear":
-                self.plug(number, *divmod(what, 3))
+                self.plug(number, *divmod(what, len(EARS)))
             case _:
                 self.break_machine(word, number)
         while self.errands:
@@ -588,14 +604,16 @@ class Scene:
     def plug(self, number: int, card: int, ear: int) -> None:
         machine = self.machines[number]
         machine.ears = (*machine.ears[:card], ear, *machine.ears[card + 1 :])
+        machine.holds = machine.holds and ear != GONE
         if machine.run == RUNNING:
             self.look_at_cards(number)
 
     def look_at_cards(self, number: int) -> None:
         """Tell the pair whose carrier has come or gone."""
         for card, ear in enumerate(self.machines[number].ears):
-            if self.state(number).interfaces[card].up is not (ear != DOWN):
-                self.feed(number, pair.Carrier(CARDS[card], ear != DOWN))
+            up = ear in (HEARS, DEAF)
+            if self.state(number).interfaces[card].up is not up:
+                self.feed(number, pair.Carrier(CARDS[card], up))
 
     def break_machine(self, word: str, number: int) -> None:
         machine = self.machines[number]
@@ -642,6 +660,7 @@ class Scene:
         machine.cards = tuple((0, 0, True, setup.card_window) for _ in machine.ears)
         machine.counts = tuple((0, 0) for _ in machine.ears)
         machine.gap = 0
+        machine.placed = PLACED if machine.placed else 0
         role, resuming = machine.stored or (None, False)
         self.look_at_cards(number)
         self.feed(number, pair.Started(role, resuming))

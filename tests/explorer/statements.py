@@ -13,7 +13,9 @@ from math import ceil
 from explorer.model import (
     DEAD,
     FROZEN,
+    GONE,
     HEARS,
+    NAMES,
     NOBODY,
     OFF,
     RUNNING,
@@ -32,8 +34,9 @@ class Flag(IntFlag):
     """What is so in a world. _A and _B belong to one machine."""
 
     TWO = auto()  # both hold the addresses, with a kernel that answers for them
-    NONE = auto()  # neither does
-    ONE = auto()  # one is active by its own word, and holds them
+    NONE = auto()  # neither does, and none believes to be active on a card that is gone
+    UNSERVED = auto()  # neither does where clients could reach it
+    ONE = auto()  # one is active by its own word, and holds them, unless its card is gone
     HEAR = auto()  # both run, and can hear each other on some path
     LINKED = auto()  # both run, and the private link is whole
     WORKS = auto()  # the switch script works somewhere
@@ -53,7 +56,7 @@ GIVES = (Flag.GIVES_A, Flag.GIVES_B)
 
 def works(host: Host) -> bool:
     script = SCRIPTS[host.behaviour]
-    return script.master_ok and script.slave_ok
+    return script.master_ok and script.slave_ok and GONE not in host.ears
 
 
 def may_announce(game: Game, hosts: tuple[Host, Host], number: int) -> bool:
@@ -82,7 +85,7 @@ def flags(game: Game, world: World) -> int:
     ]
     if all(holding):
         found |= Flag.TWO
-    elif not any(holding):
+    elif not any(holding) and not any(GONE in host.ears for host in hosts):
         found |= Flag.NONE
     if alive and ends and (linked or (ears[0] & ears[1] and any(holding))):
         found |= Flag.HEAR
@@ -91,6 +94,8 @@ def flags(game: Game, world: World) -> int:
     if any(works(host) for host in hosts):
         found |= Flag.WORKS
     serving = [holding[n] and bool(ears[n]) for n in AB]
+    if ends and world.traffic and not any(serving):
+        found |= Flag.UNSERVED
     if ends and serving[0] is not serving[1]:
         server = 0 if serving[0] else 1
         if world.believed not in (server, NOBODY) and may_announce(game, hosts, server):
@@ -105,7 +110,7 @@ def flags(game: Game, world: World) -> int:
         if host.run in (OFF, DEAD):
             continue
         state = game.minds[n].states[host.mind]
-        active += host.holds and pair.role(state) == "active"
+        active += (host.holds or GONE in host.ears) and pair.role(state) == "active"
         if state.phase is pair.Phase.DEMOTING and state.cause is pair.Cause.INTERFACE:
             found |= GIVES[n]
     if active == 1:
@@ -145,12 +150,18 @@ def stretches(setup: Setup) -> list[Stretch]:
     linked = ceil(bounds.linked_healing_time(rules) + switch)
     heard = ceil(bounds.ethernet_healing_time(rules) + switch) + 2
     nobody = ceil(bounds.longest_without_active(rules))
+    unserved = nobody + ceil(3 * rules.card_window + rules.proof_time + rules.hold_down)
     return [
         Stretch(1, "two active that hear each other", Flag.TWO | Flag.HEAR, none, heard),
         Stretch(1, "two active, the private link whole", Flag.TWO | Flag.LINKED, none, linked),
         Stretch(1, "clients at the wrong machine", Flag.LOST, none, linked),
         Stretch(2, "none active, A is well", Flag.NONE | Flag.WELL_A, none, nobody),
         Stretch(2, "none active, B is well", Flag.NONE | Flag.WELL_B, none, nobody),
+        *(
+            Stretch(2, f"clients unserved, {name} is well", Flag.UNSERVED | well, none, unserved)
+            for name, well in zip(NAMES, WELL, strict=True)
+            if setup.low_water
+        ),
         Stretch(3, "linked, not one active", Flag.LINKED | Flag.WORKS, Flag.ONE, nobody),
     ]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections import deque
 
-from explorer.model import Chance, Fault, Game, Setup, Violation, World
+from explorer.model import EARS, Chance, Fault, Game, Setup, Violation, World
 from explorer.scene import strike, tick
 from explorer.statements import entries, flags, stretches
 from explorer.words import describe_world
@@ -107,7 +107,7 @@ class Walk:
 def mends(fault: Fault) -> bool:
     word, _, what = fault
     return (word in ("switch", "traffic") and what == 1) or (
-        (word == "ear" and what % 3 == 0) or (word == "script" and what == 0)
+        (word == "ear" and what % len(EARS) == 0) or (word == "script" and what == 0)
     )
 
 

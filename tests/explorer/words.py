@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from explorer.model import CARDS, NAMES, SCRIPTS, Fault, Game, World
+from explorer.model import CARDS, EARS, NAMES, SCRIPTS, Fault, Game, World
 from failoverd import pair
 
 CONDITION = ("off", "without failoverd", "running", "stopped", "frozen")
@@ -48,8 +48,9 @@ def describe_fault(fault: Fault) -> str:
         case "traffic":
             return f"the ethernet side {'is busy again' if what else 'falls quiet'}"
         case "ear":
-            card, ear = divmod(what, 3)
-            return f"{CARDS[card]} of {who} {('hears again', 'goes deaf', 'goes down')[ear]}"
+            card, ear = divmod(what, len(EARS))
+            words = ("hears again", "goes deaf", "goes down", "is deleted, with the addresses")
+            return f"{CARDS[card]} of {who} {words[ear]}"
         case "script":
             return f"the script of {who} {SCRIPTS[what].name}"
         case "fail" | "resume":
