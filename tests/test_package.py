@@ -107,6 +107,8 @@ def test_the_init_script_starts_restarts_and_tells(lab: Lab, pair: tuple[Init, I
     lab.a.write("failoverd.conf", lab.a.read("failoverd.conf") + "nonsense\n")
     pid = lab.a.read("run/pid")
     assert a("restart").returncode == 6 and lab.a.read("run/pid") == pid
+    assert a("reload").returncode == 6 and "configuration stays" not in lab.a.log()
+    lab.a.write_conf()
     a.must("reload")
     a.must("stop")
     assert a("status").returncode == 3 and a("reload").returncode == 7

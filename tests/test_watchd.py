@@ -512,7 +512,7 @@ def test_the_exit_status_says_whether_it_would_have_failed_over(
     peaceful = conf_file(tmp_path, packet_count=4, low_water=0)
     told = run("-c", peaceful, "-r", str(capture), "--mac", OWN, "eth0")
     assert (told.returncode, told.stderr) == (0, "")
-    assert told.stdout.splitlines()[-1] == "would not have failed over (6 windows)"
+    assert "would not have failed over (6 windows)" in told.stdout.splitlines()[-1]
 
 
 def test_own_packets_of_a_capture_do_not_count(tmp_path: Path) -> None:

@@ -127,8 +127,8 @@ class Report:
     def _sample(self) -> Iterator[str]:
         length = self.traffic.length / tune.SECOND
         rate = f", {self.traffic.packets / length:.3g} a second" if length else ""
+        yield f"{self.interface}: {counted(self.traffic.packets, 'packet')} in {span(length)}{rate}"
         yield (
-            f"{self.interface}: {counted(self.traffic.packets, 'packet')} in {span(length)}{rate}; "
             f"from {self._clock(0):%Y-%m-%d %H:%M:%S} to "
             f"{self._clock(self.traffic.length):%Y-%m-%d %H:%M:%S}"
         )
@@ -144,8 +144,8 @@ class Report:
             yield f"not one window of {seconds(timer)} s has passed"
             return
         yield (
-            f"packets in a window of {seconds(timer)} s: # the fewest, - the most of each slice "
-            f"(log scale{f', ! below {low_water}' if low_water else ''})"
+            f"packets in {seconds(timer)} s (log scale): # least, - most of each slice"
+            f"{f', ! below {low_water}' if low_water else ''}"
         )
         most = max(entry.most for entry in slices)
         width = len(f"{most}")
@@ -157,9 +157,7 @@ class Report:
 
     def _table(self) -> Iterator[str]:
         days = f"in {span(self.aim.time / tune.SECOND)}"
-        rows = [
-            ("", "packet_count", "timer_seconds", "low_water", "found within", "alarms here", days)
-        ]
+        rows = [("", "packet_count", "timer_seconds", "low_water", "found in", "alarms here", days)]
         for entry in (self.present, *self.proposed):
             rows.append(
                 (
@@ -175,7 +173,7 @@ class Report:
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         for row in rows:
             cells = [f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)]
-            yield "  ".join([f"{row[0]:{widths[0]}}", *cells[1:]])
+            yield " ".join([f"{row[0]:{widths[0]}}", *cells[1:]])
         if self.proposed:
             yield "as asked: the longest timer that finds a dead card in time"
         if len(self.proposed) > 1:
@@ -192,7 +190,8 @@ class Report:
             yield from textwrap.wrap(self._too_little(), COLUMNS)
             return
         met = self.status == AIM_MET
-        yield f"For the aim ({aim}):" if met else f"No setting meets the aim ({aim}). The nearest:"
+        no = f"No setting meets the aim ({aim}). The nearest:"
+        yield from [f"For the aim ({aim}):"] if met else textwrap.wrap(no, COLUMNS)
         yield f"    $packet_count = {best.settings.packet_count};"
         yield f"    $timer_seconds = {seconds(best.settings.timer)};"
         yield f"    $low_water = {best.settings.low_water};"

@@ -389,7 +389,8 @@ def judge(options: argparse.Namespace, settings: conf.Conf, capture: Capture) ->
         show(line)
         tally.add(line)
     sys.stdout.flush()
-    print(conclusion(tally, capture), file=sys.stderr if options.json else sys.stdout)
+    never_fails = rules.low_water == 0 and not rules.private
+    print(conclusion(tally, capture, never_fails), file=sys.stderr if options.json else sys.stdout)
     if reading.problem is not None:
         complain(f"{reading.problem}; what comes before counts")
         if not reading.is_truncated:
@@ -441,14 +442,17 @@ def own_address(settings: conf.Conf, interface: str) -> str | None:
     return None if own == "00:00:00:00:00:00" else own
 
 
-def conclusion(tally: Tally, capture: Capture) -> str:
+def conclusion(tally: Tally, capture: Capture, never_fails: bool) -> str:
     """One sentence: would this configuration have failed over here, when and why?"""
     from datetime import datetime
 
     if capture.clock.first is None:
         return "there is no packet in it: nothing to judge"
     if tally.first_fail is None:
-        return f"would not have failed over ({counted(tally.windows, 'window')})"
+        if tally.windows == 0:
+            return "not one window has ended in it: nothing was judged (--until SECONDS judges on)"
+        never = ": an ethernet interface never fails with $low_water 0" if never_fails else ""
+        return f"would not have failed over ({counted(tally.windows, 'window')}){never}"
     after = float(str(tally.first_fail["t"]))
     when = datetime.fromtimestamp(capture.clock.first / 1e9 + after)
     return (
