@@ -14,10 +14,12 @@ deleted and made again, which leaves all that was bound to it deaf.
 
 from __future__ import annotations
 
+import contextlib
 import encodings.idna  # noqa: F401 - socket may import it later, when we may not read it any more
 import errno
 import json
 import os
+import select
 import selectors
 import socket
 import time
@@ -40,6 +42,7 @@ from failoverd.protocol import (
 )
 
 REQUEST_SECONDS = 5.0  # the client's time for its request, and then for taking the answer
+PREPARED_SECONDS = 1.0  # how long a connection is kept ready: the peer may die meanwhile
 SAY_SECONDS = 1.0  # a `fail` sent later than this might cross what was decided meanwhile
 LATE_SECONDS = 0.5  # how much later than its deadline a request may be read
 MAX_VISITORS = 128  # from one address at a time
@@ -131,6 +134,8 @@ class Listener:
                 "timeout": int() | float() as seconds,
             }:
                 self.questions.ask(number, command, float(seconds))
+            case {"do": "prepare"}:
+                self.questions.prepare()
 
 
 class Loop:
@@ -565,9 +570,36 @@ class Questions:
         self.secret = secret
         self.own_nonces = own_nonces
         self.open: dict[int, Question] = {}
+        self.prepared: tuple[socket.socket, float] | None = None  # and when it is too old
 
     def deadlines(self) -> Iterable[float]:
-        return (question.deadline for question in self.open.values())
+        yield from (question.deadline for question in self.open.values())
+        if self.prepared is not None:
+            yield self.prepared[1]
+
+    def prepare(self) -> None:
+        """Connect already: the next question is an urgent one, and finds the greeting there."""
+        self.forget_prepared()
+        with contextlib.suppress(OSError):  # the question itself will tell
+            self.prepared = self.connect(), time.monotonic() + PREPARED_SECONDS
+
+    def forget_prepared(self) -> None:
+        if self.prepared is not None:
+            self.prepared[0].close()
+            self.prepared = None
+
+    def take_prepared(self) -> socket.socket | None:
+        """A connection on which the peer has greeted us and waits, if there is one."""
+        if self.prepared is None:
+            return None
+        sock, _ = self.prepared
+        poll = select.poll()
+        poll.register(sock, select.POLLIN | select.POLLRDHUP)
+        if [mask for _, mask in poll.poll(0)] != [select.POLLIN]:
+            self.forget_prepared()
+            return None
+        self.prepared = None
+        return sock
 
     def ask(self, number: int, command: str, seconds: float) -> None:
         """Begin to ask; "reply" or "lost" follows within these seconds."""
@@ -575,7 +607,7 @@ class Questions:
             self.tell_lost(number, False, "too many questions are open")
             return
         try:
-            sock = self.connect()
+            sock = (command != "status" and self.take_prepared()) or self.connect()
         except OSError as error:
             self.tell_lost(number, False, f"cannot connect: {error.strerror}")
             return
@@ -657,6 +689,8 @@ class Questions:
     def expire(self, now: float) -> None:
         for question in [one for one in self.open.values() if one.deadline <= now]:
             self.lose(question, f"no answer within {question.deadline - question.began:g} s")
+        if self.prepared is not None and self.prepared[1] <= now:
+            self.forget_prepared()
 
     def lose(self, question: Question, why: str) -> None:
         self.forget(question)

@@ -109,6 +109,7 @@ class Master:
         self.next_announcement: float | None = None
         self.imagined = False  # a dry run has come to a role that it does not really have
         self.next_look = 0.0
+        self.unsaved = False  # $state does not know yet what has changed
         self.placed = wanted(conf) & set(self.remembered.seen)  # addresses seen on their cards
         self.missed: set[tuple[str, str]] = set()  # those that the pair knows to be gone
         self.next_count = 0.0  # when they are looked for again
@@ -307,6 +308,8 @@ class Master:
                 self._changed(before, after)
             for action in actions:
                 self._perform(action)
+            if self.unsaved:
+                self._save()
 
     def _changed(self, before: str, after: str) -> None:
         if after != before:
@@ -317,11 +320,12 @@ class Master:
             self.remembered.since = utc_now()
         self.remembered.since = self.remembered.since or utc_now()
         self.supervisor.tell(f"STATUS={after}")
-        if after not in ("active", "switching"):
+        if after != "active":
             self.next_announcement = None
-        self._save()
+        self.unsaved = True
 
     def _save(self) -> None:
+        self.unsaved = False
         if self.dry:
             return
         self.remembered.role = pair.role(self.state)
@@ -401,7 +405,9 @@ class Master:
         if action.role == "master":
             self._note_hwaddrs()
             self.remembered.placed(self.conf)
-            self._save()  # before the first change: who finds it must be able to undo it
+        else:
+            self.children.send("listener", {"do": "prepare"})  # the peer may be told `fail` next
+        self._save()  # before the first change: who finds it must be able to undo it
         self._start("script", [self.conf.failover_prog, action.role], action.role, action.reason)
         runner = self.runners["script"]
         if runner.pid and runner.starttime:
@@ -504,7 +510,8 @@ class Master:
     def _begin_to_announce(self, now: float) -> None:
         """By the schedule of section 7. One that began just now will do."""
         if self.next_announcement is None or now - self.announced >= 1.0:
-            self.announced = self.next_announcement = now
+            self.announced = now
+            self._announce(now)
 
     def _announce(self, now: float) -> None:
         self.next_announcement = neighbours.next_announcement(self.announced, now)

@@ -8,7 +8,8 @@ import os
 import re
 import stat
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def _union(old: Iterable[str], new: Iterable[object]) -> list[str]:
     return list(dict.fromkeys([*old, *map(str, new)]))
 
 
+@cache
 def boot_id() -> str:
     """The kernel's identity of this boot (random(4))."""
     with open(_BOOT_ID, encoding="ascii") as file:
@@ -97,15 +99,16 @@ def _decode(data: bytes) -> Remembered:
 
 def write(path: str, remembered: Remembered) -> None:
     """Replace the file in one step, readable by root only. Raises OSError."""
-    data = json.dumps({"boot_id": boot_id(), **asdict(remembered)}) + "\n"
+    data = json.dumps({"boot_id": boot_id(), **vars(remembered)}) + "\n"
     if len(data) > _MAX_BYTES:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))  # nobody could read it again
     new = f"{path}.new"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
-        os.unlink(new)  # never write through a link that somebody planted
-    except FileNotFoundError:
-        pass
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd = os.open(new, flags, 0o600)
+    except FileExistsError:  # never write through a link that somebody planted
+        os.unlink(new)
+        fd = os.open(new, flags, 0o600)
     try:
         if os.write(fd, data.encode()) < len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
