@@ -29,7 +29,7 @@ _ICMPV6_FILTER = 1
 _ECHO_REPLY, _ECHO_REQUEST = 0, 8
 _V6_ECHO_REQUEST, _V6_ECHO_REPLY = 128, 129
 _PAYLOAD = 16  # bytes; ping3 needs 8 for its time stamp
-_REPORT_EVERY = 0.25  # seconds, at the most often
+_REPORT_EVERY = 0.1  # seconds, at the most often
 
 
 class Pinger:
@@ -183,11 +183,11 @@ def loop(channel: process.Channel, pinger: Pinger, beat: Beat) -> None:
     """Send, listen and report until the channel closes."""
     trouble: str | None = None
     reported = 0.0
-    with selectors.DefaultSelector() as selector:
+    with selectors.SelectSelector() as selector:  # epoll knows only whole milliseconds
         selector.register(channel.fileno(), selectors.EVENT_READ)
         selector.register(pinger.fileno(), selectors.EVENT_READ)
         while True:
-            report_at = reported + beat.window / 3
+            report_at = reported + max(_REPORT_EVERY, beat.window / 3)
             wait = min(beat.next, report_at) - time.monotonic()
             ready = {key.fd for key, _ in selector.select(max(0.0, wait))}
             now = time.monotonic()
@@ -198,7 +198,7 @@ def loop(channel: process.Channel, pinger: Pinger, beat: Beat) -> None:
                 pinger.drain(now)
             if beat.due(now):
                 trouble = tell_trouble(channel, trouble, pinger.send(now))
-            if now - reported >= min(_REPORT_EVERY, beat.window / 3):
+            if now - reported >= _REPORT_EVERY:
                 reported = now
                 channel.send({"event": "heartbeat", "heard": pinger.heard, "rtt": pinger.rtt})
 

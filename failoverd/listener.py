@@ -92,7 +92,7 @@ class Listener:
 
     def __init__(self, channel: Channel, conf: Conf, secret: bytes) -> None:
         self.channel = channel
-        self.interval = conf.plip_timer / 3  # failoverd expects a word every half window
+        self.interval = process.report_interval(conf.plip_timer)
         self.loop = Loop()
         self.visitors = Visitors(self.loop, channel, conf, secret)
         self.doors = Doors(self.loop, channel, conf, self.visitors.welcome)

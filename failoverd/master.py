@@ -48,7 +48,6 @@ from failoverd.conf import Conf
 from failoverd.log import Log, printable
 from failoverd.process import Message
 
-LEAST_PATIENCE = 2.0  # seconds; a shorter silence of a child may be a busy machine
 MAX_NOTICES = 16
 OFTEN = 5  # times that the same event is logged without delay
 LEAST_LOOK = 0.25  # seconds between two looks at the addresses of our cards, and at our files
@@ -527,7 +526,7 @@ class Master:
     # ------------------------------------------------------------------ the children
 
     def _add_children(self) -> None:
-        patience = max(LEAST_PATIENCE, 2 * self.conf.plip_timer)
+        patience = process.patience(self.conf.plip_timer)
         if "log" in self.children.slots:
             self.children.slots["log"].patience = patience
         else:
@@ -550,7 +549,9 @@ class Master:
         conf, pipe = self.conf, self.log.pipe
         return process.fork_child(
             f"failoverd: log [{conf.pidfile}]",
-            lambda channel: scribe.run(channel, pipe, conf.log, conf.user, conf.plip_timer / 2),
+            lambda channel: scribe.run(
+                channel, pipe, conf.log, conf.user, process.report_interval(conf.plip_timer)
+            ),
             keep=frozenset({pipe}),
         )
 
@@ -570,7 +571,7 @@ class Master:
         self.children.add(
             f"watchd {interface}",
             lambda _: process.start_program(argv),
-            max(LEAST_PATIENCE, 2.5 * window),
+            max(process.LEAST_PATIENCE, 2.5 * window),
         )
 
     def _add(

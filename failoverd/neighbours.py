@@ -143,12 +143,12 @@ class _Asker:
         self._addresses = [
             (entry.interface, str(ipaddress.ip_address(entry.address))) for entry in conf.addresses
         ]
-        self._alive_interval = conf.plip_timer / 2
+        self._alive_interval = process.report_interval(conf.plip_timer)
         self._alive_due = 0.0
         self._questions: dict[object, _Question] = {}
         self._memberships: set[bytes] = set()
         self._sockets = [_listen(frames.ETHERTYPE_ARP), _listen(frames.ETHERTYPE_IPV6)]
-        self._selector = selectors.DefaultSelector()
+        self._selector = selectors.SelectSelector()  # epoll knows only whole milliseconds
         self._selector.register(channel, selectors.EVENT_READ)
         for sock in self._sockets:
             self._selector.register(sock, selectors.EVENT_READ)

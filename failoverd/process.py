@@ -26,6 +26,7 @@ MAX_CHUNK = 4 * 1024  # bytes of a program's lines that are read at once
 MAX_BURST = 64  # messages that are read at once
 LEAST_WEIGHT = 1024  # bytes that the shortest message counts for
 PARTING = 0.5  # seconds that a child may take to end
+LEAST_PATIENCE = 2.0  # seconds; a shorter silence of a child may be a busy machine
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -48,6 +49,16 @@ CLEAN_ENVIRONMENT = {
 }
 
 Message = dict[str, object]
+
+
+def patience(window: float) -> float:
+    """Seconds without a word after which a child is replaced: two windows of the private link."""
+    return max(LEAST_PATIENCE, 2 * window)
+
+
+def report_interval(window: float) -> float:
+    """How often a child that has nothing to say says that it lives, in seconds."""
+    return patience(window) / 4
 
 
 class ChannelClosed(Exception):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from failoverd.conf import Conf
 
 LOOKS = 8.5  # at the counter in a window; more than 8, for it takes time to wake up
+LEAST_LOOK = 0.005  # seconds between two of them; at the shortest windows they cost more than tell
 FIRST_RETRY = 0.1  # seconds until an interface is opened once more; doubles each time
 LONGEST_RETRY = 10.0
 _MANY = 1 << 53  # packets
@@ -113,6 +114,7 @@ class Watcher:
         self._witnesses = Witnesses(conf, interface)
         self._looked = self._retry_at = 0.0
         self._retry = FIRST_RETRY
+        self._look_interval = max(LEAST_LOOK, self.rules.timer / LOOKS)
         self._has_asked = False
         self._looked_total, self._look_again = 0, 0.0
         self._notes: dict[str, str] = {}
@@ -161,7 +163,7 @@ class Watcher:
 
     def next_time(self) -> float:
         """When `turn` has something to do, in monotonic seconds."""
-        times = [self.window.deadline, self._looked + self.rules.timer / LOOKS]
+        times = [self.window.deadline, self._looked + self._look_interval]
         if self._witnesses and not self._has_asked:
             times.append(self._middle())
         return min(times)
@@ -190,7 +192,7 @@ class Watcher:
         quiet = self.total == self._looked_total
         self._looked_total = self.total
         if quiet and self._witnesses and now >= self._look_again:
-            self._look_again = now + self.rules.timer / LOOKS
+            self._look_again = now + self._look_interval
             self._note("witness", self._witnesses.ask())
 
     def restart(self, now: float) -> None:
@@ -361,7 +363,7 @@ def run_child(
     It returns after a message {"event": "reopen"}, which a successor has to be given as `handed`.
     Raises OSError or ValueError for what makes the first opening impossible.
     """
-    say = _Reporter(channel, conf.plip_timer / 2)
+    say = _Reporter(channel, process.report_interval(conf.plip_timer))
     if conf.realtime:
         _be_realtime(conf.user, say)
     state = None if handed is None else handed.get("window")

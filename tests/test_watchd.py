@@ -113,6 +113,7 @@ def test_a_child_tells_what_happens(spaces: list[Namespace]) -> None:
             assert after["t"] - full["t"] > 0.19
             watcher.tell({"do": "restart"})
             assert watcher.wait("alarm", lambda m: m["boot"])["verdict"] == "boot"
+        with watching(quick(timer_seconds=GENEROUS)) as watcher:
             watcher.wait("alive")
 
     inside(here, work)
