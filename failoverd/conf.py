@@ -167,7 +167,7 @@ def _read_ip(text: str) -> str:
         address = ipaddress.ip_address(text)
     except ValueError:
         raise ValueError("an IPv4 or IPv6 address") from None
-    if address.is_unspecified or address.is_multicast:
+    if address.is_unspecified or address.is_multicast or text == "255.255.255.255":
         raise ValueError("the address of one machine, not of all or of a group")
     return str(address)
 

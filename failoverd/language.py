@@ -15,6 +15,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+MAX_PROBLEMS = 100  # nobody reads on; and a quote that is missing can cost a look at all the rest
+MAX_VALUE = 64 * 1024  # characters: "$log$log" again and again is soon longer than the memory
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -114,7 +117,9 @@ _PIECE = re.compile(
 )
 _STATEMENT = re.compile(r"(?:(?:my|our)[ \t]+)?[$@][A-Za-z_]\w*[ \t]*=(?![=~>])", re.ASCII)
 _STATEMENT_LINE = re.compile(rf"^[ \t]*{_STATEMENT.pattern}", re.MULTILINE | re.ASCII)
-_SKIPPED = re.compile(r"""'(?:[^'\\\n]|\\.)*+'|"(?:[^"\\\n]|\\.)*+"|(?<!\$)#[^\n]*+|[^'"#;]++|.""")
+_SKIPPED = re.compile(  # no long strings: each quote that does not end would cost a look at a line
+    r"""'(?:[^'\\\n]|\\.){0,200}+'|"(?:[^"\\\n]|\\.){0,200}+"|(?<!\$)#[^\n]*+|[^'"#;]++|."""
+)
 _HERE_DOCUMENT = re.compile(r"""<<(~?)\s*("[^"\n]*"|'[^'\n]*'|[A-Za-z_]\w*)""", re.ASCII)
 _NOT_UNICODE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
@@ -183,6 +188,10 @@ class _Mistake(Exception):
         self.resume = resume
 
 
+class _Enough(Exception):
+    """There are so many problems that the rest is not read."""
+
+
 @dataclass(frozen=True)
 class _Literal:
     """A string, a number or the words of a qw, not yet evaluated."""
@@ -210,6 +219,12 @@ class _Reader:
         self.spoiled: set[str] = set()
 
     def read(self) -> None:
+        try:
+            self._read()
+        except _Enough:
+            self.spoiled.update(self._names)  # what comes later may assign it
+
+    def _read(self) -> None:
         odd = _NOT_UNICODE.search(self._text)
         if odd:
             self._report(odd.start(), "this is not text in UTF-8: write the file anew")
@@ -436,12 +451,16 @@ class _Reader:
     def _interpolated(self, literal: _Literal) -> str | None:
         """The value of a string in double quotes, None if a part of it is in error."""
         parts: list[str] = []
-        sound = True
+        sound, length = True, 0
         for piece in _PIECE.finditer(literal.text):
             offset = literal.start + 1 + piece.start()
             part = self._part(piece, offset)
             sound = sound and part is not None
             parts.append(part or "")
+            length += len(parts[-1])
+            if length > MAX_VALUE:
+                self._report(offset, f"this value is longer than {MAX_VALUE} characters")
+                return None
         value = "".join(parts)
         # Bytes that were written one by one may make a character together.
         text = value.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
@@ -566,4 +585,9 @@ class _Reader:
         return self._newlines[later] if later < len(self._newlines) else len(self._text)
 
     def _report(self, offset: int, message: str) -> None:
-        self.problems.append(Problem(self._file, self._line(offset), message))
+        line = self._line(offset)
+        self.problems.append(Problem(self._file, line, message))
+        if len(self.problems) == MAX_PROBLEMS:
+            enough = "and so on: mend these first, the rest of the file was not read"
+            self.problems.append(Problem(self._file, line, enough))
+            raise _Enough
