@@ -133,6 +133,7 @@ class LineChannel:
         self._fd = fd
         self._buffer = b""
         self.volume = 0
+        self._skipping = False  # the rest of a line that was too long is no line of its own
 
     def fileno(self) -> int:
         return self._fd
@@ -146,7 +147,7 @@ class LineChannel:
         return False
 
     def receive(self) -> list[Message]:
-        """The next whole lines, as Channel.receive. An endless line is dropped."""
+        """The next whole lines, as Channel.receive; none that is too long."""
         try:
             data = os.read(self._fd, MAX_CHUNK)
         except BlockingIOError:
@@ -155,8 +156,12 @@ class LineChannel:
             raise ChannelClosed
         *lines, rest = (self._buffer + data).split(b"\n")
         self.volume += max(len(data), LEAST_WEIGHT * len(lines))
-        self._buffer = rest if len(rest) <= MAX_MESSAGE else b""
-        found = (parse_message(line) for line in lines)
+        if self._skipping and lines:
+            del lines[0]
+            self._skipping = False
+        self._skipping = self._skipping or len(rest) > MAX_MESSAGE
+        self._buffer = b"" if self._skipping else rest
+        found = (parse_message(line) for line in lines if len(line) <= MAX_MESSAGE)
         return [message for message in found if message is not None]
 
     def close(self) -> None:

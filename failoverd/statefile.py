@@ -70,36 +70,61 @@ def read(path: str) -> Remembered:
         foreign = info.st_uid != os.geteuid() or info.st_mode & 0o022
         if not stat.S_ISREG(info.st_mode) or foreign:
             return Remembered()  # planted by somebody else
-        return _decode(os.read(fd, _MAX_BYTES))
+        return decode(os.read(fd, _MAX_BYTES), boot_id())
     finally:
         os.close(fd)
 
 
-def _decode(data: bytes) -> Remembered:
+def decode(data: bytes, boot: str) -> Remembered:
+    """What the file of this boot says; nothing if any of it is not as `encode` writes it."""
     try:
         found = json.loads(data)
-        if found["boot_id"] != boot_id() or found["role"] not in ROLES:
+        if found["boot_id"] != boot or found["role"] not in ROLES:
             return Remembered()
-        script, since = found.get("script"), str(found.get("since", ""))
-        left = found.get("left")
+        since, script, left = str(found.get("since", "")), found.get("script"), found.get("left")
         return Remembered(
             role=found["role"],
             since=since if _SINCE.fullmatch(since) else "",
             resuming=found.get("resuming") is True,
-            hwaddrs={str(k): str(v) for k, v in dict(found.get("hwaddrs", {})).items()},
-            script=(int(script[0]), int(script[1])) if script else None,
-            peer_hwaddrs=[str(item) for item in found.get("peer_hwaddrs", [])],
-            left=None if left is None else (_union([], left[0]), _union([], left[1])),
-            seen=[(str(card), str(address)) for card, address in found.get("seen", [])],
+            hwaddrs={_line(k): _line(v) for k, v in dict(found.get("hwaddrs", {})).items()},
+            script=None if script is None else _process(*script),
+            peer_hwaddrs=_lines(found.get("peer_hwaddrs", [])),
+            left=None if left is None else (_lines(left[0]), _lines(left[1])),
+            seen=[(_line(card), _line(address)) for card, address in found.get("seen", [])],
             pidfile=str(found.get("pidfile", "")),
         )
-    except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError):
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         return Remembered()
+
+
+def _lines(found: object) -> list[str]:
+    if not isinstance(found, list):
+        raise ValueError("not a list")
+    return _union([], map(_line, found))
+
+
+def _line(value: object) -> str:
+    """A word that goes into a list of lines for the switch script, or ValueError."""
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError("not a line")
+    return value
+
+
+def _process(pid: object, since: object) -> tuple[int, int]:
+    """The pid and start time of what may be killed one day, or ValueError."""
+    if type(pid) is not int or type(since) is not int or pid < 2 or since < 1:
+        raise ValueError("not a process")
+    return pid, since
+
+
+def encode(remembered: Remembered, boot: str) -> str:
+    """The content of the file."""
+    return json.dumps({"boot_id": boot, **vars(remembered)}) + "\n"
 
 
 def write(path: str, remembered: Remembered) -> None:
     """Replace the file in one step, readable by root only. Raises OSError."""
-    data = json.dumps({"boot_id": boot_id(), **vars(remembered)}) + "\n"
+    data = encode(remembered, boot_id())
     if len(data) > _MAX_BYTES:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))  # nobody could read it again
     new = f"{path}.new"

@@ -185,7 +185,10 @@ def take_lock(path: str) -> int:
             os.close(lock)
             who = f"pid {pid}" if pid else "it is just starting"
             raise OSError(f"failoverd: already running ({who})") from None
-        if not re.fullmatch(rb"\s*\d*\s*", os.pread(lock, 32, 0)):
+        if (
+            not re.fullmatch(rb"\s*\d{0,9}\s*", os.pread(lock, 32, 0))
+            or os.fstat(lock).st_size > 32
+        ):
             os.close(lock)
             raise OSError(
                 f"failoverd: $pidfile {path} is something else: remove it or name another"
@@ -415,19 +418,24 @@ def left_over(settings: Conf, log: Log) -> list[tuple[int, str]]:
             timeout=10,
             check=True,
             env=process.CLEAN_ENVIRONMENT,
-        ).stdout.decode(errors="replace")
+        ).stdout
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         why = process.in_words(error) if isinstance(error, OSError) else error
         log.write("failoverd", f"warning: $ps ({settings.ps}) cannot be run: {why}")
         return []
-    title = re.compile(rf"failoverd: \S.* \[{re.escape(settings.pidfile)}\]$")
+    return [found for found in titled(listing, settings.pidfile) if sees_our_files(found[0])]
+
+
+def titled(listing: bytes, pidfile: str) -> list[tuple[int, str]]:
+    """Pid and title of our children in what ps printed; somebody's title cannot add a line."""
+    title = re.compile(rf"failoverd: \S.* \[{re.escape(pidfile)}\]")
     found = []
-    for line in listing.splitlines():
+    for line in listing.decode(errors="replace").split("\n"):
         fields = line.split(None, 4)  # PID TTY STAT TIME COMMAND
-        if len(fields) != 5 or not fields[0].isdigit() or not title.match(fields[4].rstrip()):
-            continue
-        if sees_our_files(int(fields[0])):
-            found.append((int(fields[0]), fields[4].rstrip()))
+        if len(fields) == 5 and re.fullmatch("[1-9][0-9]{0,8}", fields[0]):
+            pid, command = int(fields[0]), fields[4].rstrip()
+            if pid > 1 and title.fullmatch(command):
+                found.append((pid, command))
     return found
 
 
