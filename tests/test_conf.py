@@ -7,12 +7,16 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
+import invariants
 import pytest
+from fuzz.targets import FRAGMENTS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from perl import Perl, means_the_same_to_perl
 
 from failoverd import conf, language
 from failoverd.conf import SETTINGS, Address, Conf, ConfError, EthernetAddress, Witness
@@ -507,14 +511,6 @@ def test_importing_is_cheap() -> None:
 
 # --- Random texts
 
-FRAGMENTS = [
-    *sorted(NAMES),
-    *"\n \t\r;,.=()[]{}<>'\"#$@%&*+-/\\_0189aex\0\xa0é",
-    *("\r\n", "1;", "my ", "our ", "qw(", "qw/", "${log}", "$log", "::", "->", "<<E\n", "E\n"),
-    *("=head1\n", "\n=cut\n", "__END__", "\\x", "\\x41", "\\0", "\\n", "\\$", '"/a"', "'b'"),
-    *("0x1f", "010", "1_0", "1.5", "1e3", " = ", ";\n", "= '", "';\n", '= "', '";\n', "= ("),
-    *("'eth0 10.0.0.1/8'", '"yes"', ");\n", "\udcff", "\ufeff"),
-]
 texts = st.one_of(
     st.text(max_size=200),
     st.lists(st.sampled_from(FRAGMENTS), max_size=60).map("".join),
@@ -524,24 +520,13 @@ texts = st.one_of(
 @anywhere
 @given(texts)
 def test_any_text_gives_a_configuration_or_problems_with_lines(text: str) -> None:
-    try:
-        loaded = conf.parse(text, "f")
-    except ConfError as error:
-        assert error.problems
-        for problem in error.problems:
-            assert 1 <= problem.line <= text.count("\n") + 1
-            assert str(problem).isprintable()
-    else:
-        assert isinstance(loaded, Conf)
+    invariants.conf_text(text)
 
 
 @anywhere
 @given(texts)
 def test_an_error_never_hides_a_sound_statement_far_behind_it(text: str) -> None:
-    """What follows on a line of its own is read, if nothing before it goes over lines."""
-    before = re.sub(r"""['"]|qw|<<|__|=[A-Za-z]|\\""", " ", text)
-    reading = language.read(f"{before}\n$log = '/seen';\n", "f", NAMES)
-    assert reading.assigned["$log"].strings == ("/seen",)
+    invariants.conf_goes_on(text)
 
 
 interfaces = st.from_regex(r"[a-z][a-z0-9._-]{0,14}", fullmatch=True).filter(
@@ -590,9 +575,7 @@ def configurations(draw: st.DrawFn) -> Conf:
 @anywhere
 @given(configurations())
 def test_effective_settings_read_back_are_the_same(whole: Conf) -> None:
-    text = "\n".join(line for line, _ in conf.effective(whole))
-    assert text.replace("\n", "").isprintable()
-    assert conf.parse(text, "f") == whole
+    invariants.conf_round_trip(whole)
 
 
 def test_effective_settings_of_every_kind() -> None:
@@ -605,58 +588,14 @@ def test_effective_settings_of_every_kind() -> None:
 
 # --- Against Perl
 
-# Prints each variable of a file, as a file of ours sees it at its end, in hexadecimal.
-PERL = r"""
-sub main::tell { print join(",", shift, map { unpack("H*", "$_") . "." } @_), "\n" }
-for my $file (@ARGV ? @ARGV : map { chomp; $_ } <STDIN>) {
-    print "file $file\n";
-    undef $@;
-    do $file;
-    print "error $@\n" if $@;
-}
-"""
 
-
-def perl_values(files: list[Path]) -> list[dict[str, tuple[str, ...]]]:
-    """What Perl gives each variable of the files."""
-    perl = shutil.which("perl")
-    if perl is None:
+@pytest.fixture(scope="module")
+def perl() -> Iterator[Perl]:
+    if shutil.which("perl") is None:
         pytest.skip("perl is not installed")
-    done = subprocess.run(
-        [perl, "-e", PERL],
-        input="".join(f"{file}\n" for file in files),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    found: list[dict[str, tuple[str, ...]]] = []
-    for line in done.stdout.splitlines():
-        assert not line.startswith("error "), line
-        if line.startswith("file "):
-            found.append({})
-        else:
-            name, *values = line.split(",")
-            found[-1][name] = tuple(
-                bytes.fromhex(value[:-1]).decode("utf-8", "surrogateescape") for value in values
-            )
-    return found
-
-
-def check_against_perl(texts: list[str], folder: Path) -> None:
-    """All texts, each without a problem for us, have the values that Perl gives them."""
-    readings = [language.read(text, "f", NAMES) for text in texts]
-    files = []
-    for number, (text, reading) in enumerate(zip(texts, readings, strict=True)):
-        assert not reading.problems, (text, reading.problems)
-        tell = "".join(f"main::tell('{name}', {name});" for name in reading.assigned)
-        files.append(folder / f"{number}.conf")
-        files[-1].write_bytes(f"{text}\n{tell}\n1;\n".encode("utf-8", "surrogateescape"))
-    told = perl_values(files)
-    assert len(told) == len(texts)
-    for text, reading, perl in zip(texts, readings, told, strict=True):
-        ours = {name: assigned.strings for name, assigned in reading.assigned.items()}
-        assert ours == perl, text
+    asked = Perl()
+    yield asked
+    asked.close()
 
 
 def random_literal(pick: random.Random, known: list[str]) -> str:
@@ -741,25 +680,26 @@ def random_file(pick: random.Random) -> str:
     return "".join(lines) + pick.choice(["", "1;", "1;\n", "# the end"])
 
 
-def test_files_of_the_subset_have_the_values_that_perl_gives(tmp_path: Path) -> None:
+def test_files_of_the_subset_have_the_values_that_perl_gives(perl: Perl) -> None:
     pick = random.Random(1999)
     texts = [random_file(pick) for _ in range(1500)]
     for name in ("original.conf", "every_form.conf"):
         texts.append((DATA / name).read_bytes().decode("utf-8", "surrogateescape"))
-    texts.append(SHIPPED.read_text())
-    check_against_perl(texts, tmp_path)
+    for text in (*texts, SHIPPED.read_text()):
+        means_the_same_to_perl(perl, text, language.read(text, "f", NAMES))
 
 
-def test_whatever_is_accepted_means_the_same_to_perl(tmp_path: Path) -> None:
+def test_whatever_is_accepted_means_the_same_to_perl(perl: Perl) -> None:
     """Sound files with a few characters changed: most are refused, and the rest agree."""
     pick = random.Random(2026)
-    accepted = []
+    accepted = 0
     for _ in range(6_000):
         text = random_file(pick)
         for _ in range(pick.randint(1, 3)):
             at = pick.randrange(len(text) + 1)
             text = text[:at] + pick.choice([*FRAGMENTS, "", ""]) + text[at + pick.randrange(3) :]
-        if not language.read(text, "f", NAMES).problems:
-            accepted.append(text)
-    assert len(accepted) > 1000
-    check_against_perl(accepted, tmp_path)
+        reading = language.read(text, "f", NAMES)
+        if not reading.problems:
+            means_the_same_to_perl(perl, text, reading)
+            accepted += 1
+    assert accepted > 1000

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
+import invariants
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from invariants import Port
 
 from failoverd.protocol import (
     CLIENT_LINE,
@@ -50,8 +49,7 @@ STATUS = Status(
 
 
 def sign(message: str, secret: bytes = SECRET) -> str:
-    """Section 6's HMAC, written down a second time."""
-    return hmac.new(secret, message.encode(), hashlib.sha256).hexdigest()
+    return invariants.sign(secret, message)
 
 
 def server(plain: bool = True) -> ServerConnection:
@@ -175,27 +173,17 @@ lines = st.one_of(
 requests = st.lists(lines, max_size=6).map(b"".join)
 
 
-def outcome(connection: ServerConnection, pieces: list[bytes]) -> list[Request | Refused]:
-    return [event for piece in pieces for event in connection.feed(piece)]
+@given(requests, st.lists(st.integers(0, 1500), max_size=8), st.booleans())
+@example(b"x" * 256 + b"\r\n" + b"y" * 256 + b"\r\n", [], True)
+@example(b"x" * 256 + b"\r\r\n", [257], True)
+def test_whole_or_in_pieces(data: bytes, cuts: list[int], plain: bool) -> None:
+    invariants.served(data, cuts, Port(NONCE, SECRET, plain))
 
 
-@given(requests, st.lists(st.integers(0, 1500), max_size=8))
-@example(b"x" * 256 + b"\r\n" + b"y" * 256 + b"\r\n", [])
-@example(b"x" * 256 + b"\r\r\n", [257])
-def test_whole_or_in_pieces(data: bytes, cuts: list[int]) -> None:
-    whole = outcome(server(), [data])
-    assert len(whole) <= 1
-    assert outcome(server(), [data[i : i + 1] for i in range(len(data))]) == whole
-    edges = [0, *sorted(cuts), len(data)]
-    assert outcome(server(), [data[a:b] for a, b in pairwise(edges)]) == whole
-
-
-@given(st.lists(st.one_of(st.binary(max_size=600), st.text(max_size=300).map(str.encode))))
-def test_garbage_is_never_accepted(pieces: list[bytes]) -> None:
-    connection = ServerConnection(NONCE, b"a word that chance does not find", True)
-    events = outcome(connection, pieces) + connection.end()
-    assert events == [Refused()]
-    assert len(connection._buffer) <= 2 * (CLIENT_LINE + 2)
+@given(st.text(), st.booleans())
+@example("\ud800" * 30000 + "\n", True)
+def test_any_answer_is_read(text: str, ok: bool) -> None:
+    invariants.answered(text, ok, Port(NONCE, SECRET))
 
 
 # The client's end
@@ -299,13 +287,7 @@ answers = st.lists(
 @given(answers, st.lists(st.integers(0, 70000), max_size=8))
 @example(server().greeting() + b"x" * (SERVER_LINE - 1) + b"\r\n", [SERVER_LINE + 44 + 1])
 def test_the_client_too_whole_or_in_pieces(data: bytes, cuts: list[int]) -> None:
-    edges = [0, *sorted(cuts), len(data)]
-    here, there = client(), client()
-    pieces = [data[a:b] for a, b in pairwise(edges)]
-    whole = here.feed(data)
-    assert [event for piece in pieces for event in there.feed(piece)] == whole
-    for event in whole:
-        assert not isinstance(event, Reply) or event == Reply(True, "x")
+    invariants.asked(data, cuts, Port(NONCE, SECRET), "status", frozenset())
 
 
 # The status
@@ -355,7 +337,7 @@ statuses = st.builds(
 @given(statuses)
 def test_what_is_told_is_understood(status: Status) -> None:
     assert parse_status(encode_status(status)) == status
-    hash(status)
+    invariants.status_text(encode_status(status))
 
 
 def test_what_a_newer_peer_adds_is_left_out() -> None:
