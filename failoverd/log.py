@@ -43,6 +43,7 @@ class Log:
 
     def __init__(self, path: str, terminal: TextIO | None = None) -> None:
         self._terminal = terminal
+        self._in_journal = terminal is not None and is_journal(terminal)
         self._said: dict[tuple[str, str], _Said] = {}
         self._fd = open_file(path)
         self.pipe = -1  # what a child reads, if lines go through one
@@ -96,8 +97,11 @@ class Log:
 
     def _emit(self, program: str, message: str, pid: int, interface: str) -> None:
         where = f"{interface}: " if interface else ""
-        line = f"{timestamp()} {printable(f'{program}[{pid}] {where}{message}')}\n"
+        text = printable(f"{program}[{pid}] {where}{message}")
+        line = f"{timestamp()} {text}\n"
         self._append(line.encode(errors="backslashreplace"))
+        if self._in_journal:
+            line = text.removeprefix(f"failoverd[{os.getpid()}] ") + "\n"
         if self._terminal is not None:
             try:
                 if takes_more(self._terminal):
@@ -135,6 +139,15 @@ def lost(count: int, why: str) -> bytes:
 def printable(text: str) -> str:
     """On one line, and harmless on a terminal."""
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+def is_journal(stream: TextIO) -> bool:
+    """Whether systemd's journal reads it, which knows the time and who we are: systemd.exec(5)."""
+    try:
+        info = os.fstat(stream.fileno())
+    except io.UnsupportedOperation:
+        return False  # it is no file
+    return os.environ.get("JOURNAL_STREAM") == f"{info.st_dev}:{info.st_ino}"
 
 
 def takes_more(stream: TextIO) -> bool:

@@ -1293,6 +1293,16 @@ def refuse_as_peer(turn: Turn) -> None:
     refuse("the peer refused")(turn)
 
 
+def say_what_is_missing(turn: Turn) -> None:
+    """Why a boot master stands by."""
+    missing = [i.name for i in turn.state.interfaces if not (i.up and i.heard)]
+    turn.log(
+        f"the boot master stands by until something is heard on {', '.join(missing)}"
+        if missing
+        else "the boot master stands by: the peer is active and better off"
+    )
+
+
 def say(text: str, alarm: bool = False) -> Act:
     def act(turn: Turn) -> None:
         turn.log(text, alarm)
@@ -1606,7 +1616,7 @@ RESUMING = (
         (P.INQUIRING,),
         On.STATUS,
         (by_boot, negate(may_resume, "may_not_resume")),
-        (refuse("the peer is better off"),),
+        (say_what_is_missing, refuse("the peer is better off")),
         P.STANDBY,
     ),
     Row(
@@ -1621,7 +1631,7 @@ RESUMING = (
         (P.INQUIRING,),
         On.LOST,
         (by_boot, not_heard_all),
-        (refuse("the peer is silent"),),
+        (say_what_is_missing, refuse("the peer is silent")),
         P.STANDBY,
     ),
     Row((P.INQUIRING,), On.LOST, (by_healing,), (refuse("the peer is silent"),), P.STANDBY),

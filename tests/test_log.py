@@ -28,6 +28,20 @@ def test_a_line_tells_time_program_pid_and_interface(tmp_path: Path) -> None:
     assert (tmp_path / "log").stat().st_mode & 0o137 == 0
 
 
+def test_the_journal_has_the_time_and_our_name_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "journal").open("w") as journal:
+        info = os.fstat(journal.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{info.st_dev}:{info.st_ino}")
+        log = Log(str(tmp_path / "log"), journal)
+        log.write("failoverd", "started")
+        log.write("watchd", "is down", pid=42, interface="eth0")
+        log.close()
+    assert lines(tmp_path / "journal") == ["started", "watchd[42] eth0: is down"]
+    assert lines(tmp_path / "log")[0].endswith(f" failoverd[{os.getpid()}] started")
+
+
 def test_the_same_line_is_not_written_again_and_again(tmp_path: Path) -> None:
     log = Log(str(tmp_path / "log"))
     written = [log.write("failoverd", "the same") for _ in range(100)]
