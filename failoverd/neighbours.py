@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from failoverd import frames, links, process
@@ -114,12 +115,22 @@ class _Question:
     own: dict[str, str]
     due: list[float]
     until: float
+    gap: float  # between two times of asking, at the least
+    patience: float  # for the answer to the last
     asked: Counter[str] = field(default_factory=Counter)
     unsent: dict[str, str] = field(default_factory=dict)
     answers: set[tuple[str, str, str]] = field(default_factory=set)
 
     def next_time(self) -> float:
-        return min([*self.due[:1], self.until])
+        return self.due[0] if self.due else self.until
+
+    def note_asked(self, now: float) -> None:
+        """Whoever comes too late asks as often as was wanted, if later: a burst would be but one
+        question, and fewer questions prove nothing."""
+        del self.due[0]
+        for number, due in enumerate(self.due, start=1):
+            self.due[number - 1] = max(due, now + number * self.gap)
+        self.until = max(self.until, (self.due[-1] if self.due else now) + self.patience)
 
     def report(self) -> Message:
         return {
@@ -182,12 +193,11 @@ class _Asker:
             self._questions[question.identity] = question
 
     def _carry_on(self, question: _Question, now: float) -> None:
-        """Ask or report, if it is time. Times missed count once: a burst is not three questions."""
-        late = [due for due in question.due if due <= now]
-        if late and now < question.until:
+        """Ask or report, if it is time."""
+        if question.due and now >= question.due[0]:
             self._ask(question)
-        question.due = question.due[len(late) :]
-        if now >= question.until:
+            question.note_asked(now)
+        if not question.due and now >= question.until:
             del self._questions[question.identity]
             self.report(question.report())
             if not self._questions:
@@ -260,12 +270,15 @@ class _Asker:
 
 def _question(message: Any) -> _Question:
     """The question that a message of failoverd asks."""
+    due, until = sorted(message["at"]), message["until"]
     return _Question(
         identity=message["id"],
         interfaces=tuple(message["interfaces"]),
         own=dict(message.get("own", {})),
-        due=sorted(message["at"]),
-        until=message["until"],
+        due=due,
+        until=until,
+        gap=min((later - one for one, later in pairwise(due)), default=0.0) / 2,
+        patience=max(0.0, until - due[-1]) if due else 0.0,
     )
 
 
