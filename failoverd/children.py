@@ -69,6 +69,7 @@ class Slot:
     handed: Message | None = None  # what the successor is given
     last_words: str = ""
     killed: bool = False  # because it did not report
+    shot: bool = False  # its last life was ended by others
     planned: bool = False  # it is ended to be replaced
     lines: Allowance = field(default_factory=lambda: Allowance(LINES_A_SECOND, MAX_LINES))
     volume: Allowance = field(default_factory=lambda: Allowance(MAX_VOLUME, 2 * MAX_VOLUME))
@@ -126,6 +127,10 @@ class Children:
         slot = self.slots.get(name)
         return slot.child.pid if slot and slot.child else 0
 
+    def was_shot(self, name: str) -> bool:
+        """Whether a child has ended by no fault of its own, as far as it said."""
+        return name in self.slots and self.slots[name].shot
+
     @property
     def all_ready(self) -> bool:
         return all(slot.ready for slot in self.slots.values())
@@ -138,7 +143,7 @@ class Children:
         try:
             child, pidfd = watched(slot.make(slot.handed))
         except OSError as error:  # no process or descriptor to be had: try again later
-            slot.began = now
+            slot.began, slot.shot = now, False
             self._later(slot, now)
             self._gone(slot.name, f"cannot be started: {error.strerror}")
             return
@@ -200,6 +205,7 @@ class Children:
             for message in child.channel.receive():  # its last words
                 self._take(slot, message)
         status = self._forget(slot, child)
+        slot.shot = os.WIFSIGNALED(status) and not slot.last_words
         if slot.planned and now - slot.began > LEAST_LIFE:
             slot.due = now
         else:

@@ -589,7 +589,7 @@ class Master:
 
     def _gone(self, name: str, why: str) -> None:
         """A child died: whoever waits for its answers gets none."""
-        if why and not self.up:
+        if why and not self.up and not self.children.was_shot(name):
             self.failure = f"{name}: {why}"
             return
         if why:

@@ -403,7 +403,8 @@ def end_left_over(settings: Conf, log: Log) -> None:
         except ProcessLookupError:
             continue
         log.write("failoverd", f"ending {name} (pid {pid}), left by a dead failoverd")
-        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        for number in (signal.SIGTERM, signal.SIGCONT):  # it may be stopped
+            signal.pidfd_send_signal(pidfd, number)
         if not select.select([pidfd], [], [], END_SECONDS)[0]:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         os.close(pidfd)

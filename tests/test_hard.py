@@ -1,0 +1,48 @@
+"""Hard: a short run of bin/hard, and that it finds what must not be."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import pytest
+
+from failoverd.children import FIRST_DELAY, SETTLED
+from failoverd.lab import hard
+from failoverd.lab.network import Lab
+
+LONG = 20.0  # seconds; how busy the machine is must not matter here
+
+
+@pytest.mark.usefixtures("make_lab")  # for its skip
+def test_whatever_is_killed_nobody_notices() -> None:
+    told = hard.campaign(7, 0.0, acts=25, in_time=LONG)
+    out = io.StringIO()
+    hard.report(told, 7, out)
+    assert "no role changed" in out.getvalue()
+
+
+def test_what_does_not_come_back_is_found(lab: Lab) -> None:
+    trial = hard.Trial(lab, 1, LONG)
+    trial.await_all()
+    assert trial.missing(trial.census()) == ""
+    double = (
+        "import setproctitle, sys, time; setproctitle.setproctitle(sys.argv[1]); time.sleep(99)"
+    )
+    title = f"failoverd: log [{lab.a.folder}/run/pid]"
+    lab.a.popen(sys.executable, "-c", double, title, stdin=subprocess.PIPE)
+    lab.wait_until(lambda: trial.missing(trial.census()) == "a has 2 times log", "it is found")
+    trial.mains["a"].close()
+    with pytest.raises(hard.Broken, match="failoverd has ended on"):
+        trial.await_all()
+
+
+def test_the_back_off_of_one_that_dies_again_and_again() -> None:
+    place = hard.Place(since=0.0)
+    now = SETTLED * FIRST_DELAY + 1.0
+    place.died(now, 0.0)
+    assert place.due == pytest.approx(now + FIRST_DELAY)
+    place.since = now
+    place.died(now, 0.0)
+    assert place.due == pytest.approx(now + 2 * FIRST_DELAY)
