@@ -490,7 +490,7 @@ def secret_kept(path: str, data: bytes) -> None:
         shown = str(error).replace(path, "")
         assert shown.isprintable() and not any(part in shown for part in parts)
         return
-    assert word == data.rstrip(b"\n\r") and data[len(word) :] in (b"", b"\n", b"\r\n")
+    assert word == data.rstrip(b"\n\r") and data[len(word) :] in (b"", b"\n", b"\r\n", b"\r")
     connection = ServerConnection("0" * 32, word, True)
     assert connection.feed(word + b"\nstatus\n") == [Request("status", by_hmac=False)]
 
