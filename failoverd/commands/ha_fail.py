@@ -29,7 +29,8 @@ def main(argv: list[str] | None = None) -> int:
         doubt = "; whether it has happened, ha-status tells" if error.sent else ""
         return _complain(f"{error}{doubt}")
     if not reply.ok:
-        return _complain(f"not switched: {reply.text}")
+        where = f"ha-status shows both machines, {conf.log} on each what was done"
+        return _complain(f"not switched: {reply.text}\n{where}")
     if options.verbose:
         print(f"ha-fail: done, this machine is {reply.text}", file=sys.stderr)
     return 0

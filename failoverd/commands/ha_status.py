@@ -126,7 +126,10 @@ class Look:
 
     @property
     def troubles(self) -> list[str]:
-        return [trouble for trouble in (self.our_trouble, self.peer_trouble) if trouble]
+        found = [self.our_trouble, self.peer_trouble]
+        if self.us and self.peer and self.us.boot == self.peer.boot:
+            found.append(f"both machines have boot:{self.us.boot} in host_type: change one")
+        return [trouble for trouble in found if trouble]
 
     def json(self) -> str:
         us, peer = self.us, self.peer
