@@ -22,6 +22,7 @@ FIRST_DELAY = 0.05  # seconds before a dead child is started again; doubled each
 LONGEST_DELAY = 30.0
 SETTLED = 20.0  # times its delay that a child has to live for its death to be taken for a new one
 START_PATIENCE = 10.0  # seconds that a child may take to be ready, however short the windows are
+FAREWELL = 5.0  # seconds in which a child that is told to end may still do what it was told to
 STUCK = "has not ended although it was killed: the kernel holds it"
 LEAST_LIFE = 1.0  # seconds; who wants to be replaced sooner has to wait like one that died
 MAX_VOLUME = 4 << 20  # bytes a second from one child, as its channel counts them
@@ -259,7 +260,7 @@ class Children:
         ending = [slot for name, slot in self.slots.items() if name != spare]
         living = [slot for slot in ending if slot.child is not None]
         leaving = [slot.pidfd for slot in living if slot.child and slot.child.channel.finish()]
-        deadline = time.monotonic() + PARTING
+        deadline = time.monotonic() + FAREWELL
         for pidfd in leaving:
             select.select([pidfd], [], [], max(0.0, deadline - time.monotonic()))
         for slot in living:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
-from test_pair_live import main_pid, pids, settled
+from test_pair_live import WATCHED, kill, main_pid, pids, role_changes, settled, start
 
 from failoverd.lab.machine import Machine
 from failoverd.lab.network import Lab
@@ -20,6 +21,58 @@ def mounted(machine: Machine, name: str, *options: str) -> str:
 
 
 # ------------------------------------------------------------------ disks
+
+
+def hand_over(lab: Lab) -> None:
+    """From a to b and back, by a person, without anybody noticing what ails the machines."""
+    for machine in (lab.b, lab.a):
+        result = lab.a.command("ha-fail")
+        assert result.returncode == 0, result.stderr
+        assert settled(lab, machine)
+
+
+def alive(lab: Lab, mains: list[int]) -> bool:
+    """Whether these are still the main processes, and the pair is as it was in the beginning."""
+    return mains == [main_pid(machine) for machine in lab.machines] and settled(lab, lab.a)
+
+
+def test_a_disk_that_is_full(lab: Lab) -> None:
+    """Neither for the log nor for $state and the pid file is there any room."""
+    folder = mounted(lab.a, "run", "-o", "size=64k")
+    lab.a.run("sh", "-c", f"cat /dev/zero >{folder}/x")
+    lab.a.write_conf(log=f"{folder}/log")
+    lab.b.write_conf()
+    for machine in lab.machines:
+        machine.start_failoverd()
+    lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by")
+    assert "cannot write $pidfile" in lab.a.read("terminal")
+    assert "cannot write $state" in lab.a.read("terminal")
+    hand_over(lab)
+    lab.a.check("rm", f"{folder}/x")
+    lab.wait_until(lambda: json.loads(lab.a.read("run/state") or "{}"), "the state is written")
+    assert json.loads(lab.a.read("run/state"))["role"] == "active"
+    lab.wait_until(lambda: lab.a.read("run/pid"), "and so is the pid file")
+    kill(lab.a, pids(lab.a, "failoverd: heartbeat ")[0])
+    lab.wait_until(lambda: "the child heartbeat" in lab.a.read("run/log"), "the log goes on")
+    assert "lines lost: No space left on device" in lab.a.read("run/log")
+
+
+def test_a_run_folder_that_is_read_only_and_then_away(lab: Lab) -> None:
+    start(lab)
+    mains = [main_pid(machine) for machine in lab.machines]
+    folder = mounted(lab.a, "run", "-o", "ro")
+    hand_over(lab)
+    assert "cannot write $state" in lab.a.log()
+    assert lab.a.command("ha-fail").returncode == 0
+    lab.a.check("umount", folder)
+    lab.wait_until(lambda: "standby" in lab.a.read("run/state"), "the state is up to date")
+    lab.a.check("rm", "-r", folder)
+    assert lab.a.command("ha-fail").returncode == 0
+    lab.a.check("mkdir", folder)
+    lab.wait_until(lambda: "active" in lab.a.read("run/state"), "the state is there again")
+    lab.wait_until(lambda: lab.a.read("run/pid"), "and the pid file")
+    assert alive(lab, mains)
+    assert f"already running (pid {mains[0]})" in lab.a.command("failoverd").stderr
 
 
 def test_a_log_on_a_disk_that_hangs(lab: Lab) -> None:
@@ -52,3 +105,33 @@ def test_a_log_on_a_disk_that_hangs(lab: Lab) -> None:
     lab.wait_until(lambda: "the child log is replaced" in lab.b.read("store"), "the log goes on")
     assert "role: switching -> active" in lab.b.read("store")
     assert main_pid(lab.b) == main
+
+
+# ------------------------------------------------------------------ descriptors and processes
+
+
+def leave_no_descriptor(machine: Machine, pid: int, user: str) -> None:
+    """Let a process open nothing more than it has open now."""
+    held = len(machine.check("ls", f"/proc/{pid}/fd").split())
+    limit = ("prlimit", "-p", str(pid), f"--nofile={held}:{held}")
+    group = machine.check("id", "-g", user).strip()
+    own = ("setpriv", "--reuid", user, "--regid", group, "--clear-groups")
+    machine.check(*(() if user == "root" else own), *limit)
+
+
+def test_no_descriptor_is_left(lab: Lab) -> None:
+    """Neither to failoverd nor to any of its children: they serve with what they have."""
+    start(lab, **WATCHED)
+    mains = [main_pid(machine) for machine in lab.machines]
+    before = [role_changes(machine) for machine in lab.machines]
+    for machine in lab.machines:
+        for pid in pids(machine, "failoverd: "):
+            leave_no_descriptor(machine, pid, lab.user)
+        leave_no_descriptor(machine, main_pid(machine), "root")
+    said = "cannot take a connection"
+    lab.wait_until(lambda: all(said in m.log() for m in lab.machines), "the listeners have none")
+    for machine in lab.machines:
+        kill(machine, pids(machine, "failoverd: listener ")[0])
+    lab.wait_until(lambda: alive(lab, mains), "other listeners have descriptors again")
+    assert [role_changes(machine) for machine in lab.machines] == before
+    hand_over(lab)

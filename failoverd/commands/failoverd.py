@@ -257,6 +257,7 @@ class Service:
         self.log = log
         self.path = os.path.join(folder, options.config)
         self.folder = folder
+        self.pid_written = False
 
     def in_foreground(self) -> int:
         os.umask(0o077)
@@ -345,6 +346,7 @@ class Service:
         """A disk that is full is no reason not to guard the pair."""
         try:
             os.pwrite(self.lock, f"{os.getpid()}\n".encode(), 0)
+            self.pid_written = True
         except OSError as error:
             why = f"warning: cannot write $pidfile {self.conf.pidfile}: {error.strerror}"
             self.log.write("failoverd", why)
@@ -352,6 +354,8 @@ class Service:
     def keep_pidfile(self) -> None:
         """Somebody may remove it, or all of /run. Without it nobody finds us, or our lock."""
         if os.path.lexists(self.conf.pidfile):
+            if not self.pid_written:
+                self.write_pid()
             return
         with contextlib.suppress(OSError):  # its folder may be missing, too: later, then
             lock = take_lock(self.conf.pidfile)
@@ -403,10 +407,11 @@ def end_left_over(settings: Conf, log: Log) -> None:
         except ProcessLookupError:
             continue
         log.write("failoverd", f"ending {name} (pid {pid}), left by a dead failoverd")
-        for number in (signal.SIGTERM, signal.SIGCONT):  # it may be stopped
-            signal.pidfd_send_signal(pidfd, number)
-        if not select.select([pidfd], [], [], END_SECONDS)[0]:
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            for number in (signal.SIGTERM, signal.SIGCONT):  # it may be stopped
+                signal.pidfd_send_signal(pidfd, number)
+            if not select.select([pidfd], [], [], END_SECONDS)[0]:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         os.close(pidfd)
 
 
