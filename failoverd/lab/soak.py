@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import TextIO
 
-from failoverd.lab.machine import PRIVATE, SECRET, Machine, Value
+from failoverd.lab.machine import PRIVATE, SECRET, SWITCH, Machine, Value
 from failoverd.lab.network import ROUTER, Lab
 from failoverd.lab.spaces import LabError, NoNamespaces
 from failoverd.protocol import REFUSED, ClientConnection, NoAnswer, Reply, Send
@@ -41,8 +41,15 @@ MORE = 2048  # KiB that it may have more than when it was warm: pages once share
 A_SWITCH = 40  # lines of a log that one switch may cost
 PACE = 0.06  # seconds between two requests for a switch: failoverd takes twenty a second
 LIMIT = 30.0
-LOOKS = 6
+LOOKS = 3
+REST = 15.0  # seconds after which all that was under way has come to its end
 NEVER_TRUE = "0" * 64
+
+# The log leaves out what is repeated too often, so the script's runs are counted where they happen.
+_COUNTED = """#!/bin/sh
+echo "$1" >>"${0%/*}/runs"
+exec "${0%/*}/ha-switch.shipped" "$1"
+"""
 
 Say = Callable[[str], None]
 
@@ -126,15 +133,14 @@ def look(lab: Lab) -> Look:
         names |= {pid: title(words) for pid, parent, _, words in rows if parent == main}
         for pid, held_by in measured(lab.a, list(names)).items():
             held[f"{machine.name}: {names[str(pid)]}"] = held_by
-    logs = [machine.log() for machine in lab.machines]
     return Look(
         held=held,
         processes=len([row for row in rows if "ps -e" not in row[3]]),
         zombies=sum("Z" in row[2] for row in rows),
         roles={machine.name: machine.role() for machine in lab.machines},
         state={machine.name: remembered(machine) for machine in lab.machines},
-        lines=sum(log.count("\n") for log in logs),
-        runs=sum(len(re.findall(r"running \S+/ha-switch ", log)) for log in logs),
+        lines=sum(machine.log().count("\n") for machine in lab.machines),
+        runs=sum(machine.read("runs").count("\n") for machine in lab.machines),
     )
 
 
@@ -258,6 +264,8 @@ class Soak:
     def start(self) -> None:
         for machine in self.lab.machines:
             machine.write_conf(**SETTINGS)
+            machine.write("ha-switch.shipped", SWITCH.read_text(), 0o755)
+            machine.write("ha-switch", _COUNTED, 0o755)
             machine.start_failoverd()
         self.settle()
         self.lab.client.start_probing()
@@ -342,14 +350,27 @@ def soak(lab: Lab, exchanges: int, switches: int, say: Say) -> list[str]:
     run.start()
     warm = int(exchanges * WARM) + len(EXCHANGES), even(int(switches * WARM)) + 2
     run.go(*warm)
-    looks = [look(lab)]
+    first = at_rest(lab, lambda seen: [] if not seen.zombies else ["somebody has just ended"])
     run.done, began = Done(), time.monotonic()
-    for part in range(2):
-        run.go(share(exchanges, part, 2), even(switches // 2))
-        looks.append(look(lab))
-        told(say, run, looks[0], looks[-1])
+    run.go(share(exchanges, 0, 2), even(switches // 2))
+    middle = look(lab)
+    told(say, run, first, middle)
+    run.go(share(exchanges, 1, 2), even(switches // 2))
+    last = at_rest(lab, lambda seen: compared(first, middle, seen, run.done))
+    told(say, run, first, last)
     tell_client(say, run, began)
-    return compared(looks[0], looks[1], looks[2], run.done)
+    return compared(first, middle, last, run.done)
+
+
+def at_rest(lab: Lab, wrong: Callable[[Look], list[str]]) -> Look:
+    """The first look at which nothing is wrong; the last one if that does not come.
+
+    A connection may still be about to be closed, or a process that has ended to be reaped.
+    """
+    end = time.monotonic() + REST
+    while wrong(seen := look(lab)) and time.monotonic() < end:
+        pass  # a look takes a while
+    return seen
 
 
 def told(say: Say, run: Soak, first: Look, now: Look) -> None:
