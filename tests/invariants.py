@@ -7,8 +7,10 @@ written here, so that garbage which is taken for something is found as well as a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
+import io
 import ipaddress
 import json
 import math
@@ -21,6 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from failoverd import capture, conf, files, frames, language, process, protocol, statefile, watch
+from failoverd.commands import watchd
 from failoverd.commands.failoverd import take_lock, titled
 from failoverd.conf import SETTINGS, Conf, ConfError
 from failoverd.heartbeat import Pinger
@@ -319,6 +322,24 @@ def captured(path: str, data: bytes) -> None:
     if expected is not None:
         assert (times, whole) == expected
     judged(times)
+
+
+def replayed(path: str, data: bytes, options: Sequence[str]) -> None:
+    """`watchd -r` ends well or says why not, and every line is an event in the order of time."""
+    Path(path).write_bytes(data)
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = watchd.main(["-r", path, "--json", *options])
+    assert status in (0, watchd.WOULD_FAIL_OVER, watchd.CANNOT_READ)
+    events = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert all(line.isprintable() for line in err.getvalue().splitlines())
+    if "--tune" in options:
+        assert len(events) == 1 or (status == watchd.CANNOT_READ and not events)
+        return
+    times = [event["t"] for event in events]
+    assert times == sorted(times) and all(math.isfinite(time) for time in times)
+    failed = any(event["verdict"] == "fail" for event in events)
+    assert status == watchd.CANNOT_READ or (status == watchd.WOULD_FAIL_OVER) is failed
 
 
 def naive_capture(data: bytes) -> tuple[list[int], bool] | None:

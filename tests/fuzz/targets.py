@@ -234,9 +234,9 @@ def record(seconds: int, fraction: int, packet: bytes, order: str = "<") -> byte
     return struct.pack(order + "IIII", seconds, fraction, len(packet), len(packet)) + packet
 
 
-def pcap(order: str = "<", magic: int = 0xA1B2C3D4) -> bytes:
+def pcap(order: str = "<", magic: int = 0xA1B2C3D4, last: int = 4_000_000_000) -> bytes:
     head = struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 65535, 1)
-    times = ((100, 5), (100, 7), (99, 0), (140, 999_999), (4_000_000_000, 1))
+    times = ((100, 5), (100, 7), (99, 0), (140, 999_999), (last, 1))
     return head + b"".join(record(*time, b"p" * 14, order) for time in times)
 
 
@@ -258,6 +258,25 @@ def pcapng() -> bytes:
 
 def check_capture(data: bytes) -> None:
     invariants.captured(a_file(), data)
+
+
+@cache
+def calm() -> str:
+    """A configuration whose windows are so long that no capture has more than some thousands."""
+    path = Path(folder(), "calm.conf")
+    path.write_text("$timer_seconds = 1000000; $plip_timer = 1000000; $low_water = 2;\n")
+    return str(path)
+
+
+def check_watchd(data: bytes) -> None:
+    options = [
+        ["--until", "5e6", "eth0"],
+        ["plip0"],
+        ["--tune", "eth0"],
+        ["--mac", "70:70:70:70:70:70", "eth0"],
+    ]
+    chosen = options[data[0] % 4] if data else options[0]
+    invariants.replayed(a_file(), data[1:], ["-c", calm(), *chosen])
 
 
 def check_dump(data: bytes) -> None:
@@ -400,6 +419,16 @@ TARGETS = {
         check_capture,
         (READ_CAPTURE, "watch"),
         (pcap(), pcap(">"), pcap("<", 0xA1B23C4D), pcapng(), pcap()[:-3], b"", b"#!/bin/sh\n"),
+    ),
+    "watchd": Target(
+        check_watchd,
+        ("commands.watchd:judge replay Reading filter_for conclusion tune_read tune", "tune"),
+        (
+            *(bytes([way]) + pcap(last=9_000_000) for way in range(4)),
+            b"\0" + pcapng(),
+            b"\2" + pcapng(),
+        ),
+        late=("failoverd.tune", "failoverd.commands._tune", "failoverd.counter"),
     ),
     "dump": Target(
         check_dump,
