@@ -36,8 +36,8 @@ SETTINGS: Mapping[str, Value] = {
     "hold_down": 2.0,
 }
 WARM = 0.1  # of all there is to do comes before the first look: what is loaded and cached once
-GROWTH = 512  # KiB that a process may have more of its own at the end than half-way
-MORE = 2048  # KiB that it may have more than when it was warm: pages once shared are its own now
+GROWTH = 128  # KiB that a process may have more of its own at the end than half-way
+MORE = 512  # KiB that it may have more than when it was warm
 A_SWITCH = 40  # lines of a log that one switch may cost
 PACE = 0.06  # seconds between two requests for a switch: failoverd takes twenty a second
 LIMIT = 30.0
@@ -59,7 +59,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Held:
-    """What one process holds. own: KiB of memory that is its own or its share (PSS)."""
+    """What one process holds. own: KiB of memory that no file backs, shared with others or not.
+
+    So it grows by what is allocated, and not by pages that are no longer shared.
+    """
 
     pid: int
     files: int
@@ -153,7 +156,7 @@ _MEASURE = """
 for pid; do
     set -- /proc/$pid/fd/*
     echo "pid $pid $#"
-    grep ^Pss: /proc/$pid/smaps_rollup
+    grep ^Anonymous: /proc/$pid/smaps_rollup
 done
 """
 
@@ -163,7 +166,7 @@ def measured(machine: Machine, pids: Sequence[str]) -> dict[int, Held]:
     least: dict[int, Held] = {}
     for _ in range(LOOKS):
         words = machine.check("sh", "-c", _MEASURE, "measure", *pids)
-        for pid, files, own in re.findall(r"pid (\d+) (\d+)\nPss: +(\d+)", words):
+        for pid, files, own in re.findall(r"pid (\d+) (\d+)\nAnonymous: +(\d+)", words):
             before = least.get(int(pid), Held(0, 1 << 30, 1 << 30))
             least[int(pid)] = Held(
                 int(pid), min(int(files), before.files), min(int(own), before.own)
