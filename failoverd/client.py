@@ -118,6 +118,8 @@ def _failure(conf: Conf, address: str, error: OSError) -> str:
             f"this machine does not have the address {conf.primary}: "
             f"give it to {conf.plip_interface}, or correct $primary"
         )
+    if isinstance(error, ConnectionRefusedError) and own and files.is_locked(conf.pidfile):
+        return f"failoverd runs here, but not on {place}: it must read its configuration (HUP)"
     if isinstance(error, ConnectionRefusedError):
         where, there = ("here", "") if own else ("on the peer", " there")
         return f"failoverd is not running {where}: nothing listens on {place}; start it{there}"

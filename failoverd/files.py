@@ -7,6 +7,7 @@ one. Whoever can change a program that root runs, or a folder on the way to it, 
 from __future__ import annotations
 
 import errno
+import fcntl
 import filecmp
 import os
 import pwd
@@ -83,6 +84,21 @@ def read_secret(path: str) -> bytes:
     if fault:
         raise _error(path, 1, f"{fault}: {_new_secret(path)}")
     return word
+
+
+def is_locked(path: str) -> bool:
+    """Whether a living failoverd has this pid file."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def stamp(path: str) -> tuple[int, ...]:

@@ -675,7 +675,7 @@ def mute(turn: Turn) -> None:
         if useless:
             turn.log(
                 "we do not serve and the peer cannot be reached: "
-                "no more heartbeats, so that it takes over",
+                "no more heartbeats, so that it can take over if it lives",
                 alarm=True,
             )
         else:

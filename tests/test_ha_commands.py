@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -248,6 +249,18 @@ def test_an_error_elsewhere_in_the_file_keeps_nobody_from_asking(pair: Pair, con
         file.write("$secondary = nonsense;\n")
     status, out, errors = ha_status_there(pair, conf)
     assert status == 2 and not out and "going on" not in errors
+
+
+def test_a_failoverd_that_has_another_port_is_not_called_dead(
+    pair: Pair, conf: str, tmp_path: Path
+) -> None:
+    pidfile = tmp_path / "pid"
+    with open(conf, "a") as file:
+        file.write(f'$pidfile = "{pidfile}";\n')
+    with pidfile.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _, _, errors = ha_status_there(pair, conf)
+    assert "failoverd runs here, but not on" in errors
 
 
 def test_a_closed_output_is_no_accident(pair: Pair, conf: str) -> None:

@@ -24,13 +24,11 @@ def at_start(settings: conf.Conf, interface: str) -> Iterator[str]:
         yield f"{interface} is {state}: nothing comes in{WAYS_OUT[state].format(interface)}"
     if not links.addresses(interface):
         yield f"{interface} has no address: broadcasts at best come in"
-    if is_promiscuous(interface):
+    if links.flags(interface) & IFF_PROMISC:
         yield f"{interface} is promiscuous: packets for others count too"
+    else:
+        yield f"{interface} is not promiscuous: only what is sent to this machine or to all counts"
     yield from conf.remarks(settings)
-
-
-def is_promiscuous(interface: str) -> bool:
-    return bool(links.flags(interface) & IFF_PROMISC)
 
 
 class Totals(NamedTuple):

@@ -205,26 +205,11 @@ def take_lock(path: str) -> int:
 def check_state(settings: Conf) -> None:
     """Two that share $state would take each other's role. Raises OSError with a sentence."""
     other = statefile.read(settings.state).pidfile
-    if other not in ("", settings.pidfile) and is_locked(other):
+    if other not in ("", settings.pidfile) and files.is_locked(other):
         raise OSError(
             f"failoverd: $state {settings.state} belongs to the failoverd of {other}, which runs: "
             "name another one in the configuration"
         )
-
-
-def is_locked(path: str) -> bool:
-    """Whether a living failoverd has this pid file."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
 
 
 def open_log(path: str, terminal: TextIO | None = None) -> Log:

@@ -228,7 +228,10 @@ class Session:
         command = editor_command(os.environ, self._asks)
         while True:
             self._say(shlex.join([*command, copy]))
-            run_editor(command, copy)
+            try:
+                run_editor(command, copy)
+            except EditError as error:
+                raise EditError(f"{error}: {file.path} is as it was") from None
             if os.path.exists(copy):
                 os.chmod(copy, 0o600)  # some editors write a new file
             data = look(copy).data

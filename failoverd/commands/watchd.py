@@ -204,14 +204,14 @@ def live(options: argparse.Namespace, settings: conf.Conf) -> int:
     """Watch until Ctrl-C."""
     interface = options.interface
     must_exist(interface)
-    for remark in _remarks.at_start(settings, interface):
-        complain(remark)
-    if options.verbose:
-        explain(settings, interface)
     viewer = Viewer(interface, options.json)
     early = _remarks.Early(settings, interface)
     watcher = opened(settings, interface, viewer.say)
     try:
+        for remark in _remarks.at_start(settings, interface):
+            complain(remark)
+        if options.verbose:
+            explain(settings, interface)
         if not options.json:
             print(headline(settings, interface), flush=True)
         viewer.begin()
@@ -247,8 +247,6 @@ def cannot_count(interface: str, error: Exception) -> Stop:
 def headline(settings: conf.Conf, interface: str) -> str:
     rules = watchd.rules_for(settings, interface)
     kind = "private link" if rules.private else f"low_water {rules.low_water}"
-    if not _remarks.is_promiscuous(interface):
-        kind += ", promiscuous off"
     return (
         f"watching {interface}: alarm after {rules.timer:g} s, {rules.packet_count} packets set it "
         f"anew, {kind}"
@@ -495,8 +493,6 @@ def tune_watch(options: argparse.Namespace, settings: conf.Conf) -> tuple[Traffi
 
     interface = options.interface
     must_exist(interface)
-    for remark in _remarks.at_start(settings, interface):
-        complain(remark)
     length = TUNE_SECONDS if options.seconds is None else options.seconds
     terminal = terminal_for(sys.stderr)
     with closing(Counter(interface, what_counts(settings, interface))) as counter:
@@ -505,6 +501,8 @@ def tune_watch(options: argparse.Namespace, settings: conf.Conf) -> tuple[Traffi
                 raise Stop(f"{interface} is down: ip link set dev {interface} up, then try again")
         except (OSError, ValueError) as error:
             raise cannot_count(interface, error) from None
+        for remark in _remarks.at_start(settings, interface):
+            complain(remark)
         if terminal is None:
             complain(f"watching {interface} for {length:g} s")
         began = time.time()
