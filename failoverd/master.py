@@ -7,6 +7,7 @@ came from an enemy. Every decision is in `pair`; this module only knows how to c
 from __future__ import annotations
 
 # Loaded here, before the children are forked, so that they share them.
+import contextlib
 import encodings.idna  # noqa: F401
 import gc
 import os
@@ -51,6 +52,7 @@ from failoverd.process import Message
 MAX_NOTICES = 16
 OFTEN = 5  # times that the same event is logged without delay
 LEAST_LOOK = 0.25  # seconds between two looks at the addresses of our cards, and at our files
+BREATH = 0.1  # seconds to wait for memory
 SPARE = 8  # descriptors: enough to start a program, and to write $state
 STALE_SECONDS = 1.0  # a request that waited longer is not begun: its sender counts on that
 MAX_REQUESTS = 128  # that wait for an answer
@@ -83,6 +85,7 @@ class Master:
         self.selector = selectors.DefaultSelector()
         self.children = Children(self.selector, self._told, self._gone)
         self.events: deque[pair.Event] = deque()
+        self.actions: deque[pair.Action] = deque()
         self.asked: dict[pair.Purpose, int] = {}
         self.unreached = ""  # why the last question to the peer was not answered
         self.questions: dict[bool, int] = {}
@@ -97,7 +100,6 @@ class Master:
         self.beat: tuple[float | None, float | None] = (None, None)
         self.verdicts: dict[str, str] = {}
         self.spare = process.Spare(SPARE)
-        self.saved = True  # what is remembered is in $state
         self.runners = {kind: switch.Runner() for kind in ("script", "fence", "confirm", "notify")}
         self.argv: dict[str, list[str]] = {}
         self.last_switch: tuple[str | None, int | None, float | None] = (None, None, None)
@@ -232,17 +234,31 @@ class Master:
             slept = time.clock_gettime(time.CLOCK_BOOTTIME) - before
             self._mind_the_gap(slept - timeout)
             began = time.clock_gettime(time.CLOCK_BOOTTIME)
-            for key, _ in found:
-                key.data()
-            self._do_due(time.monotonic())
-            self.up = self.up or self.children.all_ready
-            if self.up and not self.started and self.old_script is None:
-                self._begin()
-                ready()
-                self.supervisor.tell("READY=1")
-            self._step_all()
-            self.skip_reports = False
+            try:
+                self._turn(found, ready)
+            except MemoryError:
+                self._want_memory()
             self._mind_the_gap(time.clock_gettime(time.CLOCK_BOOTTIME) - began)
+
+    def _turn(self, found: list[tuple[selectors.SelectorKey, int]], ready: Ready) -> None:
+        """Hear who has something to say, do what is due, and decide."""
+        for key, _ in found:
+            key.data()
+        self._do_due(time.monotonic())
+        self.up = self.up or self.children.all_ready
+        if self.up and not self.started and self.old_script is None:
+            self._begin()
+            ready()
+            self.supervisor.tell("READY=1")
+        self._step_all()
+        self.skip_reports = False
+
+    def _want_memory(self) -> None:
+        """To end would help nobody. What was heard may be lost: the pair has to ask anew."""
+        with contextlib.suppress(MemoryError):
+            self.say("there is no memory left: going on after a while", alarm=True)
+            self.feed(pair.Stalled())
+        time.sleep(BREATH)
 
     def _may_leave(self) -> bool:
         """Not in the middle of a switch: nobody would be active. A second signal does not wait."""
@@ -297,16 +313,18 @@ class Master:
 
     def _step_all(self) -> None:
         while self.events and self.started:
-            event = self.events.popleft()
+            event = self.events[0]
             before = pair.role(self.state)
             if isinstance(event, pair.Started):
                 before = event.role or before  # a new process is no new role
             self.state, actions = pair.step(self.state, event, self.rules, time.monotonic())
+            self.actions.extend(actions)
+            self.events.popleft()
             after = pair.role(self.state)
             if after != before or isinstance(event, pair.Started):
                 self._changed(before, after)
-            for action in actions:
-                self._perform(action)
+            while self.actions:
+                self._perform(self.actions.popleft())
             if self.unsaved:
                 self._save()
 
@@ -335,9 +353,8 @@ class Master:
         try:
             with self.spare:
                 statefile.write(self.conf.state, self.remembered)
-            self.saved = True
         except OSError as error:
-            self.saved = False
+            self.unsaved = True
             self.say(f"cannot write $state {self.conf.state}: {error.strerror}", alarm=True)
 
     # ------------------------------------------------------------------ actions
@@ -457,7 +474,7 @@ class Master:
             self.placed.clear()
             self.missed.clear()
             self.next_count = 0.0
-        self.feed(pair.Ended(kind, ok))
+        self.feed(pair.Ended(kind, ok, ran=result.ran and not (kind == "confirm" and died(result))))
 
     def _tell_result(self, what: str, result: switch.Result, alarm: bool) -> None:
         how = "succeeded" if result.exit == 0 else f"ended with exit status {result.exit}"
@@ -800,7 +817,7 @@ class Master:
     def _look_for_files(self) -> None:
         """What was removed, or could not be written, is written as soon as that is possible: who is
         started after us has to find it."""
-        if self.started and not (self.saved and os.path.lexists(self.conf.state)):
+        if self.started and (self.unsaved or not os.path.lexists(self.conf.state)):
             self._save()
         if self.keep_pidfile is not None:
             self.keep_pidfile()
@@ -925,8 +942,8 @@ class Master:
             return
         try:
             conf = self.reload(self.conf)
-        except (ValueError, OSError) as error:
-            for line in str(error).splitlines():
+        except (ValueError, OSError, MemoryError) as error:
+            for line in (str(error) or "no memory").splitlines():
                 self.report(line)
             self.report("the configuration stays as it was")
             return
@@ -960,6 +977,12 @@ class Master:
 def wanted(conf: Conf) -> set[tuple[str, str]]:
     """Card and address of each of @addresses."""
     return {(a.interface, str(ip_address(a.address))) for a in conf.addresses}
+
+
+def died(result: switch.Result) -> bool:
+    """Whether a program ended without a word of its own, for want of memory or of a file."""
+    lost = result.exit in (switch.CANNOT_RUN, switch.NOT_FOUND)
+    return lost or (result.exit < 0 and not result.timed_out)
 
 
 def places(conf: Conf) -> tuple[object, object]:

@@ -104,6 +104,7 @@ class On(Enum):
     UNCOMPARED = "roles could not be compared"
     SCRIPT_OK = "script succeeded"
     SCRIPT_FAILED = "script failed"
+    NOT_RUN = "program could not be run"
     FENCED = "fence program succeeded"
     FENCE_FAILED = "fence program failed"
     ANSWERED = "somebody answers for the addresses"
@@ -231,10 +232,14 @@ class Unreplied:
 
 @dataclass(frozen=True)
 class Ended:
-    """A program ended. kind: script, fence or confirm; ok: exit status 0."""
+    """A program ended. kind: script, fence or confirm; ok: exit status 0.
+
+    ran: not if it could not be started, so that nothing has changed and nothing was asked.
+    """
 
     kind: str
     ok: bool
+    ran: bool = True
 
 
 @dataclass(frozen=True)
@@ -721,7 +726,7 @@ def facts(turn: Turn) -> list[On]:
                 turn.stop(Timer.UNDER_WAY)
             return [On.LOST]
         case Ended():
-            return [ENDED[event.kind, event.ok]]
+            return [ended(turn, event)]
         case Answers():
             return answered(turn, event)
         case Stalled():
@@ -741,6 +746,14 @@ ENDED = {
     ("confirm", True): On.ANSWERED,
     ("confirm", False): On.UNANSWERED,
 }
+
+
+def ended(turn: Turn, event: Ended) -> On:
+    if not event.ran and event.kind != "fence":
+        return On.NOT_RUN
+    if event.kind == "confirm":
+        turn.set(quiet=0 if event.ok else ROUNDS)  # its word is enough
+    return ENDED[event.kind, event.ok]
 
 
 def started(turn: Turn, event: Started) -> list[On]:
@@ -1080,7 +1093,7 @@ def still_asked(turn: Turn) -> bool:
 
 def sure(turn: Turn) -> bool:
     """Three rounds in a row without an answer, or a program's word."""
-    return turn.state.quiet >= ROUNDS or not confirm_by_arp(turn)
+    return turn.state.quiet >= ROUNDS
 
 
 not_sure = negate(sure, "not_sure")
@@ -1665,6 +1678,8 @@ RESUMING = (
     ),
 )
 
+NO_WORD = "the program of $confirm cannot be run"
+
 SILENCE = (
     Row(WATCHING, On.FALLING_SILENT, (), (question_ahead,)),
     Row(
@@ -1725,6 +1740,14 @@ SILENCE = (
     ),
     Row((P.CONFIRMING,), On.UNANSWERED, (fence_first,), go=P.FENCING, cause=Cause.SILENCE),
     Row((P.CONFIRMING,), On.UNANSWERED, go=P.PROMOTING, cause=Cause.SILENCE),
+    Row(
+        (P.CONFIRMING,),
+        On.NOT_RUN,
+        (nobody_to_ask,),
+        (say(f"{NO_WORD}: no takeover", True), refuse(NO_WORD)),
+        P.STANDBY,
+    ),
+    Row((P.CONFIRMING,), On.NOT_RUN, (), (say(f"{NO_WORD}: asking by ARP", True), question)),
     Row((P.CONFIRMING,), On.UNASKED, (), (retry_soon,)),
     Row((P.CONFIRMING,), On.RETRY, (), (question_once,)),
     Row((P.FENCING,), On.FENCED, go=P.PROMOTING),
@@ -1843,7 +1866,10 @@ SCRIPTS = (
         Cause.RESTORE,
     ),
     Row((P.REJOINING,), On.BARE, (), (say("our addresses are gone from their card", True),)),
-    Row((P.PROMOTING,), On.SCRIPT_FAILED, (), (mark_failed, say_script_failed), P.CLEANING),
+    *(
+        Row((P.PROMOTING,), on, (), (mark_failed, say_script_failed), P.CLEANING)
+        for on in (On.SCRIPT_FAILED, On.NOT_RUN)
+    ),
     *(
         Row(
             (P.CLEANING,),
@@ -1852,7 +1878,11 @@ SCRIPTS = (
             (mark, restart_watchers, refuse("the switch script failed")),
             go,
         )
-        for on, mark in ((On.SCRIPT_OK, mark_clean), (On.SCRIPT_FAILED, mark_unclean))
+        for on, mark in (
+            (On.SCRIPT_OK, mark_clean),
+            (On.SCRIPT_FAILED, mark_unclean),
+            (On.NOT_RUN, mark_unclean),
+        )
         for when, go in (((has_failed, peer_can_have_it), P.TELLING), ((), P.STANDBY))
     ),
     *(
@@ -1860,12 +1890,30 @@ SCRIPTS = (
         for cause in ((by_interface,), (by_person,), (by_healing, hears_peer))
     ),
     Row((P.DEMOTING,), On.SCRIPT_OK, (), (mark_clean, restart_watchers, settle_standby), P.STANDBY),
+    *(
+        Row(
+            (P.DEMOTING,),
+            on,
+            (by_healing,),
+            (
+                mark_unclean,
+                say_script_failed,
+                refuse("the switch script failed"),
+                retry_next_window,
+            ),
+            P.REJOINING,
+        )
+        for on in (On.SCRIPT_FAILED, On.NOT_RUN)
+    ),
     Row(
         (P.DEMOTING,),
-        On.SCRIPT_FAILED,
-        (by_healing,),
-        (mark_unclean, say_script_failed, refuse("the switch script failed"), retry_next_window),
-        P.REJOINING,
+        On.NOT_RUN,
+        (),
+        (
+            say("the switch script cannot be run: we keep the role", True),
+            refuse("the switch script cannot be run"),
+        ),
+        P.ACTIVE,
     ),
     Row(
         (P.DEMOTING,),

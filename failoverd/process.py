@@ -231,8 +231,8 @@ def in_words(error: Exception) -> str:
     """An error for a person. What is not the world's fault is a bug, and says where it is."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if isinstance(error, OSError | ValueError):
-        return str(error)
+    if isinstance(error, OSError | ValueError | MemoryError):
+        return str(error) or "no memory"
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"a bug: {type(error).__name__}: {error} ({place.filename} line {place.lineno})"
 

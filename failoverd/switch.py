@@ -38,12 +38,14 @@ class Result:
 
     exit: its exit status, -N if signal N killed it, NOT_FOUND or CANNOT_RUN if it never ran.
     message: what else there is to say, a sentence, or "".
+    ran: not if it was never started.
     """
 
     exit: int
     seconds: float
     timed_out: bool
     message: str = ""
+    ran: bool = True
 
 
 def environment(
@@ -121,16 +123,17 @@ class Runner:
         """
         refusal = self._refusal()
         if refusal:
-            return Result(CANNOT_RUN, 0.0, False, f"cannot run {argv[0]}: {refusal}")
+            return Result(CANNOT_RUN, 0.0, False, f"cannot run {argv[0]}: {refusal}", ran=False)
         try:
             with contextlib.ExitStack() as on_error:
                 output = _Output()
                 on_error.callback(output.close)
                 program = _Program(argv, environment, output.writer, timeout)
                 on_error.pop_all()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, MemoryError) as error:
             code = NOT_FOUND if isinstance(error, FileNotFoundError) else CANNOT_RUN
-            return Result(code, 0.0, False, f"cannot run {argv[0]}: {_why(argv[0], error)}")
+            why = f"cannot run {argv[0]}: {_why(argv[0], error)}"
+            return Result(code, 0.0, False, why, ran=isinstance(error, _Unwatched))
         self._output, self._program = output, program
         for descriptor in (output.reader, program.pidfd):
             self._events.register(descriptor, select.EPOLLIN)
@@ -207,6 +210,10 @@ class Runner:
         self._events.close()
 
 
+class _Unwatched(OSError):
+    """A program was started, and ended at once because it could not be watched."""
+
+
 class _Program:
     """One process that was started."""
 
@@ -221,10 +228,10 @@ class _Program:
         self.pid = _spawn(argv, environment, output)
         try:
             self.pidfd = os.pidfd_open(self.pid)
-        except OSError:  # too many open files: it must not run unwatched
+        except OSError as error:  # too many open files: it must not run unwatched
             kill_group(self.pid)
             os.waitpid(self.pid, 0)
-            raise
+            raise _Unwatched(error.errno, error.strerror) from error
         self.starttime = starttime(self.pid)
 
     def has_ended(self) -> bool:
@@ -385,7 +392,7 @@ def _bequeath_nothing() -> None:
                 os.set_inheritable(int(name), False)
 
 
-def _why(program: str, error: OSError | ValueError) -> str:
+def _why(program: str, error: OSError | ValueError | MemoryError) -> str:
     """Why a program could not be started, and the way out."""
     number = error.errno if isinstance(error, OSError) else None
     if number == errno.ENOENT and os.path.exists(program):
@@ -396,7 +403,7 @@ def _why(program: str, error: OSError | ValueError) -> str:
         return f"it is not executable: chmod 755 {program}"
     if number == errno.ENOEXEC:
         return "it is no program: its first line must be #!/bin/sh or the like"
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or "no memory"
 
 
 def _printable(text: str) -> str:

@@ -280,6 +280,7 @@ def test_a_person_hears_the_error_of_the_peer() -> None:
 # ---------------------------------------------------------------------------- silence
 
 
+NOT_RUN = pair.Ended("script", False, ran=False)
 SILENT = pair.LinkWatched(0, "fail")
 EVENTS_OF_SILENCE = [
     # settings, what the standby knows; the phase after the verdict
@@ -428,6 +429,44 @@ def test_a_stand_down_that_fails_is_followed_by_master_and_no_fail_is_sent() -> 
     state = machine(Phase.DEMOTING, cause=Cause.INTERFACE)
     state, actions = step(state, pair.Ended("script", False))
     assert (scripts(actions), asks(actions)) == (["master"], set())
+
+
+def test_a_stand_down_that_could_not_begin_has_changed_nothing() -> None:
+    for cause, phase in [
+        (Cause.INTERFACE, Phase.ACTIVE),
+        (Cause.PERSON, Phase.ACTIVE),
+        (Cause.PEER, Phase.ACTIVE),
+        (Cause.HEALING, Phase.REJOINING),
+    ]:
+        state, actions = step(machine(Phase.DEMOTING, cause=cause), NOT_RUN)
+        assert (state.phase, scripts(actions), asks(actions) - {Purpose.STATUS}) == (
+            phase,
+            [],
+            set(),
+        )
+    state, actions = step(machine(Phase.PROMOTING, cause=Cause.PEER), NOT_RUN)
+    assert (state.phase, scripts(actions)) == (Phase.CLEANING, ["slave"])
+
+
+def test_a_program_of_confirm_that_cannot_be_run_says_nothing() -> None:
+    """Neither that the service lives, nor that it is dead: the ethernet side is asked instead."""
+    rules = replace(SLAVE, confirm="program")
+    not_run = pair.Ended("confirm", False, ran=False)
+    confirming = machine(Phase.CONFIRMING, silent=True, timers=())
+    state, actions = step(confirming, not_run, rules)
+    (question,) = [action for action in actions if isinstance(action, pair.Question)]
+    assert (state.phase, len(question.at)) == (Phase.CONFIRMING, 3)
+    for asked, anybody, phase in [
+        (1, False, Phase.CONFIRMING),
+        (3, False, Phase.PROMOTING),
+        (3, True, Phase.STANDBY),
+    ]:
+        heard = pair.Answers(False, asked, anybody=anybody, peer=anybody)
+        assert step(state, heard, rules)[0].phase is phase
+    state, _ = step(confirming, not_run, replace(rules, addressed=frozenset()))
+    assert state.phase is Phase.STANDBY
+    assert step(confirming, pair.Ended("confirm", False), rules)[0].phase is Phase.PROMOTING
+    assert step(confirming, pair.Ended("confirm", True), rules)[0].phase is Phase.STANDBY
 
 
 def test_hold_down() -> None:
@@ -595,7 +634,12 @@ def every_event() -> st.SearchStrategy[pair.Event]:
         ),
         st.builds(pair.Replied, purposes, st.booleans(), st.just(""), st.none() | views),
         st.builds(pair.Unreplied, purposes, st.booleans()),
-        st.builds(pair.Ended, st.sampled_from(["script", "fence", "confirm"]), st.booleans()),
+        st.builds(
+            pair.Ended,
+            st.sampled_from(["script", "fence", "confirm"]),
+            st.booleans(),
+            st.booleans(),
+        ),
         st.builds(pair.Answers, st.booleans(), st.integers(0, 3), st.booleans(), st.booleans()),
         *(st.just(event()) for event in (pair.Visited, pair.Bare, pair.Stalled, pair.Tick)),
     )
