@@ -90,3 +90,21 @@ def test_every_command_can_be_run_from_the_checkout_and_installed(path: Path) ->
     command = path.stem.replace("_", "-")
     assert scripts[command] == f"failoverd.commands.{path.stem}:main"
     assert os.access(ROOT / "bin" / command, os.X_OK)
+
+
+# What tells the time of day: for people, in logs, captures and on their terminals. Decisions count
+# monotonic seconds, so a clock that is set is no event.
+WALL_CLOCK = {
+    "time.time": {"log", "commands.watchd"},
+    "datetime.now": {"master", "commands.ha_status", "commands._terminal"},
+}
+OTHER_CLOCKS = ("CLOCK_REALTIME", "utcnow(", "time.time_ns(", "gmtime(", "today(")
+
+
+@pytest.mark.parametrize("path", modules(), ids=room)
+def test_only_what_people_read_knows_the_time_of_day(path: Path) -> None:
+    text, name = path.read_text(), room(path)
+    if not name.startswith("lab."):
+        for clock, rooms in WALL_CLOCK.items():
+            assert name in rooms or f"{clock}(" not in text, f"{name} asks {clock}"
+        assert not [word for word in OTHER_CLOCKS if word in text]

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
+import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import pytest
 from test_pair_live import WATCHED, kill, main_pid, pids, role_changes, settled, start
 
 from failoverd.lab.machine import Machine
 from failoverd.lab.network import Lab
+from failoverd.lab.spaces import Process
 
 
 def mounted(machine: Machine, name: str, *options: str) -> str:
@@ -135,3 +144,117 @@ def test_no_descriptor_is_left(lab: Lab) -> None:
     lab.wait_until(lambda: alive(lab, mains), "other listeners have descriptors again")
     assert [role_changes(machine) for machine in lab.machines] == before
     hand_over(lab)
+
+
+HOLD_ALL = """
+import os, sys, time
+reading, writing = os.pipe()
+try:
+    while True:
+        if os.fork() == 0:
+            os.close(writing)
+            os.read(reading, 1)  # until the first one ends
+            os._exit(0)
+except OSError as error:
+    print(error.strerror, flush=True)
+time.sleep(1000)
+"""
+
+
+@pytest.fixture
+def crowded(lab: Lab) -> Iterator[Callable[[], Process]]:
+    """Have every process number in the lab taken, until what is returned is closed."""
+    if tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) < (6, 14):
+        pytest.skip("before Linux 6.14 the limit of processes is the whole machine's")
+    crowds: list[Process] = []
+
+    def crowd() -> Process:
+        argv = (sys.executable, "-I", "-S", "-c", HOLD_ALL)
+        crowds.append(lab.client.popen(*argv, stdout=subprocess.PIPE))
+        assert crowds[0].stdout is not None
+        assert crowds[0].stdout.readline() == b"Resource temporarily unavailable\n"
+        return crowds[0]
+
+    lab.client.check("sh", "-c", "echo 320 >/proc/sys/kernel/pid_max")
+    yield crowd
+    for process in crowds:
+        process.close()
+
+
+def test_no_process_can_be_had(lab: Lab, crowded: Callable[[], Process]) -> None:
+    start(lab)
+    mains = [main_pid(machine) for machine in lab.machines]
+    before = [role_changes(machine) for machine in lab.machines]
+    victims = [(m, pids(m, "failoverd: heartbeat ")[0]) for m in lab.machines]
+    with crowded():
+        for _, pid in victims:
+            lab.spaces.request({"do": "signal", "pid": pid, "signal": int(signal.SIGKILL)})
+        said = "the child heartbeat is replaced: cannot be started"
+        lab.wait_until(lambda: all(said in m.log() for m in lab.machines), "no child can be had")
+        assert lab.b.say("fail").startswith("error")
+        assert lab.a.say("resume") == "error the switch script cannot be run"
+        assert (lab.a.role(), lab.b.role()) == ("active", "standby")
+    lab.wait_until(lambda: alive(lab, mains), "the pair is as it was")
+    lab.wait_until(
+        lambda: all(pids(m, "failoverd: heartbeat ") for m in lab.machines), "the children too"
+    )
+    assert "the switch script cannot be run: we keep the role" in lab.a.log()
+    hand_over(lab)
+    assert lab.holders() == ["a"]
+    assert len(before) == 2
+
+
+def test_no_memory_can_be_had(lab: Lab) -> None:
+    start(lab, **WATCHED)
+    mains = [main_pid(machine) for machine in lab.machines]
+    for machine, main in zip(lab.machines, mains, strict=True):
+        status = machine.check("cat", f"/proc/{main}/status")
+        (size,) = re.findall(r"VmSize:\s+(\d+) kB", status)
+        machine.check("prlimit", "-p", str(main), f"--as={int(size) * 1024}:unlimited")
+        for pid in pids(machine, "failoverd: "):
+            kill(machine, pid)
+        kill(machine, main, signal.SIGHUP)
+        kill(machine, main, signal.SIGUSR1)
+    said = ("status: ", "the configuration stays as it was")
+    lab.wait_until(
+        lambda: all(any(word in m.read("terminal") for word in said) for m in lab.machines),
+        "they answer",
+    )
+    for machine, main in zip(lab.machines, mains, strict=True):
+        machine.check("prlimit", "-p", str(main), "--as=unlimited")
+    lab.wait_until(lambda: alive(lab, mains), "the pair is as it was")
+
+
+# ------------------------------------------------------------------ cards
+
+
+def test_cards_that_are_renamed_and_moved(lab: Lab) -> None:
+    """The standby's card and its end of the link go to another name, another namespace and back."""
+    start(lab, **WATCHED)
+    mains = [main_pid(machine) for machine in lab.machines]
+    before = [role_changes(machine) for machine in lab.machines]
+
+    def own_status(machine: Machine) -> Any:
+        """Without the peer's, for which ha-status waits."""
+        return json.loads(machine.say("status").removeprefix("ok "))
+
+    def missed(card: str) -> bool:
+        if card == "eth0":
+            return bool(own_status(lab.b)["interfaces"]["eth0"]["state"] == "down")
+        return own_status(lab.a)["plip"]["state"] not in ("boot", "ok")
+
+    def whole() -> bool:
+        if not alive(lab, mains):
+            return False
+        us = own_status(lab.b)
+        return (us["interfaces"]["eth0"]["state"], us["plip"]["state"]) == ("ok", "ok")
+
+    for card in ("eth0", "plip0"):
+        for there, home in ((lab.b, ""), (lab.client, f"netns {lab.b.name}")):
+            away = f"netns {there.name}" if home else ""
+            lab.b.ip(f"link set dev {card} down", f"link set dev {card} {away} name other0")
+            lab.wait_until(partial(missed, card), f"b misses {card}")
+            there.ip(f"link set dev other0 {home} name {card}")
+            lab.b.ip(*lab.b._configured(lab.b.cards[card]))
+            lab.wait_until(whole, f"{card} is back")
+    assert [role_changes(machine) for machine in lab.machines] == before
