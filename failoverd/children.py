@@ -132,6 +132,10 @@ class Children:
         """Whether a child has ended by no fault of its own, as far as it said."""
         return name in self.slots and self.slots[name].shot
 
+    def was_silent(self, name: str) -> bool:
+        """Whether a child was killed because it did not report."""
+        return name in self.slots and self.slots[name].killed
+
     @property
     def all_ready(self) -> bool:
         return all(slot.ready for slot in self.slots.values())
@@ -248,7 +252,8 @@ class Children:
 
     def remove(self, name: str) -> None:
         """End a child for good."""
-        self._end(self.slots.pop(name))
+        self._end(self.slots[name])
+        del self.slots[name]
         self._gone(name, "")
 
     def end_all(self, spare: str = "") -> None:
@@ -275,9 +280,18 @@ class Children:
         self._kill(slot)
         if select.select([pidfd], [], [], PARTING)[0]:
             self._forget(slot, child)
-            return
-        self._unwatch(slot, child)
-        self._selector.register(pidfd, selectors.EVENT_READ, lambda: self._reap_late(pidfd))
+        else:
+            self.abandon(slot.name)
+
+    def abandon(self, name: str) -> None:
+        """Take another child in the place of one that the kernel holds; it is reaped when it is let
+        go."""
+        slot = self.slots[name]
+        pidfd = slot.pidfd
+        if slot.child is not None:
+            self._unwatch(slot, slot.child)
+            slot.due = time.monotonic()
+            self._selector.register(pidfd, selectors.EVENT_READ, lambda: self._reap_late(pidfd))
 
     def _reap_late(self, pidfd: int) -> None:
         self._selector.unregister(pidfd)

@@ -98,6 +98,7 @@ class Master:
         self.peer_hwaddrs: set[str] = set(self.remembered.peer_hwaddrs)
         self.link: tuple[int, int, str] | None = None  # the last window of the private link
         self.beat: tuple[float | None, float | None] = (None, None)
+        self.undumped: set[str] = set()  # watchers whose $dumpfile is on a disk that hangs
         self.verdicts: dict[str, str] = {}
         self.spare = process.Spare(SPARE)
         self.runners = {kind: switch.Runner() for kind in ("script", "fence", "confirm", "notify")}
@@ -573,20 +574,21 @@ class Master:
         )
 
     def _add_watcher(self, interface: str, patience: float) -> None:
+        name = f"watchd {interface}"
         if self.watcher is None:
-            self._add(
-                f"watchd {interface}",
-                lambda channel, given: watchd.run_child(
-                    channel, self.conf, interface, given, instruments
-                ),
-                patience,
-            )
+
+            def run(channel: process.Channel, given: Message | None) -> None:
+                hangs = name in self.undumped
+                conf = replace(self.conf, dumpfile=os.devnull) if hangs else self.conf
+                watchd.run_child(channel, conf, interface, given, instruments)
+
+            self._add(name, run, patience)
             return
         private = interface == self.conf.plip_interface
         window = self.conf.plip_timer if private else self.conf.timer_seconds
         argv = [self.watcher, interface]
         self.children.add(
-            f"watchd {interface}",
+            name,
             lambda _: process.start_program(argv),
             max(process.LEAST_PATIENCE, 2.5 * window),
         )
@@ -612,6 +614,12 @@ class Master:
         if why:
             what = why if why is STUCK else f"is replaced: {why}"
             self.say(f"the child {name} {what}", anew=True, alarm=why is STUCK)
+        if name.startswith("watchd ") and self.children.was_silent(name):
+            if self.conf.dumpfile != os.devnull:
+                self.say("goes on without $dumpfile, until HUP", name.removeprefix("watchd "))
+                self.undumped.add(name)
+            if why is STUCK:
+                self.children.abandon(name)
         if name == "listener":
             for serial in list(self.asked.values()):
                 self._lost(serial, sent=True)
@@ -938,6 +946,7 @@ class Master:
     def _read_again(self) -> None:
         """Re-open the log, and take the new configuration wholly or not at all."""
         self.children.retire("log")  # another one opens the file that has its name by now
+        self.undumped.clear()
         if self.reload is None:
             return
         try:

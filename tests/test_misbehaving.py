@@ -85,7 +85,10 @@ def test_a_run_folder_that_is_read_only_and_then_away(lab: Lab) -> None:
 
 
 def test_a_log_on_a_disk_that_hangs(lab: Lab) -> None:
-    """The standby's disk hangs when the active machine dies: it takes over all the same."""
+    """The standby's disk hangs when the active machine dies: it takes over all the same.
+
+    Its watchers hang, too, for they write $dumpfile.
+    """
     folder = f"{lab.b.folder}/disk"
     lab.b.check("mkdir", folder)
     program = str(Path(__file__).parent / "hanging.py")
@@ -93,7 +96,7 @@ def test_a_log_on_a_disk_that_hangs(lab: Lab) -> None:
     lab.b.popen(sys.executable, "-I", program, folder, store, switch)
     lab.wait_until(lambda: lab.b.run("test", "-e", f"{folder}/log").returncode == 0, "a disk")
     lab.a.write_conf()
-    lab.b.write_conf(log=f"{folder}/log", verbose=True)
+    lab.b.write_conf(log=f"{folder}/log", dumpfile=f"{folder}/dump", verbose=True)
     for machine in lab.machines:
         machine.start_failoverd()
     lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by")
@@ -105,8 +108,10 @@ def test_a_log_on_a_disk_that_hangs(lab: Lab) -> None:
         return "\nState:\tD" in lab.b.check("cat", f"/proc/{scribe}/status")
 
     lab.wait_until(held, "the disk holds the log's writer")
+    said = "plip0: goes on without $dumpfile"
+    lab.wait_until(lambda: said in lab.b.read("terminal"), "the link's watcher has hung, too")
     lab.a.power_cut()
-    lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
+    lab.wait_until(lambda: lab.b.role() == "active", "b takes over", 40.0)
     said = "the child log has not ended although it was killed"
     lab.wait_until(lambda: said in lab.b.read("terminal"), "b says what its log suffers from")
     assert lab.b.read("store") == before
