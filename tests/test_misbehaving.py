@@ -263,3 +263,17 @@ def test_cards_that_are_renamed_and_moved(lab: Lab) -> None:
             lab.b.ip(*lab.b._configured(lab.b.cards[card]))
             lab.wait_until(whole, f"{card} is back")
     assert [role_changes(machine) for machine in lab.machines] == before
+
+
+def test_nobody_reads_what_it_prints_any_more(lab: Lab) -> None:
+    """As when the journal has died: whoever was started in the foreground goes on."""
+    lab.a.write_conf()
+    with lab.a.popen(*lab.a._command("failoverd", "-f"), stderr=subprocess.PIPE) as failoverd:
+        lab.wait_until(lambda: lab.a.role() == "active", "a is active alone")
+        assert failoverd.stderr is not None
+        failoverd.stderr.close()
+        for title in ("heartbeat", "listener"):
+            kill(lab.a, pids(lab.a, f"failoverd: {title} ")[0])
+        lab.wait_until(lambda: lab.a.log().count("ended with signal 9") == 2, "the log goes on")
+        lab.wait_until(lambda: lab.a.role() == "active", "and so do they")
+        assert failoverd.poll() is None
