@@ -49,6 +49,7 @@ class Machine:
         self.name = name
         self.cards = {card.name: card for card in cards}
         self._deaf: set[str] = set()
+        self._unlogged = ""
         self.folder = f"{FOLDER}/{name}"
         self.outside.mkdir(mode=0o755)
         lab.spaces.make(name)
@@ -358,12 +359,13 @@ class Machine:
     def log(self) -> str:
         """failoverd's log so far. In the foreground that is at least what it has printed by now."""
         printed = [line for line in self.read("terminal").splitlines() if _LOGGED.match(line)]
+        last = printed[-1] if printed else ""
         end = time.monotonic() + _LOG_LIMIT
-        while True:
-            log = self.read("log")
-            if not printed or printed[-1] in log or time.monotonic() > end:
-                return log
+        while last not in (log := self.read("log")) and last != self._unlogged:
+            if time.monotonic() > end:
+                self._unlogged = last  # who had to write it was killed, say
             time.sleep(0.002)
+        return log
 
 
 def perl(name: str, value: Value) -> str:
