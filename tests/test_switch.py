@@ -308,7 +308,7 @@ def test_what_cannot_be_run_is_said(
     descriptors = os.listdir("/proc/self/fd")
     result = runner.start(argv, ENVIRONMENT, LIMIT)
     expected = f"cannot run {argv[0]}: {why.format(path=argv[0])}"
-    assert result == Result(code, 0.0, False, expected)
+    assert result == Result(code, 0.0, False, expected, ran=False)
     assert not runner.running
     assert os.listdir("/proc/self/fd") == descriptors
     assert run(runner, script("exit 0"))[0].exit == 0
