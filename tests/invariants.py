@@ -25,7 +25,9 @@ from pathlib import Path
 from failoverd import capture, conf, files, frames, language, process, protocol, statefile, watch
 from failoverd.commands import watchd
 from failoverd.commands.failoverd import take_lock, titled
+from failoverd.commands.ha_edit import exchanged
 from failoverd.conf import SETTINGS, Conf, ConfError
+from failoverd.edit import EditError
 from failoverd.heartbeat import Pinger
 from failoverd.log import Log
 from failoverd.protocol import (
@@ -117,6 +119,25 @@ def conf_in_bounds(loaded: Conf, pair: bool = True) -> None:
     for card in loaded.ethernet_addresses:
         octets = bytes.fromhex(card.hwaddr.replace(":", ""))
         assert len(octets) == 6 and any(octets) and not octets[0] & 1
+
+
+def conf_exchanged(text: str) -> None:
+    """The peer's copy has the two addresses exchanged, else it is the same; twice is not at all."""
+    try:
+        here = conf.parse(text, FILE)
+    except ConfError:
+        return
+    try:
+        theirs = exchanged(text)
+    except EditError as error:
+        assert "cannot be exchanged" in str(error) or "write it on one line" in str(error)
+        return
+    there = conf.parse(theirs, FILE)
+    hosts = (here.primary, here.secondary)
+    assert (there.secondary, there.primary) == hosts
+    for name in conf.changed(here, there):
+        assert any(host in str(getattr(here, name)) for host in hosts), name
+    assert exchanged(theirs) == text or conf.parse(exchanged(theirs), FILE) == here
 
 
 def conf_goes_on(text: str) -> None:

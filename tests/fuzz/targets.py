@@ -103,6 +103,10 @@ def check_conf(data: bytes) -> None:
         invariants.conf_text(text, pair=len(data) % 4 < 2)
 
 
+def check_exchange(data: bytes) -> None:
+    invariants.conf_exchanged(as_text(data))
+
+
 def check_long(data: bytes) -> None:
     """The same piece again and again: the time that a text takes grows no faster than the text."""
     start, piece, end = [*as_text(data).split("\0", 2), "", ""][:3]
@@ -372,6 +376,17 @@ PRINTED = "switch:_Output.read _Output.rest _Output._bounded _cut _printable"
 
 TARGETS = {
     "conf": Target(check_conf, ("language", "conf"), CONF_SEEDS, CONF_WORDS, 700),
+    "exchange": Target(
+        check_exchange,
+        ("commands.ha_edit:exchanged _values _with_value _quoted_like",),
+        (
+            b"$primary = '1.0.0.1'; # $primary\n$secondary =\n \"1.0.0.2\"; $ps = '$primary';\n",
+            b"$secondary='1.0.0.9';$log = \"/var/log/$secondary\";\r\n",
+            b"my $primary = 'fd00::1'; $secondary = 'fd00::2'; $primary = \"fd00::\\x33\";",
+        ),
+        (*CONF_WORDS, b"'1.0.0.1'", b"'1.0.0.2'", b"$primary", b"$secondary"),
+        300,
+    ),
     "long": Target(
         check_long,
         ("language",),
