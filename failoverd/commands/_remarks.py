@@ -27,7 +27,7 @@ def at_start(settings: conf.Conf, interface: str) -> Iterator[str]:
     if links.flags(interface) & IFF_PROMISC:
         yield f"{interface} is promiscuous: packets for others count too"
     else:
-        yield f"{interface} is not promiscuous: only what is sent to this machine or to all counts"
+        yield f"{interface} is not promiscuous: packets for others do not count"
     yield from conf.remarks(settings)
 
 
