@@ -356,6 +356,11 @@ class Spare:
         self._fill()
 
 
+def discard_output() -> None:
+    """After an error in writing it: Python would try again at the end, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
+
+
 def start_clean() -> None:
     """Mend what a careless starter may hand down.
 

@@ -268,6 +268,9 @@ def test_a_closed_output_is_no_accident(pair: Pair, conf: str) -> None:
     is_now(pair.listen(1), STANDBY)
     command = f"{sys.executable} -m failoverd.commands.ha_status -c {conf} >&-"
     assert pair.run(0, ["sh", "-c", command]) == (0, "", "")
+    status, _, errors = pair.run(0, ["sh", "-c", command.replace(">&-", ">/dev/full")])
+    assert status == 3 and errors.startswith("ha-status: cannot write the output: No space left")
+    assert errors.count("\n") == 1
 
 
 def test_a_silent_port_costs_no_more_than_the_timeout(pair: Pair, conf: str) -> None:

@@ -147,6 +147,13 @@ def test(settings: Conf, boot: str) -> int:
         print(line)
     for remark in conf.remarks(settings):
         print(f"note: {remark}")
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough
+        process.discard_output()
+    except OSError as error:
+        process.discard_output()
+        raise OSError(f"failoverd: cannot write the output: {error.strerror}") from None
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 
 from failoverd import __version__, process
@@ -28,6 +29,9 @@ def main(argv: list[str] | None = None) -> int:
     except ExchangeError as error:
         doubt = "; whether it has happened, ha-status tells" if error.sent else ""
         return _complain(f"{error}{doubt}")
+    except KeyboardInterrupt:
+        _complain("interrupted; whether it has happened, ha-status tells")
+        return 128 + signal.SIGINT
     if not reply.ok:
         where = f"ha-status shows both machines, {conf.log} on each what was done"
         return _complain(f"not switched: {reply.text}\n{where}")

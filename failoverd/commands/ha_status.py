@@ -65,8 +65,12 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:  # not by SIGPIPE's default, which would end us for a socket's sake, too
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        process.discard_output()
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        process.discard_output()
+        _complain(f"cannot write the output: {error.strerror}")
+        return CANNOT_WRITE
     for trouble in look.troubles:
         _complain(trouble)
     return look.verdict

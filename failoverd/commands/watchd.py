@@ -55,6 +55,10 @@ def main(argv: list[str] | None = None) -> int:
         return CANNOT_READ if options.capture or options.tune else CANNOT_WATCH
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except OSError as error:
+        process.discard_output()
+        complain(f"cannot go on: {process.in_words(error)}")
+        return CANNOT_READ if options.capture or options.tune else CANNOT_WATCH
 
 
 def instruments(settings: conf.Conf, interface: str) -> watchd.Instruments:
