@@ -20,6 +20,10 @@ class Supervisor:
     def __init__(self, address: str, interval: float = 0.0) -> None:
         """address: of the socket, "" for nobody. interval: seconds between signs of life."""
         self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._socket: socket.socket | None = None
+        if address:  # kept: without a sign of life we would be killed for want of a descriptor
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self._socket.setblocking(False)
         self._interval = interval
         self.deadline = time.monotonic() if address and interval else None
 
@@ -34,14 +38,9 @@ class Supervisor:
 
     def tell(self, *lines: str) -> None:
         """Send these lines, such as READY=1."""
-        if not self._address:
-            return
-        with (
-            contextlib.suppress(OSError),
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock,
-        ):
-            sock.setblocking(False)
-            sock.sendto("\n".join(lines).encode(), self._address)
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.sendto("\n".join(lines).encode(), self._address)
 
     def tend(self, now: float) -> None:
         """Give a sign of life if one is due."""

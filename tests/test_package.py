@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from failoverd import __version__, conf, notify
+from failoverd import __version__, conf, notify, process
 from failoverd.lab.machine import Machine
 from failoverd.lab.network import Lab
 from failoverd.lab.spaces import ROOT
@@ -235,6 +236,19 @@ def test_an_abstract_address_will_do_and_so_will_a_manager_that_is_gone(
     manager.close()
     supervisor.tell("READY=1")
     notify.Supervisor("").tell("READY=1")
+
+
+def test_no_descriptor_is_needed_for_a_sign_of_life(tmp_path: Path, listening: Listening) -> None:
+    manager = listening(tmp_path / "notify")
+
+    def tell(_: process.Channel) -> None:
+        supervisor = notify.Supervisor(str(tmp_path / "notify"))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+        supervisor.tell("WATCHDOG=1")
+
+    assert process.try_in_child("notifier", tell, 20.0) == ""
+    manager.setblocking(False)
+    assert manager.recv(100) == b"WATCHDOG=1"
 
 
 def test_another_processes_watchdog_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
