@@ -79,6 +79,7 @@ def hwaddr(name: str) -> str | None:
 def addresses(name: str) -> list[str]:
     """The IPv4 and IPv6 addresses that the interface has now, without prefix or scope.
 
+    Those with a label, such as eth0:0, too: after a card was renamed and back, most have one.
     Raises OSError if the kernel does not tell, for want of memory or of a descriptor.
     """
     first = ctypes.POINTER(_Ifaddrs)()
@@ -89,7 +90,8 @@ def addresses(name: str) -> list[str]:
         return [
             address
             for entry in _chain(first)
-            if entry.name == name.encode() and (address := _address(entry.address)) is not None
+            if entry.name.partition(b":")[0] == name.encode()
+            and (address := _address(entry.address)) is not None
         ]
     finally:
         _libc.freeifaddrs(first)

@@ -113,6 +113,7 @@ class Master:
         self.next_look = 0.0
         self.unsaved = False  # $state does not know yet what has changed
         self.placed = wanted(conf) & set(self.remembered.seen)  # addresses seen on their cards
+        self.looked = False  # since the switch script ran last
         self.missed: set[tuple[str, str]] = set()  # those that the pair knows to be gone
         self.next_count = 0.0  # when they are looked for again
         self.skip_reports = False
@@ -473,6 +474,7 @@ class Master:
                 self.remembered.left = None
             self.last_switch = (self.argv[kind][1], result.exit, round(result.seconds, 3))
             self.placed.clear()
+            self.looked = False  # what a site's own script leaves there is its own affair
             self.missed.clear()
             self.next_count = 0.0
         self.feed(pair.Ended(kind, ok, ran=result.ran and not (kind == "confirm" and died(result))))
@@ -841,8 +843,11 @@ class Master:
             return  # not to be told is not to be without
         gone = {one for one in self.placed - here if links.index(one[0]) is not None}
         if not here <= self.placed and self.started:
+            if self.looked and pair.role(self.state) in ("standby", "failed"):
+                self.feed(pair.Stray())  # on a card that was renamed or away, say
             self.placed |= here
             self._save()
+        self.looked = True
         if pair.role(self.state) == "active":
             new, self.missed = gone - self.missed, gone
             if new:
@@ -974,6 +979,7 @@ class Master:
         self.announcer = neighbours.Announcer(conf)
         self._note_hwaddrs()
         self.placed.clear()
+        self.looked = False
         for name in set(self.children.slots) - {"log"}:
             self.children.remove(name)
         self._add_children()

@@ -61,6 +61,7 @@ class Cause(Enum):
     HEALING = "both machines had the same role"
     TAKE_BACK = "the handover failed"
     RESTORE = "our addresses were gone"
+    STRAY = "our addresses have come back"
 
 
 class Timer(Enum):
@@ -122,6 +123,7 @@ class On(Enum):
     LINK_ALIVE = "private link: heard again"
     STALLED = "we stood still"
     BARE = "our addresses are gone from their card"
+    STRAY = "our addresses have come back to their card"
     WANTED = "somebody waits for our role"
     RETRY = "timer: try again"
     GIVE_UP = "timer: give up"
@@ -170,6 +172,11 @@ class Carrier:
 @dataclass(frozen=True)
 class Bare:
     """The addresses that our `master` run had put on a card are gone, and the card is there."""
+
+
+@dataclass(frozen=True)
+class Stray:
+    """An address of the service has appeared on its card, and we have not put it there."""
 
 
 @dataclass(frozen=True)
@@ -269,6 +276,7 @@ Event = (
     | Counted
     | Carrier
     | Bare
+    | Stray
     | LinkWatched
     | Request
     | Visited
@@ -707,6 +715,8 @@ def facts(turn: Turn) -> list[On]:
         case Bare():
             turn.set(bare=True)
             return [On.BARE]
+        case Stray():
+            return [On.STRAY]
         case LinkWatched():
             return link_watched(turn, event)
         case Request():
@@ -1866,6 +1876,14 @@ SCRIPTS = (
         Cause.RESTORE,
     ),
     Row((P.REJOINING,), On.BARE, (), (say("our addresses are gone from their card", True),)),
+    Row(
+        (P.STANDBY,),
+        On.STRAY,
+        (),
+        (say("our addresses have come to their card while we stand by: taking them away", True),),
+        P.CLEANING,
+        Cause.STRAY,
+    ),
     *(
         Row((P.PROMOTING,), on, (), (mark_failed, say_script_failed), P.CLEANING)
         for on in (On.SCRIPT_FAILED, On.NOT_RUN)

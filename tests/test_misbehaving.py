@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -265,6 +266,20 @@ def test_cards_that_are_renamed_and_moved(lab: Lab) -> None:
             lab.b.ip(*lab.b._configured(lab.b.cards[card]))
             lab.wait_until(whole, f"{card} is back")
     assert [role_changes(machine) for machine in lab.machines] == before
+
+
+def test_a_card_that_comes_back_with_the_address_on_it(lab: Lab) -> None:
+    """The active machine's card was renamed, so that the address could not be taken from it."""
+    start(lab, **WATCHED)
+    lab.a.ip("link set dev eth0 down", "link set dev eth0 name other0")
+    lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
+    assert lab.holders() == ["a", "b"]
+    lab.a.ip("link set dev other0 name eth0", "link set dev eth0 up")
+    lab.wait_until(lambda: settled(lab, lab.b), "b alone has the address")
+    assert "while we stand by: taking them away" in lab.a.log()
+    time.sleep(1.0)  # four looks: nothing more may happen in them
+    assert lab.a.log().count("taking them away") == 1
+    assert settled(lab, lab.b)
 
 
 def test_nobody_reads_what_it_prints_any_more(lab: Lab) -> None:
