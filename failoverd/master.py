@@ -17,7 +17,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from ipaddress import ip_address
@@ -60,9 +60,19 @@ MAX_SWITCHING = 100  # requests for a switch at once, and
 SWITCHING_A_SECOND = 20.0  # of them later on
 WINDOWS = 10.0  # events of one watcher in one window: it looks more than 8 times
 LEAST_GLANCE = 0.001  # seconds between two looks of the watchers because somebody asks
+GLANCE_SECONDS = 0.02  # how long the peer waits for what they say
 MAX_HWADDRS = 128  # of the peer
 
 Ready = Callable[[], None]
+
+
+@dataclass
+class Visit:
+    """The peer asked for the status, and these watchers have not yet said what they count."""
+
+    request: int
+    looking: set[str]
+    until: float
 
 
 class Master:
@@ -93,6 +103,7 @@ class Master:
         self.serial = 0
         self.switching = Allowance(SWITCHING_A_SECOND, MAX_SWITCHING)
         self.glances = Allowance(1 / LEAST_GLANCE, 1)
+        self.visits: deque[Visit] = deque()
         self.shown: dict[str, Allowance] = {}  # by interface: the windows that are logged
         self.counts: dict[str, tuple[int, int]] = {}  # packets of this window, and the one before
         self.peer_hwaddrs: set[str] = set(self.remembered.peer_hwaddrs)
@@ -273,6 +284,7 @@ class Master:
             self.children.next_deadline(),
             pair.next_deadline(self.state),
             self.next_announcement,
+            self.visits[0].until if self.visits else None,
             self.supervisor.deadline,
             self.old_script[1] if self.old_script else None,
             *(runner.deadline for runner in self.runners.values()),
@@ -302,6 +314,7 @@ class Master:
             self.feed(pair.Tick())
         if self.next_announcement is not None and now >= self.next_announcement:
             self._announce(now)
+        self._end_visits(now)
         if self.old_script is not None and now >= self.old_script[1]:
             self._kill_old_script()
         for kind, runner in self.runners.items():
@@ -708,6 +721,11 @@ class Master:
         packets = whole(message, "packets")
         self.counts[interface] = packets, whole(message, "last")
         self.feed(pair.Counted(interface, packets))
+        for visit in self.visits:  # every look is answered, in the order of the looks
+            if interface in visit.looking:
+                visit.looking.discard(interface)
+                break
+        self._end_visits(time.monotonic())
 
     def _told_request(self, message: Message) -> None:
         command, request = str(message["command"]), whole(message, "id")
@@ -739,12 +757,26 @@ class Master:
             self.feed(pair.Request(mine, command, False))
 
     def _told_status(self, mine: int, by_peer: bool, now: float) -> None:
-        if by_peer:
-            self.feed(pair.Visited())
+        """The peer is told what our cards have heard by now, if our watchers say it in time."""
+        looking = set[str]()
         if self.glances.take(1, now):
             for name in self.conf.interfaces:
-                self.children.send(f"watchd {name}", {"do": "look"})
-        self._answer(pair.Answer(mine, True, protocol.encode_status(self.status())))
+                if self.children.send(f"watchd {name}", {"do": "look"}):
+                    looking.add(name)
+        if by_peer:
+            self.feed(pair.Visited())
+        if by_peer and looking:
+            self.visits.append(Visit(mine, looking, now + GLANCE_SECONDS))
+        else:
+            self._answer_status(mine)
+
+    def _answer_status(self, request: int) -> None:
+        self._answer(pair.Answer(request, True, protocol.encode_status(self.status())))
+
+    def _end_visits(self, now: float) -> None:
+        """Answer those for whom all watchers have looked, and those who have waited too long."""
+        while self.visits and (not self.visits[0].looking or now >= self.visits[0].until):
+            self._answer_status(self.visits.popleft().request)
 
     def _told_reply(self, message: Message) -> None:
         purpose = self._purpose(whole(message, "id"))

@@ -116,7 +116,7 @@ class Watcher:
         self._retry = FIRST_RETRY
         self._look_interval = max(LEAST_LOOK, self.rules.timer / LOOKS)
         self._has_asked = False
-        self._looked_total, self._look_again = 0, 0.0
+        self._look_again = 0.0
         self._notes: dict[str, str] = {}
         self._noted_state, self._noted_at = "up", 0.0
         self.began: float | None = None
@@ -183,16 +183,14 @@ class Watcher:
     def look(self, now: float) -> None:
         """Say how much has been counted in this window.
 
-        The peer wants to know whether we hear, and asks again soon: if nothing came since it asked
-        last, the witnesses are asked, so that a quiet moment does not look like a dead card.
+        Who looks wants to know whether we hear, and looks again soon: the witnesses are asked, so
+        that a quiet moment does not look like a dead card.
         """
         self._count(now)
         window = self.window
         self._say({"event": "count", "packets": window.packets, "last": window.last})
-        quiet = self.total == self._looked_total
-        self._looked_total = self.total
-        if quiet and self._witnesses and now >= self._look_again:
-            self._look_again = now + self._look_interval
+        if self._witnesses and now >= self._look_again:
+            self._look_again = now + self.rules.timer / LOOKS
             self._note("witness", self._witnesses.ask())
 
     def restart(self, now: float) -> None:
