@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-import selectors
+import select
 import socket
 import struct
 import time
@@ -30,6 +30,7 @@ _ECHO_REPLY, _ECHO_REQUEST = 0, 8
 _V6_ECHO_REQUEST, _V6_ECHO_REPLY = 128, 129
 _PAYLOAD = 16  # bytes; ping3 needs 8 for its time stamp
 _REPORT_EVERY = 0.1  # seconds, at the most often
+_SPARING = 0.05  # seconds; with shorter intervals not every packet that comes wakes us
 
 
 class Pinger:
@@ -106,17 +107,21 @@ class Pinger:
 
             ping3.send_one_ping(self._socket, self.peer, self.id, self.seq, _PAYLOAD)
 
-    def drain(self, now: float) -> None:
-        """Read what has come: the peer's heartbeats, and its kernel's replies to ours."""
+    def drain(self, now: float) -> bool:
+        """Read what has come: the peer's heartbeats, and its kernel's replies to ours. Whether one
+        of these told the round trip."""
+        before = len(self.sent_at)
         while True:
             try:
                 data, sender = self._socket.recvfrom(2048)
-            except BlockingIOError:
-                return
-            except OSError:
-                return  # an ICMP error that the kernel reports here; the next send tells
+            except OSError:  # nothing more, or an ICMP error; the next send tells
+                return len(self.sent_at) < before
             if sender[0] == self.peer:
                 self._take(data, now)
+
+    def forget_sent(self) -> None:
+        """Replies to what was sent so far tell no round trip: they may have waited for us."""
+        self.sent_at.clear()
 
     def _take(self, data: bytes, now: float) -> None:
         start = 0 if self.v6 else (data[0] & 15) * 4 if data else 0
@@ -180,27 +185,37 @@ def run(channel: process.Channel, conf: Conf, on: bool) -> None:
 
 
 def loop(channel: process.Channel, pinger: Pinger, beat: Beat) -> None:
-    """Send, listen and report until the channel closes."""
+    """Send, listen and report until the channel closes.
+
+    At short intervals, what has come is read when the next heartbeat is sent, but for the reply to
+    the first one after a report: it is the one that is timed.
+    """
     trouble: str | None = None
     reported = 0.0
-    with selectors.SelectSelector() as selector:  # epoll knows only whole milliseconds
-        selector.register(channel.fileno(), selectors.EVENT_READ)
-        selector.register(pinger.fileno(), selectors.EVENT_READ)
-        while True:
-            report_at = reported + max(_REPORT_EVERY, beat.window / 3)
-            wait = min(beat.next, report_at) - time.monotonic()
-            ready = {key.fd for key, _ in selector.select(max(0.0, wait))}
-            now = time.monotonic()
-            if channel.fileno() in ready:
-                for message in channel.receive():
-                    beat.told(message, now)
-            if pinger.fileno() in ready:
+    sparing = beat.interval < _SPARING
+    timing = True
+    while True:
+        report_at = reported + max(_REPORT_EVERY, beat.window / 3)
+        wait = min(beat.next, report_at) - time.monotonic()
+        sources: list[process.Channel | Pinger] = (
+            [channel, pinger] if timing or not sparing else [channel]
+        )
+        # select(), because poll() and epoll_wait() know only whole milliseconds
+        ready, _, _ = select.select(sources, [], [], max(0.0, wait))
+        now = time.monotonic()
+        if channel in ready:
+            for message in channel.receive():
+                beat.told(message, now)
+        if pinger in ready:
+            timing = not pinger.drain(now)
+        if beat.due(now):
+            if sparing:
+                pinger.forget_sent()
                 pinger.drain(now)
-            if beat.due(now):
-                trouble = tell_trouble(channel, trouble, pinger.send(now))
-            if now - reported >= _REPORT_EVERY:
-                reported = now
-                channel.send({"event": "heartbeat", "heard": pinger.heard, "rtt": pinger.rtt})
+            trouble = tell_trouble(channel, trouble, pinger.send(now))
+        if now - reported >= _REPORT_EVERY:
+            reported, timing = now, True
+            channel.send({"event": "heartbeat", "heard": pinger.heard, "rtt": pinger.rtt})
 
 
 def tell_trouble(channel: process.Channel, before: str | None, now: str | None) -> str | None:

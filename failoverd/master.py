@@ -301,8 +301,8 @@ class Master:
     def _do_due(self, now: float) -> None:
         self.children.tend(now)
         self.supervisor.tend(now)
-        if now >= self.next_look:
-            self.next_look = now + self.conf.plip_timer / 3
+        if now >= self.next_look - self.conf.plip_timer / 6:  # while we are awake
+            self.next_look = now + self.conf.plip_timer / 2
             self.children.send("heartbeat", {"do": "alive"})
             self._look_at_links()
         if now >= self.next_count:
@@ -765,7 +765,7 @@ class Master:
                     looking.add(name)
         if by_peer:
             self.feed(pair.Visited())
-        if by_peer and looking:
+        if by_peer and (looking or self.visits):  # those who looked just now are waited for
             self.visits.append(Visit(mine, looking, now + GLANCE_SECONDS))
         else:
             self._answer_status(mine)
