@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from processes import children_of, wait_until
 
-from failoverd.lab.bench import flood, report, weights
+from failoverd.lab.bench import flood, page, report, weights
 from failoverd.lab.bench.plan import ROWS
 from failoverd.lab.bench.report import Bar, Line, Panel, at_most, compared, figure, spread
 from failoverd.lab.spaces import ROOT
@@ -148,3 +148,28 @@ def test_when_it_is_interrupted_nothing_is_left(tmp_path: Path) -> None:
         assert b"nothing is left behind" in process.stderr.read()
     wait_until(lambda: not Path(f"/proc/{namespaces}").exists())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_keeps_the_rows_of_other_runs(tmp_path: Path) -> None:
+    written = tmp_path / "bench.md"
+    written.write_text(f"# By hand\n{page.BEGIN}{page.END}And more\n")
+    panels = {"outage": ("Outage", "ms")}
+
+    def put(name: str, value: float, about: str) -> None:
+        lines = [Line(f"the {name} line", "ms", value)]
+        row = page.Measured(f"Row {name}", [about], lines, {"outage": [Bar(name, value, True)]})
+        page.update(written, {name: row}, ["power", "deaf"], panels)
+
+    put("deaf", 11.0, "one day")
+    put("power", 22.0, "one day")
+    put("deaf", 33.0, "another day")
+    told = written.read_text()
+    assert told.startswith("# By hand\n") and told.endswith("And more\n")
+    assert "22 ms" in told and "33 ms" in told and "11 ms" not in told
+    assert told.index("the power line") < told.index("the deaf line")
+    assert "one day" in told and "another day" in told
+    drawn = (tmp_path / "bench.svg").read_text()
+    assert "33 ms" in drawn and "22 ms" in drawn
+    with pytest.raises(ValueError, match="no marks"):
+        written.write_text("nothing")
+        put("power", 1.0, "today")

@@ -15,8 +15,9 @@ from pathlib import Path
 from types import FrameType
 
 from failoverd.lab.bench import weights
-from failoverd.lab.bench.plan import ROWS, Bench, Row, quick
-from failoverd.lab.bench.report import Line, picture, table
+from failoverd.lab.bench.page import Measured, update
+from failoverd.lab.bench.plan import PANELS, ROWS, Bench, Row, quick
+from failoverd.lab.bench.report import Bar, Line, picture, table
 from failoverd.lab.bench.systems import FASTEST, installed
 from failoverd.lab.spaces import LabError, NoNamespaces
 
@@ -64,6 +65,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--set", type=setting, action="append", default=[], metavar="NAME=VALUE",
         help="a variable of failoverd.conf, for the fast settings")  # fmt: skip
     add("--svg", metavar="FILE", help="draw the picture there")
+    add("--page", metavar="FILE.md", help="put the figures there, and draw FILE.svg")
     add("--figures", metavar="FILE", help="write every single figure there, as lines of CSV")
     return parser.parse_args(argv)
 
@@ -118,17 +120,25 @@ def missing() -> list[str]:
 def run(bench: Bench, options: argparse.Namespace) -> int:
     """Measure, and tell, also what is there when it is stopped. A row that fails is told of."""
     began = time.monotonic()
-    sections: list[tuple[str, list[Line]]] = []
+    measured: dict[str, tuple[list[Line], dict[str, list[Bar]]]] = {}
     try:
         for row in options.rows:
+            had = {panel: len(bars) for panel, bars in bench.bars.items()}
             try:
-                sections.append((row.title, row.measure(bench)))
+                lines = row.measure(bench)
+                bars = {panel: new[had.get(panel, 0) :] for panel, new in bench.bars.items()}
+                measured[row.name] = lines, bars
             except (LabError, OSError, LookupError, subprocess.TimeoutExpired) as error:
                 bench.fail(f"{row.name}: {error}")
     finally:
         bench.progress("")
-        tell(bench, options, sections, description(bench, time.monotonic() - began))
-    missed = any(line.met is False for _, lines in sections for line in lines)
+        about = description(bench, time.monotonic() - began)
+        titles = {row.name: row.title for row in options.rows}
+        tell(bench, options, [(titles[name], row[0]) for name, row in measured.items()], about)
+        if options.page:
+            rows = {name: Measured(titles[name], about, *row) for name, row in measured.items()}
+            update(Path(options.page), rows, [row.name for row in ROWS], PANELS)
+    missed = any(line.met is False for lines, _ in measured.values() for line in lines)
     return MISSED if bench.failed or missed else 0
 
 
