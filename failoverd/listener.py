@@ -19,11 +19,10 @@ import encodings.idna  # noqa: F401 - socket may import it later, when we may no
 import errno
 import json
 import os
+import resource
 import select
-import selectors
 import socket
 import time
-from collections import Counter
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 
@@ -45,17 +44,20 @@ REQUEST_SECONDS = 5.0  # the client's time for its request, and then for taking 
 PREPARED_SECONDS = 1.0  # how long a connection is kept ready: the peer may die meanwhile
 SAY_SECONDS = 1.0  # a `fail` sent later than this might cross what was decided meanwhile
 LATE_SECONDS = 0.5  # how much later than its deadline a request may be read
-MAX_VISITORS = 128  # from one address at a time
-BACKLOG = 1024  # whoever finds the queue full knocks again only after a second
-TURN = 16  # so many are let in before those inside have their turn
+MAX_VISITORS = 1200  # from one address at a time, if there are descriptors for them
+DESCRIPTORS = 2600  # enough for those of two addresses, and for what else is open
+BACKLOG = 2048  # whoever finds the queue full knocks again only after a second
+TURN = 64  # so many are let in before those inside have their turn, of whom so many have it
+CROWD = 64  # from one address: then who is refused has to leave at once
+LONGEST_SILENCE = 60.0  # seconds between two lines about unwanted clients, if there are many
 MAX_QUESTIONS = 64
 MAX_TEXT = process.MAX_MESSAGE - 1024  # what of an answer fits into one message to failoverd
 
 _IP_FREEBIND = 15  # ip(7); the socket module has no name for it before Python 3.13
 _IPV6_FREEBIND = 78  # linux/in6.h
 _RTMGRP_LINK = 1  # rtnetlink(7)
-_READ = selectors.EVENT_READ
-_WRITE = selectors.EVENT_WRITE
+_READ = select.EPOLLIN
+_WRITE = select.EPOLLOUT
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 Link = tuple[int | None, bool]  # the private link's index, None if it is missing, and whether up
@@ -69,6 +71,9 @@ def run(channel: Channel, conf: Conf, patient: bool = False) -> None:
     files.read_secret raises.
     """
     process.keep_secret()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = DESCRIPTORS if most == resource.RLIM_INFINITY else min(DESCRIPTORS, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (enough, most))
     listener = Listener(channel, conf, files.read_secret(conf.secret))
     listener.doors.open_first(patient)
     process.give_up_root(conf.user)
@@ -98,7 +103,7 @@ class Listener:
         self.doors = Doors(self.loop, channel, conf, self.visitors.welcome)
         self.questions = Questions(self.loop, channel, conf, secret, self.visitors.nonces)
         self.next_tick = 0.0
-        self.loop.watch(channel, _READ, self.hear_failoverd)
+        self.loop.watch(channel, _READ, self.hear_failoverd, first=True)
 
     def serve(self) -> None:
         """Serve until failoverd is gone (ChannelClosed)."""
@@ -139,24 +144,56 @@ class Listener:
 
 
 class Loop:
-    """What is watched, and who is called when something is there."""
+    """What is watched, and who is called when something is there.
+
+    A turn calls TURN of those who wait at most, so that a crowd of visitors keeps neither failoverd
+    nor those at the door waiting. The kernel hands them out in turn (epoll(7), level-triggered).
+    """
 
     def __init__(self) -> None:
-        self.selector = selectors.DefaultSelector()
+        self.epoll = select.epoll()
+        self.masks: dict[int, int] = {}
+        self.calls: dict[int, Callable[[int], None]] = {}
+        self.first: set[int] = set()
 
-    def watch(self, sock: socket.socket | Channel, mask: int, call: Callable[[int], None]) -> None:
-        """Have call(mask) called when one of mask is there, instead of what was agreed before."""
-        self.forget(sock)
-        if mask:
-            self.selector.register(sock, mask, call)
+    def watch(
+        self,
+        sock: socket.socket | Channel,
+        mask: int,
+        call: Callable[[int], None],
+        first: bool = False,
+    ) -> None:
+        """Have call(mask) called when one of mask is there, instead of what was agreed before.
+
+        Those who come first are called in every turn of a crowd, whether anything is there or not.
+        """
+        number = sock.fileno()
+        if mask == 0:
+            self.forget(sock)
+            return
+        if number not in self.masks:
+            self.epoll.register(number, mask)
+        elif self.masks[number] != mask:
+            self.epoll.modify(number, mask)
+        self.masks[number], self.calls[number] = mask, call
+        if first:
+            self.first.add(number)
 
     def forget(self, sock: socket.socket | Channel) -> None:
-        if sock in self.selector.get_map():
-            self.selector.unregister(sock)
+        number = sock.fileno()
+        if self.masks.pop(number, None) is not None:
+            self.epoll.unregister(number)
+            del self.calls[number]
+            self.first.discard(number)
 
     def turn(self, seconds: float) -> None:
-        for key, mask in self.selector.select(max(0.0, seconds)):
-            key.data(mask)
+        found = self.epoll.poll(max(0.0, seconds), TURN)  # rounded up to whole milliseconds
+        ready = [(self.calls[number], mask) for number, mask in found]
+        if len(found) == TURN:
+            called = {number for number, _ in found}
+            ready += [(self.calls[number], _READ) for number in self.first - called]
+        for call, mask in ready:
+            call(mask)
 
 
 @dataclass(eq=False)
@@ -257,7 +294,7 @@ class Doors:
             _allow_missing_address(sock)
         sock.bind((self.conf.primary, self.conf.tcp_port))
         sock.listen(BACKLOG)
-        self.loop.watch(sock, _READ, lambda _mask: self.let_in(door))
+        self.loop.watch(sock, _READ, lambda _mask: self.let_in(door), first=True)
 
     def close(self) -> None:
         self.link = None
@@ -268,6 +305,8 @@ class Doors:
 
     def let_in(self, door: Door) -> None:
         """Take a few connections; those that are in already are to have their turn too."""
+        if door not in self.doors:
+            return  # closed by another event of the same turn
         for _ in range(TURN):
             try:
                 sock, name = door.socket.accept()
@@ -336,10 +375,20 @@ class Visitor:
     leaving: bool = False
     spoke: bool = False
     ended: bool = False
+    renewed: bool = False
+
+
+class Guests:
+    """Those who are here from one address. `idle` are those who do not wait for failoverd, the one
+    who goes first if there is no room first."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.idle: dict[Visitor, None] = {}
 
 
 class Visitors:
-    """The connections to our port; those that were heard last come last."""
+    """The connections to our port."""
 
     def __init__(self, loop: Loop, channel: Channel, conf: Conf, secret: bytes) -> None:
         self.loop = loop
@@ -348,14 +397,20 @@ class Visitors:
         self.secret = secret
         self.peer = socket.inet_pton(_family(conf), conf.secondary)
         self.everyone: dict[Visitor, None] = {}
-        self.from_host: Counter[str] = Counter()
+        self.places = places()
+        self.guests: dict[str, Guests] = {}
+        self.next_deadline = float("inf")  # nobody's is sooner
         self.nonces: set[str] = set()  # of the greetings that are still good
         self.waiting: dict[int, Visitor] = {}
         self.last_number = 0
         self.complaints = Complaints(channel)
 
     def deadlines(self) -> Iterable[float]:
-        return (visitor.deadline for visitor in self.everyone)
+        return (self.next_deadline,)
+
+    def give_time(self, visitor: Visitor, deadline: float) -> None:
+        visitor.deadline = deadline
+        self.next_deadline = min(self.next_deadline, deadline)
 
     def welcome(self, sock: socket.socket, host: str, is_guest: bool) -> None:
         now = time.monotonic()
@@ -363,7 +418,8 @@ class Visitors:
             sock.close()
             self.complaints.add(f"closed a connection from {host}: it is not for them", now)
             return
-        if not self.make_room(host):
+        guests = self.guests.setdefault(host, Guests())
+        if not self.make_room(guests):
             sock.close()
             return
         sock.setblocking(False)
@@ -371,26 +427,31 @@ class Visitors:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         nonce = os.urandom(16).hex()
         connection = ServerConnection(nonce, self.secret, self.conf.plain_secret)
-        visitor = Visitor(sock, host, connection, now + REQUEST_SECONDS)
+        visitor = Visitor(sock, host, connection, 0.0)
+        self.give_time(visitor, now + REQUEST_SECONDS)
         self.everyone[visitor] = None
-        self.from_host[host] += 1
+        guests.count += 1
+        guests.idle[visitor] = None
         self.nonces.add(nonce)
         visitor.out = connection.greeting()
-        self.flush(visitor)
+        if guests.count > CROWD:
+            self.listen(visitor)  # who did not wait for the greeting is soon done with
+        if visitor in self.everyone:
+            self.flush(visitor)
 
-    def make_room(self, host: str) -> bool:
-        """Let the one who has been silent longest go, if too many are here from this address.
+    def make_room(self, guests: Guests) -> bool:
+        """Let the one who came first go, if too many are here from this address.
 
         So a flood from one address takes neither the other's places nor those whose request is
-        under way. False if all places are theirs.
+        under way, and whoever comes has as much time for a request as so many others take to come.
+        To talk does not help, or a crowd that talks would have each newcomer sent away; only who
+        has said a first line begins anew, once. False if all places are theirs.
         """
-        if self.from_host[host] < MAX_VISITORS:
-            return True
-        for visitor in self.everyone:
-            if visitor.host == host and visitor.number is None:
-                self.drop(visitor)
-                return True
-        return False
+        if guests.count >= self.places:
+            if not guests.idle:
+                return False
+            self.drop(next(iter(guests.idle)))
+        return True
 
     def attend(self, visitor: Visitor, mask: int) -> None:
         """Something came from the visitor, or it can take more."""
@@ -407,12 +468,16 @@ class Visitors:
         except OSError:
             self.drop(visitor)
             return
-        self.everyone[visitor] = self.everyone.pop(visitor)
         visitor.ended = not data
         visitor.spoke = visitor.spoke or bool(data)
-        if not visitor.leaving:
-            connection = visitor.connection
-            self.judge(visitor, connection.feed(data) if data else connection.end())
+        if visitor.leaving:
+            return
+        connection = visitor.connection
+        self.judge(visitor, connection.feed(data) if data else connection.end())
+        if connection.is_half and not visitor.renewed and visitor.number is None:
+            visitor.renewed = True
+            idle = self.guests[visitor.host].idle
+            idle[visitor] = idle.pop(visitor)
 
     def judge(self, visitor: Visitor, events: Iterable[Request | Refused]) -> None:
         now = time.monotonic()
@@ -420,7 +485,7 @@ class Visitors:
             if isinstance(event, Refused):
                 if visitor.spoke or not visitor.ended:  # a peer that ends just closes
                     self.complaints.add(f"refused a request from {visitor.host}", now)
-                self.answer(visitor, REFUSED)
+                self.refuse(visitor)
             elif event.command not in COMMANDS:
                 self.answer(visitor, visitor.connection.answer(False, "unknown command"))
             else:
@@ -447,8 +512,9 @@ class Visitors:
             self.answer(visitor, visitor.connection.answer(False, "failoverd does not respond"))
             return
         visitor.number, visitor.signed = self.last_number, request.by_hmac
-        visitor.deadline = now + self.conf.switch_timeout + 1.0
+        self.give_time(visitor, now + self.conf.switch_timeout + 1.0)
         self.waiting[self.last_number] = visitor
+        del self.guests[visitor.host].idle[visitor]
 
     def pass_on(self, number: int, ok: bool, text: str) -> None:
         """failoverd has answered. Its visitor may be gone."""
@@ -461,8 +527,16 @@ class Visitors:
         self.end_waiting(visitor)
         visitor.leaving = True
         visitor.out += line
-        visitor.deadline = time.monotonic() + REQUEST_SECONDS
+        self.give_time(visitor, time.monotonic() + REQUEST_SECONDS)
         self.flush(visitor)
+
+    def refuse(self, visitor: Visitor) -> None:
+        if self.guests[visitor.host].count <= CROWD:
+            self.answer(visitor, REFUSED)
+            return
+        with contextlib.suppress(OSError):
+            visitor.socket.send(visitor.out + REFUSED, socket.MSG_NOSIGNAL)
+        self.drop(visitor)
 
     def flush(self, visitor: Visitor) -> None:
         """Send what can be sent, and say what we wait for next."""
@@ -487,8 +561,12 @@ class Visitors:
         self.loop.watch(visitor.socket, mask, lambda mask: self.attend(visitor, mask))
 
     def expire(self, now: float) -> None:
+        if now < self.next_deadline:
+            return
         for visitor in [visitor for visitor in self.everyone if visitor.deadline <= now]:
             self.lose_patience(visitor)
+        deadlines = (visitor.deadline for visitor in self.everyone)
+        self.next_deadline = min(deadlines, default=float("inf"))
 
     def lose_patience(self, visitor: Visitor) -> None:
         """Its time is up: to ask, to be answered by failoverd, or to take the answer."""
@@ -503,25 +581,39 @@ class Visitors:
             self.answer(visitor, b"error no answer in time: ask for the status\n")
 
     def drop(self, visitor: Visitor) -> None:
-        del self.everyone[visitor]
-        self.from_host[visitor.host] -= 1
-        self.nonces.discard(visitor.connection.nonce)
         self.end_waiting(visitor)
+        del self.everyone[visitor]
+        guests = self.guests[visitor.host]
+        guests.count -= 1
+        del guests.idle[visitor]
+        self.nonces.discard(visitor.connection.nonce)
         self.loop.forget(visitor.socket)
         visitor.socket.close()
 
     def end_waiting(self, visitor: Visitor) -> None:
         if visitor.number is not None:
             del self.waiting[visitor.number]
+            self.guests[visitor.host].idle[visitor] = None
         visitor.number = None
 
 
+def places() -> int:
+    """For how many visitors from one address we have descriptors; there are two addresses."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    reserve = DESCRIPTORS - 2 * MAX_VISITORS
+    return max(8, min(MAX_VISITORS, (most - reserve) // 2))
+
+
 class Complaints:
-    """Lines about unwanted clients: at most one a second, with the number of those left out."""
+    """Lines about unwanted clients: at most one a second, with the number of those left out.
+
+    As long as many come the lines come ever more seldom: an attack of a day must not fill the disk.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.due = 0.0
+        self.gap = 1.0
         self.held = ""
         self.more = 0
 
@@ -531,12 +623,14 @@ class Complaints:
         self.flush(now)
 
     def flush(self, now: float) -> None:
-        """Write what was held back, if a second has passed since the last line."""
+        """Write what was held back, if it is time for a line."""
         if not self.held or now < self.due:
             return
         message = self.held + (f" (and {self.more} more such clients)" if self.more else "")
         self.channel.send({"event": "log", "message": message})
-        self.due, self.held, self.more = now + 1.0, "", 0
+        crowd = self.more > CROWD
+        self.gap = min(2 * self.gap, LONGEST_SILENCE) if crowd else 1.0
+        self.due, self.held, self.more = now + self.gap, "", 0
 
 
 @dataclass(eq=False)

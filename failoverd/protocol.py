@@ -95,6 +95,11 @@ class ServerConnection:
         self._request: Request | None = None
         self._over = False
 
+    @property
+    def is_half(self) -> bool:
+        """Whether the first of two lines was said."""
+        return self._word is not None and not self._over
+
     def greeting(self) -> bytes:
         return f"failoverd 1 {self.nonce}\n".encode()
 

@@ -17,9 +17,17 @@ from netns import ROOTLESS
 from wire import IPV4, IPV6, LIMIT, SECRET, Caller, Daemon, Pair, serve, sign, signed
 from wire import two_machines as make_two_machines
 
-from failoverd.listener import MAX_VISITORS
+from failoverd import listener
 
 CLASSIC = SECRET + b"\nresume\n"
+
+
+PLACES = 128  # so that a crowd can be made in a test
+
+
+@pytest.fixture(autouse=True)
+def few_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "MAX_VISITORS", PLACES)
 
 
 @pytest.fixture
@@ -273,18 +281,79 @@ def test_a_flood_starves_nobody(pair: Pair, daemon: Daemon) -> None:
     daemon.answer(request, True, "standby")
     assert waiting.rest() == b"ok standby\n"
     descriptors = Path(f"/proc/{daemon.child.pid}/fd")
-    assert len(list(descriptors.iterdir())) < MAX_VISITORS + 20
+    assert len(list(descriptors.iterdir())) < PLACES + 20
 
 
 def test_who_was_silent_longest_makes_room(pair: Pair, daemon: Daemon) -> None:
     silent, typing = pair.call(1), pair.call(1)
     for caller in (silent, typing):
         caller.greeting()
-    flood(pair, MAX_VISITORS - 10)
+    flood(pair, PLACES - 10)
     typing.say(SECRET + b"\n")
     flood(pair, 50)
     assert typing.say(b"status\n").rest() == b"ok {}\n"
     silent.wait(lambda: silent.ended)
+
+
+def test_a_crowd_that_talks_does_not_send_newcomers_away(pair: Pair, daemon: Daemon) -> None:
+    flood(pair, PLACES)
+    talkers = pair.sockets[-PLACES:]
+    caller = pair.call(1)
+    nonce = caller.greeting()
+    for sock in talkers[PLACES // 4 :]:
+        sock.send(b"x")
+    flood(pair, PLACES // 2)
+    assert caller.say(signed(nonce, "status")).rest().startswith(b"ok ")
+
+
+def test_what_a_crowd_says_is_not_kept(pair: Pair, daemon: Daemon) -> None:
+    """Ten megabytes from each of many: we keep nothing of it."""
+    flood(pair, PLACES - 1)
+    before = resident(daemon)
+    talkers = pair.sockets[1 - PLACES :]
+    block = b"x" * 100_000
+    for sock in talkers:
+        with contextlib.suppress(OSError):
+            sock.send(block, socket.MSG_DONTWAIT)
+    caller = pair.call(1)
+    assert caller.say(signed(caller.greeting(), "status")).rest().startswith(b"ok ")
+    assert resident(daemon) - before < 2048
+
+
+def resident(daemon: Daemon) -> int:
+    """KiB of the listener's own memory."""
+    return int(daemon.status("RssAnon").split()[0])
+
+
+def test_everybody_in_a_crowd_is_refused_in_words(pair: Pair, daemon: Daemon) -> None:
+    flood(pair, PLACES - 20)
+    callers = [pair.call(1) for _ in range(10)]
+    for caller in callers:
+        caller.greeting()
+        caller.say(b"wrong\nstatus\n")
+    early = [pair.call(1).say(b"wrong\nstatus\n") for _ in range(5)]
+    for caller in callers + early:
+        assert caller.rest() == b"error refused\n"
+
+
+def test_lines_about_a_crowd_come_more_and_more_seldom(pair: Pair) -> None:
+    told: list[str] = []
+
+    class Heard:
+        def send(self, message: dict[str, Any]) -> bool:
+            told.append(str(message["message"]))
+            return True
+
+    complaints = listener.Complaints(Heard())  # type: ignore[arg-type]
+    for moment in range(100_000):
+        complaints.add("refused a request from 1.0.0.2", moment / 100)
+    assert 10 < len(told) < 30
+    assert sum(int(line.split()[-4]) for line in told if "more" in line) > 90_000
+    complaints.flush(1100.0)
+    before = len(told)
+    for moment in range(10):  # a person who mistypes is told of each time
+        complaints.add("refused a request from 1.0.0.1", 2000 + 3 * moment)
+    assert len(told) - before >= 9
 
 
 # The child
