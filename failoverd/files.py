@@ -124,6 +124,8 @@ def check_files(conf: Conf, watchd: str | None = None) -> list[Problem]:
     faults = [("secret", f"{conf.secret} {fault}") for fault in _secret_faults(conf.secret)]
     for name in ("log", "dumpfile", "pidfile", "state"):
         faults += [(name, fault) for fault in _place_faults(getattr(conf, name))]
+    for name in ("pidfile", "state"):
+        faults += [(name, fault) for fault in _folder_faults(getattr(conf, name))]
     for name, path in _programs(conf, watchd):
         faults += [(name, fault) for fault in _program_faults(path)]
     if conf.user != "root" and not _user_exists(conf.user):
@@ -195,6 +197,18 @@ def _place_faults(path: str) -> list[str]:
     return []
 
 
+def _folder_faults(path: str) -> list[str]:
+    """Why others could take the file away, or put an old one in its place."""
+    folder = os.path.dirname(path)
+    try:
+        mode = os.stat(folder).st_mode
+    except OSError:
+        return []  # told already
+    if mode & 0o022 and not mode & stat.S_ISVTX:
+        return [f"{folder} can be written by others than root: chmod go-w {shlex.quote(folder)}"]
+    return []
+
+
 def _user_exists(name: str) -> bool:
     try:
         pwd.getpwnam(name)
@@ -219,7 +233,7 @@ def _secret_faults(path: str) -> list[str]:
     faults = []
     if info.st_mode & 0o077:
         faults.append(f"can be read or changed by others: chmod 600 {shlex.quote(path)}")
-    if info.st_uid not in _trusted_owners():
+    if info.st_uid not in trusted_owners():
         faults.append(f"belongs to user {info.st_uid}: chown root {shlex.quote(path)}")
     if not info.st_size:
         faults.append(f"is empty: {_new_secret(path)}")
@@ -307,7 +321,7 @@ def _step_faults(path: str, in_it: bool) -> list[str]:
     """
     info = os.lstat(path)
     faults = []
-    if info.st_uid not in _trusted_owners():
+    if info.st_uid not in trusted_owners():
         faults.append(f"{path} belongs to user {info.st_uid}: chown root {shlex.quote(path)}")
     sticky = stat.S_ISDIR(info.st_mode) and info.st_mode & stat.S_ISVTX and not in_it
     if info.st_mode & 0o022 and not sticky and not stat.S_ISLNK(info.st_mode):
@@ -318,7 +332,7 @@ def _step_faults(path: str, in_it: bool) -> list[str]:
     return faults
 
 
-def _trusted_owners() -> set[int]:
+def trusted_owners() -> set[int]:
     """Who may own what we trust: root and whoever runs this.
 
     A user namespace shows every owner that it does not map as the overflow user. If that user

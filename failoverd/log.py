@@ -6,11 +6,13 @@ A disk may hang for ever. So failoverd's lines go into a pipe, which `scribe` em
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import io
 import os
 import re
 import select
+import stat
 import sys
 import time
 from dataclasses import dataclass
@@ -128,7 +130,16 @@ class Log:
 def open_file(path: str) -> int:
     """The log's file, to append to; never through a link that others planted. Raises OSError."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY
-    return os.open(path, flags | os.O_NONBLOCK, 0o640)  # it may be a fifo, or a terminal
+    fd = os.open(path, flags | os.O_NONBLOCK, 0o640)  # it may be a fifo, or a terminal
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):
+        return fd
+    if info.st_nlink > 1:
+        os.close(fd)
+        raise OSError(errno.EMLINK, "it has another name too (a hard link): remove one of them")
+    if info.st_mode & 0o022 and info.st_uid == os.geteuid():
+        os.fchmod(fd, stat.S_IMODE(info.st_mode) & ~0o022)  # what it tells, nobody else may forge
+    return fd
 
 
 def lost(count: int, why: str) -> bytes:

@@ -364,9 +364,9 @@ def in_namespace(code: str, *options: str) -> str:
 def test_owners_in_a_user_namespace_that_maps_one_id(tmp_path: Path) -> None:
     """There the machine's own files belong to the overflow user, whom nobody there can be."""
     overflow = int(Path("/proc/sys/kernel/overflowuid").read_text())
-    code = "from failoverd import files; print(sorted(files._trusted_owners()))"
+    code = "from failoverd import files; print(sorted(files.trusted_owners()))"
     assert in_namespace(code, "--user", "--map-root-user") == str([0, overflow])
-    assert overflow not in files._trusted_owners()
+    assert overflow not in files.trusted_owners()
     program = make(tmp_path / "ha-switch", "", 0o755)
     code = f"from failoverd import files; print(files._program_faults({str(program)!r}))"
     assert in_namespace(code, "--user", "--map-root-user") == "[]"

@@ -238,10 +238,40 @@ def test_no_file_of_another_is_overwritten(lab: Lab) -> None:
     (lab.a.outside / "run/pid").symlink_to("other")
     assert "it is a symbolic link" in lab.a.command("failoverd").stderr
     (lab.a.outside / "run/pid").unlink()
+    secret = lab.a.outside / "secret"
+    os.mkfifo(lab.a.outside / "run/pid")
+    assert "is not a plain file of root's alone" in lab.a.command("failoverd").stderr
+    (lab.a.outside / "run/pid").unlink()
+    os.link(secret, lab.a.outside / "run/pid")
+    assert "is not a plain file of root's alone" in lab.a.command("failoverd").stderr
+    (lab.a.outside / "run/pid").unlink()
+    (lab.a.outside / "log").unlink()
+    os.link(secret, lab.a.outside / "log")
+    assert "it has another name too" in lab.a.command("failoverd").stderr
+    assert lab.a.read("secret").count("\n") == 1
+    (lab.a.outside / "log").unlink()
     os.mkfifo(lab.a.outside / "fifo")
     lab.a.write_conf(log=f"{lab.a.folder}/fifo")
     assert "cannot open $log" in lab.a.command("failoverd").stderr
     assert not (lab.a.outside / "run/pid").exists()
+
+
+def test_nobody_else_can_stop_the_next_start_or_forge_the_log(lab: Lab) -> None:
+    """A lock needs no right to write: whoever may read the pid file may hold it."""
+    lab.a.write_conf()
+    lab.a.write("run/pid", "", 0o666)
+    lab.a.write("log", "", 0o666)
+    assert lab.a.command("failoverd").returncode == 0
+    assert (lab.a.outside / "run/pid").stat().st_mode & 0o077 == 0
+    assert (lab.a.outside / "log").stat().st_mode & 0o022 == 0
+    kill(lab.a, main_pid(lab.a))
+    (lab.a.outside / "run").chmod(0o777)
+    result = lab.a.command("failoverd")
+    (lab.a.outside / "run").chmod(0o755)
+    assert result.stderr.count("can be written by others than root: chmod go-w") == 2
+    if not lab.spaces.rootless:
+        os.chown(lab.a.outside / "run/pid", 65534, 65534)
+        assert "is not a plain file of root's alone" in lab.a.command("failoverd").stderr
 
 
 def test_two_on_one_machine_never_share_a_state(lab: Lab) -> None:

@@ -11,6 +11,7 @@ import re
 import select
 import shlex
 import signal
+import stat
 import subprocess
 import sys
 import traceback
@@ -176,15 +177,21 @@ def take_lock(path: str) -> int:
     The lock goes with the process, so a pid file that a dead failoverd left is no obstacle. A file
     that is something else is not overwritten.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
     while True:
         try:
-            lock = os.open(path, flags, 0o644)
+            lock = os.open(path, flags, 0o600)
         except OSError as error:
             raise OSError(
                 f"failoverd: cannot open $pidfile {path}: {why_not(error)}; "
                 f"{'start it as root' if os.geteuid() else 'name another one in the configuration'}"
             ) from None
+        if not is_ours(lock):
+            os.close(lock)
+            raise OSError(
+                f"failoverd: $pidfile {path} is not a plain file of root's alone: remove it"
+            )
+        os.fchmod(lock, 0o600)  # whoever may open it may lock it, and we would not start
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -207,6 +214,13 @@ def take_lock(path: str) -> int:
         except FileNotFoundError:
             pass
         os.close(lock)  # the one that ended meanwhile took its file with it
+
+
+def is_ours(fd: int) -> bool:
+    """Whether the open file was not planted by another user."""
+    info = os.fstat(fd)
+    plain = stat.S_ISREG(info.st_mode) and info.st_nlink <= 1
+    return plain and info.st_uid in files.trusted_owners()
 
 
 def check_state(settings: Conf) -> None:
