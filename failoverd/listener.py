@@ -32,6 +32,7 @@ from failoverd.process import Channel, Message
 from failoverd.protocol import (
     COMMANDS,
     REFUSED,
+    TAKES_CHALLENGES,
     ClientConnection,
     Refused,
     Reply,
@@ -371,6 +372,7 @@ class Visitor:
     deadline: float
     number: int | None = None
     signed: bool = False
+    compares: bool = False  # the peer asks for our status
     out: bytes = b""
     leaving: bool = False
     spoke: bool = False
@@ -512,6 +514,7 @@ class Visitors:
             self.answer(visitor, visitor.connection.answer(False, "failoverd does not respond"))
             return
         visitor.number, visitor.signed = self.last_number, request.by_hmac
+        visitor.compares = request.by_hmac and from_peer and request.command == "status"
         self.give_time(visitor, now + self.conf.switch_timeout + 1.0)
         self.waiting[self.last_number] = visitor
         del self.guests[visitor.host].idle[visitor]
@@ -519,8 +522,11 @@ class Visitors:
     def pass_on(self, number: int, ok: bool, text: str) -> None:
         """failoverd has answered. Its visitor may be gone."""
         visitor = self.waiting.get(number)
-        if visitor is not None:
-            self.answer(visitor, visitor.connection.answer(ok, text))
+        if visitor is None:
+            return
+        if ok and visitor.compares and text.endswith("}") and text != "{}":
+            text = text[:-1] + TAKES_CHALLENGES
+        self.answer(visitor, visitor.connection.answer(ok, text))
 
     def answer(self, visitor: Visitor, line: bytes) -> None:
         """Send the last line, then close as soon as the client has closed its side."""
@@ -638,6 +644,8 @@ class Question:
     """A question of ours to the peer's port. `sent`: some of the request may be on its way."""
 
     number: int
+    command: str
+    challenge: str
     socket: socket.socket
     connection: ClientConnection
     seconds: float
@@ -648,7 +656,11 @@ class Question:
 
 
 class Questions:
-    """Our questions to the peer's port, any number at a time, each with its own connection."""
+    """Our questions to the peer's port, any number at a time, each with its own connection.
+
+    Once the peer has said that it takes challenges it is asked with one each time, beginning with
+    the question to which it said so: what it said there may have been recorded long ago.
+    """
 
     def __init__(
         self,
@@ -665,6 +677,7 @@ class Questions:
         self.own_nonces = own_nonces
         self.open: dict[int, Question] = {}
         self.prepared: tuple[socket.socket, float] | None = None  # and when it is too old
+        self.challenges = False
 
     def deadlines(self) -> Iterable[float]:
         yield from (question.deadline for question in self.open.values())
@@ -695,7 +708,7 @@ class Questions:
         self.prepared = None
         return sock
 
-    def ask(self, number: int, command: str, seconds: float) -> None:
+    def ask(self, number: int, command: str, seconds: float, began: float | None = None) -> None:
         """Begin to ask; "reply" or "lost" follows within these seconds."""
         if len(self.open) >= MAX_QUESTIONS:
             self.tell_lost(number, False, "too many questions are open")
@@ -705,11 +718,14 @@ class Questions:
         except OSError as error:
             self.tell_lost(number, False, f"cannot connect: {error.strerror}")
             return
-        now = time.monotonic()
-        connection = ClientConnection(self.secret, command, self.own_nonces)
-        question = Question(number, sock, connection, seconds, now, now + seconds)
+        began = began or time.monotonic()
+        challenge = os.urandom(16).hex() if self.challenges else ""
+        connection = ClientConnection(self.secret, command, self.own_nonces, challenge)
+        question = Question(
+            number, command, challenge, sock, connection, seconds, began, began + seconds
+        )
         if command != "status":
-            question.deadline = now + min(seconds, SAY_SECONDS)
+            question.deadline = began + min(seconds, SAY_SECONDS)
         self.open[number] = question
         self.loop.watch(sock, _WRITE, lambda _mask: self.pursue(question))
 
@@ -776,9 +792,16 @@ class Questions:
             self.lose(question, "its answer was too long")
             return
         self.forget(question)
-        self.channel.send(
-            {"event": "reply", "id": question.number, "ok": reply.ok, "text": reply.text}
-        )
+        takes, text = bool(question.challenge), reply.text
+        if question.command == "status" and reply.ok and text.endswith(TAKES_CHALLENGES):
+            takes, text = True, text.removesuffix(TAKES_CHALLENGES) + "}"
+        elif not reply.ok and text == "unknown command":  # an older failoverd was started there
+            takes = False
+        if takes != bool(question.challenge):
+            self.challenges = takes
+            self.ask(question.number, question.command, question.seconds, question.began)
+            return
+        self.channel.send({"event": "reply", "id": question.number, "ok": reply.ok, "text": text})
 
     def expire(self, now: float) -> None:
         for question in [one for one in self.open.values() if one.deadline <= now]:

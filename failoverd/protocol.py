@@ -11,6 +11,12 @@ A client that is refused learns nothing but that. Whatever does not become a req
 line, the secret is looked at only when the request is complete (so a wrong word alone is not
 answered any earlier than the right one), and it is compared in constant time. What could not be
 right under any secret, an over-long or binary line, is refused at once.
+
+The nonce is the server's alone, so an answer that somebody has recorded would be good again for
+whoever greets with its nonce: "ok active" from a peer that is dead, say. Therefore a client may
+add a challenge, 32 fresh hex digits, to its command ("hmac HEX fail CHALLENGE"), which both
+signatures then cover as they cover the command. Who has not heard of challenges answers "unknown
+command". A server tells a peer that it knows them at the end of its status (TAKES_CHALLENGES).
 """
 
 from __future__ import annotations
@@ -28,12 +34,15 @@ CLIENT_LINE = 256  # bytes, without the line's end
 SERVER_LINE = 64 * 1024  # bytes, with the line's end
 REFUSED = b"error refused\n"
 
+TAKES_CHALLENGES = ', "challenge": true}'  # instead of the last brace
+
 ROLES = ("active", "standby", "switching", "failed")
 BOOTS = ("master", "slave")
 STATES = ("boot", "ok", "silent", "fail", "down")
 MAX_INTERFACES = 128
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CHALLENGED = re.compile(f"({'|'.join(COMMANDS)}) [0-9a-f]{{32}}")
 _GREETING = re.compile(r"failoverd 1 ([0-9a-f]{32})")
 
 Value = TypeVar("Value")
@@ -93,6 +102,7 @@ class ServerConnection:
         self._buffer = b""
         self._word: str | None = None
         self._request: Request | None = None
+        self._signed = ""  # the command as it was signed
         self._over = False
 
     @property
@@ -130,9 +140,7 @@ class ServerConnection:
         if not self._request.by_hmac:
             return f"{verdict} {_fit(text, len(verdict) + 2)}\n".encode()
         text = _fit(text, len(verdict) + 67)
-        signature = _answer_signature(
-            self._secret, self.nonce, self._request.command, verdict, text
-        )
+        signature = _answer_signature(self._secret, self.nonce, self._signed, verdict, text)
         return f"{verdict} {signature} {text}\n".encode()
 
     def _finish(self, event: Request | Refused) -> list[Request | Refused]:
@@ -157,7 +165,11 @@ class ServerConnection:
     def _take_signed(self, text: str) -> Request | Refused:
         _, signature, command = [*text.split(" ", 2), ""][:3]
         right = _request_signature(self._secret, self.nonce, command)
-        return Request(command, True) if _same(signature.encode(), right.encode()) else Refused()
+        if not _same(signature.encode(), right.encode()):
+            return Refused()
+        self._signed = command
+        challenged = _CHALLENGED.fullmatch(command)
+        return Request(challenged[1] if challenged else command, True)
 
 
 # The client's end
@@ -168,11 +180,18 @@ class ClientConnection:
 
     own_nonces are those that this machine's own port has given out: whoever greets us with one of
     them has only handed our own greeting back, and our signature would be good at our own door.
+    With a challenge that was never used before, no recorded answer is good.
     """
 
-    def __init__(self, secret: bytes, command: str, own_nonces: Container[str] = ()) -> None:
+    def __init__(
+        self,
+        secret: bytes,
+        command: str,
+        own_nonces: Container[str] = (),
+        challenge: str = "",
+    ) -> None:
         self._secret = secret
-        self._command = command
+        self._command = f"{command} {challenge}" if challenge else command
         self._own_nonces = own_nonces
         self._nonce: str | None = None
         self._buffer = b""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import shutil
 import socket
 import struct
@@ -565,6 +566,54 @@ def test_the_time_for_an_answer_is_up(pair: Pair) -> None:
         assert lost(daemon, 1)[1] == "no answer within 0.3 s"
         assert lost(daemon, 2)[1] == "no answer within 0.3 s"
     assert sorted(each["sent"] is True for each in daemon.of("lost")) == [False, True]
+
+
+def test_a_recorded_exchange_is_no_answer(pair: Pair) -> None:
+    """Or who has listened for a while could be a dead peer: standby, then active."""
+    here, there = pair.listen(), pair.listen(1)
+    there.answers = {"status": (True, '{"role": "standby"}'), "fail": (True, "active")}
+    asker = pair.call(0, to=IPV4[1])
+    nonce = asker.greeting()
+    recorded = asker.say(signed(nonce, "status")).rest()
+    there.close()
+    pair.daemons.remove(there)
+    enemy = pair.port()
+    here.ask(1, timeout=5.0)
+    with greet(enemy, nonce) as first:
+        assert first.recv(1000) == signed(nonce, "status")
+        first.sendall(recorded)
+        with greet(enemy, nonce) as second:
+            serve([here], lambda: second in select.select([second], [], [], 0)[0])
+            said = second.recv(1000)
+            assert said.startswith(b"hmac ") and said != signed(nonce, "status")
+            second.sendall(recorded)
+            assert lost(here, 1)[1] == "its answer was not signed with our secret"
+
+
+def test_an_older_peer_that_knows_no_challenge(pair: Pair) -> None:
+    here, port = pair.listen(), pair.port()
+    for number, command in enumerate(("status", "status", "fail", "status")):
+        here.ask(number, command)
+        with greet(port) as connection:
+            line = connection.recv(1000).decode().split(" ", 2)[2].strip()
+            text = '{"role": "standby", "challenge": true}' if number == 0 else "{}"
+            if len(line) > 8 and number > 1:  # it was started anew, as an older one
+                refused = f"{'0' * 32} {line} error unknown command"
+                connection.sendall(f"error {sign(refused)} unknown command\n".encode())
+            else:
+                told = f"{'0' * 32} {line} ok {text}"
+                connection.sendall(f"ok {sign(told)} {text}\n".encode())
+            if number in (0, 2):
+                with greet(port) as again:
+                    line = again.recv(1000).decode().split(" ", 2)[2].strip()
+                    assert (len(line) > 8) is (number == 0)
+                    told = f"{'0' * 32} {line} ok {{}}"
+                    again.sendall(f"ok {sign(told)} {{}}\n".encode())
+                    here.wait_for("reply", number + 1)
+            else:
+                here.wait_for("reply", number + 1)
+    assert [reply["id"] for reply in here.of("reply")] == [0, 1, 2, 3]
+    assert not here.of("lost")
 
 
 def test_our_own_greeting_is_not_signed(pair: Pair, daemon: Daemon) -> None:

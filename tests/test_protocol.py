@@ -214,6 +214,29 @@ def test_the_client_takes_carriage_returns_and_empty_texts() -> None:
     assert connection.feed(answer_line("ok", "").replace(b"\n", b"\r\n")) == [Reply(True, "")]
 
 
+def test_no_recorded_answer_is_good_for_a_challenge() -> None:
+    """Who has recorded an exchange can greet with its nonce, and answer as it was answered then."""
+    port = server()
+    recorded = ClientConnection(SECRET, "fail", challenge="0" * 32)
+    (line,) = recorded.feed(port.greeting())
+    assert isinstance(line, Send)
+    assert line.data.endswith(b" fail " + b"0" * 32 + b"\n")
+    assert port.feed(line.data) == [Request("fail", True)]
+    answer = port.answer(True, "active")
+    assert recorded.feed(answer) == [Reply(True, "active")]
+    for challenge in ("1" * 32, ""):
+        later = ClientConnection(SECRET, "fail", challenge=challenge)
+        assert isinstance(later.feed(port.greeting())[0], Send)
+        assert isinstance(later.feed(answer)[0], NoAnswer)
+
+
+@pytest.mark.parametrize("challenge", ["0" * 31, "0" * 33, "g" * 32, "A" * 32, "0" * 32 + " "])
+def test_what_is_no_challenge_makes_an_unknown_command(challenge: str) -> None:
+    command = f"fail {challenge}"
+    line = f"hmac {sign(f'{NONCE} {command}')} {command}\n".encode()
+    assert server().feed(line) == [Request(command, True)]
+
+
 @pytest.mark.parametrize(
     "line",
     [
