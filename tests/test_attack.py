@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 
@@ -11,11 +12,20 @@ from failoverd.lab.network import Lab
 from failoverd.listener import DESCRIPTORS
 
 
-@pytest.mark.parametrize("source", [attack.PEER, attack.OWN, attack.STRANGER])
-def test_true_requests_are_answered_under_every_attack(lab: Lab, source: str) -> None:
+@pytest.mark.parametrize(
+    ("source", "attacks"),
+    [
+        (attack.PEER, ("slow", "long", "reset", "guess", "replay")),
+        (attack.OWN, ("halves", "guess")),
+        (attack.STRANGER, ("silent", "garbage")),
+    ],
+)
+def test_true_requests_are_answered_under_every_attack(
+    lab: Lab, source: str, attacks: Sequence[str]
+) -> None:
     attack.begin(lab)
     lines = lab.a.log().count("\n")
-    for how in attack.ATTACKS:
+    for how in attacks:
         result = attack.attack(lab, how, source, 0.3, 100)
         assert max(result.seconds) < math.inf, how
         assert result.descriptors < DESCRIPTORS

@@ -1,6 +1,6 @@
 """One who attacks failoverd's port: attacker.py HOW ADDRESS PORT FROM COUNT, until it is ended.
 
-It keeps COUNT connections busy, makes a new one for each that ends, and prints once a second how
+It keeps COUNT connections busy, makes a new one for each that ends, and prints now and then how
 many it has made. It never has the secret. Standard library only: it is run by path.
 
   silent    says nothing                    slow      a byte now and then, for ever
@@ -56,7 +56,7 @@ class Attacker:
                 self.attend(key.data, mask)
             if self.how in ("slow", "halves", "silent"):
                 time.sleep(0.001)
-            if time.monotonic() - told > 1.0:
+            if time.monotonic() - told > 0.1:
                 told = time.monotonic()
                 print(self.made, flush=True)
 
