@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 
-from failoverd import files
+from failoverd import files, process
 from failoverd.conf import Conf, ConfError
 from failoverd.protocol import ClientConnection, NoAnswer, Reply, Send
 
@@ -40,6 +40,7 @@ def prepare(path: str) -> tuple[Conf, bytes]:
     """
     try:
         conf = _load(path)
+        process.keep_secret()
         return conf, files.read_secret(conf.secret)
     except ConfError as error:
         hint = "\nonly root can read the secret: run this as root" if os.geteuid() else ""

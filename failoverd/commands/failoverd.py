@@ -104,6 +104,7 @@ def read_settings(path: str, folder: str, with_secret: bool = False) -> Checked:
     watcher = files.find_watchd(settings, folder, own_folder())
     problems += files.check_files(settings, watcher)
     if with_secret:
+        process.keep_secret()
         problems += files.check_secret(settings)
     problems += check_interfaces(settings)
     problems += check_filters(settings)
