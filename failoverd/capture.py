@@ -65,10 +65,15 @@ class Clock:
         self.first: int | None = None  # nanoseconds since 1970
         self.now = 0
 
-    def tick(self, nanoseconds: int) -> int:
+    def began(self, nanoseconds: int) -> int:
+        """The time of the first packet, when one of this time has come."""
         if self.first is None:
             self.first = nanoseconds
-        self.now = max(self.now, nanoseconds - self.first)
+        return self.first
+
+    def tick(self, nanoseconds: int) -> int:
+        """The time of a packet since the first one, or of an earlier packet that was later."""
+        self.now = max(self.now, nanoseconds - self.began(nanoseconds))
         return self.now
 
 
@@ -151,23 +156,33 @@ class ClassicCapture(Capture):
             raise Unreadable(f"{self._name}: {error.strerror}") from error
 
     def _hop(self, data: bytes, accept: Accept) -> tuple[list[int], int, str]:
-        """Go through the whole packets in data: times that count, where they end, what is wrong."""
+        """Go through the whole packets in data: times that count, where they end, what is wrong.
+
+        A capture has millions: what need not be done for each of them is not done in this loop.
+        """
         counted: list[int] = []
-        unpack, unit, tick = self._record.unpack_from, self._unit, self.clock.tick
-        at, size = 0, len(data)
-        while at + _RECORD <= size:
+        clock, unpack, unit = self.clock, self._record.unpack_from, self._unit
+        now, second, base = clock.now, -1, 0
+        at, size, stored = 0, len(data), 0
+        while (begin := at + _RECORD) <= size:
             seconds, fraction, stored, length = unpack(data, at)
-            if stored > MAX_PACKET:
-                return counted, at, f"a packet of {stored} bytes is damage, not a packet"
-            end = at + _RECORD + stored
-            if end > size:
+            end = begin + stored
+            if end > size or stored > MAX_PACKET:
                 break
-            now = tick(seconds * NANOSECONDS + fraction * unit)
-            packet = data[at + _RECORD : end]
+            if seconds != second:
+                second, whole = seconds, seconds * NANOSECONDS
+                base = whole - clock.began(whole + fraction * unit)
+            then = base + fraction * unit
+            if then > now:
+                now = then
+            packet = data[begin:end]
             if accept(packet if stored == length else _whole(packet, length)):
                 counted.append(now)
             at = end
-        return counted, at, ""
+        clock.now = now
+        damaged = stored > MAX_PACKET
+        problem = f"a packet of {stored} bytes is damage, not a packet" if damaged else ""
+        return counted, at, problem
 
     def close(self) -> None:
         self._file.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import resource
 import socket
@@ -9,6 +10,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pcapy
 import pytest
@@ -418,6 +420,45 @@ def test_time_never_runs_backwards(tmp_path: Path) -> None:
     offsets = [5, 7, 3, -100, 8, 2]
     file.write_bytes(pcap([(START + n * 1000, b"yes") for n in offsets]))
     assert read(file)[0] == [0, 2000, 2000, 2000, 3000, 3000]
+
+
+class Drip(io.RawIOBase):
+    """A file of which a few bytes come at a time."""
+
+    def __init__(self, content: bytes, size: int) -> None:
+        self._rest = io.BytesIO(content)
+        self._size = size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._rest.read(min(self._size, len(buffer)))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+records = st.tuples(
+    st.integers(0, 3), st.integers(0, 2**32 - 1) | st.integers(0, 3), st.binary(max_size=9)
+)
+
+
+@settings(deadline=None)
+@given(st.lists(records, max_size=30), st.sampled_from("<>"), st.booleans(), st.integers(1, 90))
+def test_any_capture_is_read_as_by_the_book(
+    packets: list[tuple[int, int, bytes]], order: str, nano: bool, size: int
+) -> None:
+    """However it is cut into pieces: first, count, the latest time so far."""
+    parts = [struct.pack(order + "IIII", *when, len(d), len(d)) + d for *when, d in packets]
+    moments = [s * capture.NANOSECONDS + f * (1 if nano else 1000) for s, f, _ in packets]
+    latest = [max(moments[: n + 1]) - moments[0] for n in range(len(moments))]
+    file = io.BufferedReader(Drip(b"".join(parts), size), size)
+    opened = capture.ClassicCapture("x", file, pcap([], order, nano))
+    batches = list(opened.batches(lambda packet: len(packet) % 2))
+    counted = [when for when, (_, _, d) in zip(latest, packets, strict=True) if len(d) % 2]
+    assert [when for batch in batches for when in batch.counted] == counted
+    assert [batch.now for batch in batches][-1:] == latest[-1:]
+    assert opened.clock.first == (moments[0] if moments else None)
 
 
 def test_packets_that_do_not_count_still_take_time(tmp_path: Path) -> None:
