@@ -253,6 +253,39 @@ def test_an_idle_watcher_sleeps(spaces: list[Namespace]) -> None:
     inside(here, work)
 
 
+class Nothing:
+    """A counter of an interface on which nothing comes."""
+
+    is_open = True
+
+    def open(self) -> bool:
+        return True
+
+    def take(self) -> int:
+        return 0
+
+    def is_deaf(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        pass
+
+
+def test_watchers_with_one_timer_look_at_the_same_moments() -> None:
+    """64 of them would else find the caches cold 27 times a second."""
+    conf, timer = Conf(interfaces=("lo",), timer_seconds=8000.0), 8000.0
+    watchers = []
+    for _ in range(3):
+        watcher = watchd.Watcher(conf, "lo", watchd.Instruments(Nothing()), lambda _: None)
+        watcher.open()
+        watchers.append(watcher)
+        time.sleep(0.01)
+    now = time.monotonic()
+    looks = [watcher.next_time() for watcher in watchers]
+    assert now < min(looks) <= max(looks) <= now + timer / 8
+    assert len(set(looks)) == 1 or max(looks) - min(looks) == pytest.approx(timer / watchd.LOOKS)
+
+
 def test_a_child_says_why_it_cannot_start(spaces: list[Namespace], tmp_path: Path) -> None:
     here, _ = spaces
 
