@@ -24,7 +24,7 @@ NANOSECONDS = 1_000_000_000
 MAX_PACKET = 262144  # bytes; libpcap takes no larger ones either
 DUMP_BYTES = 8 * 1024 * 1024  # a dump file of this size is kept as the old one, and a new one begun
 
-_BLOCK = 1024 * 1024
+_BLOCK = 128 * 1024  # bytes; from more on every block is mapped anew, and out of the caches
 _BATCH = 4096  # packets at once from libpcap
 _HEADER = 24
 _RECORD = 16
