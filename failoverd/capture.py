@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 NANOSECONDS = 1_000_000_000
 MAX_PACKET = 262144  # bytes; libpcap takes no larger ones either
+LATEST = 0xFFFFFFFF  # seconds since 1970 of a packet; the classic format has no more
 DUMP_BYTES = 8 * 1024 * 1024  # a dump file of this size is kept as the old one, and a new one begun
 
 _BLOCK = 128 * 1024  # bytes; from more on every block is mapped anew, and out of the caches
@@ -206,18 +207,22 @@ class OtherCapture(Capture):
 
     def batches(self, accept: Accept) -> Iterator[Batch]:
         counted: list[int] = []
-        seen = 0
+        seen, damage = 0, ""
 
         def put(header: pcapy.Pkthdr, data: bytes) -> None:
-            nonlocal seen
-            seen += 1
+            nonlocal seen, damage
             seconds, microseconds = header.getts()
+            if not 0 <= seconds <= LATEST:
+                damage = f"a packet {seconds} s after 1970 is damage, not a packet"
+            if damage:
+                return
+            seen += 1
             now = self.clock.tick(seconds * NANOSECONDS + microseconds * 1000)
             if accept(_whole(data, header.getlen())):
                 counted.append(now)
 
         while True:
-            problem = self._dispatch(put)
+            problem = self._dispatch(put) or damage
             if seen:
                 yield Batch(counted, self.clock.now)
             if problem:

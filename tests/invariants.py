@@ -339,6 +339,7 @@ def captured(path: str, data: bytes) -> None:
         whole = True
     except capture.Unreadable as error:
         assert str(error).isprintable() and path in str(error)
+    assert now <= (capture.LATEST + 1) * 10**9
     expected = naive_capture(data)
     if expected is not None:
         assert (times, whole) == expected

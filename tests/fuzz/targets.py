@@ -250,11 +250,11 @@ def block(kind: int, body: bytes) -> bytes:
     return struct.pack("<I", kind) + size + body + size
 
 
-def pcapng() -> bytes:
+def pcapng(late: int = 0) -> bytes:
     section = struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)
     interface = struct.pack("<HHI", 1, 0, 65535)
     packets = [
-        struct.pack("<IIIII", 0, 0, micro, 14, 14) + b"q" * 14 for micro in (5, 9_000_000, 40)
+        struct.pack("<IIIII", 0, late, micro, 14, 14) + b"q" * 14 for micro in (5, 9_000_000, 40)
     ]
     blocks = [block(0x0A0D0D0A, section), block(1, interface), *(block(6, p) for p in packets)]
     return b"".join(blocks)
@@ -442,6 +442,7 @@ TARGETS = {
             *(bytes([way]) + pcap(last=9_000_000) for way in range(4)),
             b"\0" + pcapng(),
             b"\2" + pcapng(),
+            b"\0" + pcapng(6 << 24),  # in the year 15670
         ),
         late=("failoverd.tune", "failoverd.commands._tune", "failoverd.counter"),
     ),
