@@ -274,8 +274,10 @@ class Scene:
             if asked.left > 1:
                 still.append(asked._replace(left=asked.left - 1))
                 continue
-            answered = asked.answered if asked.answered >= 0 else int(self.answering(number))
-            if machine.run == STOPPED:
+            answered = asked.answered
+            if answered < 0:
+                answered = int(self.answering(number) and not self.loses_round(number, asked))
+            if machine.run == STOPPED or (asked.answered < 0 and self.delayed()):
                 still.append(asked._replace(answered=answered))
                 continue
             sent = any(ear in (HEARS, DEAF) for ear in machine.ears)
@@ -284,6 +286,13 @@ class Scene:
             )
         machine.asked = tuple(still)
         return found
+
+    def loses_round(self, number: int, asked: Asked) -> bool:
+        """Of three questions one may be lost; where there is only one, that one."""
+        lost = asked.rounds == 1 and self.lost(1) > 0
+        if lost:
+            self.note(f"{NAMES[number]} loses what answers on the ethernet side")
+        return lost
 
     def answering(self, number: int) -> bool:
         """Does the other machine answer for the addresses?"""
