@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 REQUEST_SECONDS = 5.0  # how long a client of the port may take to say its request (section 6)
 GRACE_SECONDS = 1.0  # how much longer than its script an answer may take (section 6)
-LEAST_PROOF = 0.1  # seconds that a few questions to the peer may take on a busy machine
 ROUNDS = 3  # questions without an answer that make sure (RFC 5227 sends as many probes)
+LEAST_PROOF = 0.1  # seconds that a busy peer may take to hear a packet and to tell us
 MAX_WAITING = 16  # requests that one transition may have waiting for its end
 
 
@@ -202,6 +202,10 @@ class Visited:
     """The peer has asked our port for the status: it lives, and both ways of the link are open."""
 
 
+# By interface: packets of the open window, packets of the one before.
+Counts = tuple[tuple[str, int, int], ...]
+
+
 @dataclass(frozen=True)
 class PeerView:
     """What a `status` told of the peer. bad: its bad interfaces by section 5.
@@ -213,8 +217,7 @@ class PeerView:
     boot: str
     bad: frozenset[str]
     down: frozenset[str] = frozenset()  # those of the bad ones that have no carrier
-    # By interface: packets of the open window, packets of the one before, as last looked at.
-    counts: tuple[tuple[str, int, int], ...] = ()
+    counts: Counts = ()
 
 
 @dataclass(frozen=True)
@@ -421,7 +424,7 @@ class Rules:
     @property
     def proof_time(self) -> float:
         """How long the peer may take to show that it hears what we do not."""
-        return max(LEAST_PROOF, 2 * self.news_time)
+        return max(2 * self.news_time, LEAST_PROOF)
 
     @property
     def news_time(self) -> float:
@@ -520,8 +523,8 @@ class State:
     evidence: bool | None = None  # while the link fell silent: did anybody answer
     quiet: int = 0  # rounds in a row that nobody answered
     claimed: int = 0  # rounds in a row in which the peer answered for our addresses
-    asked: int = 0  # answers of the peer while we want to hand over because of an interface
-    counts: tuple[tuple[str, int, int], ...] = ()  # of the peer, in the second of them
+    counts: Counts = ()  # of the peer, when an interface failed here
+    latest: Counts = ()  # of the peer, as it answered last while we wanted to hand over
     from_peer: bool = False  # the role came by the peer's `fail`
     guarded: frozenset[str] | None = None  # the interfaces it came because of; None: not known yet
     mute: bool = False  # heartbeats are stopped
@@ -879,6 +882,8 @@ def replied(turn: Turn, event: Replied) -> list[On]:
         if turn.state.peer is None and event.view.boot == turn.rules.boot:
             turn.log(f"both machines have boot:{turn.rules.boot} in host_type: change one", True)
         turn.set(peer=event.view)
+        if turn.state.phase is Phase.ASKING and event.purpose is Purpose.STATUS:
+            turn.set(latest=event.view.counts)  # a comparison may have been under way for longer
     match event.purpose:
         case Purpose.COMPARE:
             if turn.state.from_peer and turn.state.guarded is None and event.view is not None:
@@ -1034,11 +1039,11 @@ def peer_is_able(turn: Turn) -> bool:
 def peer_has_news(turn: Turn) -> bool:
     """The peer has heard a packet since we asked, on an interface that failed here.
 
-    Its last two windows say nothing of a switch that died for both just now. Its watchers look
-    before it answers, so the first answer is what later ones are compared with.
+    Its last two windows say nothing of a switch that died for both just now. It looks at its cards
+    before it answers, so later answers are compared with the first.
     """
     peer, before = turn.state.peer, {n: (p, last) for n, p, last in turn.state.counts}
-    if peer is None or turn.state.asked < 1:
+    if peer is None:
         return False
     ours = frozenset(i.name for i in turn.state.interfaces if i.failed)
     return any(
@@ -1048,7 +1053,7 @@ def peer_has_news(turn: Turn) -> bool:
             (packets > 0 and turn.state.deadline(Timer.NEWS) is None)
             or (packets, last) not in (before[name], (0, before[name][0]))
         )
-        for name, packets, last in peer.counts
+        for name, packets, last in turn.state.latest
     )
 
 
@@ -1393,7 +1398,7 @@ def compare_now(turn: Turn) -> None:
 
 
 def enter_asking(turn: Turn) -> None:
-    turn.set(asked=0, counts=())
+    turn.set(counts=(), latest=())
     if by_interface(turn):
         turn.start(Timer.GIVE_UP, turn.rules.proof_time)
     ask(Purpose.STATUS)(turn)
@@ -1401,11 +1406,9 @@ def enter_asking(turn: Turn) -> None:
 
 def compare_counts_soon(turn: Turn) -> None:
     """Note what the peer has counted, and ask again after a moment."""
-    asked = min(1, turn.state.asked + 1)
-    if asked > turn.state.asked and turn.state.peer is not None:
-        turn.set(counts=turn.state.peer.counts)
+    if not turn.state.counts:
+        turn.set(counts=turn.state.latest)
         turn.start(Timer.NEWS, turn.rules.news_time)
-    turn.set(asked=asked)
     turn.start(Timer.RETRY, min(turn.rules.round, turn.rules.news_time / 8))
 
 
@@ -1790,10 +1793,7 @@ HANDOVER = (
         (P.ASKING,),
         On.GIVE_UP,
         (by_interface,),
-        (
-            say("the peer hears nothing either: we keep the role", True),
-            refuse("the peer is silent"),
-        ),
+        (say("the peer hears nothing either: we keep the role", True),),
         P.ACTIVE,
     ),
     Row((P.ASKING,), On.STATUS, (), (say_not_able, refuse("the peer is not able")), P.ACTIVE),
@@ -1963,11 +1963,10 @@ REJOIN = (
         )
         for on, when in (
             (On.STATUS, (peer_is_idle,)),
-            (On.UNANSWERED, (unheard,)),
+            (On.UNANSWERED, ()),
             (On.LOST, (nobody_to_ask,)),
         )
     ),
-    Row((P.REJOINING,), On.STATUS, (peer_is_rejoining, we_come_first), (become_active,), P.ACTIVE),
     Row(
         (P.REJOINING,),
         On.STATUS,

@@ -249,6 +249,61 @@ def test_every_request_is_answered_or_waits_for_an_end(
                 assert said[0][2] == ("active" if command == "fail" else "standby")
 
 
+SOME_EVENTS: list[pair.Event] = [
+    *(pair.Ended(kind, ok) for kind in ("script", "fence") for ok in (True, False)),
+    *(
+        pair.Answers(False, asked, heard, heard)
+        for asked, heard in ((0, False), (3, False), (3, True))
+    ),
+    *(pair.Answers(True, 1, heard, heard) for heard in (False, True)),
+    *(
+        pair.Replied(purpose, True, view=view(role))
+        for purpose in (Purpose.STATUS, Purpose.COMPARE)
+        for role in ("active", "standby", "failed", "switching", "rejoining")
+    ),
+    *(
+        pair.Replied(purpose, ok)
+        for purpose in (Purpose.FAIL, Purpose.RESUME)
+        for ok in (True, False)
+    ),
+    *(pair.Unreplied(purpose) for purpose in Purpose),
+    *(pair.Request(8, command, True) for command in ("fail", "resume")),
+    *(
+        pair.LinkWatched(packets, verdict)
+        for packets, verdict in ((0, "fail"), (0, "ok"), (1, "ok"))
+    ),
+    *(pair.Watched("eth0", packets, 0, verdict) for packets, verdict in ((0, "fail"), (9, "ok"))),
+    *(pair.Counted("eth0", packets) for packets in (0, 9)),
+    *(pair.Bare(), pair.Stalled(), pair.Tick()),
+]
+FLAGS = ("unclean", "failed", "stalled", "bare", "evidence")
+RESTING = (Phase.NEW, Phase.STANDBY, Phase.ACTIVE)
+
+
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase not in RESTING])
+def test_whoever_waits_is_answered_at_the_end(phase: Phase) -> None:
+    """Whatever comes in a phase: a request still waits for an end, or it is answered, truly."""
+    changes: list[dict[str, object]] = [{word: True} for word in FLAGS]
+    changes += [{}, {"claimed": 2}, {"quiet": 2}, {"interfaces": cards(eth0="fail")}]
+    changes += [{"counts": (("eth0", 0, 0),), "latest": (("eth0", 1, 0),)}, {"timers": ()}]
+    changes += [{"timers": tuple((timer, NOW) for timer in Timer if timer is not Timer.HEARD)}]
+    nobody_to_ask = replace(MASTER, addressed=frozenset(), confirm="none")
+    causes = [Cause.BOOT, Cause.PEER, Cause.PERSON, Cause.HEALING]
+    if phase is not Phase.ASKING:  # a person's request makes it the person's
+        causes.append(Cause.INTERFACE)
+    for cause, known, event, rules in product(
+        causes, changes, SOME_EVENTS, (MASTER, nobody_to_ask)
+    ):
+        before = machine(phase, cause=cause, waiting=((7, cause is Cause.PEER),), **known)
+        after, actions = step(before, event, rules)
+        said = [answer for answer in answers(actions) if answer[0] == 7]
+        waits = 7 in dict(after.waiting)
+        assert len(said) + waits == 1, (before, event)
+        assert not waits or after.phase not in RESTING, (before, event)
+        for _, ok, text in said:
+            assert not ok or (text == "active") is (pair.role(after) == "active"), (before, event)
+
+
 @pytest.mark.parametrize("phase", Phase)
 def test_one_transition_has_only_so_many_requests_waiting(phase: Phase) -> None:
     waiting = tuple((number, False) for number in range(pair.MAX_WAITING))
@@ -366,7 +421,7 @@ def test_the_order_of_a_handover() -> None:
         machine(Phase.ACTIVE, interfaces=deaf), pair.Watched("eth0", 0, 0, "fail")
     )
     assert (state.phase, asks(actions), scripts(actions)) == (Phase.ASKING, {Purpose.STATUS}, [])
-    for packets in (1, 1, 2):
+    for packets in (1, 2):
         peer = replace(view("standby"), counts=(("eth0", packets, 0), ("eth1", 5, 5)))
         state, actions = step(state, pair.Replied(Purpose.STATUS, True, view=peer))
         assert scripts(actions) == []

@@ -227,7 +227,13 @@ class Scene:
             self.feed(number, pair.Ended("script", ok))
         if machine.program and machine.program[1] == 0:
             kind, machine.program = machine.program[0], None
-            self.feed(number, pair.Ended(kind, kind == "fence" or self.answering(number)))
+            ok = not self.fence_fails() if kind == "fence" else self.answering(number)
+            self.feed(number, pair.Ended(kind, ok))
+
+    def fence_fails(self) -> bool:
+        fails = "fence" in self.setup.menu and self.faults > 0 and self.chance.pick(2) > 0
+        self.faults -= fails
+        return fails
 
     def take_effect(self, number: int, role: str) -> bool:
         machine = self.machines[number]
@@ -373,8 +379,7 @@ class Scene:
                 kept = tuple(a for a in machine.asked if a.own != action.own)
                 machine.asked = tuple(sorted((*kept, Asked(action.own, len(action.at), left))))
             case pair.Look():
-                for card, window in zip(CARDS, machine.cards, strict=False):
-                    self.feed(number, pair.Counted(card, window[0]))
+                self.look(number)
             case pair.Forget():
                 machine.asks = tuple(
                     rest for e in machine.asks if (rest := forgotten(e)) is not None
@@ -397,6 +402,11 @@ class Scene:
             case pair.Announce():
                 if pair.announceable(self.state(number)):
                     machine.airing = 2
+
+    def look(self, number: int) -> None:
+        """Every watcher tells what it has counted."""
+        for card, window in zip(CARDS, self.machines[number].cards, strict=False):
+            self.feed(number, pair.Counted(card, window[0]))
 
     def ask(self, number: int, action: pair.Ask) -> None:
         """A newer question of the same purpose replaces the older."""
@@ -492,11 +502,12 @@ class Scene:
             return
         purpose = PURPOSES[exchange.purpose]
         if exchange.purpose not in COMMAND:
-            view = self.game.minds[1 - number].look(peer.mind, peer.counts)
             peer.counts = tuple(w[:2] for w in peer.cards)
+            view = self.game.minds[1 - number].look(peer.mind, peer.counts)
             reply = pair.Replied(purpose, True, "", view)
             self.errands.append((number, exchange._replace(stage=BACK, answer=reply)))
             self.feed(1 - number, pair.Visited())
+            self.look(1 - number)
             return
         if exchange.stage == BUFFERED and exchange.waited > 1:
             reply = pair.Replied(purpose, False)

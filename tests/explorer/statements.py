@@ -67,6 +67,14 @@ def may_announce(game: Game, hosts: tuple[Host, Host], number: int) -> bool:
     return len(pair.announceable(mind.states[host.mind])) == game.setup.cards
 
 
+def holds_on(game: Game, host: Host, number: int) -> bool:
+    """Whether it keeps a role that came because of an interface that is not proved here yet."""
+    if host.mind < 0:
+        return False
+    state = game.minds[number].states[host.mind]
+    return state.from_peer and not all(i.proved for i in state.interfaces)
+
+
 def flags(game: Game, world: World) -> int:
     """The flags of a world, as a plain number. None are set before both machines have been booted:
     a boot is an event like a fault, after which all stretches begin anew."""
@@ -94,7 +102,8 @@ def flags(game: Game, world: World) -> int:
     if any(works(host) for host in hosts):
         found |= Flag.WORKS
     serving = [holding[n] and bool(ears[n]) for n in AB]
-    if ends and world.traffic and not any(serving):
+    held = any(holds_on(game, host, number) for number, host in enumerate(hosts))
+    if ends and world.traffic and not any(serving) and not held:
         found |= Flag.UNSERVED
     if ends and serving[0] is not serving[1]:
         server = 0 if serving[0] else 1
