@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import fields, replace
+from collections import Counter
+from dataclasses import fields
 
 from explorer.explore import Explored
 from explorer.model import MENU, Setup, Violation
-from explorer.mutants import all_mutants, find
+from explorer.mutants import hunt_all
 from explorer.walk import Walk
 
 STRIDE = 10_000  # steps of a walk between two lines about it
@@ -20,7 +21,7 @@ def main() -> int:
     options = parse()
     setup = Setup(**{name: value for name, value in vars(options).items() if name in NAMES})
     if options.mutants:
-        return hunt(setup)
+        return hunt(options)
     return walk(setup, options) if options.walk else explore(setup, options.stories)
 
 
@@ -33,6 +34,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--walk", type=int, metavar="STEPS", help="walk at random instead")
     parser.add_argument("--seed", type=int, default=0, help="of the walk")
     parser.add_argument("--mutants", action="store_true", help="break the table, row by row")
+    parser.add_argument("--jobs", type=int, default=1, help="mutants at a time")
+    parser.add_argument(
+        "--part", default="0/1", metavar="N/OF", help="only one part of the mutants"
+    )
     parser.add_argument(
         "--stories", type=int, default=99, help="also tell the worst case if it is longer"
     )
@@ -52,6 +57,7 @@ READ = {
     "boots": lambda text: tuple(text.split(",")),
     "scripts": lambda text: tuple(int(word) for word in text.split(",")),
     "mresume": lambda text: text == "yes",
+    "addresses": lambda text: text == "yes",
     "fence": lambda text: text == "yes",
 }
 
@@ -90,17 +96,21 @@ def walk(setup: Setup, options: argparse.Namespace) -> int:
     return 0
 
 
-def hunt(setup: Setup) -> int:
-    """Every mutant, until something finds it: small explorations first, then a larger one."""
-    small = ("power,link,daemon", "loss,person,script", "deaf,switch,stop,freeze,bare,down")
-    setups = tuple(replace(setup, menu=frozenset(menu.split(",")), faults=1) for menu in small)
-    missed = 0
-    for mutant in all_mutants():
-        found = find(mutant, setups)
-        missed += not found
-        print(f"{'found' if found else 'MISSED'}: {mutant.what}: {found}", flush=True)
-    print(f"{missed} missed")
-    return 0
+def hunt(options: argparse.Namespace) -> int:
+    """Every mutant, until something finds it."""
+    verdicts: Counter[str] = Counter()
+    part, parts = map(int, options.part.split("/"))
+    for verdict in hunt_all(options.jobs, part, parts):
+        verdicts[verdict.kind] += 1
+        print(verdict, flush=True)
+    print(
+        f"{sum(verdicts.values())} broken tables: {verdicts['explored']} found by exploring, "
+        f"{verdicts['walked']} by walking, {verdicts['case']} by a case of tests/test_pair.py, "
+        f"{verdicts['refinement']} named as refinements, "
+        f"{verdicts['order']} whose order is no matter, "
+        f"{verdicts['same']} that decide the same everywhere, {verdicts['missed']} missed"
+    )
+    return 1 if verdicts["same"] or verdicts["missed"] else 0
 
 
 if __name__ == "__main__":

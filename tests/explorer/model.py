@@ -76,6 +76,7 @@ class Setup:
     heartbeat: int = 1
     switch_timeout: int = 2
     hold_down: int = 4
+    addresses: bool = True
     confirm: str = "arp"
     fence: bool = False
     first: int = 0  # whose events of a tick come first
@@ -95,7 +96,7 @@ class Setup:
             switch_timeout=self.switch_timeout,
             hold_down=self.hold_down,
             confirm=self.confirm,
-            addressed=frozenset(CARDS[: self.cards]),
+            addressed=frozenset(CARDS[: self.cards] if self.addresses else ()),
             fence=self.fence,
             status_timeout=1,
             card_window=self.card_window,
@@ -256,6 +257,7 @@ MENU = (
     "traffic",  # there is nothing to hear there
     "script",  # the switch script fails or hangs, and works again
     "bare",  # the addresses vanish from their card
+    "fence",  # the fence program fails
     "person",  # somebody types fail or resume
 )
 
