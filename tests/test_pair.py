@@ -655,6 +655,130 @@ def test_a_handover_during_which_the_peer_stood_still_has_happened() -> None:
     assert (state.phase, announces(actions)) == (Phase.REJOINING, False)
 
 
+# ---------------------------------------------------------------------------- the small print
+
+
+TOLD = ((7, False),)  # somebody waits
+UNHEARD = tuple[tuple[Timer, float], ...]()
+STATUS = {
+    role: pair.Replied(Purpose.STATUS, True, view=view(role))
+    for role in ("active", "standby", "failed", "switching")
+}
+MASTERS = replace(view("standby"), boot="master")
+SMALL_PRINT = [
+    # what it is for, the machine, its rules, what comes; the phase after it, and what is done
+    (
+        "two that call each other at once: one gives way",
+        machine(Phase.CALLING, peer=MASTERS),
+        SLAVE,
+        pair.Request(1, "resume", True),
+        Phase.STANDBY,
+        {"answer standby", "ask compare"},
+    ),
+    (
+        "and the other one does not",
+        machine(Phase.DOUBTING, peer=view("standby")),
+        MASTER,
+        pair.Request(1, "resume", True),
+        Phase.DOUBTING,
+        {"answer busy"},
+    ),
+    (
+        "a stand-down that is tried again is no reason to keep the peer from serving",
+        machine(Phase.CLEANING, unclean=True),
+        MASTER,
+        pair.Request(1, "resume", True),
+        Phase.CLEANING,
+        {"answer standby"},
+    ),
+    (
+        "but one after a failed start is",
+        machine(Phase.CLEANING),
+        MASTER,
+        pair.Request(1, "resume", True),
+        Phase.CLEANING,
+        {"answer busy"},
+    ),
+    (
+        "the peer that tells an active machine to take over has clients that do not know yet",
+        machine(Phase.ACTIVE),
+        MASTER,
+        pair.Request(1, "fail", True),
+        Phase.ACTIVE,
+        {"answer active", "announce"},
+    ),
+    (
+        "the peer has become active since we last heard that nobody is",
+        machine(Phase.INQUIRING, cause=Cause.HEALING),
+        MASTER,
+        STATUS["active"],
+        Phase.STANDBY,
+        {"ask compare"},
+    ),
+    (
+        "whoever is heard is asked, though nobody answers for the addresses",
+        machine(Phase.UNSURE),
+        MASTER,
+        NOBODY,
+        Phase.UNSURE,
+        {"ask status"},
+    ),
+    (
+        "so is it by one that may have been overtaken",
+        machine(Phase.REJOINING),
+        MASTER,
+        NOBODY,
+        Phase.REJOINING,
+        {"ask status", "question"},
+    ),
+    *(
+        (
+            f"who waits for us to stand by is not told that we are active: {event}",
+            machine(phase, waiting=TOLD, bare=True, timers=UNHEARD),
+            MASTER,
+            event,
+            after,
+            done | {"answer error"},
+        )
+        for phase, event, after, done in (
+            (Phase.TELLING, pair.Request(1, "fail", True), Phase.PROMOTING, {"run master"}),
+            (Phase.UNSURE, pair.Request(1, "fail", True), Phase.PROMOTING, {"run master"}),
+            (Phase.ASKING, pair.Bare(), Phase.REJOINING, {"ask status", "question"}),
+            (Phase.REJOINING, NOBODY, Phase.PROMOTING, {"run master"}),
+        )
+    ),
+]
+
+
+def done(actions: list[pair.Action]) -> set[str]:
+    words = {
+        pair.Announce: lambda action: "announce",
+        pair.Question: lambda action: "own question" if action.own else "question",
+        pair.Ask: lambda action: f"ask {action.purpose.value}",
+        pair.RunScript: lambda action: f"run {action.role}",
+        pair.RunProgram: lambda action: f"run {action.kind}",
+        pair.RestartWatchers: lambda action: "begin windows",
+        pair.Heartbeats: lambda action: "heartbeats",
+        pair.Look: lambda action: "look",
+        pair.Answer: answer_of,
+    }
+    return {words[type(action)](action) for action in actions} - {"heartbeats"}
+
+
+def answer_of(action: pair.Action) -> str:
+    assert isinstance(action, pair.Answer)
+    return f"answer {action.text if action.ok or action.text == 'busy' else 'error'}"
+
+
+@pytest.mark.parametrize("line", SMALL_PRINT, ids=lambda line: line[0])
+def test_the_small_print(
+    line: tuple[str, pair.State, pair.Rules, pair.Event, Phase, set[str]],
+) -> None:
+    _, before, rules, event, phase, wanted = line
+    after, actions = step(before, event, rules)
+    assert (after.phase, done(actions)) == (phase, wanted)
+
+
 # ---------------------------------------------------------------------------- the table itself
 
 
