@@ -814,7 +814,8 @@ class Master:
         down = frozenset(name for name in bad if name not in known or known[name].state == "down")
         role = "rejoining" if status.rejoining else status.role
         counts = tuple((name, known[name].packets, known[name].last) for name in sorted(known))
-        return pair.PeerView(role, status.boot, bad, down=down, counts=counts)
+        failed = frozenset(name for name in known if known[name].state == "fail")
+        return pair.PeerView(role, status.boot, bad, down=down, counts=counts, failed=failed)
 
     def _told_lost(self, message: Message) -> None:
         serial, why = whole(message, "id"), words(message, "why", 200)

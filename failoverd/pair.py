@@ -218,6 +218,7 @@ class PeerView:
     bad: frozenset[str]
     down: frozenset[str] = frozenset()  # those of the bad ones that have no carrier
     counts: Counts = ()
+    failed: frozenset[str] = frozenset()  # whose last verdict there was `fail`, as at ours
 
 
 @dataclass(frozen=True)
@@ -887,7 +888,7 @@ def replied(turn: Turn, event: Replied) -> list[On]:
     match event.purpose:
         case Purpose.COMPARE:
             if turn.state.from_peer and turn.state.guarded is None and event.view is not None:
-                turn.set(guarded=event.view.bad)  # it still tells what made it stand down
+                turn.set(guarded=event.view.bad | event.view.failed)
             done = uncompared(turn)
             return [done if event.view is None else On.COMPARED]
         case Purpose.STATUS:
@@ -1444,6 +1445,12 @@ def mark_stalled(turn: Turn) -> None:
     turn.set(stalled=True)
 
 
+def note_why(turn: Turn) -> None:
+    """The peer gives us the role: ask at once because of which interface, while it still tells."""
+    turn.set(from_peer=True, guarded=None)
+    compare_now(turn)
+
+
 def mark_failed(turn: Turn) -> None:
     """A boot master that could not become active does not call for its role again."""
     turn.set(failed=True, resuming=False)
@@ -1484,7 +1491,6 @@ def become_active(turn: Turn) -> None:
     turn.set(interfaces=tuple(replace(i, unasked=not i.up) for i in turn.state.interfaces))
     turn.stop(Timer.NOBODY)
     if came_from_peer:
-        turn.set(from_peer=True, guarded=None)
         turn.start(Timer.HOLD, turn.rules.hold_down)
     compare_now(turn)
     announce(turn)
@@ -1555,12 +1561,12 @@ TOLD_FAIL = (
     Row(SERVING, On.PEER_SAYS_FAIL, (), (ok_active, announce)),
     Row((P.REJOINING,), On.PEER_SAYS_FAIL, (), (ok_active, become_active), P.ACTIVE),
     Row((P.PROMOTING,), On.PEER_SAYS_FAIL, (), (join,)),
-    Row(STANDING_BY, On.PEER_SAYS_FAIL, (), (join,), P.PROMOTING, Cause.PEER),
+    Row(STANDING_BY, On.PEER_SAYS_FAIL, (), (join, note_why), P.PROMOTING, Cause.PEER),
     Row(
         (P.TELLING, P.UNSURE),
         On.PEER_SAYS_FAIL,
         (),
-        (refuse("the peer handed the role back"), join),
+        (refuse("the peer handed the role back"), join, note_why),
         P.PROMOTING,
         Cause.PEER,
     ),
@@ -1725,11 +1731,11 @@ SILENCE = (
     Row(
         WATCHING,
         On.LINK_SILENT,
-        (confirm_by_arp, evidence_of_life),
+        (evidence_of_life,),
         (say_who_answers, refuse_for_life, question_once),
         P.CONFIRMING,
     ),
-    Row(WATCHING, On.LINK_SILENT, (confirm_by_arp, still_asked), go=P.CONFIRMING),
+    Row(WATCHING, On.LINK_SILENT, (still_asked,), go=P.CONFIRMING),
     Row(WATCHING, On.LINK_SILENT, (confirm_by_arp, not_sure), (question_rest,), P.CONFIRMING),
     Row(WATCHING, On.LINK_SILENT, (fence_first,), go=P.FENCING, cause=Cause.SILENCE),
     Row(WATCHING, On.LINK_SILENT, go=P.PROMOTING, cause=Cause.SILENCE),

@@ -106,6 +106,10 @@ MUTANTS = {
         setup("person,loss", 2, delays=0),
     ),
     "a handover without news from the peer": (unguarded("peer_has_news"), setup("switch")),
+    "a role is handed back at once": (
+        unguarded("may_hand_over"),
+        setup("deaf", 3, delays=0, hold_down=12),
+    ),
     "a failed script is the end": (
         without(Phase.PROMOTING, On.SCRIPT_FAILED),
         setup("script", delays=0),

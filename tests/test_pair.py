@@ -284,6 +284,7 @@ RESTING = (Phase.NEW, Phase.STANDBY, Phase.ACTIVE)
 def test_whoever_waits_is_answered_at_the_end(phase: Phase) -> None:
     """Whatever comes in a phase: a request still waits for an end, or it is answered, truly."""
     changes: list[dict[str, object]] = [{word: True} for word in FLAGS]
+    changes += [{word: True, "timers": ()} for word in FLAGS]
     changes += [{}, {"claimed": 2}, {"quiet": 2}, {"interfaces": cards(eth0="fail")}]
     changes += [{"counts": (("eth0", 0, 0),), "latest": (("eth0", 1, 0),)}, {"timers": ()}]
     changes += [{"timers": tuple((timer, NOW) for timer in Timer if timer is not Timer.HEARD)}]
@@ -541,6 +542,18 @@ def test_hold_down() -> None:
         assert (state.phase is Phase.ASKING) is asks_peer, (guarded, proved, timers)
 
 
+def test_why_the_peer_gives_its_role_is_asked_before_it_can_hear_again() -> None:
+    state, actions = step(machine(Phase.STANDBY), pair.Request(7, "fail", True))
+    assert (scripts(actions), asks(actions)) == (["master"], {Purpose.COMPARE})
+    heard = replace(view("switching"), failed=frozenset({"eth0"}))  # not silent, but it failed
+    state, _ = step(state, pair.Replied(Purpose.COMPARE, True, view=heard))
+    state, _ = step(state, pair.Ended("script", True))
+    state, _ = step(state, pair.Replied(Purpose.COMPARE, True, view=view("standby")))
+    state = replace(state, interfaces=cards())
+    assert step(state, pair.Watched("eth0", 0, 0, "fail"))[0].phase is Phase.ACTIVE
+    assert step(state, pair.Watched("eth1", 0, 0, "fail"))[0].phase is Phase.ASKING
+
+
 def test_a_machine_that_neither_serves_nor_is_heard_sends_no_heartbeats() -> None:
     deaf = cards(eth0="fail", eth1="fail")
     down = tuple(replace(i, up=False) for i in cards())  # with $low_water 0 no window fails
@@ -716,6 +729,46 @@ SMALL_PRINT = [
         {"ask compare"},
     ),
     (
+        "and nobody serves, but the peer is not heard any more: silence is another matter",
+        machine(Phase.INQUIRING, cause=Cause.HEALING, timers=UNHEARD),
+        MASTER,
+        pair.Unreplied(Purpose.STATUS),
+        Phase.STANDBY,
+        {"ask compare"},
+    ),
+    (
+        "the peer has kept its role",
+        machine(Phase.DOUBTING, waiting=TOLD),
+        MASTER,
+        STATUS["active"],
+        Phase.STANDBY,
+        {"ask compare", "answer error"},
+    ),
+    (
+        "it may still be about to stand down",
+        machine(Phase.DOUBTING, waiting=TOLD),
+        MASTER,
+        STATUS["switching"],
+        Phase.DOUBTING,
+        set(),
+    ),
+    (
+        "without a card that works nobody can be asked, and no role be taken",
+        machine(Phase.SEEKING, timers=UNHEARD),
+        MASTER,
+        pair.Answers(False, 0, False, False),
+        Phase.STANDBY,
+        {"ask compare"},
+    ),
+    (
+        "nor after a lost answer",
+        machine(Phase.DOUBTING, timers=UNHEARD),
+        MASTER,
+        pair.Answers(False, 0, False, False),
+        Phase.DOUBTING,
+        set(),
+    ),
+    (
         "whoever is heard is asked, though nobody answers for the addresses",
         machine(Phase.UNSURE),
         MASTER,
@@ -741,8 +794,15 @@ SMALL_PRINT = [
             done | {"answer error"},
         )
         for phase, event, after, done in (
-            (Phase.TELLING, pair.Request(1, "fail", True), Phase.PROMOTING, {"run master"}),
-            (Phase.UNSURE, pair.Request(1, "fail", True), Phase.PROMOTING, {"run master"}),
+            *(
+                (
+                    phase,
+                    pair.Request(1, "fail", True),
+                    Phase.PROMOTING,
+                    {"run master", "ask compare"},
+                )
+                for phase in (Phase.TELLING, Phase.UNSURE)
+            ),
             (Phase.ASKING, pair.Bare(), Phase.REJOINING, {"ask status", "question"}),
             (Phase.REJOINING, NOBODY, Phase.PROMOTING, {"run master"}),
         )

@@ -149,6 +149,7 @@ class Mind:
                 frozenset(i.name for i, count in seen if pair.is_bad(i.state, *count)),
                 frozenset(i.name for i in state.interfaces if not i.up),
                 tuple((i.name, *count) for i, count in seen),
+                frozenset(i.name for i in state.interfaces if i.state == "fail"),
             )
         return found
 
@@ -234,6 +235,8 @@ class World(NamedTuple):
     traffic: bool = True  # there is something to hear on the ethernet side
     owner: int = UNOWNED  # who was the last to be active alone
     believed: int = 2  # whom the clients take for the service: 0, 1, NOBODY or EITHER
+    giver: int = -1  # who has handed over because of an interface
+    held: int = 0  # ticks for which the role may not be handed back for that
     faults: int = 0  # left
     delays: int = 0
 

@@ -106,6 +106,8 @@ class Scene:
         self.traffic = world.traffic
         self.owner = world.owner
         self.believed = world.believed
+        self.giver = world.giver
+        self.held = world.held
         self.faults = world.faults
         self.delays = world.delays
         self.chance = chance
@@ -122,6 +124,8 @@ class Scene:
             self.traffic,
             self.owner,
             self.believed,
+            self.giver if self.held else -1,
+            self.held,
             self.faults,
             self.delays,
         )
@@ -136,6 +140,7 @@ class Scene:
         answers = [self.hear_answers(machine) for machine in (0, 1)]
         for machine in self.machines:
             self.age(machine)
+        self.held = max(0, self.held - 1)
         self.send_packets()
         first = self.setup.first
         for number in (first, 1 - first):
@@ -349,6 +354,8 @@ class Scene:
             machine.stored = mind.stored[machine.mind]
         if self.notes is not None:
             self.tell(number, event, before, actions)
+        if after.phase is pair.Phase.DEMOTING is not mind.states[before].phase:
+            self.stand_down(number, after.cause)
         failed = isinstance(event, pair.Ended) and event.kind == "script" and not event.ok
         if failed and not any(isinstance(a, pair.Log) and a.alarm for a in actions):
             raise Violation(f"{NAMES[number]} does not report that its script failed")
@@ -356,6 +363,13 @@ class Scene:
             self.perform(number, action)
         while self.errands:
             self.travel(*self.errands.popleft())
+
+    def stand_down(self, number: int, cause: pair.Cause) -> None:
+        """Whoever got the role because of the peer's interface keeps it for the hold-down."""
+        by_interface = cause is pair.Cause.INTERFACE
+        if by_interface and self.held and self.giver == 1 - number:
+            raise Violation(f"{NAMES[number]} hands back before the hold-down is over")
+        self.giver, self.held = number, self.setup.hold_down if by_interface else 0
 
     def tell(
         self, number: int, event: pair.Event, before: int, actions: tuple[pair.Action, ...]
