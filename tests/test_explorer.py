@@ -10,9 +10,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from explorer import mutants
 from explorer.explore import Explored
 from explorer.model import MENU, Setup, Violation
 from explorer.mutants import Mutant, find, judged
+from explorer.refinements import REFINEMENTS
 from explorer.walk import walk
 
 from failoverd import pair
@@ -122,6 +124,19 @@ def test_a_broken_table_is_found(what: str) -> None:
     rows, bounds = MUTANTS[what]
     assert find(Mutant(what, rows), (bounds,)), f"not found: {what}"
     assert not judged(bounds), "the sound table is found, too"
+
+
+def test_a_broken_table_that_decides_the_same_is_told_apart() -> None:
+    """The first step for each of them; `bin/explore --mutants` goes on from there."""
+    known = mutants.Known(mutants.SETUPS[0])
+    tells = {
+        "NEW on START_FRESH if boot_slave: after NEW on START_FRESH if contacts_nobody": False,
+        "no row STANDBY, INQUIRING on FALLING_SILENT if ever": True,
+    }
+    all_of_them = {mutant.what: mutant for mutant in mutants.MUTANTS}
+    assert {what: known.tells(all_of_them[what]) for what in tells} == tells
+    named = set(REFINEMENTS)
+    assert named <= set(all_of_them), f"there is no such row: {named - set(all_of_them)}"
 
 
 def test_a_violation_comes_with_the_shortest_story(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,12 +195,11 @@ def failed_case(mutant: Mutant) -> str:
     with os.fdopen(reading, encoding="utf-8", errors="replace") as output:
         told = output.read()
     _, status = os.waitpid(child, 0)
-    if status == 0:
-        return ""
-    failed = [line for line in told.splitlines() if line.startswith("FAILED")]
-    if not failed:
+    code = os.waitstatus_to_exitcode(status)
+    if code not in (0, 1):
         raise RuntimeError(told)
-    return failed[0].removeprefix("FAILED ").split(" - ")[0]
+    failed = [line for line in told.splitlines() if line.startswith("FAILED")]
+    return (failed or ["FAILED a case"])[0].split()[1] if code else ""
 
 
 # ---------------------------------------------------------------------------- all of them

@@ -2,4 +2,16 @@
 
 from __future__ import annotations
 
-REFINEMENTS: dict[str, str] = {}
+WATCHING = "STANDBY, INQUIRING on LINK_SILENT if"
+
+REFINEMENTS: dict[str, str] = {
+    f"{WATCHING} nothing_to_serve_on: without the act question_ahead": (
+        "speed: a card that comes up within the window may be served on at its end"
+    ),
+    f"{WATCHING} hears_peer: after {WATCHING} nothing_to_serve_on": (
+        "only which of the two reasons the log names, when both hold"
+    ),
+    "no row CONFIRMING on LINK_ALIVE if ever": (
+        "speed: a comparison ends the state too, a heartbeat later"
+    ),
+}
