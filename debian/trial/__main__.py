@@ -186,7 +186,7 @@ def install(a: Machine, b: Machine, packages: Packages) -> None:
     must("it is not started before it is set up, and says so", "not configured yet" in said)
     must("it does not run", not runs(a))
     said = service(a, "start")
-    must(f"nor does it when somebody tries: {said.strip() or '(the condition)'}", not runs(a))
+    must(f"nor does it when somebody tries: {said.strip() or '(nothing)'}", not runs(a))
     shown = a.run("stat", "-c", "%a %U %s", "/etc/failover/secret").split()
     must(f"a secret was made: {' '.join(shown)}", shown == ["600", "root", "33"])
     secret = a.path("/etc/failover/secret").read_bytes()
