@@ -259,6 +259,14 @@ def test_children_that_die_come_back_and_no_role_changes(lab: Lab) -> None:
     lab.wait_until(lambda: settled(lab, lab.a), "the pair is as it was")
 
 
+def test_a_watcher_that_hangs_keeps_no_status_waiting(lab: Lab) -> None:
+    """The peer is told what our cards have heard after they were looked at, if that is soon."""
+    start(lab, plip_timer=20.0)  # so that nobody replaces it meanwhile
+    for pid in pids(lab.b, "failoverd: watchd eth0"):
+        kill(lab.b, pid, signal.SIGSTOP)
+    assert lab.a.status()["peer"] is not None
+
+
 def test_a_frozen_master_finds_the_other_active_and_stands_by(lab: Lab) -> None:
     start(lab, confirm="none")
     lab.a.freeze()
