@@ -97,11 +97,11 @@ class Channel:
         messages: list[Message] = []
         for _ in range(MAX_BURST):
             try:
-                data = self._socket.recv(MAX_MESSAGE)
+                # The kernel may find the queue empty, then find that the other end is gone, and
+                # overlook what came in between: only an end that is read twice is the end.
+                data = self._receive_one() or self._receive_one()
             except BlockingIOError:
                 break
-            except ConnectionError:
-                data = b""
             if not data:
                 if messages:
                     return messages
@@ -111,6 +111,13 @@ class Channel:
             if message is not None:
                 messages.append(message)
         return messages
+
+    def _receive_one(self) -> bytes:
+        """One message; nothing if the other end is gone, also if it did not read all of ours."""
+        try:
+            return self._socket.recv(MAX_MESSAGE)
+        except ConnectionError:
+            return b""
 
     def finish(self) -> bool:
         """Let the other end read what was sent, and then that we are gone."""
