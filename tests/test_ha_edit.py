@@ -525,7 +525,7 @@ class Terminal:
         self._started = started
         self.seen = ""
 
-    def read_until(self, words: str, limit: float = 20.0) -> None:
+    def read_until(self, words: str, limit: float = 60.0) -> None:
         end = time.monotonic() + limit
         while words not in self.seen:
             ready, _, _ = select.select([self._master], [], [], max(0.0, end - time.monotonic()))

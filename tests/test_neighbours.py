@@ -24,7 +24,7 @@ V4, V6 = "192.0.2.10", "2001:db8::10"
 ADDRESSES = (Address("eth0", V4, 24), Address("eth0", V6, 64))
 USER = "root" if ROOTLESS else "nobody"
 CONF = Conf(addresses=ADDRESSES, user=USER, plip_timer=2000.0)
-LIMIT = 20.0
+LIMIT = 60.0
 ETH_P_ALL = 3
 
 

@@ -19,7 +19,7 @@ from failoverd import process, switch
 from failoverd.conf import Address, Conf, EthernetAddress
 from failoverd.switch import Result, Runner
 
-LIMIT = 20.0
+LIMIT = 60.0
 ENVIRONMENT = switch.environment(Conf(), "master", "because", {})
 
 

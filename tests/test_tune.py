@@ -26,7 +26,7 @@ from test_watchd import by_hand, conf_file, run
 from failoverd import conf, tune, watch
 
 SECOND, DAY = tune.SECOND, tune.DAY
-GENEROUS = 20.0
+GENEROUS = 60.0
 
 
 # Traffic of several kinds, as endless times in seconds

@@ -26,7 +26,7 @@ from failoverd.process import Message
 
 ROOT = Path(__file__).resolve().parent.parent
 SECRET = b"open sesame"
-LIMIT = 20.0  # seconds that a condition may take, however slow the machine is
+LIMIT = 60.0  # seconds that a condition may take, however slow the machine is
 IPV4 = ("1.0.0.1", "1.0.0.2")
 IPV6 = ("fd00::1", "fd00::2")
 

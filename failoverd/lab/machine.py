@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PRIVATE = "plip0"
 SWITCH = ROOT / "ha-switch"
 _LOGGED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \S+\[\d+\] ")
-_LOG_LIMIT = 10.0  # seconds; a child writes the log's file, a moment later
+_LOG_LIMIT = 30.0  # seconds; a child writes the log's file, a moment later
 SECRET = "a word that only the lab's two machines know"
 
 Value = str | int | float | bool | Sequence[str]

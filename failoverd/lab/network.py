@@ -147,7 +147,7 @@ class Lab:
         ]
 
     def wait_until(
-        self, condition: Callable[[], object], what: str, limit: float = 20.0, every: float = 0.02
+        self, condition: Callable[[], object], what: str, limit: float = 60.0, every: float = 0.02
     ) -> None:
         """Wait until the condition holds. Raises TimeoutError with what both machines logged."""
         end = time.monotonic() + limit
