@@ -62,6 +62,7 @@ WINDOWS = 10.0  # events of one watcher in one window: it looks more than 8 time
 LEAST_GLANCE = 0.001  # seconds between two looks of the watchers because somebody asks
 GLANCE_SECONDS = 0.02  # how long the peer waits for what they say
 MAX_HWADDRS = 128  # of the peer
+TOLD = (pair.Purpose.FAIL, pair.Purpose.RESUME)  # what changes something there
 
 Ready = Callable[[], None]
 
@@ -412,7 +413,7 @@ class Master:
                 program = self.conf.fence_prog if action.kind == "fence" else self.conf.confirm
                 self.say(f"would run {program}")
                 self.feed(pair.Ended(action.kind, action.kind == "fence"))
-            case pair.Ask() if action.purpose in (pair.Purpose.FAIL, pair.Purpose.RESUME):
+            case pair.Ask() if action.purpose in TOLD:
                 self.say(f"would tell the peer {action.purpose.value}")
                 self.feed(pair.Replied(action.purpose, True))
             case pair.Announce():
@@ -819,9 +820,11 @@ class Master:
 
     def _told_lost(self, message: Message) -> None:
         serial, why = whole(message, "id"), words(message, "why", 200)
-        new = why != self.unreached or self._purpose(serial, keep=True) is not pair.Purpose.COMPARE
+        purpose = self._purpose(serial, keep=True)
+        new = why != self.unreached or purpose is not pair.Purpose.COMPARE
         if new and self.children.may_log("listener", time.monotonic()):
-            self.say(f"no answer from the peer: {why}")
+            asked = purpose.value if purpose and purpose in TOLD else "status"
+            self.say(f"no answer from the peer to {asked}: {why}")
         self.unreached = why
         self._lost(serial, message.get("sent") is not False)
 

@@ -21,7 +21,7 @@ WIDTH = 79
 SETTLED = 0.6  # seconds of steady service before and after each event
 
 # Lines of a log that add nothing: every turn ends well, or windows in which nothing was wrong.
-_DULL = re.compile(r"-> switching$|succeeded after|: (ok|boot) \(|^no answer from the peer:")
+_DULL = re.compile(r"-> switching$|succeeded after|: (ok|boot) \(|^no answer from the peer ")
 
 # Short windows, so that the story is short. The router is the witness that the wire still works.
 SETTINGS: Mapping[str, Value] = {
