@@ -29,6 +29,7 @@ PROBE = 0.001  # seconds between two probes
 CALM = 0.3  # seconds with an answer before and after a fault
 LIMIT = 20.0  # seconds that an outage may last, but for the slow timers
 STOP_EVERY, STOP_SECONDS = 5.0, 0.2  # the active machine's processes are stopped so
+IDLE_SHARE = 0.9  # of the cores' time, for a machine that is calm
 DEAF_SECONDS = 1.0  # after which the holders of the address are counted
 
 Fault = Callable[[System, Lab], None]
@@ -79,6 +80,24 @@ def measured(lab: Lab, since: float, limit: float) -> float:
     return lab.client.outage(since - 0.01)
 
 
+def await_calm(bench: Bench) -> None:
+    """Wait for a moment until what else runs on this machine leaves the cores alone."""
+    end = time.monotonic() + bench.calm_seconds
+    while time.monotonic() < end:
+        total, idle = processor_time()
+        time.sleep(0.3)
+        later, idle_later = processor_time()
+        if idle_later - idle >= IDLE_SHARE * (later - total):
+            return
+
+
+def processor_time() -> tuple[int, int]:
+    """Of all cores since the boot, in ticks: all, and idle (proc(5), stat)."""
+    with open("/proc/stat", encoding="ascii") as file:
+        ticks = [int(word) for word in file.readline().split()[1:9]]
+    return sum(ticks), ticks[3] + ticks[4]
+
+
 def rivals(bench: Bench) -> Iterator[tuple[System, int]]:
     """The systems that are here, and how many runs each gets: ucarp's outages last seconds."""
     yield Failoverd(bench.fastest), bench.runs
@@ -96,6 +115,7 @@ def samples(bench: Bench, what: str, fault: Fault, after: float = 0.0) -> dict[s
         for system, runs in systems:
             if number < runs:
                 bench.progress(f"{what}: {system.name} {number + 1} of {runs}")
+                await_calm(bench)
                 try:
                     sample = suffer(system, fault, after)
                 except (LabError, OSError) as error:  # told, and the others go on

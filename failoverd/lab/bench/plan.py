@@ -22,6 +22,7 @@ class Bench:
 
     runs: int = 20
     load_seconds: float = 30.0
+    calm_seconds: float = 10.0  # how long each run waits at most for a machine that is idle
     slow_labs: int = 5
     heavy_runs: int = 3
     flood_seconds: float = 6.0
@@ -71,6 +72,7 @@ def quick() -> Bench:
     return Bench(
         runs=2,
         load_seconds=4.0,
+        calm_seconds=0.0,
         slow_labs=0,
         heavy_runs=1,
         flood_seconds=1.0,
