@@ -13,7 +13,6 @@ import hashlib
 import hmac
 import math
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -23,12 +22,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from types import FrameType
 
 from failoverd.lab.attacker import RECORDED
 from failoverd.lab.machine import SECRET, Machine
 from failoverd.lab.network import Lab
-from failoverd.lab.spaces import LabError, NoNamespaces
+from failoverd.lab.spaces import LabError, NoNamespaces, end_as_by_ctrl_c
 
 ATTACKS = ("silent", "slow", "halves", "garbage", "long", "reset", "guess", "replay")
 PEER, OWN, STRANGER = "1.0.0.2", "1.0.0.1", "1.0.0.9"
@@ -73,8 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     unknown = set(options.attacks) - set(ATTACKS) or set(options.sources) - set(TOLD)
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}")
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
+    end_as_by_ctrl_c()
     try:
         with Lab() as lab:
             return campaign(lab, options)
@@ -84,10 +81,6 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("attack: stopped; nothing is left behind", file=sys.stderr)
         return STOPPED
-
-
-def stop(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def campaign(lab: Lab, options: argparse.Namespace) -> int:

@@ -19,7 +19,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import TextIO
 
 from failoverd import conf, pair
@@ -28,8 +27,8 @@ from failoverd.lab.eyes import Eyes
 from failoverd.lab.faults import NAMES, Fault, Step, Truth
 from failoverd.lab.judge import SLOW_SCRIPT, Complaint, Judge, Sight, limits, needless
 from failoverd.lab.machine import PRIVATE, SWITCH, Machine, Value, perl
-from failoverd.lab.network import ROUTER, SERVICE, Lab
-from failoverd.lab.spaces import LabError, NoNamespaces, Process
+from failoverd.lab.network import ROUTER, SERVICE, WATCHFUL, Lab
+from failoverd.lab.spaces import LabError, NoNamespaces, Process, end_as_by_ctrl_c
 from failoverd.lab.stage import parse_log
 
 FAULTS = 9  # in one run
@@ -38,15 +37,7 @@ START_LIMIT = 30.0
 STOP_LIMIT = 30.0  # a daemon that is told to stop first ends its switch
 CHILD_SECONDS = 4.0  # after which a child that was killed or stopped has been replaced
 
-_FAST: Mapping[str, Value] = {
-    "timer_seconds": 0.5,
-    "low_water": 1,
-    "witness": [f"eth0 {ROUTER}"],
-    "plip_timer": 0.5,
-    "plip_hbeat": 0.1,
-    "switch_timeout": 2.0,
-    "hold_down": 2.0,
-}
+_FAST: Mapping[str, Value] = {**WATCHFUL, "switch_timeout": 2.0}
 _SECOND_CARD: Mapping[str, Value] = {
     "addresses": [f"eth0 {SERVICE}/24", "eth1 198.51.100.10/24"],
     "witness": [f"eth0 {ROUTER}", "eth1 198.51.100.254"],
@@ -531,8 +522,7 @@ BUG = re.compile(r"ended by a bug|Traceback|is no message|^\w*Error:")
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0: no violation, 1: one, told on standard output; 2: usage, no namespaces."""
     options = parse(argv)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
+    end_as_by_ctrl_c()
     try:
         return campaign(options, sys.stdout)
     except NoNamespaces as error:
@@ -593,10 +583,6 @@ def which(settings: str, seed: int) -> str:
     if settings != "all":
         return settings
     return ("fast", "lazy", "two", "quick", "shared", "lazy", "slow", "quiet")[seed % 8]
-
-
-def stop(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

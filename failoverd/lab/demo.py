@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
-from types import FrameType
 
 from failoverd.lab.network import Lab
 from failoverd.lab.simulation import Simulation
-from failoverd.lab.spaces import LabError, NoNamespaces
+from failoverd.lab.spaces import LabError, NoNamespaces, end_as_by_ctrl_c
 from failoverd.lab.stage import LabStage
 from failoverd.lab.story import Screen, Stage, tell
 
 
 def main() -> int:
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)  # so that the lab ends in order
+    end_as_by_ctrl_c()
     try:
         play(Screen(sys.stdout))
     except (TimeoutError, LabError) as error:
@@ -42,10 +39,6 @@ def play(screen: Screen) -> None:
             stage = Simulation()
             screen.say(f"No namespaces here ({error.reason}): simulated, in virtual time.")
         tell(stage, screen)
-
-
-def stop(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

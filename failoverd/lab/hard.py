@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from failoverd.children import FIRST_DELAY, LONGEST_DELAY, SETTLED
-from failoverd.lab.chaos import BUG, stop
+from failoverd.lab.chaos import BUG
 from failoverd.lab.eyes import Eyes
 from failoverd.lab.faults import CHILDREN, NAMES
 from failoverd.lab.machine import Machine
 from failoverd.lab.network import Lab
-from failoverd.lab.spaces import LabError, NoNamespaces, Process
+from failoverd.lab.spaces import LabError, NoNamespaces, Process, end_as_by_ctrl_c
 
 MAIN = "failoverd"
 IN_TIME = 1.0  # seconds, and what the back-off takes
@@ -290,8 +290,7 @@ def campaign(seed: int, seconds: float, acts: int = 0, in_time: float = IN_TIME)
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0: all held, 1: something did not, 2: usage, no namespaces."""
     options = parse(argv)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
+    end_as_by_ctrl_c()
     seed = int(time.time()) % 1_000_000 if options.seed is None else options.seed
     try:
         told = campaign(seed, options.seconds)

@@ -11,30 +11,19 @@ import argparse
 import itertools
 import json
 import re
-import signal
 import socket
 import struct
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import TextIO
 
-from failoverd.lab.machine import PRIVATE, SECRET, SWITCH, Machine, Value
-from failoverd.lab.network import ROUTER, Lab
-from failoverd.lab.spaces import LabError, NoNamespaces
+from failoverd.lab.machine import PRIVATE, SECRET, SWITCH, Machine
+from failoverd.lab.network import WATCHFUL, Lab
+from failoverd.lab.spaces import LabError, NoNamespaces, end_as_by_ctrl_c
 from failoverd.protocol import REFUSED, ClientConnection, NoAnswer, Reply, Send
 
-SETTINGS: Mapping[str, Value] = {
-    "timer_seconds": 0.5,
-    "low_water": 1,
-    "witness": [f"eth0 {ROUTER}"],
-    "plip_timer": 0.5,
-    "plip_hbeat": 0.1,
-    "switch_timeout": 5.0,
-    "hold_down": 2.0,
-}
 WARM = 0.1  # of all there is to do comes before the first look: what is loaded and cached once
 GROWTH = 128  # KiB that a process may have more of its own at the end than half-way
 MORE = 512  # KiB that it may have more than when it was warm
@@ -266,7 +255,7 @@ class Soak:
 
     def start(self) -> None:
         for machine in self.lab.machines:
-            machine.write_conf(**SETTINGS)
+            machine.write_conf(**WATCHFUL)
             machine.write("ha-switch.shipped", SWITCH.read_text(), 0o755)
             machine.write("ha-switch", _COUNTED, 0o755)
             machine.start_failoverd()
@@ -405,8 +394,7 @@ def tell_client(say: Say, run: Soak, since: float) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0: all is as at the start, 1: not, 2: usage, no namespaces, 130: stopped."""
     options = parse(argv)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
+    end_as_by_ctrl_c()
     try:
         with Lab() as lab:
             return tell(soak(lab, options.exchanges, options.switches, say), sys.stdout)
@@ -447,10 +435,6 @@ def whole(text: str) -> int:
     if not text.isdecimal():
         raise ValueError
     return int(text)
-
-
-def stop(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Protocol, TextIO
 
 from failoverd.lab.machine import Value
-from failoverd.lab.network import ROUTER, SERVICE
+from failoverd.lab.network import SERVICE, WATCHFUL
 from failoverd.lab.record import Record, scale, strip
 
 WIDTH = 79
@@ -23,17 +23,7 @@ SETTLED = 0.6  # seconds of steady service before and after each event
 # Lines of a log that add nothing: every turn ends well, or windows in which nothing was wrong.
 _DULL = re.compile(r"-> switching$|succeeded after|: (ok|boot) \(|^no answer from the peer ")
 
-# Short windows, so that the story is short. The router is the witness that the wire still works.
-SETTINGS: Mapping[str, Value] = {
-    "timer_seconds": 0.5,
-    "low_water": 1,
-    "witness": [f"eth0 {ROUTER}"],
-    "plip_timer": 0.5,
-    "plip_hbeat": 0.1,
-    "switch_timeout": 5.0,
-    "hold_down": 2.0,
-    "verbose": False,
-}
+SETTINGS: Mapping[str, Value] = {**WATCHFUL, "verbose": False}
 
 
 @dataclass(frozen=True)

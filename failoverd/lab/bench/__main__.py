@@ -6,20 +6,18 @@ import argparse
 import datetime
 import os
 import platform
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 
 from failoverd.lab.bench import weights
 from failoverd.lab.bench.page import Measured, update
 from failoverd.lab.bench.plan import PANELS, ROWS, Bench, Row, quick
 from failoverd.lab.bench.report import Bar, Line, picture, table
 from failoverd.lab.bench.systems import FASTEST, installed
-from failoverd.lab.spaces import LabError, NoNamespaces
+from failoverd.lab.spaces import LabError, NoNamespaces, end_as_by_ctrl_c
 
 # What is measured beside ours, as Debian calls it.
 PACKAGES = {"keepalived": "keepalived", "ucarp": "ucarp", "tcpdump": "tcpdump"}
@@ -30,8 +28,7 @@ MISSED, USAGE, STOPPED = 1, 2, 130
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0: all is reached, 1: not, or a row failed, 2: usage, or no namespaces."""
     options = arguments(argv)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
+    end_as_by_ctrl_c()
     bench = prepared(options)
     absent = [] if bench.alone else missing()
     if absent:
@@ -171,10 +168,6 @@ def description(bench: Bench, seconds: float) -> list[str]:
         f"eth0 {fast['timer_seconds']} s",
         "keepalived: vrrp_version 3, advert_int 0.01; ucarp: -b 1 -r 3",
     ]
-
-
-def stop(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def complain(text: str) -> None:
