@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from inside import Nothing
 from test_pair_live import role_changes, settled, start
 
 from failoverd import process, protocol, statefile, watchd
@@ -203,29 +204,11 @@ def test_a_peer_with_ever_new_cards_does_not_outgrow_the_state(master: Master) -
 def test_a_successor_believes_no_nonsense(handed: Message) -> None:
     """Or a watcher that ends would leave one behind that never gives an alarm."""
     watcher = watchd.Watcher(
-        Conf(interfaces=("lo",)), "lo", watchd.Instruments(Deaf()), lambda _: None, handed
+        Conf(interfaces=("lo",)), "lo", watchd.Instruments(Nothing()), lambda _: None, handed
     )
     watcher.open()
     assert time.monotonic() < watcher.window.deadline <= time.monotonic() + watcher.rules.timer
     watcher.close()
-
-
-class Deaf:
-    """A counter of an interface on which nothing comes."""
-
-    is_open = True
-
-    def open(self) -> bool:
-        return True
-
-    def take(self) -> int:
-        return 0
-
-    def is_deaf(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        pass
 
 
 # ------------------------------------------------------------------ real children

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inside import FAR, ONLY_OURS, OWN, frame, inside, ip, sender, two_ends
+from inside import FAR, ONLY_OURS, OWN, Nothing, frame, inside, ip, sender, two_ends
 from netns import ROOTLESS, Namespace
 
 from failoverd import process, watchd
@@ -251,24 +251,6 @@ def test_an_idle_watcher_sleeps(spaces: list[Namespace]) -> None:
             assert switches(watcher.pid) - before <= 2
 
     inside(here, work)
-
-
-class Nothing:
-    """A counter of an interface on which nothing comes."""
-
-    is_open = True
-
-    def open(self) -> bool:
-        return True
-
-    def take(self) -> int:
-        return 0
-
-    def is_deaf(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        pass
 
 
 def test_watchers_with_one_timer_look_at_the_same_moments() -> None:
