@@ -18,7 +18,7 @@ from explorer.refinements import REFINEMENTS
 from explorer.walk import walk
 
 from failoverd import pair
-from failoverd.pair import On, Phase, Row
+from failoverd.pair import On, Phase, Row, stepping
 
 
 def setup(menu: str, faults: int = 1, **settings: object) -> Setup:
@@ -141,7 +141,7 @@ def test_a_broken_table_that_decides_the_same_is_told_apart() -> None:
 
 def test_a_violation_comes_with_the_shortest_story(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = without(Phase.PROMOTING, On.SCRIPT_FAILED)
-    monkeypatch.setattr(pair, "TABLE", pair.by_phase_and_event(rows))
+    monkeypatch.setattr(stepping, "TABLE", stepping.by_phase_and_event(rows))
     with pytest.raises(Violation) as caught:
         Explored(setup("script", delays=0)).explore()
     lines = str(caught.value).splitlines()

@@ -18,6 +18,10 @@ from hypothesis import strategies as st
 
 from failoverd import conf, pair
 from failoverd.pair import Cause, On, PeerView, Phase, Purpose, Timer
+from failoverd.pair.acts import MAX_WAITING
+from failoverd.pair.guards import peer_is_able, we_come_first, we_yield
+from failoverd.pair.stepping import TABLE
+from failoverd.pair.turn import Turn
 
 MASTER = pair.Rules(
     boot="master",
@@ -117,7 +121,7 @@ def test_every_phase_has_a_role(phase: Phase) -> None:
 )
 def test_who_is_able(ours: dict[str, str], peer: PeerView, able: bool) -> None:
     state = machine(Phase.ASKING, interfaces=cards(**ours), peer=peer)
-    assert pair.peer_is_able(pair.Turn(state, pair.Tick(), MASTER, NOW)) is able
+    assert peer_is_able(Turn(state, pair.Tick(), MASTER, NOW)) is able
 
 
 ORDER = [
@@ -139,7 +143,7 @@ ORDER = [
 @pytest.mark.parametrize(("state", "peer", "yields"), ORDER)
 def test_who_comes_first(state: pair.State, peer: PeerView, yields: bool) -> None:
     state = replace(state, peer=peer)
-    assert pair.we_yield(pair.Turn(state, pair.Tick(), MASTER, NOW)) is yields
+    assert we_yield(Turn(state, pair.Tick(), MASTER, NOW)) is yields
 
 
 @given(
@@ -154,7 +158,7 @@ def test_of_two_machines_exactly_one_comes_first(
     def first(failed: bool, rules: pair.Rules, bad: set[str], peer: PeerView) -> bool:
         interfaces = tuple(pair.Interface(n, "ok", packets=n not in bad) for n in MASTER.interfaces)
         state = machine(Phase.STANDBY, failed=failed, interfaces=interfaces, peer=peer)
-        return pair.we_come_first(pair.Turn(state, pair.Tick(), rules, NOW))
+        return we_come_first(Turn(state, pair.Tick(), rules, NOW))
 
     def seen(failed: bool, boot: str, bad: set[str]) -> PeerView:
         return PeerView("failed" if failed else "standby", boot, frozenset(bad))
@@ -307,11 +311,11 @@ def test_whoever_waits_is_answered_at_the_end(phase: Phase) -> None:
 
 @pytest.mark.parametrize("phase", Phase)
 def test_one_transition_has_only_so_many_requests_waiting(phase: Phase) -> None:
-    waiting = tuple((number, False) for number in range(pair.MAX_WAITING))
+    waiting = tuple((number, False) for number in range(MAX_WAITING))
     for command, from_peer in product(("fail", "resume"), (True, False)):
         state = machine(phase, waiting=waiting)
         after, actions = step(state, pair.Request(99, command, from_peer))
-        assert len(after.waiting) <= pair.MAX_WAITING
+        assert len(after.waiting) <= MAX_WAITING
         assert phase is Phase.NEW or after.waiting or answers(actions)
 
 
@@ -844,7 +848,7 @@ def test_the_small_print(
 
 def test_no_row_stands_where_it_cannot_be_reached() -> None:
     """A row without guards ends the list of its phase and event."""
-    for (phase, on), rows in pair.TABLE.items():
+    for (phase, on), rows in TABLE.items():
         for row in rows[:-1]:
             assert row.when, f"{phase.name} and {on.name}: nothing behind this row counts"
 

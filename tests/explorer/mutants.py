@@ -20,6 +20,7 @@ from explorer.model import Setup, Violation
 from explorer.refinements import REFINEMENTS
 from explorer.walk import walk
 from failoverd import pair
+from failoverd.pair import stepping
 
 TESTS = Path(__file__).resolve().parent.parent
 MOST_STATES = 200_000  # that are explored for one mutant
@@ -98,15 +99,15 @@ class Known:
         explored.explore()
         self.size = len(explored.worlds)
         self.cases: dict[Key, list[Case]] = {}
-        sound = pair.TABLE
+        sound = stepping.TABLE
         traced = Traced(sound)
-        pair.TABLE = traced
+        stepping.TABLE = traced
         try:
             for mind in explored.game.minds:
                 for number, event in mind.known:
                     self._note(traced, (mind.rules, mind.states[number], event))
         finally:
-            pair.TABLE = sound
+            stepping.TABLE = sound
 
     def _note(self, traced: Traced, case: Case) -> None:
         traced.looked.clear()
@@ -131,14 +132,14 @@ class Broken:
     """While it lasts, the table is the mutant's."""
 
     def __init__(self, mutant: Mutant) -> None:
-        self.table = pair.by_phase_and_event(mutant.rows)
-        self.sound = pair.TABLE
+        self.table = stepping.by_phase_and_event(mutant.rows)
+        self.sound = stepping.TABLE
 
     def __enter__(self) -> None:
-        pair.TABLE = self.table
+        stepping.TABLE = self.table
 
     def __exit__(self, *_: object) -> None:
-        pair.TABLE = self.sound
+        stepping.TABLE = self.sound
 
 
 # ---------------------------------------------------------------------------- who finds it

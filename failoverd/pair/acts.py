@@ -1,0 +1,360 @@
+"""What the table's rows do: changes of what is known, and actions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from failoverd.pair.actions import (
+    Announce,
+    Answer,
+    Ask,
+    Look,
+    Question,
+    RestartWatchers,
+    RunProgram,
+    RunScript,
+)
+from failoverd.pair.events import Answers, On, Purpose, Replied, Request
+from failoverd.pair.guards import by_interface, confirm_by_arp, unheard
+from failoverd.pair.settings import ROUNDS
+from failoverd.pair.state import Cause, Phase, Timer, announceable
+from failoverd.pair.turn import Turn
+
+MAX_WAITING = 16  # requests that one transition may have waiting for its end
+
+Act = Callable[[Turn], None]
+
+
+def ask(purpose: Purpose) -> Act:
+    def act(turn: Turn) -> None:
+        rule = turn.rules
+        long = purpose in (Purpose.FAIL, Purpose.RESUME)
+        timeout = rule.switch_timeout + rule.request_time if long else rule.status_timeout
+        turn.act(Ask(purpose, timeout))
+
+    act.__name__ = f"ask_{purpose.value}"
+    return act
+
+
+def question(turn: Turn) -> None:
+    """Ask three times, now, whether anybody answers for the addresses."""
+    turn.set(quiet=0, evidence=None)
+    if not turn.rules.addressed:
+        turn.pending.append(On.UNASKED)
+        return
+    gap = turn.rules.round / ROUNDS
+    at = tuple(turn.now + gap * i for i in range(ROUNDS))
+    turn.act(Question(False, at, turn.now + turn.rules.round))
+
+
+def question_once(turn: Turn) -> None:
+    turn.act(Question(False, (turn.now,), turn.now + turn.rules.round))
+
+
+def question_rest(turn: Turn) -> None:
+    """A busy machine asked less often than it was told to: ask as often as is missing."""
+    gap, missing = turn.rules.round / ROUNDS, ROUNDS - turn.state.quiet
+    at = tuple(turn.now + gap * i for i in range(missing))
+    turn.act(Question(False, at, turn.now + gap * missing))
+
+
+def question_ahead(turn: Turn) -> None:
+    """Ask while the link falls silent, so that asking costs the takeover no time.
+
+    A window of a second or less is used from its begin on, so that a busy machine has time.
+    """
+    turn.set(quiet=0, evidence=None, ahead=confirm_by_arp(turn))
+    if turn.state.ahead:
+        verdict, unit = turn.now + turn.rules.window, turn.rules.round
+        at = tuple(verdict - unit * fraction for fraction in (1.0, 0.7, 0.4))
+        turn.act(Question(False, at, verdict - unit * 0.1))
+
+
+def ask_both(turn: Turn) -> None:
+    """Ask the peer how it is, and meanwhile the ethernet side, in case that the peer is dead."""
+    ask(Purpose.STATUS)(turn)
+    if turn.rules.addressed:
+        question(turn)
+
+
+def question_own(turn: Turn) -> None:
+    turn.start(Timer.OWN, turn.rules.window)
+    if turn.rules.addressed:
+        turn.act(Question(True, (turn.now,), turn.now + turn.rules.round / ROUNDS))
+    else:
+        turn.pending.append(On.OWN_UNANSWERED)
+
+
+def look(turn: Turn) -> None:
+    """The peer hears something. So may we by now, if the switch was dead for both and is back."""
+    turn.act(Look())
+
+
+def question_own_soon(turn: Turn) -> None:
+    """The peer is to stand down: our clients want to know as soon as it has."""
+    turn.start(Timer.OWN, turn.rules.round / ROUNDS)
+
+
+def end_claim(turn: Turn) -> None:
+    turn.set(claimed=0)
+
+
+def run_confirm(turn: Turn) -> None:
+    turn.act(RunProgram("confirm"))
+
+
+def run_fence(turn: Turn) -> None:
+    turn.act(RunProgram("fence"))
+
+
+def run_master(turn: Turn) -> None:
+    turn.set(stalled=False, bare=False)
+    turn.act(RunScript("master", turn.state.cause.value))
+
+
+def run_slave(turn: Turn) -> None:
+    turn.act(RunScript("slave", turn.state.cause.value))
+
+
+def join(turn: Turn) -> None:
+    """The request wants what is under way: it is answered at the end."""
+    request = turn.event
+    assert isinstance(request, Request)
+    if len(turn.state.waiting) >= MAX_WAITING:
+        busy(turn)
+    else:
+        turn.set(waiting=(*turn.state.waiting, (request.id, request.from_peer)))
+
+
+def reply(turn: Turn, ok: bool, text: str) -> None:
+    assert isinstance(turn.event, Request)
+    turn.act(Answer(turn.event.id, ok, text))
+
+
+def ok_active(turn: Turn) -> None:
+    reply(turn, True, "active")
+
+
+def ok_standby(turn: Turn) -> None:
+    reply(turn, True, "standby")
+
+
+def busy(turn: Turn) -> None:
+    reply(turn, False, "busy")
+
+
+def settle(ok: bool, text: str) -> Act:
+    """Answer everyone who waits for the transition that ends."""
+
+    def act(turn: Turn) -> None:
+        for request, _ in turn.state.waiting:
+            turn.act(Answer(request, ok, turn.why or text))
+        turn.set(waiting=())
+
+    act.__name__ = "settle"
+    return act
+
+
+def settle_peer(turn: Turn) -> None:
+    """We have stood down: that is all that a peer who told us `resume` wants to know."""
+    for request, from_peer in turn.state.waiting:
+        if from_peer:
+            turn.act(Answer(request, True, "standby"))
+    turn.set(waiting=tuple(item for item in turn.state.waiting if not item[1]))
+
+
+def refuse(text: str) -> Act:
+    return settle(False, text)
+
+
+def refuse_as_peer(turn: Turn) -> None:
+    """The peer's error is ours."""
+    assert isinstance(turn.event, Replied)
+    turn.why = turn.event.text
+    turn.log(f"the peer refused: {turn.event.text}", alarm=True)
+    refuse("the peer refused")(turn)
+
+
+def say_what_is_missing(turn: Turn) -> None:
+    """Why a boot master stands by."""
+    missing = [i.name for i in turn.state.interfaces if not (i.up and i.heard)]
+    turn.log(
+        f"the boot master stands by until something is heard on {', '.join(missing)}"
+        if missing
+        else "the boot master stands by: the peer is active and better off"
+    )
+
+
+def say(text: str, alarm: bool = False) -> Act:
+    def act(turn: Turn) -> None:
+        turn.log(text, alarm)
+
+    act.__name__ = "say"
+    return act
+
+
+def say_who_answers(turn: Turn) -> None:
+    who = turn.event.who if isinstance(turn.event, Answers) else ""
+    turn.log(
+        f"somebody still answers for the service{': ' + who if who else ''}: no takeover", True
+    )
+
+
+def say_script_failed(turn: Turn) -> None:
+    turn.log(f"the switch script failed ({turn.state.cause.value}): the role goes elsewhere", True)
+
+
+def say_not_able(turn: Turn) -> None:
+    peer = turn.state.peer
+    bad = ", ".join(sorted(peer.bad)) if peer and peer.bad else "no interface"
+    turn.why = f"the peer is {peer.role if peer else 'unheard'} and {bad} is bad there"
+    turn.log(f"{turn.why}: we keep the role", alarm=True)
+
+
+def restart_watchers(turn: Turn) -> None:
+    """They begin again with boot true. What a verdict was before is known until there is another.
+
+    But a standby's verdict, which may be that it hears little, is none on an active machine.
+    """
+    turn.act(RestartWatchers())
+    promoted = turn.state.phase is Phase.PROMOTING or turn.came_from is Phase.PROMOTING
+    turn.set(
+        interfaces=tuple(
+            replace(i, proved=False, verdict="boot", packets=0, last=0)
+            if promoted or not i.failed
+            else replace(i, proved=False)
+            for i in turn.state.interfaces
+        )
+    )
+
+
+def wait_longest(turn: Turn) -> None:
+    turn.start(Timer.UNDER_WAY, turn.rules.arrival)
+    turn.start(Timer.GIVE_UP, turn.rules.switch_time)
+
+
+def retry_soon(turn: Turn) -> None:
+    turn.start(Timer.RETRY, turn.rules.round)
+
+
+def compare_now(turn: Turn) -> None:
+    """The next comparison waits for the end of this one, or a slow link would never see one end."""
+    turn.stop(Timer.COMPARE)
+    ask(Purpose.COMPARE)(turn)
+
+
+def enter_asking(turn: Turn) -> None:
+    turn.set(counts=(), latest=())
+    if by_interface(turn):
+        turn.start(Timer.GIVE_UP, turn.rules.proof_time)
+    ask(Purpose.STATUS)(turn)
+
+
+def compare_counts_soon(turn: Turn) -> None:
+    """Note what the peer has counted, and ask again after a moment."""
+    if not turn.state.counts:
+        turn.set(counts=turn.state.latest)
+        turn.start(Timer.NEWS, turn.rules.news_time)
+    turn.start(Timer.RETRY, min(turn.rules.round, turn.rules.news_time / 8))
+
+
+def count_nobody(turn: Turn) -> None:
+    turn.start(Timer.NOBODY, 2 * turn.rules.window)
+
+
+def wait_for_peer(turn: Turn) -> None:
+    turn.start(Timer.NOBODY, turn.rules.heartbeat)
+
+
+def stop_nobody(turn: Turn) -> None:
+    turn.stop(Timer.NOBODY)
+
+
+def announce(turn: Turn) -> None:
+    turn.act(Announce())
+
+
+def trust_interfaces(turn: Turn) -> None:
+    """Nobody else answers for our addresses: good interfaces may be announced on again."""
+    before = announceable(turn.state)
+    turn.set(
+        interfaces=tuple(
+            i if i.failed else replace(i, unasked=False) for i in turn.state.interfaces
+        )
+    )
+    if announceable(turn.state) != before:
+        announce(turn)
+
+
+def mark_stalled(turn: Turn) -> None:
+    turn.set(stalled=True)
+
+
+def note_why(turn: Turn) -> None:
+    """The peer gives us the role: ask at once because of which interface, while it still tells."""
+    turn.set(from_peer=True, guarded=None)
+    compare_now(turn)
+
+
+def mark_failed(turn: Turn) -> None:
+    """A boot master that could not become active does not call for its role again."""
+    turn.set(failed=True, resuming=False)
+
+
+def mark_unclean(turn: Turn) -> None:
+    """Our addresses must not stay beside those of a peer that has the role: stand down again."""
+    turn.log("the switch script failed to stand down: trying again every window", alarm=True)
+    turn.set(unclean=True)
+
+
+def mark_clean(turn: Turn) -> None:
+    turn.set(unclean=False)
+
+
+def mark_resuming(turn: Turn) -> None:
+    turn.set(resuming=True)
+
+
+def stop_resuming(turn: Turn) -> None:
+    turn.set(resuming=False)
+
+
+def enter_standby(turn: Turn) -> None:
+    if turn.came_from is not Phase.INQUIRING:  # else what was asked ahead still counts
+        turn.set(quiet=0, evidence=None)
+    turn.set(claimed=0, from_peer=False, guarded=None, stalled=False, bare=False)
+    turn.stop(Timer.HOLD, Timer.NOBODY, Timer.OWN)
+    if turn.state.resuming or turn.state.unclean:
+        turn.start(Timer.RETRY, turn.rules.window)
+    compare_now(turn)
+
+
+def become_active(turn: Turn) -> None:
+    came_from_peer = turn.state.cause is Cause.PEER
+    turn.set(failed=False, resuming=False, stalled=False, unclean=False)
+    turn.set(claimed=0, quiet=0, evidence=None)
+    turn.set(interfaces=tuple(replace(i, unasked=not i.up) for i in turn.state.interfaces))
+    turn.stop(Timer.NOBODY)
+    if came_from_peer:
+        turn.start(Timer.HOLD, turn.rules.hold_down)
+    compare_now(turn)
+    announce(turn)
+    if unheard(turn):
+        question_own(turn)  # another machine may have come to the same at the same moment
+    if turn.state.waiting:
+        turn.pending.append(On.WANTED)
+
+
+def wait_a_round(turn: Turn) -> None:
+    turn.start(Timer.GIVE_UP, turn.rules.round)
+
+
+def retry_next_window(turn: Turn) -> None:
+    turn.start(Timer.RETRY, turn.rules.window)
+
+
+ask_status = ask(Purpose.STATUS)
+settle_active = settle(True, "active")
+settle_standby = settle(True, "standby")
+refuse_for_life = refuse("the peer cannot be reached, but the service still answers")

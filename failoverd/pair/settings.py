@@ -1,0 +1,87 @@
+"""What the decisions depend on beside what happens: the settings, and a few fixed times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from failoverd.conf import Conf
+
+REQUEST_SECONDS = 5.0  # how long a client of the port may take to say its request (section 6)
+GRACE_SECONDS = 1.0  # how much longer than its script an answer may take (section 6)
+ROUNDS = 3  # questions without an answer that make sure (RFC 5227 sends as many probes)
+LEAST_PROOF = 0.1  # seconds that a busy peer may take to hear a packet and to tell us
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The settings that the decisions depend on, times in seconds."""
+
+    boot: str
+    precedes: bool  # our private address is the lower one
+    mresume: bool
+    interfaces: tuple[str, ...]
+    window: float
+    heartbeat: float
+    switch_timeout: float
+    hold_down: float
+    confirm: str  # "arp", "none" or "program"
+    addressed: frozenset[str]  # interfaces that carry one of @addresses
+    fence: bool
+    status_timeout: float
+    low_water: int = 1
+    card_window: float = 0.0  # of the ethernet side; 0: as long as that of the private link
+    request_time: float = REQUEST_SECONDS
+    grace: float = GRACE_SECONDS
+
+    @property
+    def round(self) -> float:
+        """A second or a window of the private link, whichever is shorter."""
+        return min(1.0, self.window)
+
+    @property
+    def proof_time(self) -> float:
+        """How long the peer may take to show that it hears what we do not."""
+        return max(2 * self.news_time, LEAST_PROOF)
+
+    @property
+    def news_time(self) -> float:
+        """After it the peer's open window has begun since we asked: what it holds is news."""
+        return self.card_window or self.window
+
+    @property
+    def switch_time(self) -> float:
+        """When a request sent now has certainly had its effect, if it ever has one."""
+        return self.switch_timeout + self.arrival
+
+    @property
+    def arrival(self) -> float:
+        """When a request sent now has certainly arrived, if it ever does."""
+        return self.request_time + self.grace
+
+
+def rules(conf: Conf, boot: str) -> Rules:
+    """The decisions' settings in a configuration, for a machine with this host_type."""
+    from ipaddress import ip_address
+
+    addressed = frozenset(entry.interface for entry in conf.addresses)
+    confirm = conf.confirm if conf.confirm in ("arp", "none") else "program"
+    if confirm == "arp" and not addressed:
+        confirm = "none"
+    return Rules(
+        boot=boot,
+        precedes=int(ip_address(conf.primary)) < int(ip_address(conf.secondary)),
+        mresume=conf.mresume,
+        interfaces=conf.interfaces,
+        window=conf.plip_timer,
+        heartbeat=conf.plip_hbeat,
+        switch_timeout=conf.switch_timeout,
+        hold_down=conf.hold_down,
+        confirm=confirm,
+        addressed=addressed,
+        fence=bool(conf.fence_prog),
+        status_timeout=max(1.0, min(REQUEST_SECONDS, conf.plip_timer)),
+        card_window=conf.timer_seconds,
+        low_water=conf.low_water,
+    )

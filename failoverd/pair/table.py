@@ -1,0 +1,682 @@
+"""The table: in which phase what leads where, and what is done. Read the decisions here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from failoverd.pair.acts import (
+    Act,
+    announce,
+    ask,
+    ask_both,
+    ask_status,
+    become_active,
+    busy,
+    compare_counts_soon,
+    compare_now,
+    count_nobody,
+    end_claim,
+    enter_asking,
+    enter_standby,
+    join,
+    look,
+    mark_clean,
+    mark_failed,
+    mark_resuming,
+    mark_stalled,
+    mark_unclean,
+    note_why,
+    ok_active,
+    ok_standby,
+    question,
+    question_ahead,
+    question_once,
+    question_own,
+    question_own_soon,
+    question_rest,
+    refuse,
+    refuse_as_peer,
+    refuse_for_life,
+    restart_watchers,
+    retry_next_window,
+    retry_soon,
+    run_confirm,
+    run_fence,
+    run_master,
+    run_slave,
+    say,
+    say_not_able,
+    say_script_failed,
+    say_what_is_missing,
+    say_who_answers,
+    settle_active,
+    settle_peer,
+    settle_standby,
+    stop_nobody,
+    stop_resuming,
+    trust_interfaces,
+    wait_a_round,
+    wait_for_peer,
+    wait_longest,
+)
+from failoverd.pair.events import On, Purpose
+from failoverd.pair.guards import (
+    Guard,
+    boot_slave,
+    by_boot,
+    by_healing,
+    by_interface,
+    by_person,
+    claimed_thrice,
+    confirm_by_arp,
+    confirm_by_program,
+    contacts_nobody,
+    evidence_of_life,
+    fence_first,
+    has_arrived,
+    has_failed,
+    hears_peer,
+    is_claimed,
+    is_resuming,
+    is_unclean,
+    may_hand_over,
+    may_resume,
+    must_place,
+    negate,
+    nobody_counted,
+    nobody_to_ask,
+    not_heard_all,
+    not_sure,
+    nothing_to_serve_on,
+    own_is_due,
+    peer_can_have_it,
+    peer_can_serve,
+    peer_has_news,
+    peer_is_able,
+    peer_is_active,
+    peer_is_idle,
+    peer_is_rejoining,
+    peer_is_switching,
+    peer_outranks,
+    still_asked,
+    stood_still,
+    unheard,
+    we_come_first,
+    we_yield,
+)
+from failoverd.pair.state import BEING_ACTIVE, STANDING_BY, Cause, Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """In these phases, on this event, if all guards hold: do this, and go there."""
+
+    phases: tuple[Phase, ...]
+    on: On
+    when: tuple[Guard, ...] = ()
+    do: tuple[Act, ...] = ()
+    go: Phase | None = None
+    cause: Cause | None = None
+
+
+ENTER: dict[Phase, tuple[Act, ...]] = {
+    Phase.STANDBY: (enter_standby,),
+    Phase.INQUIRING: (ask_status,),
+    Phase.SEEKING: (question,),
+    Phase.CALLING: (ask(Purpose.RESUME), wait_longest),
+    Phase.DOUBTING: (ask_status,),
+    Phase.FENCING: (run_fence,),
+    Phase.PROMOTING: (run_master,),
+    Phase.DEMOTING: (run_slave,),
+    Phase.CLEANING: (run_slave,),
+    Phase.ASKING: (enter_asking,),
+    Phase.TELLING: (ask(Purpose.FAIL), wait_longest),
+    Phase.UNSURE: (ask_status,),
+}
+
+P = Phase
+ANY = tuple(phase for phase in Phase if phase is not Phase.NEW)
+WATCHING = (P.STANDBY, P.INQUIRING)
+SERVING = (P.ACTIVE, P.ASKING)
+
+START = (
+    Row((P.NEW,), On.START_FRESH, (boot_slave,), go=P.CLEANING, cause=Cause.BOOT),
+    Row((P.NEW,), On.START_FRESH, (contacts_nobody,), go=P.PROMOTING, cause=Cause.BOOT),
+    Row((P.NEW,), On.START_FRESH, (), (mark_resuming,), P.INQUIRING, Cause.BOOT),
+    Row((P.NEW,), On.START_ACTIVE, (), (ask_both,), P.REJOINING),
+    Row((P.NEW,), On.START_STANDBY, go=P.STANDBY),
+    Row((P.NEW,), On.START_SWITCHING, go=P.CLEANING, cause=Cause.BOOT),
+)
+
+TOLD_FAIL = (
+    Row(SERVING, On.PEER_SAYS_FAIL, (), (ok_active, announce)),
+    Row((P.REJOINING,), On.PEER_SAYS_FAIL, (), (ok_active, become_active), P.ACTIVE),
+    Row((P.PROMOTING,), On.PEER_SAYS_FAIL, (), (join,)),
+    Row(STANDING_BY, On.PEER_SAYS_FAIL, (), (join, note_why), P.PROMOTING, Cause.PEER),
+    Row(
+        (P.TELLING, P.UNSURE),
+        On.PEER_SAYS_FAIL,
+        (),
+        (refuse("the peer handed the role back"), join, note_why),
+        P.PROMOTING,
+        Cause.PEER,
+    ),
+    Row((P.DEMOTING, P.CLEANING), On.PEER_SAYS_FAIL, (), (busy,)),
+    Row(BEING_ACTIVE, On.PERSON_SAYS_FAIL, (), (ok_active,)),
+    Row((P.PROMOTING, P.CALLING, P.DOUBTING, P.FENCING), On.PERSON_SAYS_FAIL, (), (join,)),
+    Row((P.INQUIRING, P.SEEKING), On.PERSON_SAYS_FAIL, (), (join,), cause=Cause.PERSON),
+    Row((P.STANDBY, P.CONFIRMING), On.PERSON_SAYS_FAIL, (), (join,), P.INQUIRING, Cause.PERSON),
+    Row((P.DEMOTING, P.TELLING, P.UNSURE, P.CLEANING), On.PERSON_SAYS_FAIL, (), (busy,)),
+)
+
+TOLD_RESUME = (
+    Row((P.STANDBY,), On.PEER_SAYS_RESUME, (), (ok_standby, stop_nobody)),
+    Row(
+        (P.CONFIRMING, P.FENCING, P.INQUIRING, P.SEEKING),
+        On.PEER_SAYS_RESUME,
+        (),
+        (refuse("the peer takes the role"), ok_standby),
+        P.STANDBY,
+    ),
+    Row(
+        (P.CALLING, P.DOUBTING),
+        On.PEER_SAYS_RESUME,
+        (peer_outranks,),
+        (refuse("the peer takes the role"), ok_standby),
+        P.STANDBY,
+    ),
+    Row((P.CALLING, P.DOUBTING), On.PEER_SAYS_RESUME, (), (busy,)),
+    Row(BEING_ACTIVE, On.PEER_SAYS_RESUME, (), (join,), P.DEMOTING, Cause.PEER),
+    Row((P.DEMOTING,), On.PEER_SAYS_RESUME, (), (join,)),
+    Row(
+        (P.TELLING, P.UNSURE),
+        On.PEER_SAYS_RESUME,
+        (),
+        (settle_standby, ok_standby),
+        P.STANDBY,
+    ),
+    Row((P.CLEANING,), On.PEER_SAYS_RESUME, (is_unclean,), (ok_standby,)),
+    Row((P.PROMOTING, P.CLEANING), On.PEER_SAYS_RESUME, (), (busy,)),
+    Row((P.STANDBY, P.CONFIRMING), On.PERSON_SAYS_RESUME, (), (ok_standby, stop_resuming)),
+    Row((P.ACTIVE,), On.PERSON_SAYS_RESUME, (), (join,), P.ASKING, Cause.PERSON),
+    Row((P.ASKING,), On.PERSON_SAYS_RESUME, (), (join,), cause=Cause.PERSON),
+    Row((P.REJOINING,), On.PERSON_SAYS_RESUME, (), (join,)),
+    Row((P.ACTIVE,), On.WANTED, go=P.ASKING, cause=Cause.PERSON),
+    Row((P.DEMOTING, P.TELLING, P.UNSURE), On.PERSON_SAYS_RESUME, (), (join,)),
+    Row(
+        (
+            *(P.INQUIRING, P.SEEKING, P.CALLING, P.DOUBTING, P.FENCING),
+            *(P.PROMOTING, P.CLEANING),
+        ),
+        On.PERSON_SAYS_RESUME,
+        (),
+        (busy,),
+    ),
+)
+
+# Whoever is heard must be asked again: that nobody answers for the addresses proves nothing while
+# the other machine is between two steps of its own.
+HEARD_AFTER_ALL = (
+    Row((P.INQUIRING,), On.LOST, (hears_peer,), (retry_soon,)),
+    Row((P.SEEKING,), On.UNANSWERED, (hears_peer,), go=P.INQUIRING),
+    Row((P.DOUBTING, P.UNSURE), On.UNANSWERED, (hears_peer,), (ask_status,)),
+    Row((P.REJOINING,), On.UNANSWERED, (hears_peer,), (ask_both,)),
+    Row(
+        (P.CONFIRMING,),
+        On.UNANSWERED,
+        (hears_peer,),
+        (refuse("the peer is heard again"),),
+        P.STANDBY,
+    ),
+)
+
+RESUMING = (
+    Row((P.STANDBY,), On.RETRY, (is_unclean,), go=P.CLEANING, cause=Cause.BOOT),
+    Row((P.STANDBY,), On.RETRY, (is_resuming,), go=P.INQUIRING, cause=Cause.BOOT),
+    Row((P.STANDBY,), On.INTERFACES_HEARD, (is_resuming,), go=P.INQUIRING, cause=Cause.BOOT),
+    Row(
+        (P.INQUIRING,),
+        On.STATUS,
+        (by_person, peer_is_switching),
+        (refuse("the peer is switching"),),
+        P.STANDBY,
+    ),
+    Row((P.INQUIRING,), On.STATUS, (peer_is_switching,), (retry_soon,)),
+    Row((P.INQUIRING,), On.RETRY, (), (ask_status,)),
+    Row(
+        (P.INQUIRING,),
+        On.STATUS,
+        (by_boot, negate(may_resume, "may_not_resume")),
+        (say_what_is_missing, refuse("the peer is better off")),
+        P.STANDBY,
+    ),
+    Row(
+        (P.INQUIRING,),
+        On.STATUS,
+        (by_healing, peer_is_active),
+        (refuse("the peer is active"),),
+        P.STANDBY,
+    ),
+    Row((P.INQUIRING,), On.STATUS, go=P.CALLING),
+    Row(
+        (P.INQUIRING,),
+        On.LOST,
+        (by_boot, not_heard_all),
+        (say_what_is_missing, refuse("the peer is silent")),
+        P.STANDBY,
+    ),
+    Row((P.INQUIRING,), On.LOST, (by_healing,), (refuse("the peer is silent"),), P.STANDBY),
+    Row((P.INQUIRING,), On.LOST, go=P.SEEKING),
+    Row(
+        (P.SEEKING, P.DOUBTING),
+        On.ANSWERED,
+        (),
+        (say_who_answers, refuse_for_life),
+        P.STANDBY,
+    ),
+    Row((P.SEEKING, P.DOUBTING), On.UNANSWERED, (), go=P.PROMOTING),
+    Row((P.SEEKING, P.DOUBTING), On.UNASKED, (nobody_to_ask,), go=P.PROMOTING),
+    Row(
+        (P.SEEKING,),
+        On.UNASKED,
+        (),
+        (refuse("neither the peer nor the ethernet side can be asked"),),
+        P.STANDBY,
+    ),
+    Row((P.CALLING,), On.AGREED, go=P.PROMOTING),
+    Row((P.CALLING,), On.REFUSED, (), (refuse_as_peer,), P.STANDBY),
+    Row((P.CALLING,), On.LOST, go=P.DOUBTING),
+    Row((P.DOUBTING,), On.STATUS, (peer_is_idle,), go=P.PROMOTING),
+    Row(
+        (P.DOUBTING,),
+        On.STATUS,
+        (peer_is_active,),
+        (refuse("the peer did not stand down"),),
+        P.STANDBY,
+    ),
+)
+
+NO_WORD = "the program of $confirm cannot be run"
+
+SILENCE = (
+    Row(WATCHING, On.FALLING_SILENT, (), (question_ahead,)),
+    Row(
+        WATCHING,
+        On.LINK_SILENT,
+        (hears_peer,),
+        (
+            say("the private link is silent, but the peer's port answers: no takeover", True),
+            question_ahead,
+        ),
+    ),
+    Row(
+        WATCHING,
+        On.LINK_SILENT,
+        (nothing_to_serve_on,),
+        (
+            say("the private link is silent, but our own interfaces are down: no takeover", True),
+            question_ahead,
+        ),
+    ),
+    Row(WATCHING, On.LINK_SILENT, (confirm_by_program,), (run_confirm,), P.CONFIRMING),
+    Row(
+        WATCHING,
+        On.LINK_SILENT,
+        (evidence_of_life,),
+        (say_who_answers, refuse_for_life, question_once),
+        P.CONFIRMING,
+    ),
+    Row(WATCHING, On.LINK_SILENT, (still_asked,), go=P.CONFIRMING),
+    Row(WATCHING, On.LINK_SILENT, (confirm_by_arp, not_sure), (question_rest,), P.CONFIRMING),
+    Row(WATCHING, On.LINK_SILENT, (fence_first,), go=P.FENCING, cause=Cause.SILENCE),
+    Row(WATCHING, On.LINK_SILENT, go=P.PROMOTING, cause=Cause.SILENCE),
+    *(
+        Row(
+            (P.CONFIRMING,),
+            on,
+            (),
+            (say("the peer is heard again"), refuse("the peer is heard again")),
+            P.STANDBY,
+        )
+        for on in (On.LINK_ALIVE, On.COMPARED)
+    ),
+    Row(
+        (P.CONFIRMING,),
+        On.ANSWERED,
+        (confirm_by_program,),
+        (say_who_answers, refuse_for_life),
+        P.STANDBY,
+    ),
+    Row((P.CONFIRMING,), On.ANSWERED, (), (say_who_answers, refuse_for_life, question_once)),
+    Row((P.CONFIRMING,), On.UNANSWERED, (not_sure,), (question_once,)),
+    Row(
+        (P.CONFIRMING,),
+        On.UNANSWERED,
+        (nothing_to_serve_on,),
+        (refuse("our own interfaces are down"),),
+        P.STANDBY,
+    ),
+    Row((P.CONFIRMING,), On.UNANSWERED, (fence_first,), go=P.FENCING, cause=Cause.SILENCE),
+    Row((P.CONFIRMING,), On.UNANSWERED, go=P.PROMOTING, cause=Cause.SILENCE),
+    Row(
+        (P.CONFIRMING,),
+        On.NOT_RUN,
+        (nobody_to_ask,),
+        (say(f"{NO_WORD}: no takeover", True), refuse(NO_WORD)),
+        P.STANDBY,
+    ),
+    Row((P.CONFIRMING,), On.NOT_RUN, (), (say(f"{NO_WORD}: asking by ARP", True), question)),
+    Row((P.CONFIRMING,), On.UNASKED, (), (retry_soon,)),
+    Row((P.CONFIRMING,), On.RETRY, (), (question_once,)),
+    Row((P.FENCING,), On.FENCED, go=P.PROMOTING),
+    Row(
+        (P.FENCING,),
+        On.FENCE_FAILED,
+        (),
+        (say("the fence program failed: no takeover", True), refuse("the fence program failed")),
+        P.STANDBY,
+    ),
+)
+
+HANDOVER = (
+    Row((P.ACTIVE,), On.INTERFACE_FAILED, (may_hand_over,), go=P.ASKING, cause=Cause.INTERFACE),
+    Row((P.ASKING,), On.STATUS, (by_person, peer_can_serve), go=P.DEMOTING),
+    Row((P.ASKING,), On.STATUS, (by_interface, peer_is_able, peer_has_news), (look,)),
+    Row((P.ASKING,), On.STILL_SILENT, (by_interface, peer_is_able, peer_has_news), go=P.DEMOTING),
+    Row((P.ASKING,), On.HEARS_AGAIN, (by_interface,), (say("it hears again"),), P.ACTIVE),
+    Row((P.ASKING,), On.STATUS, (by_interface, peer_is_able), (compare_counts_soon,)),
+    Row((P.ASKING,), On.RETRY, (), (ask_status,)),
+    Row(
+        (P.ASKING,),
+        On.GIVE_UP,
+        (by_interface,),
+        (say("the peer hears nothing either: we keep the role", True),),
+        P.ACTIVE,
+    ),
+    Row((P.ASKING,), On.STATUS, (), (say_not_able, refuse("the peer is not able")), P.ACTIVE),
+    Row(
+        (P.ASKING,),
+        On.LOST,
+        (),
+        (say("the peer cannot be asked: we keep the role", True), refuse("the peer is silent")),
+        P.ACTIVE,
+    ),
+    Row((P.TELLING,), On.AGREED, (), (settle_standby,), P.STANDBY),
+    Row((P.TELLING,), On.REFUSED, (has_failed,), (refuse_as_peer,), P.STANDBY),
+    Row((P.TELLING,), On.REFUSED, (), (refuse_as_peer,), P.PROMOTING, Cause.TAKE_BACK),
+    Row((P.TELLING,), On.LOST, go=P.UNSURE),
+    Row((P.UNSURE,), On.STATUS, (peer_is_active,), (settle_standby,), P.STANDBY),
+    Row((P.UNSURE,), On.STATUS, (peer_is_idle, has_failed), go=P.TELLING),
+    Row(
+        (P.UNSURE,),
+        On.STATUS,
+        (peer_is_idle, has_arrived),
+        (refuse("the peer did not take over"),),
+        P.PROMOTING,
+        Cause.TAKE_BACK,
+    ),
+    Row((P.UNSURE,), On.ANSWERED, (), (settle_standby,), P.STANDBY),
+    Row(
+        (P.UNSURE,),
+        On.UNANSWERED,
+        (),
+        (refuse("the peer was lost"),),
+        P.PROMOTING,
+        Cause.TAKE_BACK,
+    ),
+    Row(
+        (P.UNSURE,),
+        On.UNASKED,
+        (nobody_to_ask,),
+        (refuse("the peer was lost"),),
+        P.PROMOTING,
+        Cause.TAKE_BACK,
+    ),
+)
+
+UNTIL_IT_KNOWS = (
+    Row((P.DOUBTING, P.UNSURE), On.STATUS, (), (retry_soon,)),
+    Row((P.DOUBTING, P.UNSURE), On.LOST, (), (retry_soon,)),
+    Row((P.DOUBTING, P.UNSURE), On.RETRY, (), (ask_status,)),
+    Row((P.DOUBTING, P.UNSURE), On.GIVE_UP, (hears_peer,), (wait_a_round,)),
+    Row((P.DOUBTING, P.UNSURE), On.GIVE_UP, (), (question,)),
+    Row((P.DOUBTING, P.UNSURE), On.UNASKED, (), (wait_a_round,)),
+)
+
+SCRIPTS = (
+    Row(
+        (P.PROMOTING,),
+        On.SCRIPT_OK,
+        (stood_still,),
+        (restart_watchers, settle_active, ask_both),
+        P.REJOINING,
+    ),
+    Row(
+        (P.PROMOTING,),
+        On.SCRIPT_OK,
+        (),
+        (restart_watchers, settle_active, become_active),
+        P.ACTIVE,
+    ),
+    Row(
+        SERVING,
+        On.BARE,
+        (unheard,),
+        (
+            say("our addresses are gone from their card: asking who has them", True),
+            refuse("our addresses are gone"),
+            ask_both,
+        ),
+        P.REJOINING,
+    ),
+    Row(
+        SERVING,
+        On.BARE,
+        (),
+        (
+            say("our addresses are gone from their card: putting them there again", True),
+            refuse("our addresses are gone"),
+        ),
+        P.PROMOTING,
+        Cause.RESTORE,
+    ),
+    Row((P.REJOINING,), On.BARE, (), (say("our addresses are gone from their card", True),)),
+    Row(
+        (P.STANDBY,),
+        On.STRAY,
+        (),
+        (say("our addresses have come to their card while we stand by: taking them away", True),),
+        P.CLEANING,
+        Cause.STRAY,
+    ),
+    *(
+        Row((P.PROMOTING,), on, (), (mark_failed, say_script_failed), P.CLEANING)
+        for on in (On.SCRIPT_FAILED, On.NOT_RUN)
+    ),
+    *(
+        Row(
+            (P.CLEANING,),
+            on,
+            when,
+            (mark, restart_watchers, refuse("the switch script failed")),
+            go,
+        )
+        for on, mark in (
+            (On.SCRIPT_OK, mark_clean),
+            (On.SCRIPT_FAILED, mark_unclean),
+            (On.NOT_RUN, mark_unclean),
+        )
+        for when, go in (((has_failed, peer_can_have_it), P.TELLING), ((), P.STANDBY))
+    ),
+    *(
+        Row((P.DEMOTING,), On.SCRIPT_OK, cause, (restart_watchers, settle_peer), P.TELLING)
+        for cause in ((by_interface,), (by_person,), (by_healing, hears_peer))
+    ),
+    Row((P.DEMOTING,), On.SCRIPT_OK, (), (mark_clean, restart_watchers, settle_standby), P.STANDBY),
+    *(
+        Row(
+            (P.DEMOTING,),
+            on,
+            (by_healing,),
+            (
+                mark_unclean,
+                say_script_failed,
+                refuse("the switch script failed"),
+                retry_next_window,
+            ),
+            P.REJOINING,
+        )
+        for on in (On.SCRIPT_FAILED, On.NOT_RUN)
+    ),
+    Row(
+        (P.DEMOTING,),
+        On.NOT_RUN,
+        (),
+        (
+            say("the switch script cannot be run: we keep the role", True),
+            refuse("the switch script cannot be run"),
+        ),
+        P.ACTIVE,
+    ),
+    Row(
+        (P.DEMOTING,),
+        On.SCRIPT_FAILED,
+        (),
+        (say_script_failed, refuse("the switch script failed")),
+        P.PROMOTING,
+        Cause.TAKE_BACK,
+    ),
+)
+
+REJOIN = (
+    *(
+        Row(
+            (P.REJOINING,),
+            on,
+            (must_place, *when),
+            (refuse("our addresses are gone"),),
+            P.PROMOTING,
+            Cause.RESTORE,
+        )
+        for on, when in (
+            (On.STATUS, (peer_is_idle,)),
+            (On.UNANSWERED, ()),
+            (On.LOST, (nobody_to_ask,)),
+        )
+    ),
+    Row(
+        (P.REJOINING,),
+        On.STATUS,
+        (peer_is_active,),
+        (say("the peer is active meanwhile: we stand by"),),
+        P.DEMOTING,
+        Cause.HEALING,
+    ),
+    Row((P.REJOINING,), On.STATUS, (peer_is_idle,), (become_active,), P.ACTIVE),
+    Row((P.REJOINING,), On.STATUS, (), (retry_soon,)),
+    Row((P.REJOINING,), On.LOST, (nobody_to_ask,), (become_active,), P.ACTIVE),
+    Row(
+        (P.REJOINING,),
+        On.LOST,
+        (evidence_of_life,),
+        (say("somebody else has our addresses: we stand by", True),),
+        P.DEMOTING,
+        Cause.HEALING,
+    ),
+    # Its status may still come, and says more than that somebody answers.
+    Row((P.REJOINING,), On.ANSWERED, (), (ask_status,)),
+    Row((P.REJOINING,), On.UNANSWERED, (), (become_active,), P.ACTIVE),
+    Row((P.REJOINING,), On.UNASKED, (), (retry_next_window,)),
+    Row((P.REJOINING,), On.RETRY, (), (ask_both,)),
+)
+
+HEALING = (
+    Row(ANY, On.COMPARE, (), (compare_now,)),
+    Row((P.STANDBY, *SERVING), On.LINK_ALIVE, (), (compare_now,)),
+    Row(SERVING, On.COMPARED, (peer_is_rejoining,)),
+    Row(
+        SERVING,
+        On.COMPARED,
+        (peer_is_active, we_yield),
+        (say("both machines are active: the peer keeps the role", True),),
+        P.DEMOTING,
+        Cause.HEALING,
+    ),
+    Row(
+        SERVING,
+        On.COMPARED,
+        (peer_is_active,),
+        (say("both machines are active: we keep the role", True), announce),
+    ),
+    Row((P.STANDBY,), On.COMPARED, (peer_is_idle, nobody_counted), (count_nobody,)),
+    Row((P.STANDBY,), On.COMPARED, (peer_is_active,), (stop_nobody,)),
+    Row(
+        (P.STANDBY,),
+        On.NOBODY,
+        (hears_peer, peer_is_idle, we_come_first),
+        (say("no machine is active: we take the role", True),),
+        P.INQUIRING,
+        Cause.HEALING,
+    ),
+    Row((P.STANDBY,), On.NOBODY, (peer_is_switching,), (wait_for_peer,)),
+    Row(SERVING, On.LINK_SILENT, (), (question_own,)),
+    Row(SERVING, On.INTERFACE_BACK, (), (question_own,)),
+    Row(SERVING, On.UNCOMPARED, (unheard, own_is_due), (question_own,)),
+    Row(SERVING, On.OWN, (is_claimed,), (question_own,)),
+    Row(
+        SERVING,
+        On.OWN_ANSWERED,
+        (boot_slave, claimed_thrice),
+        (say("the peer answers for our addresses: we stand by", True),),
+        P.DEMOTING,
+        Cause.HEALING,
+    ),
+    Row(SERVING, On.OWN_ANSWERED, (boot_slave,), (question_own,)),
+    Row(SERVING, On.OWN_ANSWERED, (), (trust_interfaces, announce, question_own_soon)),
+    *(
+        Row(SERVING, On.OWN_UNANSWERED, when, (end_claim, trust_interfaces, announce))
+        for when in ((is_claimed,), (unheard,))
+    ),
+    Row(SERVING, On.OWN_UNANSWERED, (), (trust_interfaces,)),
+)
+
+STANDSTILL = (
+    Row((P.INQUIRING,), On.STALLED, (), (ask_status,)),
+    Row((P.SEEKING, P.CALLING, P.DOUBTING), On.STALLED, go=P.INQUIRING),
+    Row(
+        (P.CONFIRMING, P.FENCING),
+        On.STALLED,
+        (),
+        (refuse("we stood still meanwhile"),),
+        P.STANDBY,
+    ),
+    Row((P.PROMOTING,), On.STALLED, (), (mark_stalled,)),
+    Row(
+        (P.ACTIVE, P.ASKING),
+        On.STALLED,
+        (),
+        (
+            say("we stood still for longer than a window: asking before anything else", True),
+            ask_both,
+        ),
+        P.REJOINING,
+    ),
+    Row((P.REJOINING,), On.STALLED, (), (ask_both,)),
+    Row((P.TELLING,), On.STALLED, (), (wait_longest,), P.UNSURE),
+    Row((P.UNSURE,), On.STALLED, (), (wait_longest, ask_status)),
+)
+
+ROWS = (
+    *START,
+    *TOLD_FAIL,
+    *TOLD_RESUME,
+    *HEARD_AFTER_ALL,
+    *RESUMING,
+    *SILENCE,
+    *HANDOVER,
+    *UNTIL_IT_KNOWS,
+    *SCRIPTS,
+    *REJOIN,
+    *HEALING,
+    *STANDSTILL,
+)
