@@ -148,6 +148,16 @@ def not_held(conf: Conf) -> list[str]:
         lines.append('"never two active" does not hold at boot: $mresume is no')
     if conf.fence_prog:
         lines.append(f'"never none" holds only if {conf.fence_prog} succeeds')
+    if conf.low_water == 0:
+        lines.append(
+            '"never none" does not hold for clients when the active card dies and the private link '
+            "is whole: with $low_water 0 no card fails, with 1 it does"
+        )
+    elif conf.low_water > 1:
+        lines.append(
+            '"no handover to a machine that is no better off" does not hold when both hear less '
+            f"than $low_water {conf.low_water}: a standby is judged by silence only"
+        )
     return lines
 
 

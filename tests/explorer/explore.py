@@ -14,7 +14,20 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from explorer.model import UNOWNED, Chance, Fault, Game, Setup, Violation, World, ways
+from explorer.model import (
+    COMMAND,
+    FEW,
+    HEARS,
+    STILL,
+    UNOWNED,
+    Chance,
+    Fault,
+    Game,
+    Setup,
+    Violation,
+    World,
+    ways,
+)
 from explorer.scene import strike, tick
 from explorer.statements import Entry, Stretch, entries, flags, stretches
 from explorer.words import describe_world
@@ -56,6 +69,7 @@ class Explored:
         self.steps: list[Step] = []  # from the parent
         self.ticks: list[tuple[int, ...]] = []  # the states a tick later
         self.strikes: list[tuple[int, ...]] = []  # those after a fault
+        self.forced: set[tuple[int, int]] = set()  # of these: a person gave the role to the worse
         self.transitions = 0
 
     # ------------------------------------------------------------------ all states
@@ -76,6 +90,8 @@ class Explored:
             for script, after in self._ways(number, world, fault):
                 self.transitions += 1
                 found.append(self._number(after, number, (fault, script)))
+                if fault and forces(world, fault):
+                    self.forced.add((number, found[-1]))
         return tuple(dict.fromkeys(found))
 
     def _ways(
@@ -226,7 +242,9 @@ class Explored:
     def _judge_changes(self) -> Finding:
         """How many more changes of the active machine than causes there are on any path.
 
-        A switch that dies for both is no cause. The boot of both machines is one.
+        A switch that dies for both is no cause. The boot of both machines is one. Whoever gives
+        the role to the machine with the worse card causes two: the card, which fails there anew
+        since its watcher begins again, is as good a reason to hand over as it was before.
         """
         unknown = -100
         value = array("b", [unknown]) * len(self.worlds)
@@ -243,6 +261,7 @@ class Explored:
                 worst, end = value[number], number
             for after in (*self.ticks[number], *self.strikes[number]):
                 more = value[number] + change(self.worlds[number], self.worlds[after])
+                more -= (number, after) in self.forced
                 if more > value[after]:
                     value[after], before[after] = more, number
                     if after not in waiting:
@@ -255,8 +274,20 @@ class Explored:
 def change(before: World, after: World) -> int:
     """1 if another machine has become active, less what has caused it."""
     changed = before.owner != UNOWNED and after.owner != before.owner
-    both_ears = (before.switch, before.traffic) == (after.switch, after.traffic)
-    return changed - (before.faults - after.faults if both_ears else 0)
+    both_ears = before.switch != after.switch or (
+        before.traffic != after.traffic and STILL in (before.traffic, after.traffic)
+    )
+    return changed - (0 if both_ears else before.faults - after.faults)
+
+
+def forces(world: World, fault: Fault) -> bool:
+    """Does a person ask for the machine that hears less, or for one that hears too little?"""
+    word, number, _ = fault
+    if word not in COMMAND.values():
+        return False
+    wanted = number if word == "fail" else 1 - number
+    hearing = [sum(ear == HEARS for ear in host.ears) for host in world.hosts]
+    return world.traffic == FEW or hearing[wanted] < hearing[1 - wanted]
 
 
 def play(

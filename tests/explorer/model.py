@@ -24,6 +24,9 @@ OFF, DEAD, RUNNING, STOPPED, FROZEN = range(5)
 
 HEARS, DEAF, DOWN, GONE = EARS = range(4)  # of a card; GONE: with the addresses
 
+# What there is to hear on the ethernet side in a tick. FEW: less than $low_water.
+STILL, FEW, PLENTY = range(3)
+
 # What failoverd knows of the addresses: that a script has put them on the card; that they are gone.
 PLACED, MISSED = 1, 2
 
@@ -232,7 +235,7 @@ class World(NamedTuple):
     hosts: tuple[Host, Host]
     wire: tuple[bool, bool] = (True, True)  # the private link, from A to B and from B to A
     switch: bool = True
-    traffic: bool = True  # there is something to hear on the ethernet side
+    traffic: int = PLENTY  # what there is to hear on the ethernet side
     owner: int = UNOWNED  # who was the last to be active alone
     believed: int = 2  # whom the clients take for the service: 0, 1, NOBODY or EITHER
     giver: int = -1  # who has handed over because of an interface
@@ -258,6 +261,7 @@ MENU = (
     "gone",  # a card is deleted, with the addresses, and made again
     "switch",  # the ethernet side is dead for both
     "traffic",  # there is nothing to hear there
+    "few",  # there is less to hear there than $low_water
     "script",  # the switch script fails or hangs, and works again
     "bare",  # the addresses vanish from their card
     "fence",  # the fence program fails
@@ -296,11 +300,11 @@ def ways(run: Callable[[Chance], World]) -> Iterator[tuple[tuple[int, ...], Worl
 
 
 @cache
-def counted(rules: watch.Rules, window: Window) -> Window:
-    """A window with a packet more. Packets are none or some: a second one changes nothing."""
-    if window[0]:
+def counted(rules: watch.Rules, window: Window, packets: int = 1) -> Window:
+    """A window in which so many packets were heard: none, few, or enough. More change nothing."""
+    if window[0] >= packets:
         return window
-    after, event = watch.count(rules, watch.Window(*window), 1, 0)
+    after, event = watch.count(rules, watch.Window(*window), packets - window[0], 0)
     assert event is None
     return after.packets, after.last, after.boot, int(after.deadline)
 
@@ -320,6 +324,7 @@ class Game:
         many = 1 << 30
         self.link_rules = watch.Rules(many, setup.window, 0, True)
         self.card_rules = watch.Rules(many, setup.card_window, setup.low_water, False)
+        self.packets = (0, 1, max(1, setup.low_water))  # in a tick, by what there is to hear
 
     def first_worlds(self) -> list[World]:
         """Both machines are off; one is started, the other at once, some ticks later, or not."""
@@ -351,8 +356,10 @@ class Game:
             yield ("cut", 1, 0) if back else ("mend", 1, 0)
         if "switch" in menu:
             yield "switch", 2, int(not world.switch)
-        if "traffic" in menu:
-            yield "traffic", 2, int(not world.traffic)
+        if "traffic" in menu and world.traffic != FEW:
+            yield "traffic", 2, STILL if world.traffic else PLENTY
+        if "few" in menu and self.setup.low_water > 1 and world.traffic:
+            yield "traffic", 2, FEW if world.traffic == PLENTY else PLENTY
 
     def faults_of(self, machine: int, host: Host, menu: frozenset[str]) -> Iterator[Fault]:
         run = host.run

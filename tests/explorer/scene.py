@@ -34,6 +34,7 @@ from explorer.model import (
     PURPOSES,
     RUNNING,
     SCRIPTS,
+    STILL,
     STOPPED,
     WAITING,
     Asked,
@@ -183,10 +184,10 @@ class Scene:
             peer = self.machines[1 - number]
             if peer.run == RUNNING and self.wire[1 - number] and not self.state(1 - number).mute:
                 machine.link = counted(self.game.link_rules, machine.link)
-            hears = [self.traffic and self.switch and ear == HEARS for ear in machine.ears]
+            packets = self.game.packets[self.traffic if self.switch else STILL]
             machine.cards = tuple(
-                counted(self.game.card_rules, w) if heard else w
-                for w, heard in zip(machine.cards, hears, strict=True)
+                counted(self.game.card_rules, w, packets) if ear == HEARS else w
+                for w, ear in zip(machine.cards, machine.ears, strict=True)
             )
 
     def live(self, number: int, answers: list[pair.Answers]) -> None:
@@ -619,7 +620,7 @@ class Scene:
             case "switch":
                 self.switch = bool(what)
             case "traffic":
-                self.traffic = bool(what)
+                self.traffic = what
             case "fail" | "resume":
                 self.feed(number, pair.Request(self.new_request(number), word, False))
             case "script":

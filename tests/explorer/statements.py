@@ -12,6 +12,7 @@ from math import ceil
 
 from explorer.model import (
     DEAD,
+    FEW,
     FROZEN,
     GONE,
     HEARS,
@@ -38,7 +39,8 @@ class Flag(IntFlag):
     UNSERVED = auto()  # neither does where clients could reach it
     ONE = auto()  # one is active by its own word, and holds them, unless its card is gone
     HEAR = auto()  # both run, and can hear each other on some path
-    LINKED = auto()  # both run, and the private link is whole
+    NEAR = auto()  # on the ethernet side
+    LINKED = auto()  # on the private link
     WORKS = auto()  # the switch script works somewhere
     LOST = auto()  # the clients take the wrong machine for the one that serves
     WELL_A = auto()  # runs, hears the ethernet side, and its script works
@@ -95,10 +97,10 @@ def flags(game: Game, world: World) -> int:
         found |= Flag.TWO
     elif not any(holding) and not any(GONE in host.ears for host in hosts):
         found |= Flag.NONE
-    if alive and ends and (linked or (ears[0] & ears[1] and any(holding))):
-        found |= Flag.HEAR
+    if alive and ends and ears[0] & ears[1] and any(holding):
+        found |= Flag.NEAR | Flag.HEAR
     if alive and ends and linked:
-        found |= Flag.LINKED
+        found |= Flag.LINKED | Flag.HEAR
     if any(works(host) for host in hosts):
         found |= Flag.WORKS
     serving = [holding[n] and bool(ears[n]) for n in AB]
@@ -115,7 +117,7 @@ def flags(game: Game, world: World) -> int:
         if host.run == RUNNING and len(ears[n]) == game.setup.cards and works(host):
             found |= WELL[n]
         if not world.traffic or len(ears[1 - n]) <= len(ears[n]):
-            found |= BEST[n]
+            found |= BEST[n] if world.traffic != FEW else 0
         if host.run in (OFF, DEAD):
             continue
         state = game.minds[n].states[host.mind]
@@ -177,11 +179,17 @@ def stretches(setup: Setup) -> list[Stretch]:
 
 def entries(setup: Setup) -> list[Entry]:
     """Two become active only if a script had begun when they could not hear each other. What is
-    known of the other's ethernet side is two windows old at most."""
+    known of the other's ethernet side is two windows old at most.
+
+    The paths are judged apart: when the link is mended in the very moment in which the ethernet
+    side breaks, what was asked there is not answered here, and roles are yet to be compared. Where
+    both hear less than $low_water, the standby is better off by section 5, which judges it by
+    silence only.
+    """
     rules, lag = setup.rules(0), setup.card_window + 2
     blind = ceil(rules.switch_timeout + rules.round)
     return [
-        Entry(1, "two become active, having heard each other for", Flag.HEAR, Flag.TWO, blind),
+        Entry(1, "two become active, having heard each other for", Flag.NEAR, Flag.TWO, blind),
         Entry(1, "two become active, having been linked for", Flag.LINKED, Flag.TWO, blind),
         Entry(4, "A hands over, B having been no better off for", Flag.BEST_A, Flag.GIVES_A, lag),
         Entry(4, "B hands over, A having been no better off for", Flag.BEST_B, Flag.GIVES_B, lag),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections import deque
 
-from explorer.model import EARS, Chance, Fault, Game, Setup, Violation, World
+from explorer.model import EARS, PLENTY, Chance, Fault, Game, Setup, Violation, World
 from explorer.scene import strike, tick
 from explorer.statements import entries, flags, stretches
 from explorer.words import describe_world
@@ -106,9 +106,8 @@ class Walk:
 
 def mends(fault: Fault) -> bool:
     word, _, what = fault
-    return (word in ("switch", "traffic") and what == 1) or (
-        (word == "ear" and what % len(EARS) == 0) or (word == "script" and what == 0)
-    )
+    whole = {"switch": 1, "traffic": PLENTY, "script": 0}
+    return whole.get(word) == what or (word == "ear" and what % len(EARS) == 0)
 
 
 def walk(setup: Setup, seed: int, steps: int) -> Walk:

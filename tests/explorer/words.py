@@ -46,7 +46,8 @@ def describe_fault(fault: Fault) -> str:
         case "switch":
             return f"the switch {'works again' if what else 'dies'}"
         case "traffic":
-            return f"the ethernet side {'is busy again' if what else 'falls quiet'}"
+            busy = ("falls quiet", "is less busy than $low_water", "is busy again")
+            return f"the ethernet side {busy[what]}"
         case "ear":
             card, ear = divmod(what, len(EARS))
             words = ("hears again", "goes deaf", "goes down", "is deleted, with the addresses")
