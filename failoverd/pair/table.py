@@ -1,4 +1,9 @@
-"""The table: in which phase what leads where, and what is done. Read the decisions here."""
+"""The table: in which phase what leads where, and what is done. Read the decisions here.
+
+Of the rows for a phase and an event, the first whose guards all hold is taken; if there is none,
+nothing is done. The sections come in the order of `ROWS`, at the end. What their words mean stands
+in `state` (phases, causes), `events` (`On`), `guards` and `acts`.
+"""
 
 from __future__ import annotations
 
@@ -119,6 +124,7 @@ class Row:
     cause: Cause | None = None
 
 
+# What is done on coming into a phase from another, after the acts of the row that led there.
 ENTER: dict[Phase, tuple[Act, ...]] = {
     Phase.STANDBY: (enter_standby,),
     Phase.INQUIRING: (ask_status,),
@@ -139,6 +145,7 @@ ANY = tuple(phase for phase in Phase if phase is not Phase.NEW)
 WATCHING = (P.STANDBY, P.INQUIRING)
 SERVING = (P.ACTIVE, P.ASKING)
 
+# failoverd has begun: go on as $state says, or else as host_type does.
 START = (
     Row((P.NEW,), On.START_FRESH, (boot_slave,), go=P.CLEANING, cause=Cause.BOOT),
     Row((P.NEW,), On.START_FRESH, (contacts_nobody,), go=P.PROMOTING, cause=Cause.BOOT),
@@ -148,6 +155,7 @@ START = (
     Row((P.NEW,), On.START_SWITCHING, go=P.CLEANING, cause=Cause.BOOT),
 )
 
+# `fail`: take the role. The peer stood down before it said so; for a person it is asked first.
 TOLD_FAIL = (
     Row(SERVING, On.PEER_SAYS_FAIL, (), (ok_active, announce)),
     Row((P.REJOINING,), On.PEER_SAYS_FAIL, (), (ok_active, become_active), P.ACTIVE),
@@ -169,6 +177,7 @@ TOLD_FAIL = (
     Row((P.DEMOTING, P.TELLING, P.UNSURE, P.CLEANING), On.PERSON_SAYS_FAIL, (), (busy,)),
 )
 
+# `resume`: stand by. The peer takes the role itself; for a person it is handed over.
 TOLD_RESUME = (
     Row((P.STANDBY,), On.PEER_SAYS_RESUME, (), (ok_standby, stop_nobody)),
     Row(
@@ -230,6 +239,7 @@ HEARD_AFTER_ALL = (
     ),
 )
 
+# A boot master, a person, or nobody active: ask the peer, have it stand down, take the role.
 RESUMING = (
     Row((P.STANDBY,), On.RETRY, (is_unclean,), go=P.CLEANING, cause=Cause.BOOT),
     Row((P.STANDBY,), On.RETRY, (is_resuming,), go=P.INQUIRING, cause=Cause.BOOT),
@@ -298,6 +308,7 @@ RESUMING = (
 
 NO_WORD = "the program of $confirm cannot be run"
 
+# The private link is silent: confirm that nobody serves, fence, take the role.
 SILENCE = (
     Row(WATCHING, On.FALLING_SILENT, (), (question_ahead,)),
     Row(
@@ -378,6 +389,7 @@ SILENCE = (
     ),
 )
 
+# An interface has failed, or a person wants it: ask the peer, stand down, tell it, be sure.
 HANDOVER = (
     Row((P.ACTIVE,), On.INTERFACE_FAILED, (may_hand_over,), go=P.ASKING, cause=Cause.INTERFACE),
     Row((P.ASKING,), On.STATUS, (by_person, peer_can_serve), go=P.DEMOTING),
@@ -434,6 +446,7 @@ HANDOVER = (
     ),
 )
 
+# An answer was lost: ask until it is known what the peer did, but not for ever.
 UNTIL_IT_KNOWS = (
     Row((P.DOUBTING, P.UNSURE), On.STATUS, (), (retry_soon,)),
     Row((P.DOUBTING, P.UNSURE), On.LOST, (), (retry_soon,)),
@@ -443,6 +456,7 @@ UNTIL_IT_KNOWS = (
     Row((P.DOUBTING, P.UNSURE), On.UNASKED, (), (wait_a_round,)),
 )
 
+# A run of the switch script has ended, or what it did was undone by others.
 SCRIPTS = (
     Row(
         (P.PROMOTING,),
@@ -548,6 +562,7 @@ SCRIPTS = (
     ),
 )
 
+# Perhaps overtaken: the addresses are here, but who serves is asked before they are announced.
 REJOIN = (
     *(
         Row(
@@ -590,6 +605,7 @@ REJOIN = (
     Row((P.REJOINING,), On.RETRY, (), (ask_both,)),
 )
 
+# Roles compared: two active or none. And while the peer is not heard: do others answer as us?
 HEALING = (
     Row(ANY, On.COMPARE, (), (compare_now,)),
     Row((P.STANDBY, *SERVING), On.LINK_ALIVE, (), (compare_now,)),
@@ -640,6 +656,7 @@ HEALING = (
     Row(SERVING, On.OWN_UNANSWERED, (), (trust_interfaces,)),
 )
 
+# The loop stood still for a window: what it knew is old, and what it did may be overtaken.
 STANDSTILL = (
     Row((P.INQUIRING,), On.STALLED, (), (ask_status,)),
     Row((P.SEEKING, P.CALLING, P.DOUBTING), On.STALLED, go=P.INQUIRING),
