@@ -1,8 +1,9 @@
 """What the settings mean in seconds: how soon the pair reacts, and which promises do not hold.
 
-Everything follows from the rules of sections 4 and 5, so this is arithmetic over a Conf; `failoverd
--t` prints it, and the explorer and the lab hold the pair to it. Times are best and worst cases, in
-seconds, without the run of the switch script, which is named apart because it is the site's.
+Everything follows from the rules of sections 4 and 5, so this is arithmetic: functions of the
+decisions' settings, by which the explorer and the lab judge too, and for each a line that
+`failoverd -t` prints. Times are best and worst cases, in seconds, up to the moment when the switch
+script begins: how long that runs is the site's affair.
 """
 
 from __future__ import annotations
@@ -39,26 +40,23 @@ def seconds(value: float) -> str:
     return f"{value:.6g} s"
 
 
-def silence(conf: Conf) -> Bound:
-    """The private link is judged silent at the end of its second empty window."""
-    return Bound(
-        "takeover after the last heartbeat was heard", 2 * conf.plip_timer, 3 * conf.plip_timer
-    )
+# ---------------------------------------------------------------------------- worst cases
 
 
-def power_cut(conf: Conf) -> Bound:
-    """The last heartbeat was up to one interval old when the power went."""
-    best = max(0.0, 2 * conf.plip_timer - conf.plip_hbeat)
-    return Bound("takeover after the peer's power is cut", best, 3 * conf.plip_timer)
+def silence_time(rules: pair.Rules) -> float:
+    """The last heartbeat came at the begin of a window; the two after it are empty."""
+    return 3 * rules.window
 
 
-def deaf(conf: Conf) -> Bound:
-    """The window of the last packet is not empty, the next one is."""
-    what = "handover after the last packet of an interface"
-    if conf.low_water == 0:
-        return Bound(what, 0.0, None, "$low_water is 0")
-    best = conf.timer_seconds if conf.low_water == 1 else 0.0
-    return Bound(what, best, 3 * conf.timer_seconds, "once the peer has heard a packet meanwhile")
+def handover_time(rules: pair.Rules) -> float:
+    """The window of the last packet is not empty, the next one is. Then the peer is asked, and has
+    so long to show that it hears what we do not."""
+    return 2 * rules.news_time + rules.proof_time
+
+
+def resume_time(rules: pair.Rules) -> float:
+    """A packet is told of at the end of its window; the peer may be asked just then."""
+    return rules.news_time + rules.status_timeout
 
 
 def linked_healing_time(rules: pair.Rules) -> float:
@@ -78,22 +76,76 @@ def agreement_time(rules: pair.Rules) -> float:
 
 
 def take_back_time(rules: pair.Rules) -> float:
-    """A `fail` that was sent may have its effect until then; then the ethernet side is asked."""
-    return rules.switch_time + 2 * rules.round + rules.status_timeout
+    """A `fail` that was sent may have its effect until then, and who answered in the last window is
+    asked again; then the ethernet side is asked."""
+    return max(rules.switch_time, rules.window) + 2 * rules.round + rules.status_timeout
+
+
+def programs_time(rules: pair.Rules) -> float:
+    """What the programs of $confirm and $fence_prog may take before a takeover by silence."""
+    return ((rules.confirm == "program") + rules.fence) * rules.switch_timeout
 
 
 def longest_without_active(rules: pair.Rules) -> float:
     """Statement 2, scripts included: what takes longest, and then one attempt of each machine."""
-    longest = max(3 * rules.window, agreement_time(rules), take_back_time(rules))
+    silence = silence_time(rules) + programs_time(rules)
+    longest = max(silence, agreement_time(rules), take_back_time(rules))
     return longest + 2 * rules.switch_timeout
 
 
+# ---------------------------------------------------------------------------- as lines
+
+
+def silence(conf: Conf) -> Bound:
+    """The private link is judged silent at the end of its second empty window."""
+    rules = pair.rules(conf, "master")
+    what = "takeover after the last heartbeat was heard"
+    asked = "if nobody answers for @addresses" if rules.confirm == "arp" else ""
+    why = ", ".join(filter(None, (asked, what_runs_before(conf))))
+    return Bound(what, 2 * conf.plip_timer, silence_time(rules), why)
+
+
+def power_cut(conf: Conf) -> Bound:
+    """The last heartbeat was up to one interval old when the power went."""
+    best = max(0.0, 2 * conf.plip_timer - conf.plip_hbeat)
+    worst = silence_time(pair.rules(conf, "master"))
+    return Bound("takeover after the peer's power is cut", best, worst, what_runs_before(conf))
+
+
+def what_runs_before(conf: Conf) -> str:
+    programs = [conf.confirm] if conf.confirm not in ("arp", "none") else []
+    programs += [conf.fence_prog] if conf.fence_prog else []
+    return f"plus the run of {' and '.join(programs)}" if programs else ""
+
+
+def deaf(conf: Conf) -> Bound:
+    what = "handover after the last packet of an interface"
+    if conf.low_water == 0:
+        return Bound(what, 0.0, None, "$low_water is 0")
+    rules = pair.rules(conf, "master")
+    best = conf.timer_seconds if conf.low_water == 1 else 0.0
+    why = f"if the peer hears a packet within {seconds(rules.proof_time)} of the alarm"
+    return Bound(what, best, handover_time(rules), why)
+
+
+def resume(conf: Conf) -> Bound:
+    what = "the boot master asks for its role after its start"
+    if not conf.mresume:
+        return Bound(what, 0.0, None, "$mresume is no: it takes the role without asking")
+    worst = resume_time(pair.rules(conf, "master"))
+    return Bound(what, 0.0, worst, "if each interface hears a packet in its first window")
+
+
 def healing(conf: Conf) -> Bound:
-    return Bound(
-        "end of two active machines that hear each other again",
-        0.0,
-        linked_healing_time(pair.rules(conf, "master")),
-    )
+    worst = linked_healing_time(pair.rules(conf, "master"))
+    return Bound("end of two active machines that hear each other again", 0.0, worst)
+
+
+def ethernet_healing(conf: Conf) -> Bound:
+    what = "the same if they hear each other on the ethernet side only"
+    if not conf.addresses:
+        return Bound(what, 0.0, None, "@addresses is empty")
+    return Bound(what, 0.0, ethernet_healing_time(pair.rules(conf, "master")))
 
 
 def nobody(conf: Conf) -> Bound:
@@ -105,15 +157,6 @@ def lost_handover(conf: Conf) -> Bound:
     """A peer that vanished after `fail` was sent may have switched until then."""
     worst = take_back_time(pair.rules(conf, "master"))
     return Bound("the role is taken back when the peer vanishes in a handover", 0.0, worst)
-
-
-def resume(conf: Conf) -> Bound:
-    """Each interface must have heard a packet; then three messages go over the link."""
-    what = "the boot master asks for its role after its start"
-    if not conf.mresume:
-        return Bound(what, 0.0, None, "$mresume is no: it takes the role without asking")
-    worst = conf.timer_seconds + conf.plip_timer
-    return Bound(what, 0.0, worst, "if each interface hears a packet in its first window")
 
 
 def without_anyone(conf: Conf) -> Bound:
@@ -129,36 +172,64 @@ def all_bounds(conf: Conf) -> list[Bound]:
         deaf(conf),
         resume(conf),
         healing(conf),
+        ethernet_healing(conf),
         nobody(conf),
         lost_handover(conf),
         without_anyone(conf),
     ]
 
 
+# ---------------------------------------------------------------------------- what does not hold
+
+NEVER_TWO, NEVER_NONE = '"never two active"', '"never none"'
+NO_WORSE = '"no handover to a machine that is no better off"'
+
+
 def not_held(conf: Conf) -> list[str]:
     """The statements of section 5 that these settings give up, each with the reason."""
-    lines = []
-    if conf.confirm == "none":
-        lines.append('"never two active" does not hold while the link is cut: $confirm is none')
-    elif conf.confirm == "arp" and not conf.addresses:
-        lines.append('"never two active" does not hold while the link is cut: @addresses is empty')
-    elif conf.confirm != "arp":
-        lines.append(f'"never two active" is as good as the program {conf.confirm}')
-    if not conf.mresume:
-        lines.append('"never two active" does not hold at boot: $mresume is no')
-    if conf.fence_prog:
-        lines.append(f'"never none" holds only if {conf.fence_prog} succeeds')
-    if conf.low_water == 0:
+    lines = [*two_may_be_active(conf), *none_may_be_active(conf)]
+    if conf.low_water > 1:
         lines.append(
-            '"never none" does not hold for clients when the active card dies and the private link '
-            "is whole: with $low_water 0 no card fails, with 1 it does"
-        )
-    elif conf.low_water > 1:
-        lines.append(
-            '"no handover to a machine that is no better off" does not hold when both hear less '
-            f"than $low_water {conf.low_water}: a standby is judged by silence only"
+            f"{NO_WORSE} does not hold when both hear less than $low_water {conf.low_water}: "
+            "a standby is judged by silence only"
         )
     return lines
+
+
+def two_may_be_active(conf: Conf) -> list[str]:
+    lines = []
+    bare = sorted(set(conf.interfaces) - {entry.interface for entry in conf.addresses})
+    if conf.confirm == "none":
+        lines.append("does not hold while the link is cut: $confirm is none")
+    elif conf.confirm != "arp":
+        lines.append(f"is as good as the program {conf.confirm}")
+    elif not conf.addresses:
+        lines.append("does not hold while the link is cut: @addresses is empty")
+    elif bare:
+        only = " and ".join(bare)
+        why = f"none of @addresses is on {only}"
+        lines.append(f"does not hold while the machines hear each other on {only} only: {why}")
+    if not conf.mresume:
+        lines.append("does not hold at boot: $mresume is no")
+    return [f"{NEVER_TWO} {line}" for line in lines]
+
+
+def none_may_be_active(conf: Conf) -> list[str]:
+    lines = []
+    if conf.low_water == 0:
+        lines.append(
+            "does not hold for clients when the active card dies and the private link is whole: "
+            "with $low_water 0 no card fails, with 1 it does"
+        )
+    if conf.confirm not in ("arp", "none"):
+        lines.append(f"holds only if {conf.confirm} tells that a dead service does not answer")
+    if conf.fence_prog:
+        lines.append(f"holds only if {conf.fence_prog} succeeds")
+    if conf.plip_filter:
+        lines.append(
+            "holds only if nothing passes $plip_filter that comes from a peer without failoverd"
+        )
+    return [f"{NEVER_NONE} {line}" for line in lines]
 
 
 def explain(conf: Conf, boot: str) -> list[str]:
@@ -166,4 +237,8 @@ def explain(conf: Conf, boot: str) -> list[str]:
     lines = [f"this machine is the boot {boot}"]
     lines += [str(bound) for bound in all_bounds(conf)]
     lines.append(f"the switch script has {seconds(conf.switch_timeout)} each time it runs")
+    lines.append(
+        f"a role that came because of an interface stays {seconds(conf.hold_down)} at least, "
+        "whatever that interface does"
+    )
     return lines + (not_held(conf) or ["all five statements about the pair hold"])

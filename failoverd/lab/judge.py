@@ -45,12 +45,11 @@ def limits(conf: Conf) -> Limits:
     """What the settings allow."""
     rules = pair.rules(conf, "master")
     window, switch = conf.plip_timer, conf.switch_timeout
-    longest = bounds.without_anyone(conf).worst
-    assert longest is not None
+    served = bounds.longest_without_active(rules) + bounds.handover_time(rules) + conf.hold_down
     return Limits(
-        linked=conf.plip_hbeat + rules.status_timeout + switch + SLACK,
-        wired=(pair.ROUNDS + 2) * window + switch + SLACK,
-        nobody=longest + conf.hold_down + 3 * conf.timer_seconds + SLACK,
+        linked=bounds.linked_healing_time(rules) + switch + SLACK,
+        wired=bounds.ethernet_healing_time(rules) + switch + SLACK,
+        nobody=served + SLACK,
         overlap=2 * window + SLOW_SCRIPT + 1.0,
         handover=WINDOWS_BEFORE * conf.timer_seconds + 1.0,
     )
