@@ -333,7 +333,7 @@ def test_what_it_proposes_can_be_pasted(tmp_path: Path) -> None:
     assert (proposed.timer_seconds, proposed.low_water) == (5, 1)
     assert "For the aim (found within 10 s, at most one false alarm in 30 days):" in done.stdout
     assert "low_water 0, as now, no dead card is ever found" in done.stdout
-    assert "at most 15 s after" in done.stdout  # as failoverd -t says
+    assert "at most 20 s after" in done.stdout  # as failoverd -t says
     told = " ".join(done.stdout.split())
     assert "rule of three" in told and "takes 90 days" in told and "-fold" in told
     assert "shorter than a day" in told and "###" in told
