@@ -27,8 +27,11 @@ HEARS, DEAF, DOWN, GONE = EARS = range(4)  # of a card; GONE: with the addresses
 # What there is to hear on the ethernet side in a tick. FEW: less than $low_water.
 STILL, FEW, PLENTY = range(3)
 
-# What failoverd knows of the addresses: that a script has put them on the card; that they are gone.
-PLACED, MISSED = 1, 2
+# Whether a machine has the addresses. ASTRAY: because somebody else than failoverd put them there.
+AWAY, HELD, ASTRAY = range(3)
+
+# What failoverd knows of the addresses: nothing; that they are on the card; that they are gone.
+UNSEEN, PLACED, MISSED = range(3)
 
 # Where a question to the peer's port is.
 GOING, BUFFERED, WAITING, BACK = range(4)
@@ -52,6 +55,7 @@ class Script(NamedTuple):
     master_adds: bool = True
     slave_ok: bool = True
     slave_removes: bool = True
+    runs: bool = True
 
 
 SCRIPTS = (
@@ -63,6 +67,7 @@ SCRIPTS = (
     Script("hangs", 0, False, False, False, False),
     Script("hangs after it has put the addresses", 0, False),
     Script("is as slow as it may be", 0),
+    Script("cannot be started", 1, False, False, False, False, runs=False),
 )
 
 
@@ -86,7 +91,7 @@ class Setup:
     faults: int = 2
     delays: int = 1
     menu: frozenset[str] = frozenset()  # words of MENU
-    scripts: tuple[int, ...] = (1, 2, 3, 5)
+    scripts: tuple[int, ...] = (1, 2, 3, 5, 8)
 
     def rules(self, machine: int) -> pair.Rules:
         return pair.Rules(
@@ -113,6 +118,14 @@ class Violation(Exception):
     """What must never happen has happened."""
 
 
+class Stored(NamedTuple):
+    """What $state holds."""
+
+    role: str | None = None
+    resuming: bool = False
+    unclean: bool = False
+
+
 class Mind:
     """`pair.step` of one machine, remembered: a state of the pair is a small number here."""
 
@@ -124,7 +137,7 @@ class Mind:
         self.aged: dict[int, int] = {}
         self.views: dict[tuple[int, Counts], pair.PeerView] = {}
         self.due: list[bool] = []
-        self.stored: list[tuple[str, bool]] = []
+        self.stored: list[Stored] = []
         self.new = self.number(pair.initial(rules))
 
     def number(self, state: pair.State) -> int:
@@ -136,7 +149,7 @@ class Mind:
         role = pair.role(state)
         deadline = pair.next_deadline(state)
         self.due.append(deadline is not None and deadline <= 0)
-        self.stored.append((role, state.resuming))
+        self.stored.append(Stored(role, state.resuming, state.unclean))
         return number
 
     def look(self, number: int, counts: Counts) -> pair.PeerView:
@@ -212,11 +225,12 @@ class Host(NamedTuple):
 
     run: int = OFF
     mind: int = -1
-    stored: tuple[str, bool] | None = None  # $state
+    stored: Stored = Stored()
     script: Run | None = None
     behaviour: int = 0  # of the script, place in SCRIPTS
-    holds: bool = False  # the addresses
-    placed: int = 0
+    stumbled: bool = False  # in this tick a program could not be started
+    holds: int = AWAY
+    placed: int = UNSEEN
     ears: tuple[int, ...] = (HEARS,)  # per interface
     link: Window = (0, 0, True, 0)
     cards: tuple[Window, ...] = ()
@@ -264,6 +278,8 @@ MENU = (
     "few",  # there is less to hear there than $low_water
     "script",  # the switch script fails or hangs, and works again
     "bare",  # the addresses vanish from their card
+    "stray",  # they come to it, and failoverd has not put them there
+    "norun",  # the switch script, the fence program or that of $confirm cannot be started once
     "fence",  # the fence program fails
     "person",  # somebody types fail or resume
 )
@@ -386,6 +402,9 @@ class Game:
                     yield "script", machine, behaviour
         if "bare" in menu and run == RUNNING and host.holds and host.script is None:
             yield "bare", machine, 0
+        there = run in (DEAD, RUNNING, STOPPED) and GONE not in host.ears
+        if "stray" in menu and there and not host.holds and host.script is None:
+            yield "stray", machine, 0
         if "person" in menu and run == RUNNING:
             yield "fail", machine, 0
             yield "resume", machine, 0

@@ -14,6 +14,8 @@ from collections import deque
 from math import ceil
 
 from explorer.model import (
+    ASTRAY,
+    AWAY,
     BACK,
     BUFFERED,
     CARDS,
@@ -26,6 +28,7 @@ from explorer.model import (
     GOING,
     GONE,
     HEARS,
+    HELD,
     MISSED,
     NAMES,
     NOBODY,
@@ -36,6 +39,7 @@ from explorer.model import (
     SCRIPTS,
     STILL,
     STOPPED,
+    UNSEEN,
     WAITING,
     Asked,
     Chance,
@@ -45,6 +49,7 @@ from explorer.model import (
     Game,
     Host,
     Run,
+    Stored,
     Violation,
     Window,
     World,
@@ -60,10 +65,11 @@ class Machine:
 
     run: int
     mind: int
-    stored: tuple[str, bool] | None
+    stored: Stored
     script: Run | None
     behaviour: int
-    holds: bool
+    stumbled: bool
+    holds: int
     placed: int
     ears: tuple[int, ...]
     link: Window
@@ -114,6 +120,7 @@ class Scene:
         self.chance = chance
         self.notes = notes
         self.errands: deque[tuple[int, Exchange]] = deque()
+        self.unstarted: deque[tuple[int, str]] = deque()  # programs: a machine, and which kind
         self.fed = 0
 
     def world(self) -> World:
@@ -152,6 +159,7 @@ class Scene:
     def age(self, machine: Machine) -> None:
         machine.boots_in = max(-1, machine.boots_in - 1)
         machine.airing = max(0, machine.airing - 1)
+        machine.stumbled = False
         machine.asks = tuple(
             e._replace(left=max(e.left - 1, 0) if e.left >= 0 else -1, waited=min(3, e.waited + 1))
             for e in machine.asks
@@ -214,11 +222,18 @@ class Scene:
             self.look_for_addresses(number)
 
     def look_for_addresses(self, number: int) -> None:
-        """Tell the pair, once, if those that its script has put there are gone, and the card is."""
+        """Tell the pair, once, if they have come without its doing, or are gone, and the card is
+        not."""
         machine = self.machines[number]
-        if self.role(number) != "active" or machine.script:
+        role, seen = self.role(number), machine.placed
+        if role == "switching":
             return
-        if machine.placed == PLACED and not machine.holds and GONE not in machine.ears:
+        if machine.holds:
+            machine.placed = PLACED
+        if machine.holds and seen == UNSEEN and role != "active":
+            self.feed(number, pair.Stray())
+        gone = seen == PLACED and not machine.holds and GONE not in machine.ears
+        if gone and role == "active":
             machine.placed = MISSED
             self.feed(number, pair.Bare())
 
@@ -227,7 +242,7 @@ class Scene:
         run = machine.script
         if run and run.ok is not None:
             role, ok, machine.script = run.role, run.ok, None
-            machine.placed = PLACED if machine.holds else 0
+            machine.placed = PLACED if machine.holds else UNSEEN
             script = SCRIPTS[machine.behaviour]
             self.note(f"{NAMES[number]}: the {role} script {'succeeds' if ok else script.name}")
             self.feed(number, pair.Ended("script", ok))
@@ -246,9 +261,11 @@ class Scene:
         script = SCRIPTS[machine.behaviour]
         if role == "master":
             there = GONE not in machine.ears
-            machine.holds = machine.holds or (script.master_adds and there)
+            if script.master_adds and there:
+                machine.holds = HELD
             return script.master_ok and there
-        machine.holds = machine.holds and not script.slave_removes
+        if script.slave_removes:
+            machine.holds = AWAY
         return script.slave_ok
 
     def end_windows(self, number: int, drop: bool) -> None:
@@ -308,7 +325,7 @@ class Scene:
 
     def answering(self, number: int) -> bool:
         """Does the other machine answer for the addresses?"""
-        return self.machines[1 - number].holds and any(
+        return self.machines[1 - number].holds != AWAY and any(
             self.reaches(0, card) and self.reaches(1, card) for card in range(self.setup.cards)
         )
 
@@ -329,11 +346,13 @@ class Scene:
     def role(self, number: int) -> str:
         """What the machine's failoverd says it is, or was when it was killed."""
         machine = self.machines[number]
-        return machine.stored[0] if machine.stored else "standby"
+        return machine.stored.role or "standby"
 
     def serves(self, number: int) -> bool:
         machine = self.machines[number]
-        return machine.holds and any(self.reaches(number, c) for c in range(self.setup.cards))
+        return machine.holds != AWAY and any(
+            self.reaches(number, c) for c in range(self.setup.cards)
+        )
 
     # ------------------------------------------------------------------ the pair
 
@@ -362,6 +381,9 @@ class Scene:
             raise Violation(f"{NAMES[number]} does not report that its script failed")
         for action in actions:
             self.perform(number, action)
+        while self.unstarted:
+            who, kind = self.unstarted.popleft()
+            self.feed(who, pair.Ended(kind, False, ran=False))
         while self.errands:
             self.travel(*self.errands.popleft())
 
@@ -406,10 +428,12 @@ class Scene:
             case pair.RunScript():
                 if machine.script:
                     raise Violation(f"{NAMES[number]} runs two scripts at once")
-                ticks = SCRIPTS[machine.behaviour].ticks or self.setup.switch_timeout
-                machine.script = Run(action.role, ticks)
+                script = SCRIPTS[machine.behaviour]
+                if self.starts(number, "script", script.runs):
+                    machine.script = Run(action.role, script.ticks or self.setup.switch_timeout)
             case pair.RunProgram():
-                machine.program = (action.kind, 1)
+                if self.starts(number, action.kind):
+                    machine.program = (action.kind, 1)
             case pair.RestartWatchers():
                 start = (0, 0, True, self.setup.card_window)
                 machine.cards = tuple(start for _ in machine.cards)
@@ -417,6 +441,17 @@ class Scene:
             case pair.Announce():
                 if pair.announceable(self.state(number)):
                     machine.airing = 2
+
+    def starts(self, number: int, kind: str, may: bool = True) -> bool:
+        """Whether a program can be started; if not, the pair is told so before time goes on."""
+        refused = "norun" in self.setup.menu and self.faults > 0 and self.chance.pick(2) > 0
+        self.faults -= refused
+        if may and not refused:
+            return True
+        self.machines[number].stumbled = True
+        self.note(f"{NAMES[number]}: the {kind} cannot be started")
+        self.unstarted.append((number, kind))
+        return False
 
     def look(self, number: int) -> None:
         """Every watcher tells what it has counted."""
@@ -626,7 +661,9 @@ class Scene:
             case "script":
                 self.machines[number].behaviour = what
             case "bare":
-                self.machines[number].holds = False
+                self.machines[number].holds = AWAY
+            case "stray":
+                self.machines[number].holds = ASTRAY
             case "ear":
                 self.plug(number, *divmod(what, len(EARS)))
             case _:
@@ -639,7 +676,8 @@ class Scene:
     def plug(self, number: int, card: int, ear: int) -> None:
         machine = self.machines[number]
         machine.ears = (*machine.ears[:card], ear, *machine.ears[card + 1 :])
-        machine.holds = machine.holds and ear != GONE
+        if ear == GONE:
+            machine.holds = AWAY
         if machine.run == RUNNING:
             self.look_at_cards(number)
 
@@ -695,10 +733,9 @@ class Scene:
         machine.cards = tuple((0, 0, True, setup.card_window) for _ in machine.ears)
         machine.counts = tuple((0, 0) for _ in machine.ears)
         machine.gap = 0
-        machine.placed = PLACED if machine.placed else 0
-        role, resuming = machine.stored or (None, False)
+        machine.placed = PLACED if machine.placed else UNSEEN
         self.look_at_cards(number)
-        self.feed(number, pair.Started(role, resuming))
+        self.feed(number, pair.Started(*machine.stored))
 
 
 def forgotten(exchange: Exchange, always: bool = False) -> Exchange | None:

@@ -16,6 +16,7 @@ from explorer.model import (
     FROZEN,
     GONE,
     HEARS,
+    HELD,
     NAMES,
     NOBODY,
     OFF,
@@ -35,6 +36,7 @@ class Flag(IntFlag):
     """What is so in a world. _A and _B belong to one machine."""
 
     TWO = auto()  # both hold the addresses, with a kernel that answers for them
+    BOTH = auto()  # and by their own doing
     NONE = auto()  # neither does, and none believes to be active on a card that is gone
     UNSERVED = auto()  # neither does where clients could reach it
     ONE = auto()  # one is active by its own word, and holds them, unless its card is gone
@@ -58,7 +60,7 @@ GIVES = (Flag.GIVES_A, Flag.GIVES_B)
 
 def works(host: Host) -> bool:
     script = SCRIPTS[host.behaviour]
-    return script.master_ok and script.slave_ok and GONE not in host.ears
+    return script.master_ok and script.slave_ok and not host.stumbled and GONE not in host.ears
 
 
 def may_announce(game: Game, hosts: tuple[Host, Host], number: int) -> bool:
@@ -95,6 +97,8 @@ def flags(game: Game, world: World) -> int:
     ]
     if all(holding):
         found |= Flag.TWO
+        if hosts[0].holds == HELD == hosts[1].holds:
+            found |= Flag.BOTH
     elif not any(holding) and not any(GONE in host.ears for host in hosts):
         found |= Flag.NONE
     if alive and ends and ears[0] & ears[1] and any(holding):
@@ -178,7 +182,8 @@ def stretches(setup: Setup) -> list[Stretch]:
 
 
 def entries(setup: Setup) -> list[Entry]:
-    """Two become active only if a script had begun when they could not hear each other. What is
+    """Two become active only if a script had begun when they could not hear each other, or if
+    somebody else has put the addresses on a card, which no table can prevent. What is
     known of the other's ethernet side is two windows old at most.
 
     The paths are judged apart: when the link is mended in the very moment in which the ethernet
@@ -189,8 +194,8 @@ def entries(setup: Setup) -> list[Entry]:
     rules, lag = setup.rules(0), setup.card_window + 2
     blind = ceil(rules.switch_timeout + rules.round)
     return [
-        Entry(1, "two become active, having heard each other for", Flag.NEAR, Flag.TWO, blind),
-        Entry(1, "two become active, having been linked for", Flag.LINKED, Flag.TWO, blind),
+        Entry(1, "two become active, having heard each other for", Flag.NEAR, Flag.BOTH, blind),
+        Entry(1, "two become active, having been linked for", Flag.LINKED, Flag.BOTH, blind),
         Entry(4, "A hands over, B having been no better off for", Flag.BEST_A, Flag.GIVES_A, lag),
         Entry(4, "B hands over, A having been no better off for", Flag.BEST_B, Flag.GIVES_B, lag),
     ]

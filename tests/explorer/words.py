@@ -26,6 +26,8 @@ def describe(event: pair.Event) -> str:
         case pair.Answers():
             who = "answered" if event.anybody else f"unanswered ({event.asked} asked)"
             return f"asked for {'our own' if event.own else 'the'} addresses: {who}"
+        case pair.Ended(ran=False):
+            return f"{event.kind} could not be started"
         case pair.Ended():
             return f"{event.kind} {'succeeded' if event.ok else 'failed'}"
         case pair.Started():
@@ -62,6 +64,8 @@ def describe_fault(fault: Fault) -> str:
             return f"failoverd of {who} is {'killed' if word == 'kill' else 'started again'}"
         case "bare":
             return f"the addresses vanish from the card of {who}"
+        case "stray":
+            return f"somebody puts the addresses on the card of {who}"
         case "freeze":
             return f"{who} freezes, kernel and all"
         case "stop":
