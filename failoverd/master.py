@@ -125,7 +125,7 @@ class Master:
         self.next_look = 0.0
         self.unsaved = False  # $state does not know yet what has changed
         self.placed = wanted(conf) & set(self.remembered.seen)  # addresses seen on their cards
-        self.looked = False  # since the switch script ran last
+        self.looked = self.remembered.role is not None  # since the switch script ran last
         self.missed: set[tuple[str, str]] = set()  # those that the pair knows to be gone
         self.next_count = 0.0  # when they are looked for again
         self.skip_reports = False
@@ -235,7 +235,7 @@ class Master:
         if self.dry:
             self.say("dry run: nothing will be switched, announced or written")
         self.say(f"started, {self.boot} at boot" + (f", was {was.role}" if was.role else ""))
-        self.feed(pair.Started(was.role, was.resuming))
+        self.feed(pair.Started(was.role, was.resuming, was.unclean))
 
     # ------------------------------------------------------------------ the loop
 
@@ -363,6 +363,7 @@ class Master:
             return
         self.remembered.role = pair.role(self.state)
         self.remembered.resuming = self.state.resuming
+        self.remembered.unclean = self.state.unclean
         self.remembered.pidfile = self.conf.pidfile
         self.remembered.peer_hwaddrs = sorted(self.peer_hwaddrs)
         self.remembered.seen = sorted(self.placed)
@@ -878,13 +879,14 @@ class Master:
         except OSError:
             return  # not to be told is not to be without
         gone = {one for one in self.placed - here if links.index(one[0]) is not None}
-        if not here <= self.placed and self.started:
-            if self.looked and pair.role(self.state) in ("standby", "failed"):
+        role = pair.role(self.state)
+        if not here <= self.placed and self.started and role != "switching":
+            if self.looked and role != "active":
                 self.feed(pair.Stray())  # on a card that was renamed or away, say
             self.placed |= here
             self._save()
         self.looked = True
-        if pair.role(self.state) == "active":
+        if role == "active":
             new, self.missed = gone - self.missed, gone
             if new:
                 self.feed(pair.Bare())

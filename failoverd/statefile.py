@@ -35,6 +35,7 @@ class Remembered:
     role: str | None = None
     since: str = ""
     resuming: bool = False
+    unclean: bool = False
     hwaddrs: dict[str, str] = field(default_factory=dict)
     script: tuple[int, int] | None = None
     peer_hwaddrs: list[str] = field(default_factory=list)
@@ -86,6 +87,7 @@ def decode(data: bytes, boot: str) -> Remembered:
             role=found["role"],
             since=since if _SINCE.fullmatch(since) else "",
             resuming=found.get("resuming") is True,
+            unclean=found.get("unclean") is True,
             hwaddrs={_line(k): _line(v) for k, v in dict(found.get("hwaddrs", {})).items()},
             script=None if script is None else _process(*script),
             peer_hwaddrs=_lines(found.get("peer_hwaddrs", [])),

@@ -18,7 +18,7 @@ import pytest
 from test_pair_live import WATCHED, kill, main_pid, pids, role_changes, settled, start
 
 from failoverd.lab.machine import Machine
-from failoverd.lab.network import Lab
+from failoverd.lab.network import SERVICE, Lab
 from failoverd.lab.spaces import Process
 
 
@@ -280,6 +280,18 @@ def test_a_card_that_comes_back_with_the_address_on_it(lab: Lab) -> None:
     time.sleep(1.0)  # four looks: nothing more may happen in them
     assert lab.a.log().count("taking them away") == 1
     assert settled(lab, lab.b)
+
+
+def test_an_address_that_somebody_puts_on_the_standby(lab: Lab) -> None:
+    """While its failoverd watches, and while it does not run."""
+    start(lab, **WATCHED)
+    lab.b.ip(f"addr add {SERVICE}/24 dev eth0")
+    lab.wait_until(lambda: lab.holders() == ["a"], "b takes it away")
+    kill(lab.b, main_pid(lab.b))
+    lab.b.ip(f"addr add {SERVICE}/24 dev eth0")
+    assert lab.b.command("failoverd").returncode == 0
+    lab.wait_until(lambda: settled(lab, lab.a), "b takes it away again")
+    assert lab.b.log().count("taking them away") == 2
 
 
 def test_nobody_reads_what_it_prints_any_more(lab: Lab) -> None:

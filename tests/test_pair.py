@@ -41,6 +41,7 @@ MASTER = pair.Rules(
 SLAVE = replace(MASTER, boot="slave", precedes=False)
 GOOD = frozenset[str]()
 NOW = 1000.0
+TOLD = ((7, False),)  # somebody waits
 
 
 def view(role: str, bad: str = "", boot: str = "slave", down: str = "") -> PeerView:
@@ -485,6 +486,48 @@ def test_after_a_lost_connection_it_asks_until_it_knows(
     assert state.phase is phase
 
 
+@pytest.mark.parametrize("peer", ["standby", "failed"])
+def test_who_has_failed_itself_tells_a_peer_that_did_not_take_over_no_second_time(
+    peer: str,
+) -> None:
+    """It may work here by now: the order of the two decides, after two windows."""
+    state = machine(Phase.UNSURE, failed=True, waiting=TOLD)
+    state, actions = step(state, pair.Replied(Purpose.STATUS, True, view=view(peer)))
+    assert (state.phase, state.waiting) == (Phase.STANDBY, ())
+    assert Purpose.FAIL not in asks(actions)
+
+
+@pytest.mark.parametrize("phase", [Phase.DOUBTING, Phase.UNSURE])
+def test_a_peer_that_was_heard_when_nobody_answered_may_be_lost_later(phase: Phase) -> None:
+    """As long as it is heard it is asked; when it is not, the ethernet side is, again."""
+    state, actions = step(machine(phase), NOBODY)
+    assert (state.phase, asks(actions)) == (phase, {Purpose.STATUS})
+    state = replace(state, timers=tuple((t, NOW) for t, _ in state.timers if t is Timer.GIVE_UP))
+    state, actions = step(state, pair.Tick())
+    assert any(isinstance(action, pair.Question) for action in actions)
+    state, actions = step(state, NOBODY)
+    assert scripts(actions) == ["master"]
+
+
+@pytest.mark.parametrize(
+    "phase", [Phase.STANDBY, Phase.INQUIRING, Phase.SEEKING, Phase.CONFIRMING, Phase.FENCING]
+)
+def test_who_stands_by_takes_away_the_addresses_that_somebody_has_put_on_its_card(
+    phase: Phase,
+) -> None:
+    waiting = () if phase is Phase.STANDBY else TOLD
+    state, actions = step(machine(phase, waiting=waiting), pair.Stray())
+    assert (state.phase, scripts(actions), state.waiting) == (Phase.CLEANING, ["slave"], ())
+
+
+def test_what_a_stand_down_has_left_is_taken_away_after_a_restart_too() -> None:
+    rules = replace(SLAVE, window=1.0)
+    state, _ = step(pair.initial(rules), pair.Started("failed", unclean=True), rules)
+    assert pair.role(state) == "failed"
+    state, actions = pair.step(state, pair.Tick(), rules, NOW + 1)
+    assert scripts(list(actions)) == ["slave"]
+
+
 def test_a_stand_down_that_fails_is_followed_by_master_and_no_fail_is_sent() -> None:
     state = machine(Phase.DEMOTING, cause=Cause.INTERFACE)
     state, actions = step(state, pair.Ended("script", False))
@@ -675,7 +718,6 @@ def test_a_handover_during_which_the_peer_stood_still_has_happened() -> None:
 # ---------------------------------------------------------------------------- the small print
 
 
-TOLD = ((7, False),)  # somebody waits
 UNHEARD = tuple[tuple[Timer, float], ...]()
 STATUS = {
     role: pair.Replied(Purpose.STATUS, True, view=view(role))
@@ -884,7 +926,10 @@ def every_event() -> st.SearchStrategy[pair.Event]:
             st.booleans(),
         ),
         st.builds(pair.Answers, st.booleans(), st.integers(0, 3), st.booleans(), st.booleans()),
-        *(st.just(event()) for event in (pair.Visited, pair.Bare, pair.Stalled, pair.Tick)),
+        *(
+            st.just(event())
+            for event in (pair.Visited, pair.Bare, pair.Stray, pair.Stalled, pair.Tick)
+        ),
     )
 
 

@@ -63,10 +63,11 @@ class On(Enum):
 
 @dataclass(frozen=True)
 class Started:
-    """failoverd began. role: of this boot's $state, None if there is none."""
+    """failoverd began. All is of this boot's $state; role: None if there is none."""
 
     role: str | None = None
     resuming: bool = False
+    unclean: bool = False
 
 
 @dataclass(frozen=True)

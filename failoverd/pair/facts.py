@@ -101,7 +101,7 @@ def ended(turn: Turn, event: Ended) -> On:
 def started(turn: Turn, event: Started) -> list[On]:
     turn.start(Timer.UNHEARD, 2 * turn.rules.window)
     turn.start(Timer.COMPARE, turn.rules.heartbeat)
-    turn.set(resuming=event.resuming, failed=event.role == "failed")
+    turn.set(resuming=event.resuming, failed=event.role == "failed", unclean=event.unclean)
     match event.role:
         case "active":
             return [On.START_ACTIVE]

@@ -228,7 +228,7 @@ TOLD_RESUME = (
 HEARD_AFTER_ALL = (
     Row((P.INQUIRING,), On.LOST, (hears_peer,), (retry_soon,)),
     Row((P.SEEKING,), On.UNANSWERED, (hears_peer,), go=P.INQUIRING),
-    Row((P.DOUBTING, P.UNSURE), On.UNANSWERED, (hears_peer,), (ask_status,)),
+    Row((P.DOUBTING, P.UNSURE), On.UNANSWERED, (hears_peer,), (ask_status, wait_a_round)),
     Row((P.REJOINING,), On.UNANSWERED, (hears_peer,), (ask_both,)),
     Row(
         (P.CONFIRMING,),
@@ -418,7 +418,13 @@ HANDOVER = (
     Row((P.TELLING,), On.REFUSED, (), (refuse_as_peer,), P.PROMOTING, Cause.TAKE_BACK),
     Row((P.TELLING,), On.LOST, go=P.UNSURE),
     Row((P.UNSURE,), On.STATUS, (peer_is_active,), (settle_standby,), P.STANDBY),
-    Row((P.UNSURE,), On.STATUS, (peer_is_idle, has_failed), go=P.TELLING),
+    Row(
+        (P.UNSURE,),
+        On.STATUS,
+        (peer_is_idle, has_failed),
+        (refuse("the peer did not take over"),),
+        P.STANDBY,
+    ),
     Row(
         (P.UNSURE,),
         On.STATUS,
@@ -496,10 +502,13 @@ SCRIPTS = (
     ),
     Row((P.REJOINING,), On.BARE, (), (say("our addresses are gone from their card", True),)),
     Row(
-        (P.STANDBY,),
+        (P.STANDBY, P.INQUIRING, P.SEEKING, P.CONFIRMING, P.FENCING),
         On.STRAY,
         (),
-        (say("our addresses have come to their card while we stand by: taking them away", True),),
+        (
+            say("our addresses have come to their card while we stand by: taking them away", True),
+            refuse("our addresses have come to their card"),
+        ),
         P.CLEANING,
         Cause.STRAY,
     ),
