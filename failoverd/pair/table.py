@@ -402,7 +402,7 @@ HANDOVER = (
         (P.ASKING,),
         On.GIVE_UP,
         (by_interface,),
-        (say("the peer hears nothing either: we keep the role", True),),
+        (say("the peer does not show that it hears more: we keep the role", True),),
         P.ACTIVE,
     ),
     Row((P.ASKING,), On.STATUS, (), (say_not_able, refuse("the peer is not able")), P.ACTIVE),
