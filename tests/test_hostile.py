@@ -23,7 +23,7 @@ from failoverd.children import MAX_LINES, Allowance, Children
 from failoverd.conf import Conf
 from failoverd.lab.network import Lab
 from failoverd.log import Log
-from failoverd.master import MAX_HWADDRS, MAX_REQUESTS, Master
+from failoverd.master.loop import MAX_HWADDRS, MAX_REQUESTS, Master
 from failoverd.process import Channel, Message
 
 CHILDREN = ("listener", "neighbours", "heartbeat", "watchd lo", "watchd eth7")
