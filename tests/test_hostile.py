@@ -23,7 +23,9 @@ from failoverd.children import MAX_LINES, Allowance, Children
 from failoverd.conf import Conf
 from failoverd.lab.network import Lab
 from failoverd.log import Log
-from failoverd.master.loop import MAX_HWADDRS, MAX_REQUESTS, Master
+from failoverd.master import Master
+from failoverd.master.questions import MAX_HWADDRS
+from failoverd.master.requests import MAX_REQUESTS
 from failoverd.process import Channel, Message
 
 CHILDREN = ("listener", "neighbours", "heartbeat", "watchd lo", "watchd eth7")
@@ -94,16 +96,15 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Master]:
         made.children.add(name, lambda _: process.fork_child("never", lambda _: None), 10.0)
     made._begin()
     yield made
-    made.announcer.close()
-    for runner in made.runners.values():
-        runner.close()
+    made.announcements.close()
+    made.programs.close()
     made.selector.close()
     log.close()
 
 
 def listen(master: Master, said: list[tuple[str, Message]]) -> None:
     """Have failoverd hear it. Fails if that does harm."""
-    log = Path(master.conf.log)
+    log = Path(master.us.conf.log)
     before = log.stat().st_size
     for name, message in said:
         master._told(name, message)
@@ -113,8 +114,8 @@ def listen(master: Master, said: list[tuple[str, Message]]) -> None:
     assert FORGED[1:] not in told
     status = protocol.encode_status(master.status())
     assert protocol.parse_status(status) is not None, status
-    assert len(master.requests) <= MAX_REQUESTS + 1
-    assert len(master.peer_hwaddrs) <= MAX_HWADDRS
+    assert len(master.requests.waiting) <= MAX_REQUESTS + 1
+    assert len(master.us.remembered.peer_hwaddrs) <= MAX_HWADDRS
 
 
 @pytest.mark.parametrize("event", RIGHT)
@@ -152,7 +153,7 @@ def test_whatever_a_child_says(master: Master, said: list[tuple[str, Message]]) 
 
 def test_one_that_repeats_itself_with_other_words(master: Master) -> None:
     """Every one of these was once a line of the log, without end."""
-    log = Path(master.conf.log)
+    log = Path(master.us.conf.log)
     before = log.read_text().count("\n")
     now = time.monotonic()
     for number in range(3000):
@@ -164,7 +165,7 @@ def test_one_that_repeats_itself_with_other_words(master: Master) -> None:
         master._told("listener", {"event": "request", **request})
         master._step_all()
     assert log.read_text().count("\n") - before < 1000
-    assert len(master.requests) <= MAX_REQUESTS + 1
+    assert len(master.requests.waiting) <= MAX_REQUESTS + 1
 
 
 def hwaddr(number: int) -> str:
@@ -181,9 +182,9 @@ def test_a_peer_with_ever_new_cards_does_not_outgrow_the_state(master: Master) -
         tree = {**protocol.status_tree(PEER), "interfaces": cards}
         status = protocol.parse_status(json.dumps(tree))
         assert status is not None
-        master._view(status)
-    assert len(master.peer_hwaddrs) <= MAX_HWADDRS
-    assert statefile.read(master.conf.state).role is not None
+        master.questions.note_hwaddrs(status)
+    assert len(master.us.remembered.peer_hwaddrs) <= MAX_HWADDRS
+    assert statefile.read(master.us.conf.state).role is not None
 
 
 # ------------------------------------------------------------------ what it hands down

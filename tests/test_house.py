@@ -110,7 +110,7 @@ def test_every_command_can_be_run_from_the_checkout_and_installed(path: Path) ->
 # monotonic seconds, so a clock that is set is no event.
 WALL_CLOCK = {
     "time.time": {"log", "commands.watchd"},
-    "datetime.now": {"master.loop", "commands.ha_status", "commands._terminal"},
+    "datetime.now": {"master.situation", "commands.ha_status", "commands._terminal"},
 }
 OTHER_CLOCKS = ("CLOCK_REALTIME", "utcnow(", "time.time_ns(", "gmtime(", "today(")
 

@@ -1,4 +1,13 @@
-"""The main loop, in a room of its own."""
+"""The main loop and its hands: collects events, steps the pair, performs its actions. Runs as root.
+
+It never reads a byte from the network: its children do, and what they say is checked here as if it
+came from an enemy. Every decision is in `pair`; this room only knows how to carry it out.
+
+`loop` is what runs. What it knows of this machine stands in `situation`. Each of the others does
+one kind of work for it: `crew` forks the children, `reports` hears the watchers and the heartbeat,
+`exchanges` asks and answers, `programs` runs the switch script and its like, `cards` looks at our
+interfaces, and `rehearsal` is a dry run.
+"""
 
 from failoverd.master.loop import Master
 

@@ -11,6 +11,9 @@ from failoverd import pair, process, protocol, statefile
 from failoverd.conf import Address, Conf
 from failoverd.log import Log
 from failoverd.master import Master
+from failoverd.master.questions import Questions
+from failoverd.master.reports import Reports
+from failoverd.master.requests import Requests
 
 LISTENER = (pair.Request, pair.Replied, pair.Unreplied, pair.Visited)
 MAY_SAY: dict[str, tuple[type, ...]] = {
@@ -36,38 +39,35 @@ class Ears(Master):
     def __init__(self) -> None:
         super().__init__(HERE, "master", Log(os.devnull))
         self.would: list[pair.Action] = []
-        self.started = True
+        self.us.started = True
+        self.serial = 0
 
     def begin(self) -> None:
         """Know nothing, as at the start. To make an object anew would cost a packet socket."""
-        self.state = pair.initial(self.rules)
-        self.remembered = statefile.Remembered()
+        self.us.state = pair.initial(self.us.rules)
+        self.us.remembered = statefile.Remembered()
+        self.us.events.clear()
         self.serial = 0
-        self.unreached, self.link, self.beat = "", None, (None, None)
-        for store in (self.asked, self.questions, self.requests, self.counts, self.verdicts):
-            store.clear()
-        self.events.clear()
-        self.peer_hwaddrs.clear()
-        self.log = Log(os.devnull)
+        self.us.log = Log(os.devnull)
+        self.reports = Reports(self.us, self.children, self.cards)
+        self.questions = Questions(self.us, self.children, None)
+        self.requests = Requests(self.us, self.children, self.status)
         self.children.slots.clear()
         for name in CHILDREN:
             self.children.add(name, lambda _: process.Child(0, process.LineChannel(0)), 1.0)
-        self.feed(pair.Started(None, False))
+        self.us.feed(pair.Started(None, False))
         self._step_all()
 
     def _perform(self, action: pair.Action) -> None:
         self.would.append(action)
         if isinstance(action, pair.Ask):  # what is asked may be answered
             self.serial += 1
-            self.asked[action.purpose] = self.serial
+            self.questions.asked[action.purpose] = self.serial
         if isinstance(action, pair.Question):
             self.serial += 1
-            self.questions[action.own] = self.serial
+            self.questions.searched[action.own] = self.serial
         if isinstance(action, pair.Answer):
-            self.requests.pop(action.id, None)
-
-    def _save(self) -> None:
-        pass
+            self.requests.waiting.pop(action.id, None)
 
 
 @cache
@@ -85,20 +85,21 @@ def told(messages: Sequence[tuple[str, bytes]]) -> None:
             if message is not None:
                 hear(hearer, name, message)
     finally:
-        hearer.log.close()
+        hearer.us.log.close()
 
 
 def hear(ears: Ears, name: str, message: process.Message) -> None:
     ears.would.clear()
-    before = ears.state
+    before = ears.us.state
     ears._told(name, message)
-    assert len(ears.events) <= 4
-    assert all(isinstance(event, MAY_SAY[name]) for event in ears.events), (name, message)
+    assert len(ears.us.events) <= 4
+    assert all(isinstance(event, MAY_SAY[name]) for event in ears.us.events), (name, message)
     ears._step_all()
-    assert name != "heartbeat" or ears.state == before
-    assert pair.role(ears.state) in (*protocol.ROLES, "switching")
+    assert name != "heartbeat" or ears.us.state == before
+    assert ears.us.role in (*protocol.ROLES, "switching")
     assert len(ears.would) <= 30, ears.would
     status = protocol.encode_status(ears.status())
     assert protocol.parse_status(status) is not None, status
-    assert len(ears.requests) <= 200 and len(ears.asked) <= 8 and len(ears.peer_hwaddrs) <= 256
+    assert len(ears.requests.waiting) <= 200 and len(ears.questions.asked) <= 8
+    assert len(ears.us.remembered.peer_hwaddrs) <= 256
     json.loads(status, parse_constant=lambda word: 1 / 0)  # NaN is no JSON

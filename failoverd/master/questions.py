@@ -1,0 +1,160 @@
+"""What we ask, and what comes of it: the peer's port, and whoever is on the ethernet side."""
+
+from __future__ import annotations
+
+import time
+
+from failoverd import pair, protocol
+from failoverd.children import Children
+from failoverd.log import printable
+from failoverd.master.messages import whole, words
+from failoverd.master.rehearsal import TOLD, Rehearsal
+from failoverd.master.situation import Situation
+from failoverd.process import Message
+
+MAX_HWADDRS = 128  # of the peer
+
+
+class Questions:
+    """Every method that is told a message raises what `messages` does if it is none."""
+
+    def __init__(self, us: Situation, children: Children, rehearsal: Rehearsal | None) -> None:
+        self._us = us
+        self._children = children
+        self._rehearsal = rehearsal
+        self._serial = 0
+        self._unreached = ""  # why the last question to the peer was not answered
+        self.asked: dict[pair.Purpose, int] = {}  # of the peer
+        self.searched: dict[bool, int] = {}  # on the ethernet side, by whether it is for our own
+
+    def ask(self, action: pair.Ask) -> None:
+        self._serial += 1
+        self.asked[action.purpose] = self._serial
+        status = action.purpose in (pair.Purpose.COMPARE, pair.Purpose.STATUS)
+        command = "status" if status else action.purpose.value
+        if not status:
+            self._us.say(f"telling the peer {command}", anew=True)
+        message = {"do": "ask", "id": self._serial, "command": command, "timeout": action.timeout}
+        if not self._children.send("listener", message):
+            self._lost(self._serial, sent=False)
+
+    def search(self, action: pair.Question) -> None:
+        self._serial += 1
+        self.searched[action.own] = self._serial
+        message: Message = {
+            "do": "question",
+            "id": self._serial,
+            "interfaces": sorted(i.name for i in self._us.state.interfaces if i.up),
+            "at": list(action.at),
+            "until": action.until,
+            "own": self._us.remembered.hwaddrs,
+        }
+        if not self._children.send("neighbours", message):
+            self._us.feed(pair.Answers(action.own, 0, False, False))
+
+    def forget(self, action: pair.Forget) -> None:
+        compare = self.asked.get(pair.Purpose.COMPARE)
+        self.asked = {} if compare is None else {pair.Purpose.COMPARE: compare}
+        if action.questions and self.searched:
+            self.searched.clear()
+            self._children.send("neighbours", {"do": "forget"})
+
+    def gone(self, name: str) -> None:
+        """A child died: whoever waits for its answers gets none."""
+        if name == "listener":
+            for serial in list(self.asked.values()):
+                self._lost(serial, sent=True)
+        elif name == "neighbours":
+            for own in list(self.searched):
+                del self.searched[own]
+                self._us.feed(pair.Answers(own, 0, False, False))
+
+    # ------------------------------------------------------------------ the peer's port
+
+    def told_reply(self, message: Message) -> None:
+        purpose = self._purpose(whole(message, "id"))
+        ok, text = message["ok"] is True, message["text"]
+        if not isinstance(text, str):
+            raise ValueError("text")
+        self._unreached = ""
+        if purpose is None:
+            return
+        view = None
+        if purpose in (pair.Purpose.COMPARE, pair.Purpose.STATUS):
+            status = protocol.parse_status(text) if ok else None
+            if status is None:
+                shown = printable(text[:80])
+                self._us.say(f"the peer's status is no status: {shown}", alarm=True)
+                self._us.feed(pair.Unreplied(purpose))
+                return
+            self.note_hwaddrs(status)
+            view = self._view(status)
+        self._us.feed(pair.Replied(purpose, ok, words(message, "text", 200), view))
+
+    def note_hwaddrs(self, status: protocol.Status) -> None:
+        """By them we know the peer when it answers on the ethernet side."""
+        known = set(self._us.remembered.peer_hwaddrs)
+        told = {interface.hwaddr for _, interface in status.interfaces if interface.hwaddr}
+        if told - known:
+            every = known | told
+            self._us.remembered.peer_hwaddrs = sorted(every if len(every) <= MAX_HWADDRS else told)
+            self._us.save()
+
+    def _view(self, status: protocol.Status) -> pair.PeerView:
+        view = peer_view(status, self._us.conf.interfaces)
+        return view if self._rehearsal is None else self._rehearsal.imagine(view)
+
+    def told_lost(self, message: Message) -> None:
+        serial, why = whole(message, "id"), words(message, "why", 200)
+        purpose = self._purpose(serial, keep=True)
+        new = why != self._unreached or purpose is not pair.Purpose.COMPARE
+        if new and self._children.may_log("listener", time.monotonic()):
+            asked = purpose.value if purpose and purpose in TOLD else "status"
+            self._us.say(f"no answer from the peer to {asked}: {why}")
+        self._unreached = why
+        self._lost(serial, message.get("sent") is not False)
+
+    def _lost(self, serial: int, sent: bool) -> None:
+        purpose = self._purpose(serial)
+        if purpose is not None:
+            self._us.feed(pair.Unreplied(purpose, sent))
+
+    def _purpose(self, serial: int, keep: bool = False) -> pair.Purpose | None:
+        for purpose, asked in self.asked.items():
+            if asked == serial:
+                if not keep:
+                    del self.asked[purpose]
+                return purpose
+        return None
+
+    # ------------------------------------------------------------------ the ethernet side
+
+    def told_answers(self, message: Message) -> None:
+        serial, asked = whole(message, "id"), whole(message, "asked")
+        own = next((own for own, asking in self.searched.items() if asking == serial), None)
+        answers = message["answers"]
+        if own is None or not isinstance(answers, list):
+            return
+        del self.searched[own]
+        pairs = [(str(a["address"])[:45], str(a["hwaddr"])[:17]) for a in answers]
+        theirs = {entry.hwaddr for entry in self._us.conf.ethernet_addresses}
+        theirs.update(self._us.remembered.peer_hwaddrs)
+        peer = any(hwaddr in theirs for _, hwaddr in pairs)
+        who = ", ".join(f"{address} is at {hwaddr}" for address, hwaddr in pairs[:4])
+        self._us.feed(pair.Answers(own, asked, bool(pairs), peer, who))
+
+
+def peer_view(status: protocol.Status, interfaces: tuple[str, ...]) -> pair.PeerView:
+    """What the pair wants to know of a peer's status; interfaces: those that both should have."""
+    known = dict(status.interfaces)
+    bad = frozenset(
+        name
+        for name in interfaces
+        if name not in known
+        or pair.is_bad(known[name].state, known[name].packets, known[name].last)
+    )
+    down = frozenset(name for name in bad if name not in known or known[name].state == "down")
+    role = "rejoining" if status.rejoining else status.role
+    counts = tuple((name, known[name].packets, known[name].last) for name in sorted(known))
+    failed = frozenset(name for name in known if known[name].state == "fail")
+    return pair.PeerView(role, status.boot, bad, down=down, counts=counts, failed=failed)

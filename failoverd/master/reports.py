@@ -1,0 +1,95 @@
+"""What the watchers and the heartbeat report: taken in, told to the pair, and logged."""
+
+from __future__ import annotations
+
+import time
+
+from failoverd import links, pair
+from failoverd.children import Allowance, Children
+from failoverd.master.cards import Cards
+from failoverd.master.messages import number, whole, words
+from failoverd.master.situation import Situation
+from failoverd.process import Message
+
+WINDOWS = 10.0  # events of one watcher in one window: it looks more than 8 times
+
+
+class Reports:
+    """Every method that is told a message raises what `messages` does if it is none."""
+
+    def __init__(self, us: Situation, children: Children, cards: Cards) -> None:
+        self._us = us
+        self._children = children
+        self._cards = cards
+        self.counts: dict[str, tuple[int, int]] = {}  # packets of this window, and the one before
+        self.heard: float | None = None  # when the peer's last heartbeat came
+        self.rtt: float | None = None  # of ours, in seconds
+        self.skip = False  # we stood still: old reports are in the pipes
+        self._link: tuple[int, int, str] | None = None  # the last window of the private link
+        self._verdicts: dict[str, str] = {}
+        self._shown: dict[str, Allowance] = {}  # by interface: the windows that are logged
+
+    def told_log(self, name: str, message: Message) -> None:
+        """A watcher speaks of its own interface only, whatever it says."""
+        program, _, interface = name.partition(" ")
+        if self._children.may_log(name, time.monotonic()):
+            pid = self._children.pid(name)
+            self._us.say(words(message, "message", 1000), interface, program=program, pid=pid)
+
+    def told_window(self, interface: str, message: Message) -> None:
+        packets, last = whole(message, "packets"), whole(message, "last")
+        verdict = message["verdict"]
+        if verdict not in ("ok", "boot", "late", "fail"):
+            raise ValueError(verdict)
+        if self.skip:
+            return
+        self._log_window(interface, message)
+        if interface == self._us.conf.plip_interface:
+            self._link = packets, last, str(verdict)
+            self._us.feed(pair.LinkWatched(packets, verdict))
+        else:
+            self._cards.look_at(interface)
+            self.counts[interface] = (0, last if verdict == "late" else packets)
+            self._us.feed(pair.Watched(interface, packets, last, verdict))
+
+    def _log_window(self, interface: str, message: Message) -> None:
+        verdict = str(message["verdict"])
+        changed = self._verdicts.get(interface) != verdict
+        self._verdicts[interface] = verdict
+        if (self._us.conf.verbose or changed) and self._may_show(interface):
+            text = (
+                f"{message['packets']} packets, {message['last']} in the window before: {verdict}"
+            )
+            reason = words(message, "reason", 200)
+            self._us.log.event(
+                "watchd",
+                f"{text} ({reason})" if reason else text,
+                pid=self._children.pid(f"watchd {interface}"),
+                interface=interface,
+            )
+
+    def _may_show(self, interface: str) -> bool:
+        """Whether a window may be logged: one gone mad has no more of them than a sane one."""
+        conf = self._us.conf
+        window = conf.plip_timer if interface == conf.plip_interface else conf.timer_seconds
+        shown = self._shown.setdefault(interface, Allowance(WINDOWS / window, 10 * WINDOWS))
+        return shown.take(1, time.monotonic())
+
+    def told_count(self, interface: str, message: Message) -> None:
+        """A watcher was asked to look, and this is what it had counted."""
+        packets = whole(message, "packets")
+        self.counts[interface] = packets, whole(message, "last")
+        self._us.feed(pair.Counted(interface, packets))
+
+    def told_heartbeat(self, message: Message) -> None:
+        now = time.monotonic()
+        self.heard, self.rtt = number(message, "heard", now), number(message, "rtt", now)
+
+    def link_state(self) -> str:
+        """The private link's, in the words of section 6."""
+        if not links.works(self._us.conf.plip_interface):
+            return "down"
+        packets, last, verdict = self._link or (0, 0, "boot")
+        if verdict in ("fail", "boot"):
+            return verdict
+        return "silent" if packets == 0 and last == 0 else "ok"

@@ -1,0 +1,105 @@
+"""What failoverd knows of this machine and says of it: common to all parts of the main loop."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from failoverd import pair, process, statefile
+from failoverd.conf import Conf
+from failoverd.log import Log
+
+OFTEN = 5  # times that the same event is logged without delay
+SPARE = 8  # descriptors: enough to start a program, and to write $state
+
+Notify = Callable[[str, str], None]  # "alarm" or "role", and a sentence or a role
+
+
+class Situation:
+    """Us: what is set, what the pair knows, what is remembered, and the events still to decide."""
+
+    def __init__(self, conf: Conf, boot: str, log: Log, notify: Notify, *, dry: bool) -> None:
+        self.conf = conf
+        self.boot = boot
+        self.log = log
+        self.dry = dry
+        self.rules = pair.rules(conf, boot)
+        self.state = pair.initial(self.rules)
+        self.events: deque[pair.Event] = deque()
+        self.remembered = statefile.read(conf.state)
+        self.unsaved = False  # $state does not know yet what has changed
+        self.spare = process.Spare(SPARE)
+        self.stops = 0  # how often we were told to stop
+        self.up = False  # all children were ready once: who dies now is replaced
+        self.started = False  # the pair has begun to decide
+        self._notify = notify
+        self._notified = self.remembered.role  # the last role that $notify_prog was told
+
+    @property
+    def role(self) -> str:
+        return pair.role(self.state)
+
+    def feed(self, event: pair.Event) -> None:
+        """Take an event in; it is decided on before the loop sleeps again."""
+        self.events.append(event)
+
+    def adopt(self, conf: Conf) -> None:
+        """Go on with another configuration."""
+        self.conf = conf
+        self.rules = pair.rules(conf, self.boot)
+        self.state = pair.adapt(self.state, self.rules)
+
+    def change_role(self, before: str, after: str) -> None:
+        """Note the role that a step led to."""
+        if after != before:
+            self.say(f"role: {before} -> {after}", anew=True)
+            if after not in ("switching", self._notified):
+                self._notified = after
+                self._notify("role", after)
+            self.remembered.since = utc_now()
+        self.remembered.since = self.remembered.since or utc_now()
+        self.unsaved = True
+
+    def save(self) -> None:
+        self.unsaved = False
+        if self.dry:
+            return
+        self.remembered.role = self.role
+        self.remembered.resuming = self.state.resuming
+        self.remembered.unclean = self.state.unclean
+        self.remembered.pidfile = self.conf.pidfile
+        try:
+            with self.spare:
+                statefile.write(self.conf.state, self.remembered)
+        except OSError as error:
+            self.unsaved = True
+            self.say(f"cannot write $state {self.conf.state}: {error.strerror}", alarm=True)
+
+    def say(
+        self,
+        text: str,
+        interface: str = "",
+        *,
+        alarm: bool = False,
+        anew: bool = False,
+        program: str = "failoverd",
+        pid: int = 0,
+    ) -> None:
+        """A line for the log. anew: an event of its own, even if the words are the same: it may
+        come a few times before it counts as a repetition."""
+        pid = pid or os.getpid()
+        free = OFTEN if anew else 0
+        written = self.log.write(program, text, pid=pid, interface=interface, free=free)
+        if alarm and written:
+            self._notify("alarm", f"{interface}: {text}" if interface else text)
+
+    def report(self, text: str) -> None:
+        """A line about what a person did: never left out."""
+        self.log.event("failoverd", text, pid=os.getpid())
+
+
+def utc_now() -> str:
+    """Wall clock for people: UTC, ISO 8601, milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
