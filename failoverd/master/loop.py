@@ -144,9 +144,10 @@ class Master:
             self._mind_the_gap(time.clock_gettime(time.CLOCK_BOOTTIME) - began)
 
     def _turn(self, found: list[tuple[selectors.SelectorKey, int]], ready: Ready) -> None:
-        """Hear who has something to say, do what is due, and decide."""
+        """Hear who has something to say and decide, before all that is merely due."""
         for key, _ in found:
             key.data()
+        self._step_all()
         self._do_due(time.monotonic())
         self.us.up = self.us.up or self.children.all_ready
         if self.us.up and not self.us.started and not self.programs.old_script_runs:

@@ -92,9 +92,10 @@ class Requests:
     # ------------------------------------------------------------------ status
 
     def _told_status(self, mine: int, by_peer: bool, now: float) -> None:
-        """The peer is told what our cards have heard by now, if our watchers say it in time."""
+        """The peer is told what our cards have heard by now, if our watchers say it in time; while
+        we switch, nobody wants to know."""
         looking = set[str]()
-        if self._glances.take(1, now):
+        if self._us.role != "switching" and self._glances.take(1, now):
             for name in self._us.conf.interfaces:
                 if self._children.send(f"watchd {name}", {"do": "look"}):
                     looking.add(name)
