@@ -589,16 +589,43 @@ def test_hold_down() -> None:
         assert (state.phase is Phase.ASKING) is asks_peer, (guarded, proved, timers)
 
 
-def test_why_the_peer_gives_its_role_is_asked_before_it_can_hear_again() -> None:
+def test_why_the_peer_gives_its_role_is_asked_when_we_have_it() -> None:
+    """What it was asked before may have been answered before its interface failed."""
     state, actions = step(machine(Phase.STANDBY), pair.Request(7, "fail", True))
-    assert (scripts(actions), asks(actions)) == (["master"], {Purpose.COMPARE})
+    assert (scripts(actions), asks(actions)) == (["master"], set())
+    state, _ = step(state, pair.Replied(Purpose.COMPARE, True, view=view("active")))
+    state, actions = step(state, pair.Ended("script", True))
+    assert asks(actions) == {Purpose.COMPARE}
     heard = replace(view("switching"), failed=frozenset({"eth0"}))  # not silent, but it failed
     state, _ = step(state, pair.Replied(Purpose.COMPARE, True, view=heard))
-    state, _ = step(state, pair.Ended("script", True))
     state, _ = step(state, pair.Replied(Purpose.COMPARE, True, view=view("standby")))
     state = replace(state, interfaces=cards())
     assert step(state, pair.Watched("eth0", 0, 0, "fail"))[0].phase is Phase.ACTIVE
     assert step(state, pair.Watched("eth1", 0, 0, "fail"))[0].phase is Phase.ASKING
+
+
+@pytest.mark.parametrize("phase", [Phase.TELLING, Phase.UNSURE])
+def test_why_we_give_our_role_is_told_until_the_peer_has_it(phase: Phase) -> None:
+    """The watchers begin again when it has: then their next verdict is a whole window away."""
+    state = machine(phase, interfaces=cards(eth0="fail"), cause=Cause.INTERFACE)
+    for verdict in ("boot", "ok"):
+        state, _ = step(state, pair.Watched("eth0", 9, 9, verdict))
+        state, _ = step(state, pair.Watched("eth1", 0, 0, "fail"))
+        assert [i.state for i in state.interfaces] == ["fail", "fail"]
+    state, actions = step(state, pair.Request(7, "resume", True))
+    assert state.phase is Phase.STANDBY and pair.RestartWatchers() in actions
+    assert [i.state for i in state.interfaces] == ["fail", "fail"]
+    state, _ = step(state, pair.Watched("eth0", 9, 0, "boot"))
+    assert [i.state for i in state.interfaces] == ["boot", "fail"]
+
+
+@pytest.mark.parametrize("phase", [Phase.PROMOTING, Phase.DEMOTING, Phase.TELLING, Phase.CLEANING])
+def test_who_switches_compares_no_roles_as_long_as_it_is_heard(phase: Phase) -> None:
+    heard = ((Timer.COMPARE, NOW), (Timer.HEARD, NOW + 1), (Timer.UNHEARD, NOW + 9))
+    state, actions = step(machine(phase, timers=heard), pair.Tick())
+    assert asks(actions) == set()
+    state, later = pair.step(state, pair.Tick(), MASTER, NOW + 1)
+    assert asks(list(later)) == {Purpose.COMPARE}
 
 
 def test_a_machine_that_neither_serves_nor_is_heard_sends_no_heartbeats() -> None:
@@ -845,7 +872,7 @@ SMALL_PRINT = [
                     phase,
                     pair.Request(1, "fail", True),
                     Phase.PROMOTING,
-                    {"run master", "ask compare"},
+                    {"run master"},
                 )
                 for phase in (Phase.TELLING, Phase.UNSURE)
             ),

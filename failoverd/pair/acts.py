@@ -18,7 +18,7 @@ from failoverd.pair.actions import (
 from failoverd.pair.events import Answers, On, Purpose, Replied, Request
 from failoverd.pair.guards import by_interface, confirm_by_arp, unheard
 from failoverd.pair.settings import ROUNDS
-from failoverd.pair.state import Cause, Phase, Timer, announceable
+from failoverd.pair.state import HANDING_OVER, Cause, Phase, Timer, announceable
 from failoverd.pair.turn import Turn
 
 MAX_WAITING = 16  # requests that one transition may have waiting for its end
@@ -238,6 +238,13 @@ def retry_soon(turn: Turn) -> None:
     turn.start(Timer.RETRY, turn.rules.round)
 
 
+def compare_when_unheard(turn: Turn) -> None:
+    """Whoever switches asks no more than it needs to know that it is heard."""
+    heard_until = turn.state.deadline(Timer.HEARD)
+    assert heard_until is not None
+    turn.start(Timer.COMPARE, heard_until - turn.now)
+
+
 def compare_now(turn: Turn) -> None:
     """The next comparison waits for the end of this one, or a slow link would never see one end."""
     turn.stop(Timer.COMPARE)
@@ -291,10 +298,9 @@ def mark_stalled(turn: Turn) -> None:
     turn.set(stalled=True)
 
 
-def note_why(turn: Turn) -> None:
-    """The peer gives us the role: ask at once because of which interface, while it still tells."""
+def note_giver(turn: Turn) -> None:
+    """The peer gives us the role. Because of which interface, it tells when we have it."""
     turn.set(from_peer=True, guarded=None)
-    compare_now(turn)
 
 
 def mark_failed(turn: Turn) -> None:
@@ -325,6 +331,8 @@ def enter_standby(turn: Turn) -> None:
         turn.set(quiet=0, evidence=None)
     turn.set(claimed=0, from_peer=False, guarded=None, stalled=False, bare=False)
     turn.stop(Timer.HOLD, Timer.NOBODY, Timer.OWN)
+    if turn.came_from in HANDING_OVER:
+        restart_watchers(turn)
     if turn.state.resuming or turn.state.unclean:
         turn.start(Timer.RETRY, turn.rules.window)
     compare_now(turn)

@@ -26,7 +26,7 @@ from failoverd.pair.events import (
 )
 from failoverd.pair.guards import heard_all
 from failoverd.pair.settings import ROUNDS
-from failoverd.pair.state import BEING_ACTIVE, Phase, Timer
+from failoverd.pair.state import BEING_ACTIVE, HANDING_OVER, Phase, Timer
 from failoverd.pair.turn import Turn
 
 
@@ -145,6 +145,8 @@ def watched(turn: Turn, event: Watched) -> list[On]:
     before = next((i for i in turn.state.interfaces if i.name == event.interface), None)
     if before is None or event.verdict == "late":
         return []
+    if before.failed and turn.state.phase in HANDING_OVER:
+        return []  # because of it the peer is given the role, and has to hear that when it has it
     good = event.verdict == "ok" and event.packets > 0
     heard_before = heard_all(turn)
     change_interface(
@@ -207,7 +209,8 @@ def replied(turn: Turn, event: Replied) -> list[On]:
             turn.set(latest=event.view.counts)  # a comparison may have been under way for longer
     match event.purpose:
         case Purpose.COMPARE:
-            if turn.state.from_peer and turn.state.guarded is None and event.view is not None:
+            asks_why = turn.state.from_peer and turn.state.guarded is None
+            if asks_why and turn.state.phase in BEING_ACTIVE and event.view is not None:
                 turn.set(guarded=event.view.bad | event.view.failed)
             done = uncompared(turn)
             return [done if event.view is None else On.COMPARED]

@@ -145,6 +145,7 @@ SWITCHING = (
     *(Phase.CALLING, Phase.DOUBTING),  # the peer may not take what is on its way to us
     *(Phase.PROMOTING, Phase.DEMOTING, Phase.TELLING, Phase.UNSURE, Phase.CLEANING),
 )
+HANDING_OVER = (Phase.TELLING, Phase.UNSURE)
 ROLE = {
     Phase.NEW: "standby",
     **dict.fromkeys(STANDING_BY, "standby"),

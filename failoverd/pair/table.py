@@ -19,6 +19,7 @@ from failoverd.pair.acts import (
     busy,
     compare_counts_soon,
     compare_now,
+    compare_when_unheard,
     count_nobody,
     end_claim,
     enter_asking,
@@ -30,7 +31,7 @@ from failoverd.pair.acts import (
     mark_resuming,
     mark_stalled,
     mark_unclean,
-    note_why,
+    note_giver,
     ok_active,
     ok_standby,
     question,
@@ -109,7 +110,7 @@ from failoverd.pair.guards import (
     we_come_first,
     we_yield,
 )
-from failoverd.pair.state import BEING_ACTIVE, STANDING_BY, Cause, Phase
+from failoverd.pair.state import BEING_ACTIVE, STANDING_BY, SWITCHING, Cause, Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +161,12 @@ TOLD_FAIL = (
     Row(SERVING, On.PEER_SAYS_FAIL, (), (ok_active, announce)),
     Row((P.REJOINING,), On.PEER_SAYS_FAIL, (), (ok_active, become_active), P.ACTIVE),
     Row((P.PROMOTING,), On.PEER_SAYS_FAIL, (), (join,)),
-    Row(STANDING_BY, On.PEER_SAYS_FAIL, (), (join, note_why), P.PROMOTING, Cause.PEER),
+    Row(STANDING_BY, On.PEER_SAYS_FAIL, (), (join, note_giver), P.PROMOTING, Cause.PEER),
     Row(
         (P.TELLING, P.UNSURE),
         On.PEER_SAYS_FAIL,
         (),
-        (refuse("the peer handed the role back"), join, note_why),
+        (refuse("the peer handed the role back"), join, note_giver),
         P.PROMOTING,
         Cause.PEER,
     ),
@@ -532,7 +533,7 @@ SCRIPTS = (
         for when, go in (((has_failed, peer_can_have_it), P.TELLING), ((), P.STANDBY))
     ),
     *(
-        Row((P.DEMOTING,), On.SCRIPT_OK, cause, (restart_watchers, settle_peer), P.TELLING)
+        Row((P.DEMOTING,), On.SCRIPT_OK, cause, (settle_peer,), P.TELLING)
         for cause in ((by_interface,), (by_person,), (by_healing, hears_peer))
     ),
     Row((P.DEMOTING,), On.SCRIPT_OK, (), (mark_clean, restart_watchers, settle_standby), P.STANDBY),
@@ -616,6 +617,7 @@ REJOIN = (
 
 # Roles compared: two active or none. And while the peer is not heard: do others answer as us?
 HEALING = (
+    Row(SWITCHING, On.COMPARE, (hears_peer,), (compare_when_unheard,)),
     Row(ANY, On.COMPARE, (), (compare_now,)),
     Row((P.STANDBY, *SERVING), On.LINK_ALIVE, (), (compare_now,)),
     Row(SERVING, On.COMPARED, (peer_is_rejoining,)),
