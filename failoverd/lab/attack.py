@@ -14,7 +14,6 @@ import hmac
 import math
 import os
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -24,9 +23,10 @@ from pathlib import Path
 from statistics import median
 
 from failoverd.lab.attacker import RECORDED
+from failoverd.lab.ending import guarded
 from failoverd.lab.machine import SECRET, Machine
 from failoverd.lab.network import Lab
-from failoverd.lab.spaces import LabError, NoNamespaces, end_as_by_ctrl_c
+from failoverd.lab.spaces import LabError
 
 ATTACKS = ("silent", "slow", "halves", "garbage", "long", "reset", "guess", "replay")
 PEER, OWN, STRANGER = "1.0.0.2", "1.0.0.1", "1.0.0.9"
@@ -35,7 +35,7 @@ CONNECTIONS = 1000
 MOST_EXTRA = 0.1  # seconds that a true `fail` may take longer than on an idle port
 PROBE_EVERY = 0.1
 PROBE_LIMIT = 10.0
-MISSED, USAGE, STOPPED = 1, 2, 130
+MISSED = 1
 TOLD = {"1.0.0.2": "the peer", "1.0.0.1": "here", "1.0.0.9": "a stranger"}
 
 
@@ -71,16 +71,12 @@ def main(argv: list[str] | None = None) -> int:
     unknown = set(options.attacks) - set(ATTACKS) or set(options.sources) - set(TOLD)
     if unknown:
         parser.error(f"unknown: {', '.join(unknown)}")
-    end_as_by_ctrl_c()
-    try:
-        with Lab() as lab:
-            return campaign(lab, options)
-    except (NoNamespaces, LabError, TimeoutError) as error:
-        print(f"attack: {error}", file=sys.stderr)
-        return USAGE
-    except KeyboardInterrupt:
-        print("attack: stopped; nothing is left behind", file=sys.stderr)
-        return STOPPED
+    return guarded("attack", lambda: one(options))
+
+
+def one(options: argparse.Namespace) -> int:
+    with Lab() as lab:
+        return campaign(lab, options)
 
 
 def campaign(lab: Lab, options: argparse.Namespace) -> int:
@@ -241,7 +237,4 @@ def tell(result: Result) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except subprocess.TimeoutExpired as expired:
-        sys.exit(f"attack: {expired}")
+    sys.exit(main())

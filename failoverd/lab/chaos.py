@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import re
 import signal
 import subprocess
@@ -23,12 +22,13 @@ from typing import TextIO
 
 from failoverd import conf, pair
 from failoverd.lab import faults
+from failoverd.lab.ending import guarded
 from failoverd.lab.eyes import Eyes
 from failoverd.lab.faults import NAMES, Fault, Step, Truth
 from failoverd.lab.judge import SLOW_SCRIPT, Complaint, Judge, Sight, limits, needless
 from failoverd.lab.machine import PRIVATE, SWITCH, Machine, Value, perl
 from failoverd.lab.network import ROUTER, SERVICE, WATCHFUL, Lab
-from failoverd.lab.spaces import LabError, NoNamespaces, Process, end_as_by_ctrl_c
+from failoverd.lab.spaces import LabError, Process
 from failoverd.lab.stage import parse_log
 
 FAULTS = 9  # in one run
@@ -522,21 +522,7 @@ BUG = re.compile(r"ended by a bug|Traceback|is no message|^\w*Error:")
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0: no violation, 1: one, told on standard output; 2: usage, no namespaces."""
     options = parse(argv)
-    end_as_by_ctrl_c()
-    try:
-        return campaign(options, sys.stdout)
-    except NoNamespaces as error:
-        print(f"chaos: {error}", file=sys.stderr)
-        return 2
-    except LabError as error:
-        print(f"chaos: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nchaos: stopped; nothing is left behind", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    return guarded("chaos", lambda: campaign(options, sys.stdout))
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

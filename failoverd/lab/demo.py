@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 
+from failoverd.lab.ending import guarded
 from failoverd.lab.network import Lab
 from failoverd.lab.simulation import Simulation
-from failoverd.lab.spaces import LabError, NoNamespaces, end_as_by_ctrl_c
+from failoverd.lab.spaces import NoNamespaces
 from failoverd.lab.stage import LabStage
 from failoverd.lab.story import Screen, Stage, tell
 
 
 def main() -> int:
-    end_as_by_ctrl_c()
-    try:
-        play(Screen(sys.stdout))
-    except (TimeoutError, LabError) as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ndemo: stopped; nothing is left behind", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # as of `bin/demo | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return 0
+    return guarded("demo", lambda: play(Screen(sys.stdout)))
 
 
-def play(screen: Screen) -> None:
+def play(screen: Screen) -> int:
     """Tell the story on the best stage that there is."""
     with contextlib.ExitStack() as stack:
         try:
@@ -39,6 +27,7 @@ def play(screen: Screen) -> None:
             stage = Simulation()
             screen.say(f"No namespaces here ({error.reason}): simulated, in virtual time.")
         tell(stage, screen)
+    return 0
 
 
 if __name__ == "__main__":

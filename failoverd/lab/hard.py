@@ -18,11 +18,12 @@ from typing import TextIO
 
 from failoverd.children import FIRST_DELAY, LONGEST_DELAY, SETTLED
 from failoverd.lab.chaos import BUG
+from failoverd.lab.ending import FAILED, guarded
 from failoverd.lab.eyes import Eyes
 from failoverd.lab.faults import CHILDREN, NAMES
 from failoverd.lab.machine import Machine
 from failoverd.lab.network import Lab
-from failoverd.lab.spaces import LabError, NoNamespaces, Process, end_as_by_ctrl_c
+from failoverd.lab.spaces import LabError, Process
 
 MAIN = "failoverd"
 IN_TIME = 1.0  # seconds, and what the back-off takes
@@ -290,19 +291,16 @@ def campaign(seed: int, seconds: float, acts: int = 0, in_time: float = IN_TIME)
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0: all held, 1: something did not, 2: usage, no namespaces."""
     options = parse(argv)
-    end_as_by_ctrl_c()
     seed = int(time.time()) % 1_000_000 if options.seed is None else options.seed
+    return guarded("hard", lambda: one(seed, options.seconds))
+
+
+def one(seed: int, seconds: float) -> int:
     try:
-        told = campaign(seed, options.seconds)
-    except NoNamespaces as error:
-        print(f"hard: {error}", file=sys.stderr)
-        return 2
+        told = campaign(seed, seconds)
     except (Broken, LabError) as error:
         print(f"hard: {error}\nagain: bin/hard --seed {seed}")
-        return 1
-    except KeyboardInterrupt:
-        print("\nhard: stopped; nothing is left behind", file=sys.stderr)
-        return 130
+        return FAILED
     report(told, seed, sys.stdout)
     return 0
 

@@ -19,9 +19,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from failoverd.lab.ending import guarded
 from failoverd.lab.machine import PRIVATE, SECRET, SWITCH, Machine
 from failoverd.lab.network import WATCHFUL, Lab
-from failoverd.lab.spaces import LabError, NoNamespaces, end_as_by_ctrl_c
+from failoverd.lab.spaces import LabError
 from failoverd.protocol import REFUSED, ClientConnection, NoAnswer, Reply, Send
 
 WARM = 0.1  # of all there is to do comes before the first look: what is loaded and cached once
@@ -394,19 +395,12 @@ def tell_client(say: Say, run: Soak, since: float) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0: all is as at the start, 1: not, 2: usage, no namespaces, 130: stopped."""
     options = parse(argv)
-    end_as_by_ctrl_c()
-    try:
-        with Lab() as lab:
-            return tell(soak(lab, options.exchanges, options.switches, say), sys.stdout)
-    except NoNamespaces as error:
-        print(f"soak: {error}", file=sys.stderr)
-        return 2
-    except (LabError, TimeoutError) as error:
-        print(f"soak: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nsoak: stopped; nothing is left behind", file=sys.stderr)
-        return 130
+    return guarded("soak", lambda: one(options))
+
+
+def one(options: argparse.Namespace) -> int:
+    with Lab() as lab:
+        return tell(soak(lab, options.exchanges, options.switches, say), sys.stdout)
 
 
 def say(text: str) -> None:

@@ -36,12 +36,6 @@ class NoNamespaces(Exception):
         self.reason = reason
 
 
-def end_as_by_ctrl_c() -> None:
-    """Have SIGTERM and SIGHUP end a command of the lab as Ctrl-C does: nothing is left behind."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
-
-
 class LabError(Exception):
     """Something that was asked of a lab failed; the text names it."""
 

@@ -17,31 +17,28 @@ from failoverd.lab.bench.page import Measured, update
 from failoverd.lab.bench.plan import PANELS, ROWS, Bench, Row, quick
 from failoverd.lab.bench.report import Bar, Line, picture, table
 from failoverd.lab.bench.systems import FASTEST, installed
-from failoverd.lab.spaces import LabError, NoNamespaces, end_as_by_ctrl_c
+from failoverd.lab.ending import guarded
+from failoverd.lab.spaces import LabError
 
 # What is measured beside ours, as Debian calls it.
 PACKAGES = {"keepalived": "keepalived", "ucarp": "ucarp", "tcpdump": "tcpdump"}
 NET_PCAP = "libnet-pcap-perl"
-MISSED, USAGE, STOPPED = 1, 2, 130
+MISSED = 1
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status 0: all is reached, 1: not, or a row failed, 2: usage, or no namespaces."""
     options = arguments(argv)
-    end_as_by_ctrl_c()
+    return guarded("bench", lambda: compare(options))
+
+
+def compare(options: argparse.Namespace) -> int:
     bench = prepared(options)
     absent = [] if bench.alone else missing()
     if absent:
         complain(f"goes on without {' and '.join(absent)}, with which it would compare; to get "
                  f"them: apt-get install --no-install-recommends {' '.join(absent)}")  # fmt: skip
-    try:
-        return run(bench, options)
-    except NoNamespaces as error:
-        complain(str(error))
-        return USAGE
-    except KeyboardInterrupt:
-        complain("stopped; nothing is left behind")
-        return STOPPED
+    return run(bench, options)
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
