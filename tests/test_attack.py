@@ -9,7 +9,7 @@ import pytest
 
 from failoverd.lab import attack
 from failoverd.lab.network import Lab
-from failoverd.listener import DESCRIPTORS
+from failoverd.listener.visitors import DESCRIPTORS
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from netns import ROOTLESS
 from wire import IPV4, IPV6, LIMIT, SECRET, Caller, Daemon, Pair, serve, sign, signed
 from wire import two_machines as make_two_machines
 
-from failoverd import listener
+from failoverd.listener import visitors
 
 CLASSIC = SECRET + b"\nresume\n"
 
@@ -28,7 +28,7 @@ PLACES = 128  # so that a crowd can be made in a test
 
 @pytest.fixture(autouse=True)
 def few_places(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "MAX_VISITORS", PLACES)
+    monkeypatch.setattr(visitors, "MAX_VISITORS", PLACES)
 
 
 @pytest.fixture
@@ -345,7 +345,7 @@ def test_lines_about_a_crowd_come_more_and_more_seldom(pair: Pair) -> None:
             told.append(str(message["message"]))
             return True
 
-    complaints = listener.Complaints(Heard())  # type: ignore[arg-type]
+    complaints = visitors.Complaints(Heard())  # type: ignore[arg-type]
     for moment in range(100_000):
         complaints.add("refused a request from 1.0.0.2", moment / 100)
     assert 10 < len(told) < 30
