@@ -1,0 +1,95 @@
+"""The child: opens the port, gives up root, and serves until failoverd is gone."""
+
+from __future__ import annotations
+
+import encodings.idna  # noqa: F401 - socket may import it later, when we may not read it any more
+import resource
+import time
+
+from failoverd import files, process
+from failoverd.conf import Conf
+from failoverd.listener.doors import Doors
+from failoverd.listener.loop import READ, Loop
+from failoverd.listener.questions import Questions
+from failoverd.listener.visitors import DESCRIPTORS, Visitors
+from failoverd.process import Channel, Message
+
+
+def run(channel: Channel, conf: Conf, patient: bool = False) -> None:
+    """The listener child: open the port, give up root, serve until failoverd is gone.
+
+    A patient one, which follows another, waits for an interface or address that is missing.
+    Raises OSError with a sentence for people if the port cannot be opened, and whatever
+    files.read_secret raises.
+    """
+    process.keep_secret()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = DESCRIPTORS if most == resource.RLIM_INFINITY else min(DESCRIPTORS, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (enough, most))
+    listener = Listener(channel, conf, files.read_secret(conf.secret))
+    listener.doors.open_first(patient)
+    process.give_up_root(conf.user)
+    channel.send({"event": "ready"})
+    listener.serve()
+
+
+def check(channel: Channel, conf: Conf, running: Conf) -> None:
+    """Raise what would keep a listener with this configuration from its work, in a child.
+
+    `running` is the configuration of the one that has the port now.
+    """
+    process.keep_secret()
+    files.read_secret(conf.secret)
+    if (conf.primary, conf.tcp_port) != (running.primary, running.tcp_port):
+        Doors(Loop(), channel, conf, lambda *_: None).open_first(patient=False)
+
+
+class Listener:
+    """Everything that is open, and the one loop that serves it."""
+
+    def __init__(self, channel: Channel, conf: Conf, secret: bytes) -> None:
+        self.channel = channel
+        self.interval = process.report_interval(conf.plip_timer)
+        self.loop = Loop()
+        self.visitors = Visitors(self.loop, channel, conf, secret)
+        self.doors = Doors(self.loop, channel, conf, self.visitors.welcome)
+        self.questions = Questions(self.loop, channel, conf, secret, self.visitors.nonces)
+        self.next_tick = 0.0
+        self.loop.watch(channel, READ, self.hear_failoverd, first=True)
+
+    def serve(self) -> None:
+        """Serve until failoverd is gone (ChannelClosed)."""
+        while True:
+            now = time.monotonic()
+            if now >= self.next_tick:
+                self.next_tick = now + self.interval
+                self.tick(now)
+            deadlines = (*self.visitors.deadlines(), *self.questions.deadlines())
+            self.loop.turn(min((self.next_tick, *deadlines)) - now)
+            # After the turn: what arrived in time counts, also if we ourselves stood still.
+            now = time.monotonic()
+            self.visitors.expire(now)
+            self.questions.expire(now)
+
+    def tick(self, now: float) -> None:
+        self.channel.send({"event": "alive"})
+        self.visitors.complaints.flush(now)
+        self.doors.check()
+
+    def hear_failoverd(self, _mask: int) -> None:
+        for message in self.channel.receive():
+            self.obey(message)
+
+    def obey(self, message: Message) -> None:
+        match message:
+            case {"do": "answer", "id": int(number), "ok": bool(ok), "text": str(text)}:
+                self.visitors.pass_on(number, ok, text)
+            case {
+                "do": "ask",
+                "id": int(number),
+                "command": str(command),
+                "timeout": int() | float() as seconds,
+            }:
+                self.questions.ask(number, command, float(seconds))
+            case {"do": "prepare"}:
+                self.questions.prepare()

@@ -1,0 +1,218 @@
+"""Our questions to the peer's port."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import select
+import socket
+import time
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
+
+from failoverd import process
+from failoverd.conf import Conf
+from failoverd.listener.loop import READ, WRITE, Loop, family
+from failoverd.process import Channel
+from failoverd.protocol import TAKES_CHALLENGES, ClientConnection, Reply, Send
+
+PREPARED_SECONDS = 1.0  # how long a connection is kept ready: the peer may die meanwhile
+SAY_SECONDS = 1.0  # a `fail` sent later than this might cross what was decided meanwhile
+MAX_QUESTIONS = 64
+MAX_TEXT = process.MAX_MESSAGE - 1024  # what of an answer fits into one message to failoverd
+
+
+@dataclass(eq=False)
+class Question:
+    """A question of ours to the peer's port. `sent`: some of the request may be on its way."""
+
+    number: int
+    command: str
+    challenge: str
+    socket: socket.socket
+    connection: ClientConnection
+    seconds: float
+    began: float
+    deadline: float
+    connected: bool = False
+    sent: bool = False
+
+
+class Questions:
+    """Our questions to the peer's port, any number at a time, each with its own connection.
+
+    Once the peer has said that it takes challenges it is asked with one each time, beginning with
+    the question to which it said so: what it said there may have been recorded long ago.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        channel: Channel,
+        conf: Conf,
+        secret: bytes,
+        own_nonces: Container[str],
+    ) -> None:
+        self.loop = loop
+        self.channel = channel
+        self.conf = conf
+        self.secret = secret
+        self.own_nonces = own_nonces
+        self.open: dict[int, Question] = {}
+        self.prepared: tuple[socket.socket, float] | None = None  # and when it is too old
+        self.challenges = False
+
+    def deadlines(self) -> Iterable[float]:
+        yield from (question.deadline for question in self.open.values())
+        if self.prepared is not None:
+            yield self.prepared[1]
+
+    def prepare(self) -> None:
+        """Connect already: the next question is an urgent one, and finds the greeting there."""
+        self.forget_prepared()
+        with contextlib.suppress(OSError):  # the question itself will tell
+            self.prepared = self.connect(), time.monotonic() + PREPARED_SECONDS
+
+    def forget_prepared(self) -> None:
+        if self.prepared is not None:
+            self.prepared[0].close()
+            self.prepared = None
+
+    def take_prepared(self) -> socket.socket | None:
+        """A connection on which the peer has greeted us and waits, if there is one."""
+        if self.prepared is None:
+            return None
+        sock, _ = self.prepared
+        poll = select.poll()
+        poll.register(sock, select.POLLIN | select.POLLRDHUP)
+        if [mask for _, mask in poll.poll(0)] != [select.POLLIN]:
+            self.forget_prepared()
+            return None
+        self.prepared = None
+        return sock
+
+    def ask(self, number: int, command: str, seconds: float, began: float | None = None) -> None:
+        """Begin to ask; "reply" or "lost" follows within these seconds."""
+        if len(self.open) >= MAX_QUESTIONS:
+            self.tell_lost(number, False, "too many questions are open")
+            return
+        try:
+            sock = (command != "status" and self.take_prepared()) or self.connect()
+        except OSError as error:
+            self.tell_lost(number, False, f"cannot connect: {error.strerror}")
+            return
+        began = began or time.monotonic()
+        challenge = os.urandom(16).hex() if self.challenges else ""
+        connection = ClientConnection(self.secret, command, self.own_nonces, challenge)
+        question = Question(
+            number, command, challenge, sock, connection, seconds, began, began + seconds
+        )
+        if command != "status":
+            question.deadline = began + min(seconds, SAY_SECONDS)
+        self.open[number] = question
+        self.loop.watch(sock, WRITE, lambda _mask: self.pursue(question))
+
+    def connect(self) -> socket.socket:
+        sock = socket.socket(family(self.conf), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            _bind_to_link(sock, self.conf.plip_interface)
+            sock.bind((self.conf.primary, 0))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.connect((self.conf.secondary, self.conf.tcp_port))
+        except BlockingIOError:
+            pass
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def pursue(self, question: Question) -> None:
+        """Something has happened to the question's connection."""
+        if self.open.get(question.number) is not question:
+            return  # lost while this event was on its way
+        try:
+            if question.connected:
+                self.read(question)
+            else:
+                self.note_connected(question)
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            step = "the connection broke" if question.connected else "cannot connect"
+            self.lose(question, f"{step}: {error.strerror}")
+
+    def note_connected(self, question: Question) -> None:
+        failure = question.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if failure:
+            raise OSError(failure, os.strerror(failure))
+        question.connected = True
+        self.loop.watch(question.socket, READ, lambda _mask: self.pursue(question))
+
+    def read(self, question: Question) -> None:
+        data = question.socket.recv(64 * 1024)
+        connection = question.connection
+        for event in connection.feed(data) if data else connection.end():
+            if isinstance(event, Send):
+                self.send(question, event.data)
+            elif isinstance(event, Reply):
+                self.tell_reply(question, event)
+            else:
+                self.lose(question, event.why)
+
+    def send(self, question: Question, line: bytes) -> None:
+        """Send the request, which always fits into the buffer of a new connection."""
+        if time.monotonic() > question.deadline:
+            self.lose(question, "we stood still before it was sent")
+            return
+        sent = question.socket.send(line, socket.MSG_NOSIGNAL)
+        question.sent = True
+        question.deadline = question.began + question.seconds
+        if sent < len(line):
+            raise OSError(errno.EIO, "the request could not be sent whole")
+
+    def tell_reply(self, question: Question, reply: Reply) -> None:
+        if len(json.dumps(reply.text)) > MAX_TEXT:
+            self.lose(question, "its answer was too long")
+            return
+        self.forget(question)
+        takes, text = bool(question.challenge), reply.text
+        if question.command == "status" and reply.ok and text.endswith(TAKES_CHALLENGES):
+            takes, text = True, text.removesuffix(TAKES_CHALLENGES) + "}"
+        elif not reply.ok and text == "unknown command":  # an older failoverd was started there
+            takes = False
+        if takes != bool(question.challenge):
+            self.challenges = takes
+            self.ask(question.number, question.command, question.seconds, question.began)
+            return
+        self.channel.send({"event": "reply", "id": question.number, "ok": reply.ok, "text": text})
+
+    def expire(self, now: float) -> None:
+        for question in [one for one in self.open.values() if one.deadline <= now]:
+            self.lose(question, f"no answer within {question.deadline - question.began:g} s")
+        if self.prepared is not None and self.prepared[1] <= now:
+            self.forget_prepared()
+
+    def lose(self, question: Question, why: str) -> None:
+        self.forget(question)
+        self.tell_lost(question.number, question.sent, why)
+
+    def tell_lost(self, number: int, sent: bool, why: str) -> None:
+        self.channel.send({"event": "lost", "id": number, "sent": sent, "why": why})
+
+    def forget(self, question: Question) -> None:
+        del self.open[question.number]
+        self.loop.forget(question.socket)
+        question.socket.close()
+
+
+def _bind_to_link(sock: socket.socket, interface: str) -> None:
+    """Let nothing leave by another interface.
+
+    Before Linux 5.7 only root may name one; there a packet is at least never given to a router.
+    """
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_DONTROUTE, 1)
