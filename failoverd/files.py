@@ -12,7 +12,6 @@ import filecmp
 import os
 import pwd
 import shlex
-import shutil
 import stat
 from collections.abc import Iterator
 from typing import Literal
@@ -172,6 +171,13 @@ def _same_program(path: str, own: str) -> bool:
         return False
 
 
+def _found(program: str) -> str | None:
+    """Where a shell would find it."""
+    folders = [""] if "/" in program else os.get_exec_path()
+    paths = (os.path.join(folder, program) for folder in folders)
+    return next((path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)), None)
+
+
 def _programs(conf: Conf, watchd: str | None) -> Iterator[tuple[str, str]]:
     """The programs that root will run: the variable and the path."""
     yield "failover_prog", conf.failover_prog
@@ -182,7 +188,7 @@ def _programs(conf: Conf, watchd: str | None) -> Iterator[tuple[str, str]]:
         yield "confirm", conf.confirm
     if watchd is not None:
         yield "watchd", watchd
-    lister = shutil.which(conf.ps.split()[0])
+    lister = _found(conf.ps.split()[0])
     if lister is not None and os.path.isabs(lister):  # that there is none is only a warning
         yield "ps", lister
 

@@ -167,7 +167,10 @@ def run(channel: process.Channel, conf: Conf, on: bool) -> None:
     """The child: heartbeats until failoverd goes. Raises OSError, ValueError at the start."""
     import encodings.idna  # noqa: F401 - loaded by the socket module when it is too late
 
-    import ping3  # noqa: F401 - root may be all that can read it
+    # Root may be all that can read it. No other process has it: it brings `threading` along, whose
+    # hooks at fork would make a third of a megabyte of every child's memory its own.
+    if ":" not in conf.secondary:
+        import ping3  # noqa: F401
 
     if conf.realtime:
         try:

@@ -175,6 +175,12 @@ def timestamp() -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now)) + f".{int(now * 1000) % 1000:03}"
 
 
+def utc_now() -> str:
+    """Wall clock for people: UTC, ISO 8601, milliseconds."""
+    now = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03}Z"
+
+
 def complain(program: str, message: str) -> None:
     """One error for the person who typed the command."""
     print(f"{program}: {message}", file=sys.stderr)

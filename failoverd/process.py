@@ -20,6 +20,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 MAX_MESSAGE = 64 * 1024  # bytes
 MAX_CHUNK = 4 * 1024  # bytes of a program's lines that are read at once
@@ -31,6 +32,7 @@ LEAST_PATIENCE = 2.0  # seconds; a shorter silence of a child may be a busy mach
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_KEEPCAPS = 8
+_PR_SET_NAME = 15
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
@@ -203,6 +205,7 @@ def fork_child(
     when its parent dies. What run raises is sent as {"event": "died", "message": ...}. Raises
     OSError if there can be no child.
     """
+    title_room()  # found here, once for all children
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()
     try:
@@ -273,11 +276,12 @@ def start_program(argv: list[str]) -> Child:
         os._exit(127)
 
 
-def try_in_child(name: str, run: Callable[[Channel], None], seconds: float) -> str:
-    """What run raises when a child executes it, as a sentence; "" if nothing.
+def hear_child(name: str, run: Callable[[Channel], None], seconds: float) -> list[Message]:
+    """What a child says that executes run(channel), until it ends.
 
-    For what this process must not do itself, such as reading the secret. Raises OSError if there
-    can be no child.
+    For what this process must not do itself, such as reading the secret, and for what would stay in
+    its memory. The last message is {"event": "died", ...} if run raised something or has not ended
+    in time. Raises OSError if there can be no child.
     """
     child = fork_child(name, run)
     said: list[Message] = []
@@ -285,12 +289,23 @@ def try_in_child(name: str, run: Callable[[Channel], None], seconds: float) -> s
         while select.select([child.channel], [], [], seconds)[0]:
             said += child.channel.receive()
         os.kill(child.pid, signal.SIGKILL)
-        return f"it did not end within {seconds:g} s"
+        said.append({"event": "died", "message": f"it did not end within {seconds:g} s"})
     except ChannelClosed:
-        return next((str(message["message"]) for message in said), "")
+        pass
     finally:
         child.channel.close()
         reap(child.pid)
+    return said
+
+
+def try_in_child(name: str, run: Callable[[Channel], None], seconds: float) -> str:
+    """What run raises when a child executes it, as a sentence; "" if nothing. As hear_child."""
+    return why_died(hear_child(name, run, seconds))
+
+
+def why_died(said: list[Message]) -> str:
+    """What a child raised, as a sentence, by what it has said; "" if nothing."""
+    return next((str(each["message"]) for each in said if each.get("event") == "died"), "")
 
 
 def reap(pid: int) -> None:
@@ -387,11 +402,27 @@ def open_streams() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
+@cache
+def title_room() -> tuple[int, int]:
+    """Where ps finds what it shows of this process: an address, and how many bytes there are.
+
+    These are our arguments and, behind them, the environment, which libc is made to copy: see
+    arg_start and env_end in proc(5).
+    """
+    for name, value in os.environb.items():
+        os.putenv(name, value)
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    return int(fields[45]), int(fields[48]) - int(fields[45])
+
+
 def set_title(name: str) -> None:
     """What ps shows of this process."""
-    import setproctitle
-
-    setproctitle.setproctitle(name)
+    address, room = title_room()
+    title = name.encode()[: max(0, room - 1)]
+    ctypes.memset(address, 0, room)
+    ctypes.memmove(address, title, len(title))
+    _libc.prctl(_PR_SET_NAME, title, 0, 0, 0)
 
 
 def die_with_parent(parent: int) -> None:

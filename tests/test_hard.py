@@ -28,7 +28,8 @@ def test_what_does_not_come_back_is_found(lab: Lab) -> None:
     trial.await_all()
     assert trial.missing(trial.census()) == ""
     double = (
-        "import setproctitle, sys, time; setproctitle.setproctitle(sys.argv[1]); time.sleep(99)"
+        "import sys, time; from failoverd import process;"
+        "process.set_title(sys.argv[1]); time.sleep(99)"
     )
     title = f"failoverd: log [{lab.a.folder}/run/pid]"
     lab.a.popen(sys.executable, "-c", double, title, stdin=subprocess.PIPE)

@@ -296,7 +296,8 @@ def test_only_what_a_dead_one_of_this_pidfile_left_is_ended(lab: Lab) -> None:
     lab.a.write_conf()
     ours = f"failoverd: watchd eth0 [{lab.a.folder}/run/pid]"
     sleeper = (
-        "import setproctitle, sys, time; setproctitle.setproctitle(sys.argv[1]); time.sleep(99)"
+        "import sys, time; from failoverd import process;"
+        "process.set_title(sys.argv[1]); time.sleep(99)"
     )
     left = lab.a.popen(sys.executable, "-c", sleeper, ours)
     others = [

@@ -23,7 +23,7 @@ from machines import INITS, PATIENCE, Client, Machine, connect, copy, wait_until
 from trees import Failed, Tree, bare_system
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-NEEDED = "adduser iproute2 procps python3 python3-daemon python3-setproctitle libpcap0.8 logrotate"
+NEEDED = "adduser iproute2 procps python3 python3-daemon libpcap0.8 logrotate"
 # init: its packages, and what makes it fit a machine without terminals
 INIT_PACKAGES = {"sysvinit": "sysvinit-core", "systemd": "systemd systemd-sysv"}
 TESTS = ("counter", "watchd", "listener", "neighbours")
@@ -120,7 +120,7 @@ pcap = ctypes.CDLL("libpcap.so.0.8")
 pcap.pcap_lib_version.restype = ctypes.c_char_p
 print(pcap.pcap_lib_version().decode(), "under", pcapy.__file__)
 print("ping3", ping3.__version__, "python-daemon", metadata.version("python-daemon"))
-print("setproctitle", metadata.version("setproctitle"), "Python", sys.version.split()[0])
+print("Python", sys.version.split()[0])
 mapped = {line.split()[-1] for line in open("/proc/self/maps") if "pcap" in line}
 assert not any("pcapy_ng.libs" in name for name in mapped), mapped
 """

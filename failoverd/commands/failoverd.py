@@ -12,12 +12,10 @@ import select
 import shlex
 import signal
 import stat
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TextIO
 
 from failoverd import __version__, conf, files, links, listener, process, statefile
@@ -27,6 +25,8 @@ from failoverd.log import Log, complain
 
 DEFAULT_CONF = "/etc/failover/failoverd.conf"
 END_SECONDS = 5.0  # how long a child of a dead failoverd has to end before it is killed
+PS_SECONDS = 10.0  # how long $ps may take
+PS_GRACE = 5.0  # and the child that runs it
 CHECK_SECONDS = 5.0  # how long the check of the secret and the port may take at HUP
 
 Tell = Callable[[str | None], None]  # whoever waits for the start: None if all is up, else why not
@@ -161,7 +161,7 @@ def test(settings: Conf, boot: str) -> int:
 
 def own_folder() -> str:
     """Where failoverd itself is."""
-    return str(Path(sys.argv[0]).resolve().parent)
+    return os.path.dirname(os.path.realpath(sys.argv[0]))
 
 
 def current_folder() -> str:
@@ -424,19 +424,36 @@ def end_left_over(settings: Conf, log: Log) -> None:
 
 def left_over(settings: Conf, log: Log) -> list[tuple[int, str]]:
     """Pid and title of processes that ps shows as children for our $pidfile."""
+
+    def look(channel: process.Channel) -> None:
+        for pid, title in titled(listing(settings.ps), settings.pidfile):
+            channel.send({"event": "found", "pid": pid, "title": title})
+
     try:
-        listing = subprocess.run(
-            shlex.split(settings.ps),
+        said = process.hear_child("failoverd: ps", look, PS_SECONDS + PS_GRACE)
+        why = process.why_died(said)
+    except OSError as error:
+        said, why = [], process.in_words(error)
+    if why:
+        log.write("failoverd", f"warning: $ps ({settings.ps}) cannot be run: {why}")
+    found = [(int(str(each["pid"])), str(each["title"])) for each in said if "pid" in each]
+    return [each for each in found if sees_our_files(each[0])]
+
+
+def listing(ps: str) -> bytes:
+    """What $ps prints. Raises OSError, ValueError. For a child that ends then."""
+    import subprocess  # not in our own memory, for the sake of `threading`: see heartbeat.run
+
+    try:
+        return subprocess.run(
+            shlex.split(ps),
             capture_output=True,
-            timeout=10,
+            timeout=PS_SECONDS,
             check=True,
             env=process.CLEAN_ENVIRONMENT,
         ).stdout
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
-        why = process.in_words(error) if isinstance(error, OSError) else error
-        log.write("failoverd", f"warning: $ps ({settings.ps}) cannot be run: {why}")
-        return []
-    return [found for found in titled(listing, settings.pidfile) if sees_our_files(found[0])]
+    except subprocess.SubprocessError as error:
+        raise ValueError(str(error)) from None
 
 
 def titled(listing: bytes, pidfile: str) -> list[tuple[int, str]]:

@@ -14,15 +14,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-import ping3  # noqa: F401
-import setproctitle  # noqa: F401
-
 import failoverd.capture
 import failoverd.counter  # noqa: F401
 from failoverd import __version__, files, links, notify, pair, protocol
 from failoverd.children import Children
 from failoverd.conf import Conf
-from failoverd.log import Log
+from failoverd.log import Log, utc_now
 from failoverd.master.announcements import Announcements
 from failoverd.master.cards import Cards
 from failoverd.master.crew import Crew
@@ -31,7 +28,7 @@ from failoverd.master.questions import Questions
 from failoverd.master.rehearsal import Rehearsal
 from failoverd.master.reports import Reports
 from failoverd.master.requests import Requests
-from failoverd.master.situation import Situation, utc_now
+from failoverd.master.situation import Situation
 from failoverd.process import Message
 
 LEAST_LOOK = 0.25  # seconds between two looks at the addresses of our cards, and at our files

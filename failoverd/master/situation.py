@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 from failoverd import pair, process, statefile
 from failoverd.conf import Conf
-from failoverd.log import Log
+from failoverd.log import Log, utc_now
 
 OFTEN = 5  # times that the same event is logged without delay
 SPARE = 8  # descriptors: enough to start a program, and to write $state
@@ -98,8 +97,3 @@ class Situation:
     def report(self, text: str) -> None:
         """A line about what a person did: never left out."""
         self.log.event("failoverd", text, pid=os.getpid())
-
-
-def utc_now() -> str:
-    """Wall clock for people: UTC, ISO 8601, milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
