@@ -486,6 +486,25 @@ def test_after_a_lost_connection_it_asks_until_it_knows(
     assert state.phase is phase
 
 
+@pytest.mark.parametrize(
+    ("cause", "peer", "up", "phase"),
+    [
+        (Cause.PERSON, "active", False, Phase.STANDBY),
+        (Cause.PERSON, "active", True, Phase.CALLING),
+        (Cause.PERSON, "standby", False, Phase.CALLING),
+        (Cause.BOOT, "standby", False, Phase.CALLING),
+    ],
+)
+def test_nobody_takes_a_role_that_is_served_to_where_all_cards_are_down(
+    cause: Cause, peer: str, up: bool, phase: Phase
+) -> None:
+    served = tuple(replace(i, up=up, heard=True) for i in cards())
+    state = machine(Phase.INQUIRING, cause=cause, waiting=TOLD, interfaces=served)
+    state, actions = step(state, pair.Replied(Purpose.STATUS, True, view=view(peer)))
+    assert state.phase is phase
+    assert [ok for _, ok, _ in answers(actions)] == [False] * (phase is Phase.STANDBY)
+
+
 @pytest.mark.parametrize("peer", ["standby", "failed"])
 def test_who_has_failed_itself_tells_a_peer_that_did_not_take_over_no_second_time(
     peer: str,

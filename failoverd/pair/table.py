@@ -268,6 +268,13 @@ RESUMING = (
         (refuse("the peer is active"),),
         P.STANDBY,
     ),
+    Row(
+        (P.INQUIRING,),
+        On.STATUS,
+        (peer_is_active, nothing_to_serve_on),
+        (refuse("our own interfaces are down, and the peer is active"),),
+        P.STANDBY,
+    ),
     Row((P.INQUIRING,), On.STATUS, go=P.CALLING),
     Row(
         (P.INQUIRING,),
