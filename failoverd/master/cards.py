@@ -72,7 +72,8 @@ class Cards:
             return  # not to be told is not to be without
         gone = {one for one in self._placed - here if links.index(one[0]) is not None}
         role = self._us.role
-        if not here <= self._placed and self._us.started and role != "switching":
+        waiting = self._looked and role == "switching"  # what is there now may be gone at its end
+        if not here <= self._placed and self._us.started and not waiting:
             if self._looked and role != "active":
                 self._us.feed(pair.Stray())  # on a card that was renamed or away, say
             self._note_placed(self._placed | here)
