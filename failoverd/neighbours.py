@@ -74,12 +74,18 @@ class Announcer:
         self._addresses = conf.addresses
         self._socket = _packet_socket(0)
 
-    def announce(self, interfaces: Iterable[str]) -> list[str]:
-        """Announce every address on these interfaces once. What went wrong, one sentence each."""
+    def announce(self, interfaces: Iterable[str], held: Iterable[str] | None = None) -> list[str]:
+        """Announce every address on these interfaces once. What went wrong, one sentence each.
+
+        held: the entries of @addresses that are on their cards; None if that is not known.
+        """
         wanted = set(interfaces)
+        here = None if held is None else {line.partition("/")[0] for line in held}
         errors = []
         for entry in self._addresses:
-            if entry.interface in wanted:
+            if entry.interface not in wanted:
+                continue
+            if here is None or f"{entry.interface} {entry.address}" in here:
                 try:
                     self._announce(entry.interface, entry.address)
                 except OSError as error:

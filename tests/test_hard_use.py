@@ -7,6 +7,7 @@ import os
 import resource
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 from test_pair_live import kill, main_pid, role_changes, runs, settled, start
 
-from failoverd import process, statefile
+from failoverd import frames, process, statefile
 from failoverd.children import Children
 from failoverd.conf import parse
 from failoverd.lab.machine import Machine
@@ -185,6 +186,25 @@ def test_what_left_the_configuration_leaves_the_card_with_the_role(lab: Lab) -> 
     assert lab.a.addresses("eth0") == list(lab.a.cards["eth0"].addresses)
     assert lab.a.hwaddr("eth0") == lab.a.cards["eth0"].hwaddr
     assert new.split()[1] in lab.b.addresses("eth0")
+
+
+def test_what_no_card_has_yet_is_not_announced(lab: Lab) -> None:
+    """Else clients of another machine, which has the address still, would lose it."""
+    start(lab)
+    new = "192.0.2.12"
+    wire = lab.client.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(frames.ETHERTYPE_ARP))
+    with wire:
+        wire.bind(("eth0", frames.ETHERTYPE_ARP))
+        wire.settimeout(20.0)
+        lab.a.write_conf(addresses=[f"eth0 {new}/24", *lab.a.settings()["addresses"]])  # type: ignore[misc]
+        kill(lab.a, main_pid(lab.a))
+        assert lab.a.command("failoverd").returncode == 0
+        lab.wait_until(lambda: settled(lab, lab.a), "a goes on where it was")
+        told = ""
+        while told != lab.service:  # they are announced in the order of the file
+            answer = frames.parse(wire.recv(2048))
+            told = answer.address if answer and answer.hwaddr == lab.a.hwaddr("eth0") else ""
+            assert told != new
 
 
 def test_the_log_is_rotated_without_a_word_lost_to_the_peer(patient: Lab) -> None:

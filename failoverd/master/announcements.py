@@ -41,5 +41,6 @@ class Announcements:
         self.deadline = neighbours.next_announcement(self._began, now)
         us = self._us
         names = [n for n in pair.announceable(us.state) if n in us.rules.addressed]
-        for error in self._announcer.announce(names):
+        left = us.remembered.left  # a new address comes with the next switch, not before
+        for error in self._announcer.announce(names, left and left[0]):
             us.say(error)
