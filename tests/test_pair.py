@@ -529,6 +529,20 @@ def test_a_peer_that_was_heard_when_nobody_answered_may_be_lost_later(phase: Pha
 
 
 @pytest.mark.parametrize(
+    ("phase", "after"), [(Phase.CALLING, Phase.DOUBTING), (Phase.TELLING, Phase.UNSURE)]
+)
+def test_an_answer_of_which_nothing_is_heard_for_too_long_is_lost(
+    phase: Phase, after: Phase
+) -> None:
+    """Whoever asks for us may hang. The ethernet side is asked all the same, in time."""
+    timers = ((Timer.GIVE_UP, NOW), (Timer.UNHEARD, NOW))
+    state, actions = step(machine(phase, timers=timers), pair.Tick())
+    assert (state.phase, asks(actions)) == (after, {Purpose.STATUS})
+    _, later = pair.step(state, pair.Tick(), MASTER, NOW + MASTER.round)
+    assert any(isinstance(action, pair.Question) for action in later)
+
+
+@pytest.mark.parametrize(
     "phase", [Phase.STANDBY, Phase.INQUIRING, Phase.SEEKING, Phase.CONFIRMING, Phase.FENCING]
 )
 def test_who_stands_by_takes_away_the_addresses_that_somebody_has_put_on_its_card(
@@ -543,8 +557,8 @@ def test_what_a_stand_down_has_left_is_taken_away_after_a_restart_too() -> None:
     rules = replace(SLAVE, window=1.0)
     state, _ = step(pair.initial(rules), pair.Started("failed", unclean=True), rules)
     assert pair.role(state) == "failed"
-    state, actions = pair.step(state, pair.Tick(), rules, NOW + 1)
-    assert scripts(list(actions)) == ["slave"]
+    _, later = pair.step(state, pair.Tick(), rules, NOW + 1)
+    assert scripts(list(later)) == ["slave"]
 
 
 def test_a_stand_down_that_fails_is_followed_by_master_and_no_fail_is_sent() -> None:

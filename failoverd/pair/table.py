@@ -465,6 +465,8 @@ UNTIL_IT_KNOWS = (
     Row((P.DOUBTING, P.UNSURE), On.STATUS, (), (retry_soon,)),
     Row((P.DOUBTING, P.UNSURE), On.LOST, (), (retry_soon,)),
     Row((P.DOUBTING, P.UNSURE), On.RETRY, (), (ask_status,)),
+    Row((P.CALLING,), On.GIVE_UP, (), (wait_a_round,), P.DOUBTING),
+    Row((P.TELLING,), On.GIVE_UP, (), (wait_a_round,), P.UNSURE),
     Row((P.DOUBTING, P.UNSURE), On.GIVE_UP, (hears_peer,), (wait_a_round,)),
     Row((P.DOUBTING, P.UNSURE), On.GIVE_UP, (), (question,)),
     Row((P.DOUBTING, P.UNSURE), On.UNASKED, (), (wait_a_round,)),
