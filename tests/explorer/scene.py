@@ -248,12 +248,13 @@ class Scene:
             self.feed(number, pair.Ended("script", ok))
         if machine.program and machine.program[1] == 0:
             kind, machine.program = machine.program[0], None
-            ok = not self.fence_fails() if kind == "fence" else self.answering(number)
+            ok = not self.fence_fails(number) if kind == "fence" else self.answering(number)
             self.feed(number, pair.Ended(kind, ok))
 
-    def fence_fails(self) -> bool:
+    def fence_fails(self, number: int) -> bool:
         fails = "fence" in self.setup.menu and self.faults > 0 and self.chance.pick(2) > 0
         self.faults -= fails
+        self.machines[number].stumbled |= fails
         return fails
 
     def take_effect(self, number: int, role: str) -> bool:

@@ -51,11 +51,28 @@ class Flag(IntFlag):
     BEST_B = auto()
     GIVES_A = auto()  # hands its role over because of an interface
     GIVES_B = auto()
+    ALONE_A = auto()  # stands by, is well, and the other machine is off
+    ALONE_B = auto()
+    LOSES_A = auto()  # has told the other machine something, is well, and that one is off
+    LOSES_B = auto()
+    USELESS_A = auto()  # active without a card, and the other one is linked, stands by and is well
+    USELESS_B = auto()
+    WANTS_A = auto()  # a boot master that stands by, is well, and hears the other one to be active
+    WANTS_B = auto()
+    IDLE = auto()  # linked, and on standby, both of them
 
 
 WELL = (Flag.WELL_A, Flag.WELL_B)
 BEST = (Flag.BEST_A, Flag.BEST_B)
 GIVES = (Flag.GIVES_A, Flag.GIVES_B)
+ALONE = (Flag.ALONE_A, Flag.ALONE_B)
+LOSES = (Flag.LOSES_A, Flag.LOSES_B)
+USELESS = (Flag.USELESS_A, Flag.USELESS_B)
+WANTS = (Flag.WANTS_A, Flag.WANTS_B)
+
+ON_STANDBY = ("standby", "failed")
+TOLD = (pair.Phase.CALLING, pair.Phase.DOUBTING, pair.Phase.TELLING, pair.Phase.UNSURE)
+SERVING = (pair.Phase.ACTIVE, pair.Phase.ASKING)
 
 
 def works(host: Host) -> bool:
@@ -130,7 +147,30 @@ def flags(game: Game, world: World) -> int:
             found |= GIVES[n]
     if active == 1:
         found |= Flag.ONE
-    return int(found)
+    return int(found | waiting(game, world, found, [bool(heard) for heard in ears]))
+
+
+def waiting(game: Game, world: World, found: int, hears: list[bool]) -> int:
+    """Which of the times that `failoverd -t` tells is passing. hears: anything on a card."""
+    states = [game.minds[n].states[host.mind] for n, host in enumerate(world.hosts)]
+    roles = ["" if host.mind < 0 else pair.role(states[n]) for n, host in enumerate(world.hosts)]
+    more = 0
+    if found & Flag.LINKED and all(role in ON_STANDBY for role in roles):
+        more |= Flag.IDLE
+    for n, state in enumerate(states):
+        if found & WELL[n] and world.hosts[1 - n].run == OFF:
+            more |= ALONE[n] if roles[n] in ON_STANDBY else 0
+            more |= LOSES[n] if state.phase in TOLD else 0
+        if not found & Flag.LINKED:
+            continue
+        peer_can = found & WELL[1 - n] and roles[1 - n] == "standby" and world.traffic
+        serves = state.phase in SERVING and works(world.hosts[n]) and not state.from_peer
+        if peer_can and serves and not hears[n]:
+            more |= USELESS[n]
+        wants = state.resuming and roles[n] in ON_STANDBY and roles[1 - n] == "active"
+        if wants and found & WELL[n] and world.traffic:
+            more |= WANTS[n]
+    return more
 
 
 @dataclass(frozen=True)
@@ -178,7 +218,32 @@ def stretches(setup: Setup) -> list[Stretch]:
             if setup.low_water
         ),
         Stretch(3, "linked, not one active", Flag.LINKED | Flag.WORKS, Flag.ONE, nobody),
+        *waits(setup),
     ]
+
+
+def waits(setup: Setup) -> list[Stretch]:
+    """The other times that `failoverd -t` prints: until a switch script begins."""
+    rules = setup.rules(0)
+    silent = ceil(bounds.silence_time(rules) + bounds.programs_time(rules))
+    lost, idle = ceil(bounds.take_back_time(rules)), ceil(bounds.agreement_time(rules))
+    useless = ceil(bounds.handover_time(rules))
+    again = ceil(max(bounds.resume_time(rules), rules.window + rules.status_timeout))
+    each = [
+        *(
+            (f"{name} stands by, the other is off", ALONE[n], silent)
+            for n, name in enumerate(NAMES)
+        ),
+        *((f"{name} has told one that is off", LOSES[n], lost) for n, name in enumerate(NAMES)),
+        *(
+            (f"{name} is active without a card", USELESS[n], useless)
+            for n, name in enumerate(NAMES)
+            if setup.low_water
+        ),
+        *((f"{name} wants its role", WANTS[n], again) for n, name in enumerate(NAMES)),
+        ("both stand by", Flag.IDLE, idle),
+    ]
+    return [Stretch(2, text, flag, Flag(0), most) for text, flag, most in each]
 
 
 def entries(setup: Setup) -> list[Entry]:
