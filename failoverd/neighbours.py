@@ -143,7 +143,6 @@ class _Question:
             "event": "answers",
             "id": self.identity,
             "asked": max(self.asked.values(), default=0),
-            "asked_on": dict(self.asked),
             "unsent": self.unsent,
             "answers": [
                 {"interface": interface, "address": address, "hwaddr": hwaddr}

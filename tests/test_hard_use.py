@@ -207,6 +207,28 @@ def test_what_no_card_has_yet_is_not_announced(lab: Lab) -> None:
             assert told != new
 
 
+def test_where_nobody_can_be_asked_that_is_said(lab: Lab) -> None:
+    """A tunnel has no ARP, and $confirm "arp" would wait for ever without a word."""
+    b = lab.b
+    hold = (
+        "import fcntl, os, struct, time; tun = os.open('/dev/net/tun', os.O_RDWR);"
+        "fcntl.ioctl(tun, 0x400454CA, struct.pack('16sH', b'tun0', 0x1001)); time.sleep(999)"
+    )
+    with b.popen(sys.executable, "-c", hold):
+        lab.wait_until(lambda: b.has("tun0"), "the tunnel is there")
+        b.ip("link set dev tun0 up")
+        b.write_conf(interfaces=["tun0"], addresses=["tun0 192.0.2.10/24"])
+        assert "no takeover by silence ever comes" in b.command("failoverd", "-t").stdout
+        b.start_failoverd()
+        lab.wait_until(
+            lambda: "tun0: nobody can be asked there who has the addresses" in b.log(), "where"
+        )
+        lab.wait_until(
+            lambda: "the ethernet side cannot be asked: no takeover" in b.log(), "what it means"
+        )
+    assert b.role() == "standby"
+
+
 def test_the_log_is_rotated_without_a_word_lost_to_the_peer(patient: Lab) -> None:
     """HUP ends no exchange: the listener is replaced only for another secret."""
     lab = patient

@@ -147,7 +147,7 @@ def test(settings: Conf, boot: str) -> int:
     print()
     for line in bounds.explain(settings, boot):
         print(line)
-    for remark in conf.remarks(settings):
+    for remark in [*conf.remarks(settings), *unaskable(settings)]:
         print(f"note: {remark}")
     try:
         sys.stdout.flush()
@@ -157,6 +157,17 @@ def test(settings: Conf, boot: str) -> int:
         process.discard_output()
         raise OSError(f"failoverd: cannot write the output: {error.strerror}") from None
     return 0
+
+
+def unaskable(settings: Conf) -> list[str]:
+    """That $confirm "arp" cannot ask: a tunnel has neither ARP nor neighbour solicitation."""
+    names = list(dict.fromkeys(entry.interface for entry in settings.addresses))
+    if settings.confirm != "arp" or not names or any(map(links.hwaddr, names)):
+        return []
+    return [
+        f"{' and '.join(names)} is no ethernet interface: nobody can be asked there who has the "
+        'addresses, so no takeover by silence ever comes; set $confirm to "none" or a program'
+    ]
 
 
 def own_folder() -> str:

@@ -136,12 +136,20 @@ class Questions:
         if own is None or not isinstance(answers, list):
             return
         del self.searched[own]
+        self._say_where_not(message.get("unsent"))
         pairs = [(str(a["address"])[:45], str(a["hwaddr"])[:17]) for a in answers]
         theirs = {entry.hwaddr for entry in self._us.conf.ethernet_addresses}
         theirs.update(self._us.remembered.peer_hwaddrs)
         peer = any(hwaddr in theirs for _, hwaddr in pairs)
         who = ", ".join(f"{address} is at {hwaddr}" for address, hwaddr in pairs[:4])
         self._us.feed(pair.Answers(own, asked, bool(pairs), peer, who))
+
+    def _say_where_not(self, unsent: object) -> None:
+        """On which interfaces nobody could be asked: a takeover may never come for it."""
+        for name in self._us.conf.interfaces:
+            if isinstance(unsent, dict) and name in unsent:
+                why = printable(str(unsent[name])[:100])
+                self._us.say(f"nobody can be asked there who has the addresses: {why}", name)
 
 
 def peer_view(status: protocol.Status, interfaces: tuple[str, ...]) -> pair.PeerView:

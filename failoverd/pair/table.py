@@ -298,7 +298,10 @@ RESUMING = (
         (P.SEEKING,),
         On.UNASKED,
         (),
-        (refuse("neither the peer nor the ethernet side can be asked"),),
+        (
+            say("neither the peer nor the ethernet side can be asked: no takeover", True),
+            refuse("neither the peer nor the ethernet side can be asked"),
+        ),
         P.STANDBY,
     ),
     Row((P.CALLING,), On.AGREED, go=P.PROMOTING),
@@ -385,7 +388,12 @@ SILENCE = (
         P.STANDBY,
     ),
     Row((P.CONFIRMING,), On.NOT_RUN, (), (say(f"{NO_WORD}: asking by ARP", True), question)),
-    Row((P.CONFIRMING,), On.UNASKED, (), (retry_soon,)),
+    Row(
+        (P.CONFIRMING,),
+        On.UNASKED,
+        (),
+        (say("the ethernet side cannot be asked: no takeover", True), retry_soon),
+    ),
     Row((P.CONFIRMING,), On.RETRY, (), (question_once,)),
     Row((P.FENCING,), On.FENCED, go=P.PROMOTING),
     Row(
