@@ -417,7 +417,88 @@ def test_one_answer_starts_the_counting_anew() -> None:
     assert scripts(actions) == ["master"]
 
 
+CONFIRMING = {"arp": SLAVE, "program": replace(SLAVE, confirm="program")}
+CARDS_DOWN = tuple(replace(i, up=False) for i in cards())
+WAYS_OUT_OF_CONFIRMING = [
+    # $confirm, what is known, what comes; the phase after it
+    ("arp", {}, pair.LinkWatched(1, "ok"), Phase.STANDBY),
+    ("arp", {}, pair.Replied(Purpose.COMPARE, True, view=view("active")), Phase.STANDBY),
+    ("arp", {}, pair.Answers(False, 1, True, True), Phase.CONFIRMING),
+    ("arp", {"interfaces": CARDS_DOWN}, pair.Answers(False, 3, False, False), Phase.STANDBY),
+    ("program", {}, pair.Ended("confirm", True), Phase.STANDBY),
+    ("program", {"interfaces": CARDS_DOWN}, pair.Ended("confirm", False), Phase.STANDBY),
+]
+
+
+@pytest.mark.parametrize(("confirm", "known", "event", "phase"), WAYS_OUT_OF_CONFIRMING)
+def test_a_person_who_waits_for_a_takeover_that_does_not_come_is_told(
+    confirm: str, known: dict[str, object], event: pair.Event, phase: Phase
+) -> None:
+    """It was told `fail` while it asked, and the link fell silent before it knew."""
+    state = machine(Phase.CONFIRMING, silent=True, waiting=TOLD, timers=(), **known)
+    state, actions = step(state, event, CONFIRMING[confirm])
+    assert (state.phase, state.waiting, scripts(actions)) == (phase, (), [])
+    assert [ok for _, ok, _ in answers(actions)] == [False]
+
+
+def test_and_so_is_one_who_waits_when_somebody_has_answered_already_or_nobody_can_be_asked() -> (
+    None
+):
+    inquiring = machine(Phase.INQUIRING, evidence=True, waiting=TOLD, timers=())
+    state, actions = step(inquiring, SILENT, SLAVE)
+    assert (state.phase, len(answers(actions))) == (Phase.CONFIRMING, 1)
+    confirming = machine(Phase.CONFIRMING, waiting=TOLD, timers=())
+    rules = replace(SLAVE, confirm="program", addressed=frozenset())
+    state, actions = step(confirming, pair.Ended("confirm", False, ran=False), rules)
+    assert (state.phase, len(answers(actions))) == (Phase.STANDBY, 1)
+
+
+@pytest.mark.parametrize(
+    ("confirm", "event"),
+    [("arp", pair.Answers(False, 1, False, False)), ("program", pair.Ended("confirm", False))],
+)
+def test_nobody_takes_over_unfenced_after_asking(confirm: str, event: pair.Event) -> None:
+    state = machine(Phase.CONFIRMING, silent=True, quiet=2, timers=())
+    state, actions = step(state, event, replace(SLAVE, confirm=confirm, fence=True))
+    assert (state.phase, done(actions)) == (Phase.FENCING, {"run fence"})
+
+
 # ---------------------------------------------------------------------------- handover
+
+
+def test_news_from_a_peer_that_is_not_able_is_no_reason_to_hand_over() -> None:
+    """It hears on the interface that failed here, but another one is bad there."""
+    before = (("eth0", 0, 5), ("eth1", 0, 0))
+    news = replace(view("standby", "eth1"), counts=(("eth0", 3, 5), ("eth1", 0, 0)))
+    asking = machine(
+        Phase.ASKING,
+        cause=Cause.INTERFACE,
+        interfaces=cards(eth0="fail"),
+        peer=news,
+        counts=before,
+        latest=news.counts,
+    )
+    assert step(asking, pair.Counted("eth0", 0)) == (asking, [])
+    for known in (before, ()):
+        state, actions = step(
+            replace(asking, counts=known), pair.Replied(Purpose.STATUS, True, view=news)
+        )
+        assert state.phase is Phase.ACTIVE
+        assert pair.Look() not in actions
+
+
+def test_a_card_that_hears_again_while_the_peer_is_asked_is_no_reason_either() -> None:
+    asking = machine(Phase.ASKING, cause=Cause.INTERFACE, interfaces=cards(eth0="fail"))
+    assert step(asking, pair.Counted("eth0", 9))[0].phase is Phase.ACTIVE
+    by_person = replace(asking, cause=Cause.PERSON, waiting=TOLD)
+    assert step(by_person, pair.Counted("eth0", 9))[0].phase is Phase.ASKING
+
+
+def test_whoever_waits_for_a_handover_that_the_peer_refuses_is_told() -> None:
+    state = machine(Phase.TELLING, cause=Cause.PERSON, waiting=TOLD)
+    state, actions = step(state, pair.Replied(Purpose.FAIL, False, "the switch script failed"))
+    assert (state.phase, state.waiting) == (Phase.PROMOTING, ())
+    assert answers(actions) == [(7, False, "the switch script failed")]
 
 
 def test_the_order_of_a_handover() -> None:

@@ -409,10 +409,10 @@ SILENCE = (
 HANDOVER = (
     Row((P.ACTIVE,), On.INTERFACE_FAILED, (may_hand_over,), go=P.ASKING, cause=Cause.INTERFACE),
     Row((P.ASKING,), On.STATUS, (by_person, peer_can_serve), go=P.DEMOTING),
-    Row((P.ASKING,), On.STATUS, (by_interface, peer_is_able, peer_has_news), (look,)),
-    Row((P.ASKING,), On.STILL_SILENT, (by_interface, peer_is_able, peer_has_news), go=P.DEMOTING),
+    Row((P.ASKING,), On.STATUS, (peer_is_able, peer_has_news), (look,)),
+    Row((P.ASKING,), On.STILL_SILENT, (peer_is_able, peer_has_news), go=P.DEMOTING),
     Row((P.ASKING,), On.HEARS_AGAIN, (by_interface,), (say("it hears again"),), P.ACTIVE),
-    Row((P.ASKING,), On.STATUS, (by_interface, peer_is_able), (compare_counts_soon,)),
+    Row((P.ASKING,), On.STATUS, (peer_is_able,), (compare_counts_soon,)),
     Row((P.ASKING,), On.RETRY, (), (ask_status,)),
     Row(
         (P.ASKING,),

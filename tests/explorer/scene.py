@@ -377,6 +377,10 @@ class Scene:
             self.tell(number, event, before, actions)
         if after.phase is pair.Phase.DEMOTING is not mind.states[before].phase:
             self.stand_down(number, after.cause)
+        promoted = after.phase is pair.Phase.PROMOTING is not mind.states[before].phase
+        silence = promoted and after.cause is pair.Cause.SILENCE
+        if silence and self.setup.fence and event != pair.Ended("fence", True):
+            raise Violation(f"{NAMES[number]} takes over by silence without its fence program")
         failed = isinstance(event, pair.Ended) and event.kind == "script" and not event.ok
         if failed and not any(isinstance(a, pair.Log) and a.alarm for a in actions):
             raise Violation(f"{NAMES[number]} does not report that its script failed")
