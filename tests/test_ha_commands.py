@@ -223,7 +223,7 @@ def test_the_secret_has_changed(pair: Pair, conf: str) -> None:
 @pytest.mark.skipif(ROOTLESS, reason="there is nobody else than root in this namespace")
 def test_who_may_not_read_the_secret_is_told_to_be_root(pair: Pair, conf: str) -> None:
     code = (
-        "import locale, os, sys\n"  # which argparse would import too late
+        "import locale, os, shutil, sys\n"  # which argparse would import too late
         "from failoverd.commands import ha_fail\n"
         "os.setresuid(65534, 65534, 65534)\n"
         "sys.exit(ha_fail.main(['-c', sys.argv[1]]))"

@@ -118,7 +118,7 @@ class Trial:
     # ------------------------------------------------------------------ who is there
 
     def census(self) -> list[Seen]:
-        lines = self.lab.switch.check("ps", "-eo", "pid=,ppid=,stat=,args=").splitlines()
+        lines = self.lab.switch.check("ps", "-ww", "-eo", "pid=,ppid=,stat=,args=").splitlines()
         fields = (line.split(None, 3) for line in lines)
         return [Seen(int(f[0]), int(f[1]), f[2], f[3]) for f in fields if len(f) == 4]
 
