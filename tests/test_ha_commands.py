@@ -11,27 +11,11 @@ from pathlib import Path
 
 import pytest
 from netns import ROOTLESS
+from samples import ACTIVE, STANDBY
 from wire import IPV4, IPV6, Daemon, Pair, two_machines
 
 from failoverd.commands import ha_fail, ha_status
-from failoverd.protocol import InterfaceStatus, Status, encode_status
-
-ACTIVE = Status(
-    role="active",
-    boot="master",
-    since="2026-11-22T12:00:00.123Z",
-    version="2.0.0",
-    interfaces=(("eth0", InterfaceStatus("ok", 12, 40, "02:00:00:00:00:01")),),
-    plip_state="ok",
-    heartbeat_age=0.4,
-    rtt_ms=0.2,
-    switch_last="master",
-    switch_exit=0,
-    switch_seconds=0.006,
-)
-STANDBY = replace(
-    ACTIVE, role="standby", boot="slave", heartbeat_age=None, rtt_ms=None, switch_last=None
-)
+from failoverd.protocol import Status, encode_status
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from invariants import Port
+from samples import ACTIVE as STATUS
 
 from failoverd.protocol import (
     CLIENT_LINE,
@@ -33,19 +34,6 @@ from failoverd.protocol import (
 
 NONCE = "0123456789abcdef0123456789abcdef"
 SECRET = b"open sesame"
-STATUS = Status(
-    role="active",
-    boot="master",
-    since="2026-11-22T12:00:00.123Z",
-    version="2.0.0",
-    interfaces=(("eth0", InterfaceStatus("ok", 12, 40, "02:00:00:00:00:01")),),
-    plip_state="ok",
-    heartbeat_age=0.4,
-    rtt_ms=0.2,
-    switch_last="master",
-    switch_exit=0,
-    switch_seconds=0.006,
-)
 
 
 def sign(message: str, secret: bytes = SECRET) -> str:

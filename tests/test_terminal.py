@@ -20,8 +20,9 @@ from pathlib import Path
 import pytest
 from inside import ONLY_OURS, frame, two_ends
 from netns import PATH, ROOTLESS, Namespace
+from samples import ACTIVE, STANDBY
 from screen import LIMIT, Terminal, terminal
-from test_ha_commands import ACTIVE, STANDBY, ha_status_there, is_now, write_conf
+from test_ha_commands import ha_status_there, is_now, write_conf
 from test_watchd import by_hand, conf_file
 from wire import Daemon, Pair, serve, two_machines
 

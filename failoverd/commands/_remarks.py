@@ -28,7 +28,8 @@ def at_start(settings: conf.Conf, interface: str) -> Iterator[str]:
         yield f"{interface} is promiscuous: packets for others count too"
     else:
         yield f"{interface} is not promiscuous: packets for others do not count"
-    yield from conf.remarks(settings)
+    if not watchd.rules_for(settings, interface).private:  # $low_water does not concern it
+        yield from conf.remarks(settings)
 
 
 class Totals(NamedTuple):
@@ -56,7 +57,7 @@ class Early:
     """One look, as soon as there should be something to be seen."""
 
     def __init__(self, settings: conf.Conf, interface: str) -> None:
-        self._settings, self._interface = settings, interface
+        self._interface = interface
         self._rules = watchd.rules_for(settings, interface)
         timer = self._rules.timer
         self.due: float | None = timer if self._rules.private else min(timer / 2, SOON)

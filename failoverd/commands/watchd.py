@@ -379,9 +379,9 @@ def replay(options: argparse.Namespace, settings: conf.Conf) -> int:
 def judge(options: argparse.Namespace, settings: conf.Conf, capture: Capture) -> int:
     from failoverd.capture import NANOSECONDS
 
-    for remark in conf.remarks(settings):
-        complain(remark)
     rules = watchd.rules_for(settings, options.interface, NANOSECONDS)
+    for remark in [] if rules.private else conf.remarks(settings):
+        complain(remark)
     until = None if options.until is None else round(options.until * NANOSECONDS)
     show = print_json if options.json else print_plain
     reading = Reading(capture, filter_for(options, settings, capture.linktype))

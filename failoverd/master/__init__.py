@@ -5,8 +5,9 @@ came from an enemy. Every decision is in `pair`; this room only knows how to car
 
 `loop` is what runs. What it knows of this machine stands in `situation`. Each of the others does
 one kind of work for it: `crew` forks the children, `reports` hears the watchers and the heartbeat,
-`exchanges` asks and answers, `programs` runs the switch script and its like, `cards` looks at our
-interfaces, and `rehearsal` is a dry run.
+`requests` answers and `questions` asks, `programs` runs the switch script and its like, `cards`
+looks at our interfaces, `announcements` tells the neighbours, `rehearsal` is a dry run, and
+`messages` checks what children say.
 """
 
 from failoverd.master.loop import Master
