@@ -739,8 +739,9 @@ class Scene:
         machine.counts = tuple((0, 0) for _ in machine.ears)
         machine.gap = 0
         machine.placed = PLACED if machine.placed else UNSEEN
+        was = machine.stored
         self.look_at_cards(number)
-        self.feed(number, pair.Started(*machine.stored))
+        self.feed(number, pair.Started(*was))
 
 
 def forgotten(exchange: Exchange, always: bool = False) -> Exchange | None:
