@@ -586,15 +586,41 @@ def test_nobody_takes_a_role_that_is_served_to_where_all_cards_are_down(
     assert [ok for _, ok, _ in answers(actions)] == [False] * (phase is Phase.STANDBY)
 
 
-@pytest.mark.parametrize("peer", ["standby", "failed"])
-def test_who_has_failed_itself_tells_a_peer_that_did_not_take_over_no_second_time(
-    peer: str,
-) -> None:
+def test_who_has_failed_itself_tells_a_peer_that_has_failed_no_second_time() -> None:
     """It may work here by now: the order of the two decides, after two windows."""
-    state = machine(Phase.UNSURE, failed=True, waiting=TOLD)
-    state, actions = step(state, pair.Replied(Purpose.STATUS, True, view=view(peer)))
-    assert (state.phase, state.waiting) == (Phase.STANDBY, ())
-    assert Purpose.FAIL not in asks(actions)
+    unsure = machine(Phase.UNSURE, failed=True, waiting=TOLD)
+    state, actions = step(unsure, STATUS["failed"])
+    assert (state.phase, state.waiting, asks(actions)) == (
+        Phase.STANDBY,
+        (),
+        {Purpose.COMPARE},
+    )
+    state, actions = step(unsure, STATUS["standby"])  # it has not been told, then
+    assert (state.phase, asks(actions)) == (Phase.TELLING, {Purpose.FAIL})
+
+
+def test_whoever_comes_second_goes_on_looking_whether_it_comes_first() -> None:
+    """Of two that stand by for two windows, a card of one may die in that very moment."""
+    second = machine(Phase.STANDBY, peer=view("standby", boot="master"))
+    second = replace(second, timers=tuple(sorted((*second.timers, (Timer.NOBODY, NOW)), key=str)))
+    state, _ = step(second, pair.Tick(), SLAVE)
+    assert state.phase is Phase.STANDBY
+    assert state.deadline(Timer.NOBODY) == NOW + SLAVE.heartbeat
+    unheard = replace(second, timers=((Timer.HEARD, NOW), (Timer.NOBODY, NOW)))
+    assert step(unheard, pair.Tick(), SLAVE)[0].deadline(Timer.NOBODY) is None
+
+
+def test_a_question_before_a_handover_that_is_lost_is_asked_again() -> None:
+    asking = machine(Phase.ASKING, cause=Cause.INTERFACE, interfaces=cards(eth0="fail"))
+    lost = pair.Unreplied(Purpose.STATUS)
+    state, _ = step(asking, lost)
+    assert state.phase is Phase.ASKING
+    _, later = pair.step(state, pair.Tick(), MASTER, NOW + MASTER.round)
+    assert pair.Ask(Purpose.STATUS, MASTER.status_timeout) in later
+    assert step(replace(asking, timers=()), lost)[0].phase is Phase.ACTIVE
+    by_person = replace(asking, cause=Cause.PERSON, waiting=TOLD)
+    state, actions = step(by_person, lost)
+    assert (state.phase, len(answers(actions))) == (Phase.ACTIVE, 1)
 
 
 @pytest.mark.parametrize("phase", [Phase.DOUBTING, Phase.UNSURE])

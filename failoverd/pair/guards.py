@@ -89,6 +89,10 @@ def peer_is_switching(turn: Turn) -> bool:
     return turn.state.peer is not None and turn.state.peer.role == "switching"
 
 
+def peer_has_failed(turn: Turn) -> bool:
+    return turn.state.peer is not None and turn.state.peer.role == "failed"
+
+
 def peer_is_idle(turn: Turn) -> bool:
     return turn.state.peer is not None and turn.state.peer.role in ("standby", "failed")
 

@@ -97,6 +97,7 @@ from failoverd.pair.guards import (
     own_is_due,
     peer_can_have_it,
     peer_can_serve,
+    peer_has_failed,
     peer_has_news,
     peer_is_able,
     peer_is_active,
@@ -422,6 +423,7 @@ HANDOVER = (
         P.ACTIVE,
     ),
     Row((P.ASKING,), On.STATUS, (), (say_not_able, refuse("the peer is not able")), P.ACTIVE),
+    Row((P.ASKING,), On.LOST, (by_interface, hears_peer), (retry_soon,)),
     Row(
         (P.ASKING,),
         On.LOST,
@@ -437,10 +439,11 @@ HANDOVER = (
     Row(
         (P.UNSURE,),
         On.STATUS,
-        (peer_is_idle, has_failed),
+        (peer_has_failed, has_failed),
         (refuse("the peer did not take over"),),
         P.STANDBY,
     ),
+    Row((P.UNSURE,), On.STATUS, (peer_is_idle, has_failed), go=P.TELLING),
     Row(
         (P.UNSURE,),
         On.STATUS,
@@ -662,7 +665,7 @@ HEALING = (
         P.INQUIRING,
         Cause.HEALING,
     ),
-    Row((P.STANDBY,), On.NOBODY, (peer_is_switching,), (wait_for_peer,)),
+    Row((P.STANDBY,), On.NOBODY, (hears_peer,), (wait_for_peer,)),
     Row(SERVING, On.LINK_SILENT, (), (question_own,)),
     Row(SERVING, On.INTERFACE_BACK, (), (question_own,)),
     Row(SERVING, On.UNCOMPARED, (unheard, own_is_due), (question_own,)),

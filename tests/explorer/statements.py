@@ -223,12 +223,18 @@ def stretches(setup: Setup) -> list[Stretch]:
 
 
 def waits(setup: Setup) -> list[Stretch]:
-    """The other times that `failoverd -t` prints: until a switch script begins."""
+    """The other times that `failoverd -t` prints: until a switch script begins.
+
+    A boot master that is refused asks again a window later. An answer that is lost, or late by a
+    tick, half of a window here, costs another attempt.
+    """
     rules = setup.rules(0)
     silent = ceil(bounds.silence_time(rules) + bounds.programs_time(rules))
     lost, idle = ceil(bounds.take_back_time(rules)), ceil(bounds.agreement_time(rules))
     useless = ceil(bounds.handover_time(rules))
     again = ceil(max(bounds.resume_time(rules), rules.window + rules.status_timeout))
+    if setup.delays or "loss" in setup.menu:
+        useless, again = useless + 2 * setup.card_window, again + setup.window
     each = [
         *(
             (f"{name} stands by, the other is off", ALONE[n], silent)
