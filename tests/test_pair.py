@@ -417,7 +417,11 @@ def test_one_answer_starts_the_counting_anew() -> None:
     assert scripts(actions) == ["master"]
 
 
-CONFIRMING = {"arp": SLAVE, "program": replace(SLAVE, confirm="program")}
+CONFIRMING = {
+    "arp": SLAVE,
+    "program": replace(SLAVE, confirm="program"),
+    "fenced": replace(SLAVE, fence=True),
+}
 CARDS_DOWN = tuple(replace(i, up=False) for i in cards())
 WAYS_OUT_OF_CONFIRMING = [
     # $confirm, what is known, what comes; the phase after it
@@ -425,6 +429,12 @@ WAYS_OUT_OF_CONFIRMING = [
     ("arp", {}, pair.Replied(Purpose.COMPARE, True, view=view("active")), Phase.STANDBY),
     ("arp", {}, pair.Answers(False, 1, True, True), Phase.CONFIRMING),
     ("arp", {"interfaces": CARDS_DOWN}, pair.Answers(False, 3, False, False), Phase.STANDBY),
+    (
+        "fenced",
+        {"interfaces": CARDS_DOWN},
+        pair.Answers(False, 3, False, False),
+        Phase.STANDBY,
+    ),
     ("program", {}, pair.Ended("confirm", True), Phase.STANDBY),
     ("program", {"interfaces": CARDS_DOWN}, pair.Ended("confirm", False), Phase.STANDBY),
 ]
@@ -597,6 +607,24 @@ def test_who_has_failed_itself_tells_a_peer_that_has_failed_no_second_time() -> 
     )
     state, actions = step(unsure, STATUS["standby"])  # it has not been told, then
     assert (state.phase, asks(actions)) == (Phase.TELLING, {Purpose.FAIL})
+    assert step(unsure, STATUS["switching"])[0].phase is Phase.UNSURE
+    state, actions = step(replace(unsure, failed=False), STATUS["standby"])
+    assert (state.phase, scripts(actions), len(answers(actions))) == (
+        Phase.PROMOTING,
+        ["master"],
+        1,
+    )
+
+
+def test_whoever_comes_first_takes_a_role_that_nobody_has_had_for_two_windows() -> None:
+    over = ((Timer.HEARD, NOW + 5), (Timer.NOBODY, NOW))
+    for role, timers, phase in (
+        ("standby", over, Phase.INQUIRING),
+        ("switching", over, Phase.STANDBY),
+        ("standby", ((Timer.HEARD, NOW), (Timer.NOBODY, NOW)), Phase.STANDBY),
+    ):
+        state, _ = step(machine(Phase.STANDBY, peer=view(role), timers=timers), pair.Tick())
+        assert state.phase is phase
 
 
 def test_whoever_comes_second_goes_on_looking_whether_it_comes_first() -> None:

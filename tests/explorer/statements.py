@@ -47,6 +47,8 @@ class Flag(IntFlag):
     LOST = auto()  # the clients take the wrong machine for the one that serves
     WELL_A = auto()  # runs, hears the ethernet side, and its script works
     WELL_B = auto()
+    FIT_A = auto()  # well, and has not failed when it had the role last
+    FIT_B = auto()
     BEST_A = auto()  # the peer's ethernet side is no better
     BEST_B = auto()
     GIVES_A = auto()  # hands its role over because of an interface
@@ -63,6 +65,7 @@ class Flag(IntFlag):
 
 
 WELL = (Flag.WELL_A, Flag.WELL_B)
+FIT = (Flag.FIT_A, Flag.FIT_B)
 BEST = (Flag.BEST_A, Flag.BEST_B)
 GIVES = (Flag.GIVES_A, Flag.GIVES_B)
 ALONE = (Flag.ALONE_A, Flag.ALONE_B)
@@ -142,6 +145,8 @@ def flags(game: Game, world: World) -> int:
         if host.run in (OFF, DEAD):
             continue
         state = game.minds[n].states[host.mind]
+        if found & WELL[n] and not state.broken:
+            found |= FIT[n]
         active += (host.holds or GONE in host.ears) and pair.role(state) == "active"
         if state.phase is pair.Phase.DEMOTING and state.cause is pair.Cause.INTERFACE:
             found |= GIVES[n]
@@ -198,7 +203,9 @@ class Entry:
 def stretches(setup: Setup) -> list[Stretch]:
     """The bounds are those that `failoverd -t` prints, in ticks.
 
-    A third of a round is a whole tick here, so three questions in a row take two ticks more.
+    A third of a round is a whole tick here, so three questions in a row take two ticks more. Nobody
+    hands over to a machine whose script has failed: by section 5 it is no standby, and not able,
+    until a person has tried it.
     """
     rules, none = setup.rules(0), Flag(0)
     switch = rules.switch_timeout
@@ -213,8 +220,8 @@ def stretches(setup: Setup) -> list[Stretch]:
         Stretch(2, "none active, A is well", Flag.NONE | Flag.WELL_A, none, nobody),
         Stretch(2, "none active, B is well", Flag.NONE | Flag.WELL_B, none, nobody),
         *(
-            Stretch(2, f"clients unserved, {name} is well", Flag.UNSERVED | well, none, unserved)
-            for name, well in zip(NAMES, WELL, strict=True)
+            Stretch(2, f"clients unserved, {name} is fit", Flag.UNSERVED | fit, none, unserved)
+            for name, fit in zip(NAMES, FIT, strict=True)
             if setup.low_water
         ),
         Stretch(3, "linked, not one active", Flag.LINKED | Flag.WORKS, Flag.ONE, nobody),
