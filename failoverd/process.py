@@ -44,6 +44,9 @@ _KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "armv7l": 311, "ppc64l
            "s390x": 280, "i686": 288}  # fmt: skip
 _MCL_CURRENT_AND_FUTURE = 3
 _libc = ctypes.CDLL(None, use_errno=True)
+# Looked up here, not in each child: what a child does anew is memory of its own.
+_prctl, _capset, _syscall = _libc.prctl, _libc.capset, _libc.syscall
+_mlockall, _signal = _libc.mlockall, _libc.signal
 
 CLEAN_ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -321,7 +324,11 @@ def reap(pid: int) -> None:
 
 
 def reset_signals() -> None:
-    """Default handlers and no wake-up descriptor: those were the parent's."""
+    """Default handlers and no wake-up descriptor: those were the parent's.
+
+    By libc, for signal.signal() would tell what was there, by way of enums and exceptions: 0.1 MB
+    of memory in each child.
+    """
     signal.set_wakeup_fd(-1)
     for number in (
         signal.SIGTERM,
@@ -331,7 +338,7 @@ def reset_signals() -> None:
         signal.SIGCHLD,
         signal.SIGPIPE,
     ):
-        signal.signal(number, signal.SIG_DFL)
+        _signal(number, None)  # SIG_DFL
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
@@ -422,19 +429,19 @@ def set_title(name: str) -> None:
     title = name.encode()[: max(0, room - 1)]
     ctypes.memset(address, 0, room)
     ctypes.memmove(address, title, len(title))
-    _libc.prctl(_PR_SET_NAME, title, 0, 0, 0)
+    _prctl(_PR_SET_NAME, title, 0, 0, 0)
 
 
 def die_with_parent(parent: int) -> None:
     """Be killed when the parent dies. To be called again after every change of user."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(0)
 
 
 def outlive_parent() -> None:
     """For who has something to finish when its parent dies, and then ends by itself."""
-    _libc.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
+    _prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
 
 
 def give_up_root(user: str) -> None:
@@ -451,7 +458,7 @@ def give_up_root(user: str) -> None:
             raise ValueError(f"there is no user {user} on this machine") from None
         _leave_keyring()
         for number in range(_CAPABILITIES):  # before setresuid: this needs a capability itself
-            _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
+            _prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
         try:
             os.setgroups([])
             os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
@@ -463,7 +470,7 @@ def give_up_root(user: str) -> None:
             raise OSError(error.errno, text) from None
         _drop_capabilities()
         resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-    _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     keep_secret()  # the kernel decided anew about cores with the change of user
     die_with_parent(parent)  # and forgot this
 
@@ -474,7 +481,7 @@ def keep_secret() -> None:
     Others may run as the same user.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    _prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _leave_keyring() -> None:
@@ -484,7 +491,7 @@ def _leave_keyring() -> None:
     """
     number = _KEYCTL.get(os.uname().machine)
     if number is not None:
-        _libc.syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None)
+        _syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 def _drop_capabilities() -> None:
@@ -492,10 +499,10 @@ def _drop_capabilities() -> None:
 
     Raises OSError.
     """
-    _libc.prctl(_PR_SET_KEEPCAPS, 0, 0, 0, 0)
-    _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    _prctl(_PR_SET_KEEPCAPS, 0, 0, 0, 0)
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     head = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    if _libc.capset(head, (ctypes.c_uint32 * 6)()) != 0:
+    if _capset(head, (ctypes.c_uint32 * 6)()) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"cannot give up capabilities: {os.strerror(number)}")
 
@@ -513,6 +520,6 @@ def be_realtime(user: str = "root") -> None:
             resource.setrlimit(resource.RLIMIT_MEMLOCK, unlimited)
         except (ValueError, OSError):
             raise OSError(errno.EPERM, f"memory cannot be locked for {user}") from None
-    if _libc.mlockall(_MCL_CURRENT_AND_FUTURE) != 0:
+    if _mlockall(_MCL_CURRENT_AND_FUTURE) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

@@ -359,7 +359,7 @@ def run_child(
     conf: Conf,
     interface: str,
     handed: Mapping[str, Any] | None,
-    instruments: Callable[[Conf, str], Instruments],
+    instruments: Callable[[], Instruments],
 ) -> None:
     """The forked child: open as root, give root up, watch until failoverd is gone.
 
@@ -370,7 +370,7 @@ def run_child(
     if conf.realtime:
         _be_realtime(conf.user, say)
     state = None if handed is None else handed.get("window")
-    watcher = Watcher(conf, interface, instruments(conf, interface), say, state)
+    watcher = Watcher(conf, interface, instruments(), say, state)
     watcher.open()
     process.give_up_root(conf.user)
     watcher.may_open = conf.user == "root"

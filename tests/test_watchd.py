@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import pytest
 from inside import FAR, ONLY_OURS, OWN, Nothing, frame, inside, ip, sender, two_ends
 from netns import ROOTLESS, Namespace
 
-from failoverd import process, watchd
+from failoverd import counter, process, watchd
 from failoverd.commands import watchd as command
 from failoverd.conf import Address, Conf, Witness
 
@@ -48,9 +49,10 @@ class Watching:
     def __init__(self, conf: Conf, handed: dict[str, Any] | None = None) -> None:
         self.messages: list[dict[str, Any]] = []
         self.logged: list[str] = []
+        tools = partial(command.instruments, conf, "eth0", counter.what_counts(conf, "eth0"))
         self.child = process.fork_child(
             "test: watchd eth0",
-            lambda channel: watchd.run_child(channel, conf, "eth0", handed, command.instruments),
+            lambda channel: watchd.run_child(channel, conf, "eth0", handed, tools),
         )
 
     @property

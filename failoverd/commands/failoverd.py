@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TextIO
 
-from failoverd import __version__, conf, files, links, listener, process, statefile
+from failoverd import __version__, conf, counter, files, links, listener, process, statefile
 from failoverd.commands.watchd import instruments
 from failoverd.conf import Conf
 from failoverd.log import Log, complain
@@ -128,8 +128,6 @@ def check_interfaces(settings: Conf) -> list[conf.Problem]:
 
 
 def check_filters(settings: Conf) -> list[conf.Problem]:
-    from failoverd import counter
-
     usable = [name for name in FILTERS if name not in settings.origin.unusable]
     found = ((name, counter.check_filter(getattr(settings, name))) for name in usable)
     return [settings.problem(name, f"not a pcap expression: {why}") for name, why in found if why]
@@ -414,7 +412,7 @@ def try_out(channel: process.Channel, settings: Conf, running: Conf) -> None:
         open_log(settings.log).close()
     listener.check(channel, settings, running)
     for name in (settings.plip_interface, *settings.interfaces):
-        instruments(settings, name)
+        instruments(settings, name, counter.what_counts(settings, name))
 
 
 def end_left_over(settings: Conf, log: Log) -> None:

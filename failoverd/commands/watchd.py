@@ -22,6 +22,16 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 from failoverd import __version__, conf, links, process, watch, watchd
 from failoverd.commands import _remarks
 from failoverd.commands._words import Stop, counted
+from failoverd.counter import (
+    HEADER_BYTES,
+    BadFilter,
+    Counter,
+    Tap,
+    check_filter,
+    counts_in_capture,
+    knows_direction,
+    what_counts,
+)
 from failoverd.process import Message
 
 if TYPE_CHECKING:
@@ -61,16 +71,12 @@ def main(argv: list[str] | None = None) -> int:
         return CANNOT_READ if options.capture or options.tune else CANNOT_WATCH
 
 
-def instruments(settings: conf.Conf, interface: str) -> watchd.Instruments:
+def instruments(settings: conf.Conf, interface: str, expression: str) -> watchd.Instruments:
     """What a watcher of this interface counts with. Opens $dumpfile: raises OSError."""
-    from failoverd.counter import Counter, Tap, what_counts
-
-    expression = what_counts(settings, interface)
     counter = Counter(interface, expression)
     if settings.dumpfile == os.devnull:
         return watchd.Instruments(counter)
     from failoverd.capture import DumpFile
-    from failoverd.counter import HEADER_BYTES
 
     path = f"{settings.dumpfile}.{interface}"
     try:
@@ -184,8 +190,6 @@ def check_filters(settings: conf.Conf, file: str) -> None:
     for name, expression in (("$filter", settings.filter), ("$plip_filter", settings.plip_filter)):
         if not expression:
             continue
-        from failoverd.counter import check_filter
-
         if problem := check_filter(expression):
             raise Stop(f"{file}: {name} is not a pcap expression: {problem}")
 
@@ -235,7 +239,9 @@ def must_exist(interface: str) -> None:
 
 def opened(settings: conf.Conf, interface: str, say: Print) -> watchd.Watcher:
     try:
-        watcher = watchd.Watcher(settings, interface, instruments(settings, interface), say)
+        expression = what_counts(settings, interface)
+        tools = instruments(settings, interface, expression)
+        watcher = watchd.Watcher(settings, interface, tools, say)
         watcher.open()
     except (OSError, ValueError) as error:
         raise cannot_count(interface, error) from None
@@ -258,8 +264,6 @@ def headline(settings: conf.Conf, interface: str) -> str:
 
 
 def explain(settings: conf.Conf, interface: str) -> None:
-    from failoverd.counter import what_counts
-
     complain(f"what counts: inbound and ({what_counts(settings, interface)})")
     for witness in settings.witness:
         if witness.interface == interface:
@@ -421,8 +425,6 @@ def filter_for(
     options: argparse.Namespace, settings: conf.Conf, linktype: int
 ) -> Callable[[bytes], int]:
     """What counts in a capture of this link type. Says so if our own packets cannot be told."""
-    from failoverd.counter import BadFilter, counts_in_capture, knows_direction, what_counts
-
     own = options.mac or own_address(settings, options.interface)
     if not knows_direction(linktype, own):
         complain(
@@ -493,7 +495,6 @@ def tune_watch(options: argparse.Namespace, settings: conf.Conf) -> tuple[Traffi
     """The traffic of a live interface, and when it began."""
     from failoverd import tune as rules
     from failoverd.commands import _tune
-    from failoverd.counter import Counter, what_counts
 
     interface = options.interface
     must_exist(interface)

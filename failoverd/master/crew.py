@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from failoverd import heartbeat, listener, neighbours, process, scribe, watchd
 from failoverd.children import STUCK, Children
 from failoverd.commands.watchd import instruments
+from failoverd.counter import what_counts
 from failoverd.master.situation import Situation
 from failoverd.process import Message
 
@@ -64,12 +66,14 @@ class Crew:
     def _add_watcher(self, interface: str, patience: float) -> None:
         name = f"watchd {interface}"
         if self._watcher is None:
+            expression = what_counts(self._us.conf, interface)  # here, and not in each child
 
             def run(channel: process.Channel, given: Message | None) -> None:
                 conf = self._us.conf
                 if name in self._undumped:
                     conf = replace(conf, dumpfile=os.devnull)
-                watchd.run_child(channel, conf, interface, given, instruments)
+                tools = partial(instruments, conf, interface, expression)
+                watchd.run_child(channel, conf, interface, given, tools)
 
             self._add(name, run, patience)
             return
