@@ -851,6 +851,17 @@ def test_a_dead_peer_costs_whoever_stood_still_no_status_timeout() -> None:
     assert (state.phase, announces(actions)) == (Phase.ACTIVE, True)
 
 
+HEARTBEATS = pair.LinkWatched(9, "ok")
+
+
+def test_who_is_in_doubt_and_gets_no_answer_asks_again() -> None:
+    state, _ = step(machine(Phase.REJOINING, timers=()), pair.Unreplied(Purpose.STATUS))
+    again = state.deadline(Timer.RETRY)
+    assert again == NOW + MASTER.window
+    _, actions = pair.step(state, pair.Tick(), MASTER, again)
+    assert asks(list(actions)) == {Purpose.STATUS} and questions(list(actions))
+
+
 @pytest.mark.parametrize(
     ("events", "phase"),
     [
@@ -859,6 +870,8 @@ def test_a_dead_peer_costs_whoever_stood_still_no_status_timeout() -> None:
         ([pair.Unreplied(Purpose.STATUS), NOBODY], Phase.ACTIVE),
         ([SOMEBODY], Phase.REJOINING),  # the peer's status may still come
         ([SOMEBODY, pair.Unreplied(Purpose.STATUS)], Phase.DEMOTING),
+        # heartbeats that come say nothing of who has the addresses: the link may be cut one way
+        ([SOMEBODY, HEARTBEATS, pair.Unreplied(Purpose.STATUS)], Phase.DEMOTING),
         ([SOMEBODY, pair.Replied(Purpose.STATUS, True, view=view("standby"))], Phase.ACTIVE),
         ([pair.Replied(Purpose.STATUS, True, view=view("active"))], Phase.DEMOTING),
         ([pair.Replied(Purpose.STATUS, True, view=view("switching"))], Phase.REJOINING),

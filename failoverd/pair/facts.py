@@ -189,7 +189,8 @@ def link_watched(turn: Turn, event: LinkWatched) -> list[On]:
     turn.set(silent=False)
     if event.packets == 0:
         return [On.FALLING_SILENT]
-    turn.set(evidence=None)
+    if turn.state.phase is not Phase.REJOINING:  # that somebody has our addresses is no guess
+        turn.set(evidence=None)
     return [On.LINK_ALIVE] if was_silent else []
 
 

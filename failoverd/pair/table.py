@@ -628,6 +628,7 @@ REJOIN = (
         P.DEMOTING,
         Cause.HEALING,
     ),
+    Row((P.REJOINING,), On.LOST, (), (retry_next_window,)),
     # Its status may still come, and says more than that somebody answers.
     Row((P.REJOINING,), On.ANSWERED, (), (ask_status,)),
     Row((P.REJOINING,), On.UNANSWERED, (), (become_active,), P.ACTIVE),
