@@ -84,6 +84,7 @@ class Setup:
     heartbeat: int = 1
     switch_timeout: int = 2
     hold_down: int = 4
+    status_timeout: int = 1
     addresses: bool = True
     confirm: str = "arp"
     fence: bool = False
@@ -106,7 +107,7 @@ class Setup:
             confirm=self.confirm,
             addressed=frozenset(CARDS[: self.cards] if self.addresses else ()),
             fence=self.fence,
-            status_timeout=1,
+            status_timeout=self.status_timeout,
             card_window=self.card_window,
             low_water=self.low_water,
             request_time=1,
