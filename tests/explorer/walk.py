@@ -68,7 +68,7 @@ class Walk:
             self.world = tick(self.game, before, Dice(self.dice), notes)
         finally:
             self.story.extend(f"{self.time:6}  {note}" for note in notes)
-        self.judge(self.world.faults < FAULTS or self.world.delays < FAULTS)
+        self.judge(self.world.faults < FAULTS, self.world.delays < FAULTS)
 
     def strike(self) -> None:
         fault = self.dice.choice(self.possible())
@@ -87,13 +87,17 @@ class Walk:
         repairs = [f for f in faults if f[0] in ("boot", "start", "thaw", "mend") or mends(f)]
         return faults + repairs * 2
 
-    def judge(self, disturbed: bool) -> None:
-        """Count the ticks of every stretch. disturbed: a message was lost or late in this one."""
+    def judge(self, lost: bool, late: bool) -> None:
+        """Count the ticks of every stretch. lost, late: a message was, in this tick.
+
+        Three answers in a row may be lost here, which the exploration's bounds rule out: where one
+        was, the two have not heard each other in that tick.
+        """
         before, self.flags = self.flags, flags(self.game, self.world)
         now = self.flags
         for number, (stretch, long) in enumerate(self.stretches):
             inside = now & (stretch.set | stretch.clear) == stretch.set
-            ticks = long + 1 if inside and not disturbed else 0
+            ticks = long + 1 if inside and not (lost or late) else 0
             self.stretches[number] = (stretch, ticks)
             if ticks > stretch.most + 1:
                 raise Violation(f"statement {stretch.statement}: {stretch.text} for {ticks} ticks")
@@ -101,7 +105,7 @@ class Walk:
             entered = now & entry.into and not before & entry.into
             if entered and before & entry.after and long > entry.most:
                 raise Violation(f"statement {entry.statement}: {entry.text} {long} ticks")
-            self.entries[number] = (entry, long + 1 if now & entry.after else 0)
+            self.entries[number] = (entry, long + 1 if now & entry.after and not lost else 0)
 
 
 def mends(fault: Fault) -> bool:
