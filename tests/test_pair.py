@@ -504,6 +504,60 @@ def test_a_card_that_hears_again_while_the_peer_is_asked_is_no_reason_either() -
     assert step(by_person, pair.Counted("eth0", 9))[0].phase is Phase.ASKING
 
 
+def test_a_person_need_not_wait_for_news() -> None:
+    news = replace(view("standby"), counts=(("eth0", 3, 5),))
+    asking = machine(
+        Phase.ASKING,
+        cause=Cause.PERSON,
+        waiting=TOLD,
+        interfaces=cards(eth0="fail"),
+        counts=(("eth0", 0, 5),),
+    )
+    state, actions = step(asking, pair.Replied(Purpose.STATUS, True, view=news))
+    assert (state.phase, scripts(actions)) == (Phase.DEMOTING, ["slave"])
+
+
+NOT_ASKED = pair.Answers(False, 0, False, False)
+NO_ADDRESSES = replace(MASTER, addressed=frozenset())
+
+
+@pytest.mark.parametrize(
+    ("event", "rules", "phase", "told"),
+    [
+        (pair.Answers(False, 3, True, True), MASTER, Phase.STANDBY, [True]),
+        (pair.Answers(False, 3, False, False), MASTER, Phase.PROMOTING, [False]),
+        (NOT_ASKED, MASTER, Phase.UNSURE, []),
+        (NOT_ASKED, NO_ADDRESSES, Phase.PROMOTING, [False]),
+    ],
+)
+def test_what_the_ethernet_side_says_of_a_peer_that_was_lost_in_a_handover(
+    event: pair.Event, rules: pair.Rules, phase: Phase, told: list[bool]
+) -> None:
+    state, actions = step(machine(Phase.UNSURE, waiting=TOLD, timers=()), event, rules)
+    assert state.phase is phase
+    assert [ok for _, ok, _ in answers(actions)] == told
+    assert (state.deadline(Timer.GIVE_UP) is not None) is (phase is Phase.UNSURE)
+
+
+def test_the_peer_that_hands_the_role_back_is_asked_why() -> None:
+    for phase in (Phase.TELLING, Phase.UNSURE, Phase.STANDBY):
+        assert step(machine(phase), pair.Request(1, "fail", True))[0].from_peer
+
+
+def test_watchers_begin_anew_after_a_switch_in_which_we_stood_still() -> None:
+    _, actions = step(machine(Phase.PROMOTING, stalled=True), pair.Ended("script", True))
+    assert pair.RestartWatchers() in actions
+
+
+def test_whoever_waits_for_a_role_whose_addresses_are_gone_is_told() -> None:
+    state, actions = step(machine(Phase.ASKING, waiting=TOLD), pair.Bare())
+    assert (state.phase, scripts(actions), len(answers(actions))) == (
+        Phase.PROMOTING,
+        ["master"],
+        1,
+    )
+
+
 def test_whoever_waits_for_a_handover_that_the_peer_refuses_is_told() -> None:
     state = machine(Phase.TELLING, cause=Cause.PERSON, waiting=TOLD)
     state, actions = step(state, pair.Replied(Purpose.FAIL, False, "the switch script failed"))
@@ -716,7 +770,7 @@ def test_a_stand_down_that_could_not_begin_has_changed_nothing() -> None:
             set(),
         )
     state, actions = step(machine(Phase.PROMOTING, cause=Cause.PEER), NOT_RUN)
-    assert (state.phase, scripts(actions)) == (Phase.CLEANING, ["slave"])
+    assert (state.phase, scripts(actions), state.failed) == (Phase.CLEANING, ["slave"], True)
 
 
 def test_a_program_of_confirm_that_cannot_be_run_says_nothing() -> None:

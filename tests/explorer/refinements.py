@@ -11,6 +11,7 @@ REFINEMENTS: dict[str, str] = {
     f"{WATCHING} hears_peer: after {WATCHING} nothing_to_serve_on": (
         "only which of the two reasons the log names, when both hold"
     ),
+    "no row REJOINING on BARE if ever": "a line of the log: what was seen",
     "no row CONFIRMING on LINK_ALIVE if ever": (
         "speed: a comparison ends the state too, a heartbeat later"
     ),
