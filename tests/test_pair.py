@@ -954,6 +954,18 @@ def test_addresses_that_have_gone_come_back_unless_somebody_else_has_them() -> N
         assert scripts(actions) == ["slave"]
 
 
+def test_the_peer_that_hands_over_to_one_whose_addresses_are_gone_waits_until_they_are_back() -> (
+    None
+):
+    """Who waits here until we stand by is told that it will not be so."""
+    bare = machine(Phase.REJOINING, bare=True, waiting=TOLD)
+    state, actions = step(bare, pair.Request(8, "fail", True))
+    assert (state.phase, scripts(actions)) == (Phase.PROMOTING, ["master"])
+    assert answers(actions) == [(7, False, "our addresses are gone")]
+    state, actions = step(state, pair.Ended("script", True))
+    assert answers(actions) == [(8, True, "active")]
+
+
 def test_a_person_who_asks_a_machine_that_stood_still_is_served() -> None:
     person = pair.Request(7, "resume", False)
     stalled: list[pair.Event] = [pair.Stalled()]

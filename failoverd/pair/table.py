@@ -160,6 +160,14 @@ START = (
 # `fail`: take the role. The peer stood down before it said so; for a person it is asked first.
 TOLD_FAIL = (
     Row(SERVING, On.PEER_SAYS_FAIL, (), (ok_active, announce)),
+    Row(
+        (P.REJOINING,),
+        On.PEER_SAYS_FAIL,
+        (must_place,),
+        (refuse("our addresses are gone"), join),
+        P.PROMOTING,
+        Cause.RESTORE,
+    ),
     Row((P.REJOINING,), On.PEER_SAYS_FAIL, (), (ok_active, become_active), P.ACTIVE),
     Row((P.PROMOTING,), On.PEER_SAYS_FAIL, (), (join,)),
     Row(STANDING_BY, On.PEER_SAYS_FAIL, (), (join, note_giver), P.PROMOTING, Cause.PEER),
