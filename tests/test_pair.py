@@ -504,6 +504,36 @@ def test_a_card_that_hears_again_while_the_peer_is_asked_is_no_reason_either() -
     assert step(by_person, pair.Counted("eth0", 9))[0].phase is Phase.ASKING
 
 
+SCRIPT_ENDS = {
+    "ok": pair.Ended("script", True),
+    "failed": pair.Ended("script", False),
+    "not run": pair.Ended("script", False, ran=False),
+}
+
+
+@pytest.mark.parametrize("how", SCRIPT_ENDS)
+@pytest.mark.parametrize(
+    ("failed", "cause", "peer", "heard", "phase"),
+    [
+        (True, Cause.SILENCE, "standby", True, Phase.TELLING),
+        (True, Cause.SILENCE, "standby", False, Phase.STANDBY),
+        (True, Cause.SILENCE, "active", True, Phase.STANDBY),
+        (True, Cause.PEER, "standby", True, Phase.STANDBY),  # it hears of it by our answer
+        (True, Cause.TAKE_BACK, "standby", True, Phase.STANDBY),
+        (False, Cause.STRAY, "standby", True, Phase.STANDBY),
+    ],
+)
+def test_a_role_that_cannot_be_taken_goes_to_the_peer_if_it_does_not_know(
+    how: str, failed: bool, cause: Cause, peer: str, heard: bool, phase: Phase
+) -> None:
+    state = machine(Phase.CLEANING, failed=failed, cause=cause, peer=view(peer), unclean=True)
+    state = replace(state, waiting=TOLD, timers=state.timers if heard else ())
+    state, actions = step(state, SCRIPT_ENDS[how])
+    assert (state.phase, state.unclean, state.waiting) == (phase, how != "ok", ())
+    assert pair.RestartWatchers() in actions
+    assert (Purpose.FAIL in asks(actions)) is (phase is Phase.TELLING)
+
+
 def test_a_person_need_not_wait_for_news() -> None:
     news = replace(view("standby"), counts=(("eth0", 3, 5),))
     asking = machine(
