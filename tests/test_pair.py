@@ -39,6 +39,7 @@ MASTER = pair.Rules(
     card_window=20.0,
 )
 SLAVE = replace(MASTER, boot="slave", precedes=False)
+NO_ADDRESSES = replace(MASTER, addressed=frozenset())
 GOOD = frozenset[str]()
 NOW = 1000.0
 TOLD = ((7, False),)  # somebody waits
@@ -548,7 +549,6 @@ def test_a_person_need_not_wait_for_news() -> None:
 
 
 NOT_ASKED = pair.Answers(False, 0, False, False)
-NO_ADDRESSES = replace(MASTER, addressed=frozenset())
 
 
 @pytest.mark.parametrize(
@@ -982,6 +982,33 @@ def test_addresses_that_have_gone_come_back_unless_somebody_else_has_them() -> N
         state, _ = step(bare, SOMEBODY)
         state, actions = step(state, pair.Unreplied(Purpose.STATUS))
         assert scripts(actions) == ["slave"]
+
+
+NO_STATUS = pair.Unreplied(Purpose.STATUS)
+
+
+@pytest.mark.parametrize("gone", [{"bare": True}, {"unclean": True}, {}])
+@pytest.mark.parametrize(
+    ("event", "rules", "good"),
+    [
+        (pair.Replied(Purpose.STATUS, True, view=view("standby")), MASTER, True),
+        (pair.Replied(Purpose.STATUS, True, view=view("active")), MASTER, False),
+        (pair.Answers(False, 3, False, False), MASTER, True),
+        (NO_STATUS, NO_ADDRESSES, True),
+    ],
+)
+def test_the_doubt_ends_with_the_addresses_on_their_card(
+    gone: dict[str, object], event: pair.Event, rules: pair.Rules, good: bool
+) -> None:
+    state = machine(Phase.REJOINING, waiting=TOLD, timers=(), **gone)
+    state, actions = step(state, event, rules)
+    if not good:
+        assert (state.phase, scripts(actions)) == (Phase.DEMOTING, ["slave"])
+    elif gone:
+        assert (state.phase, scripts(actions), state.waiting) == (Phase.PROMOTING, ["master"], ())
+        assert [ok for _, ok, _ in answers(actions)] == [False]
+    else:
+        assert (state.phase, state.waiting) == (Phase.ASKING, TOLD)  # somebody wants our role
 
 
 def test_the_peer_that_hands_over_to_one_whose_addresses_are_gone_waits_until_they_are_back() -> (
