@@ -206,7 +206,8 @@ def stretches(setup: Setup) -> list[Stretch]:
     A third of a round is a whole tick here, so three questions in a row take two ticks more. Nobody
     hands over to a machine whose script has failed: by section 5 it is no standby, and not able,
     until a person has tried it. And where only the ethernet side is whole it is the boot slave that
-    stands down: two boot masters, which is a mistake that the log names, need the link for that.
+    stands down: two boot masters, which is a mistake that the log names, need the link for that,
+    and so do two machines that have no addresses to ask for.
     """
     rules, none = setup.rules(0), Flag(0)
     switch = rules.switch_timeout
@@ -217,7 +218,7 @@ def stretches(setup: Setup) -> list[Stretch]:
     return [
         *(
             [Stretch(1, "two active that hear each other", Flag.TWO | Flag.HEAR, none, heard)]
-            if setup.boots[0] != setup.boots[1]
+            if setup.addresses and setup.boots[0] != setup.boots[1]
             else []
         ),
         Stretch(1, "two active, the private link whole", Flag.TWO | Flag.LINKED, none, linked),
@@ -275,12 +276,13 @@ def entries(setup: Setup) -> list[Entry]:
     The paths are judged apart: when the link is mended in the very moment in which the ethernet
     side breaks, what was asked there is not answered here, and roles are yet to be compared. Where
     both hear less than $low_water, the standby is better off by section 5, which judges it by
-    silence only.
+    silence only. And who asks nobody before it takes over hears nobody on the ethernet side.
     """
     rules, lag = setup.rules(0), setup.card_window + 2
     blind = ceil(rules.switch_timeout + rules.round)
+    near = Entry(1, "two become active, having heard each other for", Flag.NEAR, Flag.BOTH, blind)
     return [
-        Entry(1, "two become active, having heard each other for", Flag.NEAR, Flag.BOTH, blind),
+        *([near] if setup.addresses and setup.confirm != "none" else []),
         Entry(1, "two become active, having been linked for", Flag.LINKED, Flag.BOTH, blind),
         Entry(4, "A hands over, B having been no better off for", Flag.BEST_A, Flag.GIVES_A, lag),
         Entry(4, "B hands over, A having been no better off for", Flag.BEST_B, Flag.GIVES_B, lag),
