@@ -1011,6 +1011,36 @@ def test_the_doubt_ends_with_the_addresses_on_their_card(
         assert (state.phase, state.waiting) == (Phase.ASKING, TOLD)  # somebody wants our role
 
 
+@pytest.mark.parametrize(
+    ("event", "known", "rules", "phase", "wanted"),
+    [
+        (pair.Answers(False, 3, True, True), {}, MASTER, Phase.REJOINING, {"ask status"}),
+        (pair.Answers(False, 0, False, False), {}, MASTER, Phase.REJOINING, {Timer.RETRY}),
+        (
+            pair.Replied(Purpose.STATUS, True, view=view("switching")),
+            {},
+            MASTER,
+            Phase.REJOINING,
+            {Timer.RETRY},
+        ),
+        (NO_STATUS, {"evidence": True}, MASTER, Phase.DEMOTING, {"run slave"}),
+        (NO_STATUS, {"evidence": True}, NO_ADDRESSES, Phase.ACTIVE, {"announce"}),
+    ],
+)
+def test_what_a_machine_in_doubt_does_next(
+    event: pair.Event,
+    known: dict[str, object],
+    rules: pair.Rules,
+    phase: Phase,
+    wanted: set[object],
+) -> None:
+    before = machine(Phase.REJOINING, timers=(), **known)
+    state, actions = step(before, event, rules)
+    assert state.phase is phase
+    begun = {timer for timer, _ in state.timers}
+    assert wanted <= done(actions) | begun, (done(actions), begun)
+
+
 def test_the_peer_that_hands_over_to_one_whose_addresses_are_gone_waits_until_they_are_back() -> (
     None
 ):

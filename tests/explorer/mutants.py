@@ -97,6 +97,9 @@ class Known:
     def __init__(self, setup: Setup) -> None:
         explored = Explored(setup)
         explored.explore()
+        for finding in explored.judge():
+            if not finding.holds:  # every mutant would be found here
+                raise ValueError(f"the sound table does not hold in {setup}: {finding}")
         self.size = len(explored.worlds)
         self.cases: dict[Key, list[Case]] = {}
         sound = stepping.TABLE
