@@ -700,6 +700,52 @@ def test_who_has_failed_itself_tells_a_peer_that_has_failed_no_second_time() -> 
     )
 
 
+@pytest.mark.parametrize("phase", [Phase.ACTIVE, Phase.ASKING])
+@pytest.mark.parametrize(
+    ("rules", "peer", "after", "wanted"),
+    [
+        (MASTER, view("active"), None, {"announce"}),
+        (SLAVE, view("active", boot="master"), Phase.DEMOTING, {"run slave"}),
+        (SLAVE, view("rejoining", boot="master"), None, set()),  # it stands down, when it knows
+        (SLAVE, view("standby", boot="master"), None, set()),
+    ],
+)
+def test_an_active_machine_that_compares_roles(
+    phase: Phase, rules: pair.Rules, peer: PeerView, after: Phase | None, wanted: set[str]
+) -> None:
+    state, actions = step(machine(phase), pair.Replied(Purpose.COMPARE, True, view=peer), rules)
+    assert state.phase is (after or phase)
+    assert done(actions) - {"ask compare"} == wanted
+
+
+@pytest.mark.parametrize(
+    ("role", "counted", "left"),
+    [
+        ("standby", None, 2 * MASTER.window),
+        ("failed", None, 2 * MASTER.window),
+        ("standby", 3.0, 3.0),
+        ("switching", 3.0, 3.0),
+        ("switching", None, None),
+        ("active", 3.0, None),
+        ("active", None, None),
+    ],
+)
+def test_a_standby_counts_for_how_long_nobody_has_been_active(
+    role: str, counted: float | None, left: float | None
+) -> None:
+    state = machine(Phase.STANDBY)
+    if counted is not None:
+        state = replace(state, timers=(*state.timers, (Timer.NOBODY, NOW + counted)))
+    state, _ = step(state, pair.Replied(Purpose.COMPARE, True, view=view(role)))
+    assert state.deadline(Timer.NOBODY) == (None if left is None else NOW + left)
+
+
+@pytest.mark.parametrize("phase", [Phase.STANDBY, Phase.ACTIVE, Phase.ASKING])
+def test_roles_are_compared_as_soon_as_the_link_is_heard_again(phase: Phase) -> None:
+    _, actions = step(machine(phase, silent=True), pair.LinkWatched(1, "ok"))
+    assert Purpose.COMPARE in asks(actions)
+
+
 def test_whoever_comes_first_takes_a_role_that_nobody_has_had_for_two_windows() -> None:
     over = ((Timer.HEARD, NOW + 5), (Timer.NOBODY, NOW))
     for role, timers, phase in (
