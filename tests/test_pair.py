@@ -746,6 +746,47 @@ def test_roles_are_compared_as_soon_as_the_link_is_heard_again(phase: Phase) -> 
     assert Purpose.COMPARE in asks(actions)
 
 
+AWAY = tuple(replace(i, up=False, unasked=True) for i in cards())
+ASKED = ((Timer.OWN, NOW + 1),)
+UNCOMPARED = pair.Unreplied(Purpose.COMPARE)
+PEER_HAS_OURS = pair.Answers(True, 1, True, True)
+NOBODY_HAS_OURS = pair.Answers(True, 1, False, False)
+OVER_THE_WIRE = [
+    # the settings, what an active machine knows, what comes; the phase after it, and what is done
+    (MASTER, {}, SILENT, Phase.ACTIVE, {"own question"}),
+    (MASTER, {"interfaces": AWAY}, pair.Carrier("eth0", True), Phase.ACTIVE, {"own question"}),
+    (MASTER, {"timers": ()}, UNCOMPARED, Phase.ACTIVE, {"own question"}),
+    (MASTER, {"timers": ASKED}, UNCOMPARED, Phase.ACTIVE, set()),
+    (MASTER, {}, UNCOMPARED, Phase.ACTIVE, set()),
+    (
+        MASTER,
+        {"timers": ((Timer.OWN, NOW),), "claimed": 1},
+        pair.Tick(),
+        Phase.ACTIVE,
+        {"own question"},
+    ),
+    (MASTER, {"timers": ((Timer.OWN, NOW),)}, pair.Tick(), Phase.ACTIVE, set()),
+    (MASTER, {"claimed": 2}, PEER_HAS_OURS, Phase.ACTIVE, {"announce"}),
+    (SLAVE, {"claimed": 1}, PEER_HAS_OURS, Phase.ACTIVE, {"own question"}),
+    (SLAVE, {"claimed": 2}, PEER_HAS_OURS, Phase.DEMOTING, {"run slave"}),
+    (MASTER, {"claimed": 1}, NOBODY_HAS_OURS, Phase.ACTIVE, {"announce"}),
+    (MASTER, {"timers": ()}, NOBODY_HAS_OURS, Phase.ACTIVE, {"announce"}),
+    (MASTER, {}, NOBODY_HAS_OURS, Phase.ACTIVE, set()),
+]
+
+
+@pytest.mark.parametrize(("rules", "known", "event", "phase", "wanted"), OVER_THE_WIRE)
+def test_an_active_machine_looks_whether_the_peer_has_its_addresses(
+    rules: pair.Rules,
+    known: dict[str, object],
+    event: pair.Event,
+    phase: Phase,
+    wanted: set[str],
+) -> None:
+    state, actions = step(machine(Phase.ACTIVE, **known), event, rules)
+    assert (state.phase, done(actions) - {"ask compare"}) == (phase, wanted)
+
+
 def test_whoever_comes_first_takes_a_role_that_nobody_has_had_for_two_windows() -> None:
     over = ((Timer.HEARD, NOW + 5), (Timer.NOBODY, NOW))
     for role, timers, phase in (
