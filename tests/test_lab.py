@@ -154,6 +154,19 @@ def test_commands_and_their_ends(lab: Lab) -> None:
     lab.wait_until(gone, "process 1 reaps an orphan")
 
 
+def test_a_lab_in_the_background_can_still_interrupt_its_processes(
+    make_lab: Callable[..., Lab],
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for `command &`
+    try:
+        lab = make_lab()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with lab.a.popen("sleep", "60") as sleeping:
+        sleeping.send_signal(signal.SIGINT)
+        assert sleeping.wait() == -signal.SIGINT
+
+
 def test_a_condition_that_never_comes_tells_both_logs(lab: Lab) -> None:
     lab.b.write("log", "what b saw\n")
     with pytest.raises(TimeoutError, match=r"(?s)a miracle.*what b saw"):

@@ -97,6 +97,7 @@ class Namespace:
         """Move the calling process here. Only for a forked child: there is no way back."""
         call("setns", self.net, _CLONE_NEWNET)
         call("setns", self.mnt, _CLONE_NEWNS)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored below a shell's `&`: never ended
         os.chdir(cwd)  # after setns, which leads to the root folder
 
     def processes(self) -> list[int]:
