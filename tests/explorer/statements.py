@@ -36,7 +36,7 @@ class Flag(IntFlag):
     """What is so in a world. _A and _B belong to one machine."""
 
     TWO = auto()  # both hold the addresses, with a kernel that answers for them
-    BOTH = auto()  # and by their own doing
+    BOTH = auto()  # and by their own doing, and no script has failed to take them away
     NONE = auto()  # neither does, and none believes to be active on a card that is gone
     UNSERVED = auto()  # neither does where clients could reach it
     ONE = auto()  # one is active by its own word, and holds them, unless its card is gone
@@ -117,7 +117,10 @@ def flags(game: Game, world: World) -> int:
     ]
     if all(holding):
         found |= Flag.TWO
-        if hosts[0].holds == HELD == hosts[1].holds:
+        unclean = [
+            h.mind >= 0 and game.minds[n].states[h.mind].unclean for n, h in enumerate(hosts)
+        ]
+        if hosts[0].holds == HELD == hosts[1].holds and not any(unclean):
             found |= Flag.BOTH
     elif not any(holding) and not any(GONE in host.ears for host in hosts):
         found |= Flag.NONE
@@ -270,7 +273,8 @@ def waits(setup: Setup) -> list[Stretch]:
 
 def entries(setup: Setup) -> list[Entry]:
     """Two become active only if a script had begun when they could not hear each other, or if
-    somebody else has put the addresses on a card, which no table can prevent. What is
+    somebody else has put the addresses on a card, or a script that could not be started has left
+    them there, which no table can prevent: for how long, the stretches judge. What is
     known of the other's ethernet side is two windows old at most.
 
     The paths are judged apart: when the link is mended in the very moment in which the ethernet
