@@ -87,10 +87,11 @@ def programs_time(rules: pair.Rules) -> float:
 
 
 def longest_without_active(rules: pair.Rules) -> float:
-    """Statement 2, scripts included: what takes longest, and then one attempt of each machine."""
+    """Statement 2, scripts included: what takes longest, and then an attempt of each machine. One
+    that hangs is killed twice: when it begins, and when it is to end again."""
     silence = silence_time(rules) + programs_time(rules)
     longest = max(silence, agreement_time(rules), take_back_time(rules))
-    return longest + 2 * rules.switch_timeout
+    return longest + 4 * rules.switch_timeout
 
 
 # ---------------------------------------------------------------------------- as lines

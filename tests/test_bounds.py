@@ -55,7 +55,7 @@ def explained(text: str) -> list[str]:
                 f"{WIRED}: never (@addresses is empty)",
                 f"{AGREEMENT}: 22 s to 42 s",  # 2 windows, a heartbeat, two questions
                 f"{BACK}: 0 s to 43 s",  # 30 + 5 + 1 for the peer, three rounds of 1 s in 2, 5
-                f"{LONGEST}: 0 s to 103 s",  # that, and two runs of 30
+                f"{LONGEST}: 0 s to 163 s",  # that, and four runs of 30
             ],
         ),
         (
@@ -82,20 +82,20 @@ def explained(text: str) -> list[str]:
                 f"{WIRED}: 0 s to 1.017 s",
                 f"{AGREEMENT}: 0.012 s to 2.017 s",
                 f"{BACK}: 0 s to 37.012 s",
-                f"{LONGEST}: 0 s to 97.012 s",
+                f"{LONGEST}: 0 s to 157.012 s",
                 ALL_HOLD,
             ],
         ),
         (  # whoever answered in the last window, which is longer than a switch, is asked again
             SERVED + "$plip_timer = 100;",
-            [f"{BACK}: 0 s to 107 s", f"{LONGEST}: 0 s to 360 s"],
+            [f"{BACK}: 0 s to 107 s", f"{LONGEST}: 0 s to 420 s"],
         ),
         (
             SERVED + "$confirm = '/usr/lib/ask'; $fence_prog = '/usr/lib/fence';",
             [
                 f"{TAKEOVER}: 22 s to 33 s (plus the run of /usr/lib/ask and /usr/lib/fence)",
                 f"{POWER}: 12 s to 33 s (plus the run of /usr/lib/ask and /usr/lib/fence)",
-                f"{LONGEST}: 0 s to 153 s",  # 33, and four programs of 30
+                f"{LONGEST}: 0 s to 213 s",  # 33, and six programs of 30
             ],
         ),
         (

@@ -245,6 +245,8 @@ SETUPS = (
     setup("stop,bare", 2, addresses=False, confirm="none", delays=0),
     setup("link,fence,person", 2, fence=True, delays=0),
     setup("stop,link", 3, delays=0),
+    setup("link,script", 3, delays=0),
+    setup("person,loss", 3, delays=0),
     setup("person", 2, delays=2),
     setup("loss", delays=2, boots=("master", "master")),
     setup("power,person", 2, addresses=False, confirm="none"),

@@ -242,8 +242,8 @@ def waits(setup: Setup) -> list[Stretch]:
     """The other times that `failoverd -t` prints: until a switch script begins.
 
     A boot master that is refused asks again a window later. An answer that is lost, or late by a
-    tick, half of a window here, costs another attempt. When one machine's is lost and the other's
-    late in the same moment, they have not heard each other for a window, and count anew.
+    tick, half of a window here, costs another attempt. When those of both machines are lost, or one
+    is late, in the same moment, they have not heard each other for a window, and count anew.
     """
     rules = setup.rules(0)
     silent = ceil(bounds.silence_time(rules) + bounds.programs_time(rules))
@@ -252,7 +252,7 @@ def waits(setup: Setup) -> list[Stretch]:
     again = ceil(max(bounds.resume_time(rules), rules.window + rules.status_timeout))
     if setup.delays or "loss" in setup.menu:
         useless, again = useless + 2 * setup.card_window, again + setup.window
-    if setup.delays and "loss" in setup.menu:
+    if "loss" in setup.menu and (setup.delays or setup.faults > 2):
         idle += 2 * setup.window
     each = [
         *(
