@@ -55,7 +55,7 @@ class Cards:
 
     def look_at(self, name: str) -> None:
         up = links.works(name)
-        known = next((i for i in self._us.state.interfaces if i.name == name), None)
+        known = self._us.state.interface(name)
         if known is not None and known.up is not up:
             if self._us.started:
                 self._us.say("is up" if up else "is down", name, anew=True)

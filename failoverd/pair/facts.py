@@ -133,7 +133,7 @@ def change_interface(turn: Turn, name: str, **changes: object) -> None:
 
 def changed_carrier(turn: Turn, event: Carrier) -> list[On]:
     """What was announced on a card without a carrier, nobody has heard."""
-    known = next((i for i in turn.state.interfaces if i.name == event.interface), None)
+    known = turn.state.interface(event.interface)
     if known is None:
         return []
     lost = known.unasked or (not event.up and turn.state.phase in BEING_ACTIVE)
@@ -142,7 +142,7 @@ def changed_carrier(turn: Turn, event: Carrier) -> list[On]:
 
 
 def watched(turn: Turn, event: Watched) -> list[On]:
-    before = next((i for i in turn.state.interfaces if i.name == event.interface), None)
+    before = turn.state.interface(event.interface)
     if before is None or event.verdict == "late":
         return []
     if before.failed and turn.state.phase in HANDING_OVER:
@@ -168,7 +168,7 @@ def watched(turn: Turn, event: Watched) -> list[On]:
 
 
 def counted(turn: Turn, event: Counted) -> list[On]:
-    known = next((i for i in turn.state.interfaces if i.name == event.interface), None)
+    known = turn.state.interface(event.interface)
     if known is None or not known.failed:
         return []
     silent = event.packets < max(1, turn.rules.low_water)

@@ -121,6 +121,9 @@ class State:
     def deadline(self, timer: Timer) -> float | None:
         return dict(self.timers).get(timer)
 
+    def interface(self, name: str) -> Interface | None:
+        return next((i for i in self.interfaces if i.name == name), None)
+
     @property
     def broken(self) -> bool:
         """The switch script did not work here."""
