@@ -36,7 +36,7 @@ MOST_EXTRA = 0.1  # seconds that a true `fail` may take longer than on an idle p
 PROBE_EVERY = 0.1
 PROBE_LIMIT = 10.0
 MISSED = 1
-TOLD = {"1.0.0.2": "the peer", "1.0.0.1": "here", "1.0.0.9": "a stranger"}
+TOLD = {PEER: "the peer", OWN: "here", STRANGER: "a stranger"}
 
 
 @dataclass
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--attacks", type=lambda text: text.split(","), default=list(ATTACKS), metavar="A,B",
         help=f"of {', '.join(ATTACKS)}")  # fmt: skip
     add("--from", dest="sources", type=lambda text: text.split(","), metavar="ADDRESS,...",
-        default=[PEER, OWN, STRANGER], help=f"of {PEER}, {OWN}, {STRANGER}")  # fmt: skip
+        default=[*TOLD], help=f"of {', '.join(TOLD)}")  # fmt: skip
     add("--seconds", type=float, default=10.0, help="how long each lasts (%(default)s)")
     add("--connections", type=int, default=CONNECTIONS, help="at a time (%(default)s)")
     options = parser.parse_args(argv)
@@ -142,7 +142,8 @@ def attackers(lab: Lab, how: str, source: str, connections: int) -> Iterator[Cal
 
 def recorded(lab: Lab) -> bytes:
     """A signed `fail` as it went over the wire once."""
-    with connection(lab.b) as sock:
+    with lab.b.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        connect(sock)
         greeting = sock.makefile("rb").readline().split()
         line = sign(greeting[2].decode(), "fail")
         sock.sendall(line)
@@ -154,12 +155,10 @@ def sign(nonce: str, command: str) -> bytes:
     return f"hmac {digest} {command}\n".encode()
 
 
-def connection(machine: Machine) -> socket.socket:
-    sock = machine.socket(socket.AF_INET, socket.SOCK_STREAM)
+def connect(sock: socket.socket) -> None:
     sock.settimeout(PROBE_LIMIT)
     sock.bind((PEER, 0))
     sock.connect((OWN, PORT))
-    return sock
 
 
 def observe(lab: Lab, result: Result, seconds: float) -> None:
@@ -186,9 +185,7 @@ def true_fail(machine: Machine) -> float:
     began = time.monotonic()
     with sock:
         try:
-            sock.settimeout(PROBE_LIMIT)
-            sock.bind((PEER, 0))
-            sock.connect((OWN, PORT))
+            connect(sock)
             stream = sock.makefile("rb")
             sock.sendall(sign(stream.readline().split()[2].decode(), "fail"))
             answered = stream.readline().startswith(b"ok ")
