@@ -114,8 +114,7 @@ def power_cut(conf: Conf) -> Bound:
 
 
 def what_runs_before(conf: Conf) -> str:
-    programs = [conf.confirm] if conf.confirm not in ("arp", "none") else []
-    programs += [conf.fence_prog] if conf.fence_prog else []
+    programs = [program for program in (conf.confirm_prog, conf.fence_prog) if program]
     return f"plus the run of {' and '.join(programs)}" if programs else ""
 
 
@@ -202,8 +201,8 @@ def two_may_be_active(conf: Conf) -> list[str]:
     bare = sorted(set(conf.interfaces) - {entry.interface for entry in conf.addresses})
     if conf.confirm == "none":
         lines.append("does not hold while the link is cut: $confirm is none")
-    elif conf.confirm != "arp":
-        lines.append(f"is as good as the program {conf.confirm}")
+    elif conf.confirm_prog:
+        lines.append(f"is as good as the program {conf.confirm_prog}")
     elif not conf.addresses:
         lines.append("does not hold while the link is cut: @addresses is empty")
     elif bare:
@@ -222,8 +221,8 @@ def none_may_be_active(conf: Conf) -> list[str]:
             "does not hold for clients when the active card dies and the private link is whole: "
             "with $low_water 0 no card fails, with 1 it does"
         )
-    if conf.confirm not in ("arp", "none"):
-        lines.append(f"holds only if {conf.confirm} tells that a dead service does not answer")
+    if conf.confirm_prog:
+        lines.append(f"holds only if {conf.confirm_prog} tells that a dead service does not answer")
     if conf.fence_prog:
         lines.append(f"holds only if {conf.fence_prog} succeeds")
     if conf.plip_filter:

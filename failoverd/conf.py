@@ -471,6 +471,11 @@ class Conf:
                 # A frozen dataclass has no other way to finish its own fields.
                 object.__setattr__(self, setting.name, self.failover_root + value[len(_ROOT) :])
 
+    @property
+    def confirm_prog(self) -> str:
+        """The program that $confirm names; "" if it names none."""
+        return "" if self.confirm in ("arp", "none") else self.confirm
+
     def problem(self, name: str, message: str) -> Problem:
         """Something is wrong with what variable `name` stands for; placed where it was assigned."""
         line = self.origin.lines.get(name)

@@ -172,7 +172,10 @@ def _same_program(path: str, own: str) -> bool:
 
 
 def _found(program: str) -> str | None:
-    """Where a shell would find it."""
+    """Where a shell would find it.
+
+    shutil.which brings compressors along, which every child would then carry.
+    """
     folders = [""] if "/" in program else os.get_exec_path()
     paths = (os.path.join(folder, program) for folder in folders)
     return next((path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)), None)
@@ -184,8 +187,8 @@ def _programs(conf: Conf, watchd: str | None) -> Iterator[tuple[str, str]]:
     for name in ("fence_prog", "notify_prog"):
         if getattr(conf, name):
             yield name, getattr(conf, name)
-    if conf.confirm.startswith("/"):
-        yield "confirm", conf.confirm
+    if conf.confirm_prog:
+        yield "confirm", conf.confirm_prog
     if watchd is not None:
         yield "watchd", watchd
     lister = _found(conf.ps.split()[0])

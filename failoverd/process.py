@@ -424,7 +424,10 @@ def title_room() -> tuple[int, int]:
 
 
 def set_title(name: str) -> None:
-    """What ps shows of this process."""
+    """What ps shows of this process (proc(5)).
+
+    setproctitle loads threading, which costs each child more memory than these lines.
+    """
     address, room = title_room()
     title = name.encode()[: max(0, room - 1)]
     ctypes.memset(address, 0, room)

@@ -66,7 +66,7 @@ def rules(conf: Conf, boot: str) -> Rules:
     from ipaddress import ip_address
 
     addressed = frozenset(entry.interface for entry in conf.addresses)
-    confirm = conf.confirm if conf.confirm in ("arp", "none") else "program"
+    confirm = "program" if conf.confirm_prog else conf.confirm
     if confirm == "arp" and not addressed:
         confirm = "none"
     return Rules(
