@@ -1,0 +1,358 @@
+"""One machine in real-valued time, beside a peer that says and does anything and then is gone.
+
+The explorer counts whole ticks, in which much happens at once; here two things hardly ever do.
+Whatever a machine has been through: once the peer is dead, while the ethernet side and the programs
+work, it serves within the time that `failoverd -t` prints, goes on to, and owes nobody an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from failoverd import bounds, pair
+from failoverd.pair import (
+    Answers,
+    Bare,
+    Carrier,
+    Counted,
+    Ended,
+    Event,
+    LinkWatched,
+    PeerView,
+    Purpose,
+    Replied,
+    Request,
+    Stalled,
+    Started,
+    Stray,
+    Tick,
+    Unreplied,
+    Visited,
+    Watched,
+)
+
+CARDS = ("eth0", "eth1")
+ROLES = ("active", "standby", "switching", "failed", "rejoining")
+VERDICTS = ("ok", "fail", "boot", "late")
+PROGRAM_TAKES = 0.01
+STAYS = 4  # windows that a role must last before it counts
+
+
+@st.composite
+def all_rules(draw: st.DrawFn) -> pair.Rules:
+    window = draw(st.sampled_from((0.5, 1.0, 11.0, 60.0)))
+    addressed = draw(st.sampled_from((frozenset(CARDS), frozenset({"eth0"}), frozenset[str]())))
+    confirm = draw(st.sampled_from(("arp", "arp", "none", "program")))
+    boot = draw(st.sampled_from(("master", "slave")))
+    return pair.Rules(
+        boot=boot,
+        precedes=boot == "master",
+        mresume=draw(st.booleans()),
+        interfaces=CARDS,
+        window=window,
+        heartbeat=window * draw(st.sampled_from((0.2, 0.5, 0.9))),
+        switch_timeout=draw(st.sampled_from((2.0, 30.0))),
+        hold_down=draw(st.sampled_from((0.0, 2.0, 60.0))),
+        confirm="none" if confirm == "arp" and not addressed else confirm,
+        addressed=addressed,
+        fence=draw(st.booleans()),
+        status_timeout=max(1.0, min(5.0, window)),
+        low_water=draw(st.sampled_from((0, 1, 2))),
+        card_window=draw(st.sampled_from((0.5, 1.0, 20.0))),
+    )
+
+
+@dataclass
+class Machine:
+    """The pair's decisions, and what the master keeps in their place: what is under way."""
+
+    rules: pair.Rules
+    state: pair.State
+    now: float = 0.0
+    asked: dict[Purpose, float] = field(default_factory=dict)  # until when an answer may come
+    questions: dict[bool, tuple[float, int]] = field(default_factory=dict)
+    script: str = ""
+    programs: set[str] = field(default_factory=set)
+    looks: bool = False
+    requests: set[int] = field(default_factory=set)
+    numbered: int = 0
+
+    def feed(self, event: Event) -> None:
+        self.state, actions = pair.step(self.state, event, self.rules, self.now)
+        for action in actions:
+            self.do(action)
+
+    def do(self, action: pair.Action) -> None:
+        match action:
+            case pair.RunScript():
+                assert not self.script, "two scripts at a time"
+                self.script = action.role
+            case pair.RunProgram():
+                self.programs.add(action.kind)
+            case pair.Ask():
+                self.asked[action.purpose] = self.now + action.timeout
+            case pair.Question():
+                self.questions[action.own] = (action.until, len(action.at))
+            case pair.Look():
+                self.looks = True
+            case pair.Forget():
+                self.asked = {p: t for p, t in self.asked.items() if p is Purpose.COMPARE}
+                if action.questions:
+                    self.questions.clear()
+            case pair.Answer():
+                self.requests.remove(action.id)
+
+    @property
+    def serves(self) -> bool:
+        return pair.role(self.state) == "active" and not self.script
+
+
+# ---------------------------------------------------------------------------- whatever happens
+
+
+def window_ends(machine: Machine, number: int) -> None:
+    verdict = VERDICTS[number % 4]
+    machine.feed(Watched(CARDS[number % 2], number % 3, number // 3 % 3, verdict))
+
+
+def link_window_ends(machine: Machine, number: int) -> None:
+    verdict = VERDICTS[number % 4]
+    machine.feed(LinkWatched(0 if verdict == "fail" else number // 4 % 2, verdict))
+
+
+def carrier(machine: Machine, number: int) -> None:
+    machine.feed(Carrier(CARDS[number % 2], number % 3 > 0))
+
+
+def request(machine: Machine, number: int) -> None:
+    machine.numbered += 1
+    machine.requests.add(machine.numbered)
+    command = "fail" if number % 2 else "resume"
+    machine.feed(Request(machine.numbered, command, from_peer=number // 2 % 2 == 0))
+
+
+def visit(machine: Machine, number: int) -> None:
+    machine.feed(Visited())
+
+
+def time_passes(machine: Machine, number: int) -> None:
+    machine.feed(Tick())
+
+
+def stands_still(machine: Machine, number: int) -> None:
+    machine.feed(Stalled())
+
+
+def addresses_move(machine: Machine, number: int) -> None:
+    machine.feed(Bare() if pair.role(machine.state) == "active" else Stray())
+
+
+def peer_answers(machine: Machine, number: int) -> None:
+    if not machine.asked:
+        return
+    purpose = sorted(machine.asked, key=lambda p: p.value)[number % len(machine.asked)]
+    del machine.asked[purpose]
+    if number % 2:
+        machine.feed(Unreplied(purpose, sent=number % 3 > 0))
+        return
+    bad = frozenset(CARDS[: number // 2 % 3])
+    counts = tuple((card, number % 3, number // 3 % 3) for card in CARDS)
+    boot = "slave" if number % 5 else machine.rules.boot
+    view = PeerView(ROLES[number % 5], boot, bad, counts=counts)
+    asks = purpose in (Purpose.COMPARE, Purpose.STATUS)
+    machine.feed(Replied(purpose, number % 3 > 0, "so", view if asks else None))
+
+
+def somebody_answers(machine: Machine, number: int) -> None:
+    if machine.questions:
+        own = sorted(machine.questions)[number % len(machine.questions)]
+        _, rounds = machine.questions.pop(own)
+        anybody = number % 5 < 2
+        asked = max(anybody, number % (rounds + 1))
+        machine.feed(Answers(own, asked, anybody, peer=anybody and number % 2 == 0))
+
+
+def script_ends(machine: Machine, number: int) -> None:
+    if machine.script:
+        machine.script, ran = "", number % 8 > 0
+        machine.feed(Ended("script", ran and number % 3 > 0, ran))
+
+
+def program_ends(machine: Machine, number: int) -> None:
+    if machine.programs:
+        kind = sorted(machine.programs)[number % len(machine.programs)]
+        machine.programs.remove(kind)
+        ran = number % 8 > 0
+        machine.feed(Ended(kind, ran and number % 2 > 0, ran))
+
+
+def card_is_read(machine: Machine, number: int) -> None:
+    if machine.looks:
+        machine.looks = False
+        machine.feed(Counted(CARDS[number % 2], number % 3))
+
+
+HAPPENINGS: tuple[Callable[[Machine, int], None], ...] = (
+    *(window_ends, link_window_ends, carrier, request, visit, stands_still, addresses_move),
+    *(time_passes,) * 3,
+    *(peer_answers,) * 6,
+    *(somebody_answers, card_is_read) * 4,
+    *(script_ends,) * 6,
+    *(program_ends,) * 3,
+)
+PAUSES = st.sampled_from((0.0, 0.0, 0.001, 0.01, 0.1, 0.5, 1.0, 3.0, 10.0, 40.0))
+LIFE = st.lists(
+    st.tuples(PAUSES, st.sampled_from(HAPPENINGS), st.integers(0, 119)), min_size=1, max_size=60
+)
+
+# ---------------------------------------------------------------------------- how it begins
+
+STANDS_BY = PeerView("standby", "slave", frozenset())
+GIVING: tuple[Event, ...] = (
+    Started("active"),
+    Replied(Purpose.STATUS, True, view=STANDS_BY),
+    Request(0, "resume", from_peer=False),
+    Replied(Purpose.STATUS, True, view=STANDS_BY),
+    Ended("script", ok=True),
+    Unreplied(Purpose.FAIL),
+)
+TAKING: tuple[Event, ...] = (
+    Started("standby"),
+    Request(0, "fail", from_peer=False),
+    Replied(Purpose.STATUS, True, view=STANDS_BY),
+    Unreplied(Purpose.RESUME),
+)
+BEGINS = st.one_of(
+    st.builds(lambda length: GIVING[:length], st.integers(1, len(GIVING))),
+    st.builds(lambda length: TAKING[:length], st.integers(1, len(TAKING))),
+    st.builds(
+        lambda role, resuming: (Started(role, resuming),),
+        st.sampled_from((None, None, "failed", "switching")),
+        st.booleans(),
+    ),
+)
+
+
+def begin(machine: Machine, events: tuple[Event, ...]) -> None:
+    """As far on the way as the rules let it come."""
+    for event in events:
+        match event:
+            case Replied() | Unreplied():
+                if machine.asked.pop(event.purpose, None) is None:
+                    return
+            case Ended():
+                if not machine.script:
+                    return
+                machine.script = ""
+            case Request():
+                machine.requests.add(event.id)
+        machine.feed(event)
+
+
+# ---------------------------------------------------------------------------- left alone
+
+Due = tuple[float, int, Callable[[], None]]
+
+
+@dataclass
+class Alone:
+    """The machine when the peer is dead: nobody answers, its cards hear, its programs succeed."""
+
+    machine: Machine
+    silent: int = 0  # windows of the private link
+    ends: dict[str, float] = field(default_factory=dict)  # of the open windows
+
+    def due(self) -> Iterator[Due]:
+        """What happens by itself, when, and first of what happens at the same time."""
+        machine = self.machine
+        now, soon = machine.now, machine.now + PROGRAM_TAKES
+        deadline = pair.next_deadline(machine.state)
+        if deadline is not None:
+            yield max(now, deadline), 0, lambda: machine.feed(Tick())
+        for name, end in self.ends.items():
+            yield end, 1, lambda name=name: self.window(name)  # type: ignore[misc]
+        for purpose, until in machine.asked.items():
+            yield max(now, until), 2, lambda purpose=purpose: self.unreplied(purpose)  # type: ignore[misc]
+        for own, (until, _) in machine.questions.items():
+            yield max(now, until), 3, lambda own=own: self.unanswered(own)  # type: ignore[misc]
+        if machine.script:
+            yield soon, 4, self.script
+        for kind in machine.programs:
+            yield soon, 5, lambda kind=kind: self.program(kind)  # type: ignore[misc]
+        if machine.looks:
+            yield now, 6, self.look
+
+    def window(self, name: str) -> None:
+        rules = self.machine.rules
+        if name in CARDS:
+            self.ends[name] += rules.card_window
+            self.machine.feed(Watched(name, 5, 5, "ok"))
+        else:
+            self.ends[name] += rules.window
+            self.silent += 1
+            self.machine.feed(LinkWatched(0, "fail" if self.silent > 1 else "ok"))
+
+    def unreplied(self, purpose: Purpose) -> None:
+        del self.machine.asked[purpose]
+        self.machine.feed(Unreplied(purpose))
+
+    def unanswered(self, own: bool) -> None:
+        _, rounds = self.machine.questions.pop(own)
+        self.machine.feed(Answers(own, rounds, anybody=False, peer=False))
+
+    def script(self) -> None:
+        self.machine.script = ""
+        self.machine.feed(Ended("script", ok=True))
+
+    def program(self, kind: str) -> None:
+        self.machine.programs.remove(kind)
+        self.machine.feed(Ended(kind, ok=kind == "fence"))  # $confirm: the service is dead
+
+    def look(self) -> None:
+        self.machine.looks = False
+        for card in CARDS:
+            self.machine.feed(Counted(card, 5))
+
+    def serves_after(self, longest: float) -> float:
+        """When it has begun to serve for good, in seconds from now; longest if it never does."""
+        machine, died, began = self.machine, self.machine.now, None
+        lasting = STAYS * (machine.rules.window + machine.rules.card_window)
+        while machine.now < died + longest + lasting:
+            if not machine.serves:
+                began = None
+            elif began is None:
+                began = machine.now
+            elif machine.now > began + lasting:
+                return began - died
+            at, _, happen = min(self.due(), key=lambda due: due[:2])
+            machine.now = at
+            happen()
+        return longest
+
+
+@settings(max_examples=150, deadline=None)
+@given(all_rules(), BEGINS, LIFE, st.floats(0, 1), st.floats(0, 1))
+def test_whoever_is_left_alone_serves(
+    rules: pair.Rules,
+    beginning: tuple[Event, ...],
+    life: list[tuple[float, Callable[[Machine, int], None], int]],
+    link_part: float,
+    card_part: float,
+) -> None:
+    machine = Machine(rules, pair.initial(rules))
+    begin(machine, beginning)
+    for pause, happen, number in life:
+        machine.now += pause
+        happen(machine, number)
+    for card in CARDS:
+        machine.feed(Carrier(card, up=True))
+    alone = Alone(machine)
+    alone.ends = dict.fromkeys(CARDS, machine.now + card_part * rules.card_window)
+    alone.ends["plip0"] = machine.now + link_part * rules.window
+    allowed = bounds.longest_without_active(rules)
+    assert alone.serves_after(2 * allowed) <= allowed
+    assert not machine.requests, "somebody who asked has no answer"
