@@ -354,6 +354,7 @@ EVENTS_OF_SILENCE = [
     ({"confirm": "none"}, {}, Phase.PROMOTING),
     ({"confirm": "program"}, {}, Phase.CONFIRMING),
     ({"fence": True}, {"quiet": 3, "evidence": False}, Phase.FENCING),
+    ({"fence": True}, {"quiet": 1, "evidence": False}, Phase.CONFIRMING),
     ({"confirm": "none", "fence": True}, {}, Phase.FENCING),
 ]
 
@@ -1163,6 +1164,240 @@ def test_a_handover_during_which_the_peer_stood_still_has_happened() -> None:
     assert (state.phase, announces(actions)) == (Phase.REJOINING, False)
 
 
+# ---------------------------------------------------------------------------- the role is wanted
+
+
+CARDS_HEARD = tuple(replace(i, heard=True) for i in cards())
+BY_BOOT = {"cause": Cause.BOOT, "resuming": True}
+BY_PERSON = {"cause": Cause.PERSON, "waiting": TOLD}
+BY_HEALING = {"cause": Cause.HEALING}
+ALONE = {"timers": ()}
+WANTED = [
+    # why it asks, what else is known, what comes; the phase after it, and what is done
+    (BY_BOOT, ALONE, pair.Unreplied(Purpose.STATUS), Phase.STANDBY, {"ask compare"}),
+    (
+        BY_BOOT,
+        ALONE | {"interfaces": CARDS_HEARD},
+        pair.Unreplied(Purpose.STATUS),
+        Phase.SEEKING,
+        {"question"},
+    ),
+    (BY_BOOT, {}, pair.Unreplied(Purpose.STATUS), Phase.INQUIRING, {Timer.RETRY}),
+    (BY_PERSON, ALONE, pair.Unreplied(Purpose.STATUS), Phase.SEEKING, {"question"}),
+    (BY_HEALING, ALONE, pair.Unreplied(Purpose.STATUS), Phase.STANDBY, {"ask compare"}),
+    (
+        BY_PERSON,
+        {},
+        pair.Replied(Purpose.STATUS, True, view=view("switching")),
+        Phase.STANDBY,
+        {"answer error", "ask compare"},
+    ),
+    (
+        BY_BOOT,
+        {},
+        pair.Replied(Purpose.STATUS, True, view=view("switching")),
+        Phase.INQUIRING,
+        {Timer.RETRY},
+    ),
+    (
+        BY_PERSON,
+        {},
+        pair.Replied(Purpose.STATUS, True, view=view("active")),
+        Phase.CALLING,
+        {"ask resume"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("why", "known", "event", "phase", "wanted"), WANTED)
+def test_what_the_peer_says_to_one_that_wants_the_role(
+    why: dict[str, object],
+    known: dict[str, object],
+    event: pair.Event,
+    phase: Phase,
+    wanted: set[object],
+) -> None:
+    state, actions = step(machine(Phase.INQUIRING, **why, **known), event)
+    begun = {Timer.RETRY} & {timer for timer, _ in state.timers}
+    if phase is Phase.STANDBY:
+        begun.clear()
+    assert (state.phase, done(actions) | begun) == (phase, wanted)
+
+
+def said(before: pair.State, event: pair.Event, rules: pair.Rules = MASTER) -> list[str]:
+    return [a.text for a in pair.step(before, event, rules, NOW)[1] if isinstance(a, pair.Log)]
+
+
+def test_a_boot_master_that_stands_by_says_why() -> None:
+    waits = machine(Phase.INQUIRING, **BY_BOOT, **ALONE)
+    for event in (
+        pair.Unreplied(Purpose.STATUS),
+        pair.Replied(Purpose.STATUS, True, view=view("active")),
+    ):
+        said_so = "the boot master stands by until something is heard on eth0, eth1"
+        assert said_so in said(waits, event)
+
+
+def test_a_role_that_waits_is_asked_for_as_soon_as_all_cards_have_heard() -> None:
+    first, second = CARDS_HEARD
+    one_silent = (first, replace(second, heard=False))
+    heard = pair.Watched("eth1", 3, 0, "boot")
+    for resuming, phase in ((True, Phase.INQUIRING), (False, Phase.STANDBY)):
+        state = machine(Phase.STANDBY, resuming=resuming, interfaces=one_silent)
+        assert step(state, heard)[0].phase is phase
+        due = machine(Phase.STANDBY, resuming=resuming, timers=((Timer.RETRY, NOW),))
+        assert step(due, pair.Tick())[0].phase is phase
+
+
+@pytest.mark.parametrize("phase", [Phase.STANDBY, Phase.CONFIRMING])
+def test_a_person_ends_the_wish_of_a_boot_master(phase: Phase) -> None:
+    state, actions = step(machine(phase, resuming=True), pair.Request(7, "resume", False))
+    assert (state.phase, state.resuming, answers(actions)) == (phase, False, [(7, True, "standby")])
+
+
+def test_a_peer_that_takes_the_role_ends_the_wait_for_one_that_is_active() -> None:
+    counting = machine(Phase.STANDBY, timers=((Timer.HEARD, NOW + 5), (Timer.NOBODY, NOW + 5)))
+    state, _ = step(counting, pair.Request(7, "resume", True))
+    assert state.deadline(Timer.NOBODY) is None
+
+
+@pytest.mark.parametrize("phase", [Phase.SEEKING, Phase.DOUBTING])
+def test_where_nobody_can_be_asked_the_role_is_taken(phase: Phase) -> None:
+    state, actions = step(machine(phase, timers=()), NOT_ASKED, NO_ADDRESSES)
+    assert (state.phase, scripts(actions)) == (Phase.PROMOTING, ["master"])
+
+
+@pytest.mark.parametrize("phase", [Phase.DOUBTING, Phase.UNSURE])
+def test_a_peer_that_is_heard_is_waited_for_without_asking_the_ethernet_side(phase: Phase) -> None:
+    heard = machine(phase, timers=((Timer.GIVE_UP, NOW), (Timer.HEARD, NOW + 5)))
+    state, actions = step(heard, pair.Tick())
+    assert (state.phase, done(actions)) == (phase, set())
+    assert state.deadline(Timer.GIVE_UP) == NOW + MASTER.round
+
+
+def test_a_person_hands_no_role_to_where_all_cards_are_down() -> None:
+    asking = machine(Phase.ASKING, cause=Cause.PERSON, waiting=TOLD)
+    lame = view("standby", "eth0 eth1", down="eth0 eth1")
+    state, actions = step(asking, pair.Replied(Purpose.STATUS, True, view=lame))
+    assert (state.phase, [ok for _, ok, _ in answers(actions)]) == (Phase.ACTIVE, [False])
+
+
+def test_a_link_that_is_silent_though_the_port_answers_is_asked_about_again() -> None:
+    """The next verdict is a window away, and what was asked for this one is too old by then."""
+    state, actions = step(machine(Phase.STANDBY), SILENT, SLAVE)
+    assert (state.phase, done(actions)) == (Phase.STANDBY, {"question"})
+
+
+# ---------------------------------------------------------------------------- a script ends
+
+
+PEER_AND_PERSON = ((7, True), (8, False))
+
+
+@pytest.mark.parametrize(
+    ("cause", "heard", "phase"),
+    [
+        (Cause.INTERFACE, True, Phase.TELLING),
+        (Cause.INTERFACE, False, Phase.TELLING),
+        (Cause.PERSON, True, Phase.TELLING),
+        (Cause.PERSON, False, Phase.TELLING),
+        (Cause.HEALING, True, Phase.TELLING),  # it may not know that the role is its own now
+        (Cause.HEALING, False, Phase.STANDBY),
+        (Cause.PEER, True, Phase.STANDBY),
+    ],
+)
+def test_whoever_has_stood_down_tells_a_peer_that_cannot_know(
+    cause: Cause, heard: bool, phase: Phase
+) -> None:
+    state = machine(Phase.DEMOTING, cause=cause, unclean=True, waiting=PEER_AND_PERSON)
+    state, actions = step(replace(state, timers=state.timers if heard else ()), SCRIPT_ENDS["ok"])
+    assert (state.phase, Purpose.FAIL in asks(actions)) == (phase, phase is Phase.TELLING)
+    if phase is Phase.TELLING:  # the person wants to know what comes of it
+        assert (answers(actions), state.waiting) == ([(7, True, "standby")], ((8, False),))
+    else:
+        assert (state.waiting, state.unclean) == ((), False)
+        assert answers(actions) == [(7, True, "standby"), (8, True, "standby")]
+        assert pair.RestartWatchers() in actions
+
+
+@pytest.mark.parametrize("how", ["failed", "not run"])
+@pytest.mark.parametrize("cause", [Cause.INTERFACE, Cause.PERSON, Cause.PEER, Cause.HEALING])
+def test_whoever_waits_for_a_stand_down_that_fails_is_told(cause: Cause, how: str) -> None:
+    state = machine(Phase.DEMOTING, cause=cause, waiting=PEER_AND_PERSON)
+    after, actions = step(state, SCRIPT_ENDS[how])
+    assert (after.waiting, [ok for _, ok, _ in answers(actions)]) == ((), [False, False])
+    if cause is Cause.HEALING:  # the peer keeps its role: these addresses must go, and soon
+        assert (after.phase, after.unclean) == (Phase.REJOINING, True)
+        assert after.deadline(Timer.RETRY) == NOW + MASTER.window
+    else:
+        assert not after.unclean
+        assert after.phase is (Phase.PROMOTING if how == "failed" else Phase.ACTIVE)
+
+
+@pytest.mark.parametrize(
+    ("phase", "cause", "how"),
+    [
+        (Phase.PROMOTING, Cause.PEER, "failed"),
+        (Phase.PROMOTING, Cause.PEER, "not run"),
+        (Phase.DEMOTING, Cause.INTERFACE, "failed"),
+        (Phase.DEMOTING, Cause.HEALING, "failed"),
+        (Phase.DEMOTING, Cause.HEALING, "not run"),
+        (Phase.DEMOTING, Cause.INTERFACE, "not run"),
+        (Phase.CLEANING, Cause.PEER, "failed"),
+        (Phase.CLEANING, Cause.PEER, "not run"),
+    ],
+)
+def test_a_script_that_fails_is_reported(phase: Phase, cause: Cause, how: str) -> None:
+    lines = said(machine(phase, cause=cause), SCRIPT_ENDS[how])
+    assert any(line.startswith("the switch script") for line in lines), lines
+
+
+# ---------------------------------------------------------------------------- standstill
+
+
+@pytest.mark.parametrize(
+    ("phase", "after", "wanted"),
+    [
+        (Phase.INQUIRING, Phase.INQUIRING, {"ask status"}),
+        (Phase.SEEKING, Phase.INQUIRING, {"ask status"}),
+        (Phase.CALLING, Phase.INQUIRING, {"ask status"}),
+        (Phase.DOUBTING, Phase.INQUIRING, {"ask status"}),
+        (Phase.CONFIRMING, Phase.STANDBY, {"answer error", "ask compare"}),
+        (Phase.FENCING, Phase.STANDBY, {"answer error", "ask compare"}),
+        (Phase.TELLING, Phase.UNSURE, {"ask status"}),
+        (Phase.UNSURE, Phase.UNSURE, {"ask status"}),
+    ],
+)
+def test_whoever_stood_still_knows_nothing_any_more(
+    phase: Phase, after: Phase, wanted: set[str]
+) -> None:
+    state, actions = step(machine(phase, waiting=TOLD, peer=view("standby")), pair.Stalled())
+    assert (state.phase, state.peer, done(actions)) == (after, None, wanted)
+    if after is Phase.UNSURE:  # what it told the peer may have been sent just now
+        assert state.deadline(Timer.UNDER_WAY) == NOW + MASTER.arrival
+        assert state.deadline(Timer.GIVE_UP) == NOW + MASTER.switch_time
+
+
+@pytest.mark.parametrize(
+    ("claimed", "heard", "event"),
+    [
+        (0, True, PEER_HAS_OURS),
+        (1, True, NOBODY_HAS_OURS),
+        (0, False, NOBODY_HAS_OURS),
+        (0, True, NOBODY_HAS_OURS),
+    ],
+)
+def test_a_card_that_was_bad_is_announced_on_when_it_was_asked_on(
+    claimed: int, heard: bool, event: pair.Event
+) -> None:
+    unasked = tuple(replace(i, unasked=True) for i in cards(eth1="fail"))
+    known = {"interfaces": unasked, "claimed": claimed} | ({} if heard else ALONE)
+    state, actions = step(machine(Phase.ACTIVE, **known), event)
+    assert pair.Announce() in actions
+    assert [i.unasked for i in state.interfaces] == [False, True]
+    assert pair.announceable(state) == ("eth0",)
+
+
 # ---------------------------------------------------------------------------- the small print
 
 
@@ -1213,6 +1448,22 @@ SMALL_PRINT = [
         pair.Request(1, "fail", True),
         Phase.ACTIVE,
         {"answer active", "announce"},
+    ),
+    (
+        "the peer that stands down for us while we are in doubt ends the doubt",
+        machine(Phase.REJOINING),
+        MASTER,
+        pair.Request(1, "fail", True),
+        Phase.ACTIVE,
+        {"answer active", "announce", "ask compare"},
+    ),
+    (
+        "nobody answers for the addresses, but the peer is heard: it is between two steps",
+        machine(Phase.SEEKING),
+        MASTER,
+        NOBODY,
+        Phase.INQUIRING,
+        {"ask status"},
     ),
     (
         "the peer has become active since we last heard that nobody is",

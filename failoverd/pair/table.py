@@ -689,10 +689,8 @@ HEALING = (
     ),
     Row(SERVING, On.OWN_ANSWERED, (boot_slave,), (question_own,)),
     Row(SERVING, On.OWN_ANSWERED, (), (trust_interfaces, announce, question_own_soon)),
-    *(
-        Row(SERVING, On.OWN_UNANSWERED, when, (end_claim, trust_interfaces, announce))
-        for when in ((is_claimed,), (unheard,))
-    ),
+    Row(SERVING, On.OWN_UNANSWERED, (is_claimed,), (end_claim, trust_interfaces, announce)),
+    Row(SERVING, On.OWN_UNANSWERED, (unheard,), (trust_interfaces, announce)),
     Row(SERVING, On.OWN_UNANSWERED, (), (trust_interfaces,)),
 )
 
