@@ -1206,6 +1206,13 @@ WANTED = [
         Phase.CALLING,
         {"ask resume"},
     ),
+    (
+        BY_HEALING,
+        {},
+        pair.Replied(Purpose.STATUS, True, view=view("standby")),
+        Phase.CALLING,
+        {"ask resume"},
+    ),
 ]
 
 
@@ -1396,6 +1403,102 @@ def test_a_card_that_was_bad_is_announced_on_when_it_was_asked_on(
     assert pair.Announce() in actions
     assert [i.unasked for i in state.interfaces] == [False, True]
     assert pair.announceable(state) == ("eth0",)
+
+
+# ---------------------------------------------------------------------------- step by step
+
+
+DUE = {"timers": ((Timer.RETRY, NOW), (Timer.HEARD, NOW + 5))}
+FAILED_NOW = {"interfaces": cards(eth0="fail"), "peer": view("standby")}
+STEPS = [
+    # where, what is known, what comes; the phase after it, and what is done
+    (
+        Phase.STANDBY,
+        DUE | {"unclean": True, "resuming": True},
+        pair.Tick(),
+        Phase.CLEANING,
+        "run slave",
+    ),
+    (Phase.INQUIRING, DUE, pair.Tick(), Phase.INQUIRING, "ask status"),
+    (Phase.SEEKING, ALONE, NOBODY, Phase.PROMOTING, "run master"),
+    (Phase.SEEKING, {}, SOMEBODY, Phase.STANDBY, "answer error, ask compare"),
+    (Phase.DOUBTING, {}, SOMEBODY, Phase.STANDBY, "answer error, ask compare"),
+    (Phase.CALLING, {}, pair.Replied(Purpose.RESUME, True), Phase.PROMOTING, "run master"),
+    (Phase.CALLING, {}, pair.Unreplied(Purpose.RESUME), Phase.DOUBTING, "ask status"),
+    (
+        Phase.DOUBTING,
+        {},
+        pair.Replied(Purpose.STATUS, True, view=view("standby")),
+        Phase.PROMOTING,
+        "run master",
+    ),
+    (Phase.DOUBTING, DUE, pair.Tick(), Phase.DOUBTING, "ask status"),
+    (Phase.UNSURE, DUE, pair.Tick(), Phase.UNSURE, "ask status"),
+    (Phase.CONFIRMING, {}, NOBODY, Phase.STANDBY, "answer error, ask compare"),
+    (
+        Phase.CONFIRMING,
+        {},
+        pair.Answers(False, 1, False, False),
+        Phase.STANDBY,
+        "answer error, ask compare",
+    ),
+    (
+        Phase.CONFIRMING,
+        ALONE | {"interfaces": CARDS_DOWN},
+        pair.Answers(False, 1, False, False),
+        Phase.CONFIRMING,
+        "question",
+    ),
+    (Phase.REJOINING, {"bare": True}, NOBODY, Phase.REJOINING, "ask status, question"),
+    (Phase.FENCING, {}, pair.Ended("fence", True), Phase.PROMOTING, "run master"),
+    (Phase.FENCING, {}, pair.Ended("fence", False), Phase.STANDBY, "answer error, ask compare"),
+    (Phase.ASKING, FAILED_NOW, pair.Counted("eth0", 0), Phase.ASKING, ""),
+    (
+        Phase.ASKING,
+        BY_PERSON | {"timers": ((Timer.GIVE_UP, NOW), (Timer.HEARD, NOW + 5))},
+        pair.Tick(),
+        Phase.ASKING,
+        "",
+    ),
+    (
+        Phase.TELLING,
+        {},
+        pair.Replied(Purpose.FAIL, True),
+        Phase.STANDBY,
+        "answer standby, ask compare, begin windows",
+    ),
+    (
+        Phase.TELLING,
+        {"failed": True},
+        pair.Replied(Purpose.FAIL, False, "busy"),
+        Phase.STANDBY,
+        "answer busy, ask compare, begin windows",
+    ),
+    (
+        Phase.UNSURE,
+        {},
+        pair.Replied(Purpose.STATUS, True, view=view("active")),
+        Phase.STANDBY,
+        "answer standby, ask compare, begin windows",
+    ),
+]
+
+
+@pytest.mark.parametrize(("phase", "known", "event", "after", "wanted"), STEPS)
+def test_step_by_step(
+    phase: Phase, known: dict[str, object], event: pair.Event, after: Phase, wanted: str
+) -> None:
+    waiting = {} if phase is Phase.STANDBY else {"waiting": TOLD}
+    state, actions = step(machine(phase, **(waiting | known)), event)
+    assert (state.phase, ", ".join(sorted(done(actions)))) == (after, wanted)
+
+
+@pytest.mark.parametrize("phase", [Phase.DOUBTING, Phase.UNSURE])
+def test_a_status_that_is_lost_after_a_lost_answer_is_asked_for_again(phase: Phase) -> None:
+    for lost in (pair.Unreplied(Purpose.STATUS), pair.Replied(Purpose.STATUS, True)):
+        state, actions = step(machine(phase), lost)
+        assert (state.phase, done(actions)) == (phase, set())
+        assert state.deadline(Timer.RETRY) == NOW + MASTER.round
 
 
 # ---------------------------------------------------------------------------- the small print
