@@ -6,11 +6,12 @@ from there. That the explorer can see is shown by breaking the table.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from explorer import mutants
+from explorer import command, mutants
 from explorer.explore import Explored
 from explorer.model import MENU, Setup, Violation
 from explorer.mutants import Mutant, find, judged
@@ -148,3 +149,26 @@ def test_a_violation_comes_with_the_shortest_story(monkeypatch: pytest.MonkeyPat
     assert "does not report that its script failed" in lines[0]
     assert sum("**" in line for line in lines) == 1
     assert len(lines) < 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wrong"),
+    [
+        (["--menu", "power,fire"], "fire: none of power, daemon,"),
+        (["--boots", "master"], "master: two are needed, such as master,slave"),
+        (["--scripts", "1,99"], "99: none of 0, 1,"),
+        (["--fence", "true"], "true: none of yes, no"),
+    ],
+)
+def test_an_option_of_the_command_that_is_wrong_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    wrong: str,
+) -> None:
+    """A fault that is not in the menu would be explored as none."""
+    monkeypatch.setattr(sys, "argv", ["explore", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        command.parse()
+    assert ended.value.code == 2
+    assert wrong in capsys.readouterr().err

@@ -6,10 +6,11 @@ import argparse
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import fields
 
 from explorer.explore import Explored
-from explorer.model import MENU, Setup, Violation
+from explorer.model import MENU, SCRIPTS, Setup, Violation
 from explorer.mutants import hunt_all
 from explorer.walk import Walk
 
@@ -44,21 +45,77 @@ def parse() -> argparse.Namespace:
     default = Setup()
     for name in NAMES:
         value = getattr(default, name)
-        kind = READ.get(name, type(value))
-        shown = ",".join(MENU) if name == "menu" else value
+        shown = written(MENU if name == "menu" else value)
         parser.add_argument(
-            f"--{name.replace('_', '-')}", dest=name, type=kind, default=shown, help=f"{shown}"
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            type=READ.get(name, type(value)),
+            default=shown,
+            metavar="yes|no" if isinstance(value, bool) else None,
+            help=f"{MEANS[name]} ({shown})",
         )
     return parser.parse_args()
 
 
+def written(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ",".join(map(str, value)) if isinstance(value, (tuple, dict)) else str(value)
+
+
+MEANS = {
+    "boots": "host_type of A and of B",
+    "mresume": "$mresume",
+    "cards": "interfaces of the ethernet side",
+    "low_water": "$low_water",
+    "window": "of the private link",
+    "card_window": "of the ethernet side",
+    "heartbeat": "from one to the next",
+    "switch_timeout": "after it a switch script is killed",
+    "hold_down": "a role that came because of an interface stays so long",
+    "status_timeout": "so long a status is waited for",
+    "addresses": "is @addresses set",
+    "confirm": "arp, none or program",
+    "fence": "is $fence_prog set",
+    "first": "whose events of a tick come first, 0 or 1",
+    "faults": "so many at most, with their repairs",
+    "delays": "so many messages may be late by a tick",
+    "menu": "which faults",
+    "scripts": "how a switch script may break, as numbers into SCRIPTS",
+}
+
+
+def words(*allowed: str) -> Callable[[str], tuple[str, ...]]:
+    """Reads words with commas between them."""
+
+    def read(text: str) -> tuple[str, ...]:
+        unknown = set(text.split(",")) - set(allowed)
+        if unknown:
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: none of {', '.join(allowed)}")
+        return tuple(text.split(","))
+
+    return read
+
+
+def word(*allowed: str) -> Callable[[str], str]:
+    return lambda text: words(*allowed)(text)[0]
+
+
+def pair_of(text: str) -> tuple[str, ...]:
+    read = words("master", "slave")(text)
+    if len(read) != 2:
+        raise argparse.ArgumentTypeError(f"{text}: two are needed, such as master,slave")
+    return read
+
+
 READ = {
-    "menu": lambda text: frozenset(text.split(",")),
-    "boots": lambda text: tuple(text.split(",")),
-    "scripts": lambda text: tuple(int(word) for word in text.split(",")),
-    "mresume": lambda text: text == "yes",
-    "addresses": lambda text: text == "yes",
-    "fence": lambda text: text == "yes",
+    "menu": lambda text: frozenset(words(*MENU)(text)),
+    "boots": pair_of,
+    "scripts": lambda text: tuple(map(int, words(*map(str, range(len(SCRIPTS))))(text))),
+    "confirm": word("arp", "none", "program"),
+    **dict.fromkeys(
+        ("mresume", "addresses", "fence"), lambda text: word("yes", "no")(text) == "yes"
+    ),
 }
 
 

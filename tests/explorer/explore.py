@@ -53,6 +53,7 @@ class Finding:
 
     def __str__(self) -> str:
         worst = "without end" if self.worst >= ENDLESS else str(self.worst)
+        worst = "never" if self.worst < 0 else worst
         return f"{self.statement}. {self.text}: {worst}, at most {self.most} allowed"
 
 
