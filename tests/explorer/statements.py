@@ -210,7 +210,8 @@ def stretches(setup: Setup) -> list[Stretch]:
     hands over to a machine whose script has failed: by section 5 it is no standby, and not able,
     until a person has tried it. And where only the ethernet side is whole it is the boot slave that
     stands down: two boot masters, which is a mistake that the log names, need the link for that,
-    and so do two machines that have no addresses to ask for.
+    and so do two machines that have no addresses to ask for. One lost message is allowed for; when
+    a second one is lost, what it was part of begins once more.
     """
     rules, none = setup.rules(0), Flag(0)
     switch = rules.switch_timeout
@@ -218,6 +219,9 @@ def stretches(setup: Setup) -> list[Stretch]:
     heard = ceil(bounds.ethernet_healing_time(rules) + switch) + 2
     nobody = ceil(bounds.longest_without_active(rules))
     unserved = nobody + ceil(3 * rules.card_window + rules.proof_time + rules.hold_down)
+    if lost_twice(setup):
+        heard += ceil(rules.window + bounds.linked_healing_time(rules))
+        unserved += ceil(bounds.handover_time(rules))
     return [
         *(
             [Stretch(1, "two active that hear each other", Flag.TWO | Flag.HEAR, none, heard)]
@@ -238,6 +242,11 @@ def stretches(setup: Setup) -> list[Stretch]:
     ]
 
 
+def lost_twice(setup: Setup) -> bool:
+    """Of two faults, one is needed to come to where a message matters."""
+    return "loss" in setup.menu and setup.faults > 2
+
+
 def waits(setup: Setup) -> list[Stretch]:
     """The other times that `failoverd -t` prints: until a switch script begins.
 
@@ -252,7 +261,7 @@ def waits(setup: Setup) -> list[Stretch]:
     again = ceil(max(bounds.resume_time(rules), rules.window + rules.status_timeout))
     if setup.delays or "loss" in setup.menu:
         useless, again = useless + 2 * setup.card_window, again + setup.window
-    if "loss" in setup.menu and (setup.delays or setup.faults > 2):
+    if lost_twice(setup) or (setup.delays and "loss" in setup.menu):
         idle += 2 * setup.window
     each = [
         *(
