@@ -70,7 +70,7 @@ class Explored:
         self.steps: list[Step] = []  # from the parent
         self.ticks: list[tuple[int, ...]] = []  # the states a tick later
         self.strikes: list[tuple[int, ...]] = []  # those after a fault
-        self.forced: set[tuple[int, int]] = set()  # of these: a person gave the role to the worse
+        self.twice: set[tuple[int, int]] = set()  # of these: as good as two causes
         self.transitions = 0
 
     # ------------------------------------------------------------------ all states
@@ -91,8 +91,8 @@ class Explored:
             for script, after in self._ways(number, world, fault):
                 self.transitions += 1
                 found.append(self._number(after, number, (fault, script)))
-                if fault and forces(world, fault):
-                    self.forced.add((number, found[-1]))
+                if fault and counts_twice(world, fault):
+                    self.twice.add((number, found[-1]))
         return tuple(dict.fromkeys(found))
 
     def _ways(
@@ -245,7 +245,9 @@ class Explored:
 
         A switch that dies for both is no cause. The boot of both machines is one. Whoever gives
         the role to the machine with the worse card causes two: the card, which fails there anew
-        since its watcher begins again, is as good a reason to hand over as it was before.
+        since its watcher begins again, is as good a reason to hand over as it was before. So do
+        addresses that vanish while the link is cut: for a while nobody answers for them, and when
+        both machines have asked in that while, the one that comes first has them again in the end.
         """
         unknown = -100
         value = array("b", [unknown]) * len(self.worlds)
@@ -262,7 +264,7 @@ class Explored:
                 worst, end = value[number], number
             for after in (*self.ticks[number], *self.strikes[number]):
                 more = value[number] + change(self.worlds[number], self.worlds[after])
-                more -= (number, after) in self.forced
+                more -= (number, after) in self.twice
                 if more > value[after]:
                     value[after], before[after] = more, number
                     if after not in waiting:
@@ -281,9 +283,12 @@ def change(before: World, after: World) -> int:
     return changed - (0 if both_ears else before.faults - after.faults)
 
 
-def forces(world: World, fault: Fault) -> bool:
-    """Does a person ask for the machine that hears less, or for one that hears too little?"""
+def counts_twice(world: World, fault: Fault) -> bool:
+    """Do addresses vanish unheard, or does a person ask for the machine that hears less, or for one
+    that hears too little?"""
     word, number, _ = fault
+    if word == "bare":
+        return world.wire != (True, True)
     if word not in COMMAND.values():
         return False
     wanted = number if word == "fail" else 1 - number

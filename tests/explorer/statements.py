@@ -36,7 +36,7 @@ class Flag(IntFlag):
     """What is so in a world. _A and _B belong to one machine."""
 
     TWO = auto()  # both hold the addresses, with a kernel that answers for them
-    BOTH = auto()  # and by their own doing, and no script has failed to take them away
+    BOTH = auto()  # by their own doing, or are about to again; no script failed to take them away
     NONE = auto()  # neither does, and none believes to be active on a card that is gone
     UNSERVED = auto()  # neither does where clients could reach it
     ONE = auto()  # one is active by its own word, and holds them, unless its card is gone
@@ -91,6 +91,17 @@ def may_announce(game: Game, hosts: tuple[Host, Host], number: int) -> bool:
     return len(pair.announceable(mind.states[host.mind])) == game.setup.cards
 
 
+def has_role(game: Game, host: Host, number: int) -> bool:
+    """Whether it holds the addresses by its own doing, or is about to put them back."""
+    if host.run in (OFF, FROZEN):
+        return False
+    if host.mind < 0:
+        return host.holds == HELD
+    state = game.minds[number].states[host.mind]
+    restores = state.phase is pair.Phase.PROMOTING and state.cause is pair.Cause.RESTORE
+    return (host.holds == HELD or restores or state.phase in SERVING) and not state.unclean
+
+
 def holds_on(game: Game, host: Host, number: int) -> bool:
     """Whether it keeps a role that came because of an interface that is not proved here yet."""
     if host.mind < 0:
@@ -115,13 +126,10 @@ def flags(game: Game, world: World) -> int:
         {card for card, ear in enumerate(host.ears) if ear == HEARS and world.switch}
         for host in hosts
     ]
+    if all(has_role(game, host, number) for number, host in enumerate(hosts)):
+        found |= Flag.BOTH
     if all(holding):
         found |= Flag.TWO
-        unclean = [
-            h.mind >= 0 and game.minds[n].states[h.mind].unclean for n, h in enumerate(hosts)
-        ]
-        if hosts[0].holds == HELD == hosts[1].holds and not any(unclean):
-            found |= Flag.BOTH
     elif not any(holding) and not any(GONE in host.ears for host in hosts):
         found |= Flag.NONE
     if alive and ends and ears[0] & ears[1] and any(holding):
