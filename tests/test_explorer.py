@@ -158,6 +158,7 @@ def test_a_violation_comes_with_the_shortest_story(monkeypatch: pytest.MonkeyPat
         (["--boots", "master"], "master: two are needed, such as master,slave"),
         (["--scripts", "1,99"], "99: none of 0, 1,"),
         (["--fence", "true"], "true: none of yes, no"),
+        (["--pairs", "--menu", "power"], "--pairs needs a menu of two words or more"),
     ],
 )
 def test_an_option_of_the_command_that_is_wrong_is_named(
@@ -172,3 +173,18 @@ def test_an_option_of_the_command_that_is_wrong_is_named(
         command.parse()
     assert ended.value.code == 2
     assert wrong in capsys.readouterr().err
+
+
+def test_pairs_of_faults_are_explored_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.sweep(setup("power,link,fence", delays=0), jobs=1) == 0
+    pairs = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert pairs == ["power,link", "power,fence", "link,fence"]
+
+
+def test_a_pair_of_faults_that_breaks_a_statement_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = without(Phase.STANDBY, On.LINK_SILENT)
+    monkeypatch.setattr(stepping, "TABLE", stepping.by_phase_and_event(rows))
+    assert command.sweep(setup("power,link", delays=0), jobs=1) == 1
+    assert "2. none active" in capsys.readouterr().out

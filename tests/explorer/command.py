@@ -7,7 +7,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
+from itertools import combinations
+from multiprocessing import get_context
 
 from explorer.explore import Explored
 from explorer.model import MENU, SCRIPTS, Setup, Violation
@@ -23,6 +25,8 @@ def main() -> int:
     setup = Setup(**{name: value for name, value in vars(options).items() if name in NAMES})
     if options.mutants:
         return hunt(options)
+    if options.pairs:
+        return sweep(setup, options.jobs)
     return walk(setup, options) if options.walk else explore(setup, options.stories)
 
 
@@ -35,7 +39,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--walk", type=int, metavar="STEPS", help="walk at random instead")
     parser.add_argument("--seed", type=int, default=0, help="of the walk")
     parser.add_argument("--mutants", action="store_true", help="break the table, row by row")
-    parser.add_argument("--jobs", type=int, default=1, help="mutants at a time")
+    parser.add_argument("--pairs", action="store_true", help="each two of the menu's faults alone")
+    parser.add_argument("--jobs", type=int, default=1, help="mutants or pairs at a time")
     parser.add_argument(
         "--part", default="0/1", metavar="N/OF", help="only one part of the mutants"
     )
@@ -54,7 +59,10 @@ def parse() -> argparse.Namespace:
             metavar="yes|no" if isinstance(value, bool) else None,
             help=f"{MEANS[name]} ({shown})",
         )
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.pairs and len(options.menu) < 2:
+        parser.error("--pairs needs a menu of two words or more")
+    return options
 
 
 def written(value: object) -> str:
@@ -151,6 +159,39 @@ def walk(setup: Setup, options: argparse.Namespace) -> int:
             return 1
         print(f"seed {seed}: {taken.time} ticks, {taken.faults} faults", flush=True)
     return 0
+
+
+NEEDS: dict[str, dict[str, object]] = {  # words of the menu that mean nothing without
+    "fence": {"fence": True},
+    "norun": {"confirm": "program"},
+    "few": {"low_water": 2},
+}
+
+
+def sweep(setup: Setup, jobs: int) -> int:
+    """Every pair of faults: so many of them at once are too many for the whole menu."""
+    each = []
+    for two in combinations([word for word in MENU if word in setup.menu], 2):
+        needs = {name: value for word in two for name, value in NEEDS.get(word, {}).items()}
+        each.append(replace(setup, menu=frozenset(two), **needs))  # type: ignore[arg-type]
+    status = 0
+    with get_context("fork").Pool(jobs, maxtasksperchild=1) as pool:
+        for found in pool.imap_unordered(explore_pair, each):
+            print("\n".join(found), flush=True)
+            status |= len(found) > 1
+    return status
+
+
+def explore_pair(setup: Setup) -> list[str]:
+    """The pair and its size, and whatever does not hold."""
+    words = ",".join(word for word in MENU if word in setup.menu)
+    explored = Explored(setup)
+    try:
+        explored.explore()
+    except Violation as violation:
+        return [words, str(violation)]
+    wrong = [str(finding) for finding in explored.judge() if not finding.holds]
+    return [f"{words}: {len(explored.worlds)} states, {explored.transitions} transitions", *wrong]
 
 
 def hunt(options: argparse.Namespace) -> int:
