@@ -120,7 +120,7 @@ def flags(game: Game, world: World) -> int:
     holding = [host.holds and host.run not in (OFF, FROZEN) for host in hosts]
     alive = hosts[0].run == RUNNING == hosts[1].run
     # A script that cannot end lets nobody stand down: what is so meanwhile breaks no statement.
-    ends = all(SCRIPTS[host.behaviour].slave_removes for host in hosts)
+    ends = all(SCRIPTS[host.behaviour].slave_removes and not host.stumbled for host in hosts)
     linked = world.wire == (True, True)
     ears = [
         {card for card, ear in enumerate(host.ears) if ear == HEARS and world.switch}
@@ -184,7 +184,7 @@ def waiting(game: Game, world: World, found: int, hears: list[bool]) -> int:
         if peer_can and serves and not hears[n]:
             more |= USELESS[n]
         wants = state.resuming and roles[n] in ON_STANDBY and roles[1 - n] == "active"
-        if wants and found & WELL[n] and world.traffic:
+        if wants and found & WELL[n] and world.traffic and not world.hosts[1 - n].stumbled:
             more |= WANTS[n]
     return more
 
