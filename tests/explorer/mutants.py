@@ -9,6 +9,7 @@ otherwise and break nothing: what they are for.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -324,5 +325,6 @@ def affordable(telling: list[tuple[int, int]]) -> Iterator[Setup]:
 def hunt_all(jobs: int, part: int, parts: int) -> Iterator[Verdict]:
     """Every mutant of a part, as each comes to its end."""
     KNOWN.extend(Known(one) for one in SETUPS)
+    gc.freeze()  # or every collection in a child would copy what it shares with us
     with get_context("fork").Pool(jobs) as pool:
         yield from pool.imap_unordered(hunt, range(part, len(MUTANTS), parts))
