@@ -575,8 +575,9 @@ def test_the_peer_that_hands_the_role_back_is_asked_why() -> None:
         assert step(machine(phase), pair.Request(1, "fail", True))[0].from_peer
 
 
-def test_watchers_begin_anew_after_a_switch_in_which_we_stood_still() -> None:
-    _, actions = step(machine(Phase.PROMOTING, stalled=True), pair.Ended("script", True))
+@pytest.mark.parametrize("stalled", [False, True])
+def test_watchers_begin_anew_after_a_switch(stalled: bool) -> None:
+    _, actions = step(machine(Phase.PROMOTING, stalled=stalled), pair.Ended("script", True))
     assert pair.RestartWatchers() in actions
 
 
@@ -1289,6 +1290,19 @@ def test_a_person_hands_no_role_to_where_all_cards_are_down() -> None:
     assert (state.phase, [ok for _, ok, _ in answers(actions)]) == (Phase.ACTIVE, [False])
 
 
+def test_a_person_hears_why_the_peer_does_not_get_the_role() -> None:
+    asking = machine(Phase.ASKING, cause=Cause.PERSON, waiting=TOLD)
+    for peer, why in (
+        (view("switching"), "the peer is switching and no interface is bad there"),
+        (
+            view("standby", "eth0 eth1", down="eth0 eth1"),
+            "the peer is standby and eth0, eth1 is bad there",
+        ),
+    ):
+        _, actions = step(asking, pair.Replied(Purpose.STATUS, True, view=peer))
+        assert answers(actions) == [(7, False, why)]
+
+
 def test_a_link_that_is_silent_though_the_port_answers_is_asked_about_again() -> None:
     """The next verdict is a window away, and what was asked for this one is too old by then."""
     state, actions = step(machine(Phase.STANDBY), SILENT, SLAVE)
@@ -1341,22 +1355,27 @@ def test_whoever_waits_for_a_stand_down_that_fails_is_told(cause: Cause, how: st
         assert after.phase is (Phase.PROMOTING if how == "failed" else Phase.ACTIVE)
 
 
+CANNOT = "the switch script cannot be run: we keep the role"
+BACK = "the switch script failed to stand down: we take the role back"
+AGAIN = "the switch script failed to stand down: trying again every window"
+
+
 @pytest.mark.parametrize(
-    ("phase", "cause", "how"),
+    ("phase", "cause", "how", "line"),
     [
-        (Phase.PROMOTING, Cause.PEER, "failed"),
-        (Phase.PROMOTING, Cause.PEER, "not run"),
-        (Phase.DEMOTING, Cause.INTERFACE, "failed"),
-        (Phase.DEMOTING, Cause.HEALING, "failed"),
-        (Phase.DEMOTING, Cause.HEALING, "not run"),
-        (Phase.DEMOTING, Cause.INTERFACE, "not run"),
-        (Phase.CLEANING, Cause.PEER, "failed"),
-        (Phase.CLEANING, Cause.PEER, "not run"),
+        (Phase.PROMOTING, Cause.PEER, "failed", "the switch script failed (told by the peer)"),
+        (Phase.PROMOTING, Cause.PEER, "not run", "the switch script failed (told by the peer)"),
+        (Phase.DEMOTING, Cause.PERSON, "failed", BACK),
+        (Phase.DEMOTING, Cause.PERSON, "not run", CANNOT),
+        (Phase.DEMOTING, Cause.HEALING, "failed", AGAIN),
+        (Phase.DEMOTING, Cause.HEALING, "not run", AGAIN),
+        (Phase.CLEANING, Cause.PEER, "failed", AGAIN),
+        (Phase.CLEANING, Cause.PEER, "not run", AGAIN),
     ],
 )
-def test_a_script_that_fails_is_reported(phase: Phase, cause: Cause, how: str) -> None:
+def test_a_script_that_fails_is_reported(phase: Phase, cause: Cause, how: str, line: str) -> None:
     lines = said(machine(phase, cause=cause), SCRIPT_ENDS[how])
-    assert any(line.startswith("the switch script") for line in lines), lines
+    assert any(found.startswith(line) for found in lines), lines
 
 
 # ---------------------------------------------------------------------------- standstill
@@ -1403,6 +1422,12 @@ def test_a_card_that_was_bad_is_announced_on_when_it_was_asked_on(
     assert pair.Announce() in actions
     assert [i.unasked for i in state.interfaces] == [False, True]
     assert pair.announceable(state) == ("eth0",)
+    assert state.claimed == (event is PEER_HAS_OURS)
+
+
+def test_the_boot_master_asks_again_soon_when_the_peer_has_its_addresses_too() -> None:
+    state, _ = step(machine(Phase.ACTIVE), PEER_HAS_OURS)
+    assert state.deadline(Timer.OWN) == NOW + MASTER.round / 3
 
 
 # ---------------------------------------------------------------------------- step by step

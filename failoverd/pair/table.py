@@ -570,12 +570,7 @@ SCRIPTS = (
             (P.DEMOTING,),
             on,
             (by_healing,),
-            (
-                mark_unclean,
-                say_script_failed,
-                refuse("the switch script failed"),
-                retry_next_window,
-            ),
+            (mark_unclean, refuse("the switch script failed"), retry_next_window),
             P.REJOINING,
         )
         for on in (On.SCRIPT_FAILED, On.NOT_RUN)
@@ -594,7 +589,10 @@ SCRIPTS = (
         (P.DEMOTING,),
         On.SCRIPT_FAILED,
         (),
-        (say_script_failed, refuse("the switch script failed")),
+        (
+            say("the switch script failed to stand down: we take the role back", True),
+            refuse("the switch script failed"),
+        ),
         P.PROMOTING,
         Cause.TAKE_BACK,
     ),
