@@ -1409,6 +1409,7 @@ def test_whoever_stood_still_knows_nothing_any_more(
     [
         (0, True, PEER_HAS_OURS),
         (1, True, NOBODY_HAS_OURS),
+        (1, False, NOBODY_HAS_OURS),
         (0, False, NOBODY_HAS_OURS),
         (0, True, NOBODY_HAS_OURS),
     ],
