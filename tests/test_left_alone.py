@@ -14,26 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from failoverd import bounds, pair
-from failoverd.pair import (
-    Answers,
-    Bare,
-    Carrier,
-    Counted,
-    Ended,
-    Event,
-    LinkWatched,
-    PeerView,
-    Purpose,
-    Replied,
-    Request,
-    Stalled,
-    Started,
-    Stray,
-    Tick,
-    Unreplied,
-    Visited,
-    Watched,
-)
+from failoverd.pair import PeerView, Purpose
 
 CARDS = ("eth0", "eth1")
 ROLES = ("active", "standby", "switching", "failed", "rejoining")
@@ -81,7 +62,7 @@ class Machine:
     requests: set[int] = field(default_factory=set)
     numbered: int = 0
 
-    def feed(self, event: Event) -> None:
+    def feed(self, event: pair.Event) -> None:
         self.state, actions = pair.step(self.state, event, self.rules, self.now)
         for action in actions:
             self.do(action)
@@ -116,39 +97,39 @@ class Machine:
 
 def window_ends(machine: Machine, number: int) -> None:
     verdict = VERDICTS[number % 4]
-    machine.feed(Watched(CARDS[number % 2], number % 3, number // 3 % 3, verdict))
+    machine.feed(pair.Watched(CARDS[number % 2], number % 3, number // 3 % 3, verdict))
 
 
 def link_window_ends(machine: Machine, number: int) -> None:
     verdict = VERDICTS[number % 4]
-    machine.feed(LinkWatched(0 if verdict == "fail" else number // 4 % 2, verdict))
+    machine.feed(pair.LinkWatched(0 if verdict == "fail" else number // 4 % 2, verdict))
 
 
 def carrier(machine: Machine, number: int) -> None:
-    machine.feed(Carrier(CARDS[number % 2], number % 3 > 0))
+    machine.feed(pair.Carrier(CARDS[number % 2], number % 3 > 0))
 
 
 def request(machine: Machine, number: int) -> None:
     machine.numbered += 1
     machine.requests.add(machine.numbered)
     command = "fail" if number % 2 else "resume"
-    machine.feed(Request(machine.numbered, command, from_peer=number // 2 % 2 == 0))
+    machine.feed(pair.Request(machine.numbered, command, from_peer=number // 2 % 2 == 0))
 
 
 def visit(machine: Machine, number: int) -> None:
-    machine.feed(Visited())
+    machine.feed(pair.Visited())
 
 
 def time_passes(machine: Machine, number: int) -> None:
-    machine.feed(Tick())
+    machine.feed(pair.Tick())
 
 
 def stands_still(machine: Machine, number: int) -> None:
-    machine.feed(Stalled())
+    machine.feed(pair.Stalled())
 
 
 def addresses_move(machine: Machine, number: int) -> None:
-    machine.feed(Bare() if pair.role(machine.state) == "active" else Stray())
+    machine.feed(pair.Bare() if pair.role(machine.state) == "active" else pair.Stray())
 
 
 def peer_answers(machine: Machine, number: int) -> None:
@@ -157,14 +138,14 @@ def peer_answers(machine: Machine, number: int) -> None:
     purpose = sorted(machine.asked, key=lambda p: p.value)[number % len(machine.asked)]
     del machine.asked[purpose]
     if number % 2:
-        machine.feed(Unreplied(purpose, sent=number % 3 > 0))
+        machine.feed(pair.Unreplied(purpose, sent=number % 3 > 0))
         return
     bad = frozenset(CARDS[: number // 2 % 3])
     counts = tuple((card, number % 3, number // 3 % 3) for card in CARDS)
     boot = "slave" if number % 5 else machine.rules.boot
     view = PeerView(ROLES[number % 5], boot, bad, counts=counts)
     asks = purpose in (Purpose.COMPARE, Purpose.STATUS)
-    machine.feed(Replied(purpose, number % 3 > 0, "so", view if asks else None))
+    machine.feed(pair.Replied(purpose, number % 3 > 0, "so", view if asks else None))
 
 
 def somebody_answers(machine: Machine, number: int) -> None:
@@ -173,13 +154,13 @@ def somebody_answers(machine: Machine, number: int) -> None:
         _, rounds = machine.questions.pop(own)
         anybody = number % 5 < 2
         asked = max(anybody, number % (rounds + 1))
-        machine.feed(Answers(own, asked, anybody, peer=anybody and number % 2 == 0))
+        machine.feed(pair.Answers(own, asked, anybody, peer=anybody and number % 2 == 0))
 
 
 def script_ends(machine: Machine, number: int) -> None:
     if machine.script:
         machine.script, ran = "", number % 8 > 0
-        machine.feed(Ended("script", ran and number % 3 > 0, ran))
+        machine.feed(pair.Ended("script", ran and number % 3 > 0, ran))
 
 
 def program_ends(machine: Machine, number: int) -> None:
@@ -187,13 +168,13 @@ def program_ends(machine: Machine, number: int) -> None:
         kind = sorted(machine.programs)[number % len(machine.programs)]
         machine.programs.remove(kind)
         ran = number % 8 > 0
-        machine.feed(Ended(kind, ran and number % 2 > 0, ran))
+        machine.feed(pair.Ended(kind, ran and number % 2 > 0, ran))
 
 
 def card_is_read(machine: Machine, number: int) -> None:
     if machine.looks:
         machine.looks = False
-        machine.feed(Counted(CARDS[number % 2], number % 3))
+        machine.feed(pair.Counted(CARDS[number % 2], number % 3))
 
 
 HAPPENINGS: tuple[Callable[[Machine, int], None], ...] = (
@@ -212,43 +193,43 @@ LIFE = st.lists(
 # ---------------------------------------------------------------------------- how it begins
 
 STANDS_BY = PeerView("standby", "slave", frozenset())
-GIVING: tuple[Event, ...] = (
-    Started("active"),
-    Replied(Purpose.STATUS, True, view=STANDS_BY),
-    Request(0, "resume", from_peer=False),
-    Replied(Purpose.STATUS, True, view=STANDS_BY),
-    Ended("script", ok=True),
-    Unreplied(Purpose.FAIL),
+GIVING: tuple[pair.Event, ...] = (
+    pair.Started("active"),
+    pair.Replied(Purpose.STATUS, True, view=STANDS_BY),
+    pair.Request(0, "resume", from_peer=False),
+    pair.Replied(Purpose.STATUS, True, view=STANDS_BY),
+    pair.Ended("script", ok=True),
+    pair.Unreplied(Purpose.FAIL),
 )
-TAKING: tuple[Event, ...] = (
-    Started("standby"),
-    Request(0, "fail", from_peer=False),
-    Replied(Purpose.STATUS, True, view=STANDS_BY),
-    Unreplied(Purpose.RESUME),
+TAKING: tuple[pair.Event, ...] = (
+    pair.Started("standby"),
+    pair.Request(0, "fail", from_peer=False),
+    pair.Replied(Purpose.STATUS, True, view=STANDS_BY),
+    pair.Unreplied(Purpose.RESUME),
 )
 BEGINS = st.one_of(
     st.builds(lambda length: GIVING[:length], st.integers(1, len(GIVING))),
     st.builds(lambda length: TAKING[:length], st.integers(1, len(TAKING))),
     st.builds(
-        lambda role, resuming: (Started(role, resuming),),
+        lambda role, resuming: (pair.Started(role, resuming),),
         st.sampled_from((None, None, "failed", "switching")),
         st.booleans(),
     ),
 )
 
 
-def begin(machine: Machine, events: tuple[Event, ...]) -> None:
+def begin(machine: Machine, events: tuple[pair.Event, ...]) -> None:
     """As far on the way as the rules let it come."""
     for event in events:
         match event:
-            case Replied() | Unreplied():
+            case pair.Replied() | pair.Unreplied():
                 if machine.asked.pop(event.purpose, None) is None:
                     return
-            case Ended():
+            case pair.Ended():
                 if not machine.script:
                     return
                 machine.script = ""
-            case Request():
+            case pair.Request():
                 machine.requests.add(event.id)
         machine.feed(event)
 
@@ -272,7 +253,7 @@ class Alone:
         now, soon = machine.now, machine.now + PROGRAM_TAKES
         deadline = pair.next_deadline(machine.state)
         if deadline is not None:
-            yield max(now, deadline), 0, lambda: machine.feed(Tick())
+            yield max(now, deadline), 0, lambda: machine.feed(pair.Tick())
         for name, end in self.ends.items():
             yield end, 1, lambda name=name: self.window(name)  # type: ignore[misc]
         for purpose, until in machine.asked.items():
@@ -290,32 +271,32 @@ class Alone:
         rules = self.machine.rules
         if name in CARDS:
             self.ends[name] += rules.card_window
-            self.machine.feed(Watched(name, 5, 5, "ok"))
+            self.machine.feed(pair.Watched(name, 5, 5, "ok"))
         else:
             self.ends[name] += rules.window
             self.silent += 1
-            self.machine.feed(LinkWatched(0, "fail" if self.silent > 1 else "ok"))
+            self.machine.feed(pair.LinkWatched(0, "fail" if self.silent > 1 else "ok"))
 
     def unreplied(self, purpose: Purpose) -> None:
         del self.machine.asked[purpose]
-        self.machine.feed(Unreplied(purpose))
+        self.machine.feed(pair.Unreplied(purpose))
 
     def unanswered(self, own: bool) -> None:
         _, rounds = self.machine.questions.pop(own)
-        self.machine.feed(Answers(own, rounds, anybody=False, peer=False))
+        self.machine.feed(pair.Answers(own, rounds, anybody=False, peer=False))
 
     def script(self) -> None:
         self.machine.script = ""
-        self.machine.feed(Ended("script", ok=True))
+        self.machine.feed(pair.Ended("script", ok=True))
 
     def program(self, kind: str) -> None:
         self.machine.programs.remove(kind)
-        self.machine.feed(Ended(kind, ok=kind == "fence"))  # $confirm: the service is dead
+        self.machine.feed(pair.Ended(kind, ok=kind == "fence"))  # $confirm: the service is dead
 
     def look(self) -> None:
         self.machine.looks = False
         for card in CARDS:
-            self.machine.feed(Counted(card, 5))
+            self.machine.feed(pair.Counted(card, 5))
 
     def serves_after(self, longest: float) -> float:
         """When it has begun to serve for good, in seconds from now; longest if it never does."""
@@ -338,7 +319,7 @@ class Alone:
 @given(all_rules(), BEGINS, LIFE, st.floats(0, 1), st.floats(0, 1))
 def test_whoever_is_left_alone_serves(
     rules: pair.Rules,
-    beginning: tuple[Event, ...],
+    beginning: tuple[pair.Event, ...],
     life: list[tuple[float, Callable[[Machine, int], None], int]],
     link_part: float,
     card_part: float,
@@ -349,7 +330,7 @@ def test_whoever_is_left_alone_serves(
         machine.now += pause
         happen(machine, number)
     for card in CARDS:
-        machine.feed(Carrier(card, up=True))
+        machine.feed(pair.Carrier(card, up=True))
     alone = Alone(machine)
     alone.ends = dict.fromkeys(CARDS, machine.now + card_part * rules.card_window)
     alone.ends["plip0"] = machine.now + link_part * rules.window
