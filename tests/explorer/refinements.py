@@ -12,7 +12,4 @@ REFINEMENTS: dict[str, str] = {
         "only which of the two reasons the log names, when both hold"
     ),
     "no row REJOINING on BARE if ever": "a line of the log: what was seen",
-    "no row CONFIRMING on LINK_ALIVE if ever": (
-        "speed: a comparison ends the state too, a heartbeat later"
-    ),
 }
