@@ -1519,6 +1519,30 @@ def test_step_by_step(
     assert (state.phase, ", ".join(sorted(done(actions)))) == (after, wanted)
 
 
+@pytest.mark.parametrize(
+    ("phase", "event", "confirm"),
+    [
+        (Phase.CONFIRMING, SOMEBODY, "arp"),
+        (Phase.CONFIRMING, pair.Ended("confirm", True), "program"),
+        (Phase.CONFIRMING, pair.Ended("confirm", False, ran=False), "program"),
+        (Phase.FENCING, pair.Ended("fence", False), "none"),
+    ],
+)
+def test_a_silent_link_does_not_keep_anybody_from_standing_down(
+    phase: Phase, event: pair.Event, confirm: str
+) -> None:
+    """Its addresses are still there, beside those of the peer that answers."""
+    rules = replace(NO_ADDRESSES, confirm=confirm, fence=True)
+    for unclean, after, wanted in (
+        (True, Phase.CLEANING, ["slave"]),
+        (False, Phase.CONFIRMING if confirm == "arp" else Phase.STANDBY, []),
+    ):
+        state = machine(phase, unclean=unclean, waiting=TOLD, timers=())
+        state, actions = step(state, event, rules)
+        assert (state.phase, scripts(actions), state.waiting) == (after, wanted, ())
+        assert [ok for _, ok, _ in answers(actions)] == [False]
+
+
 @pytest.mark.parametrize("phase", [Phase.DOUBTING, Phase.UNSURE])
 def test_a_status_that_is_lost_after_a_lost_answer_is_asked_for_again(phase: Phase) -> None:
     for lost in (pair.Unreplied(Purpose.STATUS), pair.Replied(Purpose.STATUS, True)):

@@ -327,6 +327,9 @@ RESUMING = (
 )
 
 NO_WORD = "the program of $confirm cannot be run"
+# Every window has a verdict of its own while the link is silent: no other moment would come to take
+# away what a stand-down has left beside the peer's addresses.
+NO_TAKEOVER = (((is_unclean,), P.CLEANING, Cause.BOOT), ((), P.STANDBY, None))
 
 # The private link is silent: confirm that nobody serves, fence, take the role.
 SILENCE = (
@@ -374,6 +377,14 @@ SILENCE = (
     Row(
         (P.CONFIRMING,),
         On.ANSWERED,
+        (is_unclean,),
+        (say_who_answers, refuse_for_life),
+        P.CLEANING,
+        Cause.BOOT,
+    ),
+    Row(
+        (P.CONFIRMING,),
+        On.ANSWERED,
         (confirm_by_program,),
         (say_who_answers, refuse_for_life),
         P.STANDBY,
@@ -389,12 +400,16 @@ SILENCE = (
     ),
     Row((P.CONFIRMING,), On.UNANSWERED, (fence_first,), go=P.FENCING, cause=Cause.SILENCE),
     Row((P.CONFIRMING,), On.UNANSWERED, go=P.PROMOTING, cause=Cause.SILENCE),
-    Row(
-        (P.CONFIRMING,),
-        On.NOT_RUN,
-        (nobody_to_ask,),
-        (say(f"{NO_WORD}: no takeover", True), refuse(NO_WORD)),
-        P.STANDBY,
+    *(
+        Row(
+            (P.CONFIRMING,),
+            On.NOT_RUN,
+            (nobody_to_ask, *when),
+            (say(f"{NO_WORD}: no takeover", True), refuse(NO_WORD)),
+            go,
+            cause,
+        )
+        for when, go, cause in NO_TAKEOVER
     ),
     Row((P.CONFIRMING,), On.NOT_RUN, (), (say(f"{NO_WORD}: asking by ARP", True), question)),
     Row(
@@ -405,12 +420,19 @@ SILENCE = (
     ),
     Row((P.CONFIRMING,), On.RETRY, (), (question_once,)),
     Row((P.FENCING,), On.FENCED, go=P.PROMOTING),
-    Row(
-        (P.FENCING,),
-        On.FENCE_FAILED,
-        (),
-        (say("the fence program failed: no takeover", True), refuse("the fence program failed")),
-        P.STANDBY,
+    *(
+        Row(
+            (P.FENCING,),
+            On.FENCE_FAILED,
+            when,
+            (
+                say("the fence program failed: no takeover", True),
+                refuse("the fence program failed"),
+            ),
+            go,
+            cause,
+        )
+        for when, go, cause in NO_TAKEOVER
     ),
 )
 
