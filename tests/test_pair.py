@@ -900,6 +900,8 @@ def test_a_program_of_confirm_that_cannot_be_run_says_nothing() -> None:
     state, actions = step(confirming, not_run, rules)
     (question,) = [action for action in actions if isinstance(action, pair.Question)]
     assert (state.phase, len(question.at)) == (Phase.CONFIRMING, 3)
+    unclean, actions = step(replace(confirming, unclean=True), not_run, rules)
+    assert (unclean.phase, done(actions)) == (Phase.CONFIRMING, {"question"})
     for asked, anybody, phase in [
         (1, False, Phase.CONFIRMING),
         (3, False, Phase.PROMOTING),
