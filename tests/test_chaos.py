@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -16,6 +17,7 @@ from failoverd import conf
 from failoverd.lab import chaos, faults
 from failoverd.lab.faults import BY_NAME, KINDS, NAMES, Fault, Step, Truth
 from failoverd.lab.judge import Judge, Limits, Sight, limits, needless
+from failoverd.lab.network import Lab
 from failoverd.lab.spaces import ROOT
 
 CHAOS = (sys.executable, "-m", "failoverd.lab.chaos")
@@ -154,6 +156,26 @@ def test_a_pair_keeps_its_promises(settings: str, steps: list[Step]) -> None:
 
 
 @pytest.mark.usefixtures("make_lab")
+def test_a_start_that_finds_an_interface_missing_is_tried_again(lab: Lab) -> None:
+    """It may vanish just then; any other end that nobody has caused is told."""
+    with contextlib.closing(chaos.Pair(lab, chaos.SETTINGS["fast"], WHOLE)) as pair:
+        lab.wait_until(lambda: lab.b.role() == "standby", "b stands by")
+        pair.kill("b")
+        pair.suffer(Fault("the link's end is deleted", "b"))
+        pair.start("b")
+        refused = "plip0: no such interface"
+        lab.wait_until(
+            lambda: not pair.dead_by_itself() and refused in lab.b.read("terminal"), "b is refused"
+        )
+        pair.suffer(Fault("the link's end is made again", "b"))
+        lab.wait_until(
+            lambda: not pair.dead_by_itself() and lab.b.role() == "standby", "b stands by again"
+        )
+        pair.send("b", signal.SIGTERM)
+        lab.wait_until(lambda: bool(pair.dead_by_itself()), "the end of b is told")
+        assert pair.dead_by_itself() == "failoverd on b has ended with 0"
+
+
 def test_a_pair_that_confirms_nothing_is_found_out() -> None:
     """With $confirm = "none" b takes over from an active machine that it could have asked."""
     steps = [Step(4.0, Fault("the link is", word="cut")), Step(3.0, Fault("the link works again"))]

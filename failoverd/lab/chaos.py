@@ -81,6 +81,8 @@ class Pair:
         self.happened: list[tuple[float, Fault]] = []
         self._disturbed = dict.fromkeys(NAMES, 0.0)
         self._daemons: dict[str, Process] = {}
+        self._started: dict[str, float] = {}  # when each was, at last, and how long its log was
+        self._logged: dict[str, int] = {}
         self._others: list[Process] = []
         self._believe(truth)
         for machine in lab.machines:
@@ -99,11 +101,26 @@ class Pair:
         return frozenset(n for n in NAMES if self.truth.of(n).alive and now >= self._disturbed[n])
 
     def dead_by_itself(self) -> str:
-        """Which failoverd has ended although nobody ended it, "" if none has."""
+        """Which failoverd has ended although nobody ended it, "" if none has.
+
+        One whose interface vanished while it started is started again, as an init system would.
+        """
         for name, process in self._daemons.items():
-            if process.poll() is not None:
+            if process.poll() is None:
+                continue
+            if not self._was_refused(name):
                 return f"failoverd on {name} has ended with {process.poll()}"
+            self._disturbed[name] = time.monotonic() + CHILD_SECONDS
+            process.close()
+            self.start(name)
         return ""
+
+    def _was_refused(self, name: str) -> bool:
+        """Whether the last start came to nothing because an interface was missing."""
+        begun = "] started, " in self.machines[name].log()[self._logged[name] :]
+        began = self._started[name]
+        truths = [self.truth_at(began), *(truth for at, truth in self.history if at >= began)]
+        return not begun and not all(faults.startable(truth, name) for truth in truths)
 
     # ------------------------------------------------------------------ what happens
 
@@ -127,6 +144,8 @@ class Pair:
         return [truth for since, truth in self.history if since <= at][-1]
 
     def start(self, name: str, _: str = "") -> None:
+        self._started[name] = time.monotonic()
+        self._logged[name] = len(self.machines[name].log())
         self._daemons[name] = self.machines[name].start_failoverd()
 
     def kill(self, name: str, _: str = "") -> None:
