@@ -81,8 +81,7 @@ class Pair:
         self.happened: list[tuple[float, Fault]] = []
         self._disturbed = dict.fromkeys(NAMES, 0.0)
         self._daemons: dict[str, Process] = {}
-        self._started: dict[str, float] = {}  # when each was, at last, and how long its log was
-        self._logged: dict[str, int] = {}
+        self._started: dict[str, float] = {}  # when each was, at last
         self._others: list[Process] = []
         self._believe(truth)
         for machine in lab.machines:
@@ -117,8 +116,9 @@ class Pair:
 
     def _was_refused(self, name: str) -> bool:
         """Whether the last start came to nothing because an interface was missing."""
-        begun = "] started, " in self.machines[name].log()[self._logged[name] :]
         began = self._started[name]
+        lines = parse_log(self.machines[name])
+        begun = any(line.at >= began and line.text.startswith("started, ") for line in lines)
         truths = [self.truth_at(began), *(truth for at, truth in self.history if at >= began)]
         return not begun and not all(faults.startable(truth, name) for truth in truths)
 
@@ -145,7 +145,6 @@ class Pair:
 
     def start(self, name: str, _: str = "") -> None:
         self._started[name] = time.monotonic()
-        self._logged[name] = len(self.machines[name].log())
         self._daemons[name] = self.machines[name].start_failoverd()
 
     def kill(self, name: str, _: str = "") -> None:
