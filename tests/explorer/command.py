@@ -190,8 +190,8 @@ def explore_pair(setup: Setup) -> list[str]:
         explored.explore()
     except Violation as violation:
         return [words, str(violation)]
-    wrong = [str(finding) for finding in explored.judge() if not finding.holds]
-    return [f"{words}: {len(explored.worlds)} states, {explored.transitions} transitions", *wrong]
+    size = f"{words}: {len(explored.worlds)} states, {explored.transitions} transitions"
+    return [size, *map(str, explored.wrong())]
 
 
 def hunt(options: argparse.Namespace) -> int:

@@ -170,6 +170,10 @@ class Explored:
             self._judge_changes(),
         ]
 
+    def wrong(self) -> list[Finding]:
+        """What of that does not hold."""
+        return [finding for finding in self.judge() if not finding.holds]
+
     def _judge_stretch(self, stretch: Stretch) -> Finding:
         """The longest stretch of ticks without a fault."""
         want, mask = int(stretch.set), int(stretch.set | stretch.clear)
