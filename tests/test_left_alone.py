@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -255,15 +256,15 @@ class Alone:
         if deadline is not None:
             yield max(now, deadline), 0, lambda: machine.feed(pair.Tick())
         for name, end in self.ends.items():
-            yield end, 1, lambda name=name: self.window(name)  # type: ignore[misc]
+            yield end, 1, partial(self.window, name)
         for purpose, until in machine.asked.items():
-            yield max(now, until), 2, lambda purpose=purpose: self.unreplied(purpose)  # type: ignore[misc]
+            yield max(now, until), 2, partial(self.unreplied, purpose)
         for own, (until, _) in machine.questions.items():
-            yield max(now, until), 3, lambda own=own: self.unanswered(own)  # type: ignore[misc]
+            yield max(now, until), 3, partial(self.unanswered, own)
         if machine.script:
             yield soon, 4, self.script
         for kind in machine.programs:
-            yield soon, 5, lambda kind=kind: self.program(kind)  # type: ignore[misc]
+            yield soon, 5, partial(self.program, kind)
         if machine.looks:
             yield now, 6, self.look
 
