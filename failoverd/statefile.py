@@ -26,6 +26,7 @@ class Remembered:
     """What `$state` holds. pidfile: of the failoverd that wrote it.
 
     script: pid and start time of a switch script that may still run.
+    programs: those of what fences or confirms, and may still run.
     left: the entries of @addresses and of @ethernet_addresses that were put on the cards since the
     last `slave` run that succeeded; the configuration may have changed meanwhile. None if there was
     no `master` run since: then every card has its own hardware address.
@@ -38,6 +39,7 @@ class Remembered:
     unclean: bool = False
     hwaddrs: dict[str, str] = field(default_factory=dict)
     script: tuple[int, int] | None = None
+    programs: list[tuple[int, int]] = field(default_factory=list)
     peer_hwaddrs: list[str] = field(default_factory=list)
     left: tuple[list[str], list[str]] | None = None
     seen: list[tuple[str, str]] = field(default_factory=list)
@@ -90,6 +92,7 @@ def decode(data: bytes, boot: str) -> Remembered:
             unclean=found.get("unclean") is True,
             hwaddrs={_line(k): _line(v) for k, v in dict(found.get("hwaddrs", {})).items()},
             script=None if script is None else _process(*script),
+            programs=[_process(*each) for each in found.get("programs", [])],
             peer_hwaddrs=_lines(found.get("peer_hwaddrs", [])),
             left=None if left is None else (_lines(left[0]), _lines(left[1])),
             seen=[(_line(card), _line(address)) for card, address in found.get("seen", [])],

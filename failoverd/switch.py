@@ -162,6 +162,15 @@ class Runner:
                 program.deadline += KILL_GRACE
                 kill_group(program.pid)
 
+    def abandon(self) -> None:
+        """Kill the program and its children: nobody wants to know any more how it ends. It still
+        has to be reaped."""
+        program = self._program
+        if program and not program.killed:
+            program.killed = True
+            program.deadline = time.monotonic() + KILL_GRACE
+            kill_group(program.pid)
+
     def reap(self) -> Result | None:
         """How the program ended; None while it runs, and when there is none."""
         program = self._program

@@ -97,7 +97,7 @@ MUTANTS = {
         setup("link", 2, delays=0),
     ),
     "nobody takes a role that nobody has": (
-        without(Phase.STANDBY, On.NOBODY, "we_come_first"),
+        without(Phase.STANDBY, On.NOBODY, "peer_is_idle"),
         setup("person", delays=0),
     ),
     "a boot slave keeps what the peer answers for": (

@@ -58,7 +58,7 @@ class Machine:
     asked: dict[Purpose, float] = field(default_factory=dict)  # until when an answer may come
     questions: dict[bool, tuple[float, int]] = field(default_factory=dict)
     script: str = ""
-    programs: set[str] = field(default_factory=set)
+    programs: dict[str, int] = field(default_factory=dict)  # the numbers of their runs
     looks: bool = False
     requests: set[int] = field(default_factory=set)
     numbered: int = 0
@@ -74,7 +74,7 @@ class Machine:
                 assert not self.script, "two scripts at a time"
                 self.script = action.role
             case pair.RunProgram():
-                self.programs.add(action.kind)
+                self.programs[action.kind] = action.number
             case pair.Ask():
                 self.asked[action.purpose] = self.now + action.timeout
             case pair.Question():
@@ -117,8 +117,8 @@ def request(machine: Machine, number: int) -> None:
     machine.feed(pair.Request(machine.numbered, command, from_peer=number // 2 % 2 == 0))
 
 
-def visit(machine: Machine, number: int) -> None:
-    machine.feed(pair.Visited())
+def reread(machine: Machine, number: int) -> None:
+    machine.feed(pair.Reread())
 
 
 def time_passes(machine: Machine, number: int) -> None:
@@ -167,9 +167,9 @@ def script_ends(machine: Machine, number: int) -> None:
 def program_ends(machine: Machine, number: int) -> None:
     if machine.programs:
         kind = sorted(machine.programs)[number % len(machine.programs)]
-        machine.programs.remove(kind)
+        run = machine.programs.pop(kind)
         ran = number % 8 > 0
-        machine.feed(pair.Ended(kind, ran and number % 2 > 0, ran))
+        machine.feed(pair.Ended(kind, ran and number % 2 > 0, ran, run))
 
 
 def card_is_read(machine: Machine, number: int) -> None:
@@ -179,7 +179,7 @@ def card_is_read(machine: Machine, number: int) -> None:
 
 
 HAPPENINGS: tuple[Callable[[Machine, int], None], ...] = (
-    *(window_ends, link_window_ends, carrier, request, visit, stands_still, addresses_move),
+    *(window_ends, link_window_ends, carrier, request, reread, stands_still, addresses_move),
     *(time_passes,) * 3,
     *(peer_answers,) * 6,
     *(somebody_answers, card_is_read) * 4,
@@ -291,8 +291,8 @@ class Alone:
         self.machine.feed(pair.Ended("script", ok=True))
 
     def program(self, kind: str) -> None:
-        self.machine.programs.remove(kind)
-        self.machine.feed(pair.Ended(kind, ok=kind == "fence"))  # $confirm: the service is dead
+        run = self.machine.programs.pop(kind)  # $confirm: the service is dead
+        self.machine.feed(pair.Ended(kind, ok=kind == "fence", number=run))
 
     def look(self) -> None:
         self.machine.looks = False

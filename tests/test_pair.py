@@ -801,12 +801,17 @@ def test_whoever_comes_first_takes_a_role_that_nobody_has_had_for_two_windows() 
 
 
 def test_whoever_comes_second_goes_on_looking_whether_it_comes_first() -> None:
-    """Of two that stand by for two windows, a card of one may die in that very moment."""
+    """Of two that stand by for two windows, a card of one may die in that very moment; and the
+    first may not hear the second, and so not know that it is its turn."""
     second = machine(Phase.STANDBY, peer=view("standby", boot="master"))
     second = replace(second, timers=tuple(sorted((*second.timers, (Timer.NOBODY, NOW)), key=str)))
     state, _ = step(second, pair.Tick(), SLAVE)
     assert state.phase is Phase.STANDBY
-    assert state.deadline(Timer.NOBODY) == NOW + SLAVE.heartbeat
+    again = state.deadline(Timer.NOBODY)
+    assert again == NOW + SLAVE.heartbeat + SLAVE.status_timeout
+    assert pair.step(state, pair.Tick(), SLAVE, again)[0].phase is Phase.STANDBY  # not heard by now
+    heard = replace(state, timers=((Timer.HEARD, again + 1), (Timer.NOBODY, again)))
+    assert pair.step(heard, pair.Tick(), SLAVE, again)[0].phase is Phase.INQUIRING
     unheard = replace(second, timers=((Timer.HEARD, NOW), (Timer.NOBODY, NOW)))
     assert step(unheard, pair.Tick(), SLAVE)[0].deadline(Timer.NOBODY) is None
 
@@ -988,7 +993,7 @@ def test_a_machine_that_neither_serves_nor_is_heard_sends_no_heartbeats() -> Non
         state, actions = step(state, pair.LinkWatched(1, "ok"))
         assert (pair.Heartbeats(False) in actions) is silent, (phase, timers)
         if silent:
-            _, actions = step(state, pair.Visited())
+            _, actions = step(state, pair.Replied(Purpose.COMPARE, True, view=view("standby")))
             assert pair.Heartbeats(True) in actions
 
 
@@ -1050,7 +1055,11 @@ def test_who_is_in_doubt_and_gets_no_answer_asks_again() -> None:
         ([SOMEBODY, pair.Replied(Purpose.STATUS, True, view=view("standby"))], Phase.ACTIVE),
         ([pair.Replied(Purpose.STATUS, True, view=view("active"))], Phase.DEMOTING),
         ([pair.Replied(Purpose.STATUS, True, view=view("switching"))], Phase.REJOINING),
-        ([pair.Visited(), NOBODY], Phase.REJOINING),  # whoever is heard must be asked
+        # whoever is heard must be asked
+        (
+            [pair.Replied(Purpose.COMPARE, True, view=view("switching")), NOBODY],
+            Phase.REJOINING,
+        ),
     ],
 )
 def test_what_ends_the_doubt(events: list[pair.Event], phase: Phase) -> None:
@@ -1782,7 +1791,7 @@ def every_event() -> st.SearchStrategy[pair.Event]:
         st.builds(pair.Answers, st.booleans(), st.integers(0, 3), st.booleans(), st.booleans()),
         *(
             st.just(event())
-            for event in (pair.Visited, pair.Bare, pair.Stray, pair.Stalled, pair.Tick)
+            for event in (pair.Bare, pair.Stray, pair.Stalled, pair.Reread, pair.Tick)
         ),
     )
 

@@ -230,7 +230,6 @@ class Node:
         if self.counted == self.looked:
             self.after(HOP, lambda: self.packet(CARD))  # it asks its witness, as the real one does
         self.looked = self.counted
-        self.feed(pair.Visited())
         view = self.view()
         asker.after(HOP, lambda: replied(pair.Replied(purpose, True, view=view)))
 

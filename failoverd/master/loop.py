@@ -71,7 +71,7 @@ class Master:
         wakeup = self._catch_signals()
         try:
             self.cards.note_hwaddrs()
-            self.programs.await_old_script()
+            self.programs.await_old()
             self.programs.watch()
             self.us.log.use_pipe()
             self.crew.add_all()
@@ -147,7 +147,7 @@ class Master:
         self._step_all()
         self._do_due(time.monotonic())
         self.us.up = self.us.up or self.children.all_ready
-        if self.us.up and not self.us.started and not self.programs.old_script_runs:
+        if self.us.up and not self.us.started and not self.programs.old_ones_run:
             self._begin()
             ready()
             self.supervisor.tell("READY=1")
@@ -246,13 +246,15 @@ class Master:
             case pair.RunScript():
                 self._run_script(action)
             case pair.RunProgram():
-                self.programs.run(action.kind)
+                self.programs.run(action.kind, action.number)
             case pair.Ask():
                 self.questions.ask(action)
             case pair.Question():
                 self.questions.search(action)
             case pair.Forget():
                 self.questions.forget(action)
+                if action.questions:
+                    self.programs.forget()
             case pair.Answer():
                 self.requests.answer(action)
             case pair.Announce():
@@ -264,7 +266,7 @@ class Master:
             case pair.RestartWatchers():
                 self._restart_watchers()
             case pair.Log():
-                self.us.say(action.text, alarm=action.alarm)
+                self.us.tell(action.text, action.alarm)
 
     def _run_script(self, action: pair.RunScript) -> None:
         if action.role == "master":
@@ -393,6 +395,7 @@ class Master:
         self.cards.adopt()
         self.crew.add_again()
         self.cards.look()
+        self.us.feed(pair.Reread())
         self.us.report("configuration read again")
         if self.us.role == "active" and places(conf) != places(old):
             self.us.report("what is new in @addresses comes with the next switch")

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import os
+import select
 import selectors
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 
 from failoverd import pair, switch
 from failoverd.master.situation import Situation
 
 MAX_NOTICES = 16
+QUESTIONS = ("fence", "confirm")  # programs whose exit status answers one
+
+
+@dataclass(frozen=True)
+class Old:
+    """A program that a dead failoverd has left. deadline: when it is killed, or given up."""
+
+    what: str
+    pid: int
+    deadline: float
+    killed: bool = False
 
 
 class Programs:
-    """One of each kind runs at a time; how it ended, the pair is told."""
+    """One of each kind runs at a time; how it ended, the pair is told.
+
+    What fences or confirms is ended when its word is not wanted any more, and when we end: it would
+    shoot a peer that is well again.
+    """
 
     def __init__(
         self, us: Situation, selector: selectors.BaseSelector, switched: Callable[[], None]
@@ -28,7 +45,9 @@ class Programs:
         self._runners = {kind: switch.Runner() for kind in ("script", "fence", "confirm", "notify")}
         self._argv: dict[str, list[str]] = {}
         self._notices: deque[tuple[str, str]] = deque(maxlen=MAX_NOTICES)
-        self._old_script: tuple[int, float] | None = None  # a predecessor's: pidfd, its time's end
+        self._asked: dict[str, int] = {}  # by kind: whose word the pair waits for
+        self._next: dict[str, int] = {}  # to be started when the one before is gone
+        self._old: dict[int, Old] = {}  # a predecessor's that still run, by pidfd
         self.last_switch: tuple[str | None, int | None, float | None] = (None, None, None)
 
     def watch(self) -> None:
@@ -38,17 +57,28 @@ class Programs:
             self._selector.register(runner.fileno(), selectors.EVENT_READ, attend)
 
     def close(self) -> None:
+        """The switch script goes on; what fences and confirms ends with us."""
+        for kind in QUESTIONS:
+            runner = self._runners[kind]
+            runner.abandon()
+            end = time.monotonic() + switch.KILL_GRACE
+            while runner.running and (left := end - time.monotonic()) > 0:
+                select.select([runner.fileno()], [], [], left)
+                runner.reap()
         for runner in self._runners.values():
             runner.close()
+        for pidfd in list(self._old):
+            self._forget_old(pidfd)
 
     def deadlines(self) -> Iterator[float | None]:
         """When `kill_late` has something to do."""
-        yield self._old_script[1] if self._old_script else None
+        yield from (old.deadline for old in self._old.values())
         yield from (runner.deadline for runner in self._runners.values())
 
     def kill_late(self, now: float) -> None:
-        if self._old_script is not None and now >= self._old_script[1]:
-            self._kill_old_script()
+        for pidfd, old in list(self._old.items()):
+            if now >= old.deadline:
+                self._kill_old(pidfd, old, now)
         for kind, runner in self._runners.items():
             if runner.deadline is not None and now >= runner.deadline:
                 runner.kill_late()
@@ -56,34 +86,46 @@ class Programs:
 
     # ------------------------------------------------------------------ what a predecessor left
 
-    def await_old_script(self) -> None:
-        """A predecessor that was killed may have left its switch script running."""
-        script = self._us.remembered.script
-        if self._us.dry or script is None or not switch.running(*script):
+    def await_old(self) -> None:
+        """A predecessor that was killed may have left programs running. Its switch script has its
+        time; what fences or confirms is ended at once, for it was about another silence."""
+        remembered = self._us.remembered
+        if self._us.dry:
+            return
+        if remembered.script is not None:
+            self._await_one("the switch script", remembered.script, self._us.conf.switch_timeout)
+        for program in remembered.programs:
+            self._await_one("a program", program, 0.0)
+
+    def _await_one(self, what: str, process: tuple[int, int], seconds: float) -> None:
+        if not switch.running(*process):
             return
         try:
-            pidfd = os.pidfd_open(script[0])
+            pidfd = os.pidfd_open(process[0])
         except ProcessLookupError:
             return  # it has just ended
-        self._us.say(f"waiting for the switch script of a dead failoverd (pid {script[0]})")
-        self._old_script = pidfd, time.monotonic() + self._us.conf.switch_timeout
-        self._selector.register(pidfd, selectors.EVENT_READ, self._forget_old_script)
+        self._us.say(f"waiting for {what} of a dead failoverd (pid {process[0]})")
+        self._old[pidfd] = Old(what, process[0], time.monotonic() + seconds)
+        self._selector.register(pidfd, selectors.EVENT_READ, lambda: self._forget_old(pidfd))
 
     @property
-    def old_script_runs(self) -> bool:
-        return self._old_script is not None
+    def old_ones_run(self) -> bool:
+        return bool(self._old)
 
-    def _kill_old_script(self) -> None:
-        if self._us.remembered.script is not None:
-            self._us.say("the old switch script hangs: killed", alarm=True)
-            switch.kill_group(self._us.remembered.script[0])
-        self._forget_old_script()
+    def _kill_old(self, pidfd: int, old: Old, now: float) -> None:
+        """It is gone when its descriptor says so, or held by the kernel for who knows how long."""
+        if old.killed:
+            self._us.say(f"{old.what} of a dead failoverd cannot be killed: going on", alarm=True)
+            self._forget_old(pidfd)
+            return
+        self._us.say(f"{old.what} of a dead failoverd is killed (pid {old.pid})", alarm=True)
+        switch.kill_group(old.pid)
+        self._old[pidfd] = replace(old, deadline=now + switch.KILL_GRACE, killed=True)
 
-    def _forget_old_script(self) -> None:
-        if self._old_script is not None:
-            self._selector.unregister(self._old_script[0])
-            os.close(self._old_script[0])
-            self._old_script = None
+    def _forget_old(self, pidfd: int) -> None:
+        del self._old[pidfd]
+        self._selector.unregister(pidfd)
+        os.close(pidfd)
 
     # ------------------------------------------------------------------ start and end
 
@@ -96,11 +138,34 @@ class Programs:
             self._us.remembered.script = (runner.pid, runner.starttime)
             self._us.save()
 
-    def run(self, kind: str) -> None:
-        """Run $fence_prog ("fence") or the program that $confirm names ("confirm")."""
+    def run(self, kind: str, number: int) -> None:
+        """Run $fence_prog ("fence") or the program that $confirm names ("confirm"), as soon as one
+        that was forgotten is gone: its word is about another silence."""
+        if self._runners[kind].running:
+            self._runners[kind].abandon()
+            self._next[kind] = number
+            return
+        self._asked[kind] = number
         program = self._us.conf.fence_prog if kind == "fence" else self._us.conf.confirm
-        if not self._runners[kind].running:  # one that runs answers for this one too
-            self._start(kind, [program], self._us.role, pair.Cause.SILENCE.value)
+        self._start(kind, [program], self._us.role, pair.Cause.SILENCE.value)
+        self._remember()
+
+    def forget(self) -> None:
+        """Nobody wants the word of what fences or confirms any more: it is ended."""
+        self._asked.clear()
+        self._next.clear()
+        for kind in QUESTIONS:
+            if self._runners[kind].running:
+                self._us.say(f"{self._argv[kind][0]} is ended: its answer is not wanted any more")
+                self._runners[kind].abandon()
+
+    def _remember(self) -> None:
+        """Whoever is started after us has to find them."""
+        runners = [self._runners[kind] for kind in QUESTIONS]
+        found = [(one.pid, one.starttime) for one in runners if one.pid and one.starttime]
+        if found != self._us.remembered.programs:
+            self._us.remembered.programs = found
+            self._us.save()
 
     def notify(self, kind: str, text: str) -> None:
         """Run $notify_prog, if there is one, as soon as it has heard what came before."""
@@ -139,15 +204,21 @@ class Programs:
     def _ended(self, kind: str, result: switch.Result) -> None:
         ok = result.exit == 0
         if kind != "notify" or not ok:
-            alarm = kind in ("script", "fence")  # $confirm's exit 1 is an answer
-            self._tell_result(" ".join(self._argv[kind][:2]), result, alarm)
+            self._tell_result(" ".join(self._argv[kind][:2]), result, kind == "notify")
         if kind == "notify":
             self._notify_next()
             return
         if kind == "script":
             self._note_switch(self._argv[kind][1], result)
-        ran = result.ran and not (kind == "confirm" and died(result))
-        self._us.feed(pair.Ended(kind, ok, ran=ran))
+            self._us.feed(pair.Ended(kind, ok, ran=result.ran))
+            return
+        self._remember()
+        number = self._asked.pop(kind, 0)
+        if number:
+            ran = result.ran and not (kind == "confirm" and died(result))
+            self._us.feed(pair.Ended(kind, ok, ran=ran, number=number))
+        elif kind in self._next:
+            self.run(kind, self._next.pop(kind))
 
     def _note_switch(self, role: str, result: switch.Result) -> None:
         self._us.remembered.script = None

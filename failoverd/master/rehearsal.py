@@ -26,7 +26,7 @@ class Rehearsal:
             case pair.RunProgram():
                 program = us.conf.fence_prog if action.kind == "fence" else us.conf.confirm
                 us.say(f"would run {program}")
-                us.feed(pair.Ended(action.kind, action.kind == "fence"))
+                us.feed(pair.Ended(action.kind, action.kind == "fence", number=action.number))
             case pair.Ask() if action.purpose in TOLD:
                 us.say(f"would tell the peer {action.purpose.value}")
                 us.feed(pair.Replied(action.purpose, True))

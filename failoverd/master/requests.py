@@ -44,6 +44,7 @@ class Requests:
         self._switching = Allowance(SWITCHING_A_SECOND, MAX_SWITCHING)
         self._glances = Allowance(1 / LEAST_GLANCE, 1)
         self.waiting: dict[int, tuple[int, int]] = {}  # the listener's pid, and its number
+        self._persons: dict[int, str] = {}  # what was told by a person
 
     def deadline(self) -> float | None:
         """When `end_visits` has something to do."""
@@ -77,6 +78,7 @@ class Requests:
             self._us.feed(pair.Request(mine, command, True))
         else:
             self._us.report(f"told {command} by a person")
+            self._persons[mine] = command
             self._us.feed(pair.Request(mine, command, False))
 
     def _is_busy(self, crowded: bool, now: float) -> bool:
@@ -84,6 +86,11 @@ class Requests:
         return not us.started or us.stops > 0 or crowded or not self._switching.take(1, now)
 
     def answer(self, action: pair.Answer) -> None:
+        command = self._persons.pop(action.id, "")
+        if command:
+            self._us.report(
+                f"{command} by a person: {'ok' if action.ok else 'error'} {action.text}"
+            )
         pid, request = self.waiting.pop(action.id, (0, 0))
         if pid and pid == self._children.pid("listener"):
             message = {"do": "answer", "id": request, "ok": action.ok, "text": action.text}
@@ -99,8 +106,6 @@ class Requests:
             for name in self._us.conf.interfaces:
                 if self._children.send(f"watchd {name}", {"do": "look"}):
                     looking.add(name)
-        if by_peer:
-            self._us.feed(pair.Visited())
         if by_peer and (looking or self._visits):  # those who looked just now are waited for
             self._visits.append(Visit(mine, looking, now + GLANCE_SECONDS))
         else:

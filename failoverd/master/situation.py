@@ -94,6 +94,14 @@ class Situation:
         if alarm and written:
             self._notify("alarm", f"{interface}: {text}" if interface else text)
 
+    def tell(self, text: str, alarm: bool) -> None:
+        """What the pair says. An alarm is about something new, and so never left out."""
+        if alarm:
+            self.report(text)
+            self._notify("alarm", text)
+        else:
+            self.say(text)
+
     def report(self, text: str) -> None:
         """A line about what a person did: never left out."""
         self.log.event("failoverd", text, pid=os.getpid())

@@ -44,12 +44,12 @@ from failoverd.pair.events import (
     Purpose,
     Replied,
     Request,
+    Reread,
     Stalled,
     Started,
     Stray,
     Tick,
     Unreplied,
-    Visited,
     Watched,
 )
 from failoverd.pair.settings import ROUNDS, Rules, rules
@@ -64,6 +64,7 @@ from failoverd.pair.state import (
     announceable,
     initial,
     is_bad,
+    is_served,
     next_deadline,
     role,
 )

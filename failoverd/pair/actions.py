@@ -17,9 +17,13 @@ class RunScript:
 
 @dataclass(frozen=True)
 class RunProgram:
-    """Run $fence_prog ("fence") or the program that $confirm names ("confirm")."""
+    """Run $fence_prog ("fence") or the program that $confirm names ("confirm").
+
+    number: how `Ended` tells this run from one that was forgotten.
+    """
 
     kind: str
+    number: int
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Look:
 class Forget:
     """Answers to what was asked of the peer mean nothing any more (comparisons excepted).
 
-    questions: nor do those to what was asked on the ethernet side.
+    questions: nor do those to what was asked on the ethernet side, or of a program, which is ended.
     """
 
     questions: bool

@@ -100,12 +100,14 @@ def end_claim(turn: Turn) -> None:
     turn.set(claimed=0)
 
 
-def run_confirm(turn: Turn) -> None:
-    turn.act(RunProgram("confirm"))
+def run_program(kind: str) -> Act:
+    def act(turn: Turn) -> None:
+        number = turn.state.runs % ROUNDS + 1
+        turn.set(program=number, runs=number)
+        turn.act(RunProgram(kind, number))
 
-
-def run_fence(turn: Turn) -> None:
-    turn.act(RunProgram("fence"))
+    act.__name__ = f"run_{kind}"
+    return act
 
 
 def run_master(turn: Turn) -> None:
@@ -123,8 +125,10 @@ def join(turn: Turn) -> None:
     assert isinstance(request, Request)
     if len(turn.state.waiting) >= MAX_WAITING:
         busy(turn)
-    else:
-        turn.set(waiting=(*turn.state.waiting, (request.id, request.from_peer)))
+        return
+    turn.set(waiting=(*turn.state.waiting, (request.id, request.from_peer)))
+    if not request.from_peer and turn.state.deadline(Timer.PATIENCE) is None:
+        turn.start(Timer.PATIENCE, turn.rules.patience)
 
 
 def reply(turn: Turn, ok: bool, text: str) -> None:
@@ -151,6 +155,7 @@ def settle(ok: bool, text: str) -> Act:
         for request, _ in turn.state.waiting:
             turn.act(Answer(request, ok, turn.why or text))
         turn.set(waiting=())
+        turn.stop(Timer.PATIENCE)
 
     act.__name__ = "settle"
     return act
@@ -172,7 +177,7 @@ def refuse_as_peer(turn: Turn) -> None:
     """The peer's error is ours."""
     assert isinstance(turn.event, Replied)
     turn.why = turn.event.text
-    turn.log(f"the peer refused: {turn.event.text}", alarm=True)
+    say_once(f"the peer refused: {turn.event.text}")(turn)
     refuse("the peer refused")(turn)
 
 
@@ -194,22 +199,34 @@ def say(text: str, alarm: bool = False) -> Act:
     return act
 
 
+def say_once(text: str, detail: str = "") -> Act:
+    """An alarm about what is in the way: not again while it stays so, however often it is met."""
+
+    def act(turn: Turn) -> None:
+        if turn.state.blocked != text:
+            turn.set(blocked=text)
+            turn.log(text + detail, True)
+
+    act.__name__ = "say_once"
+    return act
+
+
 def say_who_answers(turn: Turn) -> None:
     who = turn.event.who if isinstance(turn.event, Answers) else ""
-    turn.log(
-        f"somebody still answers for the service{': ' + who if who else ''}: no takeover", True
-    )
+    say_once("no takeover: somebody still answers for the service", f": {who}" if who else "")(turn)
 
 
 def say_script_failed(turn: Turn) -> None:
-    turn.log(f"the switch script failed ({turn.state.cause.value}): the role goes elsewhere", True)
+    """The first time in a row: whoever has failed and hears nobody tries again every window."""
+    text = f"the switch script failed ({turn.state.cause.value}): the role goes elsewhere"
+    turn.log(text, not turn.state.failed)
 
 
 def say_not_able(turn: Turn) -> None:
     peer = turn.state.peer
     bad = ", ".join(sorted(peer.bad)) if peer and peer.bad else "no interface"
     turn.why = f"the peer is {peer.role if peer else 'unheard'} and {bad} is bad there"
-    turn.log(f"{turn.why}: we keep the role", alarm=True)
+    say_once(f"{turn.why}: we keep the role")(turn)
 
 
 def restart_watchers(turn: Turn) -> None:
@@ -271,10 +288,13 @@ def count_nobody(turn: Turn) -> None:
 
 
 def wait_for_peer(turn: Turn) -> None:
-    turn.start(Timer.NOBODY, turn.rules.heartbeat)
+    """It may not hear us, and so not know that it is its turn: we do not wait for it twice."""
+    turn.set(deferred=True)
+    turn.start(Timer.NOBODY, turn.rules.heartbeat + turn.rules.status_timeout)
 
 
 def stop_nobody(turn: Turn) -> None:
+    turn.set(deferred=False)
     turn.stop(Timer.NOBODY)
 
 
@@ -310,7 +330,8 @@ def mark_failed(turn: Turn) -> None:
 
 def mark_unclean(turn: Turn) -> None:
     """Our addresses must not stay beside those of a peer that has the role: stand down again."""
-    turn.log("the switch script failed to stand down: trying again every window", alarm=True)
+    text = "the switch script failed to stand down: trying again every window"
+    turn.log(text, not turn.state.unclean)
     turn.set(unclean=True)
 
 
@@ -326,11 +347,16 @@ def stop_resuming(turn: Turn) -> None:
     turn.set(resuming=False)
 
 
+def leave_role(turn: Turn) -> None:
+    """What was known of the role that we had, or did not take, means nothing any more."""
+    turn.set(claimed=0, from_peer=False, guarded=None, stalled=False, bare=False, deferred=False)
+    turn.stop(Timer.HOLD, Timer.NOBODY, Timer.OWN)
+
+
 def enter_standby(turn: Turn) -> None:
     if turn.came_from is not Phase.INQUIRING:  # else what was asked ahead still counts
         turn.set(quiet=0, evidence=None)
-    turn.set(claimed=0, from_peer=False, guarded=None, stalled=False, bare=False)
-    turn.stop(Timer.HOLD, Timer.NOBODY, Timer.OWN)
+    leave_role(turn)
     if turn.came_from in HANDING_OVER:
         restart_watchers(turn)
     if turn.state.resuming or turn.state.unclean:
@@ -341,7 +367,9 @@ def enter_standby(turn: Turn) -> None:
 def become_active(turn: Turn) -> None:
     came_from_peer = turn.state.cause is Cause.PEER
     turn.set(failed=False, resuming=False, stalled=False, unclean=False)
-    turn.set(claimed=0, quiet=0, evidence=None)
+    turn.set(claimed=0, quiet=0, evidence=None, deferred=False)
+    if turn.state.cause is not Cause.TAKE_BACK:
+        turn.set(blocked="")
     turn.set(interfaces=tuple(replace(i, unasked=not i.up) for i in turn.state.interfaces))
     turn.stop(Timer.NOBODY)
     if came_from_peer:

@@ -54,6 +54,8 @@ class On(Enum):
     BARE = "our addresses are gone from their card"
     STRAY = "our addresses have come back to their card"
     WANTED = "somebody waits for our role"
+    REREAD = "the configuration was read again"
+    PATIENCE = "timer: whoever waits wants an answer"
     RETRY = "timer: try again"
     GIVE_UP = "timer: give up"
     NOBODY = "timer: nobody active"
@@ -123,11 +125,6 @@ class Request:
     from_peer: bool
 
 
-@dataclass(frozen=True)
-class Visited:
-    """The peer has asked our port for the status: it lives, and both ways of the link are open."""
-
-
 # By interface: packets of the open window, packets of the one before.
 Counts = tuple[tuple[str, int, int], ...]
 
@@ -145,6 +142,10 @@ class PeerView:
     down: frozenset[str] = frozenset()  # those of the bad ones that have no carrier
     counts: Counts = ()
     failed: frozenset[str] = frozenset()  # whose last verdict there was `fail`, as at ours
+
+    @property
+    def serves(self) -> bool:
+        return self.role in ("active", "rejoining")
 
 
 @dataclass(frozen=True)
@@ -173,16 +174,21 @@ class Ended:
     """A program ended. kind: script, fence or confirm; ok: exit status 0.
 
     ran: not if it could not be started, so that nothing has changed and nothing was asked.
+    number: that of its RunProgram; 0 for a script.
     """
 
     kind: str
     ok: bool
     ran: bool = True
+    number: int = 0
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What came of a question on the ethernet side. asked: rounds that were really sent."""
+    """What came of a question on the ethernet side. asked: rounds that were really sent.
+
+    peer: it was the peer's hardware address that answered, which anybody can forge.
+    """
 
     own: bool
     asked: int
@@ -194,6 +200,11 @@ class Answers:
 @dataclass(frozen=True)
 class Stalled:
     """The loop stood still for longer than a window: what we knew is old."""
+
+
+@dataclass(frozen=True)
+class Reread:
+    """The settings may be others: what is asked under the old ones means nothing any more."""
 
 
 @dataclass(frozen=True)
@@ -210,11 +221,11 @@ Event = (
     | Stray
     | LinkWatched
     | Request
-    | Visited
     | Replied
     | Unreplied
     | Ended
     | Answers
     | Stalled
+    | Reread
     | Tick
 )

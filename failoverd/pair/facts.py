@@ -16,17 +16,17 @@ from failoverd.pair.events import (
     Purpose,
     Replied,
     Request,
+    Reread,
     Stalled,
     Started,
     Stray,
     Tick,
     Unreplied,
-    Visited,
     Watched,
 )
 from failoverd.pair.guards import heard_all
 from failoverd.pair.settings import ROUNDS
-from failoverd.pair.state import BEING_ACTIVE, HANDING_OVER, Phase, Timer
+from failoverd.pair.state import BEING_ACTIVE, HANDING_OVER, STANDING_BY, Phase, Timer
 from failoverd.pair.turn import Turn
 
 
@@ -52,13 +52,8 @@ def facts(turn: Turn) -> list[On]:
         case LinkWatched():
             return link_watched(turn, event)
         case Request():
-            if event.from_peer:
-                hear(turn)
             source = "PEER" if event.from_peer else "PERSON"
             return [On[f"{source}_SAYS_{event.command.upper()}"]]
-        case Visited():
-            hear(turn)
-            return []
         case Replied():
             return replied(turn, event)
         case Unreplied():
@@ -68,14 +63,17 @@ def facts(turn: Turn) -> list[On]:
                 turn.stop(Timer.UNDER_WAY)
             return [On.LOST]
         case Ended():
-            return [ended(turn, event)]
+            return ended(turn, event)
         case Answers():
             return answered(turn, event)
         case Stalled():
             turn.set(silent=False, ahead=False, evidence=None, claimed=0, quiet=0, peer=None)
-            turn.stop(Timer.HEARD, Timer.NOBODY)
+            turn.set(beats=False, program=0)
+            turn.stop(Timer.HEARD, Timer.NOBODY, Timer.SERVED)
             turn.act(Forget(True))
             return [On.STALLED]
+        case Reread():
+            return [On.REREAD]
         case Started():
             return started(turn, event)
 
@@ -90,12 +88,16 @@ ENDED = {
 }
 
 
-def ended(turn: Turn, event: Ended) -> On:
+def ended(turn: Turn, event: Ended) -> list[On]:
+    if event.kind != "script":
+        if event.number != turn.state.program:
+            return []  # its word is about another silence
+        turn.set(program=0)
     if not event.ran and event.kind != "fence":
-        return On.NOT_RUN
+        return [On.NOT_RUN]
     if event.kind == "confirm":
         turn.set(quiet=0 if event.ok else ROUNDS)  # its word is enough
-    return ENDED[event.kind, event.ok]
+    return [ENDED[event.kind, event.ok]]
 
 
 def started(turn: Turn, event: Started) -> list[On]:
@@ -162,6 +164,8 @@ def watched(turn: Turn, event: Watched) -> list[On]:
     events = heard_all_now(turn, heard_before)
     if event.verdict == "fail":
         return [*events, On.INTERFACE_FAILED]
+    if good and turn.state.phase in BEING_ACTIVE:
+        turn.set(blocked="")
     if before.unasked and good:
         return [*events, On.INTERFACE_BACK]
     return events
@@ -182,6 +186,7 @@ def heard_all_now(turn: Turn, before: bool) -> list[On]:
 def link_watched(turn: Turn, event: LinkWatched) -> list[On]:
     if event.verdict == "late":
         return []
+    turn.set(beats=event.packets > 0)
     if event.verdict == "fail":
         turn.set(silent=True)
         return [On.LINK_SILENT]
@@ -189,13 +194,16 @@ def link_watched(turn: Turn, event: LinkWatched) -> list[On]:
     turn.set(silent=False)
     if event.packets == 0:
         return [On.FALLING_SILENT]
+    if turn.state.phase in STANDING_BY:
+        turn.set(blocked="")
     if turn.state.phase is not Phase.REJOINING:  # that somebody has our addresses is no guess
         turn.set(evidence=None)
     return [On.LINK_ALIVE] if was_silent else []
 
 
 def hear(turn: Turn) -> None:
-    """An exchange with the peer's port, or with ours by the peer: both ways are open."""
+    """The peer's port has answered a query of ours, signed and valid. Nothing else tells that it
+    is heard: whoever has its address and the secret can ask us (a status command there, say)."""
     turn.start(Timer.HEARD, turn.rules.window)
     turn.start(Timer.UNHEARD, 2 * turn.rules.window)
 
@@ -229,13 +237,17 @@ def uncompared(turn: Turn) -> On:
 
 def answered(turn: Turn, event: Answers) -> list[On]:
     if event.own:
-        if not event.peer:
+        if not event.anybody:
             return [On.OWN_UNANSWERED]
+        if not turn.state.claimed:
+            who = f": {event.who}" if event.who else ""
+            turn.log(f"somebody else answers for our addresses, too{who}", True)
         turn.set(claimed=min(ROUNDS, turn.state.claimed + 1))
         return [On.OWN_ANSWERED]
     turn.set(ahead=False)
     if event.anybody:
         turn.set(evidence=True, quiet=0)
+        turn.start(Timer.SERVED, 2 * turn.rules.window)
         return [On.ANSWERED]
     if event.asked == 0:
         return [On.UNASKED]

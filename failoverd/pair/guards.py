@@ -27,6 +27,10 @@ def by_person(turn: Turn) -> bool:
     return turn.state.cause is Cause.PERSON
 
 
+def by_silence(turn: Turn) -> bool:
+    return turn.state.cause is Cause.SILENCE
+
+
 def by_interface(turn: Turn) -> bool:
     return turn.state.cause is Cause.INTERFACE
 
@@ -78,7 +82,7 @@ def stood_still(turn: Turn) -> bool:
 
 
 def peer_is_active(turn: Turn) -> bool:
-    return turn.state.peer is not None and turn.state.peer.role in ("active", "rejoining")
+    return turn.state.peer is not None and turn.state.peer.serves
 
 
 def peer_is_rejoining(turn: Turn) -> bool:
@@ -174,6 +178,37 @@ def hears_peer(turn: Turn) -> bool:
 
 
 unheard = negate(hears_peer, "unheard")
+
+
+def may_answer_yet(turn: Turn) -> bool:
+    """Whoever was heard just now is asked again, as long as nobody has waited too long for that."""
+    waits = any(not from_peer for _, from_peer in turn.state.waiting)
+    return turn.state.heard and not (waits and turn.state.deadline(Timer.PATIENCE) is None)
+
+
+def is_speechless(turn: Turn) -> bool:
+    return turn.state.speechless
+
+
+def link_is_silent(turn: Turn) -> bool:
+    return turn.state.silent
+
+
+def peer_serves_nobody(turn: Turn) -> bool:
+    """It is active and all its interfaces are bad, which not all of ours are.
+
+    One that cannot reach our port cannot hand over: it stops its heartbeats instead.
+    """
+    peer, names = turn.state.peer, frozenset(turn.rules.interfaces)
+    ours = all(i.useless for i in turn.state.interfaces)
+    return peer is not None and peer.serves and not ours and names <= peer.bad | peer.failed
+
+
+peer_may_serve = negate(peer_serves_nobody, "peer_may_serve")
+
+
+def has_deferred(turn: Turn) -> bool:
+    return turn.state.deferred
 
 
 def own_is_due(turn: Turn) -> bool:

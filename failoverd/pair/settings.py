@@ -56,6 +56,12 @@ class Rules:
         return self.switch_timeout + self.arrival
 
     @property
+    def patience(self) -> float:
+        """How long a person waits for what has not begun: who is told an answer in time, after
+        `switch_timeout` and a grace, wants the script's run in it too."""
+        return self.switch_timeout / 2
+
+    @property
     def arrival(self) -> float:
         """When a request sent now has certainly arrived, if it ever does."""
         return self.request_time + self.grace

@@ -53,6 +53,8 @@ class Timer(Enum):
     UNDER_WAY = "what we told the peer may still arrive"
     HEARD = "a window without an exchange"
     UNHEARD = "two windows without an exchange"
+    SERVED = "somebody answered for the addresses in the last two windows"
+    PATIENCE = "whoever waits wants an answer"
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,12 @@ class State:
     bare: bool = False  # our addresses have gone from their card
     interfaces: tuple[Interface, ...] = ()
     silent: bool = False  # the private link's last verdict
+    beats: bool = False  # there were heartbeats in its last window
+    speechless: bool = False  # that is said: they come, but the peer's port does not answer
+    blocked: str = ""  # what is said already to be in the way of what should be done
+    program: int = 0  # the run of a program whose word is awaited
+    runs: int = 0  # the number of the last one
+    deferred: bool = False  # the peer comes first, and was waited for
     peer: PeerView | None = None
     ahead: bool = False  # asked while the link fell silent, and it is not reported yet
     evidence: bool | None = None  # while the link fell silent: did anybody answer
@@ -162,6 +170,13 @@ SAME_QUESTIONS = (
     *((Phase.STANDBY, Phase.CONFIRMING), (Phase.INQUIRING, Phase.CONFIRMING)),
     *((Phase.ACTIVE, Phase.ASKING), (Phase.ASKING, Phase.ACTIVE)),
 )
+
+
+def is_served(state: State) -> bool:
+    """Whether it is known that a machine is active."""
+    peer_serves = state.heard and state.peer is not None and state.peer.serves
+    asked = state.deadline(Timer.SERVED) is not None
+    return state.phase in BEING_ACTIVE or peer_serves or asked
 
 
 def role(state: State) -> str:

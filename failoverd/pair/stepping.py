@@ -35,6 +35,7 @@ def step(
             if all(guard(turn) for guard in row.when):
                 take(turn, row)
                 break
+    notice_speechless(turn)
     mute(turn)
     return turn.state, tuple(turn.actions)
 
@@ -48,6 +49,7 @@ def take(turn: Turn, row: Row) -> None:
             turn.stop(Timer.GIVE_UP, Timer.UNDER_WAY)
         forget = (before, row.go) not in SAME_QUESTIONS
         turn.act(Forget(forget))
+        turn.set(program=0)
         if forget:
             turn.set(ahead=False)
     if row.cause is not None:
@@ -61,24 +63,42 @@ def take(turn: Turn, row: Row) -> None:
             act(turn)
 
 
+def notice_speechless(turn: Turn) -> None:
+    """Heartbeats come in, but no query is answered: said once, and once that it is over."""
+    state = turn.state
+    speechless = state.beats and state.phase is not Phase.NEW and unheard_for_long(turn)
+    if speechless is state.speechless:
+        return
+    turn.set(speechless=speechless)
+    if speechless:
+        turn.log(
+            "the peer sends heartbeats, but its port does not answer: see to packet filters and "
+            "the MTU of the private link, and that $tcp_port and the secret are the same on both",
+            alarm=True,
+        )
+    elif state.heard:
+        turn.log("the peer's port answers again")
+
+
 def mute(turn: Turn) -> None:
     """A machine that neither serves nor can be asked stops its heartbeats (section 5).
 
     They would only keep the peer from taking over. So would those of a standby machine that cannot
-    take over itself, when the link is cut in one direction.
+    take over itself, when the link is cut in one direction; but not while it finds the service
+    answered for.
     """
     state = turn.state
     deaf = bool(state.interfaces) and all(i.failed or not i.up for i in state.interfaces)
     serves = state.phase in BEING_ACTIVE and not deaf
     useless = not serves and state.phase is not Phase.NEW and unheard_for_long(turn)
+    useless = useless and (deaf or state.deadline(Timer.SERVED) is None)
     if useless is not state.mute:
         turn.set(mute=useless)
         turn.act(Heartbeats(not useless))
         if useless:
             turn.log(
                 "we do not serve and the peer cannot be reached: "
-                "no more heartbeats, so that it can take over if it lives",
-                alarm=True,
+                "no more heartbeats, so that it can take over if it lives"
             )
         else:
             turn.log("heartbeats go on")

@@ -25,6 +25,7 @@ from failoverd.pair.acts import (
     enter_asking,
     enter_standby,
     join,
+    leave_role,
     look,
     mark_clean,
     mark_failed,
@@ -46,12 +47,12 @@ from failoverd.pair.acts import (
     restart_watchers,
     retry_next_window,
     retry_soon,
-    run_confirm,
-    run_fence,
     run_master,
+    run_program,
     run_slave,
     say,
     say_not_able,
+    say_once,
     say_script_failed,
     say_what_is_missing,
     say_who_answers,
@@ -73,6 +74,7 @@ from failoverd.pair.guards import (
     by_healing,
     by_interface,
     by_person,
+    by_silence,
     claimed_thrice,
     confirm_by_arp,
     confirm_by_program,
@@ -80,11 +82,15 @@ from failoverd.pair.guards import (
     evidence_of_life,
     fence_first,
     has_arrived,
+    has_deferred,
     has_failed,
     hears_peer,
     is_claimed,
     is_resuming,
+    is_speechless,
     is_unclean,
+    link_is_silent,
+    may_answer_yet,
     may_hand_over,
     may_resume,
     must_place,
@@ -104,7 +110,9 @@ from failoverd.pair.guards import (
     peer_is_idle,
     peer_is_rejoining,
     peer_is_switching,
+    peer_may_serve,
     peer_outranks,
+    peer_serves_nobody,
     still_asked,
     stood_still,
     unheard,
@@ -133,7 +141,7 @@ ENTER: dict[Phase, tuple[Act, ...]] = {
     Phase.SEEKING: (question,),
     Phase.CALLING: (ask(Purpose.RESUME), wait_longest),
     Phase.DOUBTING: (ask_status,),
-    Phase.FENCING: (run_fence,),
+    Phase.FENCING: (run_program("fence"),),
     Phase.PROMOTING: (run_master,),
     Phase.DEMOTING: (run_slave,),
     Phase.CLEANING: (run_slave,),
@@ -236,8 +244,9 @@ TOLD_RESUME = (
 # Whoever is heard must be asked again: that nobody answers for the addresses proves nothing while
 # the other machine is between two steps of its own.
 HEARD_AFTER_ALL = (
-    Row((P.INQUIRING,), On.LOST, (hears_peer,), (retry_soon,)),
-    Row((P.SEEKING,), On.UNANSWERED, (hears_peer,), go=P.INQUIRING),
+    Row((P.INQUIRING,), On.LOST, (may_answer_yet,), (retry_soon,)),
+    Row((P.INQUIRING,), On.PATIENCE, go=P.SEEKING),
+    Row((P.SEEKING,), On.UNANSWERED, (may_answer_yet,), go=P.INQUIRING),
     Row((P.DOUBTING, P.UNSURE), On.UNANSWERED, (hears_peer,), (ask_status, wait_a_round)),
     Row((P.REJOINING,), On.UNANSWERED, (hears_peer,), (ask_both,)),
     Row(
@@ -280,6 +289,13 @@ RESUMING = (
     Row(
         (P.INQUIRING,),
         On.STATUS,
+        (by_silence, peer_is_active, peer_may_serve),
+        (refuse("the peer serves again"),),
+        P.STANDBY,
+    ),
+    Row(
+        (P.INQUIRING,),
+        On.STATUS,
         (peer_is_active, nothing_to_serve_on),
         (refuse("our own interfaces are down, and the peer is active"),),
         P.STANDBY,
@@ -308,7 +324,7 @@ RESUMING = (
         On.UNASKED,
         (),
         (
-            say("neither the peer nor the ethernet side can be asked: no takeover", True),
+            say_once("no takeover: neither the peer nor the ethernet side can be asked"),
             refuse("neither the peer nor the ethernet side can be asked"),
         ),
         P.STANDBY,
@@ -335,11 +351,19 @@ NO_TAKEOVER = (((is_unclean,), P.CLEANING, Cause.BOOT), ((), P.STANDBY, None))
 SILENCE = (
     Row(WATCHING, On.FALLING_SILENT, (), (question_ahead,)),
     Row(
+        (P.STANDBY,),
+        On.LINK_SILENT,
+        (hears_peer, peer_serves_nobody),
+        (say("the peer is active, but hears nothing, and cannot reach us: calling for the role"),),
+        P.INQUIRING,
+        Cause.SILENCE,
+    ),
+    Row(
         WATCHING,
         On.LINK_SILENT,
         (hears_peer,),
         (
-            say("the private link is silent, but the peer's port answers: no takeover", True),
+            say_once("no takeover: no heartbeats come in, but the peer's port answers"),
             question_ahead,
         ),
     ),
@@ -348,11 +372,11 @@ SILENCE = (
         On.LINK_SILENT,
         (nothing_to_serve_on,),
         (
-            say("the private link is silent, but our own interfaces are down: no takeover", True),
+            say_once("no takeover: the private link is silent, but our own interfaces are down"),
             question_ahead,
         ),
     ),
-    Row(WATCHING, On.LINK_SILENT, (confirm_by_program,), (run_confirm,), P.CONFIRMING),
+    Row(WATCHING, On.LINK_SILENT, (confirm_by_program,), (run_program("confirm"),), P.CONFIRMING),
     Row(
         WATCHING,
         On.LINK_SILENT,
@@ -405,20 +429,27 @@ SILENCE = (
             (P.CONFIRMING,),
             On.NOT_RUN,
             (nobody_to_ask, *when),
-            (say(f"{NO_WORD}: no takeover", True), refuse(NO_WORD)),
+            (say_once(f"no takeover: {NO_WORD}"), refuse(NO_WORD)),
             go,
             cause,
         )
         for when, go, cause in NO_TAKEOVER
     ),
-    Row((P.CONFIRMING,), On.NOT_RUN, (), (say(f"{NO_WORD}: asking by ARP", True), question)),
+    Row((P.CONFIRMING,), On.NOT_RUN, (), (say_once(f"{NO_WORD}: asking by ARP"), question)),
     Row(
         (P.CONFIRMING,),
         On.UNASKED,
         (),
-        (say("the ethernet side cannot be asked: no takeover", True), retry_soon),
+        (say_once("no takeover: the ethernet side cannot be asked"), retry_soon),
     ),
     Row((P.CONFIRMING,), On.RETRY, (), (question_once,)),
+    Row(
+        (P.CONFIRMING,),
+        On.REREAD,
+        (),
+        (refuse("the configuration was read again"),),
+        P.STANDBY,
+    ),
     Row((P.FENCING,), On.FENCED, go=P.PROMOTING),
     *(
         Row(
@@ -426,7 +457,7 @@ SILENCE = (
             On.FENCE_FAILED,
             when,
             (
-                say("the fence program failed: no takeover", True),
+                say_once("no takeover: the fence program failed"),
                 refuse("the fence program failed"),
             ),
             go,
@@ -449,7 +480,7 @@ HANDOVER = (
         (P.ASKING,),
         On.GIVE_UP,
         (by_interface,),
-        (say("the peer does not show that it hears more: we keep the role", True),),
+        (say_once("the peer does not show that it hears more: we keep the role"),),
         P.ACTIVE,
     ),
     Row((P.ASKING,), On.STATUS, (), (say_not_able, refuse("the peer is not able")), P.ACTIVE),
@@ -458,7 +489,7 @@ HANDOVER = (
         (P.ASKING,),
         On.LOST,
         (),
-        (say("the peer cannot be asked: we keep the role", True), refuse("the peer is silent")),
+        (say_once("the peer cannot be asked: we keep the role"), refuse("the peer is silent")),
         P.ACTIVE,
     ),
     Row((P.TELLING,), On.AGREED, (), (settle_standby,), P.STANDBY),
@@ -564,7 +595,7 @@ SCRIPTS = (
         Cause.STRAY,
     ),
     *(
-        Row((P.PROMOTING,), on, (), (mark_failed, say_script_failed), P.CLEANING)
+        Row((P.PROMOTING,), on, (), (say_script_failed, mark_failed), P.CLEANING)
         for on in (On.SCRIPT_FAILED, On.NOT_RUN)
     ),
     *(
@@ -583,8 +614,16 @@ SCRIPTS = (
         for when, go in (((has_failed, peer_can_have_it), P.TELLING), ((), P.STANDBY))
     ),
     *(
-        Row((P.DEMOTING,), On.SCRIPT_OK, cause, (settle_peer,), P.TELLING)
+        Row((P.DEMOTING,), On.SCRIPT_OK, cause, (mark_clean, settle_peer), P.TELLING)
         for cause in ((by_interface,), (by_person,), (by_healing, hears_peer))
+    ),
+    # Only ARP tells, which anybody can forge: the role is taken again as soon as that ends.
+    Row(
+        (P.DEMOTING,),
+        On.SCRIPT_OK,
+        (by_healing, link_is_silent, confirm_by_arp),
+        (mark_clean, restart_watchers, settle_standby, leave_role, question),
+        P.CONFIRMING,
     ),
     Row((P.DEMOTING,), On.SCRIPT_OK, (), (mark_clean, restart_watchers, settle_standby), P.STANDBY),
     *(
@@ -602,7 +641,7 @@ SCRIPTS = (
         On.NOT_RUN,
         (),
         (
-            say("the switch script cannot be run: we keep the role", True),
+            say_once("the switch script cannot be run: we keep the role"),
             refuse("the switch script cannot be run"),
         ),
         P.ACTIVE,
@@ -612,7 +651,7 @@ SCRIPTS = (
         On.SCRIPT_FAILED,
         (),
         (
-            say("the switch script failed to stand down: we take the role back", True),
+            say_once("the switch script failed to stand down: we take the role back"),
             refuse("the switch script failed"),
         ),
         P.PROMOTING,
@@ -662,6 +701,12 @@ REJOIN = (
     Row((P.REJOINING,), On.UNANSWERED, (), (become_active,), P.ACTIVE),
     Row((P.REJOINING,), On.UNASKED, (), (retry_next_window,)),
     Row((P.REJOINING,), On.RETRY, (), (ask_both,)),
+    Row(
+        (P.REJOINING,),
+        On.PATIENCE,
+        (),
+        (refuse("it is not known yet whether the peer has the role"),),
+    ),
 )
 
 # Roles compared: two active or none. And while the peer is not heard: do others answer as us?
@@ -682,7 +727,7 @@ HEALING = (
         SERVING,
         On.COMPARED,
         (peer_is_active,),
-        (say("both machines are active: we keep the role", True), announce),
+        (say_once("both machines are active: we keep the role"), announce),
     ),
     Row((P.STANDBY,), On.COMPARED, (peer_is_idle, nobody_counted), (count_nobody,)),
     Row((P.STANDBY,), On.COMPARED, (peer_is_active,), (stop_nobody,)),
@@ -694,22 +739,41 @@ HEALING = (
         P.INQUIRING,
         Cause.HEALING,
     ),
+    Row(
+        (P.STANDBY,),
+        On.NOBODY,
+        (hears_peer, peer_is_idle, has_deferred),
+        (say("no machine is active, and the peer does not take the role: we do", True),),
+        P.INQUIRING,
+        Cause.HEALING,
+    ),
     Row((P.STANDBY,), On.NOBODY, (hears_peer,), (wait_for_peer,)),
     Row(SERVING, On.LINK_SILENT, (), (question_own,)),
     Row(SERVING, On.INTERFACE_BACK, (), (question_own,)),
+    Row((P.STANDBY,), On.UNCOMPARED, (is_speechless, confirm_by_arp, unheard), (question_once,)),
     Row(SERVING, On.UNCOMPARED, (unheard, own_is_due), (question_own,)),
     Row(SERVING, On.OWN, (is_claimed,), (question_own,)),
     Row(
         SERVING,
         On.OWN_ANSWERED,
         (boot_slave, claimed_thrice),
-        (say("the peer answers for our addresses: we stand by", True),),
+        (say("standing down while somebody else answers for our addresses", True),),
         P.DEMOTING,
         Cause.HEALING,
     ),
     Row(SERVING, On.OWN_ANSWERED, (boot_slave,), (question_own,)),
     Row(SERVING, On.OWN_ANSWERED, (), (trust_interfaces, announce, question_own_soon)),
-    Row(SERVING, On.OWN_UNANSWERED, (is_claimed,), (end_claim, trust_interfaces, announce)),
+    Row(
+        SERVING,
+        On.OWN_UNANSWERED,
+        (is_claimed,),
+        (
+            say("nobody else answers for our addresses any more"),
+            end_claim,
+            trust_interfaces,
+            announce,
+        ),
+    ),
     Row(SERVING, On.OWN_UNANSWERED, (unheard,), (trust_interfaces, announce)),
     Row(SERVING, On.OWN_UNANSWERED, (), (trust_interfaces,)),
 )

@@ -237,7 +237,7 @@ class Host(NamedTuple):
     cards: tuple[Window, ...] = ()
     asks: tuple[Exchange, ...] = ()
     asked: tuple[Asked, ...] = ()
-    program: tuple[str, int] | None = None
+    program: tuple[str, int, int] | None = None  # kind, ticks left, number of the run
     counts: Counts = ((0, 0),)  # of the cards, as failoverd last looked
     gap: int = 0  # ticks that the loop stood still
     boots_in: int = -1

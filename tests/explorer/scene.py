@@ -76,7 +76,7 @@ class Machine:
     cards: tuple[Window, ...]
     asks: tuple[Exchange, ...]
     asked: tuple[Asked, ...]
-    program: tuple[str, int] | None
+    program: tuple[str, int, int] | None
     counts: Counts
     gap: int
     boots_in: int
@@ -120,7 +120,7 @@ class Scene:
         self.chance = chance
         self.notes = notes
         self.errands: deque[tuple[int, Exchange]] = deque()
-        self.unstarted: deque[tuple[int, str]] = deque()  # programs: a machine, and which kind
+        self.unstarted: deque[tuple[int, str, int]] = deque()  # programs: machine, kind, number
         self.fed = 0
 
     def world(self) -> World:
@@ -174,7 +174,8 @@ class Scene:
         if machine.script and machine.run != FROZEN:
             self.run_script(number, machine.script)
         if machine.program and machine.run != FROZEN:
-            machine.program = (machine.program[0], max(0, machine.program[1] - 1))
+            kind, left, run = machine.program
+            machine.program = (kind, max(0, left - 1), run)
         if machine.run != RUNNING:
             machine.gap = min(self.setup.window + 1, machine.gap + 1)
 
@@ -247,9 +248,9 @@ class Scene:
             self.note(f"{NAMES[number]}: the {role} script {'succeeds' if ok else script.name}")
             self.feed(number, pair.Ended("script", ok))
         if machine.program and machine.program[1] == 0:
-            kind, machine.program = machine.program[0], None
+            (kind, _, its_run), machine.program = machine.program, None
             ok = not self.fence_fails(number) if kind == "fence" else self.answering(number)
-            self.feed(number, pair.Ended(kind, ok))
+            self.feed(number, pair.Ended(kind, ok, number=its_run))
 
     def fence_fails(self, number: int) -> bool:
         fails = "fence" in self.setup.menu and self.faults > 0 and self.chance.pick(2) > 0
@@ -379,16 +380,19 @@ class Scene:
             self.stand_down(number, after.cause)
         promoted = after.phase is pair.Phase.PROMOTING is not mind.states[before].phase
         silence = promoted and after.cause is pair.Cause.SILENCE
-        if silence and self.setup.fence and event != pair.Ended("fence", True):
+        fenced = isinstance(event, pair.Ended) and event.kind == "fence" and event.ok
+        if silence and self.setup.fence and not fenced:
             raise Violation(f"{NAMES[number]} takes over by silence without its fence program")
         failed = isinstance(event, pair.Ended) and event.kind == "script" and not event.ok
-        if failed and not any(isinstance(a, pair.Log) and a.alarm for a in actions):
+        was = mind.states[before]
+        said = was.failed or was.unclean or "script" in was.blocked  # and not mended since
+        if failed and not said and not any(isinstance(a, pair.Log) and a.alarm for a in actions):
             raise Violation(f"{NAMES[number]} does not report that its script failed")
         for action in actions:
             self.perform(number, action)
         while self.unstarted:
-            who, kind = self.unstarted.popleft()
-            self.feed(who, pair.Ended(kind, False, ran=False))
+            who, kind, run = self.unstarted.popleft()
+            self.feed(who, pair.Ended(kind, False, ran=False, number=run))
         while self.errands:
             self.travel(*self.errands.popleft())
 
@@ -427,7 +431,7 @@ class Scene:
                     rest for e in machine.asks if (rest := forgotten(e)) is not None
                 )
                 if action.questions:
-                    machine.asked = ()
+                    machine.asked, machine.program = (), None
             case pair.Answer():
                 self.answer(number, action)
             case pair.RunScript():
@@ -437,8 +441,8 @@ class Scene:
                 if self.starts(number, "script", script.runs):
                     machine.script = Run(action.role, script.ticks or self.setup.switch_timeout)
             case pair.RunProgram():
-                if self.starts(number, action.kind):
-                    machine.program = (action.kind, 1)
+                if self.starts(number, action.kind, run=action.number):
+                    machine.program = (action.kind, 1, action.number)
             case pair.RestartWatchers():
                 start = (0, 0, True, self.setup.card_window)
                 machine.cards = tuple(start for _ in machine.cards)
@@ -447,7 +451,7 @@ class Scene:
                 if pair.announceable(self.state(number)):
                     machine.airing = 2
 
-    def starts(self, number: int, kind: str, may: bool = True) -> bool:
+    def starts(self, number: int, kind: str, may: bool = True, run: int = 0) -> bool:
         """Whether a program can be started; if not, the pair is told so before time goes on."""
         refused = "norun" in self.setup.menu and self.faults > 0 and self.chance.pick(2) > 0
         self.faults -= refused
@@ -455,7 +459,7 @@ class Scene:
             return True
         self.machines[number].stumbled = True
         self.note(f"{NAMES[number]}: the {kind} cannot be started")
-        self.unstarted.append((number, kind))
+        self.unstarted.append((number, kind, run))
         return False
 
     def look(self, number: int) -> None:
@@ -561,7 +565,6 @@ class Scene:
             view = self.game.minds[1 - number].look(peer.mind, peer.counts)
             reply = pair.Replied(purpose, True, "", view)
             self.errands.append((number, exchange._replace(stage=BACK, answer=reply)))
-            self.feed(1 - number, pair.Visited())
             self.look(1 - number)
             return
         if exchange.stage == BUFFERED and exchange.waited > 1:

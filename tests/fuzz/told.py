@@ -15,7 +15,7 @@ from failoverd.master.questions import Questions
 from failoverd.master.reports import Reports
 from failoverd.master.requests import Requests
 
-LISTENER = (pair.Request, pair.Replied, pair.Unreplied, pair.Visited)
+LISTENER = (pair.Request, pair.Replied, pair.Unreplied)
 MAY_SAY: dict[str, tuple[type, ...]] = {
     "listener": LISTENER,
     "neighbours": (pair.Answers,),
