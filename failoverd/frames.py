@@ -80,10 +80,13 @@ def unsolicited_advertisement(hwaddr: str, address: str, router: bool = False) -
 
 
 def parse(frame: bytes) -> Answer | None:
-    """Who the frame says has an address, None if it says nothing of the kind. Never raises.
+    """Who proves by this frame that it has an address, None if nobody does. Never raises.
 
-    In ARP that is the sender of a reply and of a request alike: both mean that the address is in
-    use (RFC 5227 2.1.1). A probe has no sender.
+    In ARP that is the sender of an announcement, of a request, and of the answer to a probe: all
+    mean that the address is in use (RFC 5227 2.1.1). A probe has no sender. The answer to an
+    ordinary question, such as a kernel's, proves nothing: a network that suppresses ARP gives it
+    for the dead as well (RFC 9161). The same in neighbour discovery, where answers to a question
+    without source are not `solicited`.
     """
     ethertype = int.from_bytes(frame[12:14], "big")
     if ethertype == ETHERTYPE_ARP:
@@ -96,14 +99,16 @@ def parse(frame: bytes) -> Answer | None:
 def _parse_arp(packet: bytes) -> Answer | None:
     if len(packet) < 28 or packet[:6] != _ARP_HEADER:
         return None
-    operation, hwaddr, sender = struct.unpack_from("!H6s4s", packet, 6)
+    operation, hwaddr, sender, target = struct.unpack_from("!H6s4s6x4s", packet, 6)
     if operation not in (_ARP_REQUEST, _ARP_REPLY) or not any(sender):
         return None
+    if operation == _ARP_REPLY and any(target) and target != sender:
+        return None  # to an ordinary request
     return Answer(str(ipaddress.IPv4Address(sender)), hwaddr.hex(":"))
 
 
 def _parse_advertisement(source_hwaddr: bytes, packet: bytes) -> Answer | None:
-    """The checks are those of RFC 4861 section 7.1.2."""
+    """The checks are those of RFC 4861 section 7.1.2, but for the last of the flags."""
     if len(packet) < 64 or packet[0] >> 4 != 6:
         return None
     length, next_header, hop_limit = struct.unpack_from("!HBB", packet, 4)
@@ -113,7 +118,7 @@ def _parse_advertisement(source_hwaddr: bytes, packet: bytes) -> Answer | None:
     kind, code, flags, target = struct.unpack_from("!BBxxB3x16s", body)
     if kind != _NEIGHBOUR_ADVERTISEMENT or code != 0 or _is_multicast(target):
         return None
-    if _is_multicast(destination) and flags & _SOLICITED:
+    if flags & _SOLICITED and (_is_multicast(destination) or flags & _OVERRIDE):
         return None
     options = _options(body[24:])
     if options is None or _checksum(source, destination, body) != 0:

@@ -35,6 +35,7 @@ _SOL_PACKET = 263
 _PACKET_ADD_MEMBERSHIP = 1
 _PACKET_DROP_MEMBERSHIP = 2
 _PACKET_MR_UNICAST = 3
+_PACKET_OTHERHOST = 3
 
 # Classic BPF (Documentation/networking/filter.rst): code, jump if true, jump if false, operand.
 _LOAD_HALF, _LOAD_BYTE, _JUMP_IF_EQUAL, _RETURN = 0x28, 0x30, 0x15, 0x06
@@ -163,6 +164,7 @@ class _Asker:
         self._alive_due = 0.0
         self._questions: dict[object, _Question] = {}
         self._memberships: set[bytes] = set()
+        self._accepted: set[tuple[str, bytes]] = set()
         self._sockets = [_listen(frames.ETHERTYPE_ARP), _listen(frames.ETHERTYPE_IPV6)]
         self._selector = selectors.SelectSelector()  # epoll knows only whole milliseconds
         self._selector.register(channel, selectors.EVENT_READ)
@@ -234,13 +236,20 @@ class _Asker:
         if membership not in self._memberships:
             self._sockets[0].setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
             self._memberships.add(membership)
+            self._accepted.add((interface, address))
 
     def _hear(self) -> None:
         for sock in self._sockets:
-            for interface, frame in _received(sock):
+            for interface, kind, frame in _received(sock):
                 answer = frames.parse(frame)
-                if answer is not None:
+                if answer is not None and self._is_for_us(interface, kind, frame):
                     self._answered(interface, answer)
+
+    def _is_for_us(self, interface: str, kind: int, frame: bytes) -> bool:
+        """Not what a VLAN carries that has no device here: it comes without its tag, and all that
+        tells is that the kernel takes it for another host's (netif_receive_skb). So it does what
+        goes to an address that is not the card's now."""
+        return kind != _PACKET_OTHERHOST or (interface, frame[:6]) in self._accepted
 
     def _answered(self, interface: str, answer: frames.Answer) -> None:
         if (interface, answer.address) not in self._addresses:
@@ -267,6 +276,7 @@ class _Asker:
             except OSError:
                 pass  # the interface is gone, and the membership with it
         self._memberships.clear()
+        self._accepted.clear()
 
     def _pass(self, program: tuple[_Instruction, ...]) -> None:
         for sock in self._sockets:
@@ -357,14 +367,15 @@ def _packet_socket(protocol: int) -> socket.socket:
     return sock
 
 
-def _received(sock: socket.socket) -> Iterable[tuple[str, bytes]]:
-    """The frames that wait in the socket, with the interface they came in by."""
+def _received(sock: socket.socket) -> Iterable[tuple[str, int, bytes]]:
+    """The frames that wait in the socket, with the interface they came in by and the kind that
+    they are of for the kernel (packet(7))."""
     while True:
         try:
             frame, address = sock.recvfrom(2048)
         except OSError:
             return
-        yield address[0], frame
+        yield address[0], address[2], frame
 
 
 def _attach_filter(sock: socket.socket, program: tuple[_Instruction, ...]) -> None:

@@ -452,6 +452,8 @@ def naive_answer(frame: bytes) -> frames.Answer | None:
         right = head == "000108000604" and operation in ("0001", "0002") and len(body) >= 28
         if not right or sender == bytes(4):
             return None
+        if operation == "0002" and body[24:28] not in (bytes(4), sender):
+            return None  # to an ordinary request: proves nothing
         return frames.Answer(".".join(map(str, sender)), body[8:14].hex(":"))
     if kind != "86dd" or len(body) < 64 or body[0] & 0xF0 != 0x60:
         return None
@@ -459,7 +461,9 @@ def naive_answer(frame: bytes) -> frames.Answer | None:
     message = body[40 : 40 + length]
     if body[6] != 58 or body[7] != 255 or len(message) != length or length < 24:
         return None
-    if message[:2] != b"\x88\x00" or message[8] == 0xFF or (body[24] == 0xFF and message[4] & 0x40):
+    if message[:2] != b"\x88\x00" or message[8] == 0xFF:
+        return None
+    if message[4] & 0x40 and (body[24] == 0xFF or message[4] & 0x20):
         return None
     hwaddr, rest = frame[6:12], message[24:]
     while rest:

@@ -46,10 +46,22 @@ def test_arp_frames_are_those_of_the_rfcs() -> None:
 
 ARP = GRATUITOUS[1]
 ADVERTISEMENT = frames.unsolicited_advertisement(HWADDR, V6)
+SOURCE = "fe80::5"
+OVERRIDE, SOLICITED = 0x20, 0x40
+NO_OPTION = ADVERTISEMENT[:78]
+
+
+def packed(address: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6, address)
 
 
 def changed(frame: bytes, offset: int, *values: int) -> bytes:
     return frame[:offset] + bytes(values) + frame[offset + len(values) :]
+
+
+def answered(advertisement: bytes, flags: int) -> bytes:
+    """As it is sent to one who has asked."""
+    return resummed(changed(changed(advertisement, 38, *packed(SOURCE)), 58, flags))
 
 
 @pytest.mark.parametrize(
@@ -62,14 +74,20 @@ def changed(frame: bytes, offset: int, *values: int) -> bytes:
             frames.arp_request(HWADDR, V4, V4_PEER), Answer(V4, HWADDR), id="ordinary request"
         ),
         pytest.param(PROBE, None, id="probe claims nothing"),
+        pytest.param(changed(ARP, 38, 0, 0, 0, 0), Answer(V4, HWADDR), id="answer to a probe"),
+        pytest.param(changed(ARP, 41, 11), None, id="answer to an ordinary request"),
         pytest.param(changed(ARP, 21, 3), None, id="reverse ARP"),
         pytest.param(changed(ARP, 15, 6), None, id="not ethernet"),
         pytest.param(changed(ARP, 19, 16), None, id="not IPv4"),
         pytest.param(ARP[:41], None, id="cut ARP"),
         pytest.param(b"", None, id="empty"),
         pytest.param(ADVERTISEMENT, Answer(V6, HWADDR), id="advertisement"),
+        pytest.param(resummed(NO_OPTION), Answer(V6, HWADDR), id="no option: the frame's sender"),
         pytest.param(
-            resummed(ADVERTISEMENT[:78]), Answer(V6, HWADDR), id="no option: the frame's sender"
+            answered(NO_OPTION, SOLICITED), Answer(V6, HWADDR), id="answer to a question to it"
+        ),
+        pytest.param(
+            answered(ADVERTISEMENT, SOLICITED | OVERRIDE), None, id="answer to a kernel's question"
         ),
         pytest.param(frames.neighbour_solicitation(HWADDR, V6), None, id="solicitation"),
         pytest.param(changed(ADVERTISEMENT, 57, 0xFF), None, id="checksum"),

@@ -236,12 +236,29 @@ class Injected:
         return self._asker.receive()["answers"]
 
 
+def tagged(frame: bytes, vlan: int, priority: int = 0) -> bytes:
+    """The frame with an IEEE 802.1Q tag."""
+    return frame[:12] + struct.pack("!HH", 0x8100, priority << 13 | vlan) + frame[12:]
+
+
 CLAIMS = [
     frames.gratuitous_arp(PEER, V4)[0],
     hardware(OURS) + frames.gratuitous_arp(PEER, V4)[1][6:],
     frames.unsolicited_advertisement(PEER, V6),
 ]
 BOTH = [answer(PEER, V4), answer(PEER, V6)]
+
+
+def test_what_another_vlan_carries_is_no_answer(site: Site, make_asker: MakeAsker) -> None:
+    """On a trunk it comes without its tag, if the VLAN has no device here."""
+    injected = Injected(site, make_asker(site.us))
+    assert injected(*CLAIMS) == BOTH
+    assert injected(*(tagged(frame, 5) for frame in CLAIMS)) == []
+    assert injected(*(tagged(frame, 5) for frame in CLAIMS), own={"eth0": OURS}) == []
+    assert injected(*(tagged(frame, 0, 6) for frame in CLAIMS)) == BOTH, "no VLAN, but a priority"
+    site.us.ip(f"link set eth0 address {SHARED}")
+    assert injected(CLAIMS[1], own={"eth0": OURS}) == BOTH[:1]
+    assert injected(tagged(CLAIMS[1], 5)) == [], "what was for our own address once is so no more"
 
 
 def test_what_we_say_ourselves_is_no_answer(site: Site, make_asker: MakeAsker) -> None:
