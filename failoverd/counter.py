@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 import pcapy
 
-from failoverd import links
+from failoverd import frames, links
 
 if TYPE_CHECKING:
     from failoverd.conf import Conf
@@ -60,6 +60,7 @@ def _own_packets(addresses: list[str]) -> str:
     arp = [f"arp[14:4] = {word:#x}" for word in [0, *(_word(a) for a in addresses if "." in a)]]
     six = [address for address in addresses if ":" in address]
     neighbour = [_words(8, address) for address in ["::", *six]]  # 8: the source
+    neighbour.append(f"ip6[0:4] & 0xfffff = {frames.FLOW_LABEL:#x}")  # asked of one card
     neighbour += [f"ip6[40] = 136 and {_words(48, address)}" for address in six]  # 48: the target
     return (
         f"(arp and ({' or '.join(arp)})) or (icmp6 and (ip6[40] = 135 or ip6[40] = 136)"

@@ -15,7 +15,9 @@ ETHERTYPE_IPV6 = 0x86DD
 
 NOBODY = "0.0.0.0"  # the sender of a probe, RFC 5227 section 1.1
 
-_BROADCAST = b"\xff" * 6
+BROADCAST = "ff:ff:ff:ff:ff:ff"
+FLOW_LABEL = 0xFA110  # of a question to one card: by it the pair knows its own (RFC 6437)
+
 _NO_HWADDR = b"\x00" * 6
 _ARP_HEADER = struct.pack("!HHBB", 1, 0x0800, 6, 4)  # IPv4 over ethernet, RFC 826
 _ARP_REQUEST = 1
@@ -26,8 +28,9 @@ _NEIGHBOUR_SOLICITATION = 135
 _NEIGHBOUR_ADVERTISEMENT = 136
 _HOP_LIMIT = 255  # proves that no router passed it on, RFC 4861 section 7.1
 _ROUTER, _SOLICITED, _OVERRIDE = 0x80, 0x40, 0x20
-_TARGET_HWADDR_OPTION = 2
+_SOURCE_HWADDR_OPTION, _TARGET_HWADDR_OPTION = 1, 2
 _UNSPECIFIED = bytes(16)
+_LINK_LOCAL = ipaddress.IPv6Address("fe80::").packed[:8]
 _ALL_NODES = ipaddress.IPv6Address("ff02::1").packed
 _SOLICITED_NODE = ipaddress.IPv6Address("ff02::1:ff00:0").packed[:13]
 
@@ -40,9 +43,13 @@ class Answer:
     hwaddr: str
 
 
-def arp_request(hwaddr: str, sender: str, target: str) -> bytes:
-    """Who has target? With NOBODY as sender it is a probe that enters no cache (RFC 5227 2.1.1)."""
-    return _arp(_ARP_REQUEST, hwaddr, sender, _NO_HWADDR, target)
+def arp_request(hwaddr: str, sender: str, target: str, to: str = BROADCAST) -> bytes:
+    """Who has target? With NOBODY as sender it is a probe that enters no cache (RFC 5227 2.1.1).
+
+    to: the card that is asked. A network that floods no probes (RFC 9161) passes one that goes to
+    a single card, and answers no probe itself, though it answers ordinary requests for the dead.
+    """
+    return _hardware(to) + _arp(_ARP_REQUEST, hwaddr, sender, _NO_HWADDR, target)[6:]
 
 
 def gratuitous_arp(hwaddr: str, address: str) -> list[bytes]:
@@ -67,6 +74,27 @@ def neighbour_solicitation(hwaddr: str, target: str) -> bytes:
     return _icmpv6(hwaddr, _UNSPECIFIED, _SOLICITED_NODE + wanted[13:], body)
 
 
+def solicitation_to(to: str, hwaddr: str, source: str, target: str) -> bytes:
+    """Does the card `to` have target? Answered to source, a link-local address of the asker.
+
+    A network that suppresses neighbour discovery passes neither what has no source nor what is
+    answered to all nodes. What a machine answers to a question with a unicast destination differs
+    from what such a network says for it (`parse`).
+    """
+    wanted = ipaddress.IPv6Address(target).packed
+    body = struct.pack("!BBHI", _NEIGHBOUR_SOLICITATION, 0, 0, 0) + wanted
+    body += bytes((_SOURCE_HWADDR_OPTION, 1)) + _hardware(hwaddr)
+    asker = ipaddress.IPv6Address(source).packed
+    return _hardware(to) + _icmpv6(hwaddr, asker, wanted, body, FLOW_LABEL)[6:]
+
+
+def link_local(hwaddr: str) -> str:
+    """A link-local address to ask from where there is none: of this card, but not the one that a
+    kernel makes of it (RFC 4291 appendix A has ff:fe in the middle), so that nobody uses it."""
+    card = _hardware(hwaddr)
+    return str(ipaddress.IPv6Address(_LINK_LOCAL + card[:3] + b"\xfa\x11" + card[3:]))
+
+
 def unsolicited_advertisement(hwaddr: str, address: str, router: bool = False) -> bytes:
     """Tell everybody that address is at hwaddr now (RFC 4861 7.2.6).
 
@@ -86,7 +114,7 @@ def parse(frame: bytes) -> Answer | None:
     mean that the address is in use (RFC 5227 2.1.1). A probe has no sender. The answer to an
     ordinary question, such as a kernel's, proves nothing: a network that suppresses ARP gives it
     for the dead as well (RFC 9161). The same in neighbour discovery, where answers to a question
-    without source are not `solicited`.
+    without source are not `solicited`, and those to `solicitation_to` do not `override`.
     """
     ethertype = int.from_bytes(frame[12:14], "big")
     if ethertype == ETHERTYPE_ARP:
@@ -143,7 +171,7 @@ def _arp(operation: int, hwaddr: str, sender: str, target_hwaddr: bytes, target:
     ours = _hardware(hwaddr)
     return b"".join(
         (
-            _BROADCAST + ours + struct.pack("!H", ETHERTYPE_ARP),
+            _hardware(BROADCAST) + ours + struct.pack("!H", ETHERTYPE_ARP),
             _ARP_HEADER + struct.pack("!H", operation),
             ours + ipaddress.IPv4Address(sender).packed,
             target_hwaddr + ipaddress.IPv4Address(target).packed,
@@ -151,14 +179,14 @@ def _arp(operation: int, hwaddr: str, sender: str, target_hwaddr: bytes, target:
     )
 
 
-def _icmpv6(hwaddr: str, source: bytes, destination: bytes, body: bytes) -> bytes:
+def _icmpv6(hwaddr: str, source: bytes, destination: bytes, body: bytes, label: int = 0) -> bytes:
     """The multicast frame with body, whose checksum is filled in here."""
     checksum = struct.pack("!H", _checksum(source, destination, body))
     return b"".join(
         (
             b"\x33\x33" + destination[12:] + _hardware(hwaddr),  # RFC 2464 section 7
             struct.pack("!H", ETHERTYPE_IPV6),
-            struct.pack("!IHBB", 6 << 28, len(body), _ICMPV6, _HOP_LIMIT),
+            struct.pack("!IHBB", 6 << 28 | label, len(body), _ICMPV6, _HOP_LIMIT),
             source + destination,
             body[:2] + checksum + body[4:],
         )

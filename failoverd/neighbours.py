@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import ipaddress
+import re
 import selectors
 import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ _PACKET_ADD_MEMBERSHIP = 1
 _PACKET_DROP_MEMBERSHIP = 2
 _PACKET_MR_UNICAST = 3
 _PACKET_OTHERHOST = 3
+_CARD = re.compile(r"[0-9a-f][02468ace](?::[0-9a-f]{2}){5}", re.ASCII)
 
 # Classic BPF (Documentation/networking/filter.rst): code, jump if true, jump if false, operand.
 _LOAD_HALF, _LOAD_BYTE, _JUMP_IF_EQUAL, _RETURN = 0x28, 0x30, 0x15, 0x06
@@ -120,6 +122,7 @@ class _Question:
     identity: object
     interfaces: tuple[str, ...]
     own: dict[str, str]
+    peer: tuple[str, ...]  # the peer's cards, as far as they are known
     due: list[float]
     until: float
     gap: float  # between two times of asking, at the least
@@ -160,6 +163,7 @@ class _Asker:
         self._addresses = [
             (entry.interface, str(ipaddress.ip_address(entry.address))) for entry in conf.addresses
         ]
+        self._active = {entry.interface: entry.hwaddr for entry in conf.ethernet_addresses}
         self._alive_interval = process.report_interval(conf.plip_timer)
         self._alive_due = 0.0
         self._questions: dict[object, _Question] = {}
@@ -213,20 +217,42 @@ class _Asker:
     def _ask(self, question: _Question) -> None:
         for interface in question.interfaces:
             try:
-                if self._ask_on(interface, question.own.get(interface)):
+                if self._ask_on(interface, question):
                     question.asked[interface] += 1
             except OSError as error:
                 question.unsent[interface] = error.strerror or str(error)
 
-    def _ask_on(self, interface: str, own: str | None) -> bool:
+    def _ask_on(self, interface: str, question: _Question) -> bool:
         """Ask for every address on one interface. False if it has none."""
         addresses = [address for name, address in self._addresses if name == interface]
         current = _current_hwaddr(interface)
-        if own is not None and own != current:
+        own = question.own.get(interface, current)
+        if own != current:
             self._accept(interface, own)
+        cards = {*question.peer, self._active.get(interface, own)} - {own, current}
         for address in addresses:
-            _send(self._sockets[0], interface, _solicitation(own or current, address))
+            _send(self._sockets[0], interface, _solicitation(own, address))
+            for frame in self._to_cards(interface, own, address, sorted(cards)):
+                _send(self._sockets[0], interface, frame)
         return bool(addresses)
+
+    def _to_cards(
+        self, interface: str, own: str, address: str, cards: list[str]
+    ) -> Iterator[bytes]:
+        """The same question to each of these cards: not every network floods the other."""
+        if ":" not in address:
+            return (frames.arp_request(own, frames.NOBODY, address, card) for card in cards)
+        source = self._link_local(interface, own)
+        return (frames.solicitation_to(card, own, source, address) for card in cards)
+
+    def _link_local(self, interface: str, own: str) -> str:
+        """The card's own link-local address; one that nobody has while it has another's name, or
+        the peer's kernel would look for us at the wrong card. May raise OSError."""
+        if own == links.hwaddr(interface):
+            for address in links.addresses(interface):
+                if address.startswith("fe80:") and (interface, address) not in self._addresses:
+                    return address
+        return frames.link_local(own)
 
     def _accept(self, interface: str, hwaddr: str) -> None:
         """Let the card pass what is sent to hwaddr, although that is not its address now."""
@@ -290,6 +316,7 @@ def _question(message: Any) -> _Question:
         identity=message["id"],
         interfaces=tuple(message["interfaces"]),
         own=dict(message.get("own", {})),
+        peer=tuple(card for card in message.get("peer", ()) if _CARD.fullmatch(card)),
         due=due,
         until=until,
         gap=min((later - one for one, later in pairwise(due)), default=0.0) / 2,

@@ -275,9 +275,16 @@ def ping(source: str, kind: int) -> bytes:
     return bytes(12) + struct.pack("!H", 0x0800) + packet
 
 
+def relabelled(frame: bytes, label: int) -> bytes:
+    """The IPv6 packet with another flow label, of a class that a switch has given it."""
+    return frame[:14] + struct.pack("!I", 6 << 28 | 0xC0 << 20 | label) + frame[18:]
+
+
 PROBE = frames.arp_request(FAR, frames.NOBODY, "192.0.2.1")
 ANNOUNCED = frames.gratuitous_arp(FAR, SERVICE)
 ASKED = frames.neighbour_solicitation(FAR, ROUTER6)
+ASKED_ONE = frames.solicitation_to("02:00:00:00:00:01", FAR, "fe80::5", SERVICE6)
+OTHER6 = icmpv6("fe80::5", "ff02::16", 143)
 TOLD = frames.unsolicited_advertisement(FAR, SERVICE6)
 
 WHAT_COUNTS = [
@@ -293,6 +300,10 @@ WHAT_COUNTS = [
     ("$filter bars", "eth0", NARROW, FRAME, False),
     ("solicitation from nobody", "eth0", PAIR, ASKED, False),
     ("solicitation from us", "eth0", PAIR, icmpv6(SERVICE6, ROUTER6, 135), False),
+    ("solicitation of one card from us", "eth0", PAIR, ASKED_ONE, False),
+    ("and by way of a switch", "eth0", PAIR, relabelled(ASKED_ONE, frames.FLOW_LABEL), False),
+    ("the same from a client", "eth0", PAIR, relabelled(ASKED_ONE, 0xFA111), True),
+    ("other ICMPv6 with our label", "eth0", PAIR, relabelled(OTHER6, frames.FLOW_LABEL), True),
     ("solicitation for us", "eth0", PAIR, icmpv6(ROUTER6, SERVICE6, 135), True),
     ("our advertisement", "eth0", PAIR, TOLD, False),
     ("our advertisement from elsewhere", "eth0", PAIR, icmpv6("fe80::5", SERVICE6, 136), False),

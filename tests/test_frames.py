@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -49,6 +50,19 @@ ADVERTISEMENT = frames.unsolicited_advertisement(HWADDR, V6)
 SOURCE = "fe80::5"
 OVERRIDE, SOLICITED = 0x20, 0x40
 NO_OPTION = ADVERTISEMENT[:78]
+
+
+def test_a_question_to_one_card_differs_in_what_it_must() -> None:
+    assert frames.arp_request(HWADDR, frames.NOBODY, V4, PEER) == hardware(PEER) + PROBE[6:]
+    asked = frames.solicitation_to(PEER, HWADDR, SOURCE, V6)
+    assert asked[:14] == hardware(PEER) + hardware(HWADDR) + b"\x86\xdd"
+    assert int.from_bytes(asked[14:18], "big") == 6 << 28 | frames.FLOW_LABEL
+    assert asked[22:54] == packed(SOURCE) + packed(V6)
+    assert asked[62:] == packed(V6) + b"\1\1" + hardware(HWADDR)
+
+
+def hardware(hwaddr: str) -> bytes:
+    return unhex(hwaddr.replace(":", ""))
 
 
 def packed(address: str) -> bytes:
@@ -138,6 +152,7 @@ def test_what_we_advertise_is_read_back(hwaddr: str, address: str, router: bool)
     frame = frames.unsolicited_advertisement(hwaddr, address, router)
     assert frames.parse(frame) == Answer(address, hwaddr)
     assert frames.parse(frames.neighbour_solicitation(hwaddr, address)) is None
+    assert frames.parse(frames.solicitation_to(PEER, hwaddr, SOURCE, address)) is None
 
 
 class Wire:
@@ -216,12 +231,24 @@ def test_the_kernel_advertises_as_we_do(wire: Wire, router: bool) -> None:
     [
         (frames.arp_request(HWADDR, frames.NOBODY, V4_PEER), Answer(V4_PEER, PEER)),
         (frames.neighbour_solicitation(HWADDR, V6_PEER), Answer(V6_PEER, PEER)),
+        (frames.arp_request(HWADDR, frames.NOBODY, V4_PEER, PEER), Answer(V4_PEER, PEER)),
+        (frames.solicitation_to(PEER, HWADDR, SOURCE, V6_PEER), Answer(V6_PEER, PEER)),
     ],
 )
 def test_the_kernel_answers_our_question(wire: Wire, question: bytes, answer: Answer) -> None:
     wire.socket.sendto(question, ("eth0", 0))
     frame = wire.expect(lambda frame: frames.parse(frame) == answer)
     assert frame[6:12] == bytes.fromhex(PEER.replace(":", ""))
+
+
+def test_the_address_to_ask_from_is_no_kernels(wire: Wire) -> None:
+    """One of ours that has no other; the kernel makes its own of the hardware address as well."""
+    for hwaddr in (HWADDR, PEER):
+        made = ipaddress.IPv6Address(frames.link_local(hwaddr))
+        assert made.is_link_local and hwaddr[-8:].replace(":", "") in made.exploded.replace(":", "")
+    (card,) = wire.near.show("address", "show", "dev", "eth0")
+    known = {entry["local"] for entry in card["addr_info"] if entry["scope"] == "link"}
+    assert known and frames.link_local(HWADDR) not in known
 
 
 def test_a_neighbour_believes_our_announcement(wire: Wire) -> None:

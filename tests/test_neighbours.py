@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from netns import ROOTLESS, Namespace, cable, namespaces
 
 from failoverd import frames, neighbours, process
-from failoverd.conf import Address, Conf
+from failoverd.conf import Address, Conf, EthernetAddress
 from failoverd.process import Channel, Child, Message
 
 OURS, PEER, SHARED = "02:00:00:00:0a:01", "02:00:00:00:0b:01", "02:00:00:00:00:10"
@@ -104,13 +104,34 @@ class Site:
 
     def tidy(self) -> None:
         """As it was made, whatever a test has done."""
+        self.switch.ip(f"link set p{self.us.pid}0 master sw", "link delete t0", force=True)
+        self.switch.ip("link delete leaf", force=True)
         for machine, hwaddr in ((self.us, OURS), (self.peer, PEER)):
             machine.ip(
                 *("link delete eth1", "link delete br0", "address flush dev eth0"),
-                *("neighbour flush dev eth0", f"link set eth0 address {hwaddr} up"),
+                *("neighbour flush dev eth0", f"link set eth0 mtu 1500 address {hwaddr} up"),
                 force=True,
             )
             machine.run("sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/eth0/forwarding")
+
+    def suppress(self, hwaddr: str) -> None:
+        """Put us on a switch of our own: two leaves of a fabric that suppresses ARP and neighbour
+        discovery (RFC 9161). Its control plane has learnt that the addresses are at hwaddr."""
+        self.switch.ip(
+            *("link add leaf type bridge mcast_snooping 0", "link set leaf up"),
+            f"link set p{self.us.pid}0 master leaf",
+            "link add t0 type veth peer name t1",
+            *("link set t0 master sw up", "link set t1 master leaf up"),
+            *(f"link set {end} type bridge_slave neigh_suppress on" for end in ("t0", "t1")),
+            *(f"neighbour add {a} lladdr {hwaddr} dev leaf nud permanent" for a in (V4, V6)),
+        )
+        self.teach(hwaddr)
+
+    def teach(self, hwaddr: str) -> None:
+        """Have the switches learn where a card is; a fabric answers only for whom it knows."""
+        with self.wire(self.peer) as wire:
+            frame = hardware(STRANGER) + hardware(hwaddr) + struct.pack("!H46x", 0x88B5)
+            wire.sendto(frame, ("eth0", 0))
 
     def serve(self, machine: Namespace, card: str = "eth0") -> None:
         machine.ip(f"address replace {V4}/24 dev {card}")
@@ -175,6 +196,21 @@ def test_a_question_enters_no_cache(site: Site, make_asker: MakeAsker) -> None:
     assert not [entry for entry in site.peer.show("neighbour") if entry.get("lladdr") == OURS]
 
 
+@pytest.mark.parametrize("card", [OURS, SHARED])
+def test_a_question_to_one_card_leaves_there_what_is_true(
+    site: Site, make_asker: MakeAsker, card: str
+) -> None:
+    """Its kernel keeps where we are. While our card has another address, that is nowhere."""
+    site.us.ip(f"link set eth0 address {card}", "address add fe80::a/64 dev eth0 nodad")
+    site.serve(site.peer)
+    asker = make_asker(site.us)
+    assert answer(PEER, V6) in list(asker.ask(own={"eth0": OURS}, peer=[PEER])["answers"])  # type: ignore[call-overload]
+    (link,) = site.us.show("-6", "address", "show", "dev", "eth0")
+    real = {entry["local"] for entry in link["addr_info"] if entry["scope"] == "link"}
+    left = {one["dst"] for one in site.peer.show("neighbour") if one.get("lladdr") == OURS}
+    assert left and left <= (real if card == OURS else {frames.link_local(OURS)})
+
+
 def test_the_active_machine_does_not_hear_itself(site: Site, make_asker: MakeAsker) -> None:
     site.serve(site.us)
     assert make_asker(site.us).ask()["answers"] == []
@@ -204,6 +240,72 @@ def test_our_other_card_is_not_the_peer(site: Site, make_asker: MakeAsker) -> No
     site.peer.ip(f"link set eth0 address {SHARED}")
     site.serve(site.peer)
     assert answer(SHARED, V4) in list(asker.ask(own={"eth0": OURS})["answers"])  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("card", [PEER, SHARED])
+def test_a_fabric_that_suppresses_arp_hides_nobody(
+    site: Site, make_asker: MakeAsker, card: str
+) -> None:
+    """It floods no probe; one that goes to the peer's card passes, if we know the card."""
+    site.peer.ip(f"link set eth0 address {card}")
+    site.serve(site.peer)
+    site.suppress(card)
+    unknown = make_asker(site.us)
+    assert unknown.ask()["answers"] == [], "it floods probes: nothing is shown"
+    there = [answer(card, V4), answer(card, V6)]
+    assert unknown.ask(peer=[STRANGER, card])["answers"] == there
+    shared = (EthernetAddress("eth0", SHARED),)
+    knows = make_asker(site.us, Conf(addresses=ADDRESSES, ethernet_addresses=shared, user=USER))
+    assert knows.ask()["answers"] == (there if card == SHARED else [])
+
+
+def test_only_cards_are_asked_one_by_one(site: Site, make_asker: MakeAsker) -> None:
+    """Other link layers have other addresses, and none is everybody's."""
+    site.serve(site.peer)
+    no_cards = ["", "x", "01:00:5e:00:00:01", frames.BROADCAST, ":".join(["02"] * 20), PEER[:-1]]
+    with site.wire(site.peer) as wire:
+        assert make_asker(site.us).ask(peer=[*no_cards, PEER])["answers"] == BOTH
+        asked = [frame[:6] for frame in waiting(wire) if frame[6:12] == hardware(OURS)]
+    multicast = {to for to in asked if to[0] & 1}
+    assert set(asked) - multicast == {hardware(PEER)}
+    assert {to[:2] for to in multicast} == {b"\xff\xff", b"\x33\x33"}
+
+
+def test_a_fabric_hides_nobody_from_the_active_machine(site: Site, make_asker: MakeAsker) -> None:
+    """Its card has another address than the one that it asks from, and no IPv6 address for that."""
+    site.us.ip(f"link set eth0 address {SHARED}")
+    site.serve(site.peer)
+    site.suppress(PEER)
+    report = make_asker(site.us).ask(own={"eth0": OURS}, peer=[PEER])
+    assert report["answers"] == [answer(PEER, V4), answer(PEER, V6)]
+
+
+def test_a_fabric_does_not_answer_for_the_dead(site: Site, make_asker: MakeAsker) -> None:
+    """Not even while a kernel here asks for the address, and is told a lie."""
+    site.suppress(PEER)
+    site.us.ip("address add 192.0.2.2/24 dev eth0", "address add 2001:db8::2/64 dev eth0 nodad")
+    asker = make_asker(site.us)
+    lies: set[str] = set()
+    limit = time.monotonic() + LIMIT
+    with site.wire(site.us) as wire:
+        while lies != {V4, V6}:
+            assert time.monotonic() < limit, "the fabric answers for nobody: nothing is shown"
+            site.teach(PEER)
+            asker.send(question(peer=[PEER]))
+            for _ in range(3):
+                site.us.ip("neighbour flush dev eth0")
+                site.us.run("ping", "-c1", "-W0.01", V4, check=False)
+                site.us.run("ping", "-6", "-c1", "-W0.01", V6, check=False)
+            assert asker.receive()["answers"] == []
+            lies |= {address for frame in waiting(wire) if (address := claimed(frame, PEER))}
+
+
+def claimed(frame: bytes, hwaddr: str) -> str:
+    """For which of the addresses a frame of that card is an answer, proof or not."""
+    if frame[6:12] != hardware(hwaddr):
+        return ""
+    arp = frame[12:14] == b"\x08\x06" and frame[20:22] == b"\0\2"
+    return V4 if arp else V6 if frame[12:14] == b"\x86\xdd" and frame[54] == 136 else ""
 
 
 class Injected:
@@ -382,6 +484,15 @@ def test_only_what_was_sent_was_asked(site: Site, make_asker: MakeAsker) -> None
             list(waiting(wire))
             wire.settimeout(LIMIT)
     assert list(report["unsent"]) == ["eth0"]  # type: ignore[call-overload]
+
+
+def test_what_was_sent_in_part_was_not_asked(site: Site, make_asker: MakeAsker) -> None:
+    """The question to the peer's card alone is too long for this wire."""
+    site.us.ip("link set eth0 mtu 68")
+    asker = make_asker(site.us)
+    assert asker.ask(3)["asked"] == 3
+    report = asker.ask(peer=[PEER])
+    assert (report["asked"], report["unsent"]) == (0, {"eth0": "Message too long"})
 
 
 def test_a_missing_card_does_not_silence_the_other(site: Site, make_asker: MakeAsker) -> None:

@@ -48,6 +48,7 @@ class Questions:
             "at": list(action.at),
             "until": action.until,
             "own": self._us.remembered.hwaddrs,
+            "peer": self._us.remembered.peer_hwaddrs,
         }
         if not self._children.send("neighbours", message):
             self._us.feed(pair.Answers(action.own, 0, False, False))
