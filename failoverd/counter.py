@@ -27,6 +27,7 @@ _PCAP_ERROR_NO_SUCH_DEVICE = -5
 _PCAP_ERROR_PERM_DENIED = -8
 _PCAP_ERROR_IFACE_NOT_UP = -9
 _NOT_THERE = (_PCAP_ERROR_NO_SUCH_DEVICE, _PCAP_ERROR_IFACE_NOT_UP)
+_MARK = int(frames.MARK.replace(":", "")[:8], 16)
 _COUNTER_MASK = 0xFFFFFFFF  # the kernel's counter has 32 bits
 MAX_SNAPLEN = 262144
 HEADER_BYTES = 128  # bytes of a packet that hold its headers: ethernet, IPv6, TCP with all options
@@ -58,9 +59,10 @@ def _own_packets(addresses: list[str]) -> str:
     In pcap-filter(7) `and` and `or` have the same precedence: hence all the parentheses.
     """
     arp = [f"arp[14:4] = {word:#x}" for word in [0, *(_word(a) for a in addresses if "." in a)]]
+    arp.append(f"arp[18:4] = {_MARK:#x}")  # a question to a witness
     six = [address for address in addresses if ":" in address]
     neighbour = [_words(8, address) for address in ["::", *six]]  # 8: the source
-    neighbour.append(f"ip6[0:4] & 0xfffff = {frames.FLOW_LABEL:#x}")  # asked of one card
+    neighbour.append(f"ip6[0:4] & 0xfffff = {frames.FLOW_LABEL:#x}")
     neighbour += [f"ip6[40] = 136 and {_words(48, address)}" for address in six]  # 48: the target
     return (
         f"(arp and ({' or '.join(arp)})) or (icmp6 and (ip6[40] = 135 or ip6[40] = 136)"

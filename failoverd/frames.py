@@ -16,7 +16,10 @@ ETHERTYPE_IPV6 = 0x86DD
 NOBODY = "0.0.0.0"  # the sender of a probe, RFC 5227 section 1.1
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"
-FLOW_LABEL = 0xFA110  # of a question to one card: by it the pair knows its own (RFC 6437)
+# By these the pair knows its own questions that have a sender, and does not count them: the flow
+# label of a solicitation (RFC 6437), the target's hardware address, which is sought, in a request.
+FLOW_LABEL = 0xFA110
+MARK = "03:fa:11:0f:a1:10"
 
 _NO_HWADDR = b"\x00" * 6
 _ARP_HEADER = struct.pack("!HHBB", 1, 0x0800, 6, 4)  # IPv4 over ethernet, RFC 826
@@ -52,6 +55,12 @@ def arp_request(hwaddr: str, sender: str, target: str, to: str = BROADCAST) -> b
     return _hardware(to) + _arp(_ARP_REQUEST, hwaddr, sender, _NO_HWADDR, target)[6:]
 
 
+def marked_request(hwaddr: str, sender: str, target: str) -> bytes:
+    """Who has target? An ordinary request of a machine that has an address, and so is answered also
+    where probes are not passed on; and known to the pair as its own."""
+    return _arp(_ARP_REQUEST, hwaddr, sender, _hardware(MARK), target)
+
+
 def gratuitous_arp(hwaddr: str, address: str) -> list[bytes]:
     """The frames that tell everybody that address is at hwaddr now.
 
@@ -82,10 +91,20 @@ def solicitation_to(to: str, hwaddr: str, source: str, target: str) -> bytes:
     from what such a network says for it (`parse`).
     """
     wanted = ipaddress.IPv6Address(target).packed
+    return _hardware(to) + _marked_solicitation(hwaddr, source, wanted, wanted)[6:]
+
+
+def marked_solicitation(hwaddr: str, source: str, target: str) -> bytes:
+    """As `marked_request`, from a link-local address."""
+    wanted = ipaddress.IPv6Address(target).packed
+    return _marked_solicitation(hwaddr, source, wanted, _SOLICITED_NODE + wanted[13:])
+
+
+def _marked_solicitation(hwaddr: str, source: str, wanted: bytes, destination: bytes) -> bytes:
     body = struct.pack("!BBHI", _NEIGHBOUR_SOLICITATION, 0, 0, 0) + wanted
     body += bytes((_SOURCE_HWADDR_OPTION, 1)) + _hardware(hwaddr)
     asker = ipaddress.IPv6Address(source).packed
-    return _hardware(to) + _icmpv6(hwaddr, asker, wanted, body, FLOW_LABEL)[6:]
+    return _icmpv6(hwaddr, asker, destination, body, FLOW_LABEL)
 
 
 def link_local(hwaddr: str) -> str:

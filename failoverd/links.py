@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import ipaddress
 import os
 import socket
 import struct
@@ -19,6 +20,8 @@ IFF_UP = 0x1
 IFF_RUNNING = 0x40
 
 _SIOCGIFFLAGS = 0x8913
+_SIOCGIFADDR = 0x8915
+_SIOCGIFNETMASK = 0x891B
 _SIOCGIFHWADDR = 0x8927
 _SIOCGIFINDEX = 0x8933
 _ARPHRD_ETHER = 1
@@ -95,6 +98,13 @@ def addresses(name: str) -> list[str]:
         ]
     finally:
         _libc.freeifaddrs(first)
+
+
+def network(name: str) -> ipaddress.IPv4Interface | None:
+    """The interface's first IPv4 address with its network, None if it has none."""
+    words = [_ask(name, request) for request in (_SIOCGIFADDR, _SIOCGIFNETMASK)]
+    address, mask = (word and socket.inet_ntoa(word[_NAME_SIZE + 4 :][:4]) for word in words)
+    return ipaddress.IPv4Interface(f"{address}/{mask}") if address and mask else None
 
 
 def _ask(name: str, request: int) -> bytes | None:

@@ -10,6 +10,7 @@ is away is silent.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import select
 import socket
 import time
@@ -303,6 +304,8 @@ def link_state(interface: str) -> str:
 class Witnesses:
     """Asks those who are always there, from the card's own hardware address.
 
+    Not every network passes probes (RFC 9161, ARP inspection): where this machine has an address of
+    its own in the witness's network, it asks from that, and is answered by the witness or for it.
     The socket has protocol 0: it only sends. It needs root once; it is bound to nothing, so it
     outlives the interface. False if there is nobody to ask.
     """
@@ -310,6 +313,7 @@ class Witnesses:
     def __init__(self, conf: Conf, interface: str) -> None:
         self._interface = interface
         self._targets = [w.address for w in conf.witness if w.interface == interface]
+        self._served = {str(ipaddress.ip_address(a.address)) for a in conf.addresses}
         self._socket: socket.socket | None = None
         if self._targets:
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
@@ -325,20 +329,26 @@ class Witnesses:
             return ""  # the state of the interface is reported by itself
         for target in self._targets:
             try:
-                self._socket.sendto(_question(hwaddr, target), (self._interface, 0))
+                self._socket.sendto(self._question(hwaddr, target), (self._interface, 0))
             except OSError as error:
                 return f"cannot ask the witness {target}: {error.strerror}"
         return ""
 
+    def _question(self, hwaddr: str, target: str) -> bytes:
+        """May raise OSError."""
+        if ":" in target:
+            for address in links.addresses(self._interface):
+                if address.startswith("fe80:") and address not in self._served:
+                    return frames.marked_solicitation(hwaddr, address, target)
+            return frames.neighbour_solicitation(hwaddr, target)
+        own = links.network(self._interface)
+        if own and str(own.ip) not in self._served and ipaddress.IPv4Address(target) in own.network:
+            return frames.marked_request(hwaddr, str(own.ip), target)
+        return frames.arp_request(hwaddr, frames.NOBODY, target)
+
     def close(self) -> None:
         if self._socket is not None:
             self._socket.close()
-
-
-def _question(hwaddr: str, target: str) -> bytes:
-    if ":" in target:
-        return frames.neighbour_solicitation(hwaddr, target)
-    return frames.arp_request(hwaddr, frames.NOBODY, target)
 
 
 class _Reporter:

@@ -275,6 +275,17 @@ def ping(source: str, kind: int) -> bytes:
     return bytes(12) + struct.pack("!H", 0x0800) + packet
 
 
+def arp_reply(sender: str, target: str) -> bytes:
+    request = frames.arp_request(FAR, sender, target)
+    return (
+        request[:20]
+        + bytes((0, 2))
+        + request[22:32]
+        + bytes.fromhex(FAR.replace(":", ""))
+        + (request[38:])
+    )
+
+
 def relabelled(frame: bytes, label: int) -> bytes:
     """The IPv6 packet with another flow label, of a class that a switch has given it."""
     return frame[:14] + struct.pack("!I", 6 << 28 | 0xC0 << 20 | label) + frame[18:]
@@ -284,6 +295,8 @@ PROBE = frames.arp_request(FAR, frames.NOBODY, "192.0.2.1")
 ANNOUNCED = frames.gratuitous_arp(FAR, SERVICE)
 ASKED = frames.neighbour_solicitation(FAR, ROUTER6)
 ASKED_ONE = frames.solicitation_to("02:00:00:00:00:01", FAR, "fe80::5", SERVICE6)
+MARKED = frames.marked_request(FAR, "192.0.2.2", "192.0.2.1")
+MARKED6 = frames.marked_solicitation(FAR, "fe80::5", ROUTER6)
 OTHER6 = icmpv6("fe80::5", "ff02::16", 143)
 TOLD = frames.unsolicited_advertisement(FAR, SERVICE6)
 
@@ -298,6 +311,9 @@ WHAT_COUNTS = [
     ("a probe with $filter", "eth0", NARROW, PROBE, False),
     ("$filter admits", "eth0", NARROW, ping("192.0.2.77", 8), True),
     ("$filter bars", "eth0", NARROW, FRAME, False),
+    ("our question to a witness", "eth0", PAIR, MARKED, False),
+    ("its answer", "eth0", PAIR, arp_reply("192.0.2.1", "192.0.2.2"), True),
+    ("our question to a witness, IPv6", "eth0", PAIR, MARKED6, False),
     ("solicitation from nobody", "eth0", PAIR, ASKED, False),
     ("solicitation from us", "eth0", PAIR, icmpv6(SERVICE6, ROUTER6, 135), False),
     ("solicitation of one card from us", "eth0", PAIR, ASKED_ONE, False),

@@ -8,6 +8,7 @@ import os
 import pty
 import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -21,9 +22,9 @@ from typing import Any
 
 import pytest
 from inside import FAR, ONLY_OURS, OWN, Nothing, frame, inside, ip, sender, two_ends
-from netns import ROOTLESS, Namespace
+from netns import ROOTLESS, Namespace, cable, namespaces
 
-from failoverd import counter, process, watchd
+from failoverd import counter, frames, process, watchd
 from failoverd.commands import watchd as command
 from failoverd.conf import Address, Conf, Witness
 
@@ -32,6 +33,7 @@ WATCHD = [sys.executable, "-m", "failoverd.commands.watchd"]
 ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "TERM": "xterm", "TZ": "UTC"}
 USER = "root" if ROOTLESS else "nobody"
 GENEROUS = 60.0  # seconds in which anything must have happened
+OURS = "02:00:00:00:0a:01"
 
 
 @pytest.fixture
@@ -219,6 +221,70 @@ def test_a_witness_keeps_a_quiet_night_quiet(
                 assert (alarm["packets"], alarm["verdict"]) == (1, "ok")
 
     inside(here, work)
+
+
+@pytest.mark.parametrize(
+    ("witness", "own"),
+    [("192.0.2.1", "192.0.2.2/24"), ("2001:db8::1", "fe80::2/64")],
+)
+def test_a_witness_is_found_where_no_probe_is_passed_on(witness: str, own: str) -> None:
+    """By a network that suppresses ARP and neighbour discovery."""
+    with namespaces(3) as (here, fabric, there):
+        cable(here, "eth0", fabric, "p0")
+        cable(there, "eth0", fabric, "p1")
+        fabric.ip(
+            *("link add leaf type bridge mcast_snooping 0", "link set leaf up"),
+            *("link set p0 master leaf", "link set p1 master leaf"),
+            "link set p1 type bridge_slave neigh_suppress on",
+        )
+        there.ip("address add 192.0.2.1/24 dev eth0", "address add 2001:db8::1/64 dev eth0 nodad")
+        here.ip("address flush dev eth0")
+        conf = quick(witness=(Witness("eth0", witness),), filter="arp or (icmp6 and ip6[40] = 136)")
+
+        def work() -> None:
+            with watching(conf) as watcher:
+                assert watcher.wait("alarm", lambda m: not m["boot"])["verdict"] == "fail"
+                ip(f"address add {own} dev eth0" + (" nodad" if ":" in own else ""))
+                watcher.wait("alarm", lambda m: m["packets"] > 0)
+                for _ in range(3):
+                    assert watcher.wait("alarm")["verdict"] == "ok"
+
+        inside(here, work)
+
+
+@pytest.mark.parametrize(
+    ("own", "witness", "expected"),
+    [
+        ("192.0.2.2/24", "192.0.2.1", frames.marked_request(OURS, "192.0.2.2", "192.0.2.1")),
+        ("192.0.2.10/24", "192.0.2.1", frames.arp_request(OURS, frames.NOBODY, "192.0.2.1")),
+        ("192.0.2.2/31", "192.0.2.1", frames.arp_request(OURS, frames.NOBODY, "192.0.2.1")),
+        ("fe80::2/64", "fe80::1", frames.marked_solicitation(OURS, "fe80::2", "fe80::1")),
+        ("fe80::10/64", "fe80::1", frames.neighbour_solicitation(OURS, "fe80::1")),
+        ("2001:db8::2/64", "fe80::1", frames.neighbour_solicitation(OURS, "fe80::1")),
+    ],
+)
+def test_a_witness_is_asked_from_an_address_that_is_only_ours(
+    own: str, witness: str, expected: bytes
+) -> None:
+    """And in the witness's network; else as if there were none."""
+    shared = (Address("eth0", "192.0.2.10", 24), Address("eth0", "FE80::10", 64))
+    conf = Conf(witness=(Witness("eth0", witness),), addresses=shared)
+    with namespaces(2) as (here, there):
+        cable(here, "eth0", there, "eth0")
+        here.ip("address flush dev eth0", f"link set eth0 address {OURS}")
+        here.ip(f"address add {own} dev eth0" + (" nodad" if ":" in own else ""))
+        kind = socket.htons(int.from_bytes(expected[12:14], "big"))
+        with there.socket(socket.AF_PACKET, socket.SOCK_RAW, kind) as wire:
+            wire.settimeout(GENEROUS)
+            here.call(lambda: _asks(conf))
+            while wire.recv(2048) != expected:
+                pass
+
+
+def _asks(conf: Conf) -> None:
+    witnesses = watchd.Witnesses(conf, "eth0")
+    assert witnesses.ask() == ""
+    witnesses.close()
 
 
 def test_a_watcher_that_stood_still_blames_itself(spaces: list[Namespace]) -> None:
