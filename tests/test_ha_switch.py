@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from netns import Namespace, cable, namespaces
+from processes import wait_until
 
 from failoverd import process, switch
 from failoverd.conf import Address, Conf, EthernetAddress
@@ -38,16 +39,18 @@ refused() {{
     esac
     return 1
 }}
-force=no family=
+force=no family= form=
 while :; do
     case $1 in
     -force) force=yes ;;
     -4 | -6) family=$1 ;;
+    -o) form=$1 ;;
     -batch)
         number=0 status=0
         while read -r line; do
             number=$((number + 1))
-            if refused $line || ! {IP} $family $line; then
+            [ -n "$line" ] || continue
+            if refused $line || ! {IP} $family $form $line; then
                 echo "Command failed -:$number" >&2
                 status=1
                 [ $force = yes ] || exit 1
@@ -59,13 +62,17 @@ while :; do
     shift
 done
 refused "$@" && exit 2
-exec {IP} $family "$@"
+exec {IP} $family $form "$@"
 """
 
 COUNTING_IP = f"""#!/bin/sh
 echo >>"${{0%/*}}/count"
 exec {IP} "$@"
 """
+
+# As in a container: no kernel setting can be changed.
+MOUNT = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys"
+READ_ONLY = ("unshare", "-m", "sh", "-c", f'{MOUNT} && exec "$@"', "sh")
 
 
 @pytest.fixture(scope="module")
@@ -229,10 +236,7 @@ def test_secondary_addresses_outlive_the_primary(machine: Namespace, promote: st
     assert run(machine, "master", told) == (0, "")
     inhabit(machine)
     machine.ip("route add 10.9.0.0/16 via 192.0.2.1 src 192.0.2.10")  # goes with its source
-    read_only: tuple[str, ...] = ()
-    if promote == "read-only":
-        mount = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys"
-        read_only = ("unshare", "-m", "sh", "-c", f'{mount} && exec "$@"', "sh")
+    read_only = READ_ONLY if promote == "read-only" else ()
     assert run(machine, "slave", told, before=read_only) == (0, "")
     assert addresses(machine, "eth0") == FOREIGN
     shown = machine.show("-4", "address", "show", "dev", "eth0")[0]["addr_info"]
@@ -277,26 +281,63 @@ def test_a_missing_interface(machine: Namespace, there: bool) -> None:
     assert addresses(machine, "eth0") == set()
 
 
-def test_the_same_address_on_another_card_is_not_ours(machine: Namespace) -> None:
-    machine.ip("address add 192.0.2.10/32 dev lo", "address add 192.0.2.10/24 dev eth1")
+COPIES = (
+    "192.0.2.10/32 dev eth0",
+    "192.0.2.10/24 dev eth1",
+    "192.0.2.10/32 dev lo",
+    "192.0.2.10 peer 192.0.2.99/32 dev eth1",
+    "2001:db8::10/128 dev eth1 nodad",
+    "2001:db8::10/64 dev lo",
+)
+
+
+@pytest.mark.parametrize("active", [True, False])
+def test_a_standby_has_the_address_nowhere(machine: Namespace, active: bool) -> None:
+    """Whatever its prefix, its interface and its peer: the machine would answer for it."""
+    inhabit(machine)
+    machine.ip("address add 192.0.2.100/32 dev lo", "address add 2001:db8::100/128 dev lo nodad")
     before = state(machine)
+    told = environment(V4, V6)
+    if active:
+        assert run(machine, "master", told) == (0, "")
+    machine.ip(*(f"address add {copy}" for copy in COPIES))
+    code, said = run(machine, "slave", told)
+    assert code == 0, said
+    assert state(machine) == before
+    assert said.count("\n") == len(COPIES)
+    assert "ha-switch: eth0: removed 192.0.2.10/32, which was there too\n" in said
+    assert run(machine, "slave", told) == (0, "")
+    assert state(machine) == before
+
+
+@pytest.mark.parametrize("promote", ["off", "read-only"])
+def test_a_card_that_was_renamed_gives_up_the_address_and_no_other(
+    machine: Namespace, promote: str
+) -> None:
+    """On it the address is the first of its network, so that the site's own depends on it."""
     told = environment(V4)
-    assert run(machine, "slave", told) == (0, "")
-    assert state(machine) == before
     assert run(machine, "master", told) == (0, "")
-    assert addresses(machine, "eth0") == {"192.0.2.10/24"}
-    assert run(machine, "slave", told) == (0, "")
-    assert state(machine) == before
+    machine.ip("address add 192.0.2.5/24 dev eth0", "address add 2001:db8::5/64 dev eth0 nodad")
+    machine.ip("link set eth0 down", "link set eth0 name ens3", "link set ens3 up")
+    try:
+        machine.run("sh", "-c", "echo 0 >/proc/sys/net/ipv4/conf/ens3/promote_secondaries")
+        before = READ_ONLY if promote == "read-only" else ()
+        code, said = run(machine, "slave", told, before=before)
+        assert code == 0, said
+        assert "eth0: there is no such interface" in said
+        assert addresses(machine, "ens3") >= {"192.0.2.5/24"}
+        assert "192.0.2.10/24" not in addresses(machine, "ens3")
+    finally:
+        machine.ip("link set ens3 down", "link set ens3 name eth0", "link set eth0 up")
 
 
-def test_an_address_that_stays_is_an_error(machine: Namespace) -> None:
-    """It is not in the list with this prefix, but the standby would go on answering for it."""
-    machine.ip("address add 192.0.2.10/32 dev eth0")
-    code, said = run(machine, "slave", environment(V4))
+def test_an_address_that_cannot_be_removed_is_an_error(machine: Namespace) -> None:
+    powerless = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")
+    machine.ip("address add 192.0.2.10/32 dev eth1")
+    code, said = run(machine, "slave", environment(V4), before=powerless)
     assert code == 1
-    assert said.startswith("ha-switch: eth0: cannot remove 192.0.2.10/24")
-    assert "192.0.2.10/32" in said
-    assert addresses(machine, "eth0") == {"192.0.2.10/32"}
+    why = "RTNETLINK answers: Operation not permitted"
+    assert said == f"ha-switch: eth1: cannot remove 192.0.2.10/32: {why}\n"
 
 
 def test_a_link_that_is_down_stays_down(machine: Namespace) -> None:
@@ -327,6 +368,28 @@ def test_a_card_that_refuses_while_up(machine: Namespace, tools: Callable[[str],
     links = machine.show("address", "show", "dev", "eth0", "scope", "link")[0]["addr_info"]
     assert "fe80::1" in {entry.get("local") for entry in links}
     assert not [entry for entry in links if "ff:fe00:10" in str(entry.get("local"))]
+
+
+def test_what_is_put_back_serves_at_once(machine: Namespace, tools: Callable[[str], Path]) -> None:
+    """Also an IPv6 address that was added with a search for duplicates, which takes a second."""
+    knob = "/proc/sys/net/ipv6/conf/eth0/accept_dad"
+    machine.run("sh", "-c", f"echo 1 >{knob}")
+    try:
+        machine.ip("address add 2001:db8::7/64 dev eth0")
+        wait_until(lambda: not ipv6(machine, "2001:db8::7").get("tentative"))
+        told = environment(V4, hwaddrs=(SHARED_CARD,), first=tools(REFUSING_IP))
+        assert run(machine, "master", told) == (0, "")
+        assert hwaddr(machine) == SHARED
+        found = ipv6(machine, "2001:db8::7")
+        assert found.get("nodad"), found
+        assert not found.get("tentative")
+    finally:
+        machine.run("sh", "-c", f"echo 0 >{knob}")
+
+
+def ipv6(machine: Namespace, address: str) -> dict[str, Any]:
+    (card,) = machine.show("-6", "address", "show", "dev", "eth0")
+    return next((dict(one) for one in card["addr_info"] if one.get("local") == address), {})
 
 
 def test_a_card_that_fails_with_its_new_address_gets_the_old_one_back(
