@@ -1,24 +1,27 @@
 """Facts about this machine's network interfaces: index, up, carrier, hardware address, addresses.
 
-Asked of the kernel by ioctl (netdevice(7)) and getifaddrs(3), which answer for the network
-namespace that we are in; /sys answers for the one it was mounted in. No function raises for an
-interface that is not there: it may vanish at any moment. All but `addresses` and `names` ask by one
-socket that is kept: a process that has no descriptor left must not take its cards for missing.
+Asked of the kernel by ioctl (netdevice(7)) and rtnetlink(7), which answer for the network namespace
+that we are in; /sys answers for the one it was mounted in. No function raises for an interface that
+is not there: it may vanish at any moment. All but `names` ask by sockets that are kept: a process
+that has no descriptor left must not take its cards for missing.
 """
 
 from __future__ import annotations
 
-import ctypes
+import errno
 import fcntl
 import ipaddress
 import os
 import socket
 import struct
 from collections.abc import Iterator
+from itertools import count
+from typing import NamedTuple
 
 IFF_UP = 0x1
 IFF_RUNNING = 0x40
 
+_SIOCGIFNAME = 0x8910
 _SIOCGIFFLAGS = 0x8913
 _SIOCGIFADDR = 0x8915
 _SIOCGIFNETMASK = 0x891B
@@ -27,14 +30,40 @@ _SIOCGIFINDEX = 0x8933
 _ARPHRD_ETHER = 1
 _ARPHRD_LOOPBACK = 772
 _NAME_SIZE = 16  # IFNAMSIZ, with the final NUL
-_libc = ctypes.CDLL(None, use_errno=True)
-_kept: list[socket.socket] = []  # the socket that is asked, once there is one
+
+_RTM_NEWADDR, _RTM_GETADDR = 20, 22
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_NLM_F_DUMP_INTR = 0x10  # an address came or went meanwhile, so that some may be missing
+_ASK_FOR_ALL = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
+_IFA_F_DADFAILED = 0x08
+_MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, number, port
+_ENTRY = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix, flags, scope, index
+_ATTRIBUTE = struct.Struct("=HH")  # struct rtattr: length, type
+_ANSWER_SIZE = 64 * 1024  # the kernel fills no more than half of it at once
+_TRIES = 5
+
+_kept: dict[str, socket.socket] = {}  # those that are asked, once there are any
+_numbers = count(1)
+
+
+class Held(NamedTuple):
+    """An IP address that this machine has. prefix: of its network, in bits.
+
+    duplicate: another machine was found to have it, so that the kernel does not answer for it
+    (IPv6).
+    """
+
+    interface: str
+    address: str
+    prefix: int
+    duplicate: bool
 
 
 def _forget_kept() -> None:
     """In a forked child: it closes what is its parent's, and may move to another namespace."""
     while _kept:
-        _kept.pop().close()
+        _kept.popitem()[1].close()
 
 
 os.register_at_fork(after_in_child=_forget_kept)
@@ -82,22 +111,22 @@ def hwaddr(name: str) -> str | None:
 def addresses(name: str) -> list[str]:
     """The IPv4 and IPv6 addresses that the interface has now, without prefix or scope.
 
-    Those with a label, such as eth0:0, too: after a card was renamed and back, most have one.
     Raises OSError if the kernel does not tell, for want of memory or of a descriptor.
     """
-    first = ctypes.POINTER(_Ifaddrs)()
-    if _libc.getifaddrs(ctypes.byref(first)) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    try:
-        return [
-            address
-            for entry in _chain(first)
-            if entry.name.partition(b":")[0] == name.encode()
-            and (address := _address(entry.address)) is not None
-        ]
-    finally:
-        _libc.freeifaddrs(first)
+    return [one.address for one in held() if one.interface == name]
+
+
+def held() -> list[Held]:
+    """Every IP address of this machine, on whatever interface, by the interface's name of now.
+
+    What an address is labelled with, such as eth0:0, is no name. Raises OSError as `addresses`.
+    """
+    for _ in range(_TRIES):
+        found, whole = _all_entries()
+        if whole:
+            names = {number: _name(number) for number in {number for number, _ in found}}
+            return [one._replace(interface=names[number]) for number, one in found if names[number]]
+    raise OSError(errno.EAGAIN, "the addresses change all the time")
 
 
 def network(name: str) -> ipaddress.IPv4Interface | None:
@@ -113,38 +142,97 @@ def _ask(name: str, request: int) -> bytes | None:
     if len(encoded) >= _NAME_SIZE:
         return None
     try:
-        if not _kept:
-            _kept.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        return fcntl.ioctl(_kept[0], request, struct.pack("40s", encoded))
+        sock = _keep("ioctl", socket.AF_INET, socket.SOCK_DGRAM)
+        return fcntl.ioctl(sock, request, struct.pack("40s", encoded))
     except OSError:
         return None
 
 
-class _Ifaddrs(ctypes.Structure):
-    """The start of struct ifaddrs of getifaddrs(3)."""
+def _name(number: int) -> str:
+    """The name of the interface with this index now, "" if there is none. Raises OSError."""
+    sock = _keep("ioctl", socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        answer = fcntl.ioctl(sock, _SIOCGIFNAME, struct.pack("=16si20x", b"", number))
+    except OSError:
+        return ""
+    return answer[:_NAME_SIZE].partition(b"\0")[0].decode(errors="surrogateescape")
 
 
-_Ifaddrs._fields_ = [
-    ("next", ctypes.POINTER(_Ifaddrs)),
-    ("name", ctypes.c_char_p),
-    ("flags", ctypes.c_uint),
-    ("address", ctypes.c_void_p),
-]
+def _keep(kind: str, family: int, type_: int) -> socket.socket:
+    if kind not in _kept:
+        _kept[kind] = socket.socket(family, type_)
+    return _kept[kind]
 
 
-def _chain(pointer: ctypes._Pointer[_Ifaddrs]) -> Iterator[_Ifaddrs]:
-    while pointer:
-        yield pointer.contents
-        pointer = pointer.contents.next
+# ------------------------------------------------------------------ rtnetlink(7)
+
+_Entry = tuple[int, Held]  # the interface's index, and all but its name
 
 
-def _address(sockaddr: int | None) -> str | None:
-    """The IP address in a struct sockaddr (ip(7), ipv6(7)), None if it is of another family."""
-    if not sockaddr:
+def _all_entries() -> tuple[list[_Entry], bool]:
+    """All addresses, and whether none may be missing."""
+    try:
+        return _dump(_keep("route", socket.AF_NETLINK, socket.SOCK_RAW))
+    except (OSError, MemoryError):
+        if "route" in _kept:  # the rest of an answer may be in it
+            _kept.pop("route").close()
+        raise
+
+
+def _dump(sock: socket.socket) -> tuple[list[_Entry], bool]:
+    sock.setblocking(False)  # the kernel answers within the call, or never
+    number = next(_numbers) & 0xFFFFFFFF
+    body = _ENTRY.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+    head = _MESSAGE.pack(_MESSAGE.size + len(body), _RTM_GETADDR, _ASK_FOR_ALL, number, 0)
+    sock.sendto(head + body, (0, 0))
+    found: list[_Entry] = []
+    whole = True
+    while True:
+        data, sender = sock.recvfrom(_ANSWER_SIZE)
+        for kind, flags, answered, content in _messages(data):
+            if sender[0] != 0 or answered != number:
+                continue  # not of the kernel, or not what we asked
+            whole = whole and not flags & _NLM_F_DUMP_INTR
+            if kind == _NLMSG_DONE:
+                return found, whole
+            if kind == _NLMSG_ERROR:
+                wrong = -struct.unpack_from("=i", content)[0]
+                raise OSError(wrong, os.strerror(wrong))
+            if kind == _RTM_NEWADDR and (entry := _entry(content)) is not None:
+                found.append(entry)
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
+    """Type, flags, number and content of each message in a datagram."""
+    at = 0
+    while at + _MESSAGE.size <= len(data):
+        length, kind, flags, number, _ = _MESSAGE.unpack_from(data, at)
+        if length < _MESSAGE.size:
+            return
+        yield kind, flags, number, data[at + _MESSAGE.size : at + length]
+        at += (length + 3) & ~3
+
+
+def _entry(content: bytes) -> _Entry | None:
+    """What a struct ifaddrmsg and its attributes say, None if it is no IP address."""
+    family, prefix, flags, _, number = _ENTRY.unpack_from(content)
+    if family not in (socket.AF_INET, socket.AF_INET6):
         return None
-    family = ctypes.c_ushort.from_address(sockaddr).value
-    if family == socket.AF_INET:
-        return socket.inet_ntop(family, ctypes.string_at(sockaddr + 4, 4))
-    if family == socket.AF_INET6:
-        return socket.inet_ntop(family, ctypes.string_at(sockaddr + 8, 16))
-    return None
+    told = dict(_attributes(content[_ENTRY.size :]))
+    ours = told.get(_IFA_LOCAL) or told.get(_IFA_ADDRESS)  # the latter is a peer's if there is one
+    if ours is None:
+        return None
+    if _IFA_FLAGS in told:
+        flags = struct.unpack("=I", told[_IFA_FLAGS])[0]
+    duplicate = family == socket.AF_INET6 and bool(flags & _IFA_F_DADFAILED)
+    return number, Held("", socket.inet_ntop(family, ours), prefix, duplicate)
+
+
+def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, at)
+        if length < _ATTRIBUTE.size:
+            return
+        yield kind, data[at + _ATTRIBUTE.size : at + length]
+        at += (length + 3) & ~3

@@ -276,9 +276,9 @@ class Master:
             self.children.send("listener", {"do": "prepare"})  # the peer may be told `fail` next
         self.programs.run_script(action.role, action.reason)
 
-    def _switched(self) -> None:
-        self.cards.begin_anew()
+    def _switched(self, role: str, told: list[str], ok: bool) -> bool:
         self.next_count = 0.0
+        return self.cards.switched(role, told, ok=ok)
 
     def _look_at_counts(self) -> None:
         for name in self.us.conf.interfaces:

@@ -28,6 +28,10 @@ class Old:
     killed: bool = False
 
 
+# Role, the addresses that the script was told, exit status 0. Whether the switch has worked.
+Switched = Callable[[str, list[str], bool], bool]
+
+
 class Programs:
     """One of each kind runs at a time; how it ended, the pair is told.
 
@@ -35,15 +39,14 @@ class Programs:
     shoot a peer that is well again.
     """
 
-    def __init__(
-        self, us: Situation, selector: selectors.BaseSelector, switched: Callable[[], None]
-    ) -> None:
-        """switched() is called when the switch script has ended."""
+    def __init__(self, us: Situation, selector: selectors.BaseSelector, switched: Switched) -> None:
+        """switched is called when the switch script has ended."""
         self._us = us
         self._selector = selector
         self._switched = switched
         self._runners = {kind: switch.Runner() for kind in ("script", "fence", "confirm", "notify")}
         self._argv: dict[str, list[str]] = {}
+        self._addresses: list[str] = []  # that the switch script was told
         self._notices: deque[tuple[str, str]] = deque(maxlen=MAX_NOTICES)
         self._asked: dict[str, int] = {}  # by kind: whose word the pair waits for
         self._next: dict[str, int] = {}  # to be started when the one before is gone
@@ -183,6 +186,8 @@ class Programs:
         left = remembered.left if argv[1:] == ["slave"] else None
         environment = switch.environment(conf, role, reason, remembered.hwaddrs, *(left or ()))
         self._argv[kind] = argv
+        if kind == "script":
+            self._addresses = environment["FAILOVER_ADDRESSES"].splitlines()
         if kind != "notify":
             self._us.say(f"running {' '.join(argv)} ({reason})", anew=True)
         with self._us.spare:
@@ -209,7 +214,7 @@ class Programs:
             self._notify_next()
             return
         if kind == "script":
-            self._note_switch(self._argv[kind][1], result)
+            ok = self._note_switch(self._argv[kind][1], result)
             self._us.feed(pair.Ended(kind, ok, ran=result.ran))
             return
         self._remember()
@@ -220,12 +225,14 @@ class Programs:
         elif kind in self._next:
             self.run(kind, self._next.pop(kind))
 
-    def _note_switch(self, role: str, result: switch.Result) -> None:
+    def _note_switch(self, role: str, result: switch.Result) -> bool:
+        """Whether the switch has worked."""
+        worked = result.ran and self._switched(role, self._addresses, result.exit == 0)
         self._us.remembered.script = None
-        if result.exit == 0 and role == "slave":
+        if worked and role == "slave":
             self._us.remembered.left = None
         self.last_switch = (role, result.exit, round(result.seconds, 3))
-        self._switched()
+        return worked
 
     def _tell_result(self, what: str, result: switch.Result, alarm: bool) -> None:
         how = "succeeded" if result.exit == 0 else f"ended with exit status {result.exit}"
