@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _MAX_BYTES = 64 * 1024
+# The file is a whole number of these, filled up with blanks: what is written over it later needs no
+# more room, and one block is written wholly or not at all, whoever is killed meanwhile.
+_BLOCK = 4096
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 ROLES = ("active", "standby", "switching", "failed")
 _SINCE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
@@ -69,9 +73,7 @@ def read(path: str) -> Remembered:
     except OSError:
         return Remembered()
     try:
-        info = os.fstat(fd)
-        foreign = info.st_uid != os.geteuid() or info.st_mode & 0o022
-        if not stat.S_ISREG(info.st_mode) or foreign:
+        if not _is_ours(os.fstat(fd)):
             return Remembered()  # planted by somebody else
         return decode(os.read(fd, _MAX_BYTES), boot_id())
     finally:
@@ -128,10 +130,20 @@ def encode(remembered: Remembered, boot: str) -> str:
 
 
 def write(path: str, remembered: Remembered) -> None:
-    """Replace the file in one step, readable by root only. Raises OSError."""
-    data = encode(remembered, boot_id())
+    """Replace the file in one step, readable by root only; where there is no room for a new one,
+    write over the old one. Raises OSError."""
+    data = encode(remembered, boot_id()).encode()
+    data = data.ljust(-len(data) // _BLOCK * -_BLOCK)
     if len(data) > _MAX_BYTES:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))  # nobody could read it again
+    try:
+        _replace(path, data)
+    except OSError as error:
+        if error.errno not in _NO_ROOM or not _overwrite(path, data):
+            raise
+
+
+def _replace(path: str, data: bytes) -> None:
     new = f"{path}.new"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
@@ -140,8 +152,44 @@ def write(path: str, remembered: Remembered) -> None:
         os.unlink(new)
         fd = os.open(new, flags, 0o600)
     try:
-        if os.write(fd, data.encode()) < len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        _write_at(fd, data, 0)
+    except OSError:
+        os.unlink(new)  # it takes room itself
+        raise
     finally:
         os.close(fd)
     os.replace(new, path)
+
+
+def _overwrite(path: str, data: bytes) -> bool:
+    """Write over the file. False if it is not there, not ours, or has no room for this.
+
+    Who is killed in the middle of more than one block leaves what is not read again.
+    """
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        info = os.fstat(fd)
+        if not _is_ours(info) or len(data) > info.st_size:
+            return False
+        data = data.ljust(info.st_size)
+        if len(data) > _BLOCK:
+            _write_at(fd, b"-", 0)
+            _write_at(fd, data[_BLOCK:], _BLOCK)
+        _write_at(fd, data[:_BLOCK], 0)
+        return True
+    finally:
+        os.close(fd)
+
+
+def _write_at(fd: int, data: bytes, offset: int) -> None:
+    if os.pwrite(fd, data, offset) < len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _is_ours(info: os.stat_result) -> bool:
+    """Whether nobody else can have written it."""
+    foreign = info.st_uid != os.geteuid() or info.st_mode & 0o022
+    return stat.S_ISREG(info.st_mode) and not foreign

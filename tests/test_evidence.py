@@ -6,22 +6,31 @@ switch script of its own.
 
 from __future__ import annotations
 
+import os
 import resource
+import socket
+import struct
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from inside import inside, ip
 from netns import Namespace, cable, namespaces
-from test_pair_live import LONG, WATCHED, runs, settled, start
+from test_misbehaving import mounted
+from test_pair_live import LONG, WATCHED, kill, main_pid, pids, runs, settled, start
 
-from failoverd import links, pair
-from failoverd.conf import Address, Conf
+from failoverd import links, pair, statefile
+from failoverd.conf import Address, Conf, EthernetAddress
+from failoverd.lab.eyes import Eyes
 from failoverd.lab.machine import SWITCH, Machine
 from failoverd.lab.network import SERVICE, Lab
+from failoverd.lab.spaces import ROOT
 from failoverd.log import Log
+from failoverd.master import Master
 from failoverd.master.cards import MOST_TOLD, Cards
 from failoverd.master.situation import Situation
 
@@ -127,6 +136,40 @@ def find_duplicate(machine: Namespace) -> None:
     assert duplicates == [("eth0", "2001:db8::10", 64, True)]
 
 
+class Kernel:
+    """Answers in the kernel's place as the loopback's address was changing."""
+
+    def __init__(self, *answers: tuple[int, int]) -> None:
+        self.answers = list(answers)  # flags, and whose: 0 is the kernel
+
+    def setblocking(self, _: bool) -> None:
+        pass
+
+    def sendto(self, data: bytes, _: tuple[int, int]) -> None:
+        self.number = links._MESSAGE.unpack_from(data)[3]
+
+    def recvfrom(self, _: int) -> tuple[bytes, tuple[int, int]]:
+        flags, sender = self.answers.pop(0)
+        address = struct.pack("=HH4s", 8, 1, socket.inet_aton("127.0.0.1"))
+        entry = links._ENTRY.pack(socket.AF_INET, 8, 0, 0, 1) + address
+        head = links._MESSAGE.pack(16 + len(entry), 20, flags, self.number, 0)
+        return head + entry + links._MESSAGE.pack(16, 3, 0, self.number, 0), (sender, 0)
+
+
+@pytest.mark.parametrize(("flags", "again"), [(0x02, False), (0x12, True)])
+def test_what_changes_meanwhile_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, flags: int, again: bool
+) -> None:
+    """NLM_F_DUMP_INTR: an address may be missing. Nor is the word of others the kernel's."""
+    kernel = Kernel((0x02, 4711), (flags, 0), (0x02, 0))
+    monkeypatch.setitem(links._kept, "route", kernel)
+    assert links.held() == [("lo", "127.0.0.1", 8, False)]
+    assert len(kernel.answers) == (0 if again else 1)
+    kernel.answers = [(0x12, 0)] * 5
+    with pytest.raises(OSError, match="change all the time"):
+        links.held()
+
+
 def test_it_is_asked_without_a_descriptor_to_spare(machine: Namespace) -> None:
     """Or else it is said that it cannot be."""
 
@@ -178,7 +221,10 @@ def test_who_has_stood_down_has_the_address_nowhere(
         assert worked is (not against)
         assert against in said(us)
         assert ("the switch to slave has not worked: " in said(us)) is bool(against)
+        Path(us.conf.log).write_text("")
+        us.log = Log(us.conf.log)
         assert Cards(us).switched("slave", TOLD, ok=False) is False
+        assert against in said(us), "who has failed to stand down says what is left"
 
     inside(machine, look)
     machine.ip("link set eth0 up", force=True)
@@ -211,7 +257,10 @@ def test_who_has_become_active_has_each_address_on_its_card(
         assert Cards(us).switched("master", TOLD, ok=True) is (not against)
         assert against in said(us)
         assert ("the switch to master has not worked: " in said(us)) is bool(against)
+        Path(us.conf.log).write_text("")
+        us.log = Log(us.conf.log)
         assert Cards(us).switched("master", TOLD, ok=False) is False
+        assert said(us) == ""
 
     inside(machine, look)
 
@@ -229,6 +278,10 @@ def test_a_duplicate_does_not_serve(
         assert Cards(us).switched("master", told, ok=True) is False
         assert "2001:db8::10 is not on eth0, as another machine was found to have it" in said(us)
         assert Cards(us).switched("slave", told, ok=True) is False
+        us.remembered = statefile.Remembered(role="active", left=(told, []))
+        cards = Cards(us)
+        be(us, pair.Phase.ACTIVE)
+        assert looking(us, cards)() == [pair.Bare()]
 
     try:
         inside(machine, look)
@@ -422,6 +475,202 @@ def test_one_that_goes_before_the_first_look_is_missed(machine: Namespace, tmp_p
     inside(machine, check)
 
 
+# ------------------------------------------------------------------ $state, and what is so
+
+STATES: dict[str, tuple[str | None, tuple[str, ...], str | None]] = {
+    "stands by": ("standby", (), "standby"),
+    "serves, and could not note it": ("standby", BOTH, "active"),
+    "the same after a failure": ("failed", BOTH, "active"),
+    "with one of two": ("standby", BOTH[:1], "standby"),
+    "on other cards": ("standby", ("address add 192.0.2.10/24 dev eth1", BOTH[1]), "standby"),
+    "serves": ("active", BOTH, "active"),
+    "has lost them": ("active", (), "active"),
+    "in the middle of a switch": ("switching", BOTH, "switching"),
+    "first of this boot": (None, BOTH, None),
+}
+
+
+@pytest.mark.parametrize("case", STATES)
+def test_what_the_kernel_shows_outweighs_an_old_file(
+    machine: Namespace, tmp_path: Path, case: str
+) -> None:
+    role, commands, taken_for = STATES[case]
+    machine.ip(*commands)
+
+    def check() -> None:
+        us = situation(tmp_path, role)
+        us.remembered.since = "2026-11-22T12:00:00.123Z"
+        assert Cards(us).role_at_start() == taken_for
+        corrected = role != taken_for
+        assert ("but all of @addresses are here: taken for active" in said(us)) is corrected
+        assert (us.remembered.left == (TOLD, [])) is corrected
+        assert (us.remembered.since == "") is corrected
+
+    inside(machine, check)
+
+
+def test_a_stand_down_that_failed_is_no_old_file(machine: Namespace, tmp_path: Path) -> None:
+    machine.ip(*BOTH)
+
+    def check() -> None:
+        us = situation(tmp_path, "failed")
+        us.remembered.unclean = True
+        assert Cards(us).role_at_start() == "failed"
+        assert Cards(situation(tmp_path, "standby", addresses=0)).role_at_start() == "standby"
+
+    inside(machine, check)
+
+
+def test_an_active_machine_that_has_lost_its_addresses_is_told_so_at_once(
+    machine: Namespace, tmp_path: Path
+) -> None:
+    """Even if they were never seen, as when it was killed before it could look."""
+
+    def check() -> None:
+        us = situation(tmp_path)
+        us.remembered = statefile.Remembered(role="active", left=([str(V4), "eth0 10.0.0.1/8"], []))
+        cards = Cards(us)
+        be(us, pair.Phase.REJOINING)
+        assert looking(us, cards)() == [pair.Bare()]
+        us.remembered = statefile.Remembered(role="active")
+        assert looking(us, Cards(us))() == []
+
+    inside(machine, check)
+
+
+def test_state_is_written_before_the_script_begins(machine: Namespace, tmp_path: Path) -> None:
+    """Who finds it must be able to undo what the script did, whenever we are killed."""
+    script = tmp_path / "ha-switch"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    own = str(machine.show("link", "show", "dev", "eth0")[0]["address"])
+
+    def check() -> None:
+        us = situation(tmp_path)
+        shared = EthernetAddress("eth0", "02:00:00:00:00:10")
+        conf = replace(us.conf, failover_prog=str(script), ethernet_addresses=(shared,))
+        master = Master(conf, "slave", us.log)
+        be(master.us, pair.Phase.PROMOTING)
+        found = []
+        runner = master.programs._runners["script"]
+        begin = runner.start
+
+        def start_script(*arguments: Any) -> Any:
+            found.append(statefile.read(conf.state))
+            return begin(*arguments)
+
+        runner.start = start_script  # type: ignore[method-assign, assignment]
+        master._perform(pair.RunScript("master", "because"))
+        (noted,) = found
+        assert noted.role == "switching"
+        assert noted.left == (TOLD, [str(shared)])
+        assert noted.hwaddrs == {"eth0": own}
+        assert runner.pid is not None
+        assert statefile.read(conf.state).script == (runner.pid, runner.starttime)
+        os.waitpid(runner.pid, 0)
+
+    inside(machine, check)
+
+
+# Run where a small tmpfs is full: argv is the file, and how many addresses there are.
+WRITE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from failoverd import statefile
+def note(role, count):
+    remembered = statefile.Remembered(role=role)
+    remembered.seen = [("eth0", f"10.0.{n // 256}.{n % 256}") for n in range(count)]
+    statefile.write(sys.argv[2], remembered)
+    assert statefile.read(sys.argv[2]) == remembered
+for step in sys.argv[3:]:
+    role, count = step.split(":")
+    note(role, int(count))
+"""
+
+
+def on_a_full_disk(machine: Namespace, options: str, fill: str, before: str, *after: str) -> str:
+    """What the last of some writes says, the first of which found room. "" if all is well."""
+    write = f"{sys.executable} -I -c '{WRITE}' {ROOT} $d/state"
+    lines = (
+        "set -e; d=$(mktemp -d); trap 'umount $d; rmdir $d' EXIT",
+        f"mount -t tmpfs -o {options} tmpfs $d",
+        f"{write} {before}; inode=$(stat -c %i $d/state)",
+        fill,
+        f"{write} {' '.join(after)}",
+        "[ $(stat -c %i $d/state) = $inode ] && ls $d",
+    )
+    done = machine.run("sh", "-c", "\n".join(lines), check=False)
+    if done.returncode == 0:
+        assert "state.new" not in done.stdout
+    return done.stderr.strip().splitlines()[-1] if done.returncode else ""
+
+
+FULL = {
+    "of data": ("size=64k", "cat /dev/zero >$d/x 2>/dev/null || :"),
+    "of files": ("nr_inodes=3", ": >$d/x"),
+}
+
+
+@pytest.mark.parametrize("full", FULL)
+def test_a_full_disk_does_not_keep_the_role_from_being_noted(machine: Namespace, full: str) -> None:
+    """The file is written over, as its room is its own."""
+    options, fill = FULL[full]
+    after = ("active:2", "standby:0", "active:60")
+    assert on_a_full_disk(machine, options, fill, "standby:0", *after) == ""
+    assert on_a_full_disk(machine, options, fill, "standby:300", "active:290", "failed:0") == ""
+    too_much = on_a_full_disk(machine, options, fill, "standby:0", "active:400")
+    assert "No space left on device" in too_much
+
+
+@pytest.mark.parametrize("count", [0, 60, 300])
+def test_whoever_is_killed_while_writing_over_it_leaves_it_whole_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    path = str(tmp_path / "state")
+    old = statefile.Remembered("standby", seen=[("eth0", f"10.0.0.{n}") for n in range(count)])
+    new = statefile.Remembered("active", seen=[("eth1", f"10.1.0.{n}") for n in range(count)])
+    real = os.pwrite
+    killed_at = 0
+    while True:
+        statefile.write(path, old)
+        left = killed_at
+
+        def write(fd: int, data: bytes, offset: int) -> int:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            return real(fd, data, offset)
+
+        monkeypatch.setattr(os, "pwrite", write)
+        try:
+            assert statefile._overwrite(path, padded(new))
+        except KeyboardInterrupt:
+            assert statefile.read(path) in (old, new, statefile.Remembered())
+            killed_at += 1
+        else:
+            assert statefile.read(path) == new
+            return
+        finally:
+            monkeypatch.undo()
+
+
+def padded(remembered: statefile.Remembered) -> bytes:
+    data = statefile.encode(remembered, statefile.boot_id()).encode()
+    return data.ljust(-len(data) // statefile._BLOCK * -statefile._BLOCK)
+
+
+def test_nothing_is_written_over_that_is_another_s(tmp_path: Path) -> None:
+    """Nor through a link that somebody planted."""
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"x" * 8192)
+    (tmp_path / "link").symlink_to(victim)
+    victim.chmod(0o622)
+    for name in ("link", "victim", "missing"):
+        assert not statefile._overwrite(str(tmp_path / name), b"{}")
+    assert victim.read_bytes() == b"x" * 8192
+
+
 # ------------------------------------------------------------------ a real pair
 
 # A site's own, which believes that there is one card with one name and one prefix.
@@ -498,3 +747,55 @@ def test_a_copy_on_the_standby_is_taken_away(lab: Lab, copy: str) -> None:
     assert f"we stand by and have {copy.replace('dev', 'on')}" in lab.b.log()
     lab.wait_until(lambda: settled(lab, lab.a), "the pair is as it was")
     assert runs(lab.b, "slave") == 2
+
+
+def test_a_full_run_folder_costs_nobody_the_service(lab: Lab) -> None:
+    """The standby takes over while /run is full, and its daemon is killed and started again."""
+    mounted(lab.b, "run", "-o", "size=64k")
+    start(lab)
+    main = main_pid(lab.b)
+    lab.b.run("sh", "-c", f"cat /dev/zero >{lab.b.folder}/run/x")
+    lab.a.power_cut()
+    lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
+    lab.wait_until(lambda: '"active"' in lab.b.read("run/state"), "that is noted")
+    assert "cannot write $state" not in lab.b.log()
+    start_again_without_an_outage(lab, main)
+
+
+def test_an_old_state_costs_nobody_the_service(lab: Lab) -> None:
+    """Nothing could be written since the takeover."""
+    start(lab)
+    main = main_pid(lab.b)
+    folder = mounted(lab.b, "run", "-o", "ro")
+    lab.a.power_cut()
+    lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
+    assert "cannot write $state" in lab.b.log()
+    start_again_without_an_outage(lab, main, lambda: lab.b.check("umount", folder))
+    assert "$state says standby, but all of @addresses are here" in lab.b.log()
+
+
+def start_again_without_an_outage(
+    lab: Lab, main: int, meanwhile: Callable[[], object] = lambda: None
+) -> None:
+    stood_down = runs(lab.b, "slave")
+    with Eyes(lab) as eyes:
+        kill(lab.b, main)
+        lab.wait_until(lambda: not pids(lab.b, "failoverd:"), "all of it is gone")
+        meanwhile()
+        lab.b.start_failoverd()
+        lab.wait_until(lambda: lab.b.role() == "active", "it goes on where it was", LONG)
+        time.sleep(2.0)  # four windows: nothing may happen in them
+        assert lab.b.role() == "active"
+        assert eyes.changes == []
+    assert runs(lab.b, "slave") == stood_down
+
+
+def test_a_standby_that_was_given_the_address_while_it_was_down(lab: Lab) -> None:
+    """The peer is asked before anything else, and has the role."""
+    start(lab)
+    kill(lab.b, main_pid(lab.b))
+    lab.b.ip(f"address add {SERVICE}/24 dev eth0")
+    lab.b.start_failoverd()
+    lab.wait_until(lambda: settled(lab, lab.a), "b takes it away")
+    assert runs(lab.b, "master") == 0
+    assert runs(lab.a, "slave") == 0

@@ -65,6 +65,25 @@ class Cards:
             self._us.say(text, alarm=True, anew=True)
         return not against
 
+    def role_at_start(self) -> str | None:
+        """What this machine was: $state's word, unless the kernel shows that the file is old.
+
+        It may have been impossible to write it, and whoever serves must not stand down for that.
+        """
+        us, wanted = self._us, self._wanted()
+        role = us.remembered.role
+        if role not in ("standby", "failed") or us.remembered.unclean or not wanted:
+            return role
+        try:
+            if missing(wanted):
+                return role
+        except OSError:
+            return role
+        us.say(f"$state says {role}, but all of @addresses are here: taken for active")
+        us.remembered.placed(us.conf)
+        us.remembered.since = ""
+        return "active"
+
     def adopt(self) -> None:
         """The configuration is another."""
         self.note_hwaddrs()

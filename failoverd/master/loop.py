@@ -121,7 +121,8 @@ class Master:
             self.us.say("dry run: nothing will be switched, announced or written")
         what = f"started, {self.us.boot} at boot"
         self.us.say(what + (f", was {was.role}" if was.role else ""))
-        self.us.feed(pair.Started(was.role, was.resuming, was.unclean))
+        self.us.feed(pair.Started(self.cards.role_at_start(), was.resuming, was.unclean))
+        self.next_count = 0.0  # what is gone is told before the peer's answer comes
 
     # ------------------------------------------------------------------ the loop
 
