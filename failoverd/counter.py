@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
 import pcapy
 
 from failoverd import frames, links
+from failoverd.protocol import TAG
 
 if TYPE_CHECKING:
     from failoverd.conf import Conf
@@ -35,22 +36,37 @@ _RING_SECONDS = 60.0  # a ring that nobody reads need not be turned over by the 
 _TAP_SECONDS = 0.5  # how long a packet may wait in the ring before it goes to the dump file
 _TAP_PACKETS = 2000  # read at once: so few that no alarm waits for it
 
+# An echo request, and where its payload begins.
+_ECHO_IPV4 = "icmp[icmptype] = icmp-echo", "icmp", 8
+_ECHO_IPV6 = "icmp6 and ip6[40] = 128", "ip6", 48
+
 Put = Callable[[tuple[int, int], int, bytes], None]
 
 
-def what_counts(conf: Conf, interface: str) -> str:
-    """The pcap expression for the packets that count here, whatever their direction."""
+def what_counts(conf: Conf, interface: str, tags: Sequence[bytes] = (bytes(TAG),)) -> str:
+    """The pcap expression for the packets that count here, whatever their direction.
+
+    tags: of the peer's heartbeats, for the private link. Without them the expression is as long,
+    but only good to be tried out.
+    """
     if interface == conf.plip_interface:
-        return conf.plip_filter or _echo_requests(conf.secondary)
+        return conf.plip_filter or _heartbeats(conf.secondary, tags)
     own = _own_packets([address.address for address in conf.addresses])
     return f"not ({own}) and ({conf.filter})" if conf.filter else f"not ({own})"
 
 
-def _echo_requests(peer: str) -> str:
-    """The peer's heartbeats. Its replies say nothing: the kernel of a dead failoverd sends them."""
-    if ":" in peer:
-        return f"icmp6 and ip6[40] = 128 and src host {peer}"
-    return f"icmp[icmptype] = icmp-echo and src host {peer}"
+def _heartbeats(peer: str, tags: Sequence[bytes]) -> str:
+    """Its echo requests with one of the tags, which is where the payload begins.
+
+    Its replies say nothing: the kernel of a dead failoverd sends them. Nor do other requests, which
+    its users and their programs send.
+    """
+    kind, head, at = _ECHO_IPV6 if ":" in peer else _ECHO_IPV4
+    tagged = (
+        f"({head}[{at}:4] = 0x{tag[:4].hex()} and {head}[{at + 4}:4] = 0x{tag[4:].hex()})"
+        for tag in tags
+    )
+    return f"{kind} and src host {peer} and ({' or '.join(tagged)})"
 
 
 def _own_packets(addresses: list[str]) -> str:

@@ -10,7 +10,8 @@ event a connection is over and ignores what still comes.
 A client that is refused learns nothing but that. Whatever does not become a request gets the same
 line, the secret is looked at only when the request is complete (so a wrong word alone is not
 answered any earlier than the right one), and it is compared in constant time. What could not be
-right under any secret, an over-long or binary line, is refused at once.
+right under any secret, an over-long or binary line, is refused at once. The heartbeats beside this
+wire carry a tag that comes from the same secret (Tags).
 
 The nonce is the server's alone, so an answer that somebody has recorded would be good again for
 whoever greets with its nonce: "ok active" from a peer that is dead, say. Therefore a client may
@@ -25,7 +26,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -39,6 +40,7 @@ TAKES_CHALLENGES = ', "challenge": true}'  # instead of the last brace
 ROLES = ("active", "standby", "switching", "failed")
 BOOTS = ("master", "slave")
 STATES = ("boot", "ok", "silent", "fail", "down")
+TAG = 8  # bytes of a heartbeat's
 MAX_INTERFACES = 128
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -286,6 +288,65 @@ def _fit(text: str, rest: int) -> str:
     return data[: SERVER_LINE - rest].decode(errors="ignore")
 
 
+# The heartbeats' tags
+
+
+@dataclass(frozen=True)
+class Tags:
+    """What marks our heartbeats, and what marks the peer's: a kernel's filter knows them by it.
+
+    The newest first; a second one is that of the secret before, as long as the peer may have that.
+    """
+
+    ours: tuple[bytes, ...]
+    peers: tuple[bytes, ...]
+
+    def then(self, new: Tags) -> Tags:
+        """New ones, and those that the peer is known to have had last, until it has the new."""
+        if new.peers[0] == self.peers[-1]:  # the secret is the old one again
+            return new
+        return Tags((new.ours[0], self.ours[-1]), (new.peers[0], self.peers[-1]))
+
+    @property
+    def newest(self) -> Tags:
+        return Tags(self.ours[:1], self.peers[:1])
+
+    def message(self) -> dict[str, object]:
+        """How one process tells another."""
+        return {
+            "ours": [tag.hex() for tag in self.ours],
+            "peers": [tag.hex() for tag in self.peers],
+        }
+
+
+def parse_tags(message: Mapping[str, object]) -> Tags:
+    """What Tags.message made. Raises ValueError or KeyError for anything else."""
+    ours, peers = ([_parse_tag(each) for each in _list(message[key])] for key in ("ours", "peers"))
+    if not 1 <= len(ours) == len(peers) <= 2:
+        raise ValueError("not one or two tags each")
+    return Tags(tuple(ours), tuple(peers))
+
+
+def _parse_tag(value: object) -> bytes:
+    return bytes.fromhex(_like(_TAG, value))
+
+
+def heartbeat_tags(secret: bytes, us: str, peer: str) -> Tags:
+    """The tags of this secret between these two private addresses."""
+    return Tags((_tag(secret, us, peer),), (_tag(secret, peer, us),))
+
+
+def _tag(secret: bytes, sender: str, receiver: str) -> bytes:
+    """Each direction has its own, so nothing that throws our packets back to us is the peer.
+
+    Whoever can record the private link has seen 8 bytes by which a guess of the secret can be
+    checked, as by any signed line on the port; nothing else follows from them. No signed line can
+    be this message: they all begin with a nonce.
+    """
+    text = f"failoverd heartbeat {sender} {receiver}"
+    return hmac.new(secret, text.encode(), hashlib.sha256).digest()[:TAG]
+
+
 # The status
 
 
@@ -400,12 +461,19 @@ def _interface(tree: dict[str, object]) -> InterfaceStatus:
 _SINCE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
 _VERSION = re.compile(r"[!-~]{1,64}")
 _INTERFACE = re.compile(r"[^\s/:]{1,15}")
+_TAG = re.compile(f"[0-9a-f]{{{2 * TAG}}}")
 _HWADDR = re.compile(r"([0-9a-f]{2}(:[0-9a-f]{2}){0,31})?")
 
 
 def _mapping(value: object) -> dict[str, object]:
     if not isinstance(value, dict):
         raise ValueError("not an object")
+    return value
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise ValueError("not a list")
     return value
 
 

@@ -405,6 +405,8 @@ def _serve(channel: Channel, watcher: Watcher, say: _Reporter) -> None:
                 watcher.restart(time.monotonic())
             elif message.get("do") == "look":
                 watcher.look(time.monotonic())
+            elif message.get("do") == "reopen":  # something else counts now
+                watcher.must_reopen = True
     watcher.turn(time.monotonic())
 
 

@@ -479,11 +479,15 @@ def naive_answer(frame: bytes) -> frames.Answer | None:
     return frames.Answer(str(ipaddress.IPv6Address(message[8:24])), hwaddr.hex(":"))
 
 
+TAGS = protocol.Tags((b"ours->it",), (b"it->ours",))
+
+
 def beaten(packets: Sequence[bytes], v6: bool) -> None:
-    """Only a whole echo request is a heartbeat, and only our own question has a round trip."""
+    """Only an echo request with the peer's tag is a heartbeat, and only our own question has a
+    round trip."""
     pinger = Pinger.__new__(Pinger)  # without a socket
     pinger.v6, pinger.id, pinger.heard, pinger.rtt = v6, 7, None, None
-    pinger.sent_at = {3: 1.0}
+    pinger.sent_at, pinger.tags = {3: 1.0}, TAGS
     request, reply = (128, 129) if v6 else (8, 0)
     for packet in packets:
         start = 0 if v6 else 4 * (packet[0] & 15) if packet else 0
@@ -491,7 +495,8 @@ def beaten(packets: Sequence[bytes], v6: bool) -> None:
         pinger.heard = pinger.rtt = None
         waits = 3 in pinger.sent_at
         pinger._take(packet, 2.0)
-        assert (pinger.heard is not None) == (message[:1] == bytes([request]))
+        tagged = message[:1] == bytes([request]) and message[8:16] in TAGS.peers
+        assert (pinger.heard is not None) == tagged
         ours = message[:1] == bytes([reply]) and message[4:8] == b"\0\7\0\3"
         assert (pinger.rtt is not None) == (ours and waits) == (waits and not pinger.sent_at)
 

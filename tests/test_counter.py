@@ -258,8 +258,12 @@ PRIVATE6 = Conf(primary="fd00::1", secondary="fd00::2")
 
 def icmpv6(source: str, target: str, kind: int) -> bytes:
     """An ICMPv6 packet over ethernet; nobody looks at its checksum here."""
+    return ipv6(source, kind, socket.inet_pton(socket.AF_INET6, target))
+
+
+def ipv6(source: str, kind: int, payload: bytes) -> bytes:
     pack = socket.inet_pton
-    body = struct.pack("!BBHI", kind, 0, 0, 0) + pack(socket.AF_INET6, target)
+    body = struct.pack("!BBHI", kind, 0, 0, 0) + payload
     head = struct.pack("!IHBB", 6 << 28, len(body), 58, 255)
     head += pack(socket.AF_INET6, source) + pack(socket.AF_INET6, "ff02::1")
     return bytes(12) + struct.pack("!H", 0x86DD) + head + body
@@ -270,8 +274,8 @@ def ipv4(source: str, target: str, protocol: int, body: bytes) -> bytes:
     return head + socket.inet_aton(source) + socket.inet_aton(target) + body
 
 
-def ping(source: str, kind: int) -> bytes:
-    packet = ipv4(source, "1.0.0.1", 1, struct.pack("!BBHHH", kind, 0, 0, 1, 1))
+def ping(source: str, kind: int, payload: bytes = b"") -> bytes:
+    packet = ipv4(source, "1.0.0.1", 1, struct.pack("!BBHHH", kind, 0, 0, 1, 1) + payload)
     return bytes(12) + struct.pack("!H", 0x0800) + packet
 
 
@@ -300,6 +304,10 @@ MARKED6 = frames.marked_solicitation(FAR, "fe80::5", ROUTER6)
 OTHER6 = icmpv6("fe80::5", "ff02::16", 143)
 TOLD = frames.unsolicited_advertisement(FAR, SERVICE6)
 
+NEW, OLD = b"\x00new\xffTAG", b"old tag."
+TAGGED = NEW + bytes(range(40))
+PATTERN = bytes(16) + NEW * 5  # as `ping -p` makes it, behind its time stamp
+
 WHAT_COUNTS = [
     ("any traffic", "eth0", PAIR, ping("192.0.2.77", 8), True),
     ("an unknown protocol", "eth0", PAIR, FRAME, True),
@@ -326,18 +334,29 @@ WHAT_COUNTS = [
     ("a witness's answer", "eth0", PAIR, icmpv6(ROUTER6, ROUTER6, 136), True),
     ("other ICMPv6 from nobody", "eth0", PAIR, icmpv6("::", "ff02::16", 143), True),
     ("without @addresses", "eth0", Conf(), ANNOUNCED[0], True),
-    ("heartbeat", "plip0", PAIR, ping("1.0.0.2", 8), True),
-    ("its answer", "plip0", PAIR, ping("1.0.0.2", 0), False),
-    ("somebody's ping", "plip0", PAIR, ping("1.0.0.3", 8), False),
-    ("heartbeat, IPv6", "plip0", PRIVATE6, icmpv6("fd00::2", "::", 128), True),
-    ("its answer, IPv6", "plip0", PRIVATE6, icmpv6("fd00::2", "::", 129), False),
+    ("heartbeat", "plip0", PAIR, ping("1.0.0.2", 8, NEW), True),
+    ("with more behind it", "plip0", PAIR, ping("1.0.0.2", 8, TAGGED), True),
+    ("of the secret before", "plip0", PAIR, ping("1.0.0.2", 8, OLD), True),
+    ("its answer", "plip0", PAIR, ping("1.0.0.2", 0, NEW), False),
+    ("somebody's heartbeat", "plip0", PAIR, ping("1.0.0.3", 8, NEW), False),
+    ("the peer's ping", "plip0", PAIR, ping("1.0.0.2", 8), False),
+    ("of the usual size", "plip0", PAIR, ping("1.0.0.2", 8, bytes(range(56))), False),
+    ("with a pattern", "plip0", PAIR, ping("1.0.0.2", 8, PATTERN), False),
+    ("cut short", "plip0", PAIR, ping("1.0.0.2", 8, NEW[:7]), False),
+    ("half of each", "plip0", PAIR, ping("1.0.0.2", 8, NEW[:4] + OLD[4:]), False),
+    ("heartbeat, IPv6", "plip0", PRIVATE6, ipv6("fd00::2", 128, TAGGED), True),
+    ("of the secret before, IPv6", "plip0", PRIVATE6, ipv6("fd00::2", 128, OLD), True),
+    ("its answer, IPv6", "plip0", PRIVATE6, ipv6("fd00::2", 129, NEW), False),
+    ("somebody's, IPv6", "plip0", PRIVATE6, ipv6("fd00::3", 128, NEW), False),
+    ("the peer's ping, IPv6", "plip0", PRIVATE6, ipv6("fd00::2", 128, bytes(range(56))), False),
+    ("with a pattern, IPv6", "plip0", PRIVATE6, ipv6("fd00::2", 128, PATTERN), False),
     ("$plip_filter", "plip0", Conf(plip_filter="greater 0"), ping("1.0.0.2", 0), True),
 ]
 
 
 @pytest.mark.parametrize(("what", "interface", "conf", "packet", "counts"), WHAT_COUNTS)
 def test_what_counts(what: str, interface: str, conf: Conf, packet: bytes, counts: bool) -> None:
-    expression = counter.what_counts(conf, interface)
+    expression = counter.what_counts(conf, interface, (NEW, OLD))
     accept = counter.counts_in_capture(expression, counter.DLT_EN10MB, None)
     assert bool(accept(packet)) == counts, what
 

@@ -55,6 +55,11 @@ RIGHT: dict[str, dict[str, Any]] = {
         "asked": range(5),
         "answers": [[], [{"address": "192.0.2.1", "hwaddr": "02:00:00:00:00:01"}]],
     },
+    "tags": {
+        "ours": [["0123456789abcdef"], ["0123456789abcdef"] * 2],
+        "peers": [["fedcba9876543210"], ["fedcba9876543210", "0123456789abcdef"]],
+    },
+    "renewed": {"tag": ["fedcba9876543210"]},
     "heartbeat": {"heard": [None, 0.0, 1.0, 1e9], "rtt": [None, 0.001, 1e9]},
     "dance": {},
 }

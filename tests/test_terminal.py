@@ -162,11 +162,17 @@ def test_it_says_that_no_heartbeat_comes(
     spaces: list[Namespace], far: socket.socket, tmp_path: Path
 ) -> None:
     path = tmp_path / "conf"
-    path.write_text("$plip_interface = 'eth0'; @interfaces = ('eth1'); $plip_timer = 1;\n")
+    secret = tmp_path / "secret"
+    secret.write_text("open sesame\n")
+    secret.chmod(0o600)
+    path.write_text(
+        "$plip_interface = 'eth0'; @interfaces = ('eth1'); $plip_timer = 1;\n"
+        f"$secret = '{secret}';\n"
+    )
     with told(spaces[0], "-c", str(path), "eth0") as wait:
         wait("watching")
         far.send(frame())
-        assert "no heartbeat of the peer" in wait("does failoverd run there?")
+        assert "no heartbeat of the peer" in wait("With the same secret?")
 
 
 def test_it_says_that_low_water_is_above_what_comes(

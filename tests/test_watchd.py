@@ -27,6 +27,7 @@ from netns import ROOTLESS, Namespace, cable, namespaces
 from failoverd import counter, frames, process, watchd
 from failoverd.commands import watchd as command
 from failoverd.conf import Address, Conf, Witness
+from failoverd.protocol import heartbeat_tags
 
 ROOT = Path(__file__).resolve().parent.parent
 WATCHD = [sys.executable, "-m", "failoverd.commands.watchd"]
@@ -613,12 +614,64 @@ def test_own_packets_of_a_capture_do_not_count(tmp_path: Path) -> None:
 
 
 def test_the_private_link_has_its_own_timer_and_packets(capture: Path, tmp_path: Path) -> None:
-    conf = conf_file(tmp_path, plip_timer=30)
+    conf = conf_file(tmp_path, plip_timer=30, plip_filter="tcp")
     status, lines = judged(capture, conf, "plip0")
     assert (status, [line[0] for line in lines]) == (1, [30.0, 60.0, 90.0])
     assert [line[2:] for line in lines][-1] == (0, 0, False, "fail")
     conf = conf_file(tmp_path, plip_timer=30, plip_filter=ONLY_OURS)
     assert [line[2] for line in judged(capture, conf, "plip0")[1]] == [10, 1, 1]
+
+
+def heartbeats(payload: bytes, times: list[float]) -> bytes:
+    """Echo requests of the peer at these seconds, as a capture."""
+    icmp = struct.pack("!BBHHH", 8, 0, 0, 7, 1) + payload
+    ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(icmp), 0, 0, 64, 1, 0)
+    packet = bytes(12) + b"\x08\0" + ip + bytes([1, 0, 0, 2, 1, 0, 0, 1]) + icmp
+    parts = [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)]
+    for when in times:
+        record = struct.pack("<IIII", 1_700_000_000, round(when * 1e6), len(packet), len(packet))
+        parts.append(record + packet)
+    return b"".join(parts)
+
+
+def secret_file(folder: Path, word: str = "open sesame") -> str:
+    file = folder / "secret"
+    file.write_text(f"{word}\n")
+    file.chmod(0o600)
+    return str(file)
+
+
+def test_a_capture_of_the_private_link_is_judged_by_the_tag(tmp_path: Path) -> None:
+    """The secret is read in a process of its own: from then on nobody may look into that."""
+    (tag,) = heartbeat_tags(b"open sesame", "1.0.0.1", "1.0.0.2").peers
+    file = tmp_path / "x.pcap"
+    conf = conf_file(tmp_path, plip_timer=0.2, plip_hbeat=0.1, secret=secret_file(tmp_path))
+    for payload, status, packets in (
+        (tag, 0, [2, 2]),
+        (bytes(56), 1, [0, 0]),
+        (tag[:7], 1, [0, 0]),
+    ):
+        file.write_bytes(heartbeats(payload, [0.0, 0.1, 0.2, 0.3, 0.4]))
+        done = piped('"$@"', "-r", str(file), "-c", conf, "--until", "0.6", "--json", "plip0")
+        found = [json.loads(line)["packets"] for line in done.stdout.splitlines()]
+        assert (found[:2], done.returncode) == (packets, status), done.stderr
+
+
+def test_without_the_secret_it_says_what_is_missing(tmp_path: Path, capture: Path) -> None:
+    secret = tmp_path / "secret"
+    conf = conf_file(tmp_path, secret=str(secret))
+    (tmp_path / "live").mkdir()
+    live = conf_file(tmp_path / "live", secret=str(secret), plip_interface="lo")
+    for status, arguments in (
+        (command.CANNOT_READ, ("-r", str(capture), "-c", conf, "plip0")),
+        (command.CANNOT_WATCH, ("-c", live, "lo")),
+    ):
+        done = piped('"$@"', *arguments)
+        assert (done.returncode, done.stdout) == (status, "")
+        assert "only heartbeats with the pair's tag count" in done.stderr
+        assert f"{secret}:1: is missing" in done.stderr and "$plip_filter" in done.stderr
+    conf = conf_file(tmp_path, secret=str(secret), plip_filter="icmp")
+    assert piped('"$@"', "-r", str(capture), "-c", conf, "plip0").returncode == 1
 
 
 def test_a_truncated_capture_is_judged_as_far_as_it_goes(capture: Path, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ class Early:
         if received > 0 and self._rules.private:
             return (
                 f"nothing that counts in {passed:.1f} s: {received} packets came in, but no "
-                "heartbeat of the peer; does failoverd run there?"
+                "heartbeat of the peer; does failoverd run there? With the same secret?"
             )
         if received > 0:
             return (

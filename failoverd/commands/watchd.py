@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from failoverd import __version__, conf, links, process, watch, watchd
+from failoverd import __version__, conf, files, links, process, watch, watchd
 from failoverd.commands import _remarks
 from failoverd.commands._words import Stop, counted
 from failoverd.counter import (
@@ -33,6 +33,7 @@ from failoverd.counter import (
     what_counts,
 )
 from failoverd.process import Message
+from failoverd.protocol import heartbeat_tags
 
 if TYPE_CHECKING:
     from failoverd.capture import Capture
@@ -194,6 +195,27 @@ def check_filters(settings: conf.Conf, file: str) -> None:
             raise Stop(f"{file}: {name} is not a pcap expression: {problem}")
 
 
+def counted_here(settings: conf.Conf, interface: str) -> str:
+    """The pcap expression for what counts, with the heartbeats' tag where it is needed.
+
+    Raises Stop if that cannot be known: whatever else was counted would tell something else than
+    failoverd sees.
+    """
+    if interface != settings.plip_interface or settings.plip_filter:
+        return what_counts(settings, interface)
+    process.keep_secret()
+    try:
+        secret = files.read_secret(settings.secret)
+    except conf.ConfError as error:
+        way = "set $plip_filter" if os.geteuid() == 0 else "run it as root, or set $plip_filter"
+        raise Stop(
+            f"{interface} is the private link, where only heartbeats with the pair's tag count; "
+            f"the tag comes from the secret, which cannot be had: {way}\n{error}"
+        ) from None
+    tags = heartbeat_tags(secret, settings.primary, settings.secondary).peers
+    return what_counts(settings, interface, tags)
+
+
 # A live interface
 
 
@@ -239,7 +261,7 @@ def must_exist(interface: str) -> None:
 
 def opened(settings: conf.Conf, interface: str, say: Print) -> watchd.Watcher:
     try:
-        expression = what_counts(settings, interface)
+        expression = counted_here(settings, interface)
         tools = instruments(settings, interface, expression)
         watcher = watchd.Watcher(settings, interface, tools, say)
         watcher.open()
@@ -264,7 +286,10 @@ def headline(settings: conf.Conf, interface: str) -> str:
 
 
 def explain(settings: conf.Conf, interface: str) -> None:
-    complain(f"what counts: inbound and ({what_counts(settings, interface)})")
+    shown = what_counts(settings, interface)
+    if interface == settings.plip_interface and not settings.plip_filter:
+        shown = shown.replace("0x00000000", "(the tag)")
+    complain(f"what counts: inbound and ({shown})")
     for witness in settings.witness:
         if witness.interface == interface:
             complain(f"witness in the middle of an empty window: {witness.address}")
@@ -432,7 +457,7 @@ def filter_for(
             "(--mac ADDRESS names its hardware address)"
         )
     try:
-        return counts_in_capture(what_counts(settings, options.interface), linktype, own)
+        return counts_in_capture(counted_here(settings, options.interface), linktype, own)
     except BadFilter as error:
         raise Stop(str(error)) from None
 

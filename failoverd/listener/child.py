@@ -13,6 +13,7 @@ from failoverd.listener.loop import READ, Loop
 from failoverd.listener.questions import Questions
 from failoverd.listener.visitors import DESCRIPTORS, Visitors
 from failoverd.process import Channel, Message
+from failoverd.protocol import heartbeat_tags
 
 
 def run(channel: Channel, conf: Conf, patient: bool = False) -> None:
@@ -26,7 +27,10 @@ def run(channel: Channel, conf: Conf, patient: bool = False) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     enough = DESCRIPTORS if most == resource.RLIM_INFINITY else min(DESCRIPTORS, most)
     resource.setrlimit(resource.RLIMIT_NOFILE, (enough, most))
-    listener = Listener(channel, conf, files.read_secret(conf.secret))
+    secret = files.read_secret(conf.secret)
+    tags = heartbeat_tags(secret, conf.primary, conf.secondary)
+    channel.send({"event": "tags", **tags.message()})
+    listener = Listener(channel, conf, secret)
     listener.doors.open_first(patient)
     process.give_up_root(conf.user)
     channel.send({"event": "ready"})

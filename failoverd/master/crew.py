@@ -13,6 +13,7 @@ from failoverd.commands.watchd import instruments
 from failoverd.counter import what_counts
 from failoverd.master.situation import Situation
 from failoverd.process import Message
+from failoverd.protocol import Tags, parse_tags
 
 
 class Crew:
@@ -24,23 +25,63 @@ class Crew:
         self._children = children
         self._watcher = watcher
         self._undumped: set[str] = set()  # watchers whose $dumpfile is on a disk that hangs
+        self._tags: Tags | None = None  # of the heartbeats; the listener tells, who has the secret
+        self._ends: tuple[str, str] | None = None  # between which addresses
 
     def add_all(self) -> None:
         us = self._us
         patience = process.patience(us.conf.plip_timer)
+        ends = us.conf.primary, us.conf.secondary
+        if ends != self._ends:
+            self._tags, self._ends = None, ends
         if "log" in self._children.slots:
             self._children.slots["log"].patience = patience
         else:
             self._children.add("log", self._fork_scribe, patience)
         self._add("listener", lambda channel, _: listener.run(channel, us.conf, us.up), patience)
         self._add("neighbours", lambda channel, _: neighbours.run(channel, us.conf), patience)
-        self._add(
-            "heartbeat",
-            lambda channel, _: heartbeat.run(channel, us.conf, not us.state.mute and not us.dry),
-            patience,
-        )
-        for name in (us.conf.plip_interface, *us.conf.interfaces):
+        for name in us.conf.interfaces:
             self._add_watcher(name, patience)
+        if self._tags is not None:
+            self._add_tagged(self._tags)
+
+    def _add_tagged(self, tags: Tags) -> None:
+        """Those who send and count heartbeats."""
+        us = self._us
+        patience = process.patience(us.conf.plip_timer)
+
+        def beat(channel: process.Channel, _: Message | None) -> None:
+            on = not us.state.mute and not us.dry
+            heartbeat.run(channel, us.conf, on, self._tags or tags)
+
+        self._add("heartbeat", beat, patience)
+        self._add_watcher(us.conf.plip_interface, patience)
+
+    def told_tags(self, message: Message) -> None:
+        """The listener has read the secret. Raises what parse_tags does.
+
+        While it waits to be changed on the peer too, the peer's old heartbeats count and ours carry
+        both tags: else whoever changes a secret would cut the pair in two.
+        """
+        new = parse_tags(message).newest
+        before, self._tags = self._tags, self._tags.then(new) if self._tags else new
+        if before is None:
+            self._add_tagged(new)
+        elif before.newest != new:
+            self._us.say("new secret: the old one counts for heartbeats until the peer has it too")
+            self._children.send("heartbeat", {"do": "tags", **self._tags.message()})
+            self._recount()
+
+    def told_renewed(self, message: Message) -> None:
+        """A heartbeat of the peer's has come with the tag of the new secret."""
+        if self._tags is not None and message["tag"] == self._tags.peers[0].hex():
+            self._tags = self._tags.newest
+            self._us.say("the peer has the new secret too: the old one counts no more")
+            self._recount()
+
+    def _recount(self) -> None:
+        """Have the private link's watcher count by the tags as they are now."""
+        self._children.send(f"watchd {self._us.conf.plip_interface}", {"do": "reopen"})
 
     def add_again(self) -> None:
         """The configuration is another: all begin anew with it, but for the one that writes."""
@@ -66,16 +107,20 @@ class Crew:
     def _add_watcher(self, interface: str, patience: float) -> None:
         name = f"watchd {interface}"
         if self._watcher is None:
-            expression = what_counts(self._us.conf, interface)  # here, and not in each child
 
-            def run(channel: process.Channel, given: Message | None) -> None:
+            def make(given: Message | None) -> process.Child:
                 conf = self._us.conf
                 if name in self._undumped:
                     conf = replace(conf, dumpfile=os.devnull)
+                tags = self._tags.peers if self._tags else ()
+                expression = what_counts(conf, interface, tags)  # here, and not in the child
                 tools = partial(instruments, conf, interface, expression)
-                watchd.run_child(channel, conf, interface, given, tools)
+                return self._fork(
+                    name,
+                    lambda channel: watchd.run_child(channel, conf, interface, given, tools),
+                )
 
-            self._add(name, run, patience)
+            self._children.add(name, make, patience)
             return
         conf = self._us.conf
         window = conf.plip_timer if interface == conf.plip_interface else conf.timer_seconds
@@ -92,12 +137,13 @@ class Crew:
         run: Callable[[process.Channel, Message | None], None],
         patience: float,
     ) -> None:
-        title = f"failoverd: {name} [{self._us.conf.pidfile}]"
-
         def make(given: Message | None) -> process.Child:
-            return process.fork_child(title, lambda channel: run(channel, given))
+            return self._fork(name, lambda channel: run(channel, given))
 
         self._children.add(name, make, patience)
+
+    def _fork(self, name: str, run: Callable[[process.Channel], None]) -> process.Child:
+        return process.fork_child(f"failoverd: {name} [{self._us.conf.pidfile}]", run)
 
     def gone(self, name: str, why: str) -> None:
         """A child is dead or stuck; why is "" if that was planned. `children` starts the next."""

@@ -317,6 +317,10 @@ class Master:
                     self.requests.has_looked(interface)
                 case "heartbeat" if name == "heartbeat":
                     self.reports.told_heartbeat(message)
+                case "tags" if name == "listener":
+                    self.crew.told_tags(message)
+                case "renewed" if name == "heartbeat":
+                    self.crew.told_renewed(message)
                 case "request" if name == "listener":
                     self.requests.told(message)
                 case "reply" if name == "listener":

@@ -468,11 +468,13 @@ TARGETS = {
     ),
     "heartbeat": Target(
         check_heartbeat,
-        ("heartbeat:Pinger._take",),
+        ("heartbeat:Pinger._take Pinger._take_request",),
         (
-            b"\xff\x81\0\0\0\0\7\0\3\xfe\xfd\x80\0\0\0\0\7\0\3",
+            b"\xff\x81\0\0\0\0\7\0\3\xfe\xfd\x80\0\0\0\0\7\0\3it->ours",
             b"\0E" + bytes(19) + b"\0\0\0\0\0\7\0\3",
+            b"\0E" + bytes(19) + b"\10\0\0\0\0\7\0\3it->ours",
         ),
+        invariants.TAGS.peers,
         longest=160,
     ),
     "state": Target(check_state, (READ_STATE,), (STATE,), (*WORDS, BOOT.encode())),
