@@ -252,23 +252,28 @@ class Setting:
     kind: Kind[Any]
     meaning: str
     original: bool
+    alike: bool  # whether it must be the same on both machines
 
     @property
     def perl_name(self) -> str:
         return self.sigil + self.name
 
 
-def _one(default: T, kind: Kind[T], meaning: str, original: bool = False) -> T:
+def _one(default: T, kind: Kind[T], meaning: str, original: bool = False, alike: bool = False) -> T:
     """A scalar variable: `$name = "value";`."""
-    entry = {"sigil": "$", "kind": kind, "meaning": meaning, "original": original}
+    entry = {"sigil": "$", "kind": kind, "meaning": meaning, "original": original, "alike": alike}
     return field(default=default, metadata=entry)
 
 
 def _many(
-    default: tuple[T, ...], kind: Kind[T], meaning: str, original: bool = False
+    default: tuple[T, ...],
+    kind: Kind[T],
+    meaning: str,
+    original: bool = False,
+    alike: bool = False,
 ) -> tuple[T, ...]:
     """A list variable: `@name = ('value', ...);`."""
-    entry = {"sigil": "@", "kind": kind, "meaning": meaning, "original": original}
+    entry = {"sigil": "@", "kind": kind, "meaning": meaning, "original": original, "alike": alike}
     return field(default=default, metadata=entry)
 
 
@@ -297,12 +302,14 @@ class Conf:
         "An ethernet interface that reads fewer packets than this before its alarm goes off has "
         "failed. With 0 no ethernet interface ever fails, only the private link.",
         original=True,
+        alike=True,
     )
     interfaces: tuple[str, ...] = _many(
         ("eth0", "eth1"),
         INTERFACE,
         "The interfaces that carry the service. Each is watched.",
         original=True,
+        alike=True,
     )
     verbose: bool = _one(
         True, YES_NO, "Log every window of every interface, not only what changes.", original=True
@@ -325,6 +332,7 @@ class Conf:
         _seconds(0.005),
         "The window of an ethernet interface in seconds: its alarm goes off after it.",
         original=True,
+        alike=True,
     )
     watchd: str = _one(
         "./watchd",
@@ -379,12 +387,14 @@ class Conf:
         "The window of the private link in seconds. The peer counts as dead after two windows "
         "without a heartbeat.",
         original=True,
+        alike=True,
     )
     plip_hbeat: float = _one(
         10.0,
         _seconds(0.005),
         "Seconds between two heartbeats, less than $plip_timer.",
         original=True,
+        alike=True,
     )
     log: str = _one("/var/log/watchd.log", PATH, "The log file.", original=True)
     failover_prog: str = _one(
@@ -401,13 +411,17 @@ class Conf:
         original=True,
     )
     addresses: tuple[Address, ...] = _many(
-        (), SERVED, "The addresses that the active machine serves, each after its interface."
+        (),
+        SERVED,
+        "The addresses that the active machine serves, each after its interface.",
+        alike=True,
     )
     ethernet_addresses: tuple[EthernetAddress, ...] = _many(
         (),
         ETHERNET,
         "The hardware addresses that go with the active role, one for an interface. None may be a "
         "card's own.",
+        alike=True,
     )
     witness: tuple[Witness, ...] = _many(
         (),
@@ -427,6 +441,7 @@ class Conf:
         "What a standby does before it takes over from a silent peer: arp asks the network whether "
         "somebody still answers for @addresses, none asks nobody, a program says by exit status 0 "
         "that the service still answers.",
+        alike=True,
     )
     fence_prog: str = _one(
         "",
@@ -440,11 +455,13 @@ class Conf:
         30.0,
         _seconds(0.005),
         "Seconds after which a switch script is killed, the same on both machines.",
+        alike=True,
     )
     hold_down: float = _one(
         60.0,
         _seconds(0),
         "Seconds that must pass before a role goes back because of the interface it came for.",
+        alike=True,
     )
     realtime: bool = _one(
         False, YES_NO, "Real-time scheduling and locked memory for all that keeps time."

@@ -42,6 +42,8 @@ BOOTS = ("master", "slave")
 STATES = ("boot", "ok", "silent", "fail", "down")
 TAG = 8  # bytes of a heartbeat's
 MAX_INTERFACES = 128
+MAX_SETTINGS = 64
+MAX_SETTING = 240  # characters of one that a status tells
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CHALLENGED = re.compile(f"({'|'.join(COMMANDS)}) [0-9a-f]{{32}}")
@@ -376,6 +378,7 @@ class Status:
     switch_exit: int | None
     switch_seconds: float | None
     rejoining: bool = False  # active, but started anew: it asks before it calls itself that
+    settings: tuple[tuple[str, str], ...] = ()  # those that must be alike; an older one tells none
 
 
 def encode_status(status: Status) -> str:
@@ -410,6 +413,7 @@ def status_tree(status: Status) -> dict[str, object]:
             "exit": status.switch_exit,
             "seconds": status.switch_seconds,
         },
+        **({"settings": dict(status.settings)} if status.settings else {}),
     }
 
 
@@ -428,8 +432,9 @@ def _status(tree: dict[str, object]) -> Status:
     link = _mapping(tree.get("plip"))
     switch = _mapping(tree.get("switch"))
     interfaces = _mapping(tree.get("interfaces"))
-    if len(interfaces) > MAX_INTERFACES:
-        raise ValueError("too many interfaces")
+    settings = _mapping(tree.get("settings", {}))
+    if len(interfaces) > MAX_INTERFACES or len(settings) > MAX_SETTINGS:
+        raise ValueError("too many interfaces, or settings")
     return Status(
         role=_one_of(ROLES, tree.get("role")),
         boot=_one_of(BOOTS, tree.get("boot")),
@@ -446,6 +451,7 @@ def _status(tree: dict[str, object]) -> Status:
         switch_exit=_optional(lambda value: _integer(value, -255, 255), switch["exit"]),
         switch_seconds=_optional(_number, switch["seconds"]),
         rejoining=tree.get("rejoining") is True,
+        settings=tuple((_like(_SETTING, name), _words(text)) for name, text in settings.items()),
     )
 
 
@@ -460,6 +466,7 @@ def _interface(tree: dict[str, object]) -> InterfaceStatus:
 
 _SINCE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
 _VERSION = re.compile(r"[!-~]{1,64}")
+_SETTING = re.compile(r"[$@][a-z_]{1,32}")
 _INTERFACE = re.compile(r"[^\s/:]{1,15}")
 _TAG = re.compile(f"[0-9a-f]{{{2 * TAG}}}")
 _HWADDR = re.compile(r"([0-9a-f]{2}(:[0-9a-f]{2}){0,31})?")
@@ -494,6 +501,13 @@ def _interface_name(name: str) -> str:
     if not name.isprintable() or len(name.encode(errors="replace")) > 15:
         raise ValueError("not an interface's name")
     return _like(_INTERFACE, name)
+
+
+def _words(value: object) -> str:
+    """A text that fits on a terminal's line, more or less."""
+    if not isinstance(value, str) or not value.isprintable() or len(value) > MAX_SETTING:
+        raise ValueError("not a short text")
+    return value
 
 
 def _integer(value: object, least: int, most: int) -> int:

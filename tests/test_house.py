@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "failoverd"
 
-PURE = {"conf", "language", "watch", "tune", "pair", "bounds", "protocol", "frames"}
+PURE = {"conf", "language", "watch", "tune", "pair", "bounds", "protocol", "frames", "alike"}
 # log and process serve every edge room, and so do links, what the kernel says of interfaces, and
 # files, which reads what the configuration names.
 SHARED = {"log", "process", "links", "files"}

@@ -17,6 +17,8 @@ from samples import ACTIVE as STATUS
 from failoverd.protocol import (
     CLIENT_LINE,
     MAX_INTERFACES,
+    MAX_SETTING,
+    MAX_SETTINGS,
     REFUSED,
     SERVER_LINE,
     ClientConnection,
@@ -342,6 +344,11 @@ statuses = st.builds(
     switch_exit=st.none() | st.integers(-64, 255),
     switch_seconds=st.none() | st.floats(0, 1e6),
     rejoining=st.booleans(),
+    settings=st.dictionaries(
+        st.sampled_from(["$low_water", "@addresses", "$new"]),
+        st.text("aé 0.", max_size=MAX_SETTING),
+        max_size=3,
+    ).map(lambda known: tuple(known.items())),
 )
 
 
@@ -356,6 +363,20 @@ def test_what_a_newer_peer_adds_is_left_out() -> None:
     tree["mood"] = ["good"]
     tree["interfaces"]["eth0"]["colour"] = {"red": 1}
     assert parse_status(json.dumps(tree)) == STATUS
+
+
+def test_what_must_be_alike_is_told_in_bounds() -> None:
+    told = replace(STATUS, settings=(("$low_water", "1"), ("@addresses", "")))
+    tree = json.loads(encode_status(told))
+    assert tree["settings"] == {"$low_water": "1", "@addresses": ""}
+    assert "settings" not in json.loads(encode_status(STATUS)), "as older ones tell it"
+    wrong: list[Any] = [None, [], 1, {"low_water": "1"}, {"$LOW": "1"}, {"$a" * 20: "1"}]
+    wrong += [
+        {"$a": value} for value in (1, None, ["1"], "a\nb", "\x1b[2J", "x" * (MAX_SETTING + 1))
+    ]
+    wrong.append({f"${'a' * (n // 26)}{chr(97 + n % 26)}": "" for n in range(MAX_SETTINGS + 1)})
+    for settings in wrong:
+        assert parse_status(json.dumps({**tree, "settings": settings})) is None, settings
 
 
 def put(*path: str) -> Callable[[Any], str]:

@@ -27,6 +27,7 @@ DEFAULT_CONF = "/etc/failover/failoverd.conf"
 END_SECONDS = 5.0  # how long a child of a dead failoverd has to end before it is killed
 PS_SECONDS = 10.0  # how long $ps may take
 PS_GRACE = 5.0  # and the child that runs it
+PEER_SECONDS = 1.5  # how long the peer has to answer -t
 CHECK_SECONDS = 5.0  # how long the check of the secret and the port may take at HUP
 
 Tell = Callable[[str | None], None]  # whoever waits for the start: None if all is up, else why not
@@ -145,7 +146,7 @@ def test(settings: Conf, boot: str) -> int:
     print()
     for line in bounds.explain(settings, boot):
         print(line)
-    for remark in [*conf.remarks(settings), *unaskable(settings)]:
+    for remark in [*conf.remarks(settings), *unaskable(settings), *compared(settings)]:
         print(f"note: {remark}")
     try:
         sys.stdout.flush()
@@ -166,6 +167,26 @@ def unaskable(settings: Conf) -> list[str]:
         f"{' and '.join(names)} is no ethernet interface: nobody can be asked there who has the "
         'addresses, so no takeover by silence ever comes; set $confirm to "none" or a program'
     ]
+
+
+def compared(settings: Conf) -> list[str]:
+    """How the peer's failoverd, as it runs, differs in what must be alike; or why that is unknown.
+
+    With the secret, which was found to be sound.
+    """
+    from failoverd import alike, client, protocol
+
+    try:
+        secret = files.read_secret(settings.secret)
+        reply = client.exchange(settings, secret, settings.secondary, "status", PEER_SECONDS)
+    except (conf.ConfError, client.ExchangeError) as error:
+        return [f"not compared with the peer: {error}"]
+    status = protocol.parse_status(reply.text) if reply.ok else None
+    if status is None:
+        return [f"not compared with the peer: {settings.secondary} answers, but with no status"]
+    ours = alike.of_conf(settings, __version__)
+    found = alike.differences(ours, alike.of_status(status))
+    return [f"not the same on both machines: {sentence}" for sentence in found.values()]
 
 
 def own_folder() -> str:

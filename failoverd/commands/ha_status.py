@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from failoverd import __version__, process
+from failoverd import __version__, alike, process
 from failoverd.client import ExchangeError, exchange, prepare
 from failoverd.commands._words import Stop, counted, exact_span
 from failoverd.conf import Conf
@@ -93,8 +93,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         prog="ha-status",
         description="Show both machines of the pair side by side.",
         epilog="Exit status: 0 exactly one is active and both were heard; 1 one is active, the "
-        "other was not heard; 2 none or both are active, as far as can be seen, or usage; "
-        "3 FILE could not be written.",
+        "other was not heard, or differs in what must be the same on both; 2 none or both are "
+        "active, as far as can be seen, or usage; 3 FILE could not be written.",
     )
     add = parser.add_argument
     add("-c", dest="config", metavar="CONF", default="/etc/failover/failoverd.conf",
@@ -126,18 +126,36 @@ class Look:
 
     @property
     def verdict(self) -> int:
-        return verdict(self.us, self.peer)
+        found = verdict(self.us, self.peer)
+        return max(found, DEGRADED) if self.differences else found
 
     @property
     def troubles(self) -> list[str]:
         found = [self.our_trouble, self.peer_trouble]
         if self.us and self.peer and self.us.boot == self.peer.boot:
             found.append(f"both machines have boot:{self.us.boot} in host_type: change one")
+        if self.differences:
+            found.append(f"not the same on both machines: {'; '.join(self.differences)}")
         return [trouble for trouble in found if trouble]
 
+    @property
+    def differences(self) -> list[str]:
+        """In what must be alike, each as a sentence."""
+        if self.us is None or self.peer is None:
+            return []
+        told = alike.of_status(self.us), alike.of_status(self.peer)
+        return list(alike.differences(*told).values())
+
     def json(self) -> str:
+        """Section 6. "differences" is there only if there are some."""
         us, peer = self.us, self.peer
-        return json.dumps({"us": us and status_tree(us), "peer": peer and status_tree(peer)})
+        tree: dict[str, object] = {
+            "us": us and status_tree(us),
+            "peer": peer and status_tree(peer),
+        }
+        if self.differences:
+            tree["differences"] = self.differences
+        return json.dumps(tree)
 
 
 class Question:
@@ -354,7 +372,7 @@ def _headline(look: Look) -> Cell:
         return f"{text}not heard", "odd"
     failing = [name for name, i in active[0].interfaces if i.state in ("fail", "down")]
     trouble = f"; {names[0]} does not hear on {', '.join(failing)}" if failing else ""
-    is_good = other.role == "standby" and not failing
+    is_good = other.role == "standby" and not failing and not look.differences
     return text + ROLES[other.role] + trouble, "good" if is_good else "odd"
 
 

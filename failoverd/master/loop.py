@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import failoverd.capture
 import failoverd.counter  # noqa: F401
-from failoverd import __version__, files, links, notify, pair, protocol
+from failoverd import __version__, alike, files, links, notify, pair, protocol
 from failoverd.children import Children
 from failoverd.conf import Conf
 from failoverd.log import Log, utc_now
@@ -367,6 +367,7 @@ class Master:
             switch_exit=exit_status,
             switch_seconds=seconds,
             rejoining=us.state.phase is pair.Phase.REJOINING,
+            settings=alike.settings(us.conf),
         )
 
     # ------------------------------------------------------------------ HUP

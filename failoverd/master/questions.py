@@ -7,6 +7,7 @@ import time
 from failoverd import pair, protocol
 from failoverd.children import Children
 from failoverd.log import printable
+from failoverd.master.likeness import Likeness
 from failoverd.master.messages import whole, words
 from failoverd.master.rehearsal import TOLD, Rehearsal
 from failoverd.master.situation import Situation
@@ -22,6 +23,7 @@ class Questions:
         self._us = us
         self._children = children
         self._rehearsal = rehearsal
+        self._likeness = Likeness(us)
         self._serial = 0
         self._unreached = ""  # why the last question to the peer was not answered
         self.asked: dict[pair.Purpose, int] = {}  # of the peer
@@ -89,6 +91,7 @@ class Questions:
                 self._us.feed(pair.Unreplied(purpose))
                 return
             self.note_hwaddrs(status)
+            self._likeness.note(status)
             view = self._view(status)
         self._us.feed(pair.Replied(purpose, ok, words(message, "text", 200), view))
 

@@ -1,0 +1,27 @@
+"""Whether the peer is set as we are: said once when it differs, and once when it does no more."""
+
+from __future__ import annotations
+
+from failoverd import __version__, alike
+from failoverd.master.situation import Situation
+from failoverd.protocol import Status
+
+GRAVE = ("@interfaces", "@addresses", "@ethernet_addresses")  # a takeover may fail for them
+
+
+class Likeness:
+    def __init__(self, us: Situation) -> None:
+        self._us = us
+        self._said: dict[str, str] = {}
+
+    def note(self, status: Status) -> None:
+        """Compare what the peer has told."""
+        ours = alike.of_conf(self._us.conf, __version__)
+        found = alike.differences(ours, alike.of_status(status))
+        for name, sentence in found.items():
+            if self._said.get(name) != sentence:
+                self._us.say(f"not the same on both machines: {sentence}",
+                             anew=True, alarm=name in GRAVE)  # fmt: skip
+        for name in (name for name in self._said if name not in found):
+            self._us.say(f"the same on both machines again: {name}", anew=True)
+        self._said = found
