@@ -43,6 +43,37 @@ _ECHO_IPV6 = "icmp6 and ip6[40] = 128", "ip6", 48
 Put = Callable[[tuple[int, int], int, bytes], None]
 
 
+# What a switch itself says to every port, also to one on which it passes nothing to us: by the
+# first three bytes of its group addresses, and by type. No host serves anybody with these. They are
+# numbers, for where there are no ethernet addresses `ether dst` would be refused; what the first
+# word is there, none of these can be. The types also find what `tcpdump -i any` wrote.
+_SWITCH_GROUPS = (
+    0x0180C200,  # IEEE 802.1: spanning tree, pause, LACP, 802.1X, LLDP, GVRP, CFM
+    0x01000C00,  # Cisco, and who does as it does: CDP, VTP, DTP, PAgP, UDLD, PVST+
+    0x01008100,  # Nortel, Avaya: topology discovery
+    0x01E05200,  # Foundry, Brocade: FDP
+    0x09000900,  # HP: loop protection
+)
+_EXTREME = 0x00E02B00  # all that there is of EDP's address: as three bytes it would be a card's
+_SWITCH_TYPES = (
+    0x9000,  # loopback (keepalive), also from a port to itself or to all
+    0x9003,  # loop protection of MikroTik
+    0x8899,  # loop detection of Realtek
+    0x88CC,  # LLDP
+    0x8808,  # pause
+    0x8809,  # LACP
+    0x888E,  # 802.1X
+    0x8902,  # CFM
+)
+_SWITCH_FRAMES = " or ".join(
+    [
+        *(f"ether[0:4] & 0xffffff00 = {group:#x}" for group in _SWITCH_GROUPS),
+        f"ether[0:4] = {_EXTREME:#x}",
+        *(f"ether proto {kind:#x}" for kind in _SWITCH_TYPES),
+    ]
+)
+
+
 def what_counts(conf: Conf, interface: str, tags: Sequence[bytes] = (bytes(TAG),)) -> str:
     """The pcap expression for the packets that count here, whatever their direction.
 
@@ -52,7 +83,8 @@ def what_counts(conf: Conf, interface: str, tags: Sequence[bytes] = (bytes(TAG),
     if interface == conf.plip_interface:
         return conf.plip_filter or _heartbeats(conf.secondary, tags)
     own = _own_packets([address.address for address in conf.addresses])
-    return f"not ({own}) and ({conf.filter})" if conf.filter else f"not ({own})"
+    theirs = f"not ({own}) and not ({_SWITCH_FRAMES})"
+    return f"{theirs} and ({conf.filter})" if conf.filter else theirs
 
 
 def _heartbeats(peer: str, tags: Sequence[bytes]) -> str:
@@ -112,7 +144,8 @@ def counts_in_capture(expression: str, linktype: int, own: str | None) -> Callab
     Raises BadFilter.
     """
     if linktype == DLT_LINUX_SLL:
-        expression = f"inbound and ({expression})"
+        # ether[14:2] is the type; 4 is what has a length instead: spanning tree, CDP and the like
+        expression = f"inbound and not ether[14:2] = 4 and ({expression})"
     elif own is not None and linktype == DLT_EN10MB:
         expression = f"not ether src {own} and ({expression})"
     try:

@@ -16,7 +16,7 @@ import pcapy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from inside import EXPERIMENT, FAR, ONLY_OURS, frame, inside, ip, sender, two_ends
+from inside import FAR, ONLY_OURS, frame, inside, ip, sender, two_ends
 from netns import ROOTLESS, Namespace
 
 from failoverd import capture, counter, frames, process
@@ -67,6 +67,23 @@ def test_every_packet_that_comes_in_is_counted_and_no_other(spaces: list[Namespa
             assert received(counting, 20_000) == 20_000
             assert counting.take() == 0
 
+    inside(here, work)
+
+
+def test_a_port_that_only_the_switch_itself_speaks_on_is_silent(spaces: list[Namespace]) -> None:
+    here, there = spaces
+
+    def work() -> None:
+        counting = Counter("eth0", counter.what_counts(PAIR, "eth0"))
+        with sender(there, "far") as far:
+            assert counting.open()
+            for frame in SWITCH_FRAMES.values():
+                far.send(frame)
+            send(far, 3)
+            assert received(counting, 3) == 3
+
+    here.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
+    there.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
     inside(here, work)
 
 
@@ -274,6 +291,18 @@ def ipv4(source: str, target: str, protocol: int, body: bytes) -> bytes:
     return head + socket.inet_aton(source) + socket.inet_aton(target) + body
 
 
+def spoken(group: str, kind: int = 0x88B5, source: str = FAR) -> bytes:
+    """A frame to a hardware address; kind is a type, or a length if it is less than 1536."""
+    to, by = (bytes.fromhex(address.replace(":", "")) for address in (group, source))
+    return (to + by + struct.pack("!H", kind)).ljust(60, b"x")
+
+
+def said_by_llc(group: str, header: str) -> bytes:
+    """A frame with a length instead of a type, and this LLC header."""
+    body = bytes.fromhex(header)
+    return (spoken(group, 40)[:14] + body).ljust(60, b"\0")
+
+
 def ping(source: str, kind: int, payload: bytes = b"") -> bytes:
     packet = ipv4(source, "1.0.0.1", 1, struct.pack("!BBHHH", kind, 0, 0, 1, 1) + payload)
     return bytes(12) + struct.pack("!H", 0x0800) + packet
@@ -307,8 +336,55 @@ TOLD = frames.unsolicited_advertisement(FAR, SERVICE6)
 NEW, OLD = b"\x00new\xffTAG", b"old tag."
 TAGGED = NEW + bytes(range(40))
 PATTERN = bytes(16) + NEW * 5  # as `ping -p` makes it, behind its time stamp
+BPDU = said_by_llc("01:80:c2:00:00:00", "424203")
+CDP = said_by_llc("01:00:0c:cc:cc:cc", "aaaa0300000c2000")
+PVST = said_by_llc("01:00:0c:cc:cc:cd", "aaaa0300000c010b")
+TAGGED_PVST = PVST[:12] + struct.pack("!HH", 0x8100, 7) + PVST[12:]
+SWITCH_FRAMES = {
+    "spanning tree": BPDU,
+    "pause": spoken("01:80:c2:00:00:01", 0x8808),
+    "LACP": spoken("01:80:c2:00:00:02", 0x8809),
+    "802.1X": spoken("01:80:c2:00:00:03", 0x888E),
+    "LLDP": spoken("01:80:c2:00:00:0e", 0x88CC),
+    "GVRP": said_by_llc("01:80:c2:00:00:21", "424203"),
+    "CFM": spoken("01:80:c2:00:00:35", 0x8902),
+    "CDP": CDP,
+    "PVST+": PVST,
+    "PVST+ of a VLAN": TAGGED_PVST,
+    "UDLD": said_by_llc("01:00:0c:cc:cc:cc", "aaaa0300000c0111"),
+    "Nortel's discovery": said_by_llc("01:00:81:00:01:00", "aaaa0300008101a2"),
+    "Foundry's discovery": said_by_llc("01:e0:52:cc:cc:cc", "aaaa0300e0522000"),
+    "Extreme's discovery": said_by_llc("00:e0:2b:00:00:00", "aaaa0300e02b00bb"),
+    "HP's loop protection": spoken("09:00:09:09:13:a6", 40),
+    "a port's keepalive to itself": spoken("00:00:5e:00:53:01", 0x9000, "00:00:5e:00:53:01"),
+    "loop detection to all": spoken("ff:ff:ff:ff:ff:ff", 0x9000),
+    "Realtek's loop detection": spoken("ff:ff:ff:ff:ff:ff", 0x8899),
+    "MikroTik's loop protection": spoken("ff:ff:ff:ff:ff:ff", 0x9003),
+}
+HOSTS_FRAMES = {
+    "to one card": spoken("02:00:00:00:00:01"),
+    "to a card of a maker of switches": spoken("00:e0:2b:01:00:01"),
+    "to all": spoken("ff:ff:ff:ff:ff:ff"),
+    "IPv4 to a group": spoken("01:00:5e:00:00:12"),
+    "IPv6 to a group": spoken("33:33:00:00:00:01"),
+    "of a cluster": spoken("03:bf:c0:00:02:0a"),
+    "of an industrial protocol": spoken("01:0c:cd:01:00:01", 0x88B8),
+    "beside the bridges' groups": spoken("01:80:c3:00:00:00"),
+}
 
 WHAT_COUNTS = [
+    *((what, "eth0", PAIR, frame, False) for what, frame in SWITCH_FRAMES.items()),
+    *((what, "eth0", PAIR, frame, True) for what, frame in HOSTS_FRAMES.items()),
+    ("LLDP that $filter admits", "eth0", Conf(filter="greater 0"), SWITCH_FRAMES["LLDP"], False),
+    ("the last of the sixteen groups", "eth0", PAIR, spoken("01:80:c2:00:00:0f"), False),
+    ("without @addresses, a BPDU", "eth0", Conf(), BPDU, False),
+    (
+        "on the private link all that $plip_filter says",
+        "plip0",
+        Conf(plip_filter="greater 0"),
+        BPDU,
+        True,
+    ),
     ("any traffic", "eth0", PAIR, ping("192.0.2.77", 8), True),
     ("an unknown protocol", "eth0", PAIR, FRAME, True),
     ("a probe", "eth0", PAIR, PROBE, False),
@@ -361,12 +437,46 @@ def test_what_counts(what: str, interface: str, conf: Conf, packet: bytes, count
     assert bool(accept(packet)) == counts, what
 
 
+@pytest.mark.parametrize("what", SWITCH_FRAMES)
+def test_in_a_capture_of_all_interfaces_a_switch_is_told_by_its_types(what: str) -> None:
+    """`tcpdump -i any` keeps no address that a frame was sent to, only that it was to a group."""
+    expression = counter.what_counts(PAIR, "eth0")
+    accept = counter.counts_in_capture(expression, counter.DLT_LINUX_SLL, None)
+    assert not accept(cooked(SWITCH_FRAMES[what]))
+
+
+def cooked(ethernet: bytes, direction: int = 2) -> bytes:
+    """The frame as Linux hands it out without its header: pcap-linktype(7), LINKTYPE_LINUX_SLL."""
+    kind = int.from_bytes(ethernet[12:14])
+    kind, rest = (kind, ethernet[14:]) if kind >= 1536 else (4, ethernet[14:])
+    if kind == 0x8100:  # the kernel has taken the tag off
+        return cooked(ethernet[:12] + ethernet[16:], direction)
+    return struct.pack("!HHH6s2xH", direction, 1, 6, ethernet[6:12], kind) + rest
+
+
+# The three link types of live interfaces, and one of each kind that captures have.
+LINKTYPES = [counter.DLT_EN10MB, 12, counter.DLT_LINUX_SLL, 0, 9, 10, 105, 127, 104]
+
+
+@pytest.mark.parametrize("linktype", LINKTYPES)
+def test_what_counts_can_be_said_of_every_link_type(linktype: int) -> None:
+    for conf in (Conf(), PAIR, NARROW):
+        counter.counts_in_capture(counter.what_counts(conf, "eth0"), linktype, None)
+
+
+@pytest.mark.parametrize("packet", ["10.9.9.2", "144.0.1.2", "136.153.1.2", "2001:db8::7"])
+def test_a_tunnels_packet_is_no_frame_of_a_switch(packet: str) -> None:
+    """Where a frame has its type, such a packet has its source."""
+    accept = counter.counts_in_capture(counter.what_counts(PAIR, "eth0"), 12, None)
+    six = icmpv6(packet, ROUTER6, 128)[14:] if ":" in packet else b""
+    assert accept(six or ipv4(packet, SERVICE, 17, bytes(8)))
+
+
 def test_own_packets_of_a_capture_are_left_out() -> None:
     accept = counter.counts_in_capture("ip or ether proto 0x88b5", counter.DLT_EN10MB, FAR)
     assert not accept(FRAME) and accept(ping("1.0.0.2", 8))
-    cooked = struct.pack("!HHH8sH", 0, 1, 6, bytes(8), EXPERIMENT)
     accept = counter.counts_in_capture("greater 0", counter.DLT_LINUX_SLL, None)
-    assert accept(cooked + bytes(40)) and not accept(b"\0\4" + cooked[2:] + bytes(40))
+    assert accept(cooked(FRAME, 0)) and not accept(cooked(FRAME, 4))
 
 
 def test_a_bad_expression_is_explained_without_privileges() -> None:

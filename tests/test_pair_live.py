@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -93,6 +94,40 @@ def test_a_deaf_port_hands_over_and_comes_back_only_on_demand(lab: Lab) -> None:
     )
     assert settled(lab, lab.b)
     assert role_changes(lab.b) == changes
+
+
+def test_a_switch_that_speaks_on_a_blocked_port_hides_no_deaf_card(lab: Lab) -> None:
+    """A port that a switch keeps blocked still brings the switch's own frames."""
+    bpdu = bytes.fromhex("0180c2000000 0200000000fe 0026 424203").ljust(60, b"\0")
+    lldp = bytes.fromhex("0180c200000e 0200000000fe 88cc 0207").ljust(60, b"\0")
+    start(lab, **WATCHED, verbose=True)
+    with lab.switch.socket(socket.AF_PACKET, socket.SOCK_RAW) as switch:
+        switch.bind((lab.a.port("eth0"), 0))
+
+        def speaking(condition: Callable[[], bool]) -> Callable[[], bool]:
+            def look() -> bool:
+                switch.send(bpdu)
+                switch.send(lldp)
+                return condition()
+
+            return look
+
+        lab.a.deafen("eth0")
+        lab.wait_until(speaking(lambda: settled(lab, lab.b)), "a hands over to b")
+        lab.a.power_cut()
+        lab.a.power_on()
+        lab.a.start_failoverd()
+        before = len(windows(lab.a))
+        lab.wait_until(speaking(lambda: len(windows(lab.a)) >= before + 3), "three windows")
+        assert all(" 0 packets" in line for line in windows(lab.a)[before:])
+        assert settled(lab, lab.b)
+    lab.a.hear("eth0")
+    lab.wait_until(lambda: settled(lab, lab.a), "a hears, and resumes its role")
+
+
+def windows(machine: Machine) -> list[str]:
+    """What the log tells of the windows of eth0."""
+    return [line for line in machine.log().splitlines() if "eth0: " in line and "before:" in line]
 
 
 def test_a_switch_that_is_dead_for_both_changes_nothing(lab: Lab) -> None:

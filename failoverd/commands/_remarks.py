@@ -94,7 +94,7 @@ class Early:
         if received > 0:
             return (
                 f"nothing that counts in {passed:.1f} s: {received} packets came in, but $filter "
-                "or the pair's own addresses rule them out"
+                "or the pair's own addresses rule them out, or the switch itself sent them"
             )
         if sent > 0:
             return (
