@@ -29,6 +29,7 @@ from failoverd.master.rehearsal import Rehearsal
 from failoverd.master.reports import Reports
 from failoverd.master.requests import Requests
 from failoverd.master.situation import Situation
+from failoverd.master.vigil import Vigil
 from failoverd.process import Message
 
 LEAST_LOOK = 0.25  # seconds between two looks at the addresses of our cards, and at our files
@@ -57,6 +58,7 @@ class Master:
         self.reports = Reports(self.us, self.children, self.cards)
         self.questions = Questions(self.us, self.children, self.rehearsal)
         self.requests = Requests(self.us, self.children, self.status)
+        self.vigil = Vigil(self.us)
         self.actions: deque[pair.Action] = deque()
         self.next_look = 0.0
         self.next_count = 0.0  # when our addresses and files are looked for again
@@ -175,6 +177,7 @@ class Master:
             self.announcements.deadline,
             self.requests.deadline(),
             self.supervisor.deadline,
+            self.vigil.deadline,
             *self.programs.deadlines(),
         ]
         return max(0.0, min(t for t in times if t is not None) - now)
@@ -204,6 +207,7 @@ class Master:
         self.announcements.go_on(now)
         self.requests.end_visits(now)
         self.programs.kill_late(now)
+        self.vigil.tend(now)
 
     def _look_for_files(self) -> None:
         """What was removed, or could not be written, is written as soon as that is possible: who is

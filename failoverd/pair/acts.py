@@ -49,6 +49,9 @@ def question(turn: Turn) -> None:
 
 
 def question_once(turn: Turn) -> None:
+    if not turn.rules.addressed:
+        turn.pending.append(On.UNASKED)
+        return
     turn.act(Question(False, (turn.now,), turn.now + turn.rules.round))
 
 

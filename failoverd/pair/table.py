@@ -750,7 +750,7 @@ HEALING = (
     Row((P.STANDBY,), On.NOBODY, (hears_peer,), (wait_for_peer,)),
     Row(SERVING, On.LINK_SILENT, (), (question_own,)),
     Row(SERVING, On.INTERFACE_BACK, (), (question_own,)),
-    Row((P.STANDBY,), On.UNCOMPARED, (is_speechless, confirm_by_arp, unheard), (question_once,)),
+    Row((P.STANDBY,), On.UNCOMPARED, (is_speechless, unheard), (question_once,)),
     Row(SERVING, On.UNCOMPARED, (unheard, own_is_due), (question_own,)),
     Row(SERVING, On.OWN, (is_claimed,), (question_own,)),
     Row(

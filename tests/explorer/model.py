@@ -238,6 +238,7 @@ class Host(NamedTuple):
     asks: tuple[Exchange, ...] = ()
     asked: tuple[Asked, ...] = ()
     program: tuple[str, int, int] | None = None  # kind, ticks left, number of the run
+    stale: tuple[str, bool, int] | None = None  # one that was forgotten: kind, how it ends, number
     counts: Counts = ((0, 0),)  # of the cards, as failoverd last looked
     gap: int = 0  # ticks that the loop stood still
     boots_in: int = -1
@@ -249,6 +250,12 @@ class World(NamedTuple):
 
     hosts: tuple[Host, Host]
     wire: tuple[bool, bool] = (True, True)  # the private link, from A to B and from B to A
+    ports: tuple[bool, bool] = (True, True)  # whether B's port lets A in, and A's port B
+    whole: bool = True  # whether the private link passes more than the smallest packets
+    airs: tuple[bool, bool] = (
+        True,
+        True,
+    )  # whether A's questions on the ethernet side, and B's, pass
     switch: bool = True
     traffic: int = PLENTY  # what there is to hear on the ethernet side
     owner: int = UNOWNED  # who was the last to be active alone
@@ -270,6 +277,11 @@ MENU = (
     "stop",  # only failoverd stands still
     "link",  # the private link is cut in both directions
     "oneway",  # in one direction
+    "port",  # a packet filter at a port lets the other machine's questions in no more
+    "hole",  # the private link passes only small packets: no status comes through
+    "onearp",  # what one machine asks on the ethernet side is not answered
+    "poll",  # somebody asks for the status with a command, from either address
+    "stale",  # a program answers after its question was dropped
     "loss",  # a question, an answer, or a connection is lost
     "deaf",  # a card hears nothing and is not heard, with its carrier up
     "down",  # a card has no carrier
@@ -371,6 +383,12 @@ class Game:
         if "oneway" in menu:
             yield ("cut", 0, 0) if there else ("mend", 0, 0)
             yield ("cut", 1, 0) if back else ("mend", 1, 0)
+        for word, way in (("port", world.ports), ("onearp", world.airs)):
+            if word in menu:
+                yield word, 0, int(not way[0])
+                yield word, 1, int(not way[1])
+        if "hole" in menu:
+            yield "hole", 2, int(not world.whole)
         if "switch" in menu:
             yield "switch", 2, int(not world.switch)
         if "traffic" in menu and world.traffic != FEW:
@@ -406,6 +424,8 @@ class Game:
         there = run in (DEAD, RUNNING, STOPPED) and GONE not in host.ears
         if "stray" in menu and there and not host.holds and host.script is None:
             yield "stray", machine, 0
+        if "poll" in menu and run == RUNNING:
+            yield "poll", machine, 0
         if "person" in menu and run == RUNNING:
             yield "fail", machine, 0
             yield "resume", machine, 0

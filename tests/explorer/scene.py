@@ -77,6 +77,7 @@ class Machine:
     asks: tuple[Exchange, ...]
     asked: tuple[Asked, ...]
     program: tuple[str, int, int] | None
+    stale: tuple[str, bool, int] | None
     counts: Counts
     gap: int
     boots_in: int
@@ -109,6 +110,7 @@ class Scene:
         self.setup = game.setup
         self.machines = [Machine(host) for host in world.hosts]
         self.wire = world.wire
+        self.ports, self.whole, self.airs = world.ports, world.whole, world.airs
         self.switch = world.switch
         self.traffic = world.traffic
         self.owner = world.owner
@@ -128,6 +130,9 @@ class Scene:
         return World(
             (a.host(), b.host()),
             self.wire,
+            self.ports,
+            self.whole,
+            self.airs,
             self.switch,
             self.traffic,
             self.owner,
@@ -247,6 +252,10 @@ class Scene:
             script = SCRIPTS[machine.behaviour]
             self.note(f"{NAMES[number]}: the {role} script {'succeeds' if ok else script.name}")
             self.feed(number, pair.Ended("script", ok))
+        if machine.stale:
+            (kind, ok, its_run), machine.stale = machine.stale, None
+            self.note(f"{NAMES[number]}: the forgotten {kind} program ends")
+            self.feed(number, pair.Ended(kind, ok, number=its_run))
         if machine.program and machine.program[1] == 0:
             (kind, _, its_run), machine.program = machine.program, None
             ok = not self.fence_fails(number) if kind == "fence" else self.answering(number)
@@ -327,8 +336,12 @@ class Scene:
 
     def answering(self, number: int) -> bool:
         """Does the other machine answer for the addresses?"""
-        return self.machines[1 - number].holds != AWAY and any(
-            self.reaches(0, card) and self.reaches(1, card) for card in range(self.setup.cards)
+        return (
+            self.airs[number]
+            and self.machines[1 - number].holds != AWAY
+            and any(
+                self.reaches(0, card) and self.reaches(1, card) for card in range(self.setup.cards)
+            )
         )
 
     def see_clients(self) -> None:
@@ -431,7 +444,7 @@ class Scene:
                     rest for e in machine.asks if (rest := forgotten(e)) is not None
                 )
                 if action.questions:
-                    machine.asked, machine.program = (), None
+                    self.drop(number)
             case pair.Answer():
                 self.answer(number, action)
             case pair.RunScript():
@@ -450,6 +463,16 @@ class Scene:
             case pair.Announce():
                 if pair.announceable(self.state(number)):
                     machine.airing = 2
+
+    def drop(self, number: int) -> None:
+        """The master ends a program whose question is dropped; but its end may be on the way."""
+        machine = self.machines[number]
+        machine.asked = ()
+        if machine.program and "stale" in self.setup.menu and self.faults and self.chance.pick(2):
+            self.faults -= 1
+            kind, _, run = machine.program
+            machine.stale = kind, kind == "fence", run
+        machine.program = None
 
     def starts(self, number: int, kind: str, may: bool = True, run: int = 0) -> bool:
         """Whether a program can be started; if not, the pair is told so before time goes on."""
@@ -481,6 +504,14 @@ class Scene:
     def wired(self) -> bool:
         return self.wire == (True, True)
 
+    def enters(self, number: int) -> bool:
+        """Does a question of this machine come into the other's port?"""
+        return self.wired() and self.ports[number]
+
+    def returns(self, exchange: Exchange) -> bool:
+        """Does an answer come through? A status takes a large packet."""
+        return self.wired() and (self.whole or exchange.purpose in COMMAND)
+
     def delayed(self) -> bool:
         """Does what is sent now take a tick?"""
         if self.delays and self.chance.pick(2):
@@ -509,7 +540,7 @@ class Scene:
         exchange = exchange._replace(waited=0)
         if isinstance(exchange.answer, pair.Unreplied):
             self.hand_over(number, exchange)
-        elif not self.wired():
+        elif not self.returns(exchange):
             machine.asks = (*machine.asks, exchange)
         elif self.lost(1):
             self.note(f"{NAMES[number]} loses the answer to {PURPOSES[exchange.purpose].value}")
@@ -530,7 +561,7 @@ class Scene:
 
     def set_out(self, number: int, exchange: Exchange) -> None:
         machine, peer = self.machines[number], self.machines[1 - number]
-        if not self.wired() or peer.run in (OFF, FROZEN):
+        if not self.enters(number) or peer.run in (OFF, FROZEN):
             machine.asks = (*machine.asks, exchange)
             return
         if peer.run == DEAD:
@@ -617,7 +648,7 @@ class Scene:
         def take() -> None:
             machine.asks = tuple(e for e in machine.asks if e is not exchange)
 
-        arrived = self.wired() and peer.run not in (OFF, FROZEN)
+        arrived = self.enters(number) and peer.run not in (OFF, FROZEN)
         if exchange.stage == GOING and exchange.purpose in COMMAND and exchange.waited > 1:
             take()
             self.unanswered(number, exchange)
@@ -631,14 +662,14 @@ class Scene:
             take()
             self.arrive(number, exchange)
         elif exchange.stage in (BUFFERED, WAITING) and peer.run in (OFF, DEAD):
-            if peer.run == DEAD and self.wired():
+            if peer.run == DEAD and self.enters(number):
                 take()
                 self.unanswered(number, exchange)
         elif (
             exchange.stage == BACK
             and exchange.waited
             and machine.run == RUNNING
-            and (self.wired() or isinstance(exchange.answer, pair.Unreplied))
+            and (self.returns(exchange) or isinstance(exchange.answer, pair.Unreplied))
         ):
             take()
             self.hand_over(number, exchange)
@@ -660,6 +691,14 @@ class Scene:
                 up = word == "mend"
                 ends = [up if number in (2, end) else self.wire[end] for end in (0, 1)]
                 self.wire = (ends[0], ends[1])
+            case "port":
+                self.ports = replaced(self.ports, number, bool(what))
+            case "onearp":
+                self.airs = replaced(self.airs, number, bool(what))
+            case "hole":
+                self.whole = bool(what)
+            case "poll":
+                self.look(number)
             case "switch":
                 self.switch = bool(what)
             case "traffic":
@@ -728,7 +767,8 @@ class Scene:
         if machine.script and machine.script.ok is None and self.chance.pick(2):
             self.take_effect(number, machine.script.role)
         machine.run, machine.mind, machine.script = DEAD, -1, None
-        machine.asks, machine.asked, machine.program = orphans(machine), (), None
+        machine.asks, machine.asked = orphans(machine), ()
+        machine.program = machine.stale = None
         machine.link, machine.cards, machine.airing = Host().link, (), 0
         machine.counts = ()
 
@@ -745,6 +785,10 @@ class Scene:
         was = machine.stored
         self.look_at_cards(number)
         self.feed(number, pair.Started(*was))
+
+
+def replaced(ways: tuple[bool, bool], number: int, way: bool) -> tuple[bool, bool]:
+    return (way, ways[1]) if number == 0 else (ways[0], way)
 
 
 def forgotten(exchange: Exchange, always: bool = False) -> Exchange | None:

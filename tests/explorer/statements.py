@@ -62,6 +62,8 @@ class Flag(IntFlag):
     WANTS_A = auto()  # a boot master that stands by, is well, and hears the other one to be active
     WANTS_B = auto()
     IDLE = auto()  # linked, and on standby, both of them
+    OWES_A = auto()  # somebody waits for an answer
+    OWES_B = auto()
 
 
 WELL = (Flag.WELL_A, Flag.WELL_B)
@@ -72,6 +74,7 @@ ALONE = (Flag.ALONE_A, Flag.ALONE_B)
 LOSES = (Flag.LOSES_A, Flag.LOSES_B)
 USELESS = (Flag.USELESS_A, Flag.USELESS_B)
 WANTS = (Flag.WANTS_A, Flag.WANTS_B)
+OWES = (Flag.OWES_A, Flag.OWES_B)
 
 ON_STANDBY = ("standby", "failed")
 TOLD = (pair.Phase.CALLING, pair.Phase.DOUBTING, pair.Phase.TELLING, pair.Phase.UNSURE)
@@ -121,7 +124,7 @@ def flags(game: Game, world: World) -> int:
     alive = hosts[0].run == RUNNING == hosts[1].run
     # A script that cannot end lets nobody stand down: what is so meanwhile breaks no statement.
     ends = all(SCRIPTS[host.behaviour].slave_removes and not host.stumbled for host in hosts)
-    linked = world.wire == (True, True)
+    linked = all((*world.wire, *world.ports, world.whole))
     ears = [
         {card for card, ear in enumerate(host.ears) if ear == HEARS and world.switch}
         for host in hosts
@@ -132,7 +135,7 @@ def flags(game: Game, world: World) -> int:
         found |= Flag.TWO
     elif not any(holding) and not any(GONE in host.ears for host in hosts):
         found |= Flag.NONE
-    if alive and ends and ears[0] & ears[1] and any(holding):
+    if alive and ends and ears[0] & ears[1] and any(holding) and all(world.airs):
         found |= Flag.NEAR | Flag.HEAR
     if alive and ends and linked:
         found |= Flag.LINKED | Flag.HEAR
@@ -174,6 +177,8 @@ def waiting(game: Game, world: World, found: int, hears: list[bool]) -> int:
     if found & Flag.LINKED and all(role in ON_STANDBY for role in roles):
         more |= Flag.IDLE
     for n, state in enumerate(states):
+        if world.hosts[n].run == RUNNING and state.waiting:
+            more |= OWES[n]
         if found & WELL[n] and world.hosts[1 - n].run == OFF:
             more |= ALONE[n] if roles[n] in ON_STANDBY else 0
             more |= LOSES[n] if state.phase in TOLD else 0
@@ -266,6 +271,7 @@ def waits(setup: Setup) -> list[Stretch]:
     silent = ceil(bounds.silence_time(rules) + bounds.programs_time(rules))
     lost, idle = ceil(bounds.take_back_time(rules)), ceil(bounds.agreement_time(rules))
     useless = ceil(bounds.handover_time(rules))
+    owed = ceil(rules.patience + lost + 4 * rules.switch_timeout)
     again = ceil(max(bounds.resume_time(rules), rules.window + rules.status_timeout))
     if setup.delays or "loss" in setup.menu:
         useless, again = useless + 2 * setup.card_window, again + setup.window
@@ -284,6 +290,7 @@ def waits(setup: Setup) -> list[Stretch]:
         ),
         *((f"{name} wants its role", WANTS[n], again) for n, name in enumerate(NAMES)),
         ("both stand by", Flag.IDLE, idle),
+        *((f"{name} owes an answer", OWES[n], owed) for n, name in enumerate(NAMES)),
     ]
     return [Stretch(2, text, flag, Flag(0), most) for text, flag, most in each]
 

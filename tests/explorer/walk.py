@@ -110,7 +110,7 @@ class Walk:
 
 def mends(fault: Fault) -> bool:
     word, _, what = fault
-    whole = {"switch": 1, "traffic": PLENTY, "script": 0}
+    whole = {"switch": 1, "traffic": PLENTY, "script": 0, "port": 1, "onearp": 1, "hole": 1}
     return whole.get(word) == what or (word == "ear" and what % len(EARS) == 0)
 
 

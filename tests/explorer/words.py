@@ -54,6 +54,14 @@ def describe_fault(fault: Fault) -> str:
             card, ear = divmod(what, len(EARS))
             words = ("hears again", "goes deaf", "goes down", "is deleted, with the addresses")
             return f"{CARDS[card]} of {who} {words[ear]}"
+        case "port":
+            return f"the port of {NAMES[1 - number]} is {'open' if what else 'closed'} to {who}"
+        case "onearp":
+            return f"what {who} asks on the ethernet side is {'' if what else 'not '}answered"
+        case "hole":
+            return f"the private link passes {'all' if what else 'only small'} packets"
+        case "poll":
+            return f"somebody asks {who} for the status"
         case "script":
             return f"the script of {who} {SCRIPTS[what].name}"
         case "fail" | "resume":

@@ -1,0 +1,46 @@
+"""Says that no machine is active for longer than that may take: nobody else would notice."""
+
+from __future__ import annotations
+
+from failoverd import bounds, pair
+from failoverd.master.situation import Situation
+
+LEAST_GAP = 1.0  # seconds between two of its lines, however short $hold_down is
+
+
+class Vigil:
+    """Counts the time in which no machine is known to be active (contract, section 5, Evidence).
+
+    `deadline` is when `tend` has something to say, in monotonic seconds, None while one is active.
+    """
+
+    def __init__(self, us: Situation) -> None:
+        self._us = us
+        self._since = 0.0
+        self._said = False
+        self.deadline: float | None = None
+
+    def tend(self, now: float) -> None:
+        """Say so when the longest time that `failoverd -t` prints is over, and again every
+        $hold_down; and once that it has ended."""
+        us = self._us
+        if us.dry or not us.started or self._is_served():
+            if self._said:
+                us.tell(f"a machine is active again, after {now - self._since:.1f} s", True)
+            self.deadline, self._said = None, False
+        elif self.deadline is None:
+            self._since = now
+            self.deadline = now + bounds.longest_without_active(us.rules)
+        elif now >= self.deadline:
+            us.tell(
+                f"no machine has been active for {now - self._since:.1f} s, as far as this one can "
+                f"know: it is {us.role}; ha-status on both machines and the lines above say why",
+                True,
+            )
+            self._said = True
+            self.deadline = now + max(LEAST_GAP, us.conf.hold_down)
+
+    def _is_served(self) -> bool:
+        """With nobody to ask, heartbeats are all that tells: they come from one that serves."""
+        us = self._us
+        return pair.is_served(us.state) or (us.state.beats and not us.rules.addressed)
