@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -52,6 +53,7 @@ class Process:
         self.stderr = pipes.get("stderr")
         self._spaces = spaces
         self._report = report
+        self._close_report = weakref.finalize(self, os.close, report)  # few wait for the end
         self._status: int | None = None
 
     def poll(self) -> int | None:
@@ -69,7 +71,7 @@ class Process:
         if self._status is None and select.select([self._report], [], [], timeout)[0]:
             text = os.read(self._report, 64)
             self._status = int(text) if text else -signal.SIGKILL  # the lab itself has ended
-            os.close(self._report)
+            self._close_report()
         return self._status
 
     def send_signal(self, number: int) -> None:
