@@ -16,22 +16,25 @@ from typing import TYPE_CHECKING, cast
 
 import pcapy
 
-from failoverd import frames, links
+from failoverd import filters, frames, links
+from failoverd.filters import DLT_EN10MB as DLT_EN10MB
+from failoverd.filters import DLT_LINUX_SLL as DLT_LINUX_SLL
+from failoverd.filters import HEADER_BYTES as HEADER_BYTES
+from failoverd.filters import BadFilter as BadFilter
+from failoverd.filters import Program
+from failoverd.language import shortened
 from failoverd.protocol import TAG
 
 if TYPE_CHECKING:
     from failoverd.conf import Conf
 
-DLT_EN10MB = 1
-DLT_LINUX_SLL = 113  # what `tcpdump -i any` writes; it tells the direction
 _PCAP_ERROR_NO_SUCH_DEVICE = -5
 _PCAP_ERROR_PERM_DENIED = -8
 _PCAP_ERROR_IFACE_NOT_UP = -9
 _NOT_THERE = (_PCAP_ERROR_NO_SUCH_DEVICE, _PCAP_ERROR_IFACE_NOT_UP)
 _MARK = int(frames.MARK.replace(":", "")[:8], 16)
-_COUNTER_MASK = 0xFFFFFFFF  # the kernel's counter has 32 bits
 MAX_SNAPLEN = 262144
-HEADER_BYTES = 128  # bytes of a packet that hold its headers: ethernet, IPv6, TCP with all options
+_COUNTER_MASK = 0xFFFFFFFF  # the kernel's counter has 32 bits
 _RING_SECONDS = 60.0  # a ring that nobody reads need not be turned over by the kernel
 _TAP_SECONDS = 0.5  # how long a packet may wait in the ring before it goes to the dump file
 _TAP_PACKETS = 2000  # read at once: so few that no alarm waits for it
@@ -129,15 +132,6 @@ def _words(offset: int, address: str) -> str:
     return " and ".join(f"ip6[{offset + 4 * n}:4] = {word:#x}" for n, word in enumerate(words))
 
 
-def check_filter(expression: str) -> str | None:
-    """What libpcap says is wrong with an expression, None if nothing is. Needs no privilege."""
-    try:
-        pcapy.compile(DLT_EN10MB, MAX_SNAPLEN, expression, 1, 0)
-    except (pcapy.PcapError, ValueError) as error:
-        return str(error)
-    return None
-
-
 def counts_in_capture(expression: str, linktype: int, own: str | None) -> Callable[[bytes], int]:
     """A test of packets in a capture file of this link type, without those that `own` has sent.
 
@@ -164,10 +158,6 @@ class Refused(PermissionError):
     """We may not open the interface."""
 
 
-class BadFilter(ValueError):
-    """The expression does not fit the interface."""
-
-
 def _activated(interface: str, snaplen: int, wait: float, small: bool) -> pcapy.Reader | None:
     """A live handle that is not promiscuous, None if the interface is not there or not up."""
     reader = pcapy.create(interface)
@@ -188,22 +178,29 @@ def _activated(interface: str, snaplen: int, wait: float, small: bool) -> pcapy.
     raise OSError(f"{interface}: cannot count packets: libpcap's error {code}")
 
 
-def _set_filter(reader: pcapy.Reader, interface: str, expression: str) -> None:
+def _filtered(
+    reader: pcapy.Reader, interface: str, expression: str, programs: Sequence[Program]
+) -> socket.socket:
+    """The socket of the handle, which from now on passes what the expression admits; one of the
+    programs, if there is one for it. Raises BadFilter."""
+    sock = socket.socket(fileno=os.dup(reader.getfd()))
+    wanted = expression, int(reader.datalink())
+    ready = (each for each in programs if (each.expression, each.linktype) == wanted)
     try:
-        reader.setfilter(expression)
-    except pcapy.PcapError as error:
-        reader.close()
-        raise BadFilter(
-            f"{interface}: the filter {expression!r} cannot be used: {error}"
-        ) from error
+        filters.attach(sock, next(ready, None) or filters.translate(*wanted))
+    except BadFilter as error:
+        sock.close()
+        text = f"{interface}: the filter {shortened(expression)} cannot be used: {error}"
+        raise BadFilter(text) from error
+    return sock
 
 
 class Counter:
     """The number of packets that came in. A silent one is as good as any: it never ends."""
 
-    def __init__(self, interface: str, expression: str) -> None:
+    def __init__(self, interface: str, expression: str, programs: Sequence[Program] = ()) -> None:
         self.interface = interface
-        self._expression = f"inbound and ({expression})"
+        self._expression, self._programs = expression, programs
         self._reader: pcapy.Reader | None = None
         self._bound: socket.socket | None = None  # the handle's own socket, to ask where it is
         self._index: int | None = None
@@ -219,10 +216,13 @@ class Counter:
         reader = _activated(self.interface, HEADER_BYTES, _RING_SECONDS, small=True)
         if reader is None:
             return False
-        _set_filter(reader, self.interface, self._expression)
-        self._bound = socket.socket(fileno=os.dup(reader.getfd()))
         self._reader, self._index = reader, index
-        self._taken = reader.stats()[0]  # after setfilter: what came before was not filtered
+        try:
+            self._bound = _filtered(reader, self.interface, self._expression, self._programs)
+        except BadFilter:
+            self.close()
+            raise
+        self._taken = reader.stats()[0]  # only now: what came before was not filtered
         return True
 
     @property
@@ -258,11 +258,12 @@ class Counter:
 
 class Tap:
     """Reads the headers of the packets that count, for $dumpfile. It may lose some under load; the
-    counter, which has a handle of its own, does not."""
+    counter, which has a handle of its own, does not. The first may be some that do not count: from
+    before the filter was set. They do no harm, who judges the dump leaves them out again."""
 
-    def __init__(self, interface: str, expression: str) -> None:
+    def __init__(self, interface: str, expression: str, programs: Sequence[Program] = ()) -> None:
         self.interface = interface
-        self._expression = expression
+        self._expression, self._programs = expression, programs
         self._reader: pcapy.Reader | None = None
 
     def open(self) -> bool:
@@ -271,11 +272,14 @@ class Tap:
         reader = _activated(self.interface, HEADER_BYTES, _TAP_SECONDS, small=False)
         if reader is None:
             return False
-        # not "inbound" in the filter: with reading it loses the first block of the ring
-        reader.setdirection(pcapy.PCAP_D_IN)
-        _set_filter(reader, self.interface, self._expression)
-        reader.setnonblock(1)
         self._reader = reader
+        reader.setdirection(pcapy.PCAP_D_IN)
+        try:
+            _filtered(reader, self.interface, self._expression, self._programs).close()
+        except BadFilter:
+            self.close()
+            raise
+        reader.setnonblock(1)
         return True
 
     @property

@@ -27,8 +27,8 @@ _SIOCGIFADDR = 0x8915
 _SIOCGIFNETMASK = 0x891B
 _SIOCGIFHWADDR = 0x8927
 _SIOCGIFINDEX = 0x8933
-_ARPHRD_ETHER = 1
-_ARPHRD_LOOPBACK = 772
+ARPHRD_ETHER = 1
+ARPHRD_LOOPBACK = 772
 _NAME_SIZE = 16  # IFNAMSIZ, with the final NUL
 
 _RTM_NEWADDR, _RTM_GETADDR = 20, 22
@@ -105,7 +105,13 @@ def hwaddr(name: str) -> str | None:
     if answer is None:
         return None
     kind, address = struct.unpack_from("=H6s", answer, _NAME_SIZE)
-    return address.hex(":") if kind in (_ARPHRD_ETHER, _ARPHRD_LOOPBACK) else None
+    return address.hex(":") if kind in (ARPHRD_ETHER, ARPHRD_LOOPBACK) else None
+
+
+def kind(name: str) -> int | None:
+    """What sort of link the interface is: one of ARPHRD_ in linux/if_arp.h."""
+    answer = _ask(name, _SIOCGIFHWADDR)
+    return None if answer is None else int(struct.unpack_from("=H", answer, _NAME_SIZE)[0])
 
 
 def addresses(name: str) -> list[str]:

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import cache
 
 MAX_MESSAGE = 64 * 1024  # bytes
+MAX_RESULT = 8 << 20  # bytes of what a child has worked out
 MAX_CHUNK = 4 * 1024  # bytes of a program's lines that are read at once
 MAX_BURST = 64  # messages that are read at once
 LEAST_WEIGHT = 1024  # bytes that the shortest message counts for
@@ -299,6 +300,81 @@ def hear_child(name: str, run: Callable[[Channel], None], seconds: float) -> lis
         child.channel.close()
         reap(child.pid)
     return said
+
+
+class Errand:
+    """A child that works out one JSON object, however large, while its parent does other things.
+
+    The object is written to a file in memory that only the two of them have: a message of a channel
+    is small, and somebody has to take it. fileno() can be read once the child has ended.
+    """
+
+    def __init__(self, name: str, work: Callable[[Channel], Message]) -> None:
+        """Have a child execute work(channel). Raises OSError if there can be none."""
+        self._file = os.memfd_create("errand", os.MFD_CLOEXEC)
+        try:
+            self._child = fork_child(
+                name, lambda channel: self._write(work, channel), frozenset({self._file})
+            )
+            try:
+                self._pidfd = os.pidfd_open(self._child.pid)
+            except OSError:
+                os.kill(self._child.pid, signal.SIGKILL)
+                self._child.channel.close()
+                os.waitpid(self._child.pid, 0)
+                raise
+        except OSError:
+            os.close(self._file)
+            raise
+
+    def _write(self, work: Callable[[Channel], Message], channel: Channel) -> None:
+        try:
+            result = work(channel)
+        except Exception as error:  # noqa: BLE001 - as in fork_child, but it may be a long story
+            result = {"died": in_words(error)}
+        data = memoryview(json.dumps(result).encode())
+        while data:
+            data = data[os.write(self._file, data) :]
+
+    def fileno(self) -> int:
+        return self._pidfd
+
+    def kill(self) -> None:
+        """End the child: once it has ended there is no result."""
+        signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def result(self) -> Message:
+        """What the child that has ended has worked out.
+
+        Raises ValueError with what the child has raised, or with how it ended.
+        """
+        found = parse_message(os.pread(self._file, MAX_RESULT, 0))
+        if found is None:
+            raise ValueError("the child that was to find out has died")
+        if "died" in found:
+            raise ValueError(str(found["died"]))
+        return found
+
+    def close(self) -> None:
+        """Close all that led to the child, and reap it. One that is still alive is killed, and not
+        waited for longer than others."""
+        with contextlib.suppress(ProcessLookupError):
+            self.kill()
+        reap(self._child.pid)
+        self._child.channel.close()
+        os.close(self._file)
+        os.close(self._pidfd)
+
+
+def find_out(name: str, work: Callable[[Channel], Message], seconds: float) -> Message:
+    """What a child works out. Waits for it; raises as Errand and its result, or TimeoutError."""
+    errand = Errand(name, work)
+    try:
+        if not select.select([errand], [], [], seconds)[0]:
+            raise TimeoutError(f"it did not end within {seconds:g} s")
+        return errand.result()
+    finally:
+        errand.close()
 
 
 def try_in_child(name: str, run: Callable[[Channel], None], seconds: float) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import resource
 import socket
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,7 @@ from hypothesis import strategies as st
 from inside import FAR, ONLY_OURS, frame, inside, ip, sender, two_ends
 from netns import ROOTLESS, Namespace
 
-from failoverd import capture, counter, frames, process
+from failoverd import capture, counter, filters, frames, process
 from failoverd.capture import Batch, DumpFile, Truncated, Unreadable, open_capture
 from failoverd.conf import Address, Conf
 from failoverd.counter import BadFilter, Counter, Refused, Tap
@@ -82,8 +86,7 @@ def test_a_port_that_only_the_switch_itself_speaks_on_is_silent(spaces: list[Nam
             send(far, 3)
             assert received(counting, 3) == 3
 
-    here.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
-    there.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
+    quiet(*spaces)
     inside(here, work)
 
 
@@ -260,6 +263,226 @@ def packets_by_libpcap(path: str) -> Iterator[tuple[int, bytes]]:
     while header is not None:
         yield header.getlen(), data
         header, data = reader.next()
+
+
+# The kernel's own filter
+
+
+def types(count: int) -> str:
+    """An expression that admits FRAME, with about twice as many instructions as it names types."""
+    return " or ".join(
+        [ONLY_OURS, *(f"ether proto {number}" for number in range(2000, count + 2000))]
+    )
+
+
+OTHER, ONLY_OTHERS = frame()[:12] + b"\x88\xb6" + bytes(46), "ether proto 0x88b6"
+ALMOST_TOO_LONG, TOO_LONG = types(2170), types(2300)
+
+
+@pytest.mark.parametrize("what", [Counter, Tap])
+def test_a_filter_that_the_kernel_refuses_is_an_error(
+    spaces: list[Namespace], what: type[Counter] | type[Tap]
+) -> None:
+    """libpcap would run it in user space, where nobody counts: every packet would pass."""
+
+    def work() -> None:
+        refused = what("eth0", TOO_LONG)
+        with pytest.raises(BadFilter, match=r"^eth0: the filter .* 4096 are the most; shorten it"):
+            refused.open()
+        assert not refused.is_open
+        assert what("eth0", ALMOST_TOO_LONG).open()
+
+    inside(spaces[0], work)
+
+
+def test_a_filter_of_almost_4096_instructions_is_still_the_kernels(
+    spaces: list[Namespace],
+) -> None:
+    here, there = spaces
+    assert 4000 < filters.translate(ALMOST_TOO_LONG, counter.DLT_EN10MB).length <= 4096
+
+    def work() -> None:
+        counting = Counter("eth0", f"not ({ALMOST_TOO_LONG})")
+        assert counting.open()
+        with sender(there, "far") as far:
+            send(far, 100)
+            for _ in range(9):
+                far.send(OTHER)
+            assert received(counting, 9) == 9
+
+    quiet(*spaces)
+    inside(here, work)
+
+
+def test_memory_that_the_kernel_does_not_give_is_an_error_with_the_way_out(
+    spaces: list[Namespace],
+) -> None:
+    here, _ = spaces
+    limit = "/proc/sys/net/core/optmem_max"
+    lowered = here.run("sh", "-c", f"echo 20480 >{limit}", check=False)
+    if lowered.returncode:
+        pytest.skip(f"{limit} cannot be set for one namespace here: {lowered.stderr.strip()}")
+
+    def work() -> None:
+        long = types(1500)
+        way_out = r"optmem_max \(20480 bytes\) is too small: sysctl -w net.core.optmem_max=262144"
+        with pytest.raises(BadFilter, match=way_out):
+            filters.prepare(long, long, ["eth0"], "test: filter")
+        with pytest.raises(BadFilter, match=way_out):
+            Counter("eth0", long).open()
+        with open(limit, "w") as file:
+            file.write("262144")
+        assert filters.prepare(long, long, ["eth0"], "test: filter")
+
+    inside(here, work)
+
+
+def test_who_is_handed_a_program_translates_nothing(
+    spaces: list[Namespace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = spaces
+
+    def work() -> None:
+        expression = f"not ({ONLY_OURS}) and {ONLY_OTHERS}"
+        found = filters.prepare(expression, "", ["lo", "eth0"], "test: filter")
+        assert [program.linktype for program in found] == [counter.DLT_EN10MB]
+        handed = filters.unpacked(json.loads(json.dumps(filters.packed(found))))
+        assert handed == found
+        monkeypatch.setattr(filters, "translate", None)
+        counting, tap = Counter("eth0", expression, handed), Tap("eth0", expression, handed)
+        assert counting.open() and tap.open()
+        with sender(there, "far") as far:
+            send(far, 5)
+            for _ in range(2):
+                far.send(OTHER)
+            assert received(counting, 2) == 2
+        with pytest.raises(TypeError):
+            Counter("eth0", "arp", handed).open()  # another expression has no program
+
+    quiet(*spaces)
+    inside(here, work)
+
+
+def test_a_program_for_another_kind_of_link_is_left_alone(spaces: list[Namespace]) -> None:
+    def work() -> None:
+        wrong = filters.Program(ONLY_OURS, 12, filters.translate("ip", 12).code)
+        counting = Counter("eth0", ONLY_OURS, [wrong])
+        assert counting.open()
+        with sender(spaces[1], "far") as far:
+            send(far, 4)
+            assert received(counting, 4) == 4
+
+    inside(spaces[0], work)
+
+
+HOSTS = " or ".join(f"host 198.51.{100 + n // 200}.{1 + n % 200}" for n in range(900))
+
+
+def test_a_translation_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filters, "TRANSLATION_SECONDS", 0.2)
+    with pytest.raises(BadFilter, match=r"^it cannot be translated within 0\.2 s: shorten it"):
+        filters.prepare(HOSTS, HOSTS, ["lo"], "test: filter")
+
+
+def test_what_is_no_expression_is_told_by_the_part_that_a_person_wrote() -> None:
+    def wrong(own: str) -> str:
+        with pytest.raises(BadFilter) as raised:
+            filters.prepare(f"not arp and ({own})", own, ["lo"], "test: filter")
+        return str(raised.value)
+
+    assert wrong("foo bar").startswith("not a pcap expression: ")
+    assert wrong("ip) or (ip").startswith("not a pcap expression: ")
+    assert wrong("ip and arp") == "expression rejects all packets"
+
+
+def test_all_interfaces_at_once_are_counted_without_their_headers(
+    spaces: list[Namespace],
+) -> None:
+    """libpcap shows such packets, as those of PPP, with a header that the kernel does not have."""
+    here, there = spaces
+
+    def work() -> None:
+        ip("address add 10.9.9.1/24 dev eth0")
+        ip("address add 10.9.9.2/24 dev far", at=there)
+        counting = Counter("any", "udp dst port 9 and src host 10.9.9.2")
+        assert counting.open()
+        with there.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
+            for port in (9, 9, 10):
+                far.sendto(b"x", ("10.9.9.1", port))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as near:
+            near.sendto(b"x", ("10.9.9.2", 9))
+        assert received(counting, 2) == 2
+        with pytest.raises(BadFilter, match="does not show"):
+            Counter("any", "ether[6:2] = 1").open()
+
+    inside(here, work)
+
+
+FLOOD = """
+import socket, sys
+sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+sock.bind(("far", 0))
+print("begun", flush=True)
+while True:
+    sock.send(bytes.fromhex(sys.argv[1]))
+"""
+
+
+@contextmanager
+def flooded(namespace: Namespace, frame: bytes) -> Iterator[None]:
+    """Somebody sends this frame from `far` again and again."""
+    command = namespace.enter([sys.executable, "-c", FLOOD, frame.hex()])
+    flooder = subprocess.Popen(command, stdout=subprocess.PIPE)
+    try:
+        assert flooder.stdout is not None and flooder.stdout.readline()
+        yield
+    finally:
+        flooder.kill()
+        flooder.communicate()
+
+
+def test_what_came_before_the_filter_does_not_count(spaces: list[Namespace]) -> None:
+    """Between the opening of a handle and its filter every packet passes."""
+    here, there = spaces
+
+    def work() -> None:
+        with flooded(there, FRAME), sender(there, "far") as far:
+            for _ in range(20):
+                counting = Counter("eth0", ONLY_OTHERS)
+                assert counting.open()
+                for _ in range(3):
+                    far.send(OTHER)
+                assert received(counting, 3) == 3  # nor is one missed that came right after it
+                counting.close()
+
+    quiet(*spaces)
+    inside(here, work)
+
+
+def test_a_dump_has_only_what_passes_the_filter(spaces: list[Namespace]) -> None:
+    here, there = spaces
+
+    def work() -> None:
+        tap, found = Tap("eth0", ONLY_OTHERS), list[bytes]()
+        assert tap.open()
+        with sender(there, "far") as far:
+            for _ in range(5):
+                send(far, 10)
+                far.send(OTHER)
+        limit = time.monotonic() + 10
+        while len(found) < 5 and time.monotonic() < limit:
+            time.sleep(0.01)
+            tap.read(lambda when, length, data: found.append(data))
+        assert found == [OTHER] * 5
+
+    quiet(*spaces)
+    inside(here, work)
+
+
+def quiet(*spaces: Namespace) -> None:
+    """Nothing is sent but what a test sends."""
+    for namespace in spaces:
+        namespace.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
 
 
 # What counts
@@ -480,10 +703,10 @@ def test_own_packets_of_a_capture_are_left_out() -> None:
 
 
 def test_a_bad_expression_is_explained_without_privileges() -> None:
-    assert counter.check_filter("tcp port 80 or arp") is None
+    assert filters.check_filter("tcp port 80 or arp") is None
     for bad in ("foo bar", "ip) or (ip", "\0", "\udcff"):
-        assert counter.check_filter(bad), bad
-    assert "syntax error" in str(counter.check_filter("tcp and and"))
+        assert filters.check_filter(bad), bad
+    assert "syntax error" in str(filters.check_filter("tcp and and"))
     with pytest.raises(BadFilter):
         counter.counts_in_capture("ether proto 1", 10_000, None)
 

@@ -158,6 +158,8 @@ def test_hup_takes_a_configuration_wholly_or_not_at_all(lab: Lab) -> None:
     refused("is a folder")
     a.write_conf(realtime=True)
     refused("cannot change while failoverd runs")
+    a.write_conf(filter=" or ".join(f"ether proto {number}" for number in range(2000, 4300)))
+    refused("4096 are the most; shorten it")
     a.write_conf()
     with a.popen("nc", "-l", "-s", "1.0.0.1", "-p", "2001"):
         lab.wait_until(lambda: ":2001" in a.check("ss", "-ltn"), "the port is taken")

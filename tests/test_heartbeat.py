@@ -340,7 +340,7 @@ def test_those_who_send_and_count_follow_the_listeners_word(
 ) -> None:
     counted: list[tuple[bytes, ...]] = []
     slots = Slots()
-    crew = Crew(Quiet(Conf()), slots, None)
+    crew = Crew(Quiet(Conf()), slots, None, ())
     monkeypatch.setattr(crew, "_fork", lambda *_: None)
     monkeypatch.setattr(
         "failoverd.master.crew.what_counts", lambda _, __, tags: counted.append(tags)

@@ -17,9 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "failoverd"
 
 PURE = {"conf", "language", "watch", "tune", "pair", "bounds", "protocol", "frames", "alike"}
-# log and process serve every edge room, and so do links, what the kernel says of interfaces, and
-# files, which reads what the configuration names.
-SHARED = {"log", "process", "links", "files"}
+# log and process serve every edge room, and so do links, what the kernel says of interfaces, files,
+# which reads what the configuration names, and filters, which makes programs of what is to count.
+SHARED = {"log", "process", "links", "files", "filters"}
 EDGE = {"counter", "watchd", "heartbeat", "listener", "switch", "neighbours"} | SHARED
 EDGE |= {"capture", "statefile", "client", "notify", "edit", "scribe"}
 TOP = {"__init__", "master", "children"}

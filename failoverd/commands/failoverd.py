@@ -18,7 +18,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TextIO
 
-from failoverd import __version__, conf, counter, files, links, listener, process, statefile
+from failoverd import (
+    __version__,
+    conf,
+    counter,
+    files,
+    filters,
+    links,
+    listener,
+    process,
+    statefile,
+)
 from failoverd.commands.watchd import instruments
 from failoverd.conf import Conf
 from failoverd.log import Log, complain
@@ -86,6 +96,7 @@ class Checked:
     conf: Conf
     boot: str
     watcher: str | None
+    programs: tuple[filters.Program, ...]
 
 
 def read_settings(path: str, folder: str, with_secret: bool = False) -> Checked:
@@ -108,10 +119,12 @@ def read_settings(path: str, folder: str, with_secret: bool = False) -> Checked:
         process.keep_secret()
         problems += files.check_secret(settings)
     problems += check_interfaces(settings)
-    problems += check_filters(settings)
+    faults, programs = check_filters(settings)
+    problems += faults
     if problems:
         raise conf.ConfError(sorted(problems, key=lambda each: (each.file != path, each.line)))
-    return Checked(settings, files.read_host_type(settings.host_type), watcher)
+    boot = files.read_host_type(settings.host_type)
+    return Checked(settings, boot, watcher, tuple(programs))
 
 
 def check_interfaces(settings: Conf) -> list[conf.Problem]:
@@ -128,13 +141,24 @@ def check_interfaces(settings: Conf) -> list[conf.Problem]:
     ]
 
 
-def check_filters(settings: Conf) -> list[conf.Problem]:
-    usable = [name for name in FILTERS if name not in settings.origin.unusable]
-    found = ((name, counter.check_filter(getattr(settings, name))) for name in usable)
-    return [settings.problem(name, f"not a pcap expression: {why}") for name, why in found if why]
-
-
-FILTERS = ("filter", "plip_filter")
+def check_filters(settings: Conf) -> tuple[list[conf.Problem], list[filters.Program]]:
+    """What is wrong with what is to count, and the programs that the watchers count with."""
+    problems: list[conf.Problem] = []
+    programs: list[filters.Program] = []
+    for name, interfaces in (
+        ("filter", settings.interfaces),
+        ("plip_filter", (settings.plip_interface,)),
+    ):
+        if not interfaces or name in settings.origin.unusable:
+            continue
+        expression, own = counter.what_counts(settings, interfaces[0]), getattr(settings, name)
+        title = f"failoverd: filter [{settings.pidfile}]"
+        try:
+            programs += filters.prepare(expression, own, interfaces, title)
+        except filters.BadFilter as error:
+            cause = "addresses" if name == "filter" and not own else name  # they are left out
+            problems.append(settings.problem(cause, str(error)))
+    return problems, programs
 
 
 def test(settings: Conf, boot: str) -> int:
@@ -290,6 +314,7 @@ class Service:
         self.conf = replace(checked.conf, verbose=checked.conf.verbose or options.verbose)
         self.boot = checked.boot
         self.watcher = checked.watcher
+        self.programs = checked.programs
         self.lock = lock
         self.log = log
         self.path = os.path.join(folder, options.config)
@@ -355,7 +380,12 @@ class Service:
                 self.log.write("failoverd", why)
         try:
             master = Master(
-                self.conf, self.boot, self.log, watcher=self.watcher, dry=self.options.dry
+                self.conf,
+                self.boot,
+                self.log,
+                watcher=self.watcher,
+                programs=self.programs,
+                dry=self.options.dry,
             )
         except OSError as error:
             return self.refused(tell, process.in_words(error))

@@ -13,13 +13,13 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from failoverd import __version__, conf, files, links, process, watch, watchd
+from failoverd import __version__, conf, files, filters, links, process, watch, watchd
 from failoverd.commands import _remarks
 from failoverd.commands._words import Stop, counted
 from failoverd.counter import (
@@ -27,7 +27,6 @@ from failoverd.counter import (
     BadFilter,
     Counter,
     Tap,
-    check_filter,
     counts_in_capture,
     knows_direction,
     what_counts,
@@ -72,9 +71,11 @@ def main(argv: list[str] | None = None) -> int:
         return CANNOT_READ if options.capture or options.tune else CANNOT_WATCH
 
 
-def instruments(settings: conf.Conf, interface: str, expression: str) -> watchd.Instruments:
+def instruments(
+    settings: conf.Conf, interface: str, expression: str, programs: Sequence[filters.Program] = ()
+) -> watchd.Instruments:
     """What a watcher of this interface counts with. Opens $dumpfile: raises OSError."""
-    counter = Counter(interface, expression)
+    counter = Counter(interface, expression, programs)
     if settings.dumpfile == os.devnull:
         return watchd.Instruments(counter)
     from failoverd.capture import DumpFile
@@ -84,7 +85,7 @@ def instruments(settings: conf.Conf, interface: str, expression: str) -> watchd.
         dump = DumpFile(path, HEADER_BYTES)
     except OSError as error:
         raise OSError(f"$dumpfile: {error.filename}: {error.strerror}") from error
-    return watchd.Instruments(counter, Tap(interface, expression), dump)
+    return watchd.Instruments(counter, Tap(interface, expression, programs), dump)
 
 
 # The command line
@@ -191,7 +192,7 @@ def check_filters(settings: conf.Conf, file: str) -> None:
     for name, expression in (("$filter", settings.filter), ("$plip_filter", settings.plip_filter)):
         if not expression:
             continue
-        if problem := check_filter(expression):
+        if problem := filters.check_filter(expression):
             raise Stop(f"{file}: {name} is not a pcap expression: {problem}")
 
 
@@ -262,12 +263,24 @@ def must_exist(interface: str) -> None:
 def opened(settings: conf.Conf, interface: str, say: Print) -> watchd.Watcher:
     try:
         expression = counted_here(settings, interface)
-        tools = instruments(settings, interface, expression)
+        programs = prepared(settings, interface, expression)
+        tools = instruments(settings, interface, expression, programs)
         watcher = watchd.Watcher(settings, interface, tools, say)
         watcher.open()
     except (OSError, ValueError) as error:
         raise cannot_count(interface, error) from None
     return watcher
+
+
+def prepared(settings: conf.Conf, interface: str, expression: str) -> tuple[filters.Program, ...]:
+    """The program to count with, which the kernel takes. Raises OSError."""
+    name = "plip_filter" if interface == settings.plip_interface else "filter"
+    own = getattr(settings, name)
+    try:
+        return filters.prepare(expression, own, [interface], "watchd: filter")
+    except BadFilter as error:
+        what = f"{settings.origin.file}: ${name}" if own else f"{interface}: what counts"
+        raise Stop(f"{what} cannot be used: {error}") from None
 
 
 def cannot_count(interface: str, error: Exception) -> Stop:
@@ -525,7 +538,9 @@ def tune_watch(options: argparse.Namespace, settings: conf.Conf) -> tuple[Traffi
     must_exist(interface)
     length = TUNE_SECONDS if options.seconds is None else options.seconds
     terminal = terminal_for(sys.stderr)
-    with closing(Counter(interface, what_counts(settings, interface))) as counter:
+    expression = counted_here(settings, interface)
+    programs = prepared(settings, interface, expression)
+    with closing(Counter(interface, expression, programs)) as counter:
         try:
             if not counter.open():
                 raise Stop(f"{interface} is down: ip link set dev {interface} up, then try again")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -11,6 +11,7 @@ from failoverd import heartbeat, listener, neighbours, process, scribe, watchd
 from failoverd.children import STUCK, Children
 from failoverd.commands.watchd import instruments
 from failoverd.counter import what_counts
+from failoverd.filters import Program
 from failoverd.master.situation import Situation
 from failoverd.process import Message
 from failoverd.protocol import Tags, parse_tags
@@ -19,11 +20,19 @@ from failoverd.protocol import Tags, parse_tags
 class Crew:
     """Puts them into their slots, from which `children` starts them again and again."""
 
-    def __init__(self, us: Situation, children: Children, watcher: str | None) -> None:
-        """watcher: a program of another's in place of our watchd."""
+    def __init__(
+        self,
+        us: Situation,
+        children: Children,
+        watcher: str | None,
+        programs: Sequence[Program],
+    ) -> None:
+        """watcher: a program of another's in place of our watchd. programs: what ours count by, for
+        no watcher has the time to translate a long filter itself."""
         self._us = us
         self._children = children
         self._watcher = watcher
+        self.programs = programs
         self._undumped: set[str] = set()  # watchers whose $dumpfile is on a disk that hangs
         self._tags: Tags | None = None  # of the heartbeats; the listener tells, who has the secret
         self._ends: tuple[str, str] | None = None  # between which addresses
@@ -114,7 +123,7 @@ class Crew:
                     conf = replace(conf, dumpfile=os.devnull)
                 tags = self._tags.peers if self._tags else ()
                 expression = what_counts(conf, interface, tags)  # here, and not in the child
-                tools = partial(instruments, conf, interface, expression)
+                tools = partial(instruments, conf, interface, expression, self.programs)
                 return self._fork(
                     name,
                     lambda channel: watchd.run_child(channel, conf, interface, given, tools),

@@ -12,13 +12,14 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import failoverd.capture
 import failoverd.counter  # noqa: F401
 from failoverd import __version__, alike, files, links, notify, pair, protocol
 from failoverd.children import Children
 from failoverd.conf import Conf
+from failoverd.filters import Program
 from failoverd.log import Log, utc_now
 from failoverd.master.announcements import Announcements
 from failoverd.master.cards import Cards
@@ -42,7 +43,14 @@ class Master:
     """One failoverd, from the start of its children to the end of them."""
 
     def __init__(
-        self, conf: Conf, boot: str, log: Log, *, watcher: str | None = None, dry: bool = False
+        self,
+        conf: Conf,
+        boot: str,
+        log: Log,
+        *,
+        watcher: str | None = None,
+        programs: Sequence[Program] = (),
+        dry: bool = False,
     ) -> None:
         self.us = Situation(conf, boot, log, self._notify, dry=dry)
         self.reload: Callable[[Conf], Conf] | None = None
@@ -50,7 +58,7 @@ class Master:
         self.supervisor = notify.Supervisor.from_environment()
         self.selector = selectors.DefaultSelector()
         self.children = Children(self.selector, self._told, self._gone)
-        self.crew = Crew(self.us, self.children, watcher)
+        self.crew = Crew(self.us, self.children, watcher, programs)
         self.cards = Cards(self.us)
         self.announcements = Announcements(self.us)
         self.programs = Programs(self.us, self.selector, self._switched)

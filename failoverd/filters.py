@@ -1,0 +1,196 @@
+"""Filters as the kernel runs them: translated once, tried, and handed to all who count by them.
+
+libpcap gives a filter to the kernel, too; but if the kernel refuses it, libpcap goes on in user
+space without a word, and what the kernel counts is every packet. And it needs seconds, even
+minutes, to translate one that names hundreds of hosts: too long for a loop that guards a pair, and
+for every watcher anew. So a child translates it beforehand, the kernel is asked whether it takes
+it, and a watcher gives it to the kernel as it is.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import pcapy
+
+from failoverd import links, process
+from failoverd.process import Message
+
+DLT_EN10MB = 1
+DLT_RAW = 12  # an IP packet and nothing before it
+DLT_LINUX_SLL = 113  # what `tcpdump -i any` writes; it tells the direction
+# What libpcap makes of an interface's kind (linux/if_arp.h). Of others it is asked.
+_LINKTYPES = {
+    links.ARPHRD_ETHER: DLT_EN10MB,
+    links.ARPHRD_LOOPBACK: DLT_EN10MB,
+    519: DLT_RAW,  # ARPHRD_RAWIP
+    768: DLT_RAW,  # ARPHRD_TUNNEL
+    0xFFFE: DLT_RAW,  # ARPHRD_NONE, such as a tun interface
+}
+TRANSLATION_SECONDS = 60.0  # 600 hosts take libpcap 8 s, 1,000 take it 48
+_ENOUGH = 262144  # bytes: for what 4096 instructions, the most that there may be, become
+_OPTMEM = "/proc/sys/net/core/optmem_max"
+_SO_ATTACH_FILTER = 26  # socket(7)
+_INSTRUCTION = struct.Struct("@HBBI")  # struct sock_filter of linux/filter.h
+_SLL_BYTES = 16  # the header that libpcap shows in place of one that the kernel has taken off
+_SLL_FIELDS = {0: 0xFFFFF004, 14: 0xFFFFF000}  # where the kernel keeps these: SKF_AD_PKTTYPE, _TYPE
+HEADER_BYTES = 128  # bytes of a packet that hold its headers: ethernet, IPv6, TCP with all options
+
+
+class BadFilter(ValueError):
+    """The expression does not fit the interface."""
+
+
+def check_filter(expression: str) -> str | None:
+    """What libpcap says is wrong with an expression, None if nothing is. Needs no privilege.
+
+    It is not made shorter, which is what takes a long one its time.
+    """
+    try:
+        pcapy.compile(DLT_EN10MB, HEADER_BYTES, expression, 0, 0)
+    except (pcapy.PcapError, ValueError) as error:
+        return str(error)
+    return None
+
+
+@dataclass(frozen=True)
+class Program:
+    """What the kernel runs to see whether a packet that comes in counts: an expression, translated
+    for one link type."""
+
+    expression: str
+    linktype: int
+    code: bytes  # one _INSTRUCTION after another
+
+    @property
+    def length(self) -> int:
+        """How many instructions it has."""
+        return len(self.code) // _INSTRUCTION.size
+
+
+def translate(expression: str, linktype: int) -> Program:
+    """The program for an expression. Raises BadFilter.
+
+    That takes milliseconds; but of hundreds of hosts it takes seconds, and of thousands hours.
+    """
+    text = f"inbound and ({expression})"
+    try:
+        instructions = pcapy.compile(linktype, HEADER_BYTES, text, 1, 0).get_bpf()
+    except (pcapy.PcapError, ValueError) as error:
+        raise BadFilter(str(error)) from error
+    if linktype == DLT_LINUX_SLL:
+        instructions = [_without_header(*each) for each in instructions]
+    return Program(expression, linktype, b"".join(_INSTRUCTION.pack(*i) for i in instructions))
+
+
+def _without_header(code: int, yes: int, no: int, k: int) -> tuple[int, int, int, int]:
+    """An instruction for packets that libpcap shows with a header that the kernel does not have.
+
+    Raises BadFilter for what cannot be said so.
+    """
+    load, kind = (0, 1), (0x20, 0x40, 0xA0)  # BPF_LD, BPF_LDX; BPF_ABS, BPF_IND, BPF_MSH
+    if code & 7 not in load or code & 0xE0 not in kind or k >= min(_SLL_FIELDS.values()):
+        return code, yes, no, k
+    if k >= _SLL_BYTES:
+        return code, yes, no, k - _SLL_BYTES
+    if k not in _SLL_FIELDS:
+        raise BadFilter("it looks at what the kernel does not show of this kind of interface")
+    return code, yes, no, _SLL_FIELDS[k]
+
+
+def attach(sock: socket.socket, program: Program) -> None:
+    """Have the kernel pass only what the program admits to the socket. Raises BadFilter."""
+    code = array.array("B", program.code)
+    address, _ = code.buffer_info()
+    try:
+        argument = struct.pack("@HP", program.length, address)  # struct sock_fprog
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, argument)
+    except (OSError, struct.error) as error:
+        raise BadFilter(_refusal(program.length, getattr(error, "errno", None))) from error
+
+
+def _refusal(length: int, number: int | None) -> str:
+    why = f"the kernel refuses its {length} instructions"
+    shorter = "shorten it, with networks in place of hosts, say"
+    if number == errno.ENOMEM:
+        return (
+            f"{why}, for which net.core.optmem_max ({_optmem()}) is too small: "
+            f"sysctl -w net.core.optmem_max={_ENOUGH}, or {shorter}"
+        )
+    if number in (errno.EINVAL, None):
+        return f"{why}: 4096 are the most; {shorter}"
+    return f"{why}: {os.strerror(number)}; {shorter}"
+
+
+def _optmem() -> str:
+    try:
+        with open(_OPTMEM, encoding="ascii") as file:
+            return f"{file.read().strip()} bytes"
+    except (OSError, ValueError):
+        return "unknown"
+
+
+def prepare(
+    expression: str, own: str, interfaces: Sequence[str], title: str
+) -> tuple[Program, ...]:
+    """The programs for an expression on these interfaces.
+
+    A child translates them, for at most TRANSLATION_SECONDS, and tries whether the kernel takes
+    them. `own` is the part of the expression that a person wrote; `title` is what ps shows of the
+    child. Raises BadFilter with what is wrong.
+    """
+
+    def work(_: process.Channel) -> Message:
+        if own and (problem := check_filter(own)):
+            raise BadFilter(f"not a pcap expression: {problem}")
+        programs = [
+            translate(expression, each) for each in dict.fromkeys(map(linktype, interfaces))
+        ]
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            for program in programs:
+                attach(sock, program)
+        return packed(programs)
+
+    try:
+        return unpacked(process.find_out(title, work, TRANSLATION_SECONDS))
+    except TimeoutError:
+        raise BadFilter(
+            f"it cannot be translated within {TRANSLATION_SECONDS:g} s: shorten it, with networks "
+            "in place of hosts, say"
+        ) from None
+    except ValueError as error:
+        raise BadFilter(str(error)) from None
+
+
+def linktype(interface: str) -> int:
+    """What its packets begin with, one of DLT_, as far as that can be known before it is opened."""
+    known = _LINKTYPES.get(links.kind(interface) or 0)
+    if known is not None:
+        return known
+    with (
+        contextlib.suppress(pcapy.PcapError),
+        contextlib.closing(pcapy.create(interface)) as reader,
+    ):
+        reader.set_buffer_size(1)
+        if reader.activate() >= 0:
+            return int(reader.datalink())
+    return DLT_EN10MB
+
+
+def packed(programs: Iterable[Program]) -> Message:
+    """As a JSON object."""
+    return {"programs": [[p.expression, p.linktype, p.code.hex()] for p in programs]}
+
+
+def unpacked(message: Message) -> tuple[Program, ...]:
+    """The programs in such an object. Raises ValueError, KeyError, TypeError if it is none."""
+    found = cast(list[tuple[str, int, str]], message["programs"])
+    return tuple(Program(str(text), int(kind), bytes.fromhex(code)) for text, kind, code in found)

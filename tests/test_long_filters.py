@@ -1,0 +1,39 @@
+"""Filters that are too long for the kernel, or for the time that there is, in real machines."""
+
+from __future__ import annotations
+
+from failoverd.lab.network import Lab
+
+REFUSED = " or ".join(f"ether proto {number}" for number in range(2000, 4300))
+WHY = "the kernel refuses its "
+
+
+def test_a_filter_that_the_kernel_refuses_is_refused_wherever_it_is_read(lab: Lab) -> None:
+    """Else libpcap would filter in user space, and every packet would count, our own too."""
+    a = lab.a
+    for variables in ({"filter": REFUSED}, {"plip_filter": REFUSED}):
+        a.write_conf(**variables)
+        (name,) = variables
+        interface = "eth0" if name == "filter" else "plip0"
+        line = next(
+            number
+            for number, line in enumerate(a.read("failoverd.conf").splitlines(), 1)
+            if line.startswith(f"${name} ")
+        )
+        for option in ("-t", "-f", "-n"):
+            done = a.command("failoverd", option)
+            assert done.returncode == 1
+            assert f"{a.conf}:{line}: ${name}: {WHY}" in done.stderr
+            assert "4096 are the most; shorten it, with networks in place of hosts" in done.stderr
+        done = a.command("failoverd")
+        assert done.returncode == 1 and WHY in done.stderr
+        for option in ("--json", "--tune") if name == "filter" else ("--json",):
+            done = a.command("watchd", option, interface)
+            assert done.returncode in (1, 3) and f"${name} cannot be used: {WHY}" in done.stderr
+
+
+def test_addresses_that_make_it_too_long_are_named(lab: Lab) -> None:
+    addresses = [f"eth0 10.{n // 250}.{n % 250}.1/8" for n in range(2500)]
+    lab.a.write_conf(addresses=addresses)
+    done = lab.a.command("failoverd", "-t")
+    assert done.returncode == 1 and f"@addresses: {WHY}" in done.stderr
