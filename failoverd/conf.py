@@ -518,6 +518,31 @@ def effective(conf: Conf) -> list[tuple[str, str]]:
     ]
 
 
+def packed(conf: Conf) -> dict[str, list[str]]:
+    """What is in force, as a JSON object can carry it: the strings of each variable."""
+    return {
+        setting.name: [setting.kind.show(each) for each in _elements(setting, conf)]
+        for setting in SETTINGS.values()
+    }
+
+
+def unpacked(values: Mapping[str, Sequence[str]], file: str) -> Conf:
+    """The configuration in such an object, whose values are read and checked as those of the file.
+
+    Raises ValueError and the like if it is none.
+    """
+    found: dict[str, Any] = {}
+    for setting in SETTINGS.values():
+        each = [setting.kind.read(text) for text in values[setting.name]]
+        found[setting.name] = tuple(each) if setting.sigil == "@" else each[0]
+    return Conf(**found, origin=Origin(file))
+
+
+def _elements(setting: Setting, conf: Conf) -> Sequence[Any]:
+    value = getattr(conf, setting.name)
+    return value if setting.sigil == "@" else [value]
+
+
 def changed(old: Conf, new: Conf) -> list[str]:
     """The names, without sigil, of the variables whose values differ."""
     return [name for name in SETTINGS if getattr(old, name) != getattr(new, name)]

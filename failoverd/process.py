@@ -323,7 +323,7 @@ class Errand:
                 self._child.channel.close()
                 os.waitpid(self._child.pid, 0)
                 raise
-        except OSError:
+        except (OSError, MemoryError):
             os.close(self._file)
             raise
 

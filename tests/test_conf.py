@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import shutil
@@ -576,6 +577,31 @@ def configurations(draw: st.DrawFn) -> Conf:
 @given(configurations())
 def test_effective_settings_read_back_are_the_same(whole: Conf) -> None:
     invariants.conf_round_trip(whole)
+
+
+@anywhere
+@given(configurations())
+def test_what_is_packed_for_another_process_is_unpacked_there(whole: Conf) -> None:
+    told = conf.unpacked(json.loads(json.dumps(conf.packed(whole))), "g")
+    assert told == whole and told.origin.file == "g"
+
+
+def test_a_configuration_of_every_kind_is_packed() -> None:
+    for whole in (Conf(), conf.parse((DATA / "every_form.conf").read_text(), "f")):
+        assert conf.unpacked(conf.packed(whole), "f") == whole
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("timer_seconds", ["-1"]), ("user", []), ("addresses", ["eth0"]), ("verbose", ["maybe"])],
+)
+def test_what_is_no_configuration_is_not_unpacked(name: str, value: list[str]) -> None:
+    told = conf.packed(Conf())
+    with pytest.raises((ValueError, LookupError)):
+        conf.unpacked({**told, name: value}, "f")
+    del told[name]
+    with pytest.raises(LookupError):
+        conf.unpacked(told, "f")
 
 
 def test_effective_settings_of_every_kind() -> None:

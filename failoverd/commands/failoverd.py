@@ -38,7 +38,6 @@ END_SECONDS = 5.0  # how long a child of a dead failoverd has to end before it i
 PS_SECONDS = 10.0  # how long $ps may take
 PS_GRACE = 5.0  # and the child that runs it
 PEER_SECONDS = 1.5  # how long the peer has to answer -t
-CHECK_SECONDS = 5.0  # how long the check of the secret and the port may take at HUP
 
 Tell = Callable[[str | None], None]  # whoever waits for the start: None if all is up, else why not
 
@@ -385,11 +384,11 @@ class Service:
                 self.log,
                 watcher=self.watcher,
                 programs=self.programs,
+                check=self.check,
                 dry=self.options.dry,
             )
         except OSError as error:
             return self.refused(tell, process.in_words(error))
-        master.reload = self.reload
         master.keep_pidfile = self.keep_pidfile
         try:
             master.run(lambda: tell(None))
@@ -436,9 +435,15 @@ class Service:
             if os.stat(self.conf.pidfile).st_ino == os.fstat(self.lock).st_ino:
                 os.unlink(self.conf.pidfile)
 
-    def reload(self, running: Conf) -> Conf:
-        """The configuration, read again. Raises ConfError; what cannot change is one."""
-        settings = read_settings(self.path, self.folder).conf
+    def check(self, channel: process.Channel, running: Conf) -> process.Message:
+        """Read the configuration again, in a child. Raises what is wrong, and OSError.
+
+        What cannot change while failoverd runs is wrong, too.
+        """
+        from failoverd.master.reloading import sound
+
+        checked = read_settings(self.path, self.folder)
+        settings = checked.conf
         settings = replace(settings, verbose=settings.verbose or self.options.verbose)
         problems = [
             settings.problem(name, "cannot change while failoverd runs: restart it")
@@ -447,14 +452,8 @@ class Service:
         ]
         if problems:
             raise conf.ConfError(problems)
-        trouble = process.try_in_child(
-            f"failoverd: check [{settings.pidfile}]",
-            lambda channel: try_out(channel, settings, running),
-            CHECK_SECONDS,
-        )
-        if trouble:
-            raise ValueError(trouble)
-        return settings
+        try_out(channel, settings, running)
+        return sound(settings, checked.programs)
 
 
 def try_out(channel: process.Channel, settings: Conf, running: Conf) -> None:

@@ -27,11 +27,12 @@ from failoverd.master.crew import Crew
 from failoverd.master.programs import Programs
 from failoverd.master.questions import Questions
 from failoverd.master.rehearsal import Rehearsal
+from failoverd.master.reloading import Check, Reloading
 from failoverd.master.reports import Reports
 from failoverd.master.requests import Requests
 from failoverd.master.situation import Situation
 from failoverd.master.vigil import Vigil
-from failoverd.process import Message
+from failoverd.process import Channel, Message
 
 LEAST_LOOK = 0.25  # seconds between two looks at the addresses of our cards, and at our files
 BREATH = 0.1  # seconds to wait for memory
@@ -50,15 +51,16 @@ class Master:
         *,
         watcher: str | None = None,
         programs: Sequence[Program] = (),
+        check: Check | None = None,
         dry: bool = False,
     ) -> None:
         self.us = Situation(conf, boot, log, self._notify, dry=dry)
-        self.reload: Callable[[Conf], Conf] | None = None
         self.keep_pidfile: Callable[[], None] | None = None
         self.supervisor = notify.Supervisor.from_environment()
         self.selector = selectors.DefaultSelector()
         self.children = Children(self.selector, self._told, self._gone)
         self.crew = Crew(self.us, self.children, watcher, programs)
+        self.reloading = Reloading(self.us, self.selector, check or _refuse, self._adopt)
         self.cards = Cards(self.us)
         self.announcements = Announcements(self.us)
         self.programs = Programs(self.us, self.selector, self._switched)
@@ -93,6 +95,7 @@ class Master:
             self.announcements.close()
             self.us.spare.close()
             self.programs.close()
+            self.reloading.close()
             signal.set_wakeup_fd(-1)
             for end in wakeup:
                 end.close()
@@ -184,6 +187,7 @@ class Master:
             pair.next_deadline(self.us.state),
             self.announcements.deadline,
             self.requests.deadline(),
+            self.reloading.deadline,
             self.supervisor.deadline,
             self.vigil.deadline,
             *self.programs.deadlines(),
@@ -215,6 +219,7 @@ class Master:
         self.announcements.go_on(now)
         self.requests.end_visits(now)
         self.programs.kill_late(now)
+        self.reloading.give_up(now)
         self.vigil.tend(now)
 
     def _look_for_files(self) -> None:
@@ -387,18 +392,11 @@ class Master:
     def _read_again(self) -> None:
         """Re-open the log, and take the new configuration wholly or not at all."""
         self.crew.open_log_again()
-        if self.reload is None:
-            return
-        try:
-            conf = self.reload(self.us.conf)
-        except (ValueError, OSError, MemoryError) as error:
-            for line in (str(error) or "no memory").splitlines():
-                self.us.report(line)
-            self.us.report("the configuration stays as it was")
-            return
-        self._adopt(conf)
+        self.us.report("told to read the configuration again by SIGHUP")
+        self.reloading.begin()
 
-    def _adopt(self, conf: Conf) -> None:
+    def _adopt(self, conf: Conf, programs: Sequence[Program]) -> None:
+        self.crew.programs = programs
         old = self.us.conf
         if conf == old:
             self.us.report("configuration read again: nothing changed")
@@ -417,6 +415,10 @@ class Master:
         self.us.report("configuration read again")
         if self.us.role == "active" and places(conf) != places(old):
             self.us.report("what is new in @addresses comes with the next switch")
+
+
+def _refuse(channel: Channel, running: Conf) -> Message:
+    raise ValueError("this failoverd was started without a file to read again")
 
 
 def places(conf: Conf) -> tuple[object, object]:
