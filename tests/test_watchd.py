@@ -337,6 +337,86 @@ def test_watchers_with_one_timer_look_at_the_same_moments() -> None:
     assert len(set(looks)) == 1 or max(looks) - min(looks) == pytest.approx(timer / watchd.LOOKS)
 
 
+class Scripted(Nothing):
+    """A counter that has counted what it is told to."""
+
+    fresh = 0
+
+    def take(self) -> int:
+        fresh, self.fresh = self.fresh, 0
+        return fresh
+
+
+class Timed:
+    """A watcher with a window of 100 s, in a time of its own."""
+
+    def __init__(self, **variables: Any) -> None:
+        self.counter, self.said = Scripted(), list[dict[str, Any]]()
+        usual: dict[str, Any] = {"timer_seconds": 100.0, "low_water": 1, "packet_count": 50}
+        conf = Conf(**{**usual, **variables})
+        self.watcher = watchd.Watcher(
+            conf, "lo", watchd.Instruments(self.counter), lambda m: self.said.append(dict(m))
+        )
+
+    def count(self, packets: int) -> None:
+        self.counter.fresh += packets
+
+    def alarm(self, late: float = 0.0) -> dict[str, Any]:
+        """The event at the end of the window, so many seconds after it."""
+        self.watcher.turn(self.watcher.window.deadline + late)
+        return self.said.pop()
+
+
+def test_what_comes_right_after_the_opening_is_in_the_first_window() -> None:
+    timed = Timed()
+    timed.count(3)  # while the watcher itself is still opening what else it needs
+    timed.watcher.open()
+    first = timed.alarm()
+    assert (first["packets"], first["last"], first["verdict"]) == (3, 0, "boot")
+    assert timed.watcher.total == 3
+
+
+def test_what_came_before_a_switch_is_in_no_window_after_it() -> None:
+    timed = Timed()
+    timed.watcher.open()
+    timed.alarm()
+    timed.count(7)
+    now = timed.watcher.window.deadline - 10
+    timed.watcher.restart(now)
+    assert timed.watcher.window.deadline == now + 100
+    first = timed.alarm()
+    assert (first["packets"], first["last"], first["verdict"]) == (0, 0, "boot")
+    assert timed.watcher.total == 7
+
+
+def test_a_late_window_is_one_and_its_packets_are_those_of_none() -> None:
+    """Neither are they taken for a window's, nor is the window before forgotten."""
+    timed = Timed()
+    timed.watcher.open()
+    timed.count(5)
+    timed.alarm()
+    timed.count(3)
+    late = timed.alarm(late=60)
+    assert (late["packets"], late["last"], late["verdict"]) == (3, 5, "late")
+    after = timed.alarm()
+    assert (after["packets"], after["last"], after["verdict"]) == (0, 5, "fail")
+    assert after["t"] - late["t"] == pytest.approx(100)
+    timed.count(1)
+    in_time = timed.alarm(late=49)
+    assert (in_time["packets"], in_time["last"], in_time["verdict"]) == (1, 0, "ok")
+
+
+def test_an_ok_may_be_about_nothing_that_came_and_says_so() -> None:
+    """No packet is no failure with $low_water 0, nor at first on the private link."""
+    for timed in (Timed(plip_interface="lo", plip_timer=100.0), Timed(low_water=0)):
+        timed.watcher.open()
+        timed.count(2)
+        timed.alarm()
+        quiet = timed.alarm()
+        assert (quiet["packets"], quiet["last"], quiet["verdict"]) == (0, 2, "ok")
+        assert quiet["reason"] == "silent once"
+
+
 def test_a_child_says_why_it_cannot_start(spaces: list[Namespace], tmp_path: Path) -> None:
     here, _ = spaces
 
