@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import pytest
@@ -995,6 +995,179 @@ def test_a_machine_that_neither_serves_nor_is_heard_sends_no_heartbeats() -> Non
         if silent:
             _, actions = step(state, pair.Replied(Purpose.COMPARE, True, view=view("standby")))
             assert pair.Heartbeats(True) in actions
+
+
+# ---------------------------------------------------------------------------- what is believed
+
+
+def logged(state: pair.State, event: pair.Event, rules: pair.Rules = MASTER) -> list[pair.Log]:
+    _, actions = pair.step(state, event, rules, NOW)
+    return [action for action in actions if isinstance(action, pair.Log)]
+
+
+def alarms(state: pair.State, event: pair.Event, rules: pair.Rules = MASTER) -> list[str]:
+    return [line.text for line in logged(state, event, rules) if line.alarm]
+
+
+@pytest.mark.parametrize("command", ["fail", "resume"])
+@pytest.mark.parametrize("from_peer", [True, False])
+def test_a_request_makes_nobody_heard(command: str, from_peer: bool) -> None:
+    state, _ = step(machine(Phase.STANDBY, timers=()), pair.Request(7, command, from_peer))
+    assert not state.heard and state.deadline(Timer.UNHEARD) is None
+
+
+def test_an_answer_makes_the_peer_heard_for_a_window() -> None:
+    answer = pair.Replied(Purpose.COMPARE, True, view=view("active"))
+    state, _ = step(machine(Phase.STANDBY, timers=()), answer)
+    assert state.deadline(Timer.HEARD) == NOW + MASTER.window
+    assert state.deadline(Timer.UNHEARD) == NOW + 2 * MASTER.window
+
+
+def test_a_person_gets_an_answer_in_half_of_the_time_that_a_switch_may_take() -> None:
+    state, _ = step(machine(Phase.STANDBY), pair.Request(7, "fail", False))
+    patience = state.deadline(Timer.PATIENCE)
+    assert (state.phase, patience) == (Phase.INQUIRING, NOW + MASTER.switch_timeout / 2)
+    lost = pair.Unreplied(Purpose.STATUS)
+    again, _ = step(state, lost)  # whoever was heard just now is asked again
+    assert again.phase is Phase.INQUIRING and again.deadline(Timer.RETRY) is not None
+    assert step(again, NOBODY)[0].phase is Phase.INQUIRING
+    waited = replace(again, timers=((Timer.HEARD, NOW + 99), (Timer.PATIENCE, NOW)))
+    seeking, actions = step(waited, pair.Tick())
+    assert seeking.phase is Phase.SEEKING and questions(actions)
+    assert step(seeking, NOBODY)[0].phase is Phase.PROMOTING
+    refused, actions = step(seeking, SOMEBODY)
+    assert (refused.phase, [ok for _, ok, _ in answers(actions)]) == (Phase.STANDBY, [False])
+    assert refused.deadline(Timer.PATIENCE) is None
+
+
+def test_whoever_asks_one_in_doubt_is_refused_for_good() -> None:
+    state, _ = step(machine(Phase.REJOINING), pair.Request(7, "resume", False))
+    assert state.waiting
+    timers = ((Timer.PATIENCE, NOW),)
+    state, actions = step(replace(state, timers=timers), pair.Tick())
+    assert [ok for _, ok, _ in answers(actions)] == [False]
+    assert (state.phase, state.waiting) == (Phase.REJOINING, ())
+
+
+@pytest.mark.parametrize("kind", ["confirm", "fence"])
+def test_a_programs_word_counts_for_its_own_run_only(kind: str) -> None:
+    rules = replace(MASTER, confirm="program", fence=kind == "fence")
+    phase = Phase.FENCING if kind == "fence" else Phase.CONFIRMING
+    state = machine(phase, cause=Cause.SILENCE, timers=(), silent=True, program=2, runs=2)
+    ok = kind == "fence"
+    for number in (1, 3, 0):
+        after, actions = step(state, pair.Ended(kind, ok, number=number), rules)
+        assert (after.phase, after.quiet, scripts(actions)) == (phase, 0, [])
+    after, actions = step(state, pair.Ended(kind, ok, number=2), rules)
+    assert scripts(actions) == ["master"]
+    left, _ = step(state, pair.Request(7, "resume", True), rules)
+    assert left.program == 0
+    after, _ = step(left, pair.Ended(kind, ok, number=2), rules)
+    assert (after.phase, after.quiet) == (Phase.STANDBY, 0)
+
+
+def test_every_run_of_a_program_has_another_number() -> None:
+    rules = replace(MASTER, confirm="program")
+    numbers = []
+    state = machine(Phase.STANDBY, timers=(), silent=True)
+    for _ in range(4):
+        state, actions = step(state, pair.LinkWatched(0, "fail"), rules)
+        numbers += [a.number for a in actions if isinstance(a, pair.RunProgram)]
+        state, _ = step(state, pair.Ended("confirm", True, number=numbers[-1]), rules)
+    assert 0 not in numbers and all(one != two for one, two in pairwise(numbers))
+
+
+def test_other_settings_end_what_is_asked_under_the_old_ones() -> None:
+    state, _ = step(machine(Phase.CONFIRMING, silent=True, timers=()), pair.Reread())
+    assert state.phase is Phase.STANDBY
+    for phase in set(Phase) - {Phase.CONFIRMING}:
+        assert step(machine(phase), pair.Reread())[0].phase is phase
+
+
+@pytest.mark.parametrize("cause", [Cause.HEALING, Cause.PERSON, Cause.INTERFACE, Cause.PEER])
+def test_a_stand_down_that_succeeds_leaves_nothing_to_clean(cause: Cause) -> None:
+    state = machine(Phase.DEMOTING, cause=cause, unclean=True, peer=view("active"))
+    assert not step(state, pair.Ended("script", True))[0].unclean
+
+
+def test_heartbeats_without_words_are_said_once_and_that_they_ended() -> None:
+    state = machine(Phase.STANDBY, timers=())
+    assert "its port does not answer" in alarms(state, HEARTBEATS)[0]
+    state, _ = step(state, HEARTBEATS)
+    assert state.speechless and not alarms(state, HEARTBEATS)
+    answer = pair.Replied(Purpose.COMPARE, True, view=view("active"))
+    assert "the peer's port answers again" in [line.text for line in logged(state, answer)]
+    assert not step(state, pair.LinkWatched(0, "ok"))[0].speechless
+    unheard_for_one = machine(Phase.STANDBY, timers=((Timer.UNHEARD, NOW + 1),))
+    assert not alarms(unheard_for_one, HEARTBEATS)
+
+
+def test_one_that_exchanges_no_words_asks_on_the_ethernet_side_and_is_not_mute() -> None:
+    state = machine(Phase.STANDBY, timers=(), beats=True, speechless=True, mute=True)
+    state, actions = step(state, pair.Unreplied(Purpose.COMPARE))
+    assert len(questions(actions)) == 1
+    state, actions = step(state, SOMEBODY)
+    assert pair.is_served(state) and pair.Heartbeats(True) in actions
+    later = state.deadline(Timer.SERVED)
+    assert later == NOW + 2 * MASTER.window
+    state, last = pair.step(state, pair.Tick(), MASTER, later)
+    assert not pair.is_served(state) and pair.Heartbeats(False) in last
+
+
+def test_whoever_is_called_for_serves_nobody() -> None:
+    """It cannot ask us, so it stops its heartbeats; but we can have it stand down."""
+    deaf = replace(view("active", "eth0 eth1"), failed=frozenset({"eth0", "eth1"}))
+    silent = pair.LinkWatched(0, "fail")
+    state, actions = step(machine(Phase.STANDBY, peer=deaf), silent)
+    assert (state.phase, asks(actions)) == (Phase.INQUIRING, {Purpose.STATUS})
+    for peer in (view("active", "eth0"), view("standby", "eth0 eth1"), None):
+        assert step(machine(Phase.STANDBY, peer=peer), silent)[0].phase is Phase.STANDBY
+    ours = cards(eth0="fail", eth1="fail")
+    ours = tuple(replace(i, packets=0, last=0) for i in ours)
+    assert (
+        step(machine(Phase.STANDBY, peer=deaf, interfaces=ours), silent)[0].phase is Phase.STANDBY
+    )
+    again = pair.Replied(Purpose.STATUS, True, view=deaf)
+    assert asks(step(state, again)[1]) == {Purpose.RESUME}
+    hears = pair.Replied(Purpose.STATUS, True, view=view("active"))
+    assert step(state, hears)[0].phase is Phase.STANDBY
+
+
+def test_anybody_who_answers_for_our_addresses_is_another_holder() -> None:
+    unknown = pair.Answers(True, 1, True, False, "192.0.2.10 is at 02:00:00:00:00:66")
+    state = machine(Phase.ACTIVE, timers=())
+    assert "somebody else answers for our addresses" in alarms(state, unknown, SLAVE)[0]
+    for _ in range(3):
+        state, actions = step(state, unknown, SLAVE)
+    assert scripts(actions) == ["slave"]
+    silent = replace(state, silent=True)
+    state, actions = step(silent, pair.Ended("script", True), SLAVE)
+    assert state.phase is Phase.CONFIRMING and questions(actions)  # and again when it ends
+    assert step(state, NOBODY, SLAVE)[0].phase is Phase.PROMOTING
+    master = machine(Phase.ACTIVE, timers=())
+    for _ in range(4):
+        master, _ = step(master, unknown)
+    assert master.phase is Phase.ACTIVE
+    ended = pair.Answers(True, 1, False, False)
+    assert "nobody else answers" in logged(master, ended)[0].text
+
+
+def test_what_is_in_the_way_is_an_alarm_once() -> None:
+    state = machine(Phase.CONFIRMING, silent=True, timers=())
+    for number in range(5):
+        liar = pair.Answers(False, 1, True, False, f"192.0.2.10 is at 02:00:00:00:00:0{number}")
+        assert len(alarms(state, liar)) == (number == 0)
+        state, _ = step(state, liar)
+    state, _ = step(state, HEARTBEATS)
+    assert state.blocked == ""  # so the next time is told again
+
+
+def test_no_alarm_precedes_an_ordinary_takeover() -> None:
+    state = machine(Phase.STANDBY, timers=())
+    for event in (pair.LinkWatched(0, "ok"), NOBODY, pair.LinkWatched(0, "fail")):
+        assert alarms(state, event) == []
+        state, _ = step(state, event)
+    assert state.phase is Phase.PROMOTING
 
 
 # ---------------------------------------------------------------------------- may be overtaken

@@ -28,9 +28,12 @@ if TYPE_CHECKING:
 # and says so better than our running out of patience.
 SECONDS = 4.0
 EVERY = 1.0  # seconds between two questions of --watch
-# A peer that is asked takes that for a sign of our failoverd, and may wait for it. While ours does
-# not run that is wrong, so it must fall silent in between.
-SELDOM = 3.0  # windows of the private link
+BEATS = 2.0  # intervals within which a peer that runs has sent a heartbeat
+SPEECHLESS = (
+    "the peer sends heartbeats, so failoverd runs there, but its port does not answer: look for a "
+    "packet filter on either machine, see to the MTU of the private link, and that $tcp_port is "
+    "the same on both"
+)
 
 OLD = 2 * EVERY  # seconds after which an answer is said to be old
 
@@ -185,12 +188,9 @@ class Machine:
         self.answer: tuple[Status | None, str] = (None, "")
         self.asked = 0.0
 
-    def ask(self, after: float) -> None:
-        """Ask, unless that was done less than so many seconds ago, or is still being done."""
-        question = self._question
-        if question is None or (
-            question.is_answered() and time.monotonic() - question.asked >= after
-        ):
+    def ask(self) -> None:
+        """Ask, unless that is still being done."""
+        if self._question is None or self._question.is_answered():
             self._question = Question(*self._args)
 
     def collect(self, wait: float | None) -> bool:
@@ -212,7 +212,7 @@ class Pair:
     def look(self) -> Look:
         """Ask both, and wait for both."""
         for machine in (self._us, self._peer):
-            machine.ask(0)
+            machine.ask()
         for machine in (self._us, self._peer):
             machine.collect(None)
         return self._seen()
@@ -222,9 +222,8 @@ class Pair:
         yield self.look()
         while True:
             began = time.monotonic()
-            ours_runs = self._us.answer[0] is not None
-            self._us.ask(0)
-            self._peer.ask(0 if ours_runs else SELDOM * self.conf.plip_timer)
+            for machine in (self._us, self._peer):
+                machine.ask()
             for machine in (self._us, self._peer):
                 machine.collect(max(0.0, began + EVERY - time.monotonic()))
             yield self._seen()
@@ -232,6 +231,9 @@ class Pair:
 
     def _seen(self) -> Look:
         (us, our_trouble), (peer, peer_trouble) = self._us.answer, self._peer.answer
+        age = us.heartbeat_age if us else None
+        if peer is None and age is not None and age <= BEATS * self.conf.plip_hbeat:
+            peer_trouble = SPEECHLESS
         now = time.monotonic()
         ages = now - self._us.asked, now - self._peer.asked
         return Look(us, peer, our_trouble, peer_trouble, ages)

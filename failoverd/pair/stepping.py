@@ -72,8 +72,8 @@ def notice_speechless(turn: Turn) -> None:
     turn.set(speechless=speechless)
     if speechless:
         turn.log(
-            "the peer sends heartbeats, but its port does not answer: see to packet filters and "
-            "the MTU of the private link, and that $tcp_port and the secret are the same on both",
+            "the peer sends heartbeats, but its port does not answer: look for a packet filter on "
+            "either machine, see to the MTU of the private link, and that $tcp_port is the same",
             alarm=True,
         )
     elif state.heard:

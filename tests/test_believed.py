@@ -1,0 +1,299 @@
+"""What a pair believes must be true: a peer is heard if it answers, and nothing else tells that.
+
+Real daemons, a real packet filter, real programs. Every wait is for a condition.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from failoverd import bounds, conf, pair
+from failoverd.lab.filters import CLOSED, CUT, SMALL, drop, pass_all, why_no_filters
+from failoverd.lab.machine import SWITCH, Machine, Value
+from failoverd.lab.network import ROUTER, SERVICE, Lab
+from failoverd.lab.spaces import Process
+
+LONG = 40.0
+TIMERS: dict[str, Value] = {
+    "timer_seconds": 0.5,
+    "low_water": 1,
+    "witness": [f"eth0 {ROUTER}"],
+    "switch_timeout": 2.0,
+}
+ANSWERS_FOR_ALL = """
+import os, socket, sys
+heard = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x806))
+heard.bind(("eth0", 0x806))
+service = socket.inet_aton("192.0.2.10")
+while True:
+    frame, sender = heard.recvfrom(2000)
+    if frame[20:22] == b"\\0\\1" and frame[38:42] == service and sender[2] != 4:
+        mine = bytes.fromhex(sys.argv[1]) if sys.argv[1:] else b"\\2" + os.urandom(5)
+        head = b"\\x08\\x06\\0\\1\\x08\\0\\6\\4\\0\\2"
+        heard.send(frame[6:12] + mine + head + mine + service + frame[22:32])
+"""
+
+
+@pytest.fixture
+def lab(make_lab: Callable[..., Lab]) -> Lab:
+    lab = make_lab()
+    if why := why_no_filters(lab.a):
+        pytest.skip(why)
+    pass_all(lab.a)
+    return lab
+
+
+def begin(lab: Lab, **variables: Value) -> dict[str, Process]:
+    """Both daemons; a is active, b stands by."""
+    for machine in lab.machines:
+        machine.write_conf(**{**TIMERS, **variables})
+    daemons = {machine.name: machine.start_failoverd() for machine in lab.machines}
+    lab.wait_until(lambda: settled(lab), "a is active, b stands by", LONG)
+    return daemons
+
+
+def settled(lab: Lab) -> bool:
+    return (lab.a.role(), lab.b.role(), lab.holders()) == ("active", "standby", ["a"])
+
+
+def longest(machine: Machine) -> float:
+    """The longest time without an active machine, as `failoverd -t` has it."""
+    settings = conf.parse(machine.read("failoverd.conf"), "failoverd.conf")
+    return bounds.longest_without_active(pair.rules(settings, "master"))
+
+
+def notified(machine: Machine) -> list[str]:
+    return machine.read("notified").splitlines()
+
+
+def notifier(machine: Machine) -> str:
+    text = f'#!/bin/sh\necho "$1: $2" >>{machine.folder}/notified\n'
+    return machine.write("notify", text, 0o755)
+
+
+# ---------------------------------------------------------------------------- heard
+
+
+@pytest.mark.parametrize("closed", ["a", "b", "both"])
+def test_with_a_closed_port_one_becomes_active_and_the_reason_is_said(
+    lab: Lab, closed: str
+) -> None:
+    for machine in lab.machines:
+        machine.write_conf(**TIMERS)
+        if closed in (machine.name, "both"):
+            drop(machine, CLOSED)
+    for machine in lab.machines:
+        machine.start_failoverd()
+    lab.wait_until(lambda: len(lab.holders()) == 1, "one has the address", LONG)
+    lab.wait_until(
+        lambda: any("its port does not answer" in m.log() for m in lab.machines), "said", LONG
+    )
+    asker = lab.a if closed != "a" else lab.b
+    lab.wait_until(
+        lambda: "the peer sends heartbeats" in asker.command("ha-status").stderr, "shown", LONG
+    )
+
+
+def test_where_only_small_packets_pass_one_becomes_active(lab: Lab) -> None:
+    for machine in lab.machines:
+        machine.write_conf(**TIMERS)
+        drop(machine, SMALL)
+        machine.start_failoverd()
+    lab.wait_until(lambda: len(lab.holders()) == 1, "one has the address", LONG)
+
+
+def test_a_deaf_card_goes_where_a_closed_port_lets_no_question_in(lab: Lab) -> None:
+    """The active machine cannot ask whether the other is able; that one can ask for the role."""
+    begin(lab)
+    drop(lab.b, CLOSED)
+    lab.a.deafen("eth0")
+    lab.wait_until(lambda: lab.holders() == ["b"], "b has the address alone", LONG)
+    assert "calling for the role" in lab.b.log()
+
+
+def test_a_port_that_is_closed_in_a_handover_leaves_nobody_without_service(lab: Lab) -> None:
+    begin(lab)
+    lab.a.write("shipped", SWITCH.read_text(), 0o755)
+    slow = '[ "$1" = master ] || { : >begun; until [ -e go ]; do sleep 0.02; done; }'
+    text = f'#!/bin/sh\ncd {lab.a.folder}\n{slow}\nexec ./shipped "$1"\n'
+    lab.a.write("ha-switch", text, 0o755)
+    asks = lab.a.popen_command("ha-fail")
+    lab.wait_until((lab.a.outside / "begun").exists, "a stands down", LONG)
+    drop(lab.b, CLOSED)
+    lab.a.write("go", "")
+    lab.wait_until(lambda: not lab.holders(), "a has no address any more", LONG)
+    lab.wait_until(lambda: len(lab.holders()) == 1, "one has it again", longest(lab.a) + LONG)
+    asks.wait(LONG)
+
+
+def test_a_status_command_keeps_nobody_from_taking_over(lab: Lab) -> None:
+    daemons = begin(lab)
+    lab.a.unplug("eth0")
+    daemons["a"].kill()
+    end = time.monotonic() + LONG
+    while "b" not in lab.holders():
+        lab.a.command("ha-status")
+        assert time.monotonic() < end, "asked all the time, b does not take over"
+
+
+def test_what_a_person_was_refused_does_not_happen_later(lab: Lab) -> None:
+    begin(lab)
+    assert lab.b.command("ha-fail").returncode == 0
+    lab.wait_until(lambda: lab.holders() == ["b"], "b is active", LONG)
+    drop(lab.b, CLOSED)
+    refused = lab.a.command("ha-fail", timeout=LONG)
+    assert refused.returncode == 1, refused.stderr
+    assert "fail by a person: error" in lab.a.log()
+    pass_all(lab.b)
+    lab.wait_until(lambda: lab.a.status()["peer"] is not None, "a hears b again", LONG)
+    end = time.monotonic() + 4.0  # eight windows in which a could act on it
+    while time.monotonic() < end:
+        assert lab.holders() == ["b"]
+
+
+def test_a_persons_word_is_carried_out_though_the_peer_was_heard_just_now(lab: Lab) -> None:
+    daemons = begin(lab, plip_timer=60.0, plip_hbeat=1.0)
+    daemons["a"].kill()
+    lab.a.unplug("eth0")
+    assert lab.b.say("fail") == "ok active"
+    assert "b" in lab.holders()
+
+
+# ---------------------------------------------------------------------------- programs
+
+
+def waiting(machine: Machine, name: str, status: int) -> str:
+    """A program that notes its runs, waits for a file `go`, and ends with a status."""
+    here = machine.folder
+    text = f"#!/bin/sh\necho $$ >>{here}/{name}.runs\n"
+    text += f"until [ -e {here}/{name}.go ]; do sleep 0.02; done\necho done >>{here}/{name}.done\n"
+    return machine.write(name, f"{text}exit {status}\n", 0o755)
+
+
+def runs(machine: Machine, name: str) -> list[str]:
+    return machine.read(f"{name}.runs").split()
+
+
+def is_gone(machine: Machine, pid: str) -> bool:
+    return machine.run("kill", "-0", pid).returncode != 0
+
+
+def test_a_word_about_an_earlier_silence_does_not_count(lab: Lab) -> None:
+    """The program says at last that the service was dead; meanwhile the link was whole again."""
+    begin(lab, confirm=waiting(lab.b, "confirm", 1))
+    lab.cut_link()
+    lab.wait_until(lambda: len(runs(lab.b, "confirm")) == 1, "it is asked", LONG)
+    lab.mend_link()
+    lab.wait_until(lambda: "its answer is not wanted any more" in lab.b.log(), "ended", LONG)
+    lab.wait_until(lambda: is_gone(lab.b, runs(lab.b, "confirm")[0]), "the program is gone", LONG)
+    lab.cut_link()
+    lab.wait_until(lambda: len(runs(lab.b, "confirm")) >= 2, "it is asked again", LONG)
+    assert lab.holders() == ["a"]
+    lab.b.write("confirm.go", "")
+    lab.wait_until(lambda: "b" in lab.holders(), "its word about this silence counts", LONG)
+
+
+@pytest.mark.parametrize("end", ["TERM", "KILL"])
+def test_no_fence_program_outlives_its_question(lab: Lab, end: str) -> None:
+    daemons = begin(lab, fence_prog=waiting(lab.b, "fence", 0))
+    lab.a.power_cut()
+    lab.wait_until(lambda: len(runs(lab.b, "fence")) == 1, "b fences", LONG)
+    first = runs(lab.b, "fence")[0]
+    if end == "TERM":
+        daemons["b"].terminate()
+        daemons["b"].wait(LONG)
+        assert is_gone(lab.b, first)
+    else:
+        daemons["b"].kill()
+        daemons["b"].wait(LONG)
+    lab.b.start_failoverd()
+    lab.wait_until(lambda: is_gone(lab.b, first), "the old one is ended", LONG)
+    lab.wait_until(lambda: len(runs(lab.b, "fence")) == 2, "b fences again", LONG)
+    lab.b.write("fence.go", "")
+    lab.wait_until(lambda: "b" in lab.holders(), "b takes over", LONG)
+    assert len(lab.b.read("fence.done").split()) == 1
+
+
+def test_confirm_none_and_hup_let_it_take_over(lab: Lab) -> None:
+    daemons = begin(lab)
+    liar = lab.client.popen(sys.executable, "-c", ANSWERS_FOR_ALL, "020000000066")
+    lab.a.power_cut()
+    lab.wait_until(lambda: "somebody still answers" in lab.b.log(), "b is kept from it", LONG)
+    lab.b.write("failoverd.conf", lab.b.read("failoverd.conf") + '$confirm = "none";\n')
+    daemons["b"].send_signal(signal.SIGHUP)
+    lab.wait_until(lambda: "b" in lab.holders(), "b takes over", LONG)
+    liar.kill()
+
+
+# ---------------------------------------------------------------------------- ARP, and alarms
+
+
+def test_somebody_who_answers_is_told_once_and_not_every_second(lab: Lab) -> None:
+    begin(lab, notify_prog=notifier(lab.b))
+    liar = lab.client.popen(sys.executable, "-c", ANSWERS_FOR_ALL)
+    lab.a.power_cut()
+    lab.wait_until(lambda: "somebody still answers" in "".join(notified(lab.b)), "told", LONG)
+    time.sleep(5.0)  # rounds, each of them answered by another hardware address
+    assert sum("somebody still answers" in line for line in notified(lab.b)) == 1
+    liar.kill()
+    lab.wait_until(lambda: "b" in lab.holders(), "b takes over when it ends", LONG)
+
+
+def test_an_ordinary_takeover_is_no_alarm(lab: Lab) -> None:
+    begin(lab, notify_prog=notifier(lab.b))
+    lab.a.power_cut()
+    lab.wait_until(lambda: "role: active" in notified(lab.b), "b has taken over", LONG)
+    told = notified(lab.b)
+    assert [line for line in told if line.startswith("alarm")] == [], told
+
+
+def test_who_yields_to_forged_answers_has_its_role_again_when_they_end(lab: Lab) -> None:
+    begin(lab)
+    dead = lab.a.hwaddr("eth0").replace(":", "")
+    lab.a.power_cut()
+    lab.wait_until(lambda: lab.holders() == ["b"], "b takes over", LONG)
+    liar = lab.client.popen(sys.executable, "-c", ANSWERS_FOR_ALL, dead)
+    lab.wait_until(lambda: "standing down while somebody" in lab.b.log(), "b yields", LONG)
+    lab.wait_until(lambda: lab.holders() == [], "and stands down", LONG)
+    liar.kill()
+    lab.wait_until(lambda: lab.holders() == ["b"], "and has its role again", LONG)
+
+
+@pytest.mark.parametrize("way", [CLOSED, CUT])
+def test_two_that_never_exchanged_a_word_do_not_stay_two(lab: Lab, way: str) -> None:
+    """Neither knows the other's hardware address: whoever answers is a second holder."""
+    for machine in lab.machines:
+        machine.write_conf(**TIMERS)
+        drop(machine, way)
+    lab.a.start_failoverd()
+    lab.wait_until(lambda: lab.holders() == ["a"], "a is active", LONG)
+    lab.b.start_failoverd()
+    lab.wait_until(lambda: lab.b.role() == "standby", "b stands by", LONG)
+    lab.a.deafen("eth0")
+    lab.wait_until(lambda: "b" in lab.holders(), "b takes over", LONG)
+    lab.a.hear("eth0")
+    lab.wait_until(lambda: len(lab.holders()) == 1, "one stands down", LONG)
+    log = lab.a.log() + lab.b.log()
+    assert f"answers for our addresses, too: {SERVICE} is at" in log
+
+
+def test_nobody_active_for_too_long_is_an_alarm_on_both(lab: Lab) -> None:
+    for machine in lab.machines:
+        machine.write_conf(**TIMERS, notify_prog=notifier(machine))
+        machine.write("ha-switch", '#!/bin/sh\n[ "$1" = slave ]\n', 0o755)
+        machine.start_failoverd()
+    alarm = "no machine has been active for"
+    lab.wait_until(
+        lambda: all(alarm in "".join(notified(m)) for m in lab.machines),
+        "both say so",
+        longest(lab.a) + LONG,
+    )
+    for machine in lab.machines:
+        machine.write("ha-switch", SWITCH.read_text(), 0o755)
+    lab.a.say("fail")
+    lab.wait_until(lambda: "a machine is active again" in lab.b.log(), "it has an end", LONG)
