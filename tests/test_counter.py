@@ -406,16 +406,16 @@ def test_all_interfaces_at_once_are_counted_without_their_headers(
         ip("address add 10.9.9.2/24 dev far", at=there)
         counting = Counter("any", "udp dst port 9 and src host 10.9.9.2")
         assert counting.open()
-        with there.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
-            for port in (9, 9, 10):
-                far.sendto(b"x", ("10.9.9.1", port))
+        for port in (9, 9, 10):
+            far.sendto(b"x", ("10.9.9.1", port))
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as near:
             near.sendto(b"x", ("10.9.9.2", 9))
         assert received(counting, 2) == 2
         with pytest.raises(BadFilter, match="does not show"):
             Counter("any", "ether[6:2] = 1").open()
 
-    inside(here, work)
+    with there.socket(socket.AF_INET, socket.SOCK_DGRAM) as far:
+        inside(here, work)
 
 
 FLOOD = """
@@ -446,7 +446,7 @@ def test_what_came_before_the_filter_does_not_count(spaces: list[Namespace]) -> 
     here, there = spaces
 
     def work() -> None:
-        with flooded(there, FRAME), sender(there, "far") as far:
+        with sender(there, "far") as far:
             for _ in range(20):
                 counting = Counter("eth0", ONLY_OTHERS)
                 assert counting.open()
@@ -456,7 +456,8 @@ def test_what_came_before_the_filter_does_not_count(spaces: list[Namespace]) -> 
                 counting.close()
 
     quiet(*spaces)
-    inside(here, work)
+    with flooded(there, FRAME):
+        inside(here, work)
 
 
 def test_a_dump_has_only_what_passes_the_filter(spaces: list[Namespace]) -> None:
