@@ -25,6 +25,7 @@ from failoverd.lab import faults
 from failoverd.lab.ending import guarded
 from failoverd.lab.eyes import Eyes
 from failoverd.lab.faults import NAMES, Fault, Step, Truth
+from failoverd.lab.filters import CLOSED, drop, pass_all, why_no_filters
 from failoverd.lab.judge import SLOW_SCRIPT, Complaint, Judge, Sight, limits, needless
 from failoverd.lab.machine import PRIVATE, SWITCH, Machine, Value, perl
 from failoverd.lab.network import ROUTER, SERVICE, WATCHFUL, Lab
@@ -205,6 +206,17 @@ class Pair:
         command = self.machines[name].popen_command("ha-fail")
         self._others.append(command)
 
+    def ha_status(self, name: str, _: str) -> None:
+        self._others.append(self.machines[name].popen_command("ha-status"))
+
+    def ping(self, name: str, _: str) -> None:
+        """For as long as a takeover takes: it is no heartbeat."""
+        machine = self.machines[name]
+        peer = (
+            self.machines[faults.NAMES[name == "a"]].cards[PRIVATE].addresses[0].partition("/")[0]
+        )
+        self._others.append(machine.popen("ping", "-q", "-i", "0.2", "-c", "50", peer))
+
     def type(self, name: str, word: str) -> None:
         """As a person with nc, who may be refused, or never answered."""
 
@@ -286,6 +298,10 @@ WAYS: Mapping[str, Callable[[Pair, str, str], object]] = {
     "the link works again": nothing,
     "the switch script will": Pair.write_mode,
     "the switch script works": Pair.write_mode,
+    faults.CLOSES: on_machine(lambda machine: drop(machine, CLOSED)),
+    faults.OPENS: on_machine(pass_all),
+    "ha-status": Pair.ha_status,
+    "a monitor's pings of the peer": Pair.ping,
     "ha-fail": Pair.ha_fail,
     "nc": Pair.type,
 }
@@ -338,6 +354,10 @@ class Run:
         """Carry out the plan. Raises NoNamespaces, and LabError if the pair cannot be started."""
         with Lab(cards=len(self.truth.a.cards)) as lab, contextlib.ExitStack() as stack:
             self.lab = lab
+            if why_no_filters(lab.a):
+                without = (faults.CLOSES, faults.OPENS)
+                self.steps = [step for step in self.steps or () if step.fault.kind not in without]
+            pass_all(lab.a)
             self.pair = Pair(lab, self.variables, self.truth)
             stack.callback(self.pair.close)
             self.began = time.monotonic()

@@ -28,6 +28,7 @@ class Body:
     cards: tuple[str, ...] = (WORKS,)
     end: str = WORKS  # of the private link
     script: str = WORKS
+    port: str = WORKS  # or closed to the peer by a packet filter
 
     @property
     def alive(self) -> bool:
@@ -53,7 +54,8 @@ class Body:
     def troubles(self) -> int:
         if not self.powered:
             return 1
-        faults = [not self.running, self.stopped, self.frozen, self.end != WORKS]
+        faults = [not self.running, self.stopped, self.frozen]
+        faults += [self.end != WORKS, self.port != WORKS]
         faults += [card != WORKS for card in self.cards]
         return sum(faults) + (not self.obeyed)
 
@@ -75,8 +77,9 @@ class Truth:
 
     @property
     def linked(self) -> bool:
-        """Whether packets pass over the private link, both ways."""
-        ends = all(self.of(name).powered and self.of(name).end == WORKS for name in NAMES)
+        """Whether words pass over the private link, both ways."""
+        bodies = self.a, self.b
+        ends = all(b.powered and b.end == WORKS and b.port == WORKS for b in bodies)
         return ends and self.link == WORKS
 
     @property
@@ -196,6 +199,7 @@ def power_on(truth: Truth, name: str, _: str) -> Truth:
     return truth.change(name, powered=True, running=True, cards=cards, end=WORKS)
 
 
+CLOSES, OPENS = "the port is closed to the peer of", "the port is open again of"
 CARDS = ("eth*",)  # stands for the cards that there are
 
 KINDS = (
@@ -268,6 +272,21 @@ KINDS = (
         of_link=True,
         repair=True,
     ),
+    Kind(
+        CLOSES,
+        8,
+        lambda t, n, _: powered(t, n) and t.of(n).port == WORKS,
+        sets(port="closed"),
+    ),
+    Kind(
+        OPENS,
+        16,
+        lambda t, n, _: t.of(n).port != WORKS,
+        sets(port=WORKS),
+        repair=True,
+    ),
+    Kind("ha-status", 5, reachable, same, innocent=True),
+    Kind("a monitor's pings of the peer", 4, reachable, same, innocent=True),
     Kind(
         "the switch script will",
         10,
