@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from failoverd.conf import SETTINGS, Conf, Setting
 from failoverd.protocol import MAX_SETTING, Status
@@ -21,6 +22,7 @@ _DIGEST = "sha256 "
 Told = Mapping[str, str]  # what a machine tells: the value, as a text, by the name of the setting
 
 
+@lru_cache(maxsize=2)  # every status tells them, and they change by HUP only
 def settings(conf: Conf) -> tuple[tuple[str, str], ...]:
     """What a status tells of these settings, beside what it tells anyway."""
     alike = (setting for setting in SETTINGS.values() if setting.alike)

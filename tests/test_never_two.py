@@ -121,7 +121,8 @@ def test_the_link_is_cut_then_the_master_really_dies(lab: Lab, eyes: Eyes) -> No
     lab.cut_link()
     lab.wait_until(logged(lab.b, "somebody still answers for the service"), "b says so")
     lab.wait_until(
-        lambda: "alarm: no takeover: somebody still answers" in lab.b.read("notified"), "someone is woken"
+        lambda: "alarm: no takeover: somebody still answers" in lab.b.read("notified"),
+        "someone is woken",
     )
     assert stays(lambda: lab.holders() == ["a"], 4 * WINDOW)
     died = time.monotonic()

@@ -13,9 +13,15 @@ class Likeness:
     def __init__(self, us: Situation) -> None:
         self._us = us
         self._said: dict[str, str] = {}
+        self._compared: tuple[object, ...] = ()  # what was, last: most statuses tell nothing new
 
     def note(self, status: Status) -> None:
         """Compare what the peer has told."""
+        names = [name for name, _ in status.interfaces]
+        compared = (self._us.conf, status.settings, status.version, names)
+        if compared == self._compared:
+            return
+        self._compared = compared
         ours = alike.of_conf(self._us.conf, __version__)
         found = alike.differences(ours, alike.of_status(status))
         for name, sentence in found.items():
