@@ -47,3 +47,21 @@ def test_the_back_off_of_one_that_dies_again_and_again() -> None:
     place.since = now
     place.died(now, 0.0)
     assert place.due == pytest.approx(now + 2 * FIRST_DELAY)
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_whatever_is_left_behind_is_found_by_where_it_runs(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Not by its name: the lab's own processes may have any word in their paths."""
+    trial = hard.Trial(lab, 1, LONG)
+    trial.await_all()
+    other = lab.client.popen("sh", "-c", "sleep 99; :", "failoverd")
+    left = trial.machines[name].popen("sleep", "98.5")
+    monkeypatch.setattr(hard, "START_LIMIT", 1.0)
+    with pytest.raises(hard.Broken, match=r"left behind: \[.*'sleep 98\.5'\]"):
+        trial.end()
+    left.close()
+    empty = lambda: trial.inhabitants("a") == trial.inhabitants("b") == []  # noqa: E731
+    lab.wait_until(empty, "nobody else is left")
+    assert other.poll() is None

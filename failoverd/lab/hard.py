@@ -260,12 +260,16 @@ class Trial:
             self.insist(self.mains[name].wait() == 0, f"failoverd on {name} did not stop well")
             self.insist(not machine.read("run/pid"), f"{name} has left its pid file")
         end = time.monotonic() + START_LIMIT
-        while left := [one.args for one in self.census() if "failoverd" in one.args]:
-            left = [args for args in left if "lab" not in args.split("failoverd")[1][:5]]
-            if not left:
-                return
+        while left := [args for name in NAMES for args in self.inhabitants(name)]:
             self.insist(time.monotonic() < end, f"left behind: {left}")
             time.sleep(LOOK)
+
+    def inhabitants(self, name: str) -> list[str]:
+        """What runs on a machine, whatever it is called: its network tells whose it is."""
+        home = self.lab.switch.check("stat", "-L", "-c", "%i", f"/run/netns/{name}").strip()
+        listing = self.lab.switch.check("ps", "-ww", "-eo", "netns=,args=")
+        rows = [line.split(None, 1) for line in listing.splitlines()]
+        return [row[1] for row in rows if row[0] == home]
 
 
 ACTS = {"kill_child": 8, "stop_child": 2, "stop_main": 2, "restart": 3, "terminate": 1}
