@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from failoverd.lab.eyes import Eyes
 from failoverd.lab.machine import perl
 from failoverd.lab.network import SERVICE, SERVICE6, Lab
 from failoverd.lab.record import Record, scale, strip
@@ -76,6 +77,19 @@ def test_two_holders_are_seen_both(lab: Lab) -> None:
     give(lab, "b")
     assert lab.client.arp_holders() == {lab.a.hwaddr("eth0"), lab.b.hwaddr("eth0")}
     assert lab.holders() == ["a", "b"]
+
+
+def test_the_eyes_have_seen_whatever_has_happened(lab: Lab) -> None:
+    slow = lambda *_: time.sleep(0.05)  # noqa: E731 - as their thread is on a busy machine
+    with Eyes(lab, slow) as eyes:
+        for number in range(1, 21):
+            lab.a.ip(f"address add {SERVICE}/24 dev eth0")
+            assert eyes.gained("a") and eyes.holders == {"a"}
+            lab.a.ip(f"address del {SERVICE}/24 dev eth0")
+            lab.b.ip(f"address add {SERVICE}/24 dev eth0")
+            assert eyes.holders == {"b"} and not eyes.overlaps()
+            lab.b.ip(f"address del {SERVICE}/24 dev eth0")
+            assert eyes.holders == set() and len(eyes.changes) == 4 * number
 
 
 def test_a_power_cut_takes_what_a_machine_would_lose(lab: Lab) -> None:

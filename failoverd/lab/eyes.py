@@ -29,6 +29,7 @@ _ATTRIBUTE = struct.Struct("=HH")
 EVERY = 0.04  # seconds between two looks
 UNANSWERED = 0.3  # seconds without an answer after which the client is not served
 PROBE_INTERVAL = 0.02
+CATCH_UP_LIMIT = 60.0  # seconds; how busy the machine is must not matter
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class Eyes:
     ) -> None:
         self._look = look
         self._wanted = socket.inet_aton(lab.service)
-        self.changes: list[Change] = []
-        self.holders: frozenset[str] = frozenset(lab.holders())
+        self._changes: list[Change] = []
+        self._holders: frozenset[str] = frozenset(lab.holders())
         self._sockets: dict[socket.socket, str] = {}
         for machine in lab.machines:
             news = machine.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
@@ -65,20 +66,49 @@ class Eyes:
         self.served = False
         self._failure: BaseException | None = None
         self._ending = threading.Event()
+        self._rounds = _Rounds()
         self._thread = threading.Thread(target=self._run, name="eyes", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         try:
             while not self._ending.is_set():
-                ready, _, _ = select.select(list(self._sockets), [], [], EVERY)
-                self._note([found for news in ready for found in self._read(news)])
+                select.select([*self._sockets, self._rounds.woken], [], [], EVERY)
+                number = self._rounds.begin()
+                self._note(self._read_all())
+                self._rounds.end(number)
                 now = time.monotonic()
                 self.served = self._probes.served(now)
                 if self._look is not None:
-                    self._look(now, self.holders, self.served)
+                    self._look(now, self._holders, self.served)
         except BaseException as error:  # noqa: BLE001 - raised again by check()
             self._failure = error
+        finally:
+            self._rounds.end_all()
+
+    @property
+    def changes(self) -> list[Change]:
+        """Every change until this moment, in the order in which they came."""
+        self._catch_up()
+        return list(self._changes)
+
+    @property
+    def holders(self) -> frozenset[str]:
+        """The names of the machines that have the address at this moment."""
+        self._catch_up()
+        return self._holders
+
+    def _catch_up(self) -> None:
+        """Wait until our thread, if it is not we, has noted all that the kernels have told."""
+        if threading.current_thread() is not self._thread:
+            self._rounds.wait_for_one()
+
+    def _read_all(self) -> list[tuple[str, bool]]:
+        """Read until nobody has more to tell: a loss before a gain is then read with it."""
+        found: list[tuple[str, bool]] = []
+        while more := [each for news in self._sockets for each in self._read(news)]:
+            found += more
+        return found
 
     def _read(self, news: socket.socket) -> list[tuple[str, bool]]:
         """What a kernel tells of the address, in its order: the machine, and whether it holds."""
@@ -94,9 +124,9 @@ class Eyes:
         """Of what is read at once, losses come first: only the order in one kernel is known."""
         now = time.monotonic()
         for name, holds in sorted(found, key=lambda one: one[1]):
-            if holds is not (name in self.holders):
-                self.holders = self.holders | {name} if holds else self.holders - {name}
-                self.changes.append(Change(now, name, holds))
+            if holds is not (name in self._holders):
+                self._holders = self._holders | {name} if holds else self._holders - {name}
+                self._changes.append(Change(now, name, holds))
 
     def check(self) -> None:
         """Raises what ended the watching, if anything."""
@@ -108,7 +138,7 @@ class Eyes:
         self.check()
         holders: set[str] = set()
         times: list[tuple[float, int]] = []
-        for change in list(self.changes):
+        for change in self.changes:
             (holders.add if change.holds else holders.discard)(change.name)
             times.append((change.at, len(holders)))
         times.append((time.monotonic(), 0))
@@ -117,7 +147,7 @@ class Eyes:
     def gained(self, name: str, since: float = 0.0) -> float:
         """When a machine first got the address after a time. Raises LookupError if never."""
         self.check()
-        for change in list(self.changes):
+        for change in self.changes:
             if change.name == name and change.holds and change.at >= since:
                 return change.at
         raise LookupError(f"{name} has not got the address")
@@ -127,6 +157,7 @@ class Eyes:
         self._thread.join()
         for news in self._sockets:
             news.close()
+        self._rounds.close()
         self._probes.close()
 
     def __enter__(self) -> Self:
@@ -135,6 +166,56 @@ class Eyes:
     def __exit__(self, *_: object) -> None:
         self.close()
         self.check()
+
+
+class _Rounds:
+    """The looks of a thread, and whoever waits for one that began after it asked."""
+
+    def __init__(self) -> None:
+        self.woken, self._wake = socket.socketpair()
+        self.woken.setblocking(False)
+        self._changed = threading.Condition()
+        self._asked = 0
+        self._ended = 0
+        self._over = False
+
+    def begin(self) -> int:
+        """The number of those who had asked when this round began."""
+        with self._changed:
+            try:
+                self.woken.recv(4096)
+            except BlockingIOError:
+                pass  # nobody has asked
+            return self._asked
+
+    def end(self, number: int) -> None:
+        with self._changed:
+            self._ended = number
+            self._changed.notify_all()
+
+    def end_all(self) -> None:
+        """There will be no more rounds."""
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+    def wait_for_one(self) -> None:
+        """Wait for a whole round. Raises TimeoutError."""
+        with self._changed:
+            if self._over:
+                return
+            self._asked += 1
+            number = self._asked
+            self._wake.send(b".")
+            done = self._changed.wait_for(
+                lambda: self._over or self._ended >= number, CATCH_UP_LIMIT
+            )
+        if not done:
+            raise TimeoutError(f"the eyes have not looked for {CATCH_UP_LIMIT:g} s")
+
+    def close(self) -> None:
+        self.woken.close()
+        self._wake.close()
 
 
 class _Probes:
