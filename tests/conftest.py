@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -17,6 +18,11 @@ os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"  # an ordinary user's m
 
 from failoverd.lab.network import Lab  # noqa: E402 - the checkout is not installed
 from failoverd.lab.spaces import NoNamespaces, Spaces  # noqa: E402
+
+# A shell's `&` has Ctrl-C ignored, and whoever is started inherits that. The processes that tests
+# start are to be as those of a terminal, on which Ctrl-C is pressed.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LABS = pytest.StashKey[list[Lab]]()
 
