@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inside import FAR, ONLY_OURS, frame, inside, ip, sender, two_ends
-from netns import ROOTLESS, Namespace
+from netns import ROOTLESS, TUN, Namespace
 
 from failoverd import capture, counter, filters, frames, process
 from failoverd.capture import Batch, DumpFile, Truncated, Unreadable, open_capture
@@ -29,7 +29,6 @@ from failoverd.conf import Address, Conf
 from failoverd.counter import BadFilter, Counter, Refused, Tap
 
 FRAME = frame(size=200)
-TUN = "/dev/net/tun"
 
 
 # Live: eth0 here, `far` in the other namespace at the end of its cable

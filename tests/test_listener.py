@@ -281,6 +281,13 @@ def test_a_flood_starves_nobody(pair: Pair, daemon: Daemon) -> None:
     assert person.say(b"status\n").rest() == b"ok {}\n"
     daemon.answer(request, True, "standby")
     assert waiting.rest() == b"ok standby\n"
+
+
+@pytest.mark.skipif(ROOTLESS, reason="what a process has open that gave up its rights is root's")
+def test_a_flood_is_not_held_open(pair: Pair, daemon: Daemon) -> None:
+    flood(pair, 200)
+    caller = pair.call(1)
+    assert caller.say(signed(caller.greeting(), "status")).rest().startswith(b"ok ")
     descriptors = Path(f"/proc/{daemon.child.pid}/fd")
     assert len(list(descriptors.iterdir())) < PLACES + 20
 
