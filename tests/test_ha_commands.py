@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -250,7 +251,9 @@ def test_a_failoverd_that_has_another_port_is_not_called_dead(
 def test_a_closed_output_is_no_accident(pair: Pair, conf: str) -> None:
     is_now(pair.listen(0), ACTIVE)
     is_now(pair.listen(1), STANDBY)
-    command = f"{sys.executable} -m failoverd.commands.ha_status -c {conf} >&-"
+    command = (
+        shlex.join([sys.executable, "-m", "failoverd.commands.ha_status", "-c", conf]) + " >&-"
+    )
     assert pair.run(0, ["sh", "-c", command]) == (0, "", "")
     status, _, errors = pair.run(0, ["sh", "-c", command.replace(">&-", ">/dev/full")])
     assert status == 3 and errors.startswith("ha-status: cannot write the output: No space left")

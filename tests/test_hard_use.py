@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import selectors
+import shlex
 import signal
 import socket
 import subprocess
@@ -71,10 +72,10 @@ def knows(machine: Machine, secret: str) -> bool:
 
 
 def launched(machine: Machine, shell: str) -> subprocess.CompletedProcess[str]:
-    """Run a line of shell in which $failoverd starts the daemon."""
+    """Run a line of shell in which "$@" starts the daemon."""
     launch = str(ROOT / "bin" / "launch.py")
-    command = f"{sys.executable} -I {launch} failoverd -c {machine.conf}"
-    return machine.run("sh", "-c", f'failoverd="{command}"; {shell}')
+    command = (sys.executable, "-I", launch, "failoverd", "-c", machine.conf)
+    return machine.run("sh", "-c", shell, "sh", *command)
 
 
 # ------------------------------------------------------------------ a restart is no event
@@ -264,7 +265,7 @@ def test_started_with_everything_closed_or_ignored(lab: Lab) -> None:
     result = launched(
         lab.a,
         f"mkdir {folder}; cd {folder}; rmdir {folder};"
-        f"{sys.executable} -c '{careless}' $failoverd; echo $?",
+        f"{shlex.quote(sys.executable)} -c '{careless}' \"$@\"; echo $?",
     )
     assert result.stdout == "0\n"
     again = lab.a.command("failoverd")
@@ -377,7 +378,7 @@ def test_errors_of_the_children_are_sentences(lab: Lab) -> None:
     if lab.spaces.rootless:
         return  # all files are ours there, and no right can be dropped
     lab.a.write_conf()
-    powerless = 'setpriv --bounding-set -net_raw --inh-caps -net_raw sh -c "$failoverd"'
+    powerless = 'setpriv --bounding-set -net_raw --inh-caps -net_raw "$@"'
     assert "run failoverd as root" in launched(lab.a, powerless).stderr
 
 

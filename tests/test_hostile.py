@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import shlex
 import socket
 import sys
 import time
@@ -288,19 +289,19 @@ def test_an_allowance_comes_back_with_time() -> None:
     assert [allowance.take(1, 99.0) for _ in range(4)] == [True, True, True, False]
 
 
-ENEMY = """#!{python} -I
+ENEMY = """
 import os, sys, time
 interface = sys.argv[1]
-window = '{{"event": "alarm", "packets": 3, "last": 3, "verdict": "ok", "interface": "%s"}}\\n'
+window = '{"event": "alarm", "packets": 3, "last": 3, "verdict": "ok", "interface": "%s"}\\n'
 lines = [
     window % interface,
-    '{{"event": "alarm", "packets": 0, "last": 0, "verdict": "fail", "interface": "eth9"}}\\n',
-    '{{"event": "log", "interface": "x\\\\n2026", "message": "a\\\\u001b[2J\\\\n%d"}}\\n',
-    '{{"event": "request", "id": 1, "command": "resume", "origin": "peer", "at": 1e9}}\\n',
-    '{{"event": "heartbeat", "heard": NaN}}\\n',
-    '{{"event": "reply", "id": 1, "ok": true, "text": "active"}}\\n',
+    '{"event": "alarm", "packets": 0, "last": 0, "verdict": "fail", "interface": "eth9"}\\n',
+    '{"event": "log", "interface": "x\\\\n2026", "message": "a\\\\u001b[2J\\\\n%d"}\\n',
+    '{"event": "request", "id": 1, "command": "resume", "origin": "peer", "at": 1e9}\\n',
+    '{"event": "heartbeat", "heard": NaN}\\n',
+    '{"event": "reply", "id": 1, "ok": true, "text": "active"}\\n',
     '[' * 70000,
-    '\\n\\0\\xff{{"packets": 1e999}}\\n',
+    '\\n\\0\\xff{"packets": 1e999}\\n',
 ]
 if interface != "plip0":
     del lines[1]
@@ -323,8 +324,8 @@ def test_another_watcher_that_is_mad(lab: Lab) -> None:
     lab.b.check("kill", "-KILL", process_of_b.strip())
     before = [role_changes(machine) for machine in lab.machines]
     lines, resumes = lab.b.log().count("\n"), lab.b.log().count("told resume")
-    enemy = ENEMY.format(python=sys.executable).replace("eth9", "eth0")
-    program = lab.b.write("enemy", enemy, 0o755)
+    python, enemy = shlex.quote(sys.executable), shlex.quote(ENEMY.replace("eth9", "eth0"))
+    program = lab.b.write("enemy", f'#!/bin/sh\nexec {python} -I -c {enemy} "$1"\n', 0o755)
     lab.b.write_conf(watchd=program, verbose=True)
     assert lab.b.command("failoverd").returncode == 0
     lab.wait_until(lambda: "watchd eth0 is replaced: says more" in lab.b.log(), "it is ended")

@@ -9,6 +9,7 @@ import ast
 import functools
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -256,7 +257,7 @@ def completed(*words: str) -> list[str]:
     """What the completion offers for the last word; a line "compopt ..." asks bash for files."""
     script = f"""
     compopt() {{ echo "compopt $*"; }}
-    . {COMPLETION}
+    . {shlex.quote(str(COMPLETION))}
     function=$(complete -p "$1")
     function=${{function#*-F }}
     "${{function%% *}}" "$1" "${{!#}}" "${{@: -2:1}}"

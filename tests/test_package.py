@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import shlex
 import shutil
 import signal
 import socket
@@ -46,7 +47,7 @@ class Init:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         path = f"PATH={machine.folder}/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
-        launch = f"exec {sys.executable} -I {ROOT}/bin/launch.py"
+        launch = f"exec {shlex.join([sys.executable, '-I', f'{ROOT}/bin/launch.py'])}"
         for name in COMMANDS:
             machine.write(f"sbin/{name}", f'#!/bin/sh\n{launch} {name} "$@"\n', 0o755)
         hand_over = replaced(text("etc/hand-over"), r"PATH=.*", path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import sys
@@ -225,7 +226,9 @@ def test_the_switch_script_hangs_on_the_standby(make_lab: Callable[..., Lab]) ->
     lab.wait_until(lambda: lab.a.role() == "active", "a has its role back", LONG)
     assert lab.holders() == ["a"]
     assert "was killed" in lab.b.log()
-    lab.wait_until(lambda: "sleep 1000" not in lab.b.check("ps", "axww"), "the script is gone")
+    listing = ("ps", "-eo", "args=")
+    gone = lambda: "sleep 1000" not in lab.b.check(*listing).splitlines()  # noqa: E731
+    lab.wait_until(gone, "the script is gone")
 
 
 def test_ipv6_and_hardware_addresses_move(make_lab: Callable[..., Lab]) -> None:
@@ -371,8 +374,9 @@ def test_a_dry_run_beside_a_live_peer_is_harmless(lab: Lab) -> None:
 
 
 def test_another_watcher_is_executed(lab: Lab) -> None:
-    ours = f"{sys.executable} -m failoverd.commands.watchd --json -c {lab.a.conf}"
-    program = lab.a.write("my-watchd", f'#!/bin/sh\ncd {ROOT} && exec {ours} "$1"\n', 0o755)
+    words = (sys.executable, "-m", "failoverd.commands.watchd", "--json", "-c", lab.a.conf)
+    ours, root = shlex.join(words), shlex.quote(str(ROOT))
+    program = lab.a.write("my-watchd", f'#!/bin/sh\ncd {root} && exec {ours} "$1"\n', 0o755)
     lab.a.write_conf(watchd=program, **WATCHED)
     lab.a.start_failoverd()
     lab.b.write_conf(**WATCHED)
@@ -381,7 +385,8 @@ def test_another_watcher_is_executed(lab: Lab) -> None:
     assert len(pids(lab.a, "failoverd: watchd")) == 0
 
     def watchers() -> int:
-        return lab.a.check("ps", "ax", "-o", "args=").count("--json")
+        listing = lab.a.check("ps", "-ww", "-eo", "args=")
+        return sum(line.startswith(" ".join(words)) for line in listing.splitlines())
 
     lab.wait_until(lambda: watchers() == 2, "one watcher for each interface")
     lab.a.deafen("eth0")

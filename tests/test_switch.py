@@ -118,7 +118,7 @@ print(json.dumps({
     "policy": os.sched_getscheduler(0),
     "status": [l.split() for l in open("/proc/self/status") if l.startswith(("SigBlk", "SigIgn"))],
 }))"""
-    argv = script(facts, first=f"#!{sys.executable} -IS")
+    argv = [sys.executable, "-IS", *script(facts)]
     before = (os.getcwd(), os.umask(0o077))
     reading, writing = os.pipe()
     os.set_inheritable(writing, True)

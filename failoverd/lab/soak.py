@@ -128,7 +128,7 @@ def look(lab: Lab) -> Look:
             held[f"{machine.name}: {names[str(pid)]}"] = held_by
     return Look(
         held=held,
-        processes=len([row for row in rows if "ps -e" not in row[3]]),
+        processes=len([row for row in rows if not row[3].startswith("ps -e ")]),
         zombies=sum("Z" in row[2] for row in rows),
         roles={machine.name: machine.role() for machine in lab.machines},
         state={machine.name: remembered(machine) for machine in lab.machines},
