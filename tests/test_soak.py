@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -59,6 +60,25 @@ def test_what_is_not_as_at_the_start_is_told(changed: dict[str, Any], told: str)
 def test_what_is_more_than_when_it_was_warm_is_told() -> None:
     grown = dataclasses.replace(LAST, held=listener(own=5001 + soak.MORE))
     assert "when it was warm" in compared(LOOK, grown, grown, DONE)[0]
+
+
+def test_no_look_is_the_first_while_something_is_under_way() -> None:
+    assert soak.under_way(LOOK) == []
+    assert soak.under_way(dataclasses.replace(LOOK, zombies=1))
+    assert soak.under_way(dataclasses.replace(LOOK, connections=1))
+
+
+def test_an_open_connection_is_seen(lab: Lab) -> None:
+    assert soak.connections(lab) == 0
+    with (
+        lab.a.socket(socket.AF_INET, socket.SOCK_STREAM) as door,
+        lab.b.socket(socket.AF_INET, socket.SOCK_STREAM) as caller,
+    ):
+        door.bind(("1.0.0.1", 2000))
+        door.listen()
+        caller.connect(("1.0.0.1", 2000))
+        assert soak.connections(lab) == 2
+    lab.wait_until(lambda: soak.connections(lab) == 0, "both ends are closed")
 
 
 def test_the_parts_add_up() -> None:

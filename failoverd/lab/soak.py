@@ -70,6 +70,7 @@ class Look:
     state: Mapping[str, object]  # what $state holds, but for times
     lines: int = 0  # of both logs
     runs: int = 0  # of the switch script
+    connections: int = 0  # that were open before or after the look, at either machine
 
 
 @dataclass
@@ -117,6 +118,7 @@ def changed(first: Look, last: Look) -> set[str]:
 
 def look(lab: Lab) -> Look:
     """Look at everything in the lab, at a moment when nothing is under way."""
+    before = connections(lab)
     listing = lab.a.check("ps", "-e", "-o", "pid=,ppid=,stat=,args=").splitlines()
     rows = [line.split(None, 3) for line in listing]
     held = {}
@@ -134,7 +136,14 @@ def look(lab: Lab) -> Look:
         state={machine.name: remembered(machine) for machine in lab.machines},
         lines=sum(machine.log().count("\n") for machine in lab.machines),
         runs=sum(machine.read("runs").count("\n") for machine in lab.machines),
+        connections=max(before, connections(lab)),
     )
+
+
+def connections(lab: Lab) -> int:
+    """How many ends of open connections there are: each is a descriptor that is soon closed."""
+    which = ("ss", "-Htn", "state", "connected", "exclude", "time-wait")
+    return sum(len(machine.check(*which).splitlines()) for machine in lab.machines)
 
 
 def title(words: str) -> str:
@@ -343,7 +352,7 @@ def soak(lab: Lab, exchanges: int, switches: int, say: Say) -> list[str]:
     run.start()
     warm = int(exchanges * WARM) + len(EXCHANGES), even(int(switches * WARM)) + 2
     run.go(*warm)
-    first = at_rest(lab, lambda seen: [] if not seen.zombies else ["somebody has just ended"])
+    first = at_rest(lab, under_way)
     run.done, began = Done(), time.monotonic()
     run.go(share(exchanges, 0, 2), even(switches // 2))
     middle = look(lab)
@@ -353,6 +362,12 @@ def soak(lab: Lab, exchanges: int, switches: int, say: Say) -> list[str]:
     told(say, run, first, last)
     tell_client(say, run, began)
     return compared(first, middle, last, run.done)
+
+
+def under_way(seen: Look) -> list[str]:
+    """What has not come to its end yet."""
+    dead = ["somebody has just ended"] if seen.zombies else []
+    return dead + (["a connection is open"] if seen.connections else [])
 
 
 def at_rest(lab: Lab, wrong: Callable[[Look], list[str]]) -> Look:
