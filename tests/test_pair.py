@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from failoverd import conf, pair
+from failoverd.master.questions import is_forgotten
 from failoverd.pair import Cause, On, PeerView, Phase, Purpose, Timer
 from failoverd.pair.acts import MAX_WAITING
 from failoverd.pair.guards import peer_is_able, we_come_first, we_yield
@@ -1021,6 +1022,10 @@ def test_an_answer_makes_the_peer_heard_for_a_window() -> None:
     state, _ = step(machine(Phase.STANDBY, timers=()), answer)
     assert state.deadline(Timer.HEARD) == NOW + MASTER.window
     assert state.deadline(Timer.UNHEARD) == NOW + 2 * MASTER.window
+    assert state.deadline(Timer.WORDLESS) == NOW + 2 * MASTER.window
+    fast = replace(MASTER, window=0.02, heartbeat=0.01, status_timeout=1.0)
+    state, _ = step(machine(Phase.STANDBY, timers=()), answer, fast)
+    assert state.deadline(Timer.WORDLESS) == NOW + 2.01
 
 
 def test_a_person_gets_an_answer_in_half_of_the_time_that_a_switch_may_take() -> None:
@@ -1098,7 +1103,7 @@ def test_heartbeats_without_words_are_said_once_and_that_they_ended() -> None:
     answer = pair.Replied(Purpose.COMPARE, True, view=view("active"))
     assert "the peer's port answers again" in [line.text for line in logged(state, answer)]
     assert not step(state, pair.LinkWatched(0, "ok"))[0].speechless
-    unheard_for_one = machine(Phase.STANDBY, timers=((Timer.UNHEARD, NOW + 1),))
+    unheard_for_one = machine(Phase.STANDBY, timers=((Timer.WORDLESS, NOW + 1),))
     assert not alarms(unheard_for_one, HEARTBEATS)
 
 
@@ -2021,3 +2026,16 @@ def test_the_picture_is_as_the_table() -> None:
     check = [sys.executable, str(root / "bin" / "picture"), "--check"]
     result = subprocess.run(check, capture_output=True, text=True, check=False, timeout=60)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_what_waits_behind_the_event_that_drops_its_question_is_dropped_too() -> None:
+    status, compare = (pair.Unreplied(p) for p in (Purpose.STATUS, Purpose.COMPARE))
+    reply = pair.Replied(Purpose.FAIL, True)
+    own = pair.Answers(True, 1, False, False)
+    waiting: list[pair.Event] = [status, compare, reply, NOBODY, own, HEARTBEATS]
+    for questions_too, kept in (
+        (False, [compare, NOBODY, own, HEARTBEATS]),
+        (True, [compare, HEARTBEATS]),
+    ):
+        forget = pair.Forget(questions_too)
+        assert [e for e in waiting if not is_forgotten(e, forget)] == kept

@@ -56,6 +56,8 @@ class Questions:
             self._us.feed(pair.Answers(action.own, 0, False, False))
 
     def forget(self, action: pair.Forget) -> None:
+        """Also what has come already, and waits behind the event that made it mean nothing."""
+        self._us.drop(lambda event: is_forgotten(event, action))
         compare = self.asked.get(pair.Purpose.COMPARE)
         self.asked = {} if compare is None else {pair.Purpose.COMPARE: compare}
         if action.questions and self.searched:
@@ -154,6 +156,16 @@ class Questions:
             if isinstance(unsent, dict) and name in unsent:
                 why = printable(str(unsent[name])[:100])
                 self._us.say(f"nobody can be asked there who has the addresses: {why}", name)
+
+
+def is_forgotten(event: pair.Event, action: pair.Forget) -> bool:
+    """Whether an event is an answer to what an action drops."""
+    match event:
+        case pair.Replied() | pair.Unreplied():
+            return event.purpose is not pair.Purpose.COMPARE
+        case pair.Answers():
+            return action.questions
+    return False
 
 
 def peer_view(status: protocol.Status, interfaces: tuple[str, ...]) -> pair.PeerView:

@@ -44,6 +44,10 @@ class Situation:
         """Take an event in; it is decided on before the loop sleeps again."""
         self.events.append(event)
 
+    def drop(self, is_void: Callable[[pair.Event], bool]) -> None:
+        """Forget those of the events still to decide that mean nothing any more."""
+        self.events = deque(event for event in self.events if not is_void(event))
+
     def adopt(self, conf: Conf) -> None:
         """Go on with another configuration."""
         self.conf = conf

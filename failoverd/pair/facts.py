@@ -102,6 +102,7 @@ def ended(turn: Turn, event: Ended) -> list[On]:
 
 def started(turn: Turn, event: Started) -> list[On]:
     turn.start(Timer.UNHEARD, 2 * turn.rules.window)
+    turn.start(Timer.WORDLESS, turn.rules.wordless_time)
     turn.start(Timer.COMPARE, turn.rules.heartbeat)
     turn.set(resuming=event.resuming, failed=event.role == "failed", unclean=event.unclean)
     match event.role:
@@ -206,6 +207,7 @@ def hear(turn: Turn) -> None:
     is heard: whoever has its address and the secret can ask us (a status command there, say)."""
     turn.start(Timer.HEARD, turn.rules.window)
     turn.start(Timer.UNHEARD, 2 * turn.rules.window)
+    turn.start(Timer.WORDLESS, turn.rules.wordless_time)
 
 
 def replied(turn: Turn, event: Replied) -> list[On]:

@@ -56,6 +56,12 @@ class Rules:
         return self.switch_timeout + self.arrival
 
     @property
+    def wordless_time(self) -> float:
+        """Without an answer for so long, the peer's port is closed: a busy peer is slower than the
+        shortest windows, and a question may be lost."""
+        return max(2 * self.window, self.heartbeat + 2 * self.status_timeout)
+
+    @property
     def patience(self) -> float:
         """How long a person waits for what has not begun: who is told an answer in time, after
         `switch_timeout` and a grace, wants the script's run in it too."""

@@ -53,6 +53,7 @@ class Timer(Enum):
     UNDER_WAY = "what we told the peer may still arrive"
     HEARD = "a window without an exchange"
     UNHEARD = "two windows without an exchange"
+    WORDLESS = "so long without an exchange that a busy peer is no reason"
     SERVED = "somebody answered for the addresses in the last two windows"
     PATIENCE = "whoever waits wants an answer"
 

@@ -66,7 +66,8 @@ def take(turn: Turn, row: Row) -> None:
 def notice_speechless(turn: Turn) -> None:
     """Heartbeats come in, but no query is answered: said once, and once that it is over."""
     state = turn.state
-    speechless = state.beats and state.phase is not Phase.NEW and unheard_for_long(turn)
+    wordless = state.deadline(Timer.WORDLESS) is None
+    speechless = state.beats and wordless and state.phase is not Phase.NEW
     if speechless is state.speechless:
         return
     turn.set(speechless=speechless)
