@@ -558,7 +558,7 @@ NOT_ASKED = pair.Answers(False, 0, False, False)
     [
         (pair.Answers(False, 3, True, True), MASTER, Phase.STANDBY, [True]),
         (pair.Answers(False, 3, False, False), MASTER, Phase.PROMOTING, [False]),
-        (NOT_ASKED, MASTER, Phase.UNSURE, []),
+        (NOT_ASKED, MASTER, Phase.STANDBY, [False]),
         (NOT_ASKED, NO_ADDRESSES, Phase.PROMOTING, [False]),
     ],
 )
@@ -1852,8 +1852,8 @@ SMALL_PRINT = [
         machine(Phase.DOUBTING, timers=UNHEARD),
         MASTER,
         pair.Answers(False, 0, False, False),
-        Phase.DOUBTING,
-        set(),
+        Phase.STANDBY,
+        {"ask compare"},
     ),
     (
         "whoever is heard is asked, though nobody answers for the addresses",

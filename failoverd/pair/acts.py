@@ -296,6 +296,11 @@ def wait_for_peer(turn: Turn) -> None:
     turn.start(Timer.NOBODY, turn.rules.heartbeat + turn.rules.status_timeout)
 
 
+def expect_peer(turn: Turn) -> None:
+    """We have agreed to stand by for the peer: its silence is no reason while it switches."""
+    turn.start(Timer.EXPECTED, turn.rules.window)
+
+
 def stop_nobody(turn: Turn) -> None:
     turn.set(deferred=False)
     turn.stop(Timer.NOBODY)

@@ -186,6 +186,10 @@ def may_answer_yet(turn: Turn) -> bool:
     return turn.state.heard and not (waits and turn.state.deadline(Timer.PATIENCE) is None)
 
 
+def peer_is_expected(turn: Turn) -> bool:
+    return turn.state.deadline(Timer.EXPECTED) is not None
+
+
 def is_speechless(turn: Turn) -> bool:
     return turn.state.speechless
 

@@ -54,6 +54,7 @@ class Timer(Enum):
     HEARD = "a window without an exchange"
     UNHEARD = "two windows without an exchange"
     WORDLESS = "so long without an exchange that a busy peer is no reason"
+    EXPECTED = "a window since the peer said that it takes the role"
     SERVED = "somebody answered for the addresses in the last two windows"
     PATIENCE = "whoever waits wants an answer"
 

@@ -24,6 +24,7 @@ from failoverd.pair.acts import (
     end_claim,
     enter_asking,
     enter_standby,
+    expect_peer,
     join,
     leave_role,
     look,
@@ -107,6 +108,7 @@ from failoverd.pair.guards import (
     peer_has_news,
     peer_is_able,
     peer_is_active,
+    peer_is_expected,
     peer_is_idle,
     peer_is_rejoining,
     peer_is_switching,
@@ -197,19 +199,19 @@ TOLD_FAIL = (
 
 # `resume`: stand by. The peer takes the role itself; for a person it is handed over.
 TOLD_RESUME = (
-    Row((P.STANDBY,), On.PEER_SAYS_RESUME, (), (ok_standby, stop_nobody)),
+    Row((P.STANDBY,), On.PEER_SAYS_RESUME, (), (ok_standby, stop_nobody, expect_peer)),
     Row(
         (P.CONFIRMING, P.FENCING, P.INQUIRING, P.SEEKING),
         On.PEER_SAYS_RESUME,
         (),
-        (refuse("the peer takes the role"), ok_standby),
+        (refuse("the peer takes the role"), ok_standby, expect_peer),
         P.STANDBY,
     ),
     Row(
         (P.CALLING, P.DOUBTING),
         On.PEER_SAYS_RESUME,
         (peer_outranks,),
-        (refuse("the peer takes the role"), ok_standby),
+        (refuse("the peer takes the role"), ok_standby, expect_peer),
         P.STANDBY,
     ),
     Row((P.CALLING, P.DOUBTING), On.PEER_SAYS_RESUME, (), (busy,)),
@@ -358,6 +360,7 @@ SILENCE = (
         P.INQUIRING,
         Cause.SILENCE,
     ),
+    Row(WATCHING, On.LINK_SILENT, (peer_is_expected,), (question_ahead,)),
     Row(
         WATCHING,
         On.LINK_SILENT,
@@ -514,6 +517,16 @@ HANDOVER = (
         Cause.TAKE_BACK,
     ),
     Row((P.UNSURE,), On.ANSWERED, (), (settle_standby,), P.STANDBY),
+    *(
+        Row(
+            (P.UNSURE,),
+            on,
+            (has_failed, *when),
+            (refuse("the peer was lost, and the switch script fails here"),),
+            P.STANDBY,
+        )
+        for on, when in ((On.UNANSWERED, ()), (On.UNASKED, (nobody_to_ask,)))
+    ),
     Row(
         (P.UNSURE,),
         On.UNANSWERED,
@@ -541,7 +554,16 @@ UNTIL_IT_KNOWS = (
     Row((P.TELLING,), On.GIVE_UP, (), (wait_a_round,), P.UNSURE),
     Row((P.DOUBTING, P.UNSURE), On.GIVE_UP, (hears_peer,), (wait_a_round,)),
     Row((P.DOUBTING, P.UNSURE), On.GIVE_UP, (), (question,)),
-    Row((P.DOUBTING, P.UNSURE), On.UNASKED, (), (wait_a_round,)),
+    Row(
+        (P.DOUBTING, P.UNSURE),
+        On.UNASKED,
+        (),
+        (
+            say_once("neither the peer nor the ethernet side can be asked: standing by"),
+            refuse("neither the peer nor the ethernet side can be asked"),
+        ),
+        P.STANDBY,
+    ),
 )
 
 # A run of the switch script has ended, or what it did was undone by others.
