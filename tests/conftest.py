@@ -6,6 +6,7 @@ import functools
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,22 @@ from failoverd.lab.spaces import NoNamespaces, Spaces  # noqa: E402
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+FORKED_BESIDE: list[str] = []  # the threads that have no double in a forked child, but their locks
+os.register_at_fork(
+    before=lambda: FORKED_BESIDE.extend(
+        thread.name for thread in threading.enumerate() if thread is not threading.current_thread()
+    )
+)
+
 LABS = pytest.StashKey[list[Lab]]()
+
+
+@pytest.fixture(autouse=True)
+def forks_alone() -> Iterator[None]:
+    """Nothing is forked while it has more threads than one, by the code or by the tests."""
+    FORKED_BESIDE.clear()
+    yield
+    assert not FORKED_BESIDE
 
 
 @functools.cache

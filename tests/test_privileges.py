@@ -196,6 +196,13 @@ def test_every_child_has_nothing_and_the_listener_alone_has_the_secret(
             assert secret not in file.read_bytes(), file
 
 
+def test_every_process_has_one_thread(served: tuple[int, dict[str, int]]) -> None:
+    """So a fork copies no lock that somebody else holds."""
+    main, children = served
+    for pid in (main, *children.values()):
+        assert status_of(pid)["Threads"] == "1"
+
+
 @needs_root
 def test_no_core_of_the_listener_and_another_comes(
     lab: Lab, served: tuple[int, dict[str, int]]

@@ -175,7 +175,8 @@ def sweep(setup: Setup, jobs: int) -> int:
         needs = {name: value for word in two for name, value in NEEDS.get(word, {}).items()}
         each.append(replace(setup, menu=frozenset(two), **needs))  # type: ignore[arg-type]
     status = 0
-    with get_context("fork").Pool(jobs, maxtasksperchild=1) as pool:
+    # The processes of a pool are forked before it has threads; any that come later are not.
+    with get_context("fork").Pool(jobs) as pool:
         for found in pool.imap_unordered(explore_pair, each):
             print("\n".join(found), flush=True)
             status |= len(found) > 1
