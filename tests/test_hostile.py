@@ -311,7 +311,7 @@ while True:
     number += 1
     for line in lines:
         os.write(1, (line % number if "%d" in line else line).encode("latin-1"))
-    if number > 300:
+    if number > 300 and interface == "plip0":
         time.sleep(0.5)
 """
 
