@@ -27,7 +27,15 @@ from failoverd.lab.network import Lab
 from failoverd.lab.spaces import ROOT
 
 SCRIPTS = [
-    *("bin/package", "debian/adapt", "etc/hand-over", "etc/init.d/failoverd"),
+    *(
+        ".ci/run",
+        "bin/setup",
+        "bin/test",
+        "bin/package",
+        "debian/adapt",
+        "etc/hand-over",
+        "etc/init.d/failoverd",
+    ),
     *("debian/failoverd.postinst", "debian/failoverd.prerm", "debian/failoverd.postrm"),
 ]
 COMMANDS = ("failoverd", "ha-fail", "ha-status")
