@@ -249,7 +249,7 @@ def answered(turn: Turn, event: Answers) -> list[On]:
     turn.set(ahead=False)
     if event.anybody:
         turn.set(evidence=True, quiet=0)
-        turn.start(Timer.SERVED, 2 * turn.rules.window)
+        turn.start(Timer.SERVED, turn.rules.wordless_time)  # longer than until it is asked again
         return [On.ANSWERED]
     if event.asked == 0:
         return [On.UNASKED]

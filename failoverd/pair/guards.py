@@ -191,7 +191,7 @@ def peer_is_expected(turn: Turn) -> bool:
 
 
 def is_speechless(turn: Turn) -> bool:
-    return turn.state.speechless
+    return turn.state.speechless and turn.state.beats
 
 
 def link_is_silent(turn: Turn) -> bool:

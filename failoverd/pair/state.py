@@ -55,7 +55,7 @@ class Timer(Enum):
     UNHEARD = "two windows without an exchange"
     WORDLESS = "so long without an exchange that a busy peer is no reason"
     EXPECTED = "a window since the peer said that it takes the role"
-    SERVED = "somebody answered for the addresses in the last two windows"
+    SERVED = "somebody has answered for the addresses since they were asked for, one time or two"
     PATIENCE = "whoever waits wants an answer"
 
 

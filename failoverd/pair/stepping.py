@@ -64,10 +64,15 @@ def take(turn: Turn, row: Row) -> None:
 
 
 def notice_speechless(turn: Turn) -> None:
-    """Heartbeats come in, but no query is answered: said once, and once that it is over."""
+    """Heartbeats come in, but no query is answered: said once, and once that it is over.
+
+    A peer that neither serves nor hears us stops its heartbeats; that is no end of it.
+    """
     state = turn.state
     wordless = state.deadline(Timer.WORDLESS) is None
-    speechless = state.beats and wordless and state.phase is not Phase.NEW
+    if state.phase is Phase.NEW or (state.speechless and wordless):
+        return
+    speechless = state.beats and wordless
     if speechless is state.speechless:
         return
     turn.set(speechless=speechless)
@@ -77,7 +82,7 @@ def notice_speechless(turn: Turn) -> None:
             "either machine, see to the MTU of the private link, and that $tcp_port is the same",
             alarm=True,
         )
-    elif state.heard:
+    else:
         turn.log("the peer's port answers again")
 
 
