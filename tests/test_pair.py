@@ -1168,6 +1168,17 @@ def test_what_is_in_the_way_is_an_alarm_once() -> None:
     assert state.blocked == ""  # so the next time is told again
 
 
+def test_a_boot_master_that_is_kept_from_its_role_says_so_once() -> None:
+    state = machine(Phase.STANDBY, timers=(), resuming=True)
+    told = []
+    for _ in range(4):
+        state, _ = step(state, HEARTBEATS)
+        state = replace(state, phase=Phase.SEEKING, cause=Cause.BOOT)
+        told += alarms(state, SOMEBODY)
+        state, _ = step(state, SOMEBODY)
+    assert len([line for line in told if "no takeover" in line]) == 1
+
+
 def test_no_alarm_precedes_an_ordinary_takeover() -> None:
     state = machine(Phase.STANDBY, timers=())
     for event in (pair.LinkWatched(0, "ok"), NOBODY, pair.LinkWatched(0, "fail")):

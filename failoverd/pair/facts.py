@@ -195,7 +195,7 @@ def link_watched(turn: Turn, event: LinkWatched) -> list[On]:
     turn.set(silent=False)
     if event.packets == 0:
         return [On.FALLING_SILENT]
-    if turn.state.phase in STANDING_BY:
+    if was_silent and turn.state.phase in STANDING_BY:
         turn.set(blocked="")
     if turn.state.phase is not Phase.REJOINING:  # that somebody has our addresses is no guess
         turn.set(evidence=None)
