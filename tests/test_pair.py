@@ -1168,6 +1168,22 @@ def test_what_is_in_the_way_is_an_alarm_once() -> None:
     assert state.blocked == ""  # so the next time is told again
 
 
+def test_who_cannot_hand_over_says_so_once_though_its_other_interface_is_good() -> None:
+    state = machine(Phase.ACTIVE, interfaces=cards(eth0="fail"))
+    deaf = pair.Replied(Purpose.STATUS, True, view=view("standby", "eth0"))
+    failed, good = pair.Watched("eth0", 0, 0, "fail"), pair.Watched("eth1", 9, 9, "ok")
+    told = []
+    for _ in range(4):
+        state, _ = step(state, failed)
+        assert state.phase is Phase.ASKING
+        told += alarms(state, deaf)
+        state, _ = step(state, deaf)
+        state, _ = step(state, good)
+    assert len(told) == 1 and "is bad there: we keep the role" in told[0]
+    state, _ = step(state, pair.Watched("eth0", 9, 0, "ok"))
+    assert state.blocked == ""
+
+
 def test_a_boot_master_that_is_kept_from_its_role_says_so_once() -> None:
     state = machine(Phase.STANDBY, timers=(), resuming=True)
     told = []

@@ -165,7 +165,7 @@ def watched(turn: Turn, event: Watched) -> list[On]:
     events = heard_all_now(turn, heard_before)
     if event.verdict == "fail":
         return [*events, On.INTERFACE_FAILED]
-    if good and turn.state.phase in BEING_ACTIVE:
+    if turn.state.phase in BEING_ACTIVE and not any(i.failed for i in turn.state.interfaces):
         turn.set(blocked="")
     if before.unasked and good:
         return [*events, On.INTERFACE_BACK]
