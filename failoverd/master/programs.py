@@ -208,7 +208,8 @@ class Programs:
 
     def _ended(self, kind: str, result: switch.Result) -> None:
         ok = result.exit == 0
-        if kind != "notify" or not ok:
+        wanted = kind not in QUESTIONS or kind in self._asked  # else we have ended it
+        if wanted and (kind != "notify" or not ok):
             self._tell_result(" ".join(self._argv[kind][:2]), result, kind == "notify")
         if kind == "notify":
             self._notify_next()

@@ -99,12 +99,9 @@ class Situation:
             self._notify("alarm", f"{interface}: {text}" if interface else text)
 
     def tell(self, text: str, alarm: bool) -> None:
-        """What the pair says. An alarm is about something new, and so never left out."""
-        if alarm:
-            self.report(text)
-            self._notify("alarm", text)
-        else:
-            self.say(text)
+        """What the pair says. An alarm is about something new, and so left out only if the very
+        same has come a few times already, and just now: a liar must not wake one all night."""
+        self.say(text, alarm=alarm, anew=alarm)
 
     def report(self, text: str) -> None:
         """A line about what a person did: never left out."""

@@ -15,8 +15,8 @@ from failoverd.pair.actions import (
     RunProgram,
     RunScript,
 )
-from failoverd.pair.events import Answers, On, Purpose, Replied, Request
-from failoverd.pair.guards import by_interface, confirm_by_arp, unheard
+from failoverd.pair.events import On, Purpose, Replied, Request
+from failoverd.pair.guards import bad_at, by_interface, confirm_by_arp, unheard
 from failoverd.pair.settings import ROUNDS
 from failoverd.pair.state import HANDING_OVER, Cause, Phase, Timer, announceable
 from failoverd.pair.turn import Turn
@@ -214,8 +214,18 @@ def say_once(text: str, detail: str = "") -> Act:
     return act
 
 
+def say_nobody(text: str) -> Act:
+    """An alarm, but for whoever has tried already and failed: that was told."""
+
+    def act(turn: Turn) -> None:
+        turn.log(text, not turn.state.failed)
+
+    act.__name__ = "say_nobody"
+    return act
+
+
 def say_who_answers(turn: Turn) -> None:
-    who = turn.event.who if isinstance(turn.event, Answers) else ""
+    who = turn.state.who
     say_once("no takeover: somebody still answers for the service", f": {who}" if who else "")(turn)
 
 
@@ -227,7 +237,7 @@ def say_script_failed(turn: Turn) -> None:
 
 def say_not_able(turn: Turn) -> None:
     peer = turn.state.peer
-    bad = ", ".join(sorted(peer.bad)) if peer and peer.bad else "no interface"
+    bad = ", ".join(sorted(bad_at(peer))) if peer and bad_at(peer) else "no interface"
     turn.why = f"the peer is {peer.role if peer else 'unheard'} and {bad} is bad there"
     say_once(f"{turn.why}: we keep the role")(turn)
 

@@ -96,7 +96,7 @@ def ended(turn: Turn, event: Ended) -> list[On]:
     if not event.ran and event.kind != "fence":
         return [On.NOT_RUN]
     if event.kind == "confirm":
-        turn.set(quiet=0 if event.ok else ROUNDS)  # its word is enough
+        turn.set(quiet=0 if event.ok else ROUNDS, who="")  # its word is enough
     return [ENDED[event.kind, event.ok]]
 
 
@@ -248,7 +248,7 @@ def answered(turn: Turn, event: Answers) -> list[On]:
         return [On.OWN_ANSWERED]
     turn.set(ahead=False)
     if event.anybody:
-        turn.set(evidence=True, quiet=0)
+        turn.set(evidence=True, quiet=0, who=event.who)
         turn.start(Timer.SERVED, turn.rules.wordless_time)  # longer than until it is asked again
         return [On.ANSWERED]
     if event.asked == 0:

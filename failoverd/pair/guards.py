@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from failoverd.pair.events import PeerView
 from failoverd.pair.settings import ROUNDS
 from failoverd.pair.state import Cause, Timer
 from failoverd.pair.turn import Turn
@@ -119,6 +120,11 @@ def may_resume(turn: Turn) -> bool:
     return not peer_is_active(turn) or (heard_all(turn) and not peer_is_better_off(turn))
 
 
+def bad_at(peer: PeerView) -> frozenset[str]:
+    """The peer's interfaces that are bad, or have heard nothing since their watcher began."""
+    return peer.bad | {name for name, packets, last in peer.counts if packets == last == 0}
+
+
 def peer_is_able(turn: Turn) -> bool:
     """Standby, and good on an interface that failed here, with fewer bad ones than we have.
 
@@ -128,7 +134,7 @@ def peer_is_able(turn: Turn) -> bool:
     if peer is None or peer.role != "standby":
         return False
     ours = frozenset(i.name for i in turn.state.interfaces if i.failed)
-    theirs = peer.bad | {name for name, packets, last in peer.counts if packets == last == 0}
+    theirs = bad_at(peer)
     return bool(ours - theirs) and len(theirs) < len(ours)
 
 

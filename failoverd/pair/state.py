@@ -118,6 +118,7 @@ class State:
     peer: PeerView | None = None
     ahead: bool = False  # asked while the link fell silent, and it is not reported yet
     evidence: bool | None = None  # while the link fell silent: did anybody answer
+    who: str = ""  # answered, in words
     quiet: int = 0  # rounds in a row that nobody answered
     claimed: int = 0  # rounds in a row in which the peer answered for our addresses
     counts: Counts = ()  # of the peer, when an interface failed here
