@@ -78,7 +78,7 @@ def test_a_newcomers_clone_is_tested_as_root_and_as_an_ordinary_user(place: Path
     if ROOTLESS:
         assert [user for _, user, _ in runs] == [str(os.geteuid())]
         return
-    if "not as nobody, who cannot reach" in said:
+    if "not as daemon, who cannot reach" in said:
         pytest.skip("the folder for temporary files is root's alone")
     assert runs[0][1:] == ["0", "0"]
     assert runs[1][1] == runs[1][2] != "0"
