@@ -25,11 +25,16 @@ TUN = "/dev/net/tun"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+# ip(8) complains of every name there that leads to no namespace, and a name that somebody on this
+# machine makes meanwhile leads to none here.
+_BEGIN = "[ ! -d /run/netns ] || mount -t tmpfs tmpfs /run/netns || exit; echo; exec cat"
+
+
 class Namespace:
     """One network namespace, with a mount namespace of its own."""
 
     def __init__(self, first: Namespace | None = None) -> None:
-        command = ["unshare", "-nm", "sh", "-c", "echo; exec cat"]
+        command = ["unshare", "-nm", "sh", "-c", _BEGIN]
         if ROOTLESS and first is None:
             command[1] = "-Urnm"
         elif first is not None:
