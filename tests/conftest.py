@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -24,6 +25,10 @@ from failoverd.lab.spaces import NoNamespaces, Spaces  # noqa: E402
 # start are to be as those of a terminal, on which Ctrl-C is pressed.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes says how busy the machine is, and nothing else.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 FORKED_BESIDE: list[str] = []  # the threads that have no double in a forked child, but their locks
 os.register_at_fork(
