@@ -9,13 +9,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from explorer import command, mutants
+from explorer import command, mutants, rooms
+from explorer.changes import ROOT, changes
 from explorer.explore import Explored
 from explorer.model import MENU, Setup, Violation
 from explorer.mutants import Mutant, find, judged
-from explorer.refinements import REFINEMENTS
+from explorer.refinements import EQUIVALENT, REFINEMENTS
 from explorer.walk import walk
 
 from failoverd import pair
@@ -188,3 +190,87 @@ def test_a_pair_of_faults_that_breaks_a_statement_is_told(
     monkeypatch.setattr(stepping, "TABLE", stepping.by_phase_and_event(rows))
     assert command.sweep(setup("power,link", delays=0), jobs=1) == 1
     assert "2. none active" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------------------- one thing changed
+
+CODE = """
+LIMIT = 3
+def may(turn, most=LIMIT):
+    '''Whether.'''
+    log('never', 5)
+    turn.stop(A.one, A.two)
+    turn.start(7, keep=True)
+    if not turn.old and turn.size < most:
+        return any(turn.cards)
+    return False
+"""
+CHANGED = {
+    "LIMIT = 3 -> LIMIT = 6",
+    "LIMIT = 3 -> LIMIT = 0",
+    "LIMIT = 3 -> LIMIT = 4",
+    "without turn.stop(A.one, A.two)",
+    "turn.stop(A.one, A.two) after turn.start(7, keep=True)",
+    "turn.stop(A.one, A.two) -> turn.stop(A.two)",
+    "turn.stop(A.one, A.two) -> turn.stop(A.one)",
+    "without turn.start(7, keep=True)",
+    "turn.start(7, keep=True) -> turn.start(7)",
+    "turn.start(7, keep=True) -> turn.start(14, keep=True)",
+    "turn.start(7, keep=True) -> turn.start(0, keep=True)",
+    "turn.start(7, keep=True) -> turn.start(8, keep=True)",
+    "turn.start(7, keep=True) -> turn.start(7, keep=False)",
+    "not turn.old and turn.size < most -> not turn.old or turn.size < most",
+    "not turn.old and turn.size < most -> turn.size < most",
+    "not turn.old and turn.size < most -> not turn.old",
+    "not turn.old and turn.size < most -> turn.old and turn.size < most",
+    "not turn.old and turn.size < most -> not turn.old and turn.size <= most",
+    "return any(turn.cards) -> return all(turn.cards)",
+    "return False -> return True",
+}
+
+
+def test_every_kind_of_change_is_made_alone(tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text(CODE)
+    found = list(changes("code.py", root=tmp_path))
+    assert {one.what.partition(": ")[2] for one in found} == CHANGED
+    assert len({one.text for one in found}) == len(found) == len(CHANGED)
+    assert [one.what for one in changes("code.py", "may", tmp_path)] == [
+        one.what for one in found if one.what.startswith("code.py may: ")
+    ]
+
+
+def test_a_change_is_found_by_the_tests_of_its_room_or_missed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a copy: the checkout is not touched."""
+    before = (ROOT / "failoverd/heartbeat.py").read_bytes()
+    beat = rooms.Room(("heartbeat:Beat.told",), (("tests/test_beat.py", "-k", "begin_counts"),))
+    monkeypatch.setattr(rooms, "ROOMS", {"heartbeat": beat})
+    options = ["--rooms", "heartbeat", "--part", "0/2", "--changes"]
+    monkeypatch.setattr(sys, "argv", ["explore", *options])
+    assert command.main() == 1
+    told = capsys.readouterr().out
+    assert "missed: failoverd/heartbeat.py Beat.told: without self.spoken = now (line" in told
+    whole = replace(beat, stages=(("tests/test_beat.py",),))
+    monkeypatch.setattr(rooms, "ROOMS", {"heartbeat": whole})
+    assert command.main() == 0
+    told = capsys.readouterr().out
+    assert "case: failoverd/heartbeat.py Beat.told: without self.spoken = now: tests/" in told
+    assert (ROOT / "failoverd/heartbeat.py").read_bytes() == before
+
+
+def test_what_hangs_is_ended_and_counts_as_found(tmp_path: Path) -> None:
+    copied = rooms.Copy(tmp_path)
+    (copied.root / "tests/test_beat.py").write_text(
+        "import time\ndef test_it():\n    time.sleep(600)\n"
+    )
+    try:
+        assert copied.run(("tests/test_beat.py",), 10.0) == "hangs in tests/test_beat.py"
+    finally:
+        copied.close()
+
+
+def test_every_change_that_is_excused_is_one() -> None:
+    paths = {what.split()[0].removesuffix(":") for what in EQUIVALENT}
+    found = {change.what for path in paths for change in changes(path)}
+    assert set(EQUIVALENT) <= found, "there is no such change"

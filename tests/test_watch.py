@@ -98,7 +98,46 @@ def test_the_line_is_the_one_of_the_contract() -> None:
     }
 
 
+def test_times_are_told_from_the_begin_on_to_the_nanosecond() -> None:
+    event = Event(100.0 + 1 / 3, "alarm", 0, 0, False, "fail", "silent twice")
+    assert event.line("plip0", 100.0)["t"] == 0.333333333
+    assert event.line("plip0")["t"] == 100.333333333
+    assert event.line("plip0", 100.0 - 1 / 3, 2.0)["t"] == 0.333333333
+
+
+@pytest.mark.parametrize(
+    ("timer", "late", "verdict"),
+    [
+        (20, 50, "fail"),  # milliseconds: never late before 50 ms have passed
+        (20, 51, "late"),
+        (1000, 51, "fail"),
+        (1000, 500, "fail"),  # nor before half a window has
+        (1000, 501, "late"),
+    ],
+)
+def test_from_when_on_a_window_is_late_whatever_the_unit(
+    timer: int, late: int, verdict: str
+) -> None:
+    for second in (1000, NANO):
+        unit = second // 1000
+        rules = Rules(500, timer * unit, 0, True, second)
+        _, event = watch.expire(rules, Window(0, 0, False, 0), late * unit)
+        assert event.verdict == verdict
+        assert verdict != "late" or event.reason == f"the alarm came 0.{late:03} s late"
+
+
 # Over a recording
+
+
+def test_a_batch_that_fills_an_open_window_does_so_at_the_right_packet() -> None:
+    rules = Rules(3, 10, 1, False)
+    events = list(watch.replay(rules, [([0, 1], 1), ([2, 3, 4, 5, 6], 6)]))
+    assert [(e.t, e.event, e.packets) for e in events] == [(2, "full", 3), (5, "full", 3)]
+
+
+def test_what_comes_after_the_end_does_not_count() -> None:
+    rules = Rules(2, 10, 1, False)
+    assert list(watch.replay(rules, [([0, 5, 6], 6)], until=4)) == []
 
 
 def test_a_deadline_goes_before_a_packet_of_the_same_time() -> None:

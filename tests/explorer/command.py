@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 from itertools import combinations
 from multiprocessing import get_context
 
+from explorer import rooms
 from explorer.explore import Explored
 from explorer.model import MENU, SCRIPTS, Setup, Violation
 from explorer.mutants import hunt_all
@@ -25,6 +26,8 @@ def main() -> int:
     setup = Setup(**{name: value for name, value in vars(options).items() if name in NAMES})
     if options.mutants:
         return hunt(options)
+    if options.changes:
+        return hunt_changes(options)
     if options.pairs:
         return sweep(setup, options.jobs)
     return walk(setup, options) if options.walk else explore(setup, options.stories)
@@ -39,10 +42,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--walk", type=int, metavar="STEPS", help="walk at random instead")
     parser.add_argument("--seed", type=int, default=0, help="of the walk")
     parser.add_argument("--mutants", action="store_true", help="break the table, row by row")
-    parser.add_argument("--pairs", action="store_true", help="each two of the menu's faults alone")
-    parser.add_argument("--jobs", type=int, default=1, help="mutants or pairs at a time")
+    parser.add_argument("--changes", action="store_true", help="break the code, thing by thing")
     parser.add_argument(
-        "--part", default="0/1", metavar="N/OF", help="only one part of the mutants"
+        "--rooms",
+        default=",".join(rooms.ROOMS),
+        help="of which rooms, or files such as pair/guards, the changes are (%(default)s)",
+    )
+    parser.add_argument("--quick", action="store_true", help="only the first tests of each room")
+    parser.add_argument("--pairs", action="store_true", help="each two of the menu's faults alone")
+    parser.add_argument("--jobs", type=int, default=1, help="mutants, changes or pairs at a time")
+    parser.add_argument(
+        "--part", default="0/1", metavar="N/OF", help="only one part of the mutants or changes"
     )
     parser.add_argument(
         "--stories", type=int, default=99, help="also tell the worst case if it is longer"
@@ -210,6 +220,22 @@ def hunt(options: argparse.Namespace) -> int:
         f"{verdicts['same']} that decide the same everywhere, {verdicts['missed']} missed"
     )
     return 1 if verdicts["same"] or verdicts["missed"] else 0
+
+
+def hunt_changes(options: argparse.Namespace) -> int:
+    """Every change, until something finds it."""
+    verdicts: Counter[str] = Counter()
+    part, parts = map(int, options.part.split("/"))
+    chosen = tuple(options.rooms.split(","))
+    for verdict in rooms.hunt(chosen, options.jobs, part, parts, options.quick):
+        verdicts[verdict.kind] += 1
+        print(verdict, flush=True)
+    print(
+        f"{sum(verdicts.values())} changes: {verdicts['case']} found by a test, "
+        f"{verdicts['explored']} by exploring, {verdicts['refinement']} that make no difference, "
+        f"{verdicts['missed']} missed"
+    )
+    return 1 if verdicts["missed"] else 0
 
 
 if __name__ == "__main__":

@@ -13,3 +13,5 @@ REFINEMENTS: dict[str, str] = {
     ),
     "no row REJOINING on BARE if ever": "a line of the log: what was seen",
 }
+
+EQUIVALENT: dict[str, str] = {}

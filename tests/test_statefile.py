@@ -1,0 +1,229 @@
+"""What `$state` may say, what it is taken for, and how it is written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from failoverd import statefile
+from failoverd.conf import parse
+from failoverd.statefile import Remembered
+
+BOOT = "0e3b7d0c-3a6e-4b0a-9b1a-7d1e0c0ffee0"
+SINCE = "2026-11-22T12:00:00.123Z"
+FULL = Remembered(
+    role="active",
+    since=SINCE,
+    resuming=True,
+    unclean=True,
+    hwaddrs={"eth0": "02:00:00:00:00:01"},
+    script=(2, 1),
+    peer_hwaddrs=["02:00:00:00:00:02"],
+    left=(["eth0 192.0.2.10/24"], ["eth0 02:00:00:00:00:10"]),
+    seen=[("eth0", "192.0.2.10")],
+    pidfile="/run/failoverd.pid",
+)
+
+
+def written(**other: Any) -> bytes:
+    """What `encode` writes, with other values."""
+    return json.dumps({**json.loads(statefile.encode(FULL, BOOT)), **other}).encode()
+
+
+def test_what_is_written_is_read_back_in_the_same_boot() -> None:
+    data = statefile.encode(FULL, BOOT).encode()
+    assert data.endswith(b"}\n")
+    assert statefile.decode(data, BOOT) == FULL
+    assert statefile.decode(data, "another boot") == Remembered()
+
+
+def test_what_an_older_one_did_not_write_is_as_if_nothing_was() -> None:
+    for role in ("active", "standby", "switching", "failed"):
+        data = json.dumps({"boot_id": BOOT, "role": role}).encode()
+        assert statefile.decode(data, BOOT) == Remembered(role=role)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "taken"),
+    [
+        ("resuming", 1, False),
+        ("unclean", "yes", False),
+        ("since", "yesterday", ""),
+        ("since", SINCE + " or later", ""),
+        ("since", SINCE.replace("2026", "\u0662\u0660\u0662\u0666"), ""),  # digits elsewhere
+        ("script", None, None),
+        ("left", None, None),
+        ("left", [[], []], ([], [])),
+    ],
+)
+def test_a_value_that_is_taken_for_another(field: str, value: object, taken: object) -> None:
+    found = statefile.decode(written(**{field: value}), BOOT)
+    assert getattr(found, field) == taken
+    assert found.role == "active"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("role", "leader"),
+        ("role", None),
+        ("script", [1, 1]),  # nobody may kill init
+        ("script", [2, 0]),
+        ("script", [True, 5]),
+        ("script", [5, True]),
+        ("script", [5, 5.0]),
+        ("script", [5]),
+        ("hwaddrs", {"eth0": 5}),
+        ("hwaddrs", {"eth\n0": "02:00:00:00:00:01"}),
+        ("peer_hwaddrs", "02:00:00:00:00:02"),
+        ("peer_hwaddrs", ["a\nb"]),
+        ("peer_hwaddrs", {"a": 1}),
+        ("left", [["a"]]),
+        ("left", [["a\nb"], []]),
+        ("left", [[], ["a\nb"]]),
+        ("seen", [["eth0"]]),
+        ("seen", [["eth0", "a\nb"]]),
+        ("seen", [["eth\n0", "a"]]),
+    ],
+)
+def test_a_value_that_makes_all_of_it_worthless(field: str, value: object) -> None:
+    assert statefile.decode(written(**{field: value}), BOOT) == Remembered()
+
+
+def test_an_address_that_is_listed_twice_is_read_once() -> None:
+    found = statefile.decode(
+        written(peer_hwaddrs=["b", "a", "b"], left=[["x", "x"], ["y", "y"]]), BOOT
+    )
+    assert found.peer_hwaddrs == ["b", "a"]
+    assert found.left == (["x"], ["y"])
+
+
+def test_what_was_put_on_the_cards_is_known_until_it_is_taken_away() -> None:
+    remembered = Remembered()
+    card = "@ethernet_addresses = ('a 02:00:00:00:00:1{}');"
+    for number in (0, 1, 0):
+        text = f"@interfaces = ('a'); @addresses = ('a 192.0.2.1{number}/24');"
+        remembered.placed(parse(text + card.format(number), "x"))
+    assert remembered.left == (
+        ["a 192.0.2.10/24", "a 192.0.2.11/24"],
+        ["a 02:00:00:00:00:10", "a 02:00:00:00:00:11"],
+    )
+
+
+# ---------------------------------------------------------------------------- the file
+
+
+def test_only_root_reads_what_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    before = os.umask(0)
+    try:
+        statefile.write(str(path), FULL)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert statefile.read(str(path)) == FULL
+    assert [file.name for file in tmp_path.iterdir()] == ["state"]
+
+
+def test_nothing_is_written_through_a_link_that_was_planted(tmp_path: Path) -> None:
+    path, victim = tmp_path / "state", tmp_path / "victim"
+    victim.write_text("precious")
+    for name in ("state", "state.new"):
+        (tmp_path / name).symlink_to(victim)
+    statefile.write(str(path), FULL)
+    assert victim.read_text() == "precious"
+    assert not path.is_symlink()
+    assert statefile.read(str(path)) == FULL
+
+
+def test_nothing_is_read_through_a_link(tmp_path: Path) -> None:
+    statefile.write(str(tmp_path / "state"), FULL)
+    (tmp_path / "link").symlink_to(tmp_path / "state")
+    assert statefile.read(str(tmp_path / "link")) == Remembered()
+    assert statefile.read(str(tmp_path / "nothing")) == Remembered()
+
+
+def test_a_pipe_in_its_place_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "state", 0o600)
+    assert statefile.read(str(tmp_path / "state")) == Remembered()
+
+
+@pytest.mark.parametrize(
+    ("mode", "counts"), [(0o600, True), (0o644, True), (0o620, False), (0o602, False)]
+)
+def test_what_others_may_have_written_does_not_count(
+    tmp_path: Path, mode: int, counts: bool
+) -> None:
+    path = tmp_path / "state"
+    statefile.write(str(path), FULL)
+    path.chmod(mode)
+    assert (statefile.read(str(path)) == FULL) is counts
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="to give a file away needs root")
+def test_the_file_of_another_user_does_not_count(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    statefile.write(str(path), FULL)
+    os.chown(path, 65534, -1)
+    assert statefile.read(str(path)) == Remembered()
+
+
+BLOCK, MOST = 4096, 64 * 1024
+
+
+def sized(size: int, role: str = "active") -> Remembered:
+    """What makes a file of so many bytes before it is filled up."""
+    room = size - len(statefile.encode(Remembered(role=role), statefile.boot_id()))
+    return Remembered(role=role, pidfile="x" * room)
+
+
+def test_a_long_one_is_read_whole_or_not_written(tmp_path: Path) -> None:
+    """What is too long to be read again must not take the place of what can be."""
+    path = str(tmp_path / "state")
+    longest = sized(MOST)
+    statefile.write(path, longest)
+    assert os.path.getsize(path) == MOST
+    assert statefile.read(path) == longest
+    with pytest.raises(OSError, match="File too large"):
+        statefile.write(path, sized(MOST + 1, "standby"))
+    assert statefile.read(path) == longest
+
+
+@pytest.mark.parametrize(("size", "blocks"), [(1000, 1), (BLOCK, 1), (BLOCK + 1, 2)])
+def test_the_file_is_whole_blocks(tmp_path: Path, size: int, blocks: int) -> None:
+    path = str(tmp_path / "state")
+    statefile.write(path, sized(size))
+    assert os.path.getsize(path) == blocks * BLOCK
+    assert statefile.read(path) == sized(size)
+
+
+@pytest.mark.parametrize(
+    ("number", "written_over"),
+    [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EIO, False), (errno.EROFS, False)],
+)
+def test_it_is_written_over_only_where_there_is_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, written_over: bool
+) -> None:
+    path = str(tmp_path / "state")
+    statefile.write(path, sized(BLOCK))
+    inode = os.stat(path).st_ino
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(statefile, "_replace", refuse)
+    if written_over:
+        statefile.write(path, sized(500, "standby"))
+    else:
+        with pytest.raises(OSError, match=os.strerror(number)):
+            statefile.write(path, sized(500, "standby"))
+    assert os.stat(path).st_ino == inode
+    assert statefile.read(path).role == ("standby" if written_over else "active")
+    with pytest.raises(OSError, match=os.strerror(number)):
+        statefile.write(path, sized(BLOCK + 1, "failed"))  # that needs more room than it has
