@@ -200,7 +200,9 @@ def may(turn, most=LIMIT):
     '''Whether.'''
     log('never', 5)
     turn.stop(A.one, A.two)
-    turn.start(7, keep=True)
+    turn.begin(7, keep=True)
+    turn.set(old=True)
+    turn.start(B.one)
     if not turn.old and turn.size < most:
         return any(turn.cards)
     return False
@@ -210,15 +212,20 @@ CHANGED = {
     "LIMIT = 3 -> LIMIT = 0",
     "LIMIT = 3 -> LIMIT = 4",
     "without turn.stop(A.one, A.two)",
-    "turn.stop(A.one, A.two) after turn.start(7, keep=True)",
+    "turn.stop(A.one, A.two) after turn.begin(7, keep=True)",
     "turn.stop(A.one, A.two) -> turn.stop(A.two)",
     "turn.stop(A.one, A.two) -> turn.stop(A.one)",
-    "without turn.start(7, keep=True)",
-    "turn.start(7, keep=True) -> turn.start(7)",
-    "turn.start(7, keep=True) -> turn.start(14, keep=True)",
-    "turn.start(7, keep=True) -> turn.start(0, keep=True)",
-    "turn.start(7, keep=True) -> turn.start(8, keep=True)",
-    "turn.start(7, keep=True) -> turn.start(7, keep=False)",
+    "turn.begin(7, keep=True) after turn.set(old=True)",
+    "without turn.set(old=True)",  # the order of this one and the next is no matter
+    "turn.set(old=True) -> turn.set()",
+    "turn.set(old=True) -> turn.set(old=False)",
+    "without turn.start(B.one)",
+    "without turn.begin(7, keep=True)",
+    "turn.begin(7, keep=True) -> turn.begin(7)",
+    "turn.begin(7, keep=True) -> turn.begin(14, keep=True)",
+    "turn.begin(7, keep=True) -> turn.begin(0, keep=True)",
+    "turn.begin(7, keep=True) -> turn.begin(8, keep=True)",
+    "turn.begin(7, keep=True) -> turn.begin(7, keep=False)",
     "not turn.old and turn.size < most -> not turn.old or turn.size < most",
     "not turn.old and turn.size < most -> turn.size < most",
     "not turn.old and turn.size < most -> not turn.old",

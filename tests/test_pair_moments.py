@@ -131,8 +131,61 @@ def test_a_machine_that_is_mute_stays_so_without_being_told_again() -> None:
         after, actions = at(mute, event)
         assert after.mute
         assert not of(actions, pair.Heartbeats)
+    again, actions = at(mute, STATUS)
+    assert not again.mute
+    assert [action.text for action in actions if isinstance(action, pair.Log)] == [
+        "heartbeats go on"
+    ]
     assert not pair.initial(MASTER).mute
     assert not at(pair.initial(MASTER), pair.Carrier("eth0", True))[0].mute, "it has not begun"
+
+
+def test_a_standby_that_finds_the_service_answered_for_is_not_mute_and_a_deaf_machine_is() -> None:
+    down = tuple(replace(i, up=False) for i in cards())
+    for phase, interfaces, silent in (
+        (Phase.STANDBY, cards(), False),
+        (Phase.STANDBY, down, True),
+        (Phase.ACTIVE, down, True),
+    ):
+        state = timed(machine(phase, interfaces=interfaces), SERVED=1.0)
+        assert at(state, pair.Tick())[0].mute is silent
+        assert at(state, pair.Tick(), 1.0)[0].mute is (phase is Phase.STANDBY or silent)
+
+
+@pytest.mark.parametrize(
+    ("phase", "beats", "wordless", "speechless"),
+    [
+        (Phase.STANDBY, True, 0.0, True),
+        (Phase.ACTIVE, True, 0.0, True),
+        (Phase.STANDBY, True, JUST, False),
+        (Phase.STANDBY, False, 0.0, False),
+        (Phase.NEW, True, 0.0, False),
+    ],
+)
+def test_when_a_peer_is_speechless(
+    phase: Phase, beats: bool, wordless: float, speechless: bool
+) -> None:
+    """Its heartbeats come in, and its port has not answered for too long."""
+    state = timed(machine(phase, beats=beats), UNHEARD=9.0, WORDLESS=wordless)
+    after, actions = at(state, pair.Tick())
+    assert after.speechless is speechless
+    assert len([a for a in actions if isinstance(a, pair.Log) and a.alarm]) == speechless
+    assert not at(after, STATUS)[0].speechless
+
+
+def test_what_is_known_at_the_start() -> None:
+    for role, phase in (("standby", Phase.STANDBY), ("failed", Phase.STANDBY)):
+        for resuming, unclean in ((False, False), (True, False), (False, True)):
+            event = pair.Started(role, resuming=resuming, unclean=unclean)
+            state, _ = at(pair.initial(SLAVE), event, rules=SLAVE)
+            assert state.failed is (role == "failed")
+            assert state.resuming is resuming
+            assert unclean or state.phase is phase
+            assert state.unclean is unclean
+    state, _ = at(pair.initial(MASTER), pair.Started("switching"))
+    assert state.deadline(Timer.COMPARE) == NOW + HEARTBEAT
+    assert state.deadline(Timer.WORDLESS) == NOW + MASTER.wordless_time
+    assert state.deadline(Timer.UNHEARD) == NOW + 2 * WINDOW
 
 
 # ---------------------------------------------------------------------------- nobody active
@@ -221,6 +274,35 @@ def test_what_was_told_stays_under_way_when_its_answer_is_lost(phase: Phase, dou
     assert (lost.deadline(Timer.GIVE_UP), lost.deadline(Timer.UNDER_WAY)) == (NOW + 4, NOW + 5)
     unsent, _ = at(state, pair.Unreplied(Purpose.FAIL, sent=False))
     assert unsent.deadline(Timer.UNDER_WAY) is None, "what was never sent does not arrive"
+
+
+KEPT = [
+    # a move, what takes it, and does a question on the ethernet side mean the same after it
+    (Phase.STANDBY, Phase.CONFIRMING, pair.LinkWatched(0, "fail"), True),
+    (Phase.INQUIRING, Phase.CONFIRMING, pair.LinkWatched(0, "fail"), True),
+    (Phase.INQUIRING, Phase.STANDBY, LEAVES[0][1], True),
+    (Phase.ASKING, Phase.ACTIVE, pair.Unreplied(Purpose.STATUS), True),
+    (Phase.STANDBY, Phase.CLEANING, pair.Stray(), False),
+    (Phase.CONFIRMING, Phase.STANDBY, pair.LinkWatched(1, "ok"), False),
+    (Phase.ACTIVE, Phase.REJOINING, pair.Stalled(), False),
+]
+
+
+@pytest.mark.parametrize(("phase", "after", "event", "kept"), KEPT)
+def test_what_was_asked_on_the_ethernet_side_is_forgotten_where_it_means_something_else(
+    phase: Phase, after: Phase, event: pair.Event, kept: bool
+) -> None:
+    silent = phase is Phase.CONFIRMING
+    before = timed(machine(phase, ahead=True, program=2, silent=silent), UNHEARD=9.0)
+    state, actions = at(before, event)
+    assert state.phase is after
+    assert state.ahead is kept
+    assert state.program == 0
+    assert of(actions, pair.Forget)[-1:] == [pair.Forget(not kept)]
+
+
+def test_no_row_leads_to_where_it_begins() -> None:
+    assert not [row for row in pair.ROWS if row.go in row.phases]
 
 
 def test_who_stays_in_a_phase_forgets_nothing() -> None:
@@ -428,6 +510,86 @@ def test_only_an_active_machine_has_to_ask_before_it_announces_again(phase: Phas
     assert not back.unasked
 
 
+def test_what_was_once_heard_or_is_not_asked_for_yet_stays_so() -> None:
+    known = tuple(replace(i, heard=True, proved=True, unasked=True) for i in cards())
+    for event in (
+        pair.Watched("eth0", 0, 0, "ok"),
+        pair.Watched("eth0", 0, 0, "boot"),
+        pair.Carrier("eth0", False),
+    ):
+        card = at(machine(Phase.STANDBY, interfaces=known), event)[0].interface("eth0")
+        assert card is not None
+        assert (card.heard, card.proved, card.unasked) == (True, True, True)
+        assert card.up is not isinstance(event, pair.Carrier)
+    up = machine(Phase.ACTIVE, interfaces=cards())
+    again, actions = at(up, pair.Carrier("eth0", True))
+    assert again == up
+    assert not of(actions, pair.Question), "it was never away"
+    assert not of(at(up, pair.Watched("eth0", 1, 1, "ok"))[1], pair.Question), "nor silent"
+    away, _ = at(up, pair.Carrier("eth0", False))
+    assert [i.up for i in away.interfaces] == [False, True]
+    assert [i.up for i in at(away, pair.Carrier("eth0", True))[0].interfaces] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("phase", "event", "again"),
+    [
+        (Phase.ACTIVE, pair.Watched("eth0", 1, 0, "ok"), True),
+        (Phase.ACTIVE, pair.Watched("eth0", 0, 1, "ok"), False),
+        (Phase.ACTIVE, pair.Watched("eth0", 0, 0, "fail"), False),
+        (Phase.ACTIVE, pair.LinkWatched(1, "ok"), False),
+        (Phase.STANDBY, pair.Watched("eth0", 1, 0, "ok"), False),
+        (Phase.STANDBY, pair.LinkWatched(1, "ok"), True),
+        (Phase.STANDBY, pair.LinkWatched(0, "ok"), False),
+    ],
+)
+def test_from_when_on_what_is_in_the_way_is_said_again(
+    phase: Phase, event: pair.Event, again: bool
+) -> None:
+    """For an active machine when a card is good again, for a standby when the link is."""
+    rules = replace(MASTER, interfaces=())
+    state = at(machine(phase, blocked="the fence program failed"), event, rules=rules)[0]
+    assert (state.blocked == "") is again
+
+
+def test_a_boot_master_calls_as_soon_as_all_are_heard_and_once() -> None:
+    quiet = machine(Phase.STANDBY, resuming=True)
+    first, actions = at(quiet, pair.Watched("eth0", 1, 0, "boot"))
+    assert (first.phase, asks(actions)) == (Phase.STANDBY, set())
+    second, actions = at(first, pair.Watched("eth1", 1, 0, "boot"))
+    assert (second.phase, asks(actions)) == (Phase.INQUIRING, {Purpose.STATUS})
+    again, actions = at(replace(second, phase=Phase.STANDBY), pair.Watched("eth1", 1, 1, "ok"))
+    assert (again.phase, asks(actions)) == (Phase.STANDBY, set())
+    down = tuple(replace(i, up=i.name != "eth1") for i in second.interfaces)
+    up, _ = at(machine(Phase.STANDBY, resuming=True, interfaces=down), pair.Carrier("eth1", True))
+    assert up.phase is Phase.INQUIRING
+
+
+@pytest.mark.parametrize(
+    ("known", "boot", "said"),
+    [(None, "master", True), (None, "slave", False), (view("active"), "master", False)],
+)
+def test_two_of_one_host_type_say_so_at_the_first_status(
+    known: pair.PeerView | None, boot: str, said: bool
+) -> None:
+    told = pair.Replied(Purpose.COMPARE, True, view=view("active", boot=boot))
+    _, actions = at(machine(Phase.STANDBY, peer=known), told)
+    alarms = [a.text for a in actions if isinstance(a, pair.Log) and a.alarm]
+    assert bool([text for text in alarms if "both machines have boot:master" in text]) is said
+
+
+@pytest.mark.parametrize("phase", [Phase.ASKING, Phase.ACTIVE])
+@pytest.mark.parametrize("purpose", [Purpose.STATUS, Purpose.COMPARE])
+def test_only_an_answer_to_the_question_before_a_handover_brings_its_counts(
+    phase: Phase, purpose: Purpose
+) -> None:
+    counts = (("eth0", 1, 2),)
+    told = pair.Replied(purpose, True, view=replace(view("standby"), counts=counts))
+    before = machine(phase, cause=Cause.INTERFACE, interfaces=cards(eth0="fail"))
+    found = at(before, told)[0].latest
+    assert found == (counts if (phase, purpose) == (Phase.ASKING, Purpose.STATUS) else ())
+
+
 def test_a_card_that_is_back_is_asked_for_once_it_hears_or_is_up() -> None:
     lost = tuple(replace(i, unasked=True, up=False) for i in cards(eth0="fail", eth1="fail"))
     down = machine(Phase.ACTIVE, interfaces=lost)
@@ -549,6 +711,18 @@ def test_only_a_fence_program_that_has_run_and_succeeded_fences(
     assert (earlier.phase, scripts(actions)) == (Phase.FENCING, [])
 
 
+@pytest.mark.parametrize(("ok", "quiet"), [(True, 0), (False, 3)])
+def test_a_program_s_word_is_enough_once(ok: bool, quiet: int) -> None:
+    program = replace(MASTER, confirm="program")
+    for phase in (Phase.CONFIRMING, Phase.ACTIVE):
+        state = timed(machine(phase, program=2, quiet=2, cause=Cause.SILENCE), UNHEARD=9.0)
+        after, _ = at(state, pair.Ended("confirm", ok, True, 2), rules=program)
+        assert after.program == 0
+        if phase is Phase.ACTIVE:
+            assert after.quiet == quiet
+            assert at(after, pair.Ended("confirm", not ok, True, 2), rules=program)[0] == after
+
+
 def test_one_interface_that_is_up_is_enough_to_serve_on() -> None:
     up = cards()
     first_down = (replace(up[0], up=False), up[1])
@@ -602,6 +776,9 @@ def test_of_two_that_are_alike_the_lower_address_keeps_the_role() -> None:
         assert not guard(turn_of(alike()))
         assert guard(turn_of(alike(), rules=higher))
         assert not guard(turn_of(replace(alike(), peer=None)))
+        slave = replace(alike(), peer=view("active", boot="slave"))
+        assert not guard(turn_of(slave, rules=higher)), "the boot master comes before the address"
+        assert guard(turn_of(alike(), rules=replace(MASTER, boot="slave")))
         assert guard(turn_of(replace(alike(), peer=None), rules=higher))
 
 
@@ -726,6 +903,7 @@ def test_an_active_peer_that_hears_nothing_serves_nobody(
 LINK = [
     # a window of the link: silent and beats after it, for a link that was not silent or was
     ("ok", 3, False, True),
+    ("ok", 1, False, True),
     ("ok", 0, False, False),
     ("boot", 3, False, True),
     ("fail", 0, True, False),

@@ -24,6 +24,7 @@ FULL = Remembered(
     unclean=True,
     hwaddrs={"eth0": "02:00:00:00:00:01"},
     script=(2, 1),
+    programs=[(3, 7), (4, 8)],
     peer_hwaddrs=["02:00:00:00:00:02"],
     left=(["eth0 192.0.2.10/24"], ["eth0 02:00:00:00:00:10"]),
     seen=[("eth0", "192.0.2.10")],
@@ -78,6 +79,9 @@ def test_a_value_that_is_taken_for_another(field: str, value: object, taken: obj
         ("script", [True, 5]),
         ("script", [5, True]),
         ("script", [5, 5.0]),
+        ("script", [5.0, 5]),
+        ("programs", [[5.0, 5]]),
+        ("programs", [[1, 1]]),
         ("script", [5]),
         ("hwaddrs", {"eth0": 5}),
         ("hwaddrs", {"eth\n0": "02:00:00:00:00:01"}),
@@ -94,6 +98,18 @@ def test_a_value_that_is_taken_for_another(field: str, value: object, taken: obj
 )
 def test_a_value_that_makes_all_of_it_worthless(field: str, value: object) -> None:
     assert statefile.decode(written(**{field: value}), BOOT) == Remembered()
+
+
+@pytest.mark.parametrize("missing", ["boot_id", "role"])
+def test_without_its_boot_and_a_role_it_says_nothing(missing: str) -> None:
+    found = json.loads(written())
+    del found[missing]
+    assert statefile.decode(json.dumps(found).encode(), BOOT) == Remembered()
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"7", b"[" * 100_000, b"\xff", b"{}\0"])
+def test_what_is_no_state_at_all_is_none(data: bytes) -> None:
+    assert statefile.decode(data, BOOT) == Remembered()
 
 
 def test_an_address_that_is_listed_twice_is_read_once() -> None:
@@ -147,6 +163,19 @@ def test_nothing_is_read_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "state")
     assert statefile.read(str(tmp_path / "link")) == Remembered()
     assert statefile.read(str(tmp_path / "nothing")) == Remembered()
+
+
+def test_no_descriptor_is_left_behind(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        statefile.write(str(path), FULL)
+        statefile.read(str(path))
+        assert statefile._overwrite(str(path), b"{}")
+    path.chmod(0o622)
+    statefile.read(str(path))
+    assert not statefile._overwrite(str(path), b"{}")
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_pipe_in_its_place_keeps_nobody_waiting(tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ TWINS = {"min": "max", "max": "min", "any": "all", "all": "any"}
 SAID = {"say", "log", "report", "refuse", "printable", "isinstance", "cast", "field"}
 UNTOUCHED = (ast.Assert, ast.Raise, ast.JoinedStr, ast.Import, ast.ImportFrom, ast.Pass)
 TYPES = {"annotation", "returns", "decorator_list", "bases", "pattern"}
+UPDATES = {"set", "start", "stop", "act"}  # of a turn of the pair
+COMMON = {"turn", "Timer", "turn.rules", "turn.now", "event"}
 SHORT = (ast.Expr, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return, ast.Delete)
 
 
@@ -68,7 +70,7 @@ def each(node: ast.AST, scope: str, around: tuple[ast.AST, ...]) -> Iterator[tup
             shown = next(one for one in (*inside, item) if is_short(one) or one is item)
             old, holder[key] = ast.unparse(shown), new
             now = ast.unparse(new if shown is item else shown)
-            yield item.lineno, scope, f"without {old}" if now == "pass" else f"{old} -> {now}"
+            yield item.lineno, scope, f"without {old}" if now == "pass" else apart(old, now)
             holder[key] = item
         if isinstance(holder, list) and is_order(holder[key : key + 2]):
             one, two = holder[key : key + 2]
@@ -76,6 +78,21 @@ def each(node: ast.AST, scope: str, around: tuple[ast.AST, ...]) -> Iterator[tup
             yield item.lineno, scope, f"{ast.unparse(one)} after {ast.unparse(two)}"
             holder[key : key + 2] = one, two
         yield from each(item, scope, inside)
+
+
+def apart(old: str, new: str) -> str:
+    """How they differ, with what is around it if that is long."""
+    if max(len(old), len(new)) <= 2 * MOST_SHOWN:
+        return f"{old} -> {new}"
+    begin = max(0, alike(old, new) - MOST_SHOWN // 2)
+    end = max(0, alike(old[::-1], new[::-1]) - MOST_SHOWN // 2)
+    return f"{old[begin : len(old) - end]} -> {new[begin : len(new) - end]}"
+
+
+def alike(one: str, other: str) -> int:
+    """So many characters at the begin."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def children(node: ast.AST) -> Iterator[tuple[Any, Any, Any]]:
@@ -112,10 +129,25 @@ def is_order(statements: list[ast.AST]) -> bool:
         return False
     if any(isinstance(one, (ast.Return, ast.AnnAssign)) or is_untouched(one) for one in statements):
         return False
+    first, second = statements
     if any(isinstance(one, ast.Expr) for one in statements):
-        return True
-    first, second = ({ast.unparse(n) for n in targets(one)} for one in statements)
-    return any(name in ast.unparse(statements[1]) for name in first) or bool(first & second)
+        return not all(is_update(one) for one in statements) or bool(words(first) & words(second))
+    names, others = ({ast.unparse(one) for one in targets(each)} for each in statements)
+    return bool(names & (words(second) | others))
+
+
+def is_update(statement: Any) -> bool:
+    """A change of what is known, or an action: their order matters only if they share something."""
+    return isinstance(statement, ast.Expr) and name_of(statement.value) in UPDATES
+
+
+def words(statement: ast.AST) -> set[str]:
+    """What it names."""
+    found = {
+        ast.unparse(n) for n in ast.walk(statement) if isinstance(n, (ast.Name, ast.Attribute))
+    }
+    found |= {str(node.arg) for node in ast.walk(statement) if isinstance(node, ast.keyword)}
+    return {word for word in found if word not in COMMON and word.partition(".")[2] not in UPDATES}
 
 
 def targets(statement: ast.AST) -> list[ast.expr]:
