@@ -546,10 +546,13 @@ def test_what_was_once_heard_or_is_not_asked_for_yet_stays_so() -> None:
 def test_from_when_on_what_is_in_the_way_is_said_again(
     phase: Phase, event: pair.Event, again: bool
 ) -> None:
-    """For an active machine when a card is good again, for a standby when the link is."""
+    """For an active machine when all its cards are good again, for a standby when the link is."""
     rules = replace(MASTER, interfaces=())
-    state = at(machine(phase, blocked="the fence program failed"), event, rules=rules)[0]
-    assert (state.blocked == "") is again
+    kept = machine(phase, blocked="the fence program failed", silent=True)
+    assert (at(kept, event, rules=rules)[0].blocked == "") is again
+    never_silent = replace(kept, silent=False)
+    if isinstance(event, pair.LinkWatched):
+        assert at(never_silent, event, rules=rules)[0].blocked
 
 
 def test_a_boot_master_calls_as_soon_as_all_are_heard_and_once() -> None:

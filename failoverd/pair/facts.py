@@ -165,7 +165,8 @@ def watched(turn: Turn, event: Watched) -> list[On]:
     events = heard_all_now(turn, heard_before)
     if event.verdict == "fail":
         return [*events, On.INTERFACE_FAILED]
-    if turn.state.phase in BEING_ACTIVE and not any(i.failed for i in turn.state.interfaces):
+    all_well = good and not any(i.failed for i in turn.state.interfaces)
+    if all_well and turn.state.phase in BEING_ACTIVE:
         turn.set(blocked="")
     if before.unasked and good:
         return [*events, On.INTERFACE_BACK]
