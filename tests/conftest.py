@@ -21,10 +21,14 @@ os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"  # an ordinary user's m
 from failoverd.lab.network import Lab  # noqa: E402 - the checkout is not installed
 from failoverd.lab.spaces import NoNamespaces, Spaces  # noqa: E402
 
-# A shell's `&` has Ctrl-C ignored, and whoever is started inherits that. The processes that tests
-# start are to be as those of a terminal, on which Ctrl-C is pressed.
+# A shell's `&` has Ctrl-C ignored, and nohup the end of a session, and whoever is started inherits
+# that. The processes that tests start are to be as those of a terminal; a signal that is handled
+# here, in whatever way, is not ignored there.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)  # we go on, as it was wanted
 
 # How long an example takes says how busy the machine is, and nothing else.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
