@@ -285,6 +285,26 @@ def test_the_unit_is_sound(tmp_path: Path) -> None:
     assert done.returncode == 0 and "failoverd.service" not in done.stderr, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("argument", "ends"), [("/usr/sbin/failoverd", True), ("/srv/failoverd/notes", False)]
+)
+def test_no_other_is_told_that_the_log_is_rotated(
+    tmp_path: Path, argument: str, ends: bool
+) -> None:
+    """The pid file of a dead failoverd may name anybody, be it one who edits a file of ours."""
+    script = text("etc/logrotate.d/failoverd").partition("postrotate")[2].partition("endscript")[0]
+    pidfile = tmp_path / "pid"
+    assert script.count("/run/failoverd.pid") == 1
+    script = script.replace("/run/failoverd.pid", shlex.quote(str(pidfile)))
+    with subprocess.Popen(
+        ["sh", "-c", "read nothing; :", argument], stdin=subprocess.PIPE
+    ) as named:
+        pidfile.write_text(f"{named.pid}\n")
+        subprocess.run(["sh", "-c", script], check=True, timeout=LONG)
+        named.communicate(timeout=LONG)
+    assert named.returncode == (-signal.SIGHUP if ends else 0)
+
+
 # ---------------------------------------------------------------------- debian/
 
 
