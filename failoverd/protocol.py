@@ -377,6 +377,7 @@ class Status:
     switch_last: str | None
     switch_exit: int | None
     switch_seconds: float | None
+    speechless: bool = False  # heartbeats come in, but the peer's port does not answer
     rejoining: bool = False  # active, but started anew: it asks before it calls itself that
     settings: tuple[tuple[str, str], ...] = ()  # those that must be alike; an older one tells none
 
@@ -387,10 +388,11 @@ def encode_status(status: Status) -> str:
 
 
 def status_tree(status: Status) -> dict[str, object]:
-    """The status as the JSON object of section 6. "rejoining" is there only while it is true."""
+    """The status as the JSON object of section 6. "rejoining" and "speechless" only while true."""
     return {
         "role": status.role,
         **({"rejoining": True} if status.rejoining else {}),
+        **({"speechless": True} if status.speechless else {}),
         "boot": status.boot,
         "since": status.since,
         "version": status.version,
@@ -451,6 +453,7 @@ def _status(tree: dict[str, object]) -> Status:
         switch_exit=_optional(lambda value: _integer(value, -255, 255), switch["exit"]),
         switch_seconds=_optional(_number, switch["seconds"]),
         rejoining=tree.get("rejoining") is True,
+        speechless=tree.get("speechless") is True,
         settings=tuple((_like(_SETTING, name), _words(text)) for name, text in settings.items()),
     )
 

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 # and says so better than our running out of patience.
 SECONDS = 4.0
 EVERY = 1.0  # seconds between two questions of --watch
-BEATS = 2.0  # intervals within which a peer that runs has sent a heartbeat
 SPEECHLESS = (
     "the peer sends heartbeats, so failoverd runs there, but its port does not answer: look for a "
     "packet filter on either machine, see to the MTU of the private link, and that $tcp_port is "
@@ -231,8 +230,7 @@ class Pair:
 
     def _seen(self) -> Look:
         (us, our_trouble), (peer, peer_trouble) = self._us.answer, self._peer.answer
-        age = us.heartbeat_age if us else None
-        if peer is None and age is not None and age <= BEATS * self.conf.plip_hbeat:
+        if peer is None and us and us.speechless:
             peer_trouble = SPEECHLESS
         now = time.monotonic()
         ages = now - self._us.asked, now - self._peer.asked

@@ -384,6 +384,7 @@ class Master:
             switch_exit=exit_status,
             switch_seconds=seconds,
             rejoining=us.state.phase is pair.Phase.REJOINING,
+            speechless=us.state.speechless and us.state.beats,
             settings=alike.settings(us.conf),
         )
 

@@ -205,13 +205,13 @@ def link_is_silent(turn: Turn) -> bool:
 
 
 def peer_serves_nobody(turn: Turn) -> bool:
-    """It is active and all its interfaces are bad, which not all of ours are.
+    """It is active and all its interfaces have failed or are down, but not all of ours are bad.
 
     One that cannot reach our port cannot hand over: it stops its heartbeats instead.
     """
     peer, names = turn.state.peer, frozenset(turn.rules.interfaces)
     ours = all(i.useless for i in turn.state.interfaces)
-    return peer is not None and peer.serves and not ours and names <= peer.bad | peer.failed
+    return peer is not None and peer.serves and not ours and names <= peer.down | peer.failed
 
 
 peer_may_serve = negate(peer_serves_nobody, "peer_may_serve")
