@@ -291,17 +291,6 @@ def test_watching_the_pair(pair: Pair, tmp_path: Path) -> None:
     assert "Traceback" not in text and text.count("interface eth0") == 1
 
 
-def test_a_peer_is_seldom_asked_while_our_own_failoverd_is_dead(pair: Pair, tmp_path: Path) -> None:
-    """It takes every question for a sign of life of ours."""
-    peer = pair.listen(1)
-    is_now(peer, ACTIVE)
-    conf = write_conf(pair, tmp_path)
-    with terminal(pair.spaces[0], tmp_path, [*HA_STATUS, "-c", conf, "--watch"], **HERE) as screen:
-        text = seen(pair, screen, lambda text: "what is shown of the peer is 3 s old" in text)
-        assert "failoverd is not running here" in text
-    assert len(peer.of("request")) == 1
-
-
 def piped_watch(pair: Pair, conf: str, *more: str, count: int) -> list[str]:
     """So many lines of ha-status --watch in a pipe."""
     argv = pair.spaces[0].enter([*HA_STATUS, "-c", conf, "--watch", *more])
