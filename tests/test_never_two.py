@@ -352,6 +352,8 @@ def test_a_switch_script_outlasts_its_caller(lab: Lab, eyes: Eyes, role: str) ->
     script(machine, until_told(role))
     lab.a.popen_command("ha-fail")
     lab.wait_until(exists(machine, "begun"), "the script runs")
+    noted = '"script": ['  # its pid, without which nobody could find it
+    lab.wait_until(lambda: noted in machine.read("run/state"), "and that is noted")
     daemon.kill()
     daemon.wait()
     machine.start_failoverd()
