@@ -8,6 +8,7 @@ and when everything that is asked is asked.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields as dataclass_fields
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,7 @@ from test_pair import MASTER, NO_ADDRESSES, NOW, SLAVE, answers, asks, cards, ma
 
 from failoverd import conf, pair
 from failoverd.pair import Cause, Phase, Purpose, Timer, acts, guards, table
-from failoverd.pair.state import BEING_ACTIVE, HANDING_OVER, STANDING_BY
+from failoverd.pair.state import BEING_ACTIVE, HANDING_OVER, STANDING_BY, SWITCHING
 from failoverd.pair.turn import Turn
 
 WINDOW, ROUND, HEARTBEAT = MASTER.window, MASTER.round, MASTER.heartbeat
@@ -44,6 +45,80 @@ def timed(state: pair.State, **timers: float) -> pair.State:
     """With these deadlines, in seconds after NOW, and no others."""
     pairs = tuple((timer, NOW + timers[timer.name]) for timer in Timer if timer.name in timers)
     return replace(state, timers=pairs)
+
+
+# ---------------------------------------------------------------------------- words
+
+
+WORDS = {
+    "standby": "NEW STANDBY INQUIRING SEEKING CONFIRMING FENCING",
+    "active": "ACTIVE REJOINING ASKING",
+    "switching": "CALLING DOUBTING PROMOTING DEMOTING TELLING UNSURE CLEANING",
+}
+
+
+def test_what_each_phase_is_to_others() -> None:
+    """A script that has failed shows in a standby only: any other has something else to tell."""
+    told = {Phase[name]: word for word, names in WORDS.items() for name in names.split()}
+    assert {phase: pair.role(machine(phase)) for phase in Phase} == told
+    for broken in ({"failed": True}, {"unclean": True}):
+        shown = {phase: pair.role(machine(phase, **broken)) for phase in Phase}
+        assert shown == {p: "failed" if w == "standby" else w for p, w in told.items()}
+
+
+def test_which_phases_have_a_name_together() -> None:
+    standing = {"STANDBY", "INQUIRING", "SEEKING", "CALLING", "DOUBTING", "CONFIRMING", "FENCING"}
+    assert {phase.name for phase in STANDING_BY} == standing
+    assert {phase.name for phase in BEING_ACTIVE} == set(WORDS["active"].split())
+    assert {phase.name for phase in SWITCHING} == set(WORDS["switching"].split())
+    assert {phase.name for phase in HANDING_OVER} == {"TELLING", "UNSURE"}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "up", "packets", "last", "word"),
+    [
+        ("boot", True, 0, 0, "boot"),
+        ("boot", False, 0, 0, "down"),
+        ("ok", True, 0, 0, "silent"),
+        ("ok", True, 1, 0, "ok"),
+        ("ok", True, 0, 1, "ok"),
+        ("fail", True, 0, 0, "fail"),
+        ("fail", True, 9, 9, "fail"),
+        ("fail", False, 9, 9, "down"),
+    ],
+)
+def test_the_word_for_an_interface(
+    verdict: str, up: bool, packets: int, last: int, word: str
+) -> None:
+    assert pair.Interface("eth0", verdict, packets, last, up).state == word
+
+
+def test_a_machine_before_its_begin_knows_nothing() -> None:
+    new = pair.initial(MASTER)
+    odd: dict[str, object] = {"phase": Phase.NEW, "cause": Cause.BOOT}
+    odd |= {"interfaces": tuple(pair.Interface(name) for name in MASTER.interfaces)}
+    assert {name: value for name, value in vars(new).items() if value} == odd
+    fresh = {name: value for name, value in vars(new.interfaces[0]).items() if value}
+    assert fresh == {"name": "eth0", "verdict": "boot", "up": True}
+    assert pair.next_deadline(new) is None
+    assert pair.next_deadline(timed(new, HOLD=3.0, RETRY=2.0, NEWS=4.0)) == NOW + 2.0
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_whether_it_is_known_that_somebody_serves(phase: Phase) -> None:
+    us = phase in BEING_ACTIVE
+    for role, heard, asked, served in (
+        (None, True, False, us),
+        ("active", True, False, True),
+        ("rejoining", True, False, True),
+        ("active", False, False, us),  # it was, when it was heard last
+        ("standby", True, False, us),
+        ("standby", True, True, True),
+        (None, False, True, True),
+    ):
+        timers = {name: 1.0 for name, runs in (("HEARD", heard), ("SERVED", asked)) if runs}
+        state = machine(phase, peer=None if role is None else view(role))
+        assert pair.is_served(timed(state, **timers)) is served, (role, heard, asked)
 
 
 # ---------------------------------------------------------------------------- heard
@@ -281,7 +356,9 @@ KEPT = [
     (Phase.STANDBY, Phase.CONFIRMING, pair.LinkWatched(0, "fail"), True),
     (Phase.INQUIRING, Phase.CONFIRMING, pair.LinkWatched(0, "fail"), True),
     (Phase.INQUIRING, Phase.STANDBY, LEAVES[0][1], True),
+    (Phase.STANDBY, Phase.INQUIRING, pair.Watched("eth1", 1, 0, "ok"), True),
     (Phase.ASKING, Phase.ACTIVE, pair.Unreplied(Purpose.STATUS), True),
+    (Phase.ACTIVE, Phase.ASKING, pair.Watched("eth0", 0, 0, "fail"), True),
     (Phase.STANDBY, Phase.CLEANING, pair.Stray(), False),
     (Phase.CONFIRMING, Phase.STANDBY, pair.LinkWatched(1, "ok"), False),
     (Phase.ACTIVE, Phase.REJOINING, pair.Stalled(), False),
@@ -293,7 +370,10 @@ def test_what_was_asked_on_the_ethernet_side_is_forgotten_where_it_means_somethi
     phase: Phase, after: Phase, event: pair.Event, kept: bool
 ) -> None:
     silent = phase is Phase.CONFIRMING
-    before = timed(machine(phase, ahead=True, program=2, silent=silent), UNHEARD=9.0)
+    resuming = isinstance(event, pair.Watched) and phase is Phase.STANDBY
+    interfaces = tuple(replace(i, heard=i.name == "eth0") for i in cards())
+    known = machine(phase, ahead=True, program=2, silent=silent, resuming=resuming)
+    before = timed(replace(known, interfaces=interfaces), UNHEARD=9.0)
     state, actions = at(before, event)
     assert state.phase is after
     assert state.ahead is kept
@@ -346,6 +426,9 @@ def test_what_the_settings_make_of_the_times() -> None:
     assert (MASTER.arrival, MASTER.switch_time) == (6.0, 36.0)
     assert (MASTER.wordless_time, SHORT.wordless_time) == (20.0, 6.0)
     assert MASTER.patience == 15.0
+    fields = {field.name: field.default for field in dataclass_fields(pair.Rules)}
+    assert (fields["low_water"], fields["card_window"]) == (1, 0.0), "those of a test"
+    assert (fields["request_time"], fields["grace"]) == (5.0, 1.0), "of section 6"
 
 
 @pytest.mark.parametrize(("plip", "timeout"), [(0.1, 1.0), (1.0, 1.0), (3.0, 3.0), (11.0, 5.0)])
@@ -537,6 +620,7 @@ def test_what_was_once_heard_or_is_not_asked_for_yet_stays_so() -> None:
         (Phase.ACTIVE, pair.Watched("eth0", 1, 0, "ok"), True),
         (Phase.ACTIVE, pair.Watched("eth0", 0, 1, "ok"), False),
         (Phase.ACTIVE, pair.Watched("eth0", 0, 0, "fail"), False),
+        (Phase.ACTIVE, pair.Watched("eth1", 1, 0, "ok"), False),  # the other one is still bad
         (Phase.ACTIVE, pair.LinkWatched(1, "ok"), False),
         (Phase.STANDBY, pair.Watched("eth0", 1, 0, "ok"), False),
         (Phase.STANDBY, pair.LinkWatched(1, "ok"), True),
@@ -546,13 +630,12 @@ def test_what_was_once_heard_or_is_not_asked_for_yet_stays_so() -> None:
 def test_from_when_on_what_is_in_the_way_is_said_again(
     phase: Phase, event: pair.Event, again: bool
 ) -> None:
-    """For an active machine when all its cards are good again, for a standby when the link is."""
-    rules = replace(MASTER, interfaces=())
-    kept = machine(phase, blocked="the fence program failed", silent=True)
-    assert (at(kept, event, rules=rules)[0].blocked == "") is again
-    never_silent = replace(kept, silent=False)
-    if isinstance(event, pair.LinkWatched):
-        assert at(never_silent, event, rules=rules)[0].blocked
+    """For an active machine when all its cards are good, for a standby when the link is alive."""
+    known = machine(phase, blocked="it is said", silent=True, interfaces=cards(eth0="fail"))
+    assert (at(known, event)[0].blocked == "") is again
+    if phase is Phase.STANDBY:
+        heard = replace(known, silent=False)
+        assert at(heard, event)[0].blocked == "it is said", "it was alive before, too"
 
 
 def test_a_boot_master_calls_as_soon_as_all_are_heard_and_once() -> None:
@@ -931,6 +1014,7 @@ def test_three_rounds_make_sure_and_two_do_not() -> None:
     for asked, quiet in ((1, 1), (2, 2), (3, 3), (4, 3)):
         after, actions = at(state, pair.Answers(False, asked, False, False))
         assert after.quiet == quiet
+        assert after.evidence is False
         assert after.phase is (Phase.PROMOTING if asked >= 3 else Phase.CONFIRMING)
         assert len(of(actions, pair.Question)) == (asked < 3)
     two, _ = at(replace(state, quiet=1), pair.Answers(False, 1, False, False))

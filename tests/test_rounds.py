@@ -1,4 +1,4 @@
-"""When a question on the ethernet side is asked again, and until when its answer is waited for."""
+"""When the ethernet side is asked again, until when an answer is waited for, when it is told."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from failoverd.neighbours import _Question, _question
+from failoverd.neighbours import _Question, _question, next_announcement
 
 CARD = "02:00:00:00:00:0a"
 
@@ -82,3 +82,9 @@ def test_only_cards_are_asked_one_by_one() -> None:
     asked = question([10.0], 11.0, peer=[CARD, "ff", "", CARD + ":01"], own={"eth0": CARD})
     assert asked.peer == (CARD,)
     assert asked.own == {"eth0": CARD}
+
+
+def test_the_schedule_goes_on_where_a_division_of_floats_is_rounded() -> None:
+    """Here (after - start) / 60 is a little less than the minutes that have passed."""
+    start, after = 3671238.3142708805, 4407978.31427088
+    assert next_announcement(start, after) == after + 60

@@ -155,6 +155,7 @@ def test_nothing_is_written_through_a_link_that_was_planted(tmp_path: Path) -> N
     statefile.write(str(path), FULL)
     assert victim.read_text() == "precious"
     assert not path.is_symlink()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert statefile.read(str(path)) == FULL
 
 
@@ -256,3 +257,52 @@ def test_it_is_written_over_only_where_there_is_no_room(
     assert statefile.read(path).role == ("standby" if written_over else "active")
     with pytest.raises(OSError, match=os.strerror(number)):
         statefile.write(path, sized(BLOCK + 1, "failed"))  # that needs more room than it has
+
+
+def test_a_new_file_that_was_not_written_whole_is_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes the room that the old one is written over for want of."""
+    path = str(tmp_path / "state")
+    statefile.write(path, sized(2 * BLOCK))
+    real, calls = os.pwrite, iter([100])
+    monkeypatch.setattr(os, "pwrite", lambda *args: next(calls, 0) or real(*args))
+    statefile.write(path, sized(2 * BLOCK, "standby"))
+    assert os.listdir(tmp_path) == ["state"]
+    assert statefile.read(path) == sized(2 * BLOCK, "standby")
+
+
+def test_there_must_be_a_file_to_write_over(tmp_path: Path) -> None:
+    assert not statefile._overwrite(str(tmp_path / "state"), b"{}")
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("size", [500, BLOCK, BLOCK + 1, 3 * BLOCK])
+@pytest.mark.parametrize("role", ["standby", "failed"])
+def test_what_is_written_over_is_read_back(tmp_path: Path, size: int, role: str) -> None:
+    path = str(tmp_path / "state")
+    statefile.write(path, sized(3 * BLOCK))
+    assert statefile._overwrite(
+        path, statefile.encode(sized(size, role), statefile.boot_id()).encode()
+    )
+    assert statefile.read(path) == sized(size, role)
+    assert os.path.getsize(path) == 3 * BLOCK
+
+
+@pytest.mark.parametrize(("size", "writes"), [(BLOCK, [0]), (BLOCK + 1, [0, BLOCK, 0])])
+def test_more_than_a_block_is_worth_nothing_until_its_begin_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, writes: list[int]
+) -> None:
+    path = str(tmp_path / "state")
+    statefile.write(path, sized(size))
+    real, seen = os.pwrite, []
+
+    def write(fd: int, data: bytes, offset: int) -> int:
+        seen.append((offset, statefile.read(path)))
+        return real(fd, data, offset)
+
+    monkeypatch.setattr(os, "pwrite", write)
+    assert statefile._overwrite(path, statefile.encode(FULL, statefile.boot_id()).encode())
+    assert [offset for offset, _ in seen] == writes
+    assert [found for _, found in seen] == [sized(size), *[Remembered()] * (len(writes) - 1)]
+    assert statefile.read(path) == FULL

@@ -72,7 +72,7 @@ ROOMS = {
     "pair": Room(
         (*PAIR, "pair/turn", "pair/table"),
         (
-            ("tests/test_pair_moments.py", *tests("pair", QUICK)),
+            ("tests/test_pair_moments.py", "tests/test_announcing.py", *tests("pair", QUICK)),
             tests("pair", SLOW),
             EXPLORED,
         ),
