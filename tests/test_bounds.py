@@ -105,6 +105,7 @@ def explained(text: str) -> list[str]:
         (
             SERVED + "$hold_down = 7; $switch_timeout = 8;",
             [
+                f"{HEALING}: 0 s to 15 s",
                 "the switch script has 8 s each time it runs",
                 "a role that came because of an interface stays 7 s at least, "
                 "whatever that interface does",

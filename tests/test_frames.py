@@ -56,9 +56,25 @@ def test_a_question_to_one_card_differs_in_what_it_must() -> None:
     assert frames.arp_request(HWADDR, frames.NOBODY, V4, PEER) == hardware(PEER) + PROBE[6:]
     asked = frames.solicitation_to(PEER, HWADDR, SOURCE, V6)
     assert asked[:14] == hardware(PEER) + hardware(HWADDR) + b"\x86\xdd"
-    assert int.from_bytes(asked[14:18], "big") == 6 << 28 | frames.FLOW_LABEL
+    assert asked[14:18] == b"\x60\x0f\xa1\x10"  # the label is the same in every version
     assert asked[22:54] == packed(SOURCE) + packed(V6)
     assert asked[62:] == packed(V6) + b"\1\1" + hardware(HWADDR)
+
+
+def test_an_ordinary_question_of_ours_is_marked() -> None:
+    """By what every version knows."""
+    head = f"{ETHERNET} 0001 0800 06 04 0001 020000000a01"
+    asked = unhex(f"{head} c000020b 03fa110fa110 c000020a")
+    assert frames.marked_request(HWADDR, V4_PEER, V4) == asked
+    asked = frames.marked_solicitation(HWADDR, SOURCE, V6_PEER)
+    assert asked[:20] == unhex("3333ffcd0011 020000000a01 86dd 600fa110 0020")
+    assert asked[20:54] == unhex("3aff") + packed(SOURCE) + packed("ff02::1:ffcd:11")
+    assert asked[54:56] + asked[58:62] == unhex("8700 00000000")
+    assert asked[62:] == packed(V6_PEER) + b"\1\1" + hardware(HWADDR)
+
+
+def test_the_address_to_ask_from_is_of_the_card_and_nobody_else_s() -> None:
+    assert packed(frames.link_local(HWADDR))[8:] == unhex("020000 fa11 000a01")
 
 
 def hardware(hwaddr: str) -> bytes:
@@ -115,11 +131,28 @@ def answered(advertisement: bytes, flags: int) -> bytes:
         pytest.param(changed(ADVERTISEMENT, 20, 17), None, id="UDP"),
         pytest.param(changed(ADVERTISEMENT, 14, 0x40), None, id="version"),
         pytest.param(ADVERTISEMENT[:-1], None, id="cut advertisement"),
+        pytest.param(ADVERTISEMENT + bytes(9), Answer(V6, HWADDR), id="padded advertisement"),
+        pytest.param(changed(NO_OPTION, 18, 0, 32), None, id="shorter than it says"),
+        pytest.param(changed(ADVERTISEMENT, 18, 0, 16), None, id="too short by what it says"),
+        pytest.param(
+            resummed(changed(NO_OPTION, 58, SOLICITED)), None, id="solicited, but sent to all"
+        ),
+        pytest.param(
+            resummed(changed(ADVERTISEMENT, 58, OVERRIDE | 1)), Answer(V6, HWADDR), id="reserved"
+        ),
+        pytest.param(
+            resummed(changed(ADVERTISEMENT, 79, 2) + bytes(8)), Answer(V6, HWADDR), id="long option"
+        ),
         pytest.param(resummed(ADVERTISEMENT[:77]), None, id="cut target"),
     ],
 )
 def test_parse(frame: bytes, answer: Answer | None) -> None:
     assert frames.parse(frame) == answer
+
+
+def test_who_does_not_forward_says_that_it_is_no_router() -> None:
+    assert ADVERTISEMENT[58] == OVERRIDE
+    assert frames.unsolicited_advertisement(HWADDR, V6, router=True)[58] == OVERRIDE | 0x80
 
 
 @given(st.binary(max_size=120))

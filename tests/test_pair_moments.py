@@ -248,6 +248,13 @@ def test_when_a_peer_is_speechless(
     assert not at(after, STATUS)[0].speechless
 
 
+@pytest.mark.parametrize("speechless", [False, True])
+@pytest.mark.parametrize("beats", [False, True])
+def test_only_who_sends_heartbeats_still_is_speechless(speechless: bool, beats: bool) -> None:
+    turn = turn_of(machine(Phase.STANDBY, speechless=speechless, beats=beats))
+    assert guards.is_speechless(turn) is (speechless and beats)
+
+
 def test_what_is_known_at_the_start() -> None:
     for role, phase in (("standby", Phase.STANDBY), ("failed", Phase.STANDBY)):
         for resuming, unclean in ((False, False), (True, False), (False, True)):
@@ -403,6 +410,7 @@ LENGTHS: dict[str, tuple[Callable[[Turn], None], dict[Timer, float]]] = {
     "wait_a_round": (acts.wait_a_round, {Timer.GIVE_UP: 1.0}),
     "count_nobody": (acts.count_nobody, {Timer.NOBODY: 20.0}),
     "wait_for_peer": (acts.wait_for_peer, {Timer.NOBODY: 9.0}),
+    "expect_peer": (acts.expect_peer, {Timer.EXPECTED: 10.0}),
     "question_own": (acts.question_own, {Timer.OWN: 10.0}),
     "question_own_soon": (acts.question_own_soon, {Timer.OWN: 1 / 3}),
     "compare_counts_soon": (acts.compare_counts_soon, {Timer.NEWS: 20.0, Timer.RETRY: 1.0}),
@@ -418,17 +426,40 @@ def test_how_long_each_thing_is_waited_for(name: str) -> None:
     assert found == pytest.approx(lengths)
 
 
+def test_at_short_windows_counts_are_compared_all_the_sooner() -> None:
+    turn = turn_of(timed(machine(Phase.ASKING, latest=(("eth0", 1, 2),))), rules=SHORT)
+    acts.compare_counts_soon(turn)
+    acts.compare_counts_soon(turn)
+    assert turn.state.counts == (("eth0", 1, 2),)
+    found = {timer: deadline - NOW for timer, deadline in turn.state.timers}
+    assert found == pytest.approx({Timer.NEWS: 0.2, Timer.RETRY: 0.025})
+
+
 def test_what_the_settings_make_of_the_times() -> None:
     assert (MASTER.round, SHORT.round) == (1.0, 0.3)
     assert (MASTER.news_time, replace(MASTER, card_window=0.0).news_time) == (20.0, 10.0)
     assert (MASTER.proof_time, SHORT.proof_time) == (40.0, 0.4)
     assert replace(SHORT, card_window=0.01).proof_time == 0.1
     assert (MASTER.arrival, MASTER.switch_time) == (6.0, 36.0)
-    assert (MASTER.wordless_time, SHORT.wordless_time) == (20.0, 6.0)
+    assert (MASTER.wordless_time, replace(MASTER, window=1.0).wordless_time) == (20.0, 14.0)
     assert MASTER.patience == 15.0
     fields = {field.name: field.default for field in dataclass_fields(pair.Rules)}
     assert (fields["low_water"], fields["card_window"]) == (1, 0.0), "those of a test"
     assert (fields["request_time"], fields["grace"]) == (5.0, 1.0), "of section 6"
+
+
+@pytest.mark.parametrize(
+    ("text", "confirm"),
+    [
+        ("", "none"),  # there is nobody to ask for
+        ("@addresses = ('eth0 192.0.2.10/24');", "arp"),
+        ("@addresses = ('eth0 192.0.2.10/24'); $confirm = 'none';", "none"),
+        ("$confirm = '/usr/lib/ask';", "program"),
+    ],
+)
+def test_what_confirms_a_silence(text: str, confirm: str) -> None:
+    rules = pair.rules(conf.parse(f"{text} $timer_seconds = 7; $low_water = 3;", "x"), "master")
+    assert (rules.confirm, rules.card_window, rules.low_water) == (confirm, 7.0, 3)
 
 
 @pytest.mark.parametrize(("plip", "timeout"), [(0.1, 1.0), (1.0, 1.0), (3.0, 3.0), (11.0, 5.0)])
@@ -801,9 +832,11 @@ def test_only_a_fence_program_that_has_run_and_succeeded_fences(
 def test_a_program_s_word_is_enough_once(ok: bool, quiet: int) -> None:
     program = replace(MASTER, confirm="program")
     for phase in (Phase.CONFIRMING, Phase.ACTIVE):
-        state = timed(machine(phase, program=2, quiet=2, cause=Cause.SILENCE), UNHEARD=9.0)
+        known = machine(phase, program=2, quiet=2, cause=Cause.SILENCE, who="somebody")
+        state = timed(known, UNHEARD=9.0)
         after, _ = at(state, pair.Ended("confirm", ok, True, 2), rules=program)
         assert after.program == 0
+        assert not after.who, "who answers is not the program's to tell"
         if phase is Phase.ACTIVE:
             assert after.quiet == quiet
             assert at(after, pair.Ended("confirm", not ok, True, 2), rules=program)[0] == after
@@ -1019,8 +1052,8 @@ def test_three_rounds_make_sure_and_two_do_not() -> None:
         assert len(of(actions, pair.Question)) == (asked < 3)
     two, _ = at(replace(state, quiet=1), pair.Answers(False, 1, False, False))
     assert (two.phase, two.quiet) == (Phase.CONFIRMING, 2)
-    heard, _ = at(replace(state, quiet=2), pair.Answers(False, 1, True, True))
-    assert (heard.quiet, heard.evidence) == (0, True)
+    heard, _ = at(replace(state, quiet=2), pair.Answers(False, 1, True, True, "somebody"))
+    assert (heard.quiet, heard.evidence, heard.who) == (0, True, "somebody")
     assert heard.deadline(Timer.SERVED) == NOW + 2 * WINDOW
 
 
@@ -1030,6 +1063,10 @@ def test_three_rounds_in_which_another_has_our_addresses_are_too_many() -> None:
         state, _ = at(machine(Phase.ACTIVE, claimed=claimed), other, rules=SLAVE)
         assert state.phase is after
         assert state.claimed == claimed + 1
+    for who, text in (("", ""), ("192.0.2.10 is at X", ": 192.0.2.10 is at X")):
+        _, actions = at(machine(Phase.ACTIVE), pair.Answers(True, 1, True, True, who))
+        said = [a.text for a in actions if isinstance(a, pair.Log) and a.alarm]
+        assert said == [f"somebody else answers for our addresses, too{text}"]
     kept, _ = at(machine(Phase.ACTIVE, claimed=3), other)
     assert (kept.phase, kept.claimed) == (Phase.ACTIVE, 3), "the boot master keeps it"
 
@@ -1107,6 +1144,127 @@ def test_because_of_what_it_was_given_is_asked_once_it_is_had() -> None:
         state = machine(phase, from_peer=from_peer, guarded=guarded)
         found = at(state, told)[0].guarded
         assert found == (None if after is None else frozenset(after)), phase
+        untold = pair.Replied(Purpose.COMPARE, False, "busy")
+        assert at(state, untold)[0].guarded == guarded
+
+
+# ---------------------------------------------------------------------------- who runs, who waits
+
+
+@pytest.mark.parametrize(("runs", "number"), [(0, 1), (1, 2), (2, 3), (3, 1)])
+def test_each_run_of_a_program_has_a_number_of_its_own(runs: int, number: int) -> None:
+    """By it the word about an earlier silence is told from that about this one."""
+    fencing = replace(NO_ADDRESSES, fence=True, confirm="none")
+    asking = replace(MASTER, confirm="program")
+    silent = timed(machine(Phase.STANDBY, runs=runs), UNHEARD=9.0)
+    for rules, kind in ((fencing, "fence"), (asking, "confirm")):
+        state, actions = at(silent, pair.LinkWatched(0, "fail"), rules=rules)
+        assert of(actions, pair.RunProgram) == [pair.RunProgram(kind, number)]
+        assert (state.program, state.runs) == (number, number)
+
+
+def test_what_a_run_for_the_role_makes_good_is_not_known_any_more() -> None:
+    idle_peer = pair.Replied(Purpose.STATUS, True, view=view("standby"))
+    bare, actions = at(machine(Phase.REJOINING, bare=True), idle_peer)
+    assert (bare.phase, bare.bare, scripts(actions)) == (Phase.PROMOTING, False, ["master"])
+    stalled, actions = at(machine(Phase.DOUBTING, stalled=True), idle_peer)
+    assert (stalled.phase, stalled.stalled) == (Phase.PROMOTING, False)
+    assert of(actions, pair.RunScript) == [pair.RunScript("master", Cause.BOOT.value)]
+
+
+def test_until_when_a_person_waits_counts_from_the_first() -> None:
+    by_peer, _ = at(timed(machine(Phase.PROMOTING)), pair.Request(1, "fail", True))
+    assert by_peer.waiting == ((1, True),)
+    assert by_peer.deadline(Timer.PATIENCE) is None, "the peer knows how long a switch may take"
+    first, _ = at(by_peer, pair.Request(2, "fail", False), 1.0)
+    assert first.deadline(Timer.PATIENCE) == NOW + 1.0 + MASTER.patience
+    second, _ = at(first, pair.Request(3, "fail", False), 2.0)
+    assert second.waiting == ((1, True), (2, False), (3, False))
+    assert second.deadline(Timer.PATIENCE) == NOW + 1.0 + MASTER.patience
+    full = replace(second, waiting=tuple((n, True) for n in range(acts.MAX_WAITING)))
+    after, actions = at(full, pair.Request(99, "fail", False), 3.0)
+    assert after == full
+    assert answers(actions) == [(99, False, "busy")]
+
+
+def test_the_peer_s_error_is_ours_and_is_said() -> None:
+    refused = pair.Replied(Purpose.RESUME, False, "its own words")
+    state, actions = at(machine(Phase.CALLING, waiting=((7, False),)), refused)
+    assert state.phase is Phase.STANDBY
+    assert answers(actions) == [(7, False, "its own words")]
+    said = [action for action in actions if isinstance(action, pair.Log)]
+    assert [one.text for one in said if one.alarm] == ["the peer refused: its own words"]
+
+
+def test_each_act_that_is_made_is_called_what_it_does() -> None:
+    made = [acts.ask(Purpose.FAIL), acts.run_program("fence"), acts.settle(True, "active")]
+    made += [acts.refuse("no"), acts.say("words"), acts.say_once("words")]
+    names = ["ask_fail", "run_fence", "settle", "settle", "say", "say_once"]
+    assert [act.__name__ for act in made] == names
+
+
+MARKS: dict[str, dict[str, object]] = {
+    "mark_failed": {"failed": True, "resuming": False},
+    "mark_unclean": {"unclean": True},
+    "mark_clean": {"unclean": False},
+    "mark_resuming": {"resuming": True},
+    "stop_resuming": {"resuming": False},
+    "mark_stalled": {"stalled": True},
+    "end_claim": {"claimed": 0},
+    "note_giver": {"from_peer": True, "guarded": None},
+    "stop_nobody": {"deferred": False},
+    "leave_role": {
+        **{"claimed": 0, "from_peer": False, "guarded": None},
+        **{"stalled": False, "bare": False, "deferred": False},
+    },
+}
+
+
+@pytest.mark.parametrize("name", MARKS)
+@pytest.mark.parametrize("before", [False, True])
+def test_what_is_noted_and_nothing_else(name: str, before: bool) -> None:
+    known: dict[str, object] = dict.fromkeys(
+        ("failed", "unclean", "resuming", "stalled", "from_peer", "deferred", "bare"), before
+    )
+    guarded = frozenset({"eth0"}) if before else None
+    state = timed(machine(Phase.ACTIVE, claimed=2 * before, guarded=guarded, **known))
+    turn = turn_of(state)
+    getattr(acts, name)(turn)
+    assert turn.state == replace(state, **MARKS[name])  # type: ignore[arg-type]
+    assert not of(turn.actions, pair.RunScript, pair.Announce, pair.Ask)
+
+
+def test_whoever_wants_to_hand_over_begins_with_no_counts() -> None:
+    old = (("eth0", 5, 5),)
+    state = machine(Phase.ACTIVE, counts=old, latest=old)
+    asking, actions = at(state, pair.Watched("eth0", 0, 0, "fail"))
+    assert (asking.phase, asking.counts, asking.latest) == (Phase.ASKING, (), ())
+    assert asking.deadline(Timer.GIVE_UP) == NOW + MASTER.proof_time
+    assert Purpose.STATUS in asks(actions)
+
+
+@pytest.mark.parametrize(
+    ("phase", "event", "kept"),
+    [
+        (Phase.INQUIRING, LEAVES[0][1], True),
+        (Phase.CALLING, pair.Replied(Purpose.RESUME, False, "busy"), False),
+        (Phase.CONFIRMING, pair.LinkWatched(1, "ok"), False),
+    ],
+)
+def test_what_was_asked_ahead_counts_only_for_who_went_no_further_than_to_inquire(
+    phase: Phase, event: pair.Event, kept: bool
+) -> None:
+    state, actions = at(machine(phase, quiet=2, evidence=False, silent=True), event)
+    assert state.phase is Phase.STANDBY
+    expected = (2, None if isinstance(event, pair.LinkWatched) else False) if kept else (0, None)
+    assert (state.quiet, state.evidence) == expected
+    assert Purpose.COMPARE in asks(actions)
+    assert state.deadline(Timer.COMPARE) is None
+
+
+def test_a_standstill_is_over_when_the_role_is_known_to_be_ours() -> None:
+    state, _ = at(machine(Phase.REJOINING, stalled=True), STATUS)
+    assert (state.phase, state.stalled) == (Phase.ACTIVE, False)
 
 
 # ---------------------------------------------------------------------------- becoming what it is

@@ -179,13 +179,19 @@ def test_no_descriptor_is_left_behind(tmp_path: Path) -> None:
     assert os.listdir("/proc/self/fd") == before
 
 
+def test_a_folder_in_its_place_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(0o700)
+    assert statefile.read(str(tmp_path / "state")) == Remembered()
+
+
 def test_a_pipe_in_its_place_keeps_nobody_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "state", 0o600)
     assert statefile.read(str(tmp_path / "state")) == Remembered()
 
 
 @pytest.mark.parametrize(
-    ("mode", "counts"), [(0o600, True), (0o644, True), (0o620, False), (0o602, False)]
+    ("mode", "counts"),
+    [(0o600, True), (0o644, True), (0o711, True), (0o620, False), (0o602, False)],
 )
 def test_what_others_may_have_written_does_not_count(
     tmp_path: Path, mode: int, counts: bool
