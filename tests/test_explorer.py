@@ -203,6 +203,7 @@ def may(turn, most=LIMIT):
     turn.begin(7, keep=True)
     turn.set(old=True)
     turn.start(B.one)
+    use({turn.old, most})
     if not turn.old and turn.size < most:
         return any(turn.cards)
     return False
@@ -220,6 +221,10 @@ CHANGED = {
     "turn.set(old=True) -> turn.set()",
     "turn.set(old=True) -> turn.set(old=False)",
     "without turn.start(B.one)",
+    "turn.start(B.one) after use({turn.old, most})",
+    "without use({turn.old, most})",
+    "use({turn.old, most}) -> use({turn.old})",
+    "use({turn.old, most}) -> use({most})",
     "without turn.begin(7, keep=True)",
     "turn.begin(7, keep=True) -> turn.begin(7)",
     "turn.begin(7, keep=True) -> turn.begin(14, keep=True)",

@@ -29,11 +29,11 @@ OTHER: dict[type[ast.AST], type[Any]] = {
     **{ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd},
 }
 TWINS = {"min": "max", "max": "min", "any": "all", "all": "any"}
-SAID = {"say", "log", "report", "refuse", "printable", "isinstance", "cast", "field"}
+SAID = {"say", "say_once", "log", "report", "refuse", "printable", "isinstance", "cast", "field"}
+SPOKEN = {"say", "say_once", "log", "report"}  # statements that nothing else depends on
 UNTOUCHED = (ast.Assert, ast.Raise, ast.JoinedStr, ast.Import, ast.ImportFrom, ast.Pass)
 TYPES = {"annotation", "returns", "decorator_list", "bases", "pattern"}
 UPDATES = {"set", "start", "stop", "act"}  # of a turn of the pair
-COMMON = {"turn", "Timer", "turn.rules", "turn.now", "event"}
 SHORT = (ast.Expr, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Return, ast.Delete)
 
 
@@ -109,7 +109,8 @@ def children(node: ast.AST) -> Iterator[tuple[Any, Any, Any]]:
 def is_untouched(node: ast.AST) -> bool:
     typing = isinstance(node, ast.If) and name_of(node.test) == "TYPE_CHECKING"
     text = isinstance(node, ast.Expr) and not isinstance(node.value, ast.Call)
-    said = isinstance(node, ast.Expr) and name_of(node.value) in SAID
+    said = isinstance(node, ast.Expr) and name_of(node.value) in SPOKEN
+    said = said or (isinstance(node, ast.FunctionDef) and node.name.partition("_")[0] == "say")
     return typing or text or said or isinstance(node, UNTOUCHED) or is_alias(node)
 
 
@@ -132,8 +133,8 @@ def is_order(statements: list[ast.AST]) -> bool:
     first, second = statements
     if any(isinstance(one, ast.Expr) for one in statements):
         return not all(is_update(one) for one in statements) or bool(words(first) & words(second))
-    names, others = ({ast.unparse(one) for one in targets(each)} for each in statements)
-    return bool(names & (words(second) | others))
+    sets, others = ({ast.unparse(one) for one in targets(each)} for each in statements)
+    return bool(sets & (words(second) | names(second) | others))
 
 
 def is_update(statement: Any) -> bool:
@@ -142,12 +143,16 @@ def is_update(statement: Any) -> bool:
 
 
 def words(statement: ast.AST) -> set[str]:
-    """What it names."""
-    found = {
-        ast.unparse(n) for n in ast.walk(statement) if isinstance(n, (ast.Name, ast.Attribute))
-    }
-    found |= {str(node.arg) for node in ast.walk(statement) if isinstance(node, ast.keyword)}
-    return {word for word in found if word not in COMMON and word.partition(".")[2] not in UPDATES}
+    """What it reads and changes: names with a dot, and what it sets."""
+    nodes = list(ast.walk(statement))
+    found = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute)}
+    found |= {f".{node.arg}" for node in nodes if isinstance(node, ast.keyword)}
+    own = (word for word in found if not word.startswith("turn.rules"))
+    return {word for word in own if word.partition(".")[2] not in {*UPDATES, "now"}}
+
+
+def names(statement: ast.AST) -> set[str]:
+    return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
 
 
 def targets(statement: ast.AST) -> list[ast.expr]:
@@ -156,7 +161,8 @@ def targets(statement: ast.AST) -> list[ast.expr]:
 
 def name_of(node: ast.AST) -> str:
     """The last word of a name, or of what is called."""
-    node = node.func if isinstance(node, ast.Call) else node
+    while isinstance(node, ast.Call):
+        node = node.func
     return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
 
@@ -208,9 +214,9 @@ def other_calls(node: ast.Call) -> Iterator[ast.AST]:
 
 def is_record(parent: ast.AST, node: Any) -> bool:
     """Its length is a matter of form; or it is a row's guards or acts, which are the row hunt's."""
-    if isinstance(parent, (ast.Return, ast.Yield, ast.Subscript)) or isinstance(
-        node.ctx, ast.Store
-    ):
+    if isinstance(getattr(node, "ctx", None), ast.Store):
+        return True
+    if isinstance(parent, (ast.Return, ast.Yield, ast.Subscript)):
         return True
     if isinstance(parent, ast.Assign):
         return isinstance(parent.targets[0], ast.Tuple)

@@ -47,7 +47,7 @@ PAIR = ("pair/guards", "pair/facts", "pair/acts", "pair/state", "pair/settings",
 ROOMS = {
     "watch": Room(("watch",), (tests("watch"),)),
     "bounds": Room(("bounds",), (tests("bounds"),)),
-    "frames": Room(("frames",), (tests("frames"),)),
+    "frames": Room(("frames",), (tests("frames"), tests("neighbours"))),
     "statefile": Room(("statefile",), (tests("statefile"),)),
     "heartbeat": Room(("heartbeat:Beat",), (tests("beat"),)),
     "children": Room(
@@ -56,7 +56,7 @@ ROOMS = {
     ),
     "neighbours": Room(
         ("neighbours:next_announcement", "neighbours:_Question", "neighbours:_question"),
-        (tests("rounds"), tests("neighbours")),
+        (("tests/test_rounds.py", *tests("neighbours", "rounds or schedule")), tests("neighbours")),
     ),
     "counter": Room(("counter",), (tests("counter"),)),
     "listener": Room(
