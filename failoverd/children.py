@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from failoverd.log import printable
-from failoverd.process import PARTING, ChannelClosed, Child, LineChannel, Message
+from failoverd.process import PARTING, ChannelClosed, Child, LineChannel, Message, watched
 
 FIRST_DELAY = 0.05  # seconds before a dead child is started again; doubled each time it dies soon
 LONGEST_DELAY = 30.0
@@ -297,17 +297,6 @@ class Children:
         self._selector.unregister(pidfd)
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
         os.close(pidfd)
-
-
-def watched(child: Child) -> tuple[Child, int]:
-    """A new child with its pidfd. Raises OSError, after ending it, if there is none to be had."""
-    try:
-        return child, os.pidfd_open(child.pid)
-    except OSError:
-        os.kill(child.pid, signal.SIGKILL)
-        os.waitpid(child.pid, 0)
-        child.channel.close()
-        raise
 
 
 def describe(status: int) -> str:

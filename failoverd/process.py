@@ -241,6 +241,17 @@ def fork_child(
         os._exit(status)
 
 
+def watched(child: Child) -> tuple[Child, int]:
+    """A new child with its pidfd. Raises OSError, after ending it, if there is none to be had."""
+    try:
+        return child, os.pidfd_open(child.pid)
+    except OSError:
+        os.kill(child.pid, signal.SIGKILL)
+        os.waitpid(child.pid, 0)
+        child.channel.close()
+        raise
+
+
 def in_words(error: Exception) -> str:
     """An error for a person. What is not the world's fault is a bug, and says where it is."""
     if isinstance(error, OSError) and error.strerror:
@@ -313,16 +324,11 @@ class Errand:
         """Have a child execute work(channel). Raises OSError if there can be none."""
         self._file = os.memfd_create("errand", os.MFD_CLOEXEC)
         try:
-            self._child = fork_child(
-                name, lambda channel: self._write(work, channel), frozenset({self._file})
+            self._child, self._pidfd = watched(
+                fork_child(
+                    name, lambda channel: self._write(work, channel), frozenset({self._file})
+                )
             )
-            try:
-                self._pidfd = os.pidfd_open(self._child.pid)
-            except OSError:
-                os.kill(self._child.pid, signal.SIGKILL)
-                self._child.channel.close()
-                os.waitpid(self._child.pid, 0)
-                raise
         except (OSError, MemoryError):
             os.close(self._file)
             raise
@@ -375,11 +381,6 @@ def find_out(name: str, work: Callable[[Channel], Message], seconds: float) -> M
         return errand.result()
     finally:
         errand.close()
-
-
-def try_in_child(name: str, run: Callable[[Channel], None], seconds: float) -> str:
-    """What run raises when a child executes it, as a sentence; "" if nothing. As hear_child."""
-    return why_died(hear_child(name, run, seconds))
 
 
 def why_died(said: list[Message]) -> str:

@@ -1,10 +1,12 @@
-"""Waiting for processes that a test started by a command: for the tests of campaigns."""
+"""Processes that a test starts: waiting for those of a command, and what a child raises."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from failoverd import process
 
 
 def children_of(pid: int) -> list[str]:
@@ -16,3 +18,8 @@ def wait_until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def try_in_child(name: str, run: Callable[[process.Channel], None], seconds: float) -> str:
+    """What run raises when a child executes it, as a sentence; "" if nothing."""
+    return process.why_died(process.hear_child(name, run, seconds))

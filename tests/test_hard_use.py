@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from netns import TUN
+from processes import try_in_child
 from test_pair_live import kill, main_pid, role_changes, runs, settled, start
 
 from failoverd import frames, process, statefile
@@ -453,10 +454,10 @@ def test_a_check_in_a_child() -> None:
     def stumble(_: Channel) -> None:
         raise KeyError("no such thing")
 
-    assert process.try_in_child("check", lambda _: None, 10.0) == ""
-    assert process.try_in_child("check", fail, 10.0) == "the sentence"
-    assert process.try_in_child("check", hang, 0.1) == "it did not end within 0.1 s"
-    assert "test_hard_use.py line" in process.try_in_child("check", stumble, 10.0)
+    assert try_in_child("check", lambda _: None, 10.0) == ""
+    assert try_in_child("check", fail, 10.0) == "the sentence"
+    assert try_in_child("check", hang, 0.1) == "it did not end within 0.1 s"
+    assert "test_hard_use.py line" in try_in_child("check", stumble, 10.0)
 
 
 def test_locked_memory_does_not_end_who_gives_up_root() -> None:
@@ -471,7 +472,7 @@ def test_locked_memory_does_not_end_who_gives_up_root() -> None:
         process.give_up_root("nobody")
         bytearray(64 << 20)
 
-    assert process.try_in_child("grower", grow, 20.0) == ""
+    assert try_in_child("grower", grow, 20.0) == ""
 
 
 def sound() -> dict[str, object]:
@@ -521,7 +522,7 @@ def test_a_state_that_cannot_be_written_whole_leaves_the_old_one(tmp_path: Path)
         resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50))
         statefile.write(path, statefile.Remembered(role="standby"))
 
-    assert "No space left" in process.try_in_child("writer", fill_the_disk, 10.0)
+    assert "No space left" in try_in_child("writer", fill_the_disk, 10.0)
     assert statefile.read(path).role == "active"
 
 

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from processes import try_in_child
 
 from failoverd import __version__, conf, notify, process
 from failoverd.lab.machine import Machine
@@ -255,7 +256,7 @@ def test_no_descriptor_is_needed_for_a_sign_of_life(tmp_path: Path, listening: L
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
         supervisor.tell("WATCHDOG=1")
 
-    assert process.try_in_child("notifier", tell, 20.0) == ""
+    assert try_in_child("notifier", tell, 20.0) == ""
     manager.setblocking(False)
     assert manager.recv(100) == b"WATCHDOG=1"
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from processes import try_in_child
 from test_pair_live import main_pid, start
 
 from failoverd import process
@@ -31,7 +32,7 @@ def in_child(work: Callable[[], object]) -> str:
         process.give_up_root("nobody")
         raise ValueError(str(work()))
 
-    return process.try_in_child("test", run, 20.0)
+    return try_in_child("test", run, 20.0)
 
 
 def status_of(pid: int | str) -> dict[str, str]:
@@ -68,7 +69,7 @@ def test_nothing_is_left_even_if_the_starter_wanted_to_keep_it() -> None:
         assert status["Groups"] == ""
         assert status["NoNewPrivs"] == "1"
 
-    assert process.try_in_child("test", stubborn, 20.0) == ""
+    assert try_in_child("test", stubborn, 20.0) == ""
 
 
 @needs_root
@@ -95,7 +96,7 @@ def test_a_child_holds_no_terminal(tmp_path: Path) -> None:
         assert len(rest) == 1 and rest[0].startswith("socket:"), rest
 
     with (tmp_path / "open").open("w"):
-        assert process.try_in_child("test", look, 20.0) == ""
+        assert try_in_child("test", look, 20.0) == ""
 
 
 def test_another_watcher_gets_a_clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:

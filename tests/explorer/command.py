@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from itertools import combinations
 from multiprocessing import get_context
@@ -14,7 +14,7 @@ from multiprocessing import get_context
 from explorer import rooms
 from explorer.explore import Explored
 from explorer.model import MENU, SCRIPTS, Setup, Violation
-from explorer.mutants import hunt_all
+from explorer.mutants import Verdict, hunt_all
 from explorer.walk import Walk
 
 STRIDE = 10_000  # steps of a walk between two lines about it
@@ -205,13 +205,24 @@ def explore_pair(setup: Setup) -> list[str]:
     return [size, *map(str, explored.wrong())]
 
 
+def part_of(options: argparse.Namespace) -> tuple[int, int]:
+    """Which part of a hunt is wanted, and of how many."""
+    part, parts = map(int, options.part.split("/"))
+    return part, parts
+
+
+def tallied(verdicts: Iterable[Verdict]) -> Counter[str]:
+    """Print each as it comes; how many there are of each kind."""
+    counted: Counter[str] = Counter()
+    for verdict in verdicts:
+        counted[verdict.kind] += 1
+        print(verdict, flush=True)
+    return counted
+
+
 def hunt(options: argparse.Namespace) -> int:
     """Every mutant, until something finds it."""
-    verdicts: Counter[str] = Counter()
-    part, parts = map(int, options.part.split("/"))
-    for verdict in hunt_all(options.jobs, part, parts):
-        verdicts[verdict.kind] += 1
-        print(verdict, flush=True)
+    verdicts = tallied(hunt_all(options.jobs, *part_of(options)))
     print(
         f"{sum(verdicts.values())} broken tables: {verdicts['explored']} found by exploring, "
         f"{verdicts['walked']} by walking, {verdicts['case']} by a case of tests/test_pair.py, "
@@ -224,12 +235,8 @@ def hunt(options: argparse.Namespace) -> int:
 
 def hunt_changes(options: argparse.Namespace) -> int:
     """Every change, until something finds it."""
-    verdicts: Counter[str] = Counter()
-    part, parts = map(int, options.part.split("/"))
     chosen = tuple(options.rooms.split(","))
-    for verdict in rooms.hunt(chosen, options.jobs, part, parts, options.quick):
-        verdicts[verdict.kind] += 1
-        print(verdict, flush=True)
+    verdicts = tallied(rooms.hunt(chosen, options.jobs, *part_of(options), options.quick))
     print(
         f"{sum(verdicts.values())} changes: {verdicts['case']} found by a test, "
         f"{verdicts['explored']} by exploring, {verdicts['refinement']} that make no difference, "
