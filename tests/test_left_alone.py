@@ -155,7 +155,7 @@ def somebody_answers(machine: Machine, number: int) -> None:
         _, rounds = machine.questions.pop(own)
         anybody = number % 5 < 2
         asked = max(anybody, number % (rounds + 1))
-        machine.feed(pair.Answers(own, asked, anybody, peer=anybody and number % 2 == 0))
+        machine.feed(pair.Answers(own, asked, anybody))
 
 
 def script_ends(machine: Machine, number: int) -> None:
@@ -284,7 +284,7 @@ class Alone:
 
     def unanswered(self, own: bool) -> None:
         _, rounds = self.machine.questions.pop(own)
-        self.machine.feed(pair.Answers(own, rounds, anybody=False, peer=False))
+        self.machine.feed(pair.Answers(own, rounds, anybody=False))
 
     def script(self) -> None:
         self.machine.script = ""

@@ -258,11 +258,8 @@ def test_every_request_is_answered_or_waits_for_an_end(
 
 SOME_EVENTS: list[pair.Event] = [
     *(pair.Ended(kind, ok) for kind in ("script", "fence") for ok in (True, False)),
-    *(
-        pair.Answers(False, asked, heard, heard)
-        for asked, heard in ((0, False), (3, False), (3, True))
-    ),
-    *(pair.Answers(True, 1, heard, heard) for heard in (False, True)),
+    *(pair.Answers(False, asked, heard) for asked, heard in ((0, False), (3, False), (3, True))),
+    *(pair.Answers(True, 1, heard) for heard in (False, True)),
     *(
         pair.Replied(purpose, True, view=view(role))
         for purpose in (Purpose.STATUS, Purpose.COMPARE)
@@ -391,7 +388,7 @@ def test_a_busy_machine_goes_on_from_what_was_unanswered(window: float, asked: i
     [question] = [a for a in actions if isinstance(a, pair.Question)]
     assert len(question.at) == 3 - asked
     assert question.until - NOW == pytest.approx(rules.round * (3 - asked) / 3)
-    _, actions = step(state, pair.Answers(False, 3 - asked, False, False), rules)
+    _, actions = step(state, pair.Answers(False, 3 - asked, False), rules)
     assert scripts(actions) == ["master"]
 
 
@@ -401,22 +398,22 @@ def test_a_report_that_comes_after_the_verdict_is_waited_for() -> None:
     assert state.phase is Phase.CONFIRMING
     assert pair.Forget(True) not in actions
     assert not any(isinstance(a, pair.Question) for a in actions)
-    _, done = step(state, pair.Answers(False, 3, False, False), SLAVE)
+    _, done = step(state, pair.Answers(False, 3, False), SLAVE)
     assert scripts(done) == ["master"]
-    lost, _ = step(state, pair.Answers(False, 0, False, False), SLAVE)  # its child has died
+    lost, _ = step(state, pair.Answers(False, 0, False), SLAVE)  # its child has died
     lost = replace(lost, timers=tuple((timer, NOW) for timer, _ in lost.timers))
     assert any(isinstance(a, pair.Question) for a in step(lost, pair.Tick(), SLAVE)[1])
 
 
 def test_one_answer_starts_the_counting_anew() -> None:
     state = machine(Phase.CONFIRMING, quiet=2, timers=())
-    state, actions = step(state, pair.Answers(False, 1, True, True), SLAVE)
+    state, actions = step(state, pair.Answers(False, 1, True), SLAVE)
     assert (state.phase, state.quiet) == (Phase.CONFIRMING, 0)
     for _ in range(2):
-        state, actions = step(state, pair.Answers(False, 1, False, False), SLAVE)
+        state, actions = step(state, pair.Answers(False, 1, False), SLAVE)
         assert state.phase is Phase.CONFIRMING
         assert any(isinstance(a, pair.Question) for a in actions)
-    state, actions = step(state, pair.Answers(False, 1, False, False), SLAVE)
+    state, actions = step(state, pair.Answers(False, 1, False), SLAVE)
     assert scripts(actions) == ["master"]
 
 
@@ -430,12 +427,12 @@ WAYS_OUT_OF_CONFIRMING = [
     # $confirm, what is known, what comes; the phase after it
     ("arp", {}, pair.LinkWatched(1, "ok"), Phase.STANDBY),
     ("arp", {}, pair.Replied(Purpose.COMPARE, True, view=view("active")), Phase.STANDBY),
-    ("arp", {}, pair.Answers(False, 1, True, True), Phase.CONFIRMING),
-    ("arp", {"interfaces": CARDS_DOWN}, pair.Answers(False, 3, False, False), Phase.STANDBY),
+    ("arp", {}, pair.Answers(False, 1, True), Phase.CONFIRMING),
+    ("arp", {"interfaces": CARDS_DOWN}, pair.Answers(False, 3, False), Phase.STANDBY),
     (
         "fenced",
         {"interfaces": CARDS_DOWN},
-        pair.Answers(False, 3, False, False),
+        pair.Answers(False, 3, False),
         Phase.STANDBY,
     ),
     ("program", {}, pair.Ended("confirm", True), Phase.STANDBY),
@@ -468,7 +465,7 @@ def test_and_so_is_one_who_waits_when_somebody_has_answered_already_or_nobody_ca
 
 @pytest.mark.parametrize(
     ("confirm", "event"),
-    [("arp", pair.Answers(False, 1, False, False)), ("program", pair.Ended("confirm", False))],
+    [("arp", pair.Answers(False, 1, False)), ("program", pair.Ended("confirm", False))],
 )
 def test_nobody_takes_over_unfenced_after_asking(confirm: str, event: pair.Event) -> None:
     state = machine(Phase.CONFIRMING, silent=True, quiet=2, timers=())
@@ -550,14 +547,14 @@ def test_a_person_need_not_wait_for_news() -> None:
     assert (state.phase, scripts(actions)) == (Phase.DEMOTING, ["slave"])
 
 
-NOT_ASKED = pair.Answers(False, 0, False, False)
+NOT_ASKED = pair.Answers(False, 0, False)
 
 
 @pytest.mark.parametrize(
     ("event", "rules", "phase", "told"),
     [
-        (pair.Answers(False, 3, True, True), MASTER, Phase.STANDBY, [True]),
-        (pair.Answers(False, 3, False, False), MASTER, Phase.PROMOTING, [False]),
+        (pair.Answers(False, 3, True), MASTER, Phase.STANDBY, [True]),
+        (pair.Answers(False, 3, False), MASTER, Phase.PROMOTING, [False]),
         (NOT_ASKED, MASTER, Phase.STANDBY, [False]),
         (NOT_ASKED, NO_ADDRESSES, Phase.PROMOTING, [False]),
     ],
@@ -752,8 +749,8 @@ def test_roles_are_compared_as_soon_as_the_link_is_heard_again(phase: Phase) -> 
 AWAY = tuple(replace(i, up=False, unasked=True) for i in cards())
 ASKED = ((Timer.OWN, NOW + 1),)
 UNCOMPARED = pair.Unreplied(Purpose.COMPARE)
-PEER_HAS_OURS = pair.Answers(True, 1, True, True)
-NOBODY_HAS_OURS = pair.Answers(True, 1, False, False)
+PEER_HAS_OURS = pair.Answers(True, 1, True)
+NOBODY_HAS_OURS = pair.Answers(True, 1, False)
 OVER_THE_WIRE = [
     # the settings, what an active machine knows, what comes; the phase after it, and what is done
     (MASTER, {}, SILENT, Phase.ACTIVE, {"own question"}),
@@ -913,7 +910,7 @@ def test_a_program_of_confirm_that_cannot_be_run_says_nothing() -> None:
         (3, False, Phase.PROMOTING),
         (3, True, Phase.STANDBY),
     ]:
-        heard = pair.Answers(False, asked, anybody=anybody, peer=anybody)
+        heard = pair.Answers(False, asked, anybody=anybody)
         assert step(state, heard, rules)[0].phase is phase
     state, _ = step(confirming, not_run, replace(rules, addressed=frozenset()))
     assert state.phase is Phase.STANDBY
@@ -1140,7 +1137,7 @@ def test_whoever_is_called_for_serves_nobody() -> None:
 
 
 def test_anybody_who_answers_for_our_addresses_is_another_holder() -> None:
-    unknown = pair.Answers(True, 1, True, False, "192.0.2.10 is at 02:00:00:00:00:66")
+    unknown = pair.Answers(True, 1, True, "192.0.2.10 is at 02:00:00:00:00:66")
     state = machine(Phase.ACTIVE, timers=())
     assert "somebody else answers for our addresses" in alarms(state, unknown, SLAVE)[0]
     for _ in range(3):
@@ -1154,14 +1151,14 @@ def test_anybody_who_answers_for_our_addresses_is_another_holder() -> None:
     for _ in range(4):
         master, _ = step(master, unknown)
     assert master.phase is Phase.ACTIVE
-    ended = pair.Answers(True, 1, False, False)
+    ended = pair.Answers(True, 1, False)
     assert "nobody else answers" in logged(master, ended)[0].text
 
 
 def test_what_is_in_the_way_is_an_alarm_once() -> None:
     state = machine(Phase.CONFIRMING, silent=True, timers=())
     for number in range(5):
-        liar = pair.Answers(False, 1, True, False, f"192.0.2.10 is at 02:00:00:00:00:0{number}")
+        liar = pair.Answers(False, 1, True, f"192.0.2.10 is at 02:00:00:00:00:0{number}")
         assert len(alarms(state, liar)) == (number == 0)
         state, _ = step(state, liar)
     state, _ = step(state, HEARTBEATS)
@@ -1214,8 +1211,8 @@ def questions(actions: list[pair.Action]) -> list[pair.Question]:
     return [a for a in actions if isinstance(a, pair.Question)]
 
 
-NOBODY = pair.Answers(False, 3, False, False)
-SOMEBODY = pair.Answers(False, 3, True, True)
+NOBODY = pair.Answers(False, 3, False)
+SOMEBODY = pair.Answers(False, 3, True)
 
 
 @pytest.mark.parametrize("rules", [MASTER, replace(MASTER, addressed=frozenset(), confirm="none")])
@@ -1299,7 +1296,7 @@ NO_STATUS = pair.Unreplied(Purpose.STATUS)
     [
         (pair.Replied(Purpose.STATUS, True, view=view("standby")), MASTER, True),
         (pair.Replied(Purpose.STATUS, True, view=view("active")), MASTER, False),
-        (pair.Answers(False, 3, False, False), MASTER, True),
+        (pair.Answers(False, 3, False), MASTER, True),
         (NO_STATUS, NO_ADDRESSES, True),
     ],
 )
@@ -1320,8 +1317,8 @@ def test_the_doubt_ends_with_the_addresses_on_their_card(
 @pytest.mark.parametrize(
     ("event", "known", "rules", "phase", "wanted"),
     [
-        (pair.Answers(False, 3, True, True), {}, MASTER, Phase.REJOINING, {"ask status"}),
-        (pair.Answers(False, 0, False, False), {}, MASTER, Phase.REJOINING, {Timer.RETRY}),
+        (pair.Answers(False, 3, True), {}, MASTER, Phase.REJOINING, {"ask status"}),
+        (pair.Answers(False, 0, False), {}, MASTER, Phase.REJOINING, {Timer.RETRY}),
         (
             pair.Replied(Purpose.STATUS, True, view=view("switching")),
             {},
@@ -1681,14 +1678,14 @@ STEPS = [
     (
         Phase.CONFIRMING,
         {},
-        pair.Answers(False, 1, False, False),
+        pair.Answers(False, 1, False),
         Phase.STANDBY,
         "answer error, ask compare",
     ),
     (
         Phase.CONFIRMING,
         ALONE | {"interfaces": CARDS_DOWN},
-        pair.Answers(False, 1, False, False),
+        pair.Answers(False, 1, False),
         Phase.CONFIRMING,
         "question",
     ),
@@ -1871,7 +1868,7 @@ SMALL_PRINT = [
         "without a card that works nobody can be asked, and no role be taken",
         machine(Phase.SEEKING, timers=UNHEARD),
         MASTER,
-        pair.Answers(False, 0, False, False),
+        pair.Answers(False, 0, False),
         Phase.STANDBY,
         {"ask compare"},
     ),
@@ -1879,7 +1876,7 @@ SMALL_PRINT = [
         "nor after a lost answer",
         machine(Phase.DOUBTING, timers=UNHEARD),
         MASTER,
-        pair.Answers(False, 0, False, False),
+        pair.Answers(False, 0, False),
         Phase.STANDBY,
         {"ask compare"},
     ),
@@ -1994,7 +1991,7 @@ def every_event() -> st.SearchStrategy[pair.Event]:
             st.booleans(),
             st.booleans(),
         ),
-        st.builds(pair.Answers, st.booleans(), st.integers(0, 3), st.booleans(), st.booleans()),
+        st.builds(pair.Answers, st.booleans(), st.integers(0, 3), st.booleans()),
         *(
             st.just(event())
             for event in (pair.Bare, pair.Stray, pair.Stalled, pair.Reread, pair.Tick)
@@ -2059,7 +2056,7 @@ def test_the_picture_is_as_the_table() -> None:
 def test_what_waits_behind_the_event_that_drops_its_question_is_dropped_too() -> None:
     status, compare = (pair.Unreplied(p) for p in (Purpose.STATUS, Purpose.COMPARE))
     reply = pair.Replied(Purpose.FAIL, True)
-    own = pair.Answers(True, 1, False, False)
+    own = pair.Answers(True, 1, False)
     waiting: list[pair.Event] = [status, compare, reply, NOBODY, own, HEARTBEATS]
     for questions_too, kept in (
         (False, [compare, NOBODY, own, HEARTBEATS]),

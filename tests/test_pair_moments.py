@@ -150,8 +150,8 @@ NOT_HEARD: list[pair.Event] = [
     pair.Unreplied(Purpose.STATUS),
     pair.Unreplied(Purpose.COMPARE),
     pair.LinkWatched(9, "ok"),
-    pair.Answers(False, 3, True, True),
-    pair.Answers(True, 1, True, True),
+    pair.Answers(False, 3, True),
+    pair.Answers(True, 1, True),
     *(pair.Request(7, command, who) for command in ("fail", "resume") for who in (True, False)),
 ]
 
@@ -394,7 +394,7 @@ def test_no_row_leads_to_where_it_begins() -> None:
 
 def test_who_stays_in_a_phase_forgets_nothing() -> None:
     state = timed(machine(Phase.REJOINING), RETRY=3.0, UNHEARD=9.0)
-    after, actions = at(state, pair.Answers(False, 3, True, True))
+    after, actions = at(state, pair.Answers(False, 3, True))
     assert after.phase is Phase.REJOINING
     assert after.deadline(Timer.RETRY) == NOW + 3
     assert not of(actions, pair.Forget)
@@ -1045,26 +1045,26 @@ def test_what_a_window_of_the_link_tells(
 def test_three_rounds_make_sure_and_two_do_not() -> None:
     state = timed(machine(Phase.CONFIRMING, cause=Cause.SILENCE), UNHEARD=5.0)
     for asked, quiet in ((1, 1), (2, 2), (3, 3), (4, 3)):
-        after, actions = at(state, pair.Answers(False, asked, False, False))
+        after, actions = at(state, pair.Answers(False, asked, False))
         assert after.quiet == quiet
         assert after.evidence is False
         assert after.phase is (Phase.PROMOTING if asked >= 3 else Phase.CONFIRMING)
         assert len(of(actions, pair.Question)) == (asked < 3)
-    two, _ = at(replace(state, quiet=1), pair.Answers(False, 1, False, False))
+    two, _ = at(replace(state, quiet=1), pair.Answers(False, 1, False))
     assert (two.phase, two.quiet) == (Phase.CONFIRMING, 2)
-    heard, _ = at(replace(state, quiet=2), pair.Answers(False, 1, True, True, "somebody"))
+    heard, _ = at(replace(state, quiet=2), pair.Answers(False, 1, True, "somebody"))
     assert (heard.quiet, heard.evidence, heard.who) == (0, True, "somebody")
     assert heard.deadline(Timer.SERVED) == NOW + 2 * WINDOW
 
 
 def test_three_rounds_in_which_another_has_our_addresses_are_too_many() -> None:
-    other = pair.Answers(True, 1, True, True)
+    other = pair.Answers(True, 1, True)
     for claimed, after in ((0, Phase.ACTIVE), (1, Phase.ACTIVE), (2, Phase.DEMOTING)):
         state, _ = at(machine(Phase.ACTIVE, claimed=claimed), other, rules=SLAVE)
         assert state.phase is after
         assert state.claimed == claimed + 1
     for who, text in (("", ""), ("192.0.2.10 is at X", ": 192.0.2.10 is at X")):
-        _, actions = at(machine(Phase.ACTIVE), pair.Answers(True, 1, True, True, who))
+        _, actions = at(machine(Phase.ACTIVE), pair.Answers(True, 1, True, who))
         said = [a.text for a in actions if isinstance(a, pair.Log) and a.alarm]
         assert said == [f"somebody else answers for our addresses, too{text}"]
     kept, _ = at(machine(Phase.ACTIVE, claimed=3), other)

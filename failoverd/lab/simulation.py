@@ -263,7 +263,7 @@ class Node:
         def report() -> None:
             if self.questions == number:
                 found = any(answers)
-                self.feed(pair.Answers(action.own, len(answers), found, found, self.peer.name))
+                self.feed(pair.Answers(action.own, len(answers), found, self.peer.name))
 
         for at in action.at:
             self.after(max(0.0, at - now), once)

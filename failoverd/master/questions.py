@@ -53,7 +53,7 @@ class Questions:
             "peer": self._us.remembered.peer_hwaddrs,
         }
         if not self._children.send("neighbours", message):
-            self._us.feed(pair.Answers(action.own, 0, False, False))
+            self._us.feed(pair.Answers(action.own, 0, False))
 
     def forget(self, action: pair.Forget) -> None:
         """Also what has come already, and waits behind the event that made it mean nothing."""
@@ -72,7 +72,7 @@ class Questions:
         elif name == "neighbours":
             for own in list(self.searched):
                 del self.searched[own]
-                self._us.feed(pair.Answers(own, 0, False, False))
+                self._us.feed(pair.Answers(own, 0, False))
 
     # ------------------------------------------------------------------ the peer's port
 
@@ -98,7 +98,7 @@ class Questions:
         self._us.feed(pair.Replied(purpose, ok, words(message, "text", 200), view))
 
     def note_hwaddrs(self, status: protocol.Status) -> None:
-        """By them we know the peer when it answers on the ethernet side."""
+        """At them the peer is asked on the ethernet side."""
         known = set(self._us.remembered.peer_hwaddrs)
         told = {interface.hwaddr for _, interface in status.interfaces if interface.hwaddr}
         if told - known:
@@ -144,11 +144,8 @@ class Questions:
         del self.searched[own]
         self._say_where_not(message.get("unsent"))
         pairs = [(str(a["address"])[:45], str(a["hwaddr"])[:17]) for a in answers]
-        theirs = {entry.hwaddr for entry in self._us.conf.ethernet_addresses}
-        theirs.update(self._us.remembered.peer_hwaddrs)
-        peer = any(hwaddr in theirs for _, hwaddr in pairs)
         who = ", ".join(f"{address} is at {hwaddr}" for address, hwaddr in pairs[:4])
-        self._us.feed(pair.Answers(own, asked, bool(pairs), peer, who))
+        self._us.feed(pair.Answers(own, asked, bool(pairs), who))
 
     def _say_where_not(self, unsent: object) -> None:
         """On which interfaces nobody could be asked: a takeover may never come for it."""

@@ -237,8 +237,9 @@ def say_script_failed(turn: Turn) -> None:
 
 def say_not_able(turn: Turn) -> None:
     peer = turn.state.peer
-    bad = ", ".join(sorted(bad_at(peer))) if peer and bad_at(peer) else "no interface"
-    turn.why = f"the peer is {peer.role if peer else 'unheard'} and {bad} is bad there"
+    bad = ", ".join(sorted(bad_at(peer))) if peer else ""
+    role = peer.role if peer else "unheard"
+    turn.why = f"the peer is {role} and {bad or 'no interface'} is bad there"
     say_once(f"{turn.why}: we keep the role")(turn)
 
 

@@ -40,8 +40,8 @@ class On(Enum):
     ANSWERED = "somebody answers for the addresses"
     UNANSWERED = "nobody answers for the addresses"
     UNASKED = "the ethernet side could not be asked"
-    OWN_ANSWERED = "the peer answers for our addresses"
-    OWN_UNANSWERED = "the peer does not answer for our addresses"
+    OWN_ANSWERED = "somebody else answers for our addresses"
+    OWN_UNANSWERED = "nobody else answers for our addresses"
     INTERFACE_FAILED = "interface failed"
     INTERFACE_BACK = "interface is back"
     STILL_SILENT = "a failed interface hears nothing still"
@@ -187,13 +187,12 @@ class Ended:
 class Answers:
     """What came of a question on the ethernet side. asked: rounds that were really sent.
 
-    peer: it was the peer's hardware address that answered, which anybody can forge.
+    Whose hardware address has answered does not matter: anybody can forge it.
     """
 
     own: bool
     asked: int
     anybody: bool
-    peer: bool
     who: str = ""
 
 

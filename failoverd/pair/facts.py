@@ -101,8 +101,7 @@ def ended(turn: Turn, event: Ended) -> list[On]:
 
 
 def started(turn: Turn, event: Started) -> list[On]:
-    turn.start(Timer.UNHEARD, 2 * turn.rules.window)
-    turn.start(Timer.WORDLESS, turn.rules.wordless_time)
+    count_unheard(turn)
     turn.start(Timer.COMPARE, turn.rules.heartbeat)
     turn.set(resuming=event.resuming, failed=event.role == "failed", unclean=event.unclean)
     match event.role:
@@ -207,6 +206,10 @@ def hear(turn: Turn) -> None:
     """The peer's port has answered a query of ours, signed and valid. Nothing else tells that it
     is heard: whoever has its address and the secret can ask us (a status command there, say)."""
     turn.start(Timer.HEARD, turn.rules.window)
+    count_unheard(turn)
+
+
+def count_unheard(turn: Turn) -> None:
     turn.start(Timer.UNHEARD, 2 * turn.rules.window)
     turn.start(Timer.WORDLESS, turn.rules.wordless_time)
 

@@ -268,7 +268,7 @@ def fence_first(turn: Turn) -> bool:
 
 
 def is_claimed(turn: Turn) -> bool:
-    """The peer answered for our addresses when we asked last."""
+    """Somebody else answered for our addresses when we asked last."""
     return turn.state.claimed > 0
 
 

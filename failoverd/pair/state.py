@@ -120,7 +120,7 @@ class State:
     evidence: bool | None = None  # while the link fell silent: did anybody answer
     who: str = ""  # answered, in words
     quiet: int = 0  # rounds in a row that nobody answered
-    claimed: int = 0  # rounds in a row in which the peer answered for our addresses
+    claimed: int = 0  # rounds in a row in which somebody answered for our addresses
     counts: Counts = ()  # of the peer, when an interface failed here
     latest: Counts = ()  # of the peer, as it answered last while we wanted to hand over
     from_peer: bool = False  # the role came by the peer's `fail`

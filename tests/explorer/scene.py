@@ -321,9 +321,7 @@ class Scene:
                 still.append(asked._replace(answered=answered))
                 continue
             sent = any(ear in (HEARS, DEAF) for ear in machine.ears)
-            found.append(
-                pair.Answers(asked.own, asked.rounds if sent else 0, bool(answered), bool(answered))
-            )
+            found.append(pair.Answers(asked.own, asked.rounds if sent else 0, bool(answered)))
         machine.asked = tuple(still)
         return found
 
