@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shlex
 import socket
 import struct
 import sys
@@ -590,7 +591,7 @@ for step in sys.argv[3:]:
 
 def on_a_full_disk(machine: Namespace, options: str, fill: str, before: str, *after: str) -> str:
     """What the last of some writes says, the first of which found room. "" if all is well."""
-    write = f"{sys.executable} -I -c '{WRITE}' {ROOT} $d/state"
+    write = shlex.join([sys.executable, "-I", "-c", WRITE, str(ROOT)]) + " $d/state"
     lines = (
         "set -e; d=$(mktemp -d); trap 'umount $d; rmdir $d' EXIT",
         f"mount -t tmpfs -o {options} tmpfs $d",
