@@ -143,9 +143,9 @@ def outcome(settings: Settings, traffic: Traffic) -> Outcome:
         watch.replay(rules, traffic.batches()), lambda event: event.verdict == "fail"
     ):
         for event in events:
-            windows += 1
+            windows += event.windows
             full += event.event == "full"
-            failed += fails
+            failed += fails * event.windows
             if fails and first is None:
                 first = event.t / SECOND
         alarms += fails

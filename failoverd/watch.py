@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 LATE_SECONDS = 0.05  # a window may always end this late before that says something about us
+LISTED = 1000  # of a recording's silence so many windows are events, and all that follow are one
 
 Line = dict[str, str | int | float | bool]
 
@@ -41,7 +42,11 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A window that has ended. `packets`, `last` and `boot` are what they were before it did."""
+    """A window that has ended. `packets`, `last` and `boot` are what they were before it did.
+
+    Over a recording it may stand for so many `windows` in a row that do not differ; `t` is the end
+    of the last.
+    """
 
     t: float
     event: str  # full, alarm
@@ -50,10 +55,16 @@ class Event:
     boot: bool
     verdict: str  # ok, boot, late, fail
     reason: str
+    windows: int = 1
+
+    @property
+    def is_silence(self) -> bool:
+        """Whether it says nothing new after another one of which this holds, too."""
+        return self.packets == 0 == self.last and not self.boot
 
     def line(self, interface: str, began: float = 0.0, second: float = 1.0) -> Line:
         """The JSON object of this event; `began` is when watching began, in the unit of `t`."""
-        return {
+        line: Line = {
             "t": round((self.t - began) / second, 9),
             "interface": interface,
             "event": self.event,
@@ -63,6 +74,7 @@ class Event:
             "verdict": self.verdict,
             "reason": self.reason,
         }
+        return line if self.windows == 1 else line | {"windows": self.windows}
 
 
 def start(rules: Rules, now: float) -> Window:
@@ -111,8 +123,17 @@ def replay(
     """All events of a recording: times of packets, ascending, and how far time has come with them.
 
     The first window begins at 0. One that is open at the end is not judged; with `until`, time goes
-    on to that moment, and no further. Without a single packet no window ever begins.
+    on to that moment, and no further. Without a single packet no window ever begins. A silence of
+    more than LISTED windows ends with one event for all the others: a clock that was set in the
+    middle of a capture makes a silence of years.
     """
+    return _shortened(rules.timer, _events(rules, batches, until))
+
+
+def _events(
+    rules: Rules, batches: Iterable[tuple[Sequence[float], float]], until: float | None
+) -> Iterator[Event]:
+    """All of them, as few as it takes."""
     window = None
     for times, now in batches:
         end = now if until is None else min(now, until)
@@ -121,6 +142,27 @@ def replay(
             return
     if until is not None and window is not None:
         yield from _pass(rules, window, (), until)
+
+
+def _shortened(timer: float, events: Iterable[Event]) -> Iterator[Event]:
+    """Of each silence its first windows one by one and the rest at once, however it was cut."""
+    listed, rest = 0, None
+    for event in events:
+        if not event.is_silence:
+            if rest is not None:
+                yield rest
+            yield event
+            listed, rest = 0, None
+            continue
+        few = min(event.windows, LISTED - listed)
+        listed += few
+        for later in range(event.windows - 1, event.windows - 1 - few, -1):
+            yield replace(event, t=event.t - later * timer, windows=1)
+        if few < event.windows:
+            before = 0 if rest is None else rest.windows
+            rest = replace(event, windows=before + event.windows - few)
+    if rest is not None:
+        yield rest
 
 
 def _pass(
@@ -139,5 +181,14 @@ def _pass(
                 continue
         if now < window.deadline:
             return window
-        window, event = expire(rules, window, window.deadline)
-        yield event
+        alike = _alike(rules, window, times[at] if at < stop else now)
+        deadline = window.deadline + (alike - 1) * rules.timer
+        window, event = expire(rules, replace(window, deadline=deadline), deadline)
+        yield event if alike == 1 else replace(event, windows=alike)
+
+
+def _alike(rules: Rules, window: Window, until: float) -> int:
+    """How many windows, from this one on, end in the same way before anything comes in."""
+    if window.packets or window.last or window.boot:
+        return 1
+    return 1 + int((until - window.deadline) // rules.timer)

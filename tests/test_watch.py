@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -183,6 +185,13 @@ recordings = st.lists(
 )  # time since the packet before, and whether it counts
 
 
+def expanded(rules: Rules, events: Iterable[Event]) -> Iterator[Event]:
+    """One event for each window."""
+    for event in events:
+        for later in reversed(range(event.windows)):
+            yield replace(event, t=event.t - later * rules.timer, windows=1)
+
+
 def batches(packets: list[tuple[int, bool]], sizes: list[int]) -> list[tuple[list[int], int]]:
     """The packets in batches of these sizes, the rest in one."""
     made: list[tuple[list[int], int]] = []
@@ -219,6 +228,47 @@ def test_batches_change_nothing(
     rules: Rules, packets: list[tuple[int, bool]], sizes: list[int]
 ) -> None:
     assert list(watch.replay(rules, batches(packets, sizes))) == one_by_one(rules, packets)
+
+
+silences = st.tuples(st.integers(0, 15) | st.integers(100, 600), st.booleans())
+
+
+@fair
+@given(
+    rules_strategy,
+    st.lists(silences, max_size=12),
+    st.lists(st.integers(1, 4)),
+    st.integers(0, 300),
+)
+def test_a_long_silence_is_told_shortly_and_says_the_same(
+    rules: Rules, packets: list[tuple[int, bool]], sizes: list[int], more: int
+) -> None:
+    """However the recording is cut: the first windows, and one event for all others of that run."""
+    end = sum(gap for gap, _ in packets) + more
+    whole = one_by_one(rules, [*packets, (more, False)] if packets else [])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(watch, "LISTED", 4)
+        events = list(watch.replay(rules, batches(packets, sizes), until=end))
+    assert list(expanded(rules, events)) == whole
+    for is_silence, run in itertools.groupby(events, lambda event: event.is_silence):
+        told = [event.windows for event in run]
+        assert told == [1] * len(told) or (is_silence and told[:-1] == [1] * 4)
+        assert not is_silence or len(told) <= 5
+
+
+@pytest.mark.parametrize(
+    ("low_water", "private", "verdict"), [(0, False, "ok"), (1, False, "fail"), (0, True, "fail")]
+)
+def test_a_silence_of_years_takes_no_time(low_water: int, private: bool, verdict: str) -> None:
+    rules = Rules(500, NANO // 200, low_water, private, NANO)
+    years = 60 * 365 * 86_400 * NANO
+    events = list(watch.replay(rules, [([0], 0), ([years], years)], until=2 * years))
+    assert sum(event.windows for event in events) == 2 * years // rules.timer
+    assert len(events) < 2 * watch.LISTED + 10
+    assert max(events, key=lambda event: event.windows).verdict == verdict
+    longest = max(events, key=lambda event: event.windows)
+    assert longest.line("eth0", 0, NANO)["windows"] == longest.windows
+    assert "windows" not in events[0].line("eth0")
 
 
 @fair
