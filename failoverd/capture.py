@@ -1,9 +1,9 @@
 """Packets on disk: reads capture files of any size, and writes $dumpfile.
 
-Classic pcap files are read here, in blocks, because libpcap cuts nanoseconds off and, at the end of
-a truncated file, loses the packets that it had just read. Everything else (pcapng, say) goes
-through libpcap. The dump file is written here because a pcap dumper's file is empty until it is
-closed. The format is https://www.ietf.org/archive/id/draft-ietf-opsawg-pcap-05.html.
+They are read here, because libpcap cuts nanoseconds off, loses the packets that it had just read at
+the end of a truncated file, and refuses a pcapng file whose interfaces differ in any way. The dump
+file is written here because a pcap dumper's file is empty until it is closed. The formats are
+https://www.ietf.org/archive/id/draft-ietf-opsawg-pcap-05.html and draft-ietf-opsawg-pcapng.
 """
 
 from __future__ import annotations
@@ -13,30 +13,59 @@ import fcntl
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from io import BufferedIOBase, BufferedReader, FileIO
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    import pcapy
+from itertools import chain, islice
+from typing import NamedTuple
 
 NANOSECONDS = 1_000_000_000
 MAX_PACKET = 262144  # bytes; libpcap takes no larger ones either
 LATEST = 0xFFFFFFFF  # seconds since 1970 of a packet; the classic format has no more
+SET_BACK = 60 * NANOSECONDS  # no packet is that late: the clock was set
+PAUSE = 86_400 * NANOSECONDS  # without a packet, own ones too: it was set, or nobody recorded
 DUMP_BYTES = 8 * 1024 * 1024  # a dump file of this size is kept as the old one, and a new one begun
 
 _BLOCK = 128 * 1024  # bytes; from more on every block is mapped anew, and out of the caches
-_BATCH = 4096  # packets at once from libpcap
+_BATCH = 4096  # packets at once
+_MOST = 16 * 1024 * 1024  # bytes of a block of pcapng, as libpcap has it
 _HEADER = 24
 _RECORD = 16
 _MICROSECOND_MAGIC = 0xA1B2C3D4
 _NANOSECOND_MAGIC = 0xA1B23C4D
 _VERSION = (2, 4)
+# Link types as files number them (LINKTYPE_), for which libpcap has other numbers on Linux (DLT_).
+# All others are the same. See https://www.tcpdump.org/linktypes.html.
+_LIBPCAPS = {100: 11, 101: 12, 102: 15, 103: 16, 106: 19}
+_FILES = {dlt: number for number, dlt in _LIBPCAPS.items()}
+_NULL = 0  # begins with four bytes in the byte order of who wrote it
+_OPENBSDS_RAW = 14  # which its own tools write unchanged; nobody else has such a type
+_NAMES = {
+    **{0: "NULL", 1: "ETHERNET", 3: "AX25", 6: "IEEE802_5", 7: "ARCNET_BSD", 8: "SLIP", 9: "PPP"},
+    **{10: "FDDI", 50: "PPP_HDLC", 51: "PPP_ETHER", 100: "ATM_RFC1483", 101: "RAW", 104: "C_HDLC"},
+    **{105: "IEEE802_11", 106: "ATM_CLIP", 107: "FRELAY", 108: "LOOP", 109: "ENC"},
+    **{113: "LINUX_SLL", 117: "PFLOG", 119: "IEEE802_11_PRISM", 122: "IP_OVER_FC", 123: "SUNATM"},
+    **{127: "IEEE802_11_RADIOTAP", 128: "TZSP", 149: "USER2", 163: "IEEE802_11_AVS"},
+    **{166: "PPP_PPPD", 187: "BLUETOOTH_HCI_H4", 189: "USB_LINUX", 192: "PPI", 195: "IEEE802_15_4"},
+    **{201: "BLUETOOTH_HCI_H4_WITH_PHDR", 204: "PPP_WITH_DIR", 205: "C_HDLC_WITH_DIR"},
+    **{206: "FRELAY_WITH_DIR", 219: "MPLS", 220: "USB_LINUX_MMAPPED", 226: "IPNET", 227: "CAN"},
+    **{228: "IPV4", 229: "IPV6", 239: "NFLOG", 240: "NETANALYZER", 242: "IPOIB", 247: "INFINIBAND"},
+    **{249: "USBPCAP", 251: "BLUETOOTH_LE_LL", 253: "NETLINK", 258: "PKTAP", 271: "VSOCK"},
+    **{276: "LINUX_SLL2", 281: "DSA_TAG_BRCM", 282: "DSA_TAG_BRCM_PREPEND", 284: "DSA_TAG_DSA"},
+    **{285: "DSA_TAG_EDSA"},
+}
 _KINDS = {  # first four bytes: byte order, nanoseconds in the fraction's unit
     struct.pack(order + "I", magic): (order, unit)
     for order in "<>"
     for magic, unit in ((_MICROSECOND_MAGIC, 1000), (_NANOSECOND_MAGIC, 1))
 }
+
+# Kinds of blocks of pcapng; there are others.
+_SECTION, _INTERFACE, _OLD_PACKET, _SIMPLE_PACKET, _PACKET = 0x0A0D0D0A, 1, 2, 3, 6
+_SECTION_MARK = _SECTION.to_bytes(4)  # the same in both byte orders
+_ORDERS = {b"\x4d\x3c\x2b\x1a": "<", b"\x1a\x2b\x3c\x4d": ">"}
+_IF_NAME, _IF_RESOLUTION, _IF_OFFSET, _PACKET_FLAGS = 2, 9, 14, 2  # kinds of options
+_DIRECTION, _OUTBOUND = 3, 2  # in a packet's flags
 
 Accept = Callable[[bytes], object]
 
@@ -60,29 +89,61 @@ class Batch(NamedTuple):
 
 
 class Clock:
-    """Makes times since the first packet that never run backwards."""
+    """Makes times since the first packet that never run backwards.
+
+    A packet that is a little earlier than the one before it is taken for as late as that one. If it
+    is more than SET_BACK earlier, the clock was set, and time goes on from there; else all that
+    comes until the old time would be taken for one moment.
+    """
 
     def __init__(self) -> None:
         self.first: int | None = None  # nanoseconds since 1970
         self.now = 0
-
-    def began(self, nanoseconds: int) -> int:
-        """The time of the first packet, when one of this time has come."""
-        if self.first is None:
-            self.first = nanoseconds
-        return self.first
+        self.zero = 0  # nanoseconds since 1970 at which time began, by the clock as it is now
+        self.passes_over = False  # whether time that nobody recorded is no time
+        self.pauses = 0  # longer than PAUSE
+        self.longest: tuple[int, int] = (0, 0)  # of them: from and to, nanoseconds since 1970
+        self.set_back = 0  # how often the clock was
+        self.first_set: tuple[int, int] = (0, 0)  # when, and by how much
 
     def tick(self, nanoseconds: int) -> int:
-        """The time of a packet since the first one, or of an earlier packet that was later."""
-        self.now = max(self.now, nanoseconds - self.began(nanoseconds))
+        """The time of a packet, from nanoseconds since 1970."""
+        if self.first is None:
+            self.first = self.zero = nanoseconds
+        step = nanoseconds - self.zero - self.now
+        if step < -SET_BACK:
+            self.set_back += 1
+            self.first_set = self.first_set if self.set_back > 1 else (self.now, -step)
+            self.zero += step
+        elif step > PAUSE:
+            self.pauses += 1
+            begin, end = self.longest
+            if step > end - begin:
+                self.longest = nanoseconds - step, nanoseconds
+            self.zero += step if self.passes_over else 0
+        self.now = max(self.now, nanoseconds - self.zero)
         return self.now
+
+
+def dlt(linktype: int) -> int:
+    """libpcap's number for a link type as files number it."""
+    return 12 if linktype == _OPENBSDS_RAW else _LIBPCAPS.get(linktype, linktype)
+
+
+def link_name(number: int) -> str:
+    """What files and people call a link type of libpcap's: "101 (RAW)"."""
+    linktype = _FILES.get(number, number)
+    name = _NAMES.get(linktype)
+    return f"{linktype} ({name})" if name else f"{linktype}"
 
 
 class Capture:
     """A capture file that is open for reading, once. Closed by close() or a with statement."""
 
-    linktype: int
+    linktype: int  # as libpcap numbers it
     clock: Clock
+    tells_direction = False  # apart from what its packets begin with
+    interfaces: Sequence[str] = ()  # whose packets it holds, all of them together, if that is known
 
     def batches(self, accept: Accept) -> Iterator[Batch]:
         """All packets, in constant memory; those count for which accept(packet) is true.
@@ -101,8 +162,11 @@ class Capture:
         self.close()
 
 
-def open_capture(path: str) -> Capture:
-    """The capture in this file ("-" is standard input). Raises Unreadable."""
+def open_capture(path: str, interface: str = "") -> Capture:
+    """The capture in this file ("-" is standard input). Raises Unreadable.
+
+    If it knows several interfaces, and one of this name, only the packets of that one are read.
+    """
     name = "standard input" if path == "-" else path
     try:
         file = BufferedReader(FileIO(0 if path == "-" else path), _BLOCK)
@@ -112,16 +176,15 @@ def open_capture(path: str) -> Capture:
         head = file.read(_HEADER)
         if head[:4] in _KINDS:
             return ClassicCapture(name, file, head)
-        if path == "-" or not file.seekable():
-            raise Unreadable(f"{name}: only classic pcap can be read from a pipe: name a file")
+        if head[:4] == _SECTION_MARK:
+            return SectionsCapture(name, file, head, interface)
+        raise Unreadable(f"{name}: no capture such as tcpdump -w writes")
     except OSError as error:
         file.close()
         raise Unreadable(f"{name}: {error.strerror}") from error
     except Unreadable:
         file.close()
         raise
-    file.close()
-    return OtherCapture(path)
 
 
 class ClassicCapture(Capture):
@@ -130,13 +193,15 @@ class ClassicCapture(Capture):
     def __init__(self, name: str, file: BufferedIOBase, head: bytes) -> None:
         if len(head) < _HEADER:
             raise Unreadable(f"{name}: the file ends in the middle of its first header")
-        order, self._unit = _KINDS[head[:4]]
+        self._order, self._unit = _KINDS[head[:4]]
+        order = self._order
         self._name, self._file = name, file
         self.clock = Clock()
         self._record = struct.Struct(order + "IIII")
-        self.linktype = struct.unpack_from(order + "I", head, 20)[0] & 0xFFFF
+        self.linktype = dlt(struct.unpack_from(order + "I", head, 20)[0] & 0xFFFF)
 
     def batches(self, accept: Accept) -> Iterator[Batch]:
+        accept = _in_our_order(accept, self.linktype, self._order)
         rest = b""
         while block := self._read():
             data = rest + block
@@ -170,12 +235,14 @@ class ClassicCapture(Capture):
             end = begin + stored
             if end > size or stored > MAX_PACKET:
                 break
-            if seconds != second:
-                second, whole = seconds, seconds * NANOSECONDS
-                base = whole - clock.began(whole + fraction * unit)
             then = base + fraction * unit
-            if then > now:
+            if seconds == second and then >= now:
                 now = then
+            elif seconds != second or then < now - SET_BACK:
+                second, whole = seconds, seconds * NANOSECONDS
+                clock.now = now
+                now = clock.tick(whole + fraction * unit)
+                base = whole - clock.zero
             packet = data[begin:end]
             if accept(packet if stored == length else _whole(packet, length)):
                 counted.append(now)
@@ -189,59 +256,176 @@ class ClassicCapture(Capture):
         self._file.close()
 
 
-class OtherCapture(Capture):
-    """Whatever else libpcap can read."""
+class _Interface(NamedTuple):
+    """One that packets of a section of a pcapng file are from."""
 
-    def __init__(self, path: str) -> None:
-        import pcapy
+    name: str
+    linktype: int
+    snaplen: int
+    ticks: int  # in a second
+    offset: int  # seconds to be added
 
-        self._path = path
+
+class _Packet(NamedTuple):
+    """One of a pcapng file. when: nanoseconds since 1970; None: not known."""
+
+    interface: _Interface
+    when: int | None
+    length: int
+    data: bytes
+    direction: int
+
+
+class SectionsCapture(Capture):
+    """pcapng: blocks in sections, each with its byte order and its interfaces."""
+
+    def __init__(self, name: str, file: BufferedIOBase, head: bytes, interface: str) -> None:
+        """Reads as far as the first packet. Raises Unreadable."""
+        self._name, self._file, self._ahead = name, file, head
+        self._order = "<"
+        self._interfaces: list[_Interface] = []
         self.clock = Clock()
-        self._error = pcapy.PcapError
-        try:
-            self._reader = pcapy.open_offline(path)
-        except pcapy.PcapError as error:
-            text = f"{path}: no capture such as tcpdump -w writes: {error}"
-            raise Unreadable(text) from error
-        self.linktype = int(self._reader.datalink())
+        self._problem: Unreadable | None = None
+        packets = self._read_packets()
+        first = list(islice(packets, 1))
+        self._packets = chain(first, packets)
+        self._wanted = interface if interface in [i.name for i in self._interfaces] else None
+        chosen = [i for i in self._interfaces if self._wanted in (None, i.name)]
+        self.linktype = chosen[0].linktype if chosen else 1
+        if any(i.linktype != self.linktype for i in chosen):
+            raise self._mixed()
+        self.interfaces = [i.name for i in chosen]
+        self.tells_direction = any(packet.direction for packet in first)
 
     def batches(self, accept: Accept) -> Iterator[Batch]:
         counted: list[int] = []
-        seen, damage = 0, ""
-
-        def put(header: pcapy.Pkthdr, data: bytes) -> None:
-            nonlocal seen, damage
-            seconds, microseconds = header.getts()
-            if not 0 <= seconds <= LATEST:
-                damage = f"a packet {seconds} s after 1970 is damage, not a packet"
-            if damage:
-                return
+        seen = 0
+        for packet in self._packets:
+            if self._wanted not in (None, packet.interface.name):
+                continue
+            if packet.interface.linktype != self.linktype:
+                self._problem = self._mixed()
+                break
             seen += 1
-            now = self.clock.tick(seconds * NANOSECONDS + microseconds * 1000)
-            if accept(_whole(data, header.getlen())):
+            now = self.clock.now if packet.when is None else self.clock.tick(packet.when)
+            admits = accept if self.linktype else _in_our_order(accept, _NULL, self._order)
+            if packet.direction != _OUTBOUND and admits(_whole(packet.data, packet.length)):
                 counted.append(now)
+            if seen == _BATCH:
+                yield Batch(counted, now)
+                counted, seen = [], 0
+        if seen:
+            yield Batch(counted, self.clock.now)
+        if self._problem is not None:
+            raise self._problem
 
-        while True:
-            problem = self._dispatch(put) or damage
-            if seen:
-                yield Batch(counted, self.clock.now)
-            if problem:
-                kind = Truncated if problem.startswith("truncated") else Unreadable
-                raise kind(f"{self._path}: {problem}")
-            if not seen:
-                return
-            counted, seen = [], 0
+    def _mixed(self) -> Unreadable:
+        kinds = (f"{i.name or 'one'}: {link_name(i.linktype)}" for i in self._interfaces)
+        return Unreadable(
+            f"{self._name}: it holds packets of several link types ({', '.join(kinds)}): name the "
+            "interface that is meant, or capture one at a time"
+        )
 
-    def _dispatch(self, put: Callable[[pcapy.Pkthdr, bytes], None]) -> str:
-        """Read one batch; what is wrong then."""
+    def _read_packets(self) -> Iterator[_Packet]:
+        """All, and then why there are no more, in self._problem."""
         try:
-            self._reader.dispatch(_BATCH, put)
-        except self._error as error:
-            return str(error)
-        return ""
+            for kind, body in self._blocks():
+                packet = self._packet_in(kind, body)
+                if packet is not None:
+                    yield packet
+        except Unreadable as error:
+            self._problem = error
+        except (struct.error, IndexError, ValueError):
+            self._problem = Unreadable(f"{self._name}: a block that makes no sense is damage")
+
+    def _packet_in(self, kind: int, body: bytes) -> _Packet | None:
+        """Take in a block. Raises struct.error, IndexError, ValueError."""
+        if kind == _INTERFACE:
+            self._interfaces.append(self._interface(body))
+        elif kind == _PACKET:
+            return self._packet(body, "IIIII")
+        elif kind == _OLD_PACKET:
+            return self._packet(body, "HxxIIII")
+        elif kind == _SIMPLE_PACKET:
+            interface, (length,) = self._interfaces[0], self._unpack("I", body)
+            kept = min(length, interface.snaplen or length)
+            return _Packet(interface, None, length, body[4 : 4 + kept], 0)
+        return None
+
+    def _unpack(self, fields: str, data: bytes) -> tuple[int, ...]:
+        return struct.unpack_from(self._order + fields, data)
+
+    def _blocks(self) -> Iterator[tuple[int, bytes]]:
+        """The kind of each block, and what is in it. Raises Unreadable or Truncated."""
+        while head := self._take(8):
+            mark = self._take(4) if head[:4] == _SECTION_MARK else b""
+            if mark:
+                self._order, self._interfaces = _ORDERS.get(mark, ""), []
+            if len(head) < 8 or (head[:4] == _SECTION_MARK and len(mark) < 4):
+                raise self._truncated()
+            kind, size = self._unpack("II", head)
+            if not self._order or not 12 + len(mark) <= size <= _MOST or size % 4:
+                raise Unreadable(f"{self._name}: a block of {size} bytes is damage, not a block")
+            body = mark + self._take(size - 8 - len(mark))
+            if len(body) < size - 8:
+                raise self._truncated()
+            if body[-4:] != head[4:]:
+                raise Unreadable(f"{self._name}: a block that does not end as it began is damage")
+            yield kind, body[:-4]
+
+    def _truncated(self) -> Truncated:
+        return Truncated(f"{self._name}: the file ends in the middle of a block")
+
+    def _take(self, size: int) -> bytes:
+        try:
+            if not self._ahead:
+                return self._file.read(size)
+            data, self._ahead = self._ahead[:size], self._ahead[size:]
+            return data if len(data) == size else data + self._file.read(size - len(data))
+        except OSError as error:
+            raise Unreadable(f"{self._name}: {error.strerror}") from error
+
+    def _interface(self, body: bytes) -> _Interface:
+        linktype, snaplen = self._unpack("HxxI", body)
+        options = dict(self._options(body[8:]))
+        resolution = options.get(_IF_RESOLUTION, b"\x06")[0]
+        ticks = 2 ** (resolution & 127) if resolution & 128 else 10**resolution
+        (offset,) = self._unpack("q", options.get(_IF_OFFSET, bytes(8)))
+        name = options.get(_IF_NAME, b"").rstrip(b"\0").decode(errors="replace")
+        shown = "".join(c if c.isprintable() else "?" for c in name)
+        return _Interface(shown, dlt(linktype), snaplen, ticks, offset)
+
+    def _packet(self, body: bytes, fields: str) -> _Packet:
+        number, high, low, stored, length = self._unpack(fields, body)
+        interface = self._interfaces[number]
+        when = (high << 32 | low) * NANOSECONDS // interface.ticks + interface.offset * NANOSECONDS
+        data = body[20 : 20 + stored]
+        if len(data) < stored or stored > MAX_PACKET or not 0 <= when <= LATEST * NANOSECONDS:
+            raise ValueError
+        direction, end = 0, 20 + stored + -stored % 4
+        if len(body) > end:
+            options = dict(self._options(body[end:]))
+            direction = self._unpack("I", options.get(_PACKET_FLAGS, bytes(4)))[0] & _DIRECTION
+        return _Packet(interface, when, length, data, direction)
+
+    def _options(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        at = 0
+        while at + 4 <= len(data):
+            kind, size = self._unpack("HH", data[at : at + 4])
+            if kind == 0:
+                return
+            yield kind, data[at + 4 : at + 4 + size]
+            at += 4 + size + -size % 4
 
     def close(self) -> None:
-        self._reader.close()
+        self._file.close()
+
+
+def _in_our_order(accept: Accept, linktype: int, order: str) -> Accept:
+    """For packets that another kind of machine wrote."""
+    if linktype != _NULL or order == ("<" if sys.byteorder == "little" else ">"):
+        return accept
+    return lambda packet: accept(packet[3::-1] + packet[4:])
 
 
 def _whole(packet: bytes, length: int) -> bytes:
@@ -274,7 +458,8 @@ class DumpFile:
 
     def begin(self, linktype: int) -> None:
         """What follows is of this link type (DLT_EN10MB, say)."""
-        fields = (_MICROSECOND_MAGIC, *_VERSION, 0, 0, self._snaplen, linktype)
+        number = _FILES.get(linktype, linktype)
+        fields = (_MICROSECOND_MAGIC, *_VERSION, 0, 0, self._snaplen, number)
         self._header = struct.pack("=IHHiIII", *fields)
         self._is_ours = False  # look again whether it fits
 

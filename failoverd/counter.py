@@ -19,6 +19,7 @@ import pcapy
 from failoverd import filters, frames, links
 from failoverd.filters import DLT_EN10MB as DLT_EN10MB
 from failoverd.filters import DLT_LINUX_SLL as DLT_LINUX_SLL
+from failoverd.filters import DLT_LINUX_SLL2 as DLT_LINUX_SLL2
 from failoverd.filters import HEADER_BYTES as HEADER_BYTES
 from failoverd.filters import BadFilter as BadFilter
 from failoverd.filters import Program
@@ -132,26 +133,55 @@ def _words(offset: int, address: str) -> str:
     return " and ".join(f"ip6[{offset + 4 * n}:4] = {word:#x}" for n, word in enumerate(words))
 
 
+# Where cooked packets have their type; 4 is what has a length instead: spanning tree, CDP, ...
+_COOKED = {DLT_LINUX_SLL: "not ether[14:2] = 4", DLT_LINUX_SLL2: "not ether[0:2] = 4"}
+_LOAD = 0  # BPF_LD
+_KERNELS = 0xFFFFF000  # what is loaded from here on is the kernel's, not the packet's: SKF_AD_OFF
+
+
 def counts_in_capture(expression: str, linktype: int, own: str | None) -> Callable[[bytes], int]:
     """A test of packets in a capture file of this link type, without those that `own` has sent.
 
     Raises BadFilter.
     """
-    if linktype == DLT_LINUX_SLL:
-        # ether[14:2] is the type; 4 is what has a length instead: spanning tree, CDP and the like
-        expression = f"inbound and not ether[14:2] = 4 and ({expression})"
-    elif own is not None and linktype == DLT_EN10MB:
-        expression = f"not ether src {own} and ({expression})"
+    terms = (_inbound(linktype, own), _COOKED.get(linktype, ""), f"({expression})")
     try:
-        program = pcapy.compile(linktype, MAX_SNAPLEN, expression, 1, 0)
+        program = _compiled(linktype, " and ".join(term for term in terms if term))
     except (pcapy.PcapError, ValueError) as error:
-        raise BadFilter(f"the filter {expression!r} does not fit this capture: {error}") from error
+        raise BadFilter(str(error)) from error
     return cast(Callable[[bytes], int], program.filter)
 
 
 def knows_direction(linktype: int, own: str | None) -> bool:
     """Whether packets that a capture's machine has sent itself can be told from the others."""
-    return linktype == DLT_LINUX_SLL or (own is not None and linktype == DLT_EN10MB)
+    return bool(_inbound(linktype, own))
+
+
+def can_be_filtered(linktype: int) -> bool:
+    """Whether libpcap knows where in packets of this link type to look for what they are."""
+    return _compiles(linktype, "ip or ip6")
+
+
+def _inbound(linktype: int, own: str | None) -> str:
+    """What admits only packets that came in, if such packets tell: by a direction or an address."""
+    if _compiles(linktype, "inbound"):
+        return "inbound"
+    by_address = f"not ether src {own}"
+    return by_address if own is not None and _compiles(linktype, by_address) else ""
+
+
+def _compiles(linktype: int, expression: str) -> bool:
+    """Whether that can be asked of the packet alone, as it is in a file."""
+    try:
+        program = _compiled(linktype, expression).get_bpf()
+    except (pcapy.PcapError, ValueError):
+        return False
+    loads = (k for code, _, _, k in program if code & 7 == _LOAD)
+    return all(k < _KERNELS for k in loads)
+
+
+def _compiled(linktype: int, expression: str) -> pcapy.BPFProgram:
+    return pcapy.compile(linktype, MAX_SNAPLEN, expression, 1, 0)
 
 
 class Refused(PermissionError):

@@ -27,6 +27,7 @@ from failoverd.process import Message
 DLT_EN10MB = 1
 DLT_RAW = 12  # an IP packet and nothing before it
 DLT_LINUX_SLL = 113  # what `tcpdump -i any` writes; it tells the direction
+DLT_LINUX_SLL2 = 276  # the same since libpcap 1.10
 # What libpcap makes of an interface's kind (linux/if_arp.h). Of others it is asked.
 _LINKTYPES = {
     links.ARPHRD_ETHER: DLT_EN10MB,

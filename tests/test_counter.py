@@ -21,6 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inside import FAR, ONLY_OURS, frame, inside, ip, sender, two_ends
+from invariants import never_back
 from netns import ROOTLESS, TUN, Namespace
 
 from failoverd import capture, counter, filters, frames, process
@@ -827,10 +828,10 @@ records = st.tuples(
 def test_any_capture_is_read_as_by_the_book(
     packets: list[tuple[int, int, bytes]], order: str, nano: bool, size: int
 ) -> None:
-    """However it is cut into pieces: first, count, the latest time so far."""
+    """However it is cut into pieces: first, count, the latest time so far, or a clock set back."""
     parts = [struct.pack(order + "IIII", *when, len(d), len(d)) + d for *when, d in packets]
     moments = [s * capture.NANOSECONDS + f * (1 if nano else 1000) for s, f, _ in packets]
-    latest = [max(moments[: n + 1]) - moments[0] for n in range(len(moments))]
+    latest = never_back(moments)
     file = io.BufferedReader(Drip(b"".join(parts), size), size)
     opened = capture.ClassicCapture("x", file, pcap([], order, nano))
     batches = list(opened.batches(lambda packet: len(packet) % 2))

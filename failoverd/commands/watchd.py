@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 from failoverd import __version__, conf, files, filters, links, process, watch, watchd
 from failoverd.commands import _remarks
-from failoverd.commands._words import Stop, counted
+from failoverd.commands._words import Stop, counted, exact_span
 from failoverd.counter import (
     HEADER_BYTES,
     BadFilter,
     Counter,
     Tap,
+    can_be_filtered,
     counts_in_capture,
     knows_direction,
     what_counts,
@@ -35,20 +36,22 @@ from failoverd.process import Message
 from failoverd.protocol import heartbeat_tags
 
 if TYPE_CHECKING:
-    from failoverd.capture import Capture
+    from failoverd.capture import Capture, Clock
     from failoverd.commands import _terminal
     from failoverd.tune import Traffic
 
 CONF = "/etc/failover/failoverd.conf"
 WOULD_FAIL_OVER = 1
 CANNOT_WATCH = 1
-CANNOT_READ = 3  # 1 and 2 have their meaning with -r and --tune
+CANNOT_READ = NOTHING_JUDGED = 3  # 1 and 2 have their meaning with -r and --tune
 WITHIN_SECONDS = 10.0
 DAYS = 30.0
 TUNE_SECONDS = 300.0
+NOBODYS = "00:00:00:00:00:00"  # hardware address
 SHORTEST_AIM = 0.2  # seconds: two of the shortest windows that --tune proposes
 
 Print = Callable[[Message], None]
+Measured = tuple["Traffic", float]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -96,15 +99,20 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         prog="watchd",
         usage="watchd [-c CONF] [-v] [--json] IFACE\n"
         "       watchd -r FILE [--until S] [--mac ADDRESS] [--json] IFACE\n"
-        "       watchd --tune [-r FILE | --seconds N] [--within T] [--days N] IFACE",
+        "       watchd --tune [-r FILE | --seconds N] [--within T] [--days N] [-v] IFACE",
         description="Watches an interface, or a capture of one. It only tells, by hand.",
-        epilog="Exit status with -r: 0 would not have failed over, 1 would have, 3 cannot read. "
-        "With --tune: 0 the aim can be met, 1 it cannot, 3 cannot tell.",
+        epilog="Exit status with -r: 0 would not have failed over, 1 would have, 3 cannot read, or "
+        "nothing was judged. With --tune: 0 the aim can be met, 1 it cannot, 3 cannot tell.",
     )
     add = parser.add_argument
     add("interface", metavar="IFACE", help=argparse.SUPPRESS)  # the usage says it
     add("-c", dest="conf", metavar="CONF", help=f"the configuration (else {CONF})")
-    add("-v", dest="verbose", action="store_true", help="say more at start")
+    add(
+        "-v",
+        dest="verbose",
+        action="store_true",
+        help="say more at start; with --tune: what it rests on",
+    )
     add("--json", action="store_true", help="one JSON object an event; with --tune one in all")
     add("-r", dest="capture", metavar="FILE", help="read a capture file (- is standard input)")
     add("--until", type=seconds, metavar="S", help="judge until so long after the first packet")
@@ -313,13 +321,16 @@ class Tally:
     """What came out so far."""
 
     windows: int = 0
+    judged: int = 0  # of them: those that could have failed
     fails: int = 0
     first_fail: Message | None = None
 
     def add(self, line: Message) -> None:
-        self.windows += 1
+        windows = int(str(line.get("windows", 1)))
+        self.windows += windows
+        self.judged += windows if line["verdict"] != "boot" else 0
         if line["verdict"] == "fail":
-            self.fails += 1
+            self.fails += windows
             self.first_fail = self.first_fail or line
 
 
@@ -397,9 +408,11 @@ def print_json(line: Message) -> None:
 
 def print_plain(line: Message) -> None:
     began = ", boot" if line["boot"] else ""
+    alike = f", {line['windows']:,} windows alike" if "windows" in line else ""
     print(
         f"{line['t']:12.6f}  {line['interface']}  {line['event']:5}  {line['verdict']:4}  "
-        f"{counted(line['packets'], 'packet')}, {line['last']} before{began}: {line['reason']}",
+        f"{counted(line['packets'], 'packet')}, {line['last']} before{began}: {line['reason']}"
+        f"{alike}",
         flush=True,
     )
 
@@ -412,7 +425,7 @@ def replay(options: argparse.Namespace, settings: conf.Conf) -> int:
     from failoverd.capture import Unreadable, open_capture
 
     try:
-        with open_capture(options.capture) as capture:
+        with open_capture(options.capture, options.interface) as capture:
             return judge(options, settings, capture)
     except Unreadable as error:
         raise Stop(str(error)) from None
@@ -426,7 +439,7 @@ def judge(options: argparse.Namespace, settings: conf.Conf, capture: Capture) ->
         complain(remark)
     until = None if options.until is None else round(options.until * NANOSECONDS)
     show = print_json if options.json else print_plain
-    reading = Reading(capture, filter_for(options, settings, capture.linktype))
+    reading = Reading(capture, filter_for(options, settings, capture))
     tally = Tally()
     for event in watch.replay(rules, reading.batches(), until):
         line: Message = dict(event.line(options.interface, 0, NANOSECONDS))
@@ -434,12 +447,18 @@ def judge(options: argparse.Namespace, settings: conf.Conf, capture: Capture) ->
         tally.add(line)
     sys.stdout.flush()
     never_fails = rules.low_water == 0 and not rules.private
+    if reading.problem is not None and capture.clock.first is None:
+        raise Stop(str(reading.problem))
+    for remark in of_its_clock(capture.clock):
+        complain(remark)
     print(conclusion(tally, capture, never_fails), file=sys.stderr if options.json else sys.stdout)
     if reading.problem is not None:
         complain(f"{reading.problem}; what comes before counts")
         if not reading.is_truncated:
             return CANNOT_READ
-    return WOULD_FAIL_OVER if tally.first_fail else 0
+    if tally.first_fail:
+        return WOULD_FAIL_OVER
+    return 0 if tally.judged else NOTHING_JUDGED
 
 
 class Reading:
@@ -460,19 +479,50 @@ class Reading:
 
 
 def filter_for(
-    options: argparse.Namespace, settings: conf.Conf, linktype: int
+    options: argparse.Namespace, settings: conf.Conf, capture: Capture
 ) -> Callable[[bytes], int]:
-    """What counts in a capture of this link type. Says so if our own packets cannot be told."""
+    """What counts in this capture. Says so if our own packets cannot be told."""
+    expression, linktype = counted_here(settings, options.interface), capture.linktype
     own = options.mac or own_address(settings, options.interface)
-    if not knows_direction(linktype, own):
-        complain(
-            "which packets this interface has sent itself is not known: all count "
-            "(--mac ADDRESS names its hardware address)"
-        )
     try:
-        return counts_in_capture(counted_here(settings, options.interface), linktype, own)
+        accept = counts_in_capture(expression, linktype, own)
     except BadFilter as error:
-        raise Stop(str(error)) from None
+        raise misfit(options, settings, linktype, error) from None
+    if not knows_direction(linktype, own) and not capture.tells_direction:
+        complain(all_count(linktype))
+    if len(capture.interfaces) > 1 and options.interface not in capture.interfaces:
+        names = ", ".join(name or "(no name)" for name in capture.interfaces)
+        complain(f"{options.capture} holds {names}, and not {options.interface}: all are one here")
+    return accept
+
+
+def all_count(linktype: int) -> str:
+    """That packets that the interface has sent itself cannot be told, and what could be done."""
+    from failoverd.capture import link_name
+
+    text = "which packets this interface has sent itself is not known: all count"
+    if knows_direction(linktype, NOBODYS):
+        return f"{text} (--mac ADDRESS names its hardware address)"
+    return f"{text} (link type {link_name(linktype)} does not tell: capture with tcpdump -Q in)"
+
+
+def misfit(
+    options: argparse.Namespace, settings: conf.Conf, linktype: int, error: BadFilter
+) -> Stop:
+    """That what counts cannot be asked of packets of this link type, and the way out."""
+    from failoverd.capture import link_name
+
+    kind = f"packets of link type {link_name(linktype)}"
+    if not can_be_filtered(linktype):
+        return Stop(
+            f"{options.capture}: these are {kind}, in which libpcap cannot tell what counts "
+            f"({error}): capture on the interface itself, tcpdump -i {options.interface} -w FILE"
+        )
+    name = "plip_filter" if options.interface == settings.plip_interface else "filter"
+    what = f"{settings.origin.file}: ${name}" if getattr(settings, name) else "what counts here"
+    return Stop(
+        f"{options.capture}: {what} does not fit {kind}: {error}; name another ${name} with -c CONF"
+    )
 
 
 def own_address(settings: conf.Conf, interface: str) -> str | None:
@@ -484,22 +534,53 @@ def own_address(settings: conf.Conf, interface: str) -> str | None:
     return None if own == "00:00:00:00:00:00" else own
 
 
-def conclusion(tally: Tally, capture: Capture, never_fails: bool) -> str:
-    """One sentence: would this configuration have failed over here, when and why?"""
+def of_its_clock(clock: Clock) -> Iterator[str]:
+    """Remarks on times in the capture that are no times of one clock that goes on evenly."""
+    if clock.pauses:
+        begin, end = (time_of_day(moment) for moment in clock.longest)
+        long = exact_span((clock.longest[1] - clock.longest[0]) / 1e9)
+        times = f", the longest of {clock.pauses} such times" if clock.pauses > 1 else ""
+        what = (
+            "is left out"
+            if clock.passes_over
+            else "is judged as silence; if the clock was set or nobody recorded, cut the capture "
+            "there (editcap -A, -B) and judge each part"
+        )
+        yield f"nothing was recorded from {begin} to {end} ({long}{times}): that {what}"
+    if clock.set_back:
+        after, step = (nanoseconds / 1e9 for nanoseconds in clock.first_set)
+        more = f", and {counted(clock.set_back - 1, 'time')} more" if clock.set_back > 1 else ""
+        yield (
+            f"the clock was set back by {exact_span(step)}, {after:.3f} s after the first packet"
+            f"{more}: time goes on from there"
+        )
+
+
+def time_of_day(nanoseconds: float) -> str:
+    """Local time, from nanoseconds since 1970."""
     from datetime import datetime
 
-    if capture.clock.first is None:
-        return "there is no packet in it: nothing to judge"
+    return datetime.fromtimestamp(nanoseconds / 1e9).isoformat(" ", "milliseconds")
+
+
+def conclusion(tally: Tally, capture: Capture, never_fails: bool) -> str:
+    """One sentence: would this configuration have failed over here, when and why?"""
+    clock = capture.clock
+    if clock.first is None:
+        return "there is no packet in it: nothing was judged"
     if tally.first_fail is None:
-        if tally.windows == 0:
-            return "not one window has ended in it: nothing was judged (--until SECONDS judges on)"
+        if not tally.judged:
+            ended = "only the first window has ended in it, which never fails"
+            none = "not one window has ended in it"
+            return f"{ended if tally.windows else none}: nothing was judged (--until S judges on)"
         never = ": an ethernet interface never fails with $low_water 0" if never_fails else ""
         return f"would not have failed over ({counted(tally.windows, 'window')}){never}"
     after = float(str(tally.first_fail["t"]))
-    when = datetime.fromtimestamp(capture.clock.first / 1e9 + after)
+    is_known = not clock.set_back or after * 1e9 < clock.first_set[0]
+    at = f", at {time_of_day(clock.first + after * 1e9)}" if is_known else ""
     return (
-        f"would have failed over {after:.3f} s after the first packet, at "
-        f"{when.isoformat(' ', 'milliseconds')}: {tally.first_fail['reason']}"
+        f"would have failed over {after:.3f} s after the first packet{at}: "
+        f"{tally.first_fail['reason']}"
     )
 
 
@@ -518,10 +599,7 @@ def tune(options: argparse.Namespace, settings: conf.Conf) -> int:
         )
     within = WITHIN_SECONDS if options.within is None else options.within
     aim = rules.Aim(round(within * rules.SECOND), DAYS if options.days is None else options.days)
-    if options.capture:
-        traffic, began = tune_read(options, settings)
-    else:
-        traffic, began = tune_watch(options, settings)
+    traffic, began = (tune_read if options.capture else tune_watch)(options, settings)
     report = _tune.Report(options.interface, traffic, began, settings, aim)
     for line in [report.json()] if options.json else report.lines():
         print(line)
@@ -529,7 +607,7 @@ def tune(options: argparse.Namespace, settings: conf.Conf) -> int:
     return report.status
 
 
-def tune_watch(options: argparse.Namespace, settings: conf.Conf) -> tuple[Traffic, float]:
+def tune_watch(options: argparse.Namespace, settings: conf.Conf) -> Measured:
     """The traffic of a live interface, and when it began."""
     from failoverd import tune as rules
     from failoverd.commands import _tune
@@ -558,26 +636,29 @@ def tune_watch(options: argparse.Namespace, settings: conf.Conf) -> tuple[Traffi
     return traffic, began
 
 
-def tune_read(options: argparse.Namespace, settings: conf.Conf) -> tuple[Traffic, float]:
+def tune_read(options: argparse.Namespace, settings: conf.Conf) -> Measured:
     """The traffic of a capture, and when it began."""
     from failoverd.capture import NANOSECONDS, Unreadable, open_capture
     from failoverd.commands import _tune
 
     try:
-        with open_capture(options.capture) as capture:
-            reading = Reading(capture, filter_for(options, settings, capture.linktype))
+        with open_capture(options.capture, options.interface) as capture:
+            capture.clock.passes_over = True
+            reading = Reading(capture, filter_for(options, settings, capture))
             with progress(terminal_for(sys.stderr), f"reading {options.capture}") as shows:
                 traffic = _tune.from_batches(reading.batches(), shows)
-            if capture.clock.first is None:
-                raise Stop(f"{options.capture}: there is no packet in it: nothing to measure")
-            began = capture.clock.first / NANOSECONDS
     except Unreadable as error:
         raise Stop(str(error)) from None
+    if reading.problem is not None and not reading.is_truncated:
+        raise Stop(str(reading.problem))
+    clock = capture.clock
+    if clock.first is None:
+        raise Stop(f"{options.capture}: there is no packet in it: nothing to measure")
+    for remark in of_its_clock(clock):
+        complain(remark)
     if reading.problem is not None:
-        if not reading.is_truncated:
-            raise Stop(str(reading.problem))
         complain(f"{reading.problem}; what comes before counts")
-    return traffic, began
+    return traffic, clock.first / NANOSECONDS
 
 
 @contextmanager

@@ -238,8 +238,10 @@ def record(seconds: int, fraction: int, packet: bytes, order: str = "<") -> byte
     return struct.pack(order + "IIII", seconds, fraction, len(packet), len(packet)) + packet
 
 
-def pcap(order: str = "<", magic: int = 0xA1B2C3D4, last: int = 4_000_000_000) -> bytes:
-    head = struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 65535, 1)
+def pcap(
+    order: str = "<", magic: int = 0xA1B2C3D4, last: int = 4_000_000_000, linktype: int = 1
+) -> bytes:
+    head = struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 65535, linktype)
     times = ((100, 5), (100, 7), (99, 0), (140, 999_999), (last, 1))
     return head + b"".join(record(*time, b"p" * 14, order) for time in times)
 
@@ -250,14 +252,19 @@ def block(kind: int, body: bytes) -> bytes:
     return struct.pack("<I", kind) + size + body + size
 
 
-def pcapng(late: int = 0) -> bytes:
+def pcapng(late: int = 0, linktype: int = 1) -> bytes:
     section = struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)
-    interface = struct.pack("<HHI", 1, 0, 65535)
+    options = b"\2\0\4\0eth0" + b"\x09\0\1\0\x06\0\0\0" + b"\x0e\0\x08\0" + bytes(12)
+    interface = struct.pack("<HHI", linktype, 0, 65535) + options
     packets = [
-        struct.pack("<IIIII", 0, late, micro, 14, 14) + b"q" * 14 for micro in (5, 9_000_000, 40)
+        struct.pack("<IIIII", 0, late, micro, 14, 14) + b"q" * 14 + b"\0\0\2\0\4\0\2\0\0\0"
+        for micro in (5, 9_000_000, 40)
     ]
-    blocks = [block(0x0A0D0D0A, section), block(1, interface), *(block(6, p) for p in packets)]
-    return b"".join(blocks)
+    old = struct.pack("<HHIIII", 0, 0, 0, 50, 14, 14) + b"q" * 14
+    simple = struct.pack("<I", 14) + b"q" * 14
+    kinds = [*((6, packet) for packet in packets), (2, old), (3, simple)]
+    blocks = [(0x0A0D0D0A, section), (1, interface), *kinds]
+    return b"".join(block(*each) for each in blocks)
 
 
 def check_capture(data: bytes) -> None:
@@ -368,7 +375,7 @@ CONF_WORDS = encoded(FRAGMENTS)
 SIGNED = (b"\xf8\n\xf9active\n", b"\xf8\n\xfabusy\r\n", b"\xf8\nerror refused\n", b"\xf8\n\xfb\n")
 WIRE = "protocol:ServerConnection ClientConnection _fit"
 READ_STATUS = "protocol:parse_status encode_status status_tree _status _interface"
-READ_CAPTURE = "capture:open_capture ClassicCapture OtherCapture Clock _whole"
+READ_CAPTURE = "capture:open_capture ClassicCapture SectionsCapture Clock _whole _in_our_order"
 READ_FRAME = "frames:parse _parse_arp _parse_advertisement _options _checksum _is_multicast"
 READ_STATE = "statefile:decode encode _line _lines _process _union"
 READ_FILES = "files:read_host_type read_secret _word_fault _read_regular"
@@ -433,16 +440,25 @@ TARGETS = {
     "capture": Target(
         check_capture,
         (READ_CAPTURE, "watch"),
-        (pcap(), pcap(">"), pcap("<", 0xA1B23C4D), pcapng(), pcap()[:-3], b"", b"#!/bin/sh\n"),
+        (
+            *(pcap(), pcap(">"), pcap("<", 0xA1B23C4D), pcap(">", linktype=0), pcapng()),
+            *(pcapng() * 2, pcap()[:-3], pcapng()[:-3], b"", b"#!/bin/sh\n"),
+        ),
     ),
     "watchd": Target(
         check_watchd,
-        ("commands.watchd:judge replay Reading filter_for conclusion tune_read tune", "tune"),
+        (
+            "commands.watchd:judge replay Reading filter_for misfit all_count conclusion "
+            "of_its_clock tune_read tune",
+            "tune",
+        ),
         (
             *(bytes([way]) + pcap(last=9_000_000) for way in range(4)),
             b"\0" + pcapng(),
             b"\2" + pcapng(),
             b"\0" + pcapng(6 << 24),  # in the year 15670
+            *(b"\0" + pcap(linktype=kind) for kind in (101, 239, 276)),
+            b"\2" + pcapng(linktype=101),
         ),
         late=("failoverd.tune", "failoverd.commands._tune", "failoverd.counter"),
     ),
