@@ -300,6 +300,7 @@ def expected(settings: Settings, done: Outcome, traffic: Traffic, time: float) -
 
 def proposals(traffic: Traffic, aim: Aim, has_witness: bool = False) -> list[Judged]:
     """What is asked for, and the shortest timer with one false alarm in so many days, if any is.
+    The one that finds a death sooner comes first.
 
     Of windows that find a death in time the longest one is the calmest. packet_count is more than a
     window brings: so every window is judged, and the first alarm, which is forgiven, is soon past.
@@ -312,10 +313,11 @@ def proposals(traffic: Traffic, aim: Aim, has_witness: bool = False) -> list[Jud
     found = [judged("as asked", settings_for(traffic, asked, low_water), traffic, aim)]
     for timer in nice_numbers(LEAST_WINDOW, LONGEST_WINDOW):
         if waits.alarms(timer, aim.time) <= 1:
-            quickest = judged("quickest", settings_for(traffic, timer, 1), traffic, aim)
-            if quickest.expected is not None and quickest.expected <= 1:
-                return found if timer == asked else [*found, quickest]
-    return found
+            calm = judged("calm enough", settings_for(traffic, timer, 1), traffic, aim)
+            if calm.expected is not None and calm.expected <= 1:
+                found += [calm] if timer != asked else []
+                break
+    return sorted(found, key=lambda entry: entry.settings.timer)
 
 
 def settings_for(traffic: Traffic, timer: int, low_water: int) -> Settings:

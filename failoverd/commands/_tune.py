@@ -7,7 +7,7 @@ import select
 import textwrap
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from failoverd import bounds, conf, tune
@@ -84,12 +84,13 @@ class Report:
         self,
         interface: str,
         traffic: tune.Traffic,
-        began: float,
+        times: tuple[float, float],
         settings: conf.Conf,
         aim: tune.Aim,
     ) -> None:
-        """`began` is seconds since 1970."""
-        self.interface, self.traffic, self.began = interface, traffic, began
+        """`times` are when it began and ended, in seconds since 1970."""
+        self.interface, self.traffic = interface, traffic
+        self.began, self.ended = times
         self.conf, self.aim = settings, aim
         self.witnesses = [w.address for w in settings.witness if w.interface == interface]
         present = tune.Settings(
@@ -101,26 +102,36 @@ class Report:
     @property
     def best(self) -> tune.Judged | None:
         """What to take: what is asked for if that will do, else the least that is calm enough."""
-        if not self.proposed:
-            return None
-        asked = self.proposed[0]
-        return asked if asked.meets(self.aim) or self.witnesses else self.proposed[-1]
+        named = {entry.name: entry for entry in self.proposed}
+        asked = named.get("as asked")
+        if asked is None or self.witnesses or asked.meets(self.aim):
+            return asked
+        return named.get("calm enough", asked)
 
     @property
     def status(self) -> int:
         if self.best is None:
             return CANNOT_TELL
-        return AIM_MET if self.best.meets(self.aim) or self.witnesses else AIM_NOT_MET
+        if self.best.meets(self.aim):
+            return AIM_MET
+        return CANNOT_TELL if self.witnesses else AIM_NOT_MET
 
-    def lines(self) -> Iterator[str]:
+    def lines(self, verbose: bool) -> Iterator[str]:
+        """The answer, and with verbose what it rests on."""
+        yield from self._advice()
+        for sentence in self._doubts():
+            yield ""
+            yield from textwrap.wrap(sentence, COLUMNS)
+        yield ""
         yield from self._sample()
+        if not verbose:
+            yield "-v shows the packets, what other settings would do, and how sure this is."
+            return
         yield ""
         yield from self._picture()
         yield ""
         yield from self._table()
-        yield ""
-        yield from self._advice()
-        for sentence in self._doubts():
+        for sentence in self._certainty():
             yield ""
             yield from textwrap.wrap(sentence, COLUMNS)
 
@@ -128,10 +139,8 @@ class Report:
         length = self.traffic.length / tune.SECOND
         rate = f", {self.traffic.packets / length:.3g} a second" if length else ""
         yield f"{self.interface}: {counted(self.traffic.packets, 'packet')} in {span(length)}{rate}"
-        yield (
-            f"from {self._clock(0):%Y-%m-%d %H:%M:%S} to "
-            f"{self._clock(self.traffic.length):%Y-%m-%d %H:%M:%S}"
-        )
+        first, last = datetime.fromtimestamp(self.began), datetime.fromtimestamp(self.ended)
+        yield f"from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S}"
         if self.traffic.packets:
             gap = self.traffic.longest_gap() / tune.SECOND
             yield f"the longest time without a packet was {span(gap)}"
@@ -149,14 +158,13 @@ class Report:
         )
         most = max(entry.most for entry in slices)
         width = len(f"{most}")
-        form = "%H:%M:%S" if self.traffic.length < tune.DAY else "%a %H:%M"
         for entry in slices:
             numbers = f"{entry.least:{width}} to {entry.most:{width}}"
-            begin = self._clock(entry.begin).strftime(form)
-            yield f"{begin}  {numbers} {tune.bar(entry, most, low_water)}".rstrip()
+            bar = tune.bar(entry, most, low_water)
+            yield f"{self._when(entry.begin)}  {numbers} {bar}".rstrip()
 
     def _table(self) -> Iterator[str]:
-        days = f"in {span(self.aim.time / tune.SECOND)}"
+        days = f"per {span(self.aim.time / tune.SECOND)}"
         rows = [("", "packet_count", "timer_seconds", "low_water", "found in", "alarms here", days)]
         for entry in (self.present, *self.proposed):
             rows.append(
@@ -177,7 +185,7 @@ class Report:
         if self.proposed:
             yield "as asked: the longest timer that finds a dead card in time"
         if len(self.proposed) > 1:
-            yield f"quickest: the shortest timer with at most one alarm {days}, by estimate"
+            yield f"calm enough: the shortest timer with at most one alarm {days}, by estimate"
 
     def _advice(self) -> Iterator[str]:
         aim = (
@@ -189,18 +197,29 @@ class Report:
             yield f"The aim: {aim}."
             yield from textwrap.wrap(self._too_little(), COLUMNS)
             return
-        met = self.status == AIM_MET
-        no = f"No setting meets the aim ({aim}). The nearest:"
-        yield from [f"For the aim ({aim}):"] if met else textwrap.wrap(no, COLUMNS)
+        heads = {
+            AIM_MET: f"For the aim ({aim}):",
+            AIM_NOT_MET: f"No setting meets the aim ({aim}). The nearest:",
+            CANNOT_TELL: f"Whether the aim is met ({aim}) depends on the witness. In time is:",
+        }
+        yield from textwrap.wrap(heads[self.status], COLUMNS)
         yield f"    $packet_count = {best.settings.packet_count};"
         yield f"    $timer_seconds = {seconds(best.settings.timer)};"
         yield f"    $low_water = {best.settings.low_water};"
+        yield from textwrap.wrap(self._promise(best), COLUMNS)
+
+    def _promise(self, best: tune.Judged) -> str:
+        answers = ", without the answers of the witness" if self.witnesses else ""
+        text = (
+            f"A dead interface is found within {found(best.found_within)}, with "
+            f"{rough(best.expected)} false alarms in {span(self.aim.time / tune.SECOND)} by "
+            f"estimate{answers}."
+        )
         handover = bounds.deaf(self._with(best.settings)).worst
-        if handover is not None:
-            yield (
-                f"The handover then begins at most {seconds(handover * tune.SECOND)} s after the "
-                "last packet."
-            )
+        if handover is None:
+            return text
+        at_most = seconds(handover * tune.SECOND)
+        return f"{text} The handover then begins at most {at_most} s after the last packet."
 
     def _with(self, settings: tune.Settings) -> conf.Conf:
         return conf.Conf(
@@ -224,7 +243,7 @@ class Report:
         if self.witnesses:
             yield (
                 f"The witness {', '.join(self.witnesses)} is asked in every empty window. Its "
-                "answers are not in the estimate, so alarms come only when it fails to answer."
+                "answers are not in the estimate: alarms come only when it fails to answer."
             )
         elif self.status == AIM_NOT_MET or not self.traffic.packets:
             yield (
@@ -233,8 +252,6 @@ class Report:
             )
         if best is None:
             return
-        if not best.outcome.alarms:
-            yield from self._certainty(best)
         waits = tune.tail(self.traffic, 1)
         if waits is not None and waits.is_heavy:
             yield (
@@ -247,7 +264,10 @@ class Report:
                 "$low_water is 1, the least that finds a dead card, whatever came in."
             )
 
-    def _certainty(self, best: tune.Judged) -> Iterator[str]:
+    def _certainty(self) -> Iterator[str]:
+        best = self.best
+        if best is None or best.outcome.alarms:
+            return
         length, days = self.traffic.length / tune.SECOND, self.aim.time / tune.SECOND
         yield (
             f"How sure is this? {span(length)} without an alarm prove, with 95 % certainty, that "
@@ -262,8 +282,13 @@ class Report:
                 "and if rarer waits thin out as these do (generalised Pareto tail)."
             )
 
-    def _clock(self, moment: float) -> datetime:
-        return datetime.fromtimestamp(self.began + moment / tune.SECOND)
+    def _when(self, moment: float) -> str:
+        """The time of day; since the begin if the clock was set meanwhile."""
+        length, passed = self.traffic.length / tune.SECOND, moment / tune.SECOND
+        if abs(self.ended - self.began - length) > 1:
+            return f"+{timedelta(seconds=int(passed))}"
+        form = "%H:%M:%S" if self.traffic.length < tune.DAY else "%a %H:%M"
+        return datetime.fromtimestamp(self.began + passed).strftime(form)
 
     def json(self) -> str:
         """The same as one JSON object, with times in seconds."""
@@ -275,7 +300,7 @@ class Report:
             "aim": {
                 "within": self.aim.within / tune.SECOND,
                 "days": self.aim.days,
-                "met": None if self.best is None else self.status == AIM_MET,
+                "met": None if self.status == CANNOT_TELL else self.status == AIM_MET,
             },
             "witness": self.witnesses,
             "best": self.best and self.best.name,

@@ -51,7 +51,7 @@ NOBODYS = "00:00:00:00:00:00"  # hardware address
 SHORTEST_AIM = 0.2  # seconds: two of the shortest windows that --tune proposes
 
 Print = Callable[[Message], None]
-Measured = tuple["Traffic", float]
+Measured = tuple["Traffic", tuple[float, float]]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -599,16 +599,16 @@ def tune(options: argparse.Namespace, settings: conf.Conf) -> int:
         )
     within = WITHIN_SECONDS if options.within is None else options.within
     aim = rules.Aim(round(within * rules.SECOND), DAYS if options.days is None else options.days)
-    traffic, began = (tune_read if options.capture else tune_watch)(options, settings)
-    report = _tune.Report(options.interface, traffic, began, settings, aim)
-    for line in [report.json()] if options.json else report.lines():
+    traffic, times = (tune_read if options.capture else tune_watch)(options, settings)
+    report = _tune.Report(options.interface, traffic, times, settings, aim)
+    for line in [report.json()] if options.json else report.lines(options.verbose):
         print(line)
     sys.stdout.flush()
     return report.status
 
 
 def tune_watch(options: argparse.Namespace, settings: conf.Conf) -> Measured:
-    """The traffic of a live interface, and when it began."""
+    """The traffic of a live interface, and when it began and ended."""
     from failoverd import tune as rules
     from failoverd.commands import _tune
 
@@ -633,11 +633,11 @@ def tune_watch(options: argparse.Namespace, settings: conf.Conf) -> Measured:
             traffic = _tune.from_interface(counter, round(length * rules.SECOND), shows)
         if counter.is_deaf():
             complain(f"{interface} went away meanwhile: what was heard before it did counts")
-    return traffic, began
+    return traffic, (began, began + traffic.length / rules.SECOND)
 
 
 def tune_read(options: argparse.Namespace, settings: conf.Conf) -> Measured:
-    """The traffic of a capture, and when it began."""
+    """The traffic of a capture, and when it began and ended."""
     from failoverd.capture import NANOSECONDS, Unreadable, open_capture
     from failoverd.commands import _tune
 
@@ -658,7 +658,7 @@ def tune_read(options: argparse.Namespace, settings: conf.Conf) -> Measured:
         complain(remark)
     if reading.problem is not None:
         complain(f"{reading.problem}; what comes before counts")
-    return traffic, clock.first / NANOSECONDS
+    return traffic, (clock.first / NANOSECONDS, (clock.zero + clock.now) / NANOSECONDS)
 
 
 @contextmanager
