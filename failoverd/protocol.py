@@ -40,10 +40,13 @@ TAKES_CHALLENGES = ', "challenge": true}'  # instead of the last brace
 ROLES = ("active", "standby", "switching", "failed")
 BOOTS = ("master", "slave")
 STATES = ("boot", "ok", "silent", "fail", "down")
+# Who serves, as far as a machine knows: itself; the peer, by its word; somebody who answers for the
+# addresses; not known yet, for the peer was lost just now; nobody.
+SERVICES = ("here", "peer", "answered", "unknown", "nobody")
 TAG = 8  # bytes of a heartbeat's
 MAX_INTERFACES = 128
 MAX_SETTINGS = 64
-MAX_SETTING = 240  # characters of one that a status tells
+MAX_SETTING = 240  # characters of one that a status tells, and of any other text in it
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CHALLENGED = re.compile(f"({'|'.join(COMMANDS)}) [0-9a-f]{{32}}")
@@ -363,8 +366,27 @@ class InterfaceStatus:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """The last run of the switch script that failed; none for the same role has worked since.
+
+    line: the last that it printed. why: what there is against it beside the exit status.
+    when: UTC, by that machine's clock; age: how long ago that was, in seconds, whatever the clock.
+    """
+
+    role: str
+    exit: int
+    line: str
+    why: str
+    when: str
+    age: float
+
+
+@dataclass(frozen=True)
 class Status:
-    """What `status` tells. since is UTC; ages and durations are in seconds, None where unknown."""
+    """What `status` tells. since is UTC; ages and durations are in seconds, None where unknown.
+
+    What has a default an older failoverd does not tell, or only while it is so.
+    """
 
     role: str
     boot: str
@@ -379,7 +401,15 @@ class Status:
     switch_seconds: float | None
     speechless: bool = False  # heartbeats come in, but the peer's port does not answer
     rejoining: bool = False  # active, but started anew: it asks before it calls itself that
-    settings: tuple[tuple[str, str], ...] = ()  # those that must be alike; an older one tells none
+    settings: tuple[tuple[str, str], ...] = ()  # those that must be alike
+    host: str = ""  # the machine's name
+    now: str = ""  # UTC, when this was told
+    age: float | None = None  # since it has the role, whatever was done to its clock
+    service: str = ""  # one of SERVICES
+    claimed: bool = False  # active, and somebody else answers for the addresses too
+    blocked: str = ""  # why it does not take over, while it would
+    switch_why: str = ""  # what there is against the last switch beside its exit status
+    failure: Failure | None = None
 
 
 def encode_status(status: Status) -> str:
@@ -388,7 +418,7 @@ def encode_status(status: Status) -> str:
 
 
 def status_tree(status: Status) -> dict[str, object]:
-    """The status as the JSON object of section 6. "rejoining" and "speechless" only while true."""
+    """The status as the JSON object of section 6. What has a default is told only if it is not."""
     return {
         "role": status.role,
         **({"rejoining": True} if status.rejoining else {}),
@@ -414,9 +444,25 @@ def status_tree(status: Status) -> dict[str, object]:
             "last": status.switch_last,
             "exit": status.switch_exit,
             "seconds": status.switch_seconds,
+            **({"why": status.switch_why} if status.switch_why else {}),
         },
         **({"settings": dict(status.settings)} if status.settings else {}),
+        **_told(status),
     }
+
+
+def _told(status: Status) -> dict[str, object]:
+    """What came later."""
+    told: dict[str, object] = {
+        "host": status.host,
+        "now": status.now,
+        "age": status.age,
+        "service": status.service,
+        "claimed": status.claimed,
+        "blocked": status.blocked,
+        "failure": status.failure and vars(status.failure),
+    }
+    return {name: value for name, value in told.items() if value or (name == "age" and value == 0)}
 
 
 def parse_status(text: str) -> Status | None:
@@ -455,6 +501,26 @@ def _status(tree: dict[str, object]) -> Status:
         rejoining=tree.get("rejoining") is True,
         speechless=tree.get("speechless") is True,
         settings=tuple((_like(_SETTING, name), _words(text)) for name, text in settings.items()),
+        host=_if_told(lambda value: _like(_HOST, value), tree.get("host")),
+        now=_if_told(lambda value: _like(_SINCE, value), tree.get("now")),
+        age=_optional(_number, tree.get("age")),
+        service=_if_told(lambda value: _one_of(SERVICES, value), tree.get("service")),
+        claimed=tree.get("claimed") is True,
+        blocked=_if_told(_words, tree.get("blocked")),
+        switch_why=_if_told(_words, switch.get("why")),
+        failure=_optional(_failure, tree.get("failure")),
+    )
+
+
+def _failure(value: object) -> Failure:
+    tree = _mapping(value)
+    return Failure(
+        role=_one_of(BOOTS, tree.get("role")),
+        exit=_integer(tree.get("exit"), -255, 255),
+        line=_words(tree.get("line")),
+        why=_words(tree.get("why")),
+        when=_like(_SINCE, tree.get("when")),
+        age=_number(tree.get("age")),
     )
 
 
@@ -469,6 +535,7 @@ def _interface(tree: dict[str, object]) -> InterfaceStatus:
 
 _SINCE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
 _VERSION = re.compile(r"[!-~]{1,64}")
+_HOST = re.compile(r"[0-9A-Za-z]([-.0-9A-Za-z_]{0,62}[0-9A-Za-z])?")
 _SETTING = re.compile(r"[$@][a-z_]{1,32}")
 _INTERFACE = re.compile(r"[^\s/:]{1,15}")
 _TAG = re.compile(f"[0-9a-f]{{{2 * TAG}}}")
@@ -511,6 +578,20 @@ def _words(value: object) -> str:
     if not isinstance(value, str) or not value.isprintable() or len(value) > MAX_SETTING:
         raise ValueError("not a short text")
     return value
+
+
+def words(text: str) -> str:
+    """A text as a status can tell it."""
+    return "".join(char if char.isprintable() else " " for char in text)[:MAX_SETTING]
+
+
+def host(name: str) -> str:
+    """The name of a machine as a status can tell it, "" if it is none (RFC 1123, section 2.1)."""
+    return name if _HOST.fullmatch(name) else ""
+
+
+def _if_told(check: Callable[[object], str], value: object) -> str:
+    return "" if value is None else check(value)
 
 
 def _integer(value: object, least: int, most: int) -> int:

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from failoverd.conf import Conf
@@ -25,6 +25,18 @@ ROLES = ("active", "standby", "switching", "failed")
 _SINCE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
 
 
+class FailedRun(NamedTuple):
+    """A run of the switch script that failed. why: what there is against it beside its exit status;
+    line: the last that it printed; when: UTC; at: seconds since boot (CLOCK_BOOTTIME)."""
+
+    role: str
+    exit: int
+    line: str
+    why: str
+    when: str
+    at: float
+
+
 @dataclass
 class Remembered:
     """What `$state` holds. pidfile: of the failoverd that wrote it.
@@ -34,16 +46,21 @@ class Remembered:
     left: the entries of @addresses and of @ethernet_addresses that were put on the cards since the
     last `slave` run that succeeded; the configuration may have changed meanwhile. None if there was
     no `master` run since: then every card has its own hardware address.
+    failed: the last runs of the switch script that failed, at most one for a role, the latest last.
     seen: card and address of each of @addresses that was seen on its card.
+    began: when the role began, by the clock that counts from this boot (CLOCK_BOOTTIME): `since`
+    says that by the time of day, which may have been set meanwhile. None if an older one wrote it.
     """
 
     role: str | None = None
     since: str = ""
+    began: float | None = None
     resuming: bool = False
     unclean: bool = False
     hwaddrs: dict[str, str] = field(default_factory=dict)
     script: tuple[int, int] | None = None
     programs: list[tuple[int, int]] = field(default_factory=list)
+    failed: list[FailedRun] = field(default_factory=list)
     peer_hwaddrs: list[str] = field(default_factory=list)
     left: tuple[list[str], list[str]] | None = None
     seen: list[tuple[str, str]] = field(default_factory=list)
@@ -90,11 +107,13 @@ def decode(data: bytes, boot: str) -> Remembered:
         return Remembered(
             role=found["role"],
             since=since if _SINCE.fullmatch(since) else "",
+            began=_seconds(found.get("began")),
             resuming=found.get("resuming") is True,
             unclean=found.get("unclean") is True,
             hwaddrs={_line(k): _line(v) for k, v in dict(found.get("hwaddrs", {})).items()},
             script=None if script is None else _process(*script),
             programs=[_process(*each) for each in found.get("programs", [])],
+            failed=[_failed_run(*each) for each in found.get("failed", [])],
             peer_hwaddrs=_lines(found.get("peer_hwaddrs", [])),
             left=None if left is None else (_lines(left[0]), _lines(left[1])),
             seen=[(_line(card), _line(address)) for card, address in found.get("seen", [])],
@@ -115,6 +134,22 @@ def _line(value: object) -> str:
     if not isinstance(value, str) or not value.isprintable():
         raise ValueError("not a line")
     return value
+
+
+def _seconds(value: object) -> float | None:
+    return value if type(value) is float and value >= 0 else None
+
+
+def _failed_run(
+    role: object, exit_status: object, line: object, why: object, when: object, at: object
+) -> FailedRun:
+    """How a run of the switch script failed, or ValueError."""
+    seconds = _seconds(at)
+    if role not in ("master", "slave") or type(exit_status) is not int or seconds is None:
+        raise ValueError("not a run of the switch script")
+    if not _SINCE.fullmatch(_line(when)):
+        raise ValueError("not a moment")
+    return FailedRun(_line(role), exit_status, _line(line), _line(why), _line(when), seconds)
 
 
 def _process(pid: object, since: object) -> tuple[int, int]:

@@ -278,6 +278,9 @@ def status_text(text: str) -> None:
     assert protocol.parse_status(protocol.encode_status(status)) == status
     words = [status.role, status.boot, status.since, status.version, status.plip_state]
     words += [name + i.state + i.hwaddr for name, i in status.interfaces]
+    words += [status.host, status.now, status.service, status.blocked, status.switch_why]
+    if status.failure is not None:
+        words += [status.failure.line, status.failure.why, status.failure.when]
     assert all(word.isprintable() for word in words) and len(status.interfaces) <= 128
     for number in (status.heartbeat_age, status.rtt_ms, status.switch_seconds):
         assert number is None or (math.isfinite(number) and number >= 0)

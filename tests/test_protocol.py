@@ -21,7 +21,9 @@ from failoverd.protocol import (
     MAX_SETTINGS,
     REFUSED,
     SERVER_LINE,
+    SERVICES,
     ClientConnection,
+    Failure,
     InterfaceStatus,
     NoAnswer,
     Refused,
@@ -31,7 +33,9 @@ from failoverd.protocol import (
     ServerConnection,
     Status,
     encode_status,
+    host,
     parse_status,
+    words,
 )
 
 NONCE = "0123456789abcdef0123456789abcdef"
@@ -321,6 +325,7 @@ def test_the_form_of_section_6() -> None:
     assert "\n" not in encode_status(STATUS)
 
 
+short = st.text("aé 0.", max_size=MAX_SETTING)
 statuses = st.builds(
     Status,
     role=st.sampled_from(["active", "standby", "switching", "failed"]),
@@ -349,6 +354,23 @@ statuses = st.builds(
         st.text("aé 0.", max_size=MAX_SETTING),
         max_size=3,
     ).map(lambda known: tuple(known.items())),
+    host=st.sampled_from(["", "node-a", "node-a.example.org"]),
+    now=st.sampled_from(["", "2026-11-22T12:00:00.123Z"]),
+    age=st.none() | st.floats(0, 1e6),
+    service=st.sampled_from(["", *SERVICES]),
+    claimed=st.booleans(),
+    blocked=short,
+    switch_why=short,
+    failure=st.none()
+    | st.builds(
+        Failure,
+        st.sampled_from(["master", "slave"]),
+        st.integers(-64, 255),
+        short,
+        short,
+        st.just("2026-11-22T12:00:00.123Z"),
+        st.floats(0, 1e6),
+    ),
 )
 
 
@@ -381,9 +403,10 @@ def test_what_must_be_alike_is_told_in_bounds() -> None:
 
 def put(*path: str) -> Callable[[Any], str]:
     """A status whose value at path is another one."""
+    failure = Failure("master", 1, "", "", "2026-11-22T12:00:00.123Z", 1.0)
 
     def change(value: Any) -> str:
-        tree = json.loads(encode_status(STATUS))
+        tree = json.loads(encode_status(replace(STATUS, failure=failure)))
         place = tree
         for key in path[:-1]:
             place = place[key]
@@ -414,6 +437,19 @@ def put(*path: str) -> Callable[[Any], str]:
         ("switch", "last"),
         ("switch", "exit"),
         ("switch", "seconds"),
+        ("switch", "why"),
+        ("host",),
+        ("now",),
+        ("age",),
+        ("service",),
+        ("blocked",),
+        ("failure",),
+        ("failure", "role"),
+        ("failure", "exit"),
+        ("failure", "line"),
+        ("failure", "why"),
+        ("failure", "when"),
+        ("failure", "age"),
     ],
     ids="/".join,
 )
@@ -421,7 +457,7 @@ def test_a_value_of_the_wrong_kind_spoils_it(path: tuple[str, ...]) -> None:
     wrong: list[Any] = [True, [], [1], "Active", "x\n", float("nan"), float("inf"), -1000, 1e300]
     wrong += [10**400, "1", {"a": {}}, "x" * 1000]
     for value in wrong:
-        if path == ("version",) and value in ("Active", "1"):
+        if path[-1] in ("version", "host", "blocked", "line", "why") and value in ("Active", "1"):
             continue
         assert parse_status(put(*path)(value)) is None, value
 
@@ -430,7 +466,23 @@ def test_whole_numbers_are_whole() -> None:
     assert parse_status(put("interfaces", "eth0", "packets")(1.5)) is None
     assert parse_status(put("interfaces", "eth0", "packets")(-1)) is None
     assert parse_status(put("switch", "exit")(0.0)) is None
-    assert parse_status(put("plip", "rtt_ms")(1)) == replace(STATUS, rtt_ms=1.0)
+    told = parse_status(put("plip", "rtt_ms")(1))
+    assert told is not None and told.rtt_ms == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("node-a", "node-a"), ("A.b_c.example", "A.b_c.example"), ("", ""), ("-a", ""), ("a b", "")],
+)
+def test_a_host_without_a_proper_name_has_none(name: str, told: str) -> None:
+    assert host(name) == told
+    status = replace(STATUS, host=host(name))
+    assert parse_status(encode_status(status)) == status
+
+
+def test_what_a_script_printed_is_told_on_one_short_line() -> None:
+    said = words("no\tfile\x1b[2J\n" + "x" * 500)
+    assert said.startswith("no file [2J x") and len(said) == MAX_SETTING
 
 
 @pytest.mark.parametrize("name", ["", "a" * 16, "a b", "a/b", "a:b", "\x1b[2J", "ö" * 8, "\ud800"])

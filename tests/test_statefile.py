@@ -13,18 +13,20 @@ import pytest
 
 from failoverd import statefile
 from failoverd.conf import parse
-from failoverd.statefile import Remembered
+from failoverd.statefile import FailedRun, Remembered
 
 BOOT = "0e3b7d0c-3a6e-4b0a-9b1a-7d1e0c0ffee0"
 SINCE = "2026-11-22T12:00:00.123Z"
 FULL = Remembered(
     role="active",
     since=SINCE,
+    began=12.5,
     resuming=True,
     unclean=True,
     hwaddrs={"eth0": "02:00:00:00:00:01"},
     script=(2, 1),
     programs=[(3, 7), (4, 8)],
+    failed=[FailedRun("master", 1, "no", "because", SINCE, 12.5)],
     peer_hwaddrs=["02:00:00:00:00:02"],
     left=(["eth0 192.0.2.10/24"], ["eth0 02:00:00:00:00:10"]),
     seen=[("eth0", "192.0.2.10")],
@@ -58,6 +60,9 @@ def test_what_an_older_one_did_not_write_is_as_if_nothing_was() -> None:
         ("since", "yesterday", ""),
         ("since", SINCE + " or later", ""),
         ("since", SINCE.replace("2026", "\u0662\u0660\u0662\u0666"), ""),  # digits elsewhere
+        ("began", "12.5", None),
+        ("began", -0.5, None),
+        ("began", True, None),
         ("script", None, None),
         ("left", None, None),
         ("left", [[], []], ([], [])),
@@ -74,6 +79,14 @@ def test_a_value_that_is_taken_for_another(field: str, value: object, taken: obj
     [
         ("role", "leader"),
         ("role", None),
+        ("failed", ["master"]),
+        ("failed", [["master", 1, "no", "", SINCE]]),
+        ("failed", [["active", 1, "no", "", SINCE, 12.5]]),
+        ("failed", [["master", True, "no", "", SINCE, 12.5]]),
+        ("failed", [["master", 1, "n\no", "", SINCE, 12.5]]),
+        ("failed", [["master", 1, "no", 5, SINCE, 12.5]]),
+        ("failed", [["master", 1, "no", "", "today", 12.5]]),
+        ("failed", [["master", 1, "no", "", SINCE, -1.0]]),
         ("script", [1, 1]),  # nobody may kill init
         ("script", [2, 0]),
         ("script", [True, 5]),

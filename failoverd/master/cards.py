@@ -17,6 +17,7 @@ class Cards:
 
     def __init__(self, us: Situation) -> None:
         self._us = us
+        self.against = ""  # what the kernel showed against the last switch
         self._adopting = False  # what is there at the next look is no news
         self._missed: set[Place] = set()  # those that the pair knows to be gone
         served = {address for _, address in self._wanted()}
@@ -44,6 +45,7 @@ class Cards:
 
         Whether the switch has worked: for that the kernel has to show what the script says.
         """
+        self.against = ""
         look = ok or role == "slave"  # what a stand-down leaves here is said in any case
         worked = look and self._is_shown(role, told) and ok
         self._note_placed(places(told) if worked and role == "master" else set())
@@ -61,7 +63,8 @@ class Cards:
             self._us.say(f"the script's word is all there is: addresses cannot be read: {why}")
             return True
         if against:
-            text = f"the switch to {role} has not worked: {told_shortly(against)}"
+            self.against = told_shortly(against)
+            text = f"the switch to {role} has not worked: {self.against}"
             self._us.say(text, alarm=True, anew=True)
         return not against
 

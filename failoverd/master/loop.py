@@ -294,9 +294,9 @@ class Master:
             self.children.send("listener", {"do": "prepare"})  # the peer may be told `fail` next
         self.programs.run_script(action.role, action.reason)
 
-    def _switched(self, role: str, told: list[str], ok: bool) -> bool:
+    def _switched(self, role: str, told: list[str], ok: bool) -> tuple[bool, str]:
         self.next_count = 0.0
-        return self.cards.switched(role, told, ok=ok)
+        return self.cards.switched(role, told, ok=ok), self.cards.against
 
     def _look_at_counts(self) -> None:
         for name in self.us.conf.interfaces:
@@ -370,22 +370,31 @@ class Master:
             )
             for i in us.state.interfaces
         )
-        script, exit_status, seconds = self.programs.last_switch
+        switch = self.programs.last_switch
+        since, age = us.since
         return protocol.Status(
             role=role,
             boot=us.boot,
-            since=us.remembered.since or utc_now(),
+            since=since,
             version=__version__,
             interfaces=interfaces,
             plip_state=reports.link_state(),
             heartbeat_age=None if heard is None else round(now - heard, 3),
             rtt_ms=None if rtt is None else round(rtt * 1000, 3),
-            switch_last=script,
-            switch_exit=exit_status,
-            switch_seconds=seconds,
+            switch_last=switch.role if switch else None,
+            switch_exit=switch.exit if switch else None,
+            switch_seconds=switch.seconds if switch else None,
             rejoining=us.state.phase is pair.Phase.REJOINING,
             speechless=us.state.speechless and us.state.beats,
             settings=alike.settings(us.conf),
+            host=protocol.host(os.uname().nodename),
+            now=utc_now(),
+            age=None if age is None else round(age, 3),
+            service=us.service,
+            claimed=us.state.claimed > 0,
+            blocked=protocol.words(us.blocked),
+            switch_why=switch.why if switch else "",
+            failure=self.programs.failure,
         )
 
     # ------------------------------------------------------------------ HUP

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
-from failoverd import pair, switch
-from failoverd.master.situation import Situation
+from failoverd import pair, protocol, switch
+from failoverd.log import utc_now
+from failoverd.master.situation import Situation, uptime
+from failoverd.statefile import FailedRun
 
 MAX_NOTICES = 16
 QUESTIONS = ("fence", "confirm")  # programs whose exit status answers one
@@ -28,8 +30,20 @@ class Old:
     killed: bool = False
 
 
-# Role, the addresses that the script was told, exit status 0. Whether the switch has worked.
-Switched = Callable[[str, list[str], bool], bool]
+# Role, the addresses that the script was told, exit status 0. Whether the switch has worked, and
+# what the kernel shows against it.
+Switched = Callable[[str, list[str], bool], tuple[bool, str]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of the switch script that has ended. why: what there is against it beside its exit
+    status, as a status tells it."""
+
+    role: str
+    exit: int
+    seconds: float
+    why: str
 
 
 class Programs:
@@ -51,7 +65,8 @@ class Programs:
         self._asked: dict[str, int] = {}  # by kind: whose word the pair waits for
         self._next: dict[str, int] = {}  # to be started when the one before is gone
         self._old: dict[int, Old] = {}  # a predecessor's that still run, by pidfd
-        self.last_switch: tuple[str | None, int | None, float | None] = (None, None, None)
+        self._line = ""  # the last that the switch script printed
+        self.last_switch: Run | None = None
 
     def watch(self) -> None:
         """From now on the loop attends to what they print, and to their ends."""
@@ -134,6 +149,7 @@ class Programs:
 
     def run_script(self, role: str, reason: str) -> None:
         """Run $failover_prog for this role ("master" or "slave")."""
+        self._line = ""
         self._us.save()  # before the first change: who finds it must be able to undo it
         self._start("script", [self._us.conf.failover_prog, role], role, reason)
         runner = self._runners["script"]
@@ -203,6 +219,8 @@ class Programs:
         for line in runner.lines():
             program = os.path.basename(self._argv[kind][0])
             self._us.say(line, program=program, pid=pid, anew=True)
+            if kind == "script" and line:
+                self._line = line
         if result is not None:
             self._ended(kind, result)
 
@@ -228,12 +246,39 @@ class Programs:
 
     def _note_switch(self, role: str, result: switch.Result) -> bool:
         """Whether the switch has worked."""
-        worked = result.ran and self._switched(role, self._addresses, result.exit == 0)
+        worked, against = False, ""
+        if result.ran:
+            worked, against = self._switched(role, self._addresses, result.exit == 0)
         self._us.remembered.script = None
         if worked and role == "slave":
             self._us.remembered.left = None
-        self.last_switch = (role, result.exit, round(result.seconds, 3))
+        why = "" if worked else "; ".join(filter(None, (self._how_it_failed(result), against)))
+        self._note_run(role, result, why, worked=worked)
         return worked
+
+    def _note_run(self, role: str, result: switch.Result, why: str, *, worked: bool) -> None:
+        """What the status tells. A run that cleans up does not hide the one that failed."""
+        why, line = protocol.words(why), protocol.words(self._line)
+        self.last_switch = Run(role, result.exit, round(result.seconds, 3), why)
+        failed = [run for run in self._us.remembered.failed if run.role != role]
+        if not worked:
+            failed.append(FailedRun(role, result.exit, line, why, utc_now(), uptime()))
+        self._us.remembered.failed = failed
+
+    @property
+    def failure(self) -> protocol.Failure | None:
+        """The last run that failed, unless one for the same role has worked since."""
+        if not self._us.remembered.failed:
+            return None
+        role, exit_status, line, why, when, at = self._us.remembered.failed[-1]
+        age = round(max(0.0, uptime() - at), 3)
+        return protocol.Failure(role, exit_status, line, why, when, age)
+
+    def _how_it_failed(self, result: switch.Result) -> str:
+        """What the exit status of a failed run does not say."""
+        if result.message or not result.timed_out:
+            return result.message
+        return f"killed, as it did not end within {self._us.conf.switch_timeout:g} s"
 
     def _tell_result(self, what: str, result: switch.Result, alarm: bool) -> None:
         how = "succeeded" if result.exit == 0 else f"ended with exit status {result.exit}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -28,6 +29,7 @@ class Situation:
         self.state = pair.initial(self.rules)
         self.events: deque[pair.Event] = deque()
         self.remembered = statefile.read(conf.state)
+        self.born = utc_now(), uptime()  # when this failoverd began
         self.unsaved = False  # $state does not know yet what has changed
         self.spare = process.Spare(SPARE)
         self.stops = 0  # how often we were told to stop
@@ -39,6 +41,39 @@ class Situation:
     @property
     def role(self) -> str:
         return pair.role(self.state)
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a machine is known to be active. With nobody to ask, heartbeats are all that
+        tells: they come from one that serves."""
+        return pair.is_served(self.state) or (self.state.beats and not self.rules.addressed)
+
+    @property
+    def service(self) -> str:
+        """Who serves, as far as is known: one of protocol.SERVICES."""
+        state = self.state
+        if self.role == "active":
+            return "here"
+        if self.is_served:
+            by_word = state.heard and state.peer is not None and state.peer.serves
+            return "peer" if by_word or not self.rules.addressed else "answered"
+        told = state.heard and state.peer is not None and state.peer.role in ("standby", "failed")
+        return "nobody" if told or state.silent or state.evidence is False else "unknown"
+
+    @property
+    def blocked(self) -> str:
+        """Why this machine does not take over, while the private link would have it do so."""
+        state = self.state
+        is_wanted = state.silent or (state.speechless and state.beats)
+        return state.blocked if is_wanted and self.role in ("standby", "failed") else ""
+
+    @property
+    def since(self) -> tuple[str, float | None]:
+        """When the role began, in UTC, and how many seconds ago, None if that is not known."""
+        since, began = self.remembered.since, self.remembered.began
+        if not self.started or not since:
+            since, began = self.born
+        return since, None if began is None else max(0.0, uptime() - began)
 
     def feed(self, event: pair.Event) -> None:
         """Take an event in; it is decided on before the loop sleeps again."""
@@ -61,8 +96,9 @@ class Situation:
             if after not in ("switching", self._notified):
                 self._notified = after
                 self._notify("role", after)
-            self.remembered.since = utc_now()
-        self.remembered.since = self.remembered.since or utc_now()
+            self.remembered.since = ""
+        if not self.remembered.since:
+            self.remembered.since, self.remembered.began = utc_now(), uptime()
         self.unsaved = True
 
     def save(self) -> None:
@@ -106,3 +142,8 @@ class Situation:
     def report(self, text: str) -> None:
         """A line about what a person did: never left out."""
         self.log.event("failoverd", text, pid=os.getpid())
+
+
+def uptime() -> float:
+    """Seconds since boot, those of a suspended machine too."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

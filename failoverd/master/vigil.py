@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from failoverd import bounds, pair
+from failoverd import bounds
 from failoverd.master.situation import Situation
 
 LEAST_GAP = 1.0  # seconds between two of its lines, however short $hold_down is
@@ -24,7 +24,7 @@ class Vigil:
         """Say so when the longest time that `failoverd -t` prints is over, and again every
         $hold_down; and once that it has ended."""
         us = self._us
-        if us.dry or not us.started or self._is_served():
+        if us.dry or not us.started or us.is_served:
             if self._said:
                 us.tell(f"a machine is active again, after {now - self._since:.1f} s", True)
             self.deadline, self._said = None, False
@@ -39,8 +39,3 @@ class Vigil:
             )
             self._said = True
             self.deadline = now + max(LEAST_GAP, us.conf.hold_down)
-
-    def _is_served(self) -> bool:
-        """With nobody to ask, heartbeats are all that tells: they come from one that serves."""
-        us = self._us
-        return pair.is_served(us.state) or (us.state.beats and not us.rules.addressed)
