@@ -55,27 +55,6 @@ def ha_fail_there(pair: Pair, conf: str, *options: str) -> tuple[int, str, str]:
 # ha-status
 
 
-@pytest.mark.parametrize(
-    ("us", "peer", "expected"),
-    [
-        ("active", "standby", 0),
-        ("standby", "active", 0),
-        ("active", "failed", 0),
-        ("active", None, 1),
-        (None, "active", 1),
-        ("active", "active", 2),
-        ("standby", "standby", 2),
-        ("switching", "standby", 2),
-        ("standby", None, 2),
-        (None, "standby", 2),
-        (None, None, 2),
-    ],
-)
-def test_the_exit_status(us: str | None, peer: str | None, expected: int) -> None:
-    ours, theirs = (replace(ACTIVE, role=role) if role else None for role in (us, peer))
-    assert ha_status.verdict(ours, theirs) == expected
-
-
 @pytest.mark.parametrize("addresses", [IPV4, IPV6], ids=["IPv4", "IPv6"])
 def test_both_machines_side_by_side(pair: Pair, tmp_path: Path, addresses: tuple[str, str]) -> None:
     conf = write_conf(pair, tmp_path, addresses)
@@ -97,7 +76,10 @@ def test_both_machines_side_by_side(pair: Pair, tmp_path: Path, addresses: tuple
     status, out, errors = ha_status_there(pair, conf, "--json")
     assert (status, errors) == (0, "")
     tree = json.loads(out)
-    assert list(tree) == ["us", "peer"]
+    assert list(tree) == ["us", "peer", "verdict"]
+    assert tree["verdict"] == "OK: this node is active, and peer 1.0.0.2 can take over".replace(
+        IPV4[1], addresses[1]
+    )
     assert tree["us"] == json.loads(encode_status(ACTIVE))
     assert tree["peer"] == json.loads(encode_status(STANDBY))
 
@@ -105,11 +87,13 @@ def test_both_machines_side_by_side(pair: Pair, tmp_path: Path, addresses: tuple
 def test_only_the_peer_runs(pair: Pair, conf: str) -> None:
     is_now(pair.listen(1), ACTIVE)
     status, out, errors = ha_status_there(pair, conf, "--json")
-    assert status == 1
-    assert json.loads(out) == {"us": None, "peer": json.loads(encode_status(ACTIVE))}
+    assert status == 3
+    verdict = "UNKNOWN: failoverd on this node gives no valid answer; peer 1.0.0.2 is active"
+    peer = json.loads(encode_status(ACTIVE))
+    assert json.loads(out) == {"us": None, "peer": peer, "verdict": verdict}
     assert "failoverd is not running here" in errors
     status, out, errors = ha_status_there(pair, conf)
-    assert status == 1
+    assert status == 3 and out.splitlines()[0] == verdict
     assert "not heard" in out and "active" in out
 
 
@@ -126,6 +110,36 @@ def test_only_we_run(pair: Pair, conf: str) -> None:
     assert "cannot reach the peer 1.0.0.2 port 2000 over plip0: Network is unreachable" in errors
 
 
+class OneAfterAnother(dict[str, tuple[bool, str]]):
+    """Answers to `status`: these, and the last for ever."""
+
+    def __init__(self, *statuses: Status) -> None:
+        super().__init__(status=(True, ""))
+        self._texts = [encode_status(status) for status in statuses]
+
+    def __getitem__(self, key: str) -> tuple[bool, str]:
+        return True, self._texts.pop(0) if len(self._texts) > 1 else self._texts[0]
+
+
+def test_a_role_that_moves_between_two_answers_is_no_outage(pair: Pair, conf: str) -> None:
+    us, peer = pair.listen(0), pair.listen(1)
+    us.answers = OneAfterAnother(ACTIVE, replace(STANDBY, boot="master"))
+    is_now(peer, replace(ACTIVE, boot="slave"))
+    status, out, _ = ha_status_there(pair, conf)
+    assert status == 0 and out.startswith("OK: peer 1.0.0.2 is active")
+    us.answers = OneAfterAnother(ACTIVE)
+    status, out, _ = ha_status_there(pair, conf)
+    assert status == 2 and out.startswith("CRITICAL: this node and peer 1.0.0.2 are both active")
+
+
+def test_a_takeover_while_the_dead_peer_is_waited_for_is_no_outage(pair: Pair, conf: str) -> None:
+    pair.listen(0).answers = OneAfterAnother(STANDBY, ACTIVE)
+    pair.port(1)  # nothing is ever said there
+    status, out, errors = ha_status_there(pair, conf)
+    assert status == 1 and out.startswith("WARNING: this node is active, but peer 1.0.0.2 gives no")
+    assert errors.count("does not answer within") == 1
+
+
 def test_the_peer_says_what_is_no_status(pair: Pair, conf: str) -> None:
     is_now(pair.listen(0), ACTIVE)
     pair.listen(1).answers = {"status": (True, '{"role": "\x1b[2J"}')}
@@ -136,11 +150,11 @@ def test_the_peer_says_what_is_no_status(pair: Pair, conf: str) -> None:
 
 def test_the_status_cannot_be_asked_for(pair: Pair, conf: str, tmp_path: Path) -> None:
     status, out, errors = ha_status_there(pair, str(tmp_path / "none.conf"), "--json")
-    assert (status, out) == (2, "")
+    assert (status, out) == (3, "")
     assert "none.conf" in errors
     pair.secret.chmod(0o644)
     status, out, errors = ha_status_there(pair, conf)
-    assert (status, out) == (2, "")
+    assert (status, out) == (3, f"UNKNOWN: nothing can be asked with {conf}\n")
     assert "chmod 600" in errors
 
 
@@ -228,12 +242,12 @@ def test_an_error_elsewhere_in_the_file_keeps_nobody_from_asking(pair: Pair, con
     with open(conf, "a") as file:
         file.write("$timer_secs = 3;\n")
     status, out, errors = ha_status_there(pair, conf)
-    assert status == 0 and "this machine is active" in out
+    assert status == 0 and out.startswith("OK: this node is active")
     assert "unknown variable $timer_secs" in errors and "going on" in errors
     with open(conf, "a") as file:
         file.write("$secondary = nonsense;\n")
     status, out, errors = ha_status_there(pair, conf)
-    assert status == 2 and not out and "going on" not in errors
+    assert status == 3 and out.startswith("UNKNOWN: ") and "going on" not in errors
 
 
 def test_a_failoverd_that_has_another_port_is_not_called_dead(
@@ -258,6 +272,9 @@ def test_a_closed_output_is_no_accident(pair: Pair, conf: str) -> None:
     status, _, errors = pair.run(0, ["sh", "-c", command.replace(">&-", ">/dev/full")])
     assert status == 3 and errors.startswith("ha-status: cannot write the output: No space left")
     assert errors.count("\n") == 1
+    pair.secret.chmod(0o644)
+    status, _, errors = pair.run(0, ["sh", "-c", command.replace(">&-", ">/dev/full")])
+    assert status == 3 and "Traceback" not in errors
 
 
 def test_a_silent_port_costs_no_more_than_the_timeout(pair: Pair, conf: str) -> None:
@@ -275,9 +292,14 @@ def test_a_silent_port_costs_no_more_than_the_timeout(pair: Pair, conf: str) -> 
     assert out == "False failoverd here does not answer within 0.3 s\n"
 
 
-@pytest.mark.parametrize("main", [ha_status.main, ha_fail.main])
-def test_usage(main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments, expected in ((["--help"], 0), (["--version"], 0), (["--dance"], 2), (["x"], 2)):
+@pytest.mark.parametrize(("main", "usage"), [(ha_status.main, 3), (ha_fail.main, 2)])
+def test_usage(
+    main: Callable[[list[str]], int], usage: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """2 would be CRITICAL to who monitors by ha-status."""
+    wrong = [["--dance"], ["x"], ["-c"]]
+    cases = [(["--help"], 0), (["--version"], 0), *((each, usage) for each in wrong)]
+    for arguments, expected in cases:
         with pytest.raises(SystemExit) as end:
             main(arguments)
         assert end.value.code == expected

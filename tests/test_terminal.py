@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -27,6 +26,7 @@ from test_watchd import by_hand, conf_file
 from wire import Daemon, Pair, serve, two_machines
 
 from failoverd.commands import _terminal, _words
+from failoverd.protocol import Failure
 
 ROOT = Path(__file__).resolve().parent.parent
 WATCHD = [sys.executable, "-m", "failoverd.commands.watchd"]
@@ -256,8 +256,7 @@ def test_the_pair_at_a_glance_is_coloured(pair: Pair, tmp_path: Path) -> None:
         text = seen(pair, screen, lambda text: "ended with 0" in text)
         coloured = screen.text(colours=True)
     lines = [line.split() for line in text.splitlines()]
-    assert lines[0][:4] == ["this", "machine", "is", "active,"]
-    assert "the peer is standing by" in text
+    assert lines[0][:5] == ["OK:", "this", "node", "is", "active,"]
     assert ["role", "active", "standby"] in lines
     assert GREEN in coloured
 
@@ -269,7 +268,7 @@ def test_no_color_is_respected(pair: Pair, tmp_path: Path) -> None:
     with terminal(pair.spaces[0], tmp_path, argv, **HERE, NO_COLOR="1") as screen:
         text = seen(pair, screen, lambda text: "ended with 2" in text)
         assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", screen.text(colours=True))
-    assert "NO machine is active" in text
+    assert "CRITICAL: no node is known to be active: this node is failed" in text
 
 
 def test_watching_the_pair(pair: Pair, tmp_path: Path) -> None:
@@ -277,15 +276,16 @@ def test_watching_the_pair(pair: Pair, tmp_path: Path) -> None:
     argv = [*HA_STATUS, "-c", write_conf(pair, tmp_path), "--watch"]
     with terminal(pair.spaces[0], tmp_path, argv, **HERE) as screen:
         text = seen(pair, screen, lambda text: "Ctrl-C ends" in text)
-        assert "this machine is active" in text
+        assert "OK: this node is active" in text
         is_now(us, replace(STANDBY, role="switching"))
         is_now(peer, ACTIVE)
-        text = seen(pair, screen, lambda text: "the peer is active" in text)
+        text = seen(pair, screen, lambda text: "1.0.0.2 is active, but" in text)
         assert text.count("interface eth0") == 1  # drawn over, not below
-        assert "this machine is switching" in text
+        assert "this node is switching" in text
+        is_now(us, STANDBY)
         pair.spaces[0].ip("link set plip0 down")
         text = seen(pair, screen, lambda text: "cannot reach the peer" in text)
-        assert "NO machine is active, as far as is heard" in text
+        assert "CRITICAL: no node is known to be active: this node is standby" in text
         screen.press("C-c")
         text = seen(pair, screen, lambda text: "ended with 0" in text)
     assert "Traceback" not in text and text.count("interface eth0") == 1
@@ -323,7 +323,7 @@ def test_watching_through_a_pipe(pair: Pair, tmp_path: Path) -> None:
     first, second = (json.loads(line) for line in piped_watch(pair, conf, "--json", count=2)[:2])
     assert first == second and first["us"]["role"] == "active"
     lines = piped_watch(pair, conf, count=9)
-    assert "this machine is active" in lines[1] and "\x1b" not in "".join(lines)
+    assert "this node is active" in lines[1] and "\x1b" not in "".join(lines)
 
 
 def test_how_long_ago() -> None:
@@ -342,12 +342,15 @@ def test_how_long_ago() -> None:
         assert _words.span(length) == text
 
 
-def test_since_when_is_part_of_the_headline(pair: Pair, tmp_path: Path) -> None:
-    us, _ = both(pair)
-    since = datetime.now(UTC) - timedelta(hours=3, minutes=12, seconds=30)
-    is_now(us, replace(ACTIVE, since=since.strftime("%Y-%m-%dT%H:%M:%S.%fZ")))
-    _, out, _ = ha_status_there(pair, write_conf(pair, tmp_path))
-    assert out.startswith("this machine is active, for 3 h 12 min; the peer is standing by\n")
+def test_how_long_is_told_by_each_ones_own_clock(pair: Pair, tmp_path: Path) -> None:
+    """One with a clock of its own, and one whose clock was set meanwhile."""
+    us, peer = both(pair)
+    is_now(us, replace(ACTIVE, now="2026-11-22T15:12:30.123Z"))
+    is_now(peer, replace(STANDBY, now="1970-01-01T00:00:00.000Z", age=90_000.0))
+    status, out, errors = ha_status_there(pair, write_conf(pair, tmp_path))
+    assert re.search(r"(?m)^held for +3 h 12 min +1 day 1 h$", out)
+    found = re.search(r"the peer's clock is (\d+) days .* behind this node's: ", errors)
+    assert found and int(found[1]) > 20_000 and status == 0
 
 
 # --prometheus
@@ -370,6 +373,7 @@ def test_metrics_for_prometheus(pair: Pair, tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["failoverd.prom"]
     assert file.stat().st_ino != old and file.stat().st_mode & 0o777 == 0o644
     found = metrics(file.read_text())
+    assert "failoverd_clock_difference_seconds" not in found  # of an older peer
     assert found["failoverd_status"] == 0 and found["failoverd_active_machines"] == 1
     assert found['failoverd_up{machine="us"}'] == found['failoverd_up{machine="peer"}'] == 1
     assert found['failoverd_role{machine="us",role="active"}'] == 1
@@ -386,6 +390,20 @@ def test_metrics_for_prometheus(pair: Pair, tmp_path: Path) -> None:
     assert {line.split()[2] for line in file.read_text().splitlines() if "HELP" in line} == names
     status, out, _ = ha_status_there(pair, conf, "--prometheus", "-")
     assert status == 0 and metrics(out) == found
+
+
+def test_ages_as_metrics(pair: Pair, tmp_path: Path) -> None:
+    us, peer = both(pair)
+    failure = Failure("master", 1, "", "", ACTIVE.since, 60.0)
+    is_now(us, replace(ACTIVE, age=7.0))
+    is_now(peer, replace(STANDBY, now="1970-01-01T00:00:00.000Z", failure=failure))
+    status, out, _ = ha_status_there(pair, write_conf(pair, tmp_path), "--prometheus", "-")
+    found = metrics(out)
+    assert status == found["failoverd_status"] == 1
+    assert found['failoverd_role_age_seconds{machine="us"}'] == 7
+    assert found["failoverd_clock_difference_seconds"] < -86_400 * 365
+    labels = '{argument="master",machine="peer"}'
+    assert found[f"failoverd_failed_switch_age_seconds{labels}"] == 60
 
 
 def test_metrics_of_a_dead_peer(pair: Pair, tmp_path: Path) -> None:
@@ -407,4 +425,4 @@ def test_metrics_that_cannot_be_written(pair: Pair, tmp_path: Path) -> None:
         assert f"ha-status: {path} cannot be written: " in errors
     assert Path("/dev/null").is_char_device()
     status, _, errors = ha_status_there(pair, conf, "--prometheus", "-", "--json")
-    assert status == 2 and "--prometheus goes without" in errors
+    assert status == 3 and "--prometheus goes without" in errors

@@ -13,17 +13,24 @@ from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
+from failoverd.commands import _verdict
 from failoverd.protocol import ROLES, STATES, Status
 
 STANDARD_OUTPUT = "-"
 
 
-def write(path: str, us: Status | None, peer: Status | None, verdict: int) -> None:
+def write(
+    path: str, us: Status | None, peer: Status | None, verdict: int, ahead: float | None
+) -> None:
     """Put the file in place whole, readable by everybody. Raises OSError.
 
-    Nobody ever reads half of it, and what stands in its place is replaced only if it is a file.
+    ahead: by how many seconds the peer's clock is ahead of ours, None if that is not known. Nobody
+    ever reads half of the file, and what stands in its place is replaced only if it is a file.
     """
-    data = generate_latest(registry({"us": us, "peer": peer}, verdict))
+    metrics = registry({"us": us, "peer": peer}, verdict)
+    metrics.add("clock_difference_seconds", "The peer's clock minus this machine's, at the least.",
+                ahead)  # fmt: skip
+    data = generate_latest(metrics.registry)
     if path == STANDARD_OUTPUT:
         print(data.decode(), end="")
         return
@@ -44,10 +51,10 @@ def write(path: str, us: Status | None, peer: Status | None, verdict: int) -> No
             raise
 
 
-def registry(machines: Mapping[str, Status | None], verdict: int) -> CollectorRegistry:
+def registry(machines: Mapping[str, Status | None], verdict: int) -> Metrics:
     metrics = Metrics()
     heard = [status for status in machines.values() if status is not None]
-    metrics.add("status", "Exit status of ha-status: 0 sound, 1 degraded, 2 none or two active.",
+    metrics.add("status", "Exit status of ha-status: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.",
                 verdict)  # fmt: skip
     metrics.add("active_machines", "Machines that were heard and are active: one is right.",
                 sum(status.role == "active" for status in heard))  # fmt: skip
@@ -56,7 +63,7 @@ def registry(machines: Mapping[str, Status | None], verdict: int) -> CollectorRe
         if status is not None:
             add_machine(metrics, machine, status)
             add_link(metrics, machine, status)
-    return metrics.registry
+    return metrics
 
 
 def add_machine(metrics: Metrics, machine: str, status: Status) -> None:
@@ -65,6 +72,8 @@ def add_machine(metrics: Metrics, machine: str, status: Status) -> None:
     metrics.one_of("role", "The role the machine has now.", ROLES, status.role, machine=machine)
     metrics.add("role_since_timestamp_seconds", "When it got the role, in seconds since 1970.",
                 datetime.fromisoformat(status.since).timestamp(), machine=machine)  # fmt: skip
+    metrics.add("role_age_seconds", "Since it has the role, by its own clock.",
+                _verdict.age(status), machine=machine)  # fmt: skip
     for name, interface in status.interfaces:
         labels = {"machine": machine, "interface": name}
         metrics.one_of("interface_state", "How the interface was judged.", STATES,
@@ -88,6 +97,10 @@ def add_link(metrics: Metrics, machine: str, status: Status) -> None:
                     status.switch_exit, **labels)  # fmt: skip
         metrics.add("last_switch_duration_seconds", "How long the switch script ran.",
                     status.switch_seconds, **labels)  # fmt: skip
+    if status.failure is not None:
+        metrics.add("failed_switch_age_seconds", "Since the switch script failed for this argument;"
+                    " none once it has worked again.", status.failure.age, machine=machine,
+                    argument=status.failure.role)  # fmt: skip
 
 
 class Metrics:

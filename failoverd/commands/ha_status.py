@@ -13,13 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from failoverd import __version__, alike, process
 from failoverd.client import ExchangeError, exchange, prepare
+from failoverd.commands import _verdict
+from failoverd.commands._verdict import CRITICAL, OK, UNKNOWN, WARNING, Verdict
 from failoverd.commands._words import Stop, counted, exact_span
 from failoverd.conf import Conf
-from failoverd.protocol import InterfaceStatus, Status, parse_status, status_tree
+from failoverd.protocol import Failure, InterfaceStatus, Status, parse_status, status_tree
 
 if TYPE_CHECKING:
     from failoverd.commands._terminal import Cell
@@ -35,35 +37,18 @@ SPEECHLESS = (
 )
 
 OLD = 2 * EVERY  # seconds after which an answer is said to be old
-
-SOUND, DEGRADED, BAD = 0, 1, 2
-USAGE = 2
-CANNOT_WRITE = 3
+CLOCKS_DIFFER = 3.0  # seconds from which on that is said
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The entry point. Exit status as `verdict`; 2 usage, or nothing could be asked; 3 no FILE."""
+    """The entry point. Exit status as a Verdict; 3 too if nothing could be asked or written."""
     options = _parse(argv)
     process.open_streams()
     try:
-        conf, secret = prepare(options.config)
-        pair = Pair(conf, secret)
-        if options.watch:
-            return _watch(pair, options)
-        look = pair.look()
-        if options.prometheus is not None:
-            _export(options.prometheus, look)
-        elif options.json:
-            print(look.json())
-        else:
-            _show(conf, look, options.verbose)
-        sys.stdout.flush()
-    except ExchangeError as error:
-        _complain(str(error))
-        return USAGE
+        return _ask_and_show(options)
     except Stop as stop:
         _complain(str(stop))
-        return CANNOT_WRITE
+        return UNKNOWN
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:  # not by SIGPIPE's default, which would end us for a socket's sake, too
@@ -72,31 +57,49 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         process.discard_output()
         _complain(f"cannot write the output: {error.strerror}")
-        return CANNOT_WRITE
+        return UNKNOWN
+
+
+def _ask_and_show(options: argparse.Namespace) -> int:
+    """The exit status. Raises Stop, and OSError for the output."""
+    try:
+        conf, secret = prepare(options.config)
+    except ExchangeError as error:
+        if not options.json and options.prometheus is None:
+            print(Verdict(UNKNOWN, f"nothing can be asked with {options.config}"), flush=True)
+        _complain(str(error))
+        return UNKNOWN
+    pair = Pair(conf, secret)
+    if options.watch:
+        return _watch(pair, options)
+    look = pair.look()
+    if options.prometheus is not None:
+        _export(options.prometheus, look)
+    elif options.json:
+        print(look.json())
+    else:
+        _show(conf, look, options.verbose)
+    sys.stdout.flush()
     for trouble in look.troubles:
         _complain(trouble)
-    return look.verdict
+    return look.verdict.status
 
 
-def verdict(us: Status | None, peer: Status | None) -> int:
-    """0: exactly one is active and both were heard. 1: one is, and the other was not heard.
+class _Parser(argparse.ArgumentParser):
+    """A monitor must not take a wrong option for an outage: 2 is CRITICAL."""
 
-    2: as far as can be seen none is active, or both are; somebody should look at once.
-    """
-    heard = [status for status in (us, peer) if status is not None]
-    active = sum(status.role == "active" for status in heard)
-    if active != 1:
-        return BAD
-    return SOUND if len(heard) == 2 else DEGRADED
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(UNKNOWN, f"{self.prog}: error: {message}\n")
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="ha-status",
         description="Show both machines of the pair side by side.",
-        epilog="Exit status: 0 exactly one is active and both were heard; 1 one is active, the "
-        "other was not heard, or differs in what must be the same on both; 2 none or both are "
-        "active, as far as can be seen, or usage; 3 FILE could not be written.",
+        epilog="Exit status: 0 OK, one node is active and the other can take over; 1 WARNING, "
+        "redundancy is lost; 2 CRITICAL, no node is active, or two are; 3 UNKNOWN: failoverd does "
+        "not run here, the configuration cannot be used, usage, or FILE could not be written.",
     )
     add = parser.add_argument
     add("-c", dest="config", metavar="CONF", default="/etc/failover/failoverd.conf",
@@ -117,23 +120,61 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 @dataclass(frozen=True)
+class Said:
+    """What a machine said, or why it said nothing.
+
+    clock: its clock is ahead of ours by no less and no more than so many seconds, None if unknown.
+    """
+
+    status: Status | None = None
+    trouble: str = ""
+    clock: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
 class Look:
-    """What the machines said, or why one said nothing."""
+    """What the machines said, or why one said nothing. address: the peer's."""
 
     us: Status | None
     peer: Status | None
     our_trouble: str = ""
     peer_trouble: str = ""
     ages: tuple[float, float] = (0.0, 0.0)  # seconds since they were asked for this
+    clock: tuple[float, float] | None = None  # the peer's, as in Said
+    address: str = Conf.secondary
+    switch_timeout: float = Conf.switch_timeout
 
     @property
-    def verdict(self) -> int:
-        found = verdict(self.us, self.peer)
-        return max(found, DEGRADED) if self.differences else found
+    def verdict(self) -> Verdict:
+        return _verdict.judge(
+            self.us,
+            self.peer,
+            address=self.address,
+            switch_timeout=self.switch_timeout,
+            differences=self.differences,
+        )
+
+    @property
+    def ahead(self) -> float | None:
+        """By how many seconds the peer's clock is ahead of ours, at the least: the way there and
+        back proves no more. Negative if it is behind, None if unknown."""
+        if self.clock is None:
+            return None
+        least, most = self.clock
+        return min(max(0.0, least), most)
+
+    @property
+    def clocks(self) -> str:
+        """A sentence if the clocks differ by more than a little."""
+        if self.ahead is None or abs(self.ahead) < CLOCKS_DIFFER:
+            return ""
+        where = "ahead of" if self.ahead > 0 else "behind"
+        by = exact_span(abs(self.ahead))
+        return f"the peer's clock is {by} {where} this node's: set both by NTP"
 
     @property
     def troubles(self) -> list[str]:
-        found = [self.our_trouble, self.peer_trouble]
+        found = [self.our_trouble, self.peer_trouble, self.clocks]
         if self.us and self.peer and self.us.boot == self.peer.boot:
             found.append(f"both machines have boot:{self.us.boot} in host_type: change one")
         if self.differences:
@@ -154,9 +195,12 @@ class Look:
         tree: dict[str, object] = {
             "us": us and status_tree(us),
             "peer": peer and status_tree(peer),
+            "verdict": str(self.verdict),
         }
         if self.differences:
             tree["differences"] = self.differences
+        if self.ahead is not None:
+            tree["clock_difference"] = round(self.ahead, 3)
         return json.dumps(tree)
 
 
@@ -165,7 +209,7 @@ class Question:
 
     def __init__(self, conf: Conf, secret: bytes, address: str) -> None:
         self.asked = time.monotonic()
-        self.answer: tuple[Status | None, str] = (None, "")
+        self.answer = Said()
         self._args = conf, secret, address
         self._thread = threading.Thread(target=self._ask, daemon=True)
         self._thread.start()
@@ -184,7 +228,7 @@ class Machine:
     def __init__(self, conf: Conf, secret: bytes, address: str) -> None:
         self._args = conf, secret, address
         self._question: Question | None = None
-        self.answer: tuple[Status | None, str] = (None, "")
+        self.answer = Said()
         self.asked = 0.0
 
     def ask(self) -> None:
@@ -209,12 +253,20 @@ class Pair:
         self._peer = Machine(conf, secret, conf.secondary)
 
     def look(self) -> Look:
-        """Ask both, and wait for both."""
-        for machine in (self._us, self._peer):
-            machine.ask()
-        for machine in (self._us, self._peer):
-            machine.collect(None)
+        """Ask both, and wait for both. Their answers are of two moments: between them one may have
+        handed its role to the other, so what is grave is asked again, but nobody who is silent."""
+        self._ask(self._us, self._peer)
+        look = self._seen()
+        if look.verdict.status != CRITICAL:
+            return look
+        self._ask(*(each for each in (self._us, self._peer) if each.answer.status is not None))
         return self._seen()
+
+    def _ask(self, *machines: Machine) -> None:
+        for machine in machines:
+            machine.ask()
+        for machine in machines:
+            machine.collect(None)
 
     def looks(self) -> Iterator[Look]:
         """What is known, every second. The first waits for both, the others wait for nobody."""
@@ -229,22 +281,41 @@ class Pair:
             time.sleep(max(0.0, began + EVERY - time.monotonic()))
 
     def _seen(self) -> Look:
-        (us, our_trouble), (peer, peer_trouble) = self._us.answer, self._peer.answer
-        if peer is None and us and us.speechless:
-            peer_trouble = SPEECHLESS
+        us, peer = self._us.answer, self._peer.answer
+        speechless = peer.status is None and us.status is not None and us.status.speechless
         now = time.monotonic()
-        ages = now - self._us.asked, now - self._peer.asked
-        return Look(us, peer, our_trouble, peer_trouble, ages)
+        return Look(
+            us.status,
+            peer.status,
+            us.trouble,
+            SPEECHLESS if speechless else peer.trouble,
+            ages=(now - self._us.asked, now - self._peer.asked),
+            clock=peer.clock,
+            address=self.conf.secondary,
+            switch_timeout=self.conf.switch_timeout,
+        )
 
 
-def _ask(conf: Conf, secret: bytes, address: str) -> tuple[Status | None, str]:
-    """The status of a machine, or None and why there is none."""
+def _ask(conf: Conf, secret: bytes, address: str) -> Said:
+    """The status of a machine, or why there is none."""
+    before = datetime.now(UTC)
     try:
         reply = exchange(conf, secret, address, "status", SECONDS)
     except ExchangeError as error:
-        return None, str(error)
+        return Said(trouble=str(error))
     status = parse_status(reply.text) if reply.ok else None
-    return status, "" if status else f"{address} answers, but with no status that we understand"
+    if status is None:
+        return Said(trouble=f"{address} answers, but with no status that we understand")
+    return Said(status, clock=_ahead(status, before, datetime.now(UTC)))
+
+
+def _ahead(status: Status, before: datetime, after: datetime) -> tuple[float, float] | None:
+    """By how many seconds its clock is ahead, at the least and at the most: it said so between
+    these two moments."""
+    told = _verdict.moment(status.now)
+    if told is None:
+        return None
+    return (told - after).total_seconds(), (told - before).total_seconds()
 
 
 # Showing
@@ -279,7 +350,8 @@ def _watch(pair: Pair, options: argparse.Namespace) -> int:
 
 def _gist(look: Look) -> tuple[object, ...]:
     """What of a look is worth telling again: no ages, no counts."""
-    parts: list[object] = [*look.troubles]
+    parts: list[object] = [*(each for each in look.troubles if each != look.clocks)]
+    parts += [look.verdict, bool(look.clocks)]
     for status in (look.us, look.peer):
         if status is not None:
             states = [(name, interface.state) for name, interface in status.interfaces]
@@ -309,7 +381,7 @@ def _export(path: str, look: Look) -> None:
             "python3-prometheus-client, or failoverd[prometheus] with pip"
         ) from None
     try:
-        _prometheus.write(path, look.us, look.peer, look.verdict)
+        _prometheus.write(path, look.us, look.peer, look.verdict.status, look.ahead)
     except OSError as error:
         raise Stop(f"{path} cannot be written: {error.strerror or error}") from None
 
@@ -344,42 +416,10 @@ def _picture(
             notes.append((f"what is shown of {name} is {age:.0f} s old", "odd"))
     if footer:
         notes.append((f"{datetime.now():%H:%M:%S}  {footer}", "faint"))
-    return _headline(look), rows, notes
+    return (str(look.verdict), VERDICT_STYLES[look.verdict.status]), rows, notes
 
 
-ROLES = {
-    "active": "active",
-    "standby": "standing by",
-    "switching": "switching",
-    "failed": "failed (its switch script did not work)",
-}
-
-
-def _headline(look: Look) -> Cell:
-    """One sentence that says whether somebody should get up."""
-    us, peer = look.us, look.peer
-    active = [status for status in (us, peer) if status is not None and status.role == "active"]
-    if len(active) == 2:
-        return "BOTH machines are active", "bad"
-    if not active:
-        heard = "" if us and peer else ", as far as is heard"
-        return f"NO machine is active{heard}", "bad"
-    other = peer if active[0] is us else us
-    names = ("this machine", "the peer") if active[0] is us else ("the peer", "this machine")
-    since = _age(active[0].since)
-    text = f"{names[0]} is active{f', for {since}' if since else ''}; {names[1]} is "
-    if other is None:
-        return f"{text}not heard", "odd"
-    failing = [name for name, i in active[0].interfaces if i.state in ("fail", "down")]
-    trouble = f"; {names[0]} does not hear on {', '.join(failing)}" if failing else ""
-    is_good = other.role == "standby" and not failing and not look.differences
-    return text + ROLES[other.role] + trouble, "good" if is_good else "odd"
-
-
-def _age(since: str) -> str:
-    """How long ago that was by our own clock, "" if it is still to come."""
-    age = (datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds()
-    return exact_span(age) if age >= 0 else ""
+VERDICT_STYLES = {OK: "good", WARNING: "odd", CRITICAL: "bad", UNKNOWN: "odd"}
 
 
 ROLE_STYLES = {"active": "good", "standby": "", "switching": "odd", "failed": "bad"}
@@ -394,8 +434,11 @@ def _facts(status: Status | None, verbose: bool) -> dict[str, Cell]:
     facts: dict[str, Cell] = {
         "role": (status.role + rejoining, ROLE_STYLES[status.role]),
         "since": (status.since.replace("T", " ").replace("Z", " UTC"), ""),
-        "at boot": (status.boot, ""),
     }
+    age = _verdict.age(status)
+    if age is not None:
+        facts["held for"] = exact_span(age), ""
+    facts["at boot"] = status.boot, ""
     for name, interface in status.interfaces:
         cell = _interface(interface, verbose), STATE_STYLES[interface.state]
         facts[f"interface {name}"] = cell
@@ -403,7 +446,10 @@ def _facts(status: Status | None, verbose: bool) -> dict[str, Cell]:
     beat = "odd" if status.heartbeat_age is None else ""
     facts["heartbeat"] = _measure(status.heartbeat_age, "s ago", "not heard"), beat
     facts["round trip"] = _measure(status.rtt_ms, "ms", "unknown"), ""
-    facts["last switch"] = _last_switch(status), "bad" if status.switch_exit else ""
+    has_failed = status.switch_exit or status.switch_why
+    facts["last switch"] = _last_switch(status), "bad" if has_failed else ""
+    if status.failure is not None:
+        facts["failed switch"] = _failed_switch(status.failure), "bad"
     if verbose:
         facts["version"] = status.version, ""
     return facts
@@ -427,7 +473,14 @@ def _last_switch(status: Status) -> str:
     if status.switch_exit is None:
         return f"{status.switch_last}, still running"
     took = "" if status.switch_seconds is None else f", {status.switch_seconds:.3g} s"
-    return f"{status.switch_last}, exit {status.switch_exit}{took}"
+    why = f", failed: {status.switch_why}" if status.switch_why else ""
+    return f"{status.switch_last}, exit {status.switch_exit}{took}{why}"
+
+
+def _failed_switch(failure: Failure) -> str:
+    """The last that has failed, until one for the same role works: cleaning up hides it."""
+    said = "".join(f": {text}" for text in (failure.why, failure.line) if text)
+    return f"{failure.role}, exit {failure.exit}, {exact_span(failure.age)} ago{said}"
 
 
 def _complain(sentence: str) -> None:
