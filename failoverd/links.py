@@ -2,8 +2,8 @@
 
 Asked of the kernel by ioctl (netdevice(7)) and rtnetlink(7), which answer for the network namespace
 that we are in; /sys answers for the one it was mounted in. No function raises for an interface that
-is not there: it may vanish at any moment. All but `names` ask by sockets that are kept: a process
-that has no descriptor left must not take its cards for missing.
+is not there: it may vanish at any moment. All but `names` and `route` ask by sockets that are kept:
+a process that has no descriptor left must not take its cards for missing.
 """
 
 from __future__ import annotations
@@ -32,13 +32,17 @@ ARPHRD_LOOPBACK = 772
 _NAME_SIZE = 16  # IFNAMSIZ, with the final NUL
 
 _RTM_NEWADDR, _RTM_GETADDR = 20, 22
+_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NLM_F_DUMP_INTR = 0x10  # an address came or went meanwhile, so that some may be missing
-_ASK_FOR_ALL = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
+_ASK, _ASK_FOR_ALL = 0x001, 0x301  # NLM_F_REQUEST, and the same with NLM_F_DUMP
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _IFA_F_DADFAILED = 0x08
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
+_RTM_F_FIB_MATCH = 0x2000  # the route itself, and none where the kernel would try without one
 _MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, number, port
 _ENTRY = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix, flags, scope, index
+_ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg: family, prefix, ..., flags
 _ATTRIBUTE = struct.Struct("=HH")  # struct rtattr: length, type
 _ANSWER_SIZE = 64 * 1024  # the kernel fills no more than half of it at once
 _TRIES = 5
@@ -58,6 +62,13 @@ class Held(NamedTuple):
     address: str
     prefix: int
     duplicate: bool
+
+
+class Route(NamedTuple):
+    """The route to an address. prefix: of where it leads, in bits; gateway: "" if it is on link."""
+
+    prefix: int
+    gateway: str
 
 
 def _forget_kept() -> None:
@@ -142,6 +153,25 @@ def network(name: str) -> ipaddress.IPv4Interface | None:
     return ipaddress.IPv4Interface(f"{address}/{mask}") if address and mask else None
 
 
+def route(name: str, address: str) -> Route | None:
+    """How packets for the address leave by the interface, None if no route leads there.
+
+    Raises OSError if the kernel cannot be asked.
+    """
+    number = index(name)
+    if number is None:
+        return None
+    target = ipaddress.ip_address(address)
+    family = socket.AF_INET if target.version == 4 else socket.AF_INET6
+    body = _ROUTE.pack(family, target.max_prefixlen, 0, 0, 0, 0, 0, 0, _RTM_F_FIB_MATCH)
+    body += _attribute(_RTA_DST, target.packed) + _attribute(_RTA_OIF, struct.pack("=I", number))
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as sock:
+        sock.setblocking(False)
+        for kind, _, content in _asked(sock, _RTM_GETROUTE, _ASK, body):
+            return _route(content) if kind == _RTM_NEWROUTE else None
+    return None
+
+
 def _ask(name: str, request: int) -> bytes | None:
     """The kernel's struct ifreq for one SIOCGIF request."""
     encoded = name.encode()
@@ -187,25 +217,33 @@ def _all_entries() -> tuple[list[_Entry], bool]:
 
 def _dump(sock: socket.socket) -> tuple[list[_Entry], bool]:
     sock.setblocking(False)  # the kernel answers within the call, or never
-    number = next(_numbers) & 0xFFFFFFFF
-    body = _ENTRY.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-    head = _MESSAGE.pack(_MESSAGE.size + len(body), _RTM_GETADDR, _ASK_FOR_ALL, number, 0)
-    sock.sendto(head + body, (0, 0))
     found: list[_Entry] = []
     whole = True
+    body = _ENTRY.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+    for kind, flags, content in _asked(sock, _RTM_GETADDR, _ASK_FOR_ALL, body):
+        whole = whole and not flags & _NLM_F_DUMP_INTR
+        if kind == _NLMSG_DONE:
+            break
+        if kind == _NLMSG_ERROR:
+            wrong = -struct.unpack_from("=i", content)[0]
+            raise OSError(wrong, os.strerror(wrong))
+        if kind == _RTM_NEWADDR and (entry := _entry(content)) is not None:
+            found.append(entry)
+    return found, whole
+
+
+def _asked(
+    sock: socket.socket, request: int, how: int, body: bytes
+) -> Iterator[tuple[int, int, bytes]]:
+    """Type, flags and content of each message of the answer. Raises OSError if no more comes."""
+    number = next(_numbers) & 0xFFFFFFFF
+    head = _MESSAGE.pack(_MESSAGE.size + len(body), request, how, number, 0)
+    sock.sendto(head + body, (0, 0))
     while True:
         data, sender = sock.recvfrom(_ANSWER_SIZE)
         for kind, flags, answered, content in _messages(data):
-            if sender[0] != 0 or answered != number:
-                continue  # not of the kernel, or not what we asked
-            whole = whole and not flags & _NLM_F_DUMP_INTR
-            if kind == _NLMSG_DONE:
-                return found, whole
-            if kind == _NLMSG_ERROR:
-                wrong = -struct.unpack_from("=i", content)[0]
-                raise OSError(wrong, os.strerror(wrong))
-            if kind == _RTM_NEWADDR and (entry := _entry(content)) is not None:
-                found.append(entry)
+            if sender[0] == 0 and answered == number:  # of the kernel, and what we asked
+                yield kind, flags, content
 
 
 def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
@@ -242,3 +280,15 @@ def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
             return
         yield kind, data[at + _ATTRIBUTE.size : at + length]
         at += (length + 3) & ~3
+
+
+def _attribute(kind: int, data: bytes) -> bytes:
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(data), kind) + data  # all of ours fill whole words
+
+
+def _route(content: bytes) -> Route:
+    """What a struct rtmsg and its attributes say."""
+    told = dict(_attributes(content[_ROUTE.size :]))
+    gateway = told.get(_RTA_GATEWAY)
+    family = socket.AF_INET if gateway and len(gateway) == 4 else socket.AF_INET6
+    return Route(content[1], socket.inet_ntop(family, gateway) if gateway else "")
