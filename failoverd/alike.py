@@ -51,6 +51,22 @@ def differences(us: Told, peer: Told) -> dict[str, str]:
     }
 
 
+def clashes(conf: Conf, boot: str, peer: Status) -> list[str]:
+    """What must not be the same on both machines, and is."""
+    found = []
+    if peer.boot == boot:
+        found.append(f"both machines have boot:{boot} in host_type: change one")
+    if peer.role != "active":  # its cards have their own hardware addresses
+        own = {name: told.hwaddr for name, told in peer.interfaces}
+        found += [
+            f"@ethernet_addresses: {entry.hwaddr} is the peer's own on {entry.interface}: name one "
+            "that neither machine has"
+            for entry in conf.ethernet_addresses
+            if own.get(entry.interface) == entry.hwaddr
+        ]
+    return found
+
+
 def _text(setting: Setting, conf: Conf) -> str:
     value = getattr(conf, setting.name)
     if setting.name == "confirm":  # each may have the program in a place of its own

@@ -201,9 +201,14 @@ def _place_faults(path: str) -> list[str]:
     folder = os.path.dirname(path)
     if os.path.isdir(path):
         return [f"{path} is a folder: name a file in it"]
-    if not os.path.isdir(folder):
-        return [f"there is no folder {folder}: make it, or change the path"]
-    return []
+    try:
+        if stat.S_ISDIR(os.stat(folder).st_mode):
+            return []
+    except PermissionError as error:
+        return [f"{folder} cannot be looked at: {error.strerror}"]
+    except OSError:
+        pass
+    return [f"there is no folder {folder}: make it, or change the path"]
 
 
 def _folder_faults(path: str) -> list[str]:
@@ -284,6 +289,8 @@ def _program_faults(path: str) -> list[str]:
         info = os.lstat(program)
     except FileNotFoundError:
         return [f"{path} does not exist: put the program there, or change the path"]
+    except PermissionError as error:
+        return [f"{path} cannot be looked at: {error.strerror}"]
     except OSError as error:
         return [f"{path} cannot be run: {error.strerror}"]
     if not stat.S_ISREG(info.st_mode):

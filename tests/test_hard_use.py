@@ -154,7 +154,7 @@ def test_hup_takes_a_configuration_wholly_or_not_at_all(lab: Lab) -> None:
     a.write("secret", "\n", 0o600)
     refused("is empty")
     a.write_conf(primary="1.0.0.77")
-    refused("does not have that address")
+    refused("1.0.0.77 is on no interface of this node")
     a.write_conf(dumpfile=f"{a.folder}/missing/dump")
     refused("there is no folder")
     a.write_conf(log=f"{a.folder}/run")
@@ -167,7 +167,7 @@ def test_hup_takes_a_configuration_wholly_or_not_at_all(lab: Lab) -> None:
     with a.popen("nc", "-l", "-s", "1.0.0.1", "-p", "2001"):
         lab.wait_until(lambda: ":2001" in a.check("ss", "-ltn"), "the port is taken")
         a.write_conf(tcp_port=2001)
-        refused("it is in use")
+        refused("1.0.0.1 port 2001 is in use by nc")
     a.write_conf()
     hang_up(a, said="nothing changed")
     assert [role_changes(machine) for machine in lab.machines] == before
@@ -331,7 +331,8 @@ def test_two_on_one_machine_never_share_a_state(lab: Lab) -> None:
     assert result.returncode == 1
     assert f"belongs to the failoverd of {lab.a.folder}/run/pid" in result.stderr
     lab.a.write_conf(pidfile=f"{lab.a.folder}/run/pid2", state=f"{lab.a.folder}/run/state2")
-    assert "it is in use" in lab.a.command("failoverd").stderr  # the port
+    taken = f"port 2000 is in use by failoverd: listener [{lab.a.folder}/run/pid] (pid "
+    assert taken in lab.a.command("failoverd").stderr
     other = {"pidfile": "run/pid2", "state": "run/state2", "log": "log2"}
     lab.a.write_conf(tcp_port=2001, **{k: f"{lab.a.folder}/{v}" for k, v in other.items()})
     assert lab.a.command("failoverd").returncode == 0

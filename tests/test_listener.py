@@ -394,13 +394,18 @@ def died(pair: Pair, **settings: Any) -> str:
 
 def test_what_is_wrong_at_the_start_is_said(pair: Pair) -> None:
     assert "no interface plip7" in died(pair, plip_interface="plip7")
-    message = died(pair, primary="1.0.0.7")
-    assert "1.0.0.7 port 2000" in message and "does not have that address" in message
     pair.port(0)
     message = died(pair)
     assert "1.0.0.1 port 2000" in message and "in use" in message and "$tcp_port" in message
     pair.secret.chmod(0o644)
     assert "chmod 600" in died(pair)
+
+
+def test_an_address_may_come_later(pair: Pair) -> None:
+    daemon = pair.listen(addresses=("1.0.0.7", "1.0.0.2"))
+    daemon.answers = {"resume": (True, "standby")}
+    pair.spaces[0].ip("address add 1.0.0.7/24 dev plip0")
+    assert pair.call(1, to="1.0.0.7").say(CLASSIC).rest() == b"ok standby\n"
 
 
 def test_a_successor_waits_for_what_is_missing(pair: Pair) -> None:

@@ -28,9 +28,11 @@ from failoverd import (
     listener,
     process,
     statefile,
+    survey,
 )
+from failoverd.commands import _facts
 from failoverd.commands.watchd import instruments
-from failoverd.conf import Conf
+from failoverd.conf import Conf, Problem
 from failoverd.log import Log, complain
 
 DEFAULT_CONF = "/etc/failover/failoverd.conf"
@@ -38,6 +40,7 @@ END_SECONDS = 5.0  # how long a child of a dead failoverd has to end before it i
 PS_SECONDS = 10.0  # how long $ps may take
 PS_GRACE = 5.0  # and the child that runs it
 PEER_SECONDS = 1.5  # how long the peer has to answer -t
+AS_USER = "checked as an ordinary user, who cannot see everything: run it as root"
 
 Tell = Callable[[str | None], None]  # whoever waits for the start: None if all is up, else why not
 
@@ -50,6 +53,8 @@ def main(argv: list[str] | None = None) -> int:
         return start(options)
     except (ValueError, OSError) as error:
         print(process.in_words(error), file=sys.stderr)
+        if options.test and os.geteuid():
+            complain("failoverd", AS_USER)
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -58,9 +63,9 @@ def main(argv: list[str] | None = None) -> int:
 def start(options: argparse.Namespace) -> int:
     """Check everything, then do what the options say. Raises ConfError, OSError."""
     folder = current_folder()
-    checked = read_settings(options.config, folder, with_secret=options.test)
+    checked = read_settings(options.config, folder, test=options.test)
     if options.test:
-        return test(checked.conf, checked.boot)
+        return test(checked)
     check_state(checked.conf)
     stays = options.foreground or options.dry
     log = open_log(checked.conf.log, sys.stderr if stays else None)
@@ -90,19 +95,26 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 @dataclass(frozen=True)
 class Checked:
-    """A configuration in which no error was found. watcher: None if it is our own."""
+    """A configuration in which no error was found. watcher: None if it is our own.
+
+    warnings: what is wrong with the network, and does not keep failoverd from running.
+    """
 
     conf: Conf
     boot: str
     watcher: str | None
     programs: tuple[filters.Program, ...]
+    facts: survey.Facts
+    warnings: tuple[Problem, ...]
 
 
-def read_settings(path: str, folder: str, with_secret: bool = False) -> Checked:
+def read_settings(
+    path: str, folder: str, *, test: bool = False, running: Conf | None = None
+) -> Checked:
     """Configuration and host_type, wholly checked. Raises ConfError with every problem.
 
     folder: where failoverd was started, for a relative $watchd. The daemon leaves it to its
-    listener to read the secret.
+    listener to read the secret. running: the configuration that this one is to replace.
     """
     problems: list[conf.Problem] = []
     try:
@@ -114,16 +126,47 @@ def read_settings(path: str, folder: str, with_secret: bool = False) -> Checked:
         settings = error.conf
     watcher = files.find_watchd(settings, folder, own_folder())
     problems += files.check_files(settings, watcher)
-    if with_secret:
+    if test:
         process.keep_secret()
         problems += files.check_secret(settings)
     problems += check_interfaces(settings)
     faults, programs = check_filters(settings)
     problems += faults
+    facts = look_around(settings)
+    found = survey.findings(settings, facts)
+    refused = refusals(found, settings, test=test, running=running)
+    problems += placed(refused, settings)
     if problems:
         raise conf.ConfError(sorted(problems, key=lambda each: (each.file != path, each.line)))
     boot = files.read_host_type(settings.host_type)
-    return Checked(settings, boot, watcher, tuple(programs))
+    warnings = placed([each for each in found if each not in refused], settings)
+    return Checked(settings, boot, watcher, tuple(programs), facts, tuple(warnings))
+
+
+def look_around(settings: Conf) -> survey.Facts:
+    """The network as it is now; no facts, if what they are asked for is unknown."""
+    if settings.origin.unusable.intersection(survey.NEEDED):
+        return survey.Facts({})
+    try:
+        return _facts.gather(settings)
+    except OSError:
+        return survey.Facts({})
+
+
+def refusals(
+    found: list[survey.Finding], settings: Conf, *, test: bool, running: Conf | None
+) -> list[survey.Finding]:
+    """What of it is an error. At boot an address may come later, and a daemon that runs is not
+    refused a configuration for what it has borne so far."""
+    if running is not None and not {*conf.changed(running, settings)}.intersection(survey.NEEDED):
+        return []
+    starts = running is None and not test
+    least = survey.Weight.NEVER if starts else survey.Weight.AMISS
+    return [each for each in found if each.weight >= least]
+
+
+def placed(found: list[survey.Finding], settings: Conf) -> list[conf.Problem]:
+    return [settings.problem(each.variable, each.text) for each in found]
 
 
 def check_interfaces(settings: Conf) -> list[conf.Problem]:
@@ -160,16 +203,19 @@ def check_filters(settings: Conf) -> tuple[list[conf.Problem], list[filters.Prog
     return problems, programs
 
 
-def test(settings: Conf, boot: str) -> int:
+def test(checked: Checked) -> int:
     """Print the effective settings and what they mean in seconds."""
     from failoverd import bounds
 
+    settings = checked.conf
     for line, _ in conf.effective(settings):
         print(line)
     print()
-    for line in bounds.explain(settings, boot):
+    for line in bounds.explain(settings, checked.boot):
         print(line)
-    for remark in [*conf.remarks(settings), *unaskable(settings), *compared(settings)]:
+    for warning in [*checked.warnings, *unlisted(settings)]:
+        print(f"warning: {warning}")
+    for remark in notes(checked):
         print(f"note: {remark}")
     try:
         sys.stdout.flush()
@@ -179,6 +225,23 @@ def test(settings: Conf, boot: str) -> int:
         process.discard_output()
         raise OSError(f"failoverd: cannot write the output: {error.strerror}") from None
     return 0
+
+
+def notes(checked: Checked) -> list[str]:
+    """What is no error, and worth a word."""
+    settings = checked.conf
+    found = [*conf.remarks(settings), *unaskable(settings), *survey.advice(settings, checked.facts)]
+    found += compared(settings, checked.boot)
+    return [*found, AS_USER] if os.geteuid() else found
+
+
+def unlisted(settings: Conf) -> list[conf.Problem]:
+    """That $ps cannot be run, and so nothing is found that a dead failoverd left."""
+    why = listed(settings)[1]
+    if not why:
+        return []
+    text = f'{settings.ps} cannot be run: {why}; leave it out, or write $ps = "ps ax";'
+    return [settings.problem("ps", text)]
 
 
 def unaskable(settings: Conf) -> list[str]:
@@ -192,7 +255,7 @@ def unaskable(settings: Conf) -> list[str]:
     ]
 
 
-def compared(settings: Conf) -> list[str]:
+def compared(settings: Conf, boot: str) -> list[str]:
     """How the peer's failoverd, as it runs, differs in what must be alike; or why that is unknown.
 
     With the secret, which was found to be sound.
@@ -209,7 +272,8 @@ def compared(settings: Conf) -> list[str]:
         return [f"not compared with the peer: {settings.secondary} answers, but with no status"]
     ours = alike.of_conf(settings, __version__)
     found = alike.differences(ours, alike.of_status(status))
-    return [f"not the same on both machines: {sentence}" for sentence in found.values()]
+    differing = [f"not the same on both machines: {sentence}" for sentence in found.values()]
+    return [*alike.clashes(settings, boot, status), *differing]
 
 
 def own_folder() -> str:
@@ -314,6 +378,7 @@ class Service:
         self.boot = checked.boot
         self.watcher = checked.watcher
         self.programs = checked.programs
+        self.warnings = [f"warning: {each}" for each in checked.warnings]
         self.lock = lock
         self.log = log
         self.path = os.path.join(folder, options.config)
@@ -327,6 +392,8 @@ class Service:
 
     def detached(self) -> int:
         """Become a daemon; this process waits for its word, so that errors reach the terminal."""
+        for warning in self.warnings:
+            complain("failoverd", warning)
         reading, writing = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -369,6 +436,8 @@ class Service:
         from failoverd.master import Master
 
         self.write_pid()
+        for warning in self.warnings:
+            self.log.write("failoverd", warning)
         if not self.options.dry:
             end_left_over(self.conf, self.log)
         if self.conf.realtime:
@@ -442,7 +511,7 @@ class Service:
         """
         from failoverd.master.reloading import sound
 
-        checked = read_settings(self.path, self.folder)
+        checked = read_settings(self.path, self.folder, running=running)
         settings = checked.conf
         settings = replace(settings, verbose=settings.verbose or self.options.verbose)
         problems = [
@@ -483,6 +552,14 @@ def end_left_over(settings: Conf, log: Log) -> None:
 
 def left_over(settings: Conf, log: Log) -> list[tuple[int, str]]:
     """Pid and title of processes that ps shows as children for our $pidfile."""
+    found, why = listed(settings)
+    if why:
+        log.write("failoverd", f"warning: $ps ({settings.ps}) cannot be run: {why}")
+    return [each for each in found if sees_our_files(each[0])]
+
+
+def listed(settings: Conf) -> tuple[list[tuple[int, str]], str]:
+    """What $ps shows with a title of ours, and why it cannot be run, "" if it can."""
 
     def look(channel: process.Channel) -> None:
         for pid, title in titled(listing(settings.ps), settings.pidfile):
@@ -493,10 +570,7 @@ def left_over(settings: Conf, log: Log) -> list[tuple[int, str]]:
         why = process.why_died(said)
     except OSError as error:
         said, why = [], process.in_words(error)
-    if why:
-        log.write("failoverd", f"warning: $ps ({settings.ps}) cannot be run: {why}")
-    found = [(int(str(each["pid"])), str(each["title"])) for each in said if "pid" in each]
-    return [each for each in found if sees_our_files(each[0])]
+    return [(int(str(each["pid"])), str(each["title"])) for each in said if "pid" in each], why
 
 
 def listing(ps: str) -> bytes:

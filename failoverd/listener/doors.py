@@ -76,8 +76,7 @@ class Doors:
                 "make it, or correct $plip_interface"
             )
         try:
-            # An IPv6 address may be there and not be bound to before its duplicates were looked for
-            self.open(link, may_be_missing=patient or self.family == socket.AF_INET6)
+            self.open(link, may_be_missing=True)  # the address may come later, even after a boot
         except OSError as error:
             raise OSError(self.explain(error)) from error
 
@@ -180,11 +179,6 @@ class Doors:
             return (
                 f"{what}it is in use; end the program that has it (ss -ltnp shows which), "
                 "or set another $tcp_port on both machines"
-            )
-        if error.errno == errno.EADDRNOTAVAIL:
-            return (
-                f"{what}this machine does not have that address; "
-                f"give it to {link}, or correct $primary"
             )
         if isinstance(error, PermissionError):
             return f"{what}{error.strerror}; start failoverd as root"
