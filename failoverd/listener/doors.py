@@ -76,7 +76,7 @@ class Doors:
                 "make it, or correct $plip_interface"
             )
         try:
-            self.open(link, may_be_missing=True)  # the address may come later, even after a boot
+            self.open(link)
         except OSError as error:
             raise OSError(self.explain(error)) from error
 
@@ -86,7 +86,7 @@ class Doors:
         if link == self.link:
             return
         try:
-            self.open(link, may_be_missing=True)
+            self.open(link)
         except PermissionError:
             self.link = link  # asked for once: the doors are closed, so a successor can open them
             self.channel.send({"event": "reopen"})
@@ -101,31 +101,28 @@ class Doors:
         name = self.conf.plip_interface
         return links.index(name), links.is_up(name)
 
-    def open(self, link: Link, may_be_missing: bool) -> None:
+    def open(self, link: Link) -> None:
         """Open the doors for this link, all or none, instead of those that are open."""
         self.close()
         name = self.conf.plip_interface
         try:
             if link[1]:
-                self.open_door(name, (self.us, self.peer), may_be_missing)
+                self.open_door(name, (self.us, self.peer))
             if not link[1] or name != "lo":
-                self.open_door("lo" if link[1] else None, (self.us,), True)
+                self.open_door("lo" if link[1] else None, (self.us,))
         except OSError:
             self.close()
             raise
         self.link = link
 
-    def open_door(
-        self, interface: str | None, guests: tuple[bytes, ...], may_be_missing: bool
-    ) -> None:
+    def open_door(self, interface: str | None, guests: tuple[bytes, ...]) -> None:
         sock = socket.socket(self.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         door = Door(sock, guests)
         self.doors.append(door)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if interface is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
-        if may_be_missing:
-            _allow_missing_address(sock)
+        _allow_missing_address(sock)  # it may come later, even after a boot
         sock.bind((self.conf.primary, self.conf.tcp_port))
         sock.listen(BACKLOG)
         self.loop.watch(sock, READ, lambda _mask: self.let_in(door), first=True)
