@@ -14,7 +14,14 @@ import time
 
 from failoverd import files, process
 from failoverd.conf import Conf, ConfError
-from failoverd.protocol import ClientConnection, NoAnswer, Reply, Send
+from failoverd.protocol import (
+    LOOK_THERE,
+    ClientConnection,
+    NoAnswer,
+    Reply,
+    Send,
+    why_unconnected,
+)
 
 
 class ExchangeError(Exception):
@@ -65,7 +72,6 @@ def exchange(conf: Conf, secret: bytes, address: str, command: str, timeout: flo
     connection = ClientConnection(secret, command)
     deadline = time.monotonic() + timeout
     sent = False
-    who = "failoverd here" if address == conf.primary else f"the peer {address}"
     try:
         with _connect(conf, address, deadline) as sock:
             while True:
@@ -75,12 +81,12 @@ def exchange(conf: Conf, secret: bytes, address: str, command: str, timeout: flo
                     if isinstance(event, Reply):
                         return event
                     if isinstance(event, NoAnswer):
-                        raise ExchangeError(_no_answer(conf, who, event), sent)
+                        raise ExchangeError(_no_answer(conf, address, event), sent)
                     assert isinstance(event, Send)
                     sent = True
                     sock.sendall(event.data)
     except TimeoutError:
-        raise ExchangeError(f"{who} does not answer within {timeout:g} s", sent) from None
+        raise ExchangeError(_silence(conf, address, timeout), sent) from None
     except OSError as error:
         raise ExchangeError(_failure(conf, address, error), sent) from None
 
@@ -111,31 +117,38 @@ def _remaining(deadline: float) -> float:
     return remaining
 
 
+def _silence(conf: Conf, address: str, seconds: float) -> str:
+    if address != conf.primary:
+        return f"the peer {address} does not answer within {seconds:g} s; {LOOK_THERE}"
+    return (
+        f"failoverd here does not answer within {seconds:g} s; it is stopped or hangs: see "
+        f"{conf.log}"
+    )
+
+
 def _failure(conf: Conf, address: str, error: OSError) -> str:
-    own = address == conf.primary
     place = f"{address} port {conf.tcp_port}"
+    if address != conf.primary:
+        why, advice = why_unconnected(error, place, conf.primary, conf.plip_interface)
+        return f"no answer from the peer: {why}; {advice or LOOK_THERE}"
     if error.errno == errno.EADDRNOTAVAIL:
         return (
             f"this machine does not have the address {conf.primary}: "
             f"give it to {conf.plip_interface}, or correct $primary"
         )
-    if isinstance(error, ConnectionRefusedError) and own and files.is_locked(conf.pidfile):
+    if isinstance(error, ConnectionRefusedError) and files.is_locked(conf.pidfile):
         return f"failoverd runs here, but not on {place}: it must read its configuration (HUP)"
     if isinstance(error, ConnectionRefusedError):
-        where, there = ("here", "") if own else ("on the peer", " there")
-        return f"failoverd is not running {where}: nothing listens on {place}; start it{there}"
-    if own:
-        return f"cannot reach failoverd here, on {place}: {error.strerror}; see whether it runs"
-    return (
-        f"cannot reach the peer {place} over {conf.plip_interface}: {error.strerror}; "
-        "see to the link and the machine"
-    )
+        return f"failoverd is not running here: nothing listens on {place}; start it"
+    return f"cannot reach failoverd here, on {place}: {error.strerror}; see whether it runs"
 
 
-def _no_answer(conf: Conf, who: str, event: NoAnswer) -> str:
+def _no_answer(conf: Conf, address: str, event: NoAnswer) -> str:
+    if address != conf.primary:
+        return f"no answer from the peer: {event.why}; {event.advice or LOOK_THERE}"
     if event.refused:
         return (
-            f"{who} refused us: its secret is not the word in {conf.secret}; "
-            "make them the same and tell failoverd by HUP"
+            f"authentication with failoverd here failed: its secret is not that in {conf.secret} "
+            "by now; send it HUP"
         )
-    return f"no answer from {who}: {event.why}"
+    return f"no answer from failoverd here: {event.why}"

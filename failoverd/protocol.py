@@ -22,6 +22,7 @@ command". A server tells a peer that it knows them at the end of its status (TAK
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import json
@@ -54,6 +55,19 @@ _GREETING = re.compile(r"failoverd 1 ([0-9a-f]{32})")
 
 Value = TypeVar("Value")
 
+
+_ONE_SECRET = (
+    "copy the file of $secret from one machine to the other, and send HUP to failoverd on both"
+)
+_OTHER_ADDRESS = "see that $primary and $secondary are exchanged on the other machine"
+LOOK_THERE = (
+    "see whether the machine and the link are up and failoverd runs there, and look for a packet "
+    "filter on either machine"
+)
+FILTERED = (
+    "its heartbeats come in, so failoverd runs there: look for a packet filter on either machine, "
+    "see to the MTU of the private link, and that $tcp_port is the same on both"
+)
 
 # Events
 
@@ -88,10 +102,14 @@ class Reply:
 
 @dataclass(frozen=True)
 class NoAnswer:
-    """There will be no authentic answer; `why` is a clause for people, `refused` the bare line."""
+    """There will be no authentic answer; `refused`: the bare line came.
+
+    Clauses for people: why, and, where that is sure, the way out.
+    """
 
     why: str
     refused: bool = False
+    advice: str = ""
 
 
 # The server's end
@@ -226,6 +244,8 @@ class ClientConnection:
         if self._over:
             return []
         self._over = True
+        if self._nonce is None:
+            return [NoAnswer("it closed the connection without a word", advice=_OTHER_ADDRESS)]
         return [NoAnswer("it closed the connection without an answer")]
 
     def _take(self, line: bytes) -> Send | Reply | NoAnswer:
@@ -248,12 +268,26 @@ class ClientConnection:
 
     def _take_answer(self, nonce: str, line: str) -> Reply | NoAnswer:
         if line == "error refused":
-            return NoAnswer("it refused us: the secrets differ", refused=True)
+            return NoAnswer("authentication failed: the secrets differ", True, _ONE_SECRET)
         verdict, signature, text = [*line.split(" ", 2), "", ""][:3]
         right = _answer_signature(self._secret, nonce, self._command, verdict, text)
         if verdict not in ("ok", "error") or not _same(signature.encode(), right.encode()):
             return NoAnswer("its answer was not signed with our secret")
         return Reply(verdict == "ok", text)
+
+
+def why_unconnected(error: OSError, place: str, own: str, link: str) -> tuple[str, str]:
+    """Why there is no connection from `own` to the peer's port, and, where that is sure, the way
+    out: two clauses for people."""
+    match error.errno:
+        case errno.EADDRNOTAVAIL:
+            missing = f"this machine does not have the address {own}"
+            return missing, f"give it to {link}, or correct $primary"
+        case errno.ENODEV:
+            return f"there is no interface {link}", "make it, or correct $plip_interface"
+        case errno.ECONNREFUSED:
+            return f"{place} refuses the connection", ""
+    return f"{place} cannot be reached over {link}: {error.strerror}", ""
 
 
 # What both ends share

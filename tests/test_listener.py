@@ -509,7 +509,7 @@ def lost(daemon: Daemon, number: int) -> tuple[bool, str]:
 
 def test_nobody_listens_there(pair: Pair, daemon: Daemon) -> None:
     daemon.ask(1)
-    assert lost(daemon, 1) == (False, "cannot connect: Connection refused")
+    assert lost(daemon, 1) == (False, "1.0.0.2 port 2000 refuses the connection")
 
 
 def test_the_secrets_differ(pair: Pair, daemon: Daemon) -> None:
@@ -517,7 +517,8 @@ def test_the_secrets_differ(pair: Pair, daemon: Daemon) -> None:
     other = pair.listen(1)
     daemon.ask(1, "fail")
     serve([daemon, other], lambda: bool(daemon.of("lost")))
-    assert lost(daemon, 1) == (True, "it refused us: the secrets differ")
+    assert lost(daemon, 1) == (True, "authentication failed: the secrets differ")
+    assert str(daemon.of("lost")[0]["advice"]).startswith("copy the file of $secret")
     assert not other.of("request")
 
 
@@ -533,7 +534,7 @@ def greet(port: socket.socket, nonce: str = "0" * 32) -> socket.socket:
     ("answer", "why"),
     [
         (b"ok active\n", "not signed"),
-        (b"error refused\n", "refused"),
+        (b"error refused\n", "authentication failed"),
         (f"ok {sign('0' * 32 + ' resume ok active')} active\n".encode(), "not signed"),
         (b"", "without an answer"),
         (b"\0" * 70_000, "too long"),
@@ -575,8 +576,8 @@ def test_the_time_for_an_answer_is_up(pair: Pair) -> None:
     daemon.ask(1, "fail", timeout=0.3)
     daemon.ask(2, "fail", timeout=0.3)
     with greet(port), port.accept()[0]:  # the second one is not greeted
-        assert lost(daemon, 1)[1] == "no answer within 0.3 s"
-        assert lost(daemon, 2)[1] == "no answer within 0.3 s"
+        assert lost(daemon, 1)[1] == "1.0.0.2 port 2000 says nothing within 0.3 s"
+        assert lost(daemon, 2)[1] == "1.0.0.2 port 2000 says nothing within 0.3 s"
     assert sorted(each["sent"] is True for each in daemon.of("lost")) == [False, True]
 
 

@@ -284,7 +284,7 @@ def test_watching_the_pair(pair: Pair, tmp_path: Path) -> None:
         assert "this node is switching" in text
         is_now(us, STANDBY)
         pair.spaces[0].ip("link set plip0 down")
-        text = seen(pair, screen, lambda text: "cannot reach the peer" in text)
+        text = seen(pair, screen, lambda text: "no answer from the peer" in text)
         assert "CRITICAL: no node is known to be active: this node is standby" in text
         screen.press("C-c")
         text = seen(pair, screen, lambda text: "ended with 0" in text)
@@ -410,7 +410,7 @@ def test_metrics_of_a_dead_peer(pair: Pair, tmp_path: Path) -> None:
     is_now(pair.listen(0), ACTIVE)
     status, out, errors = ha_status_there(pair, write_conf(pair, tmp_path), "--prometheus", "-")
     found = metrics(out)
-    assert status == 1 and "not running on the peer" in errors
+    assert status == 1 and "refuses the connection" in errors
     assert found["failoverd_status"] == 1 and found['failoverd_up{machine="peer"}'] == 0
     assert not any("role" in name and "peer" in name for name in found)
 

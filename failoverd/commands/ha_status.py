@@ -21,7 +21,15 @@ from failoverd.commands import _verdict
 from failoverd.commands._verdict import CRITICAL, OK, UNKNOWN, WARNING, Verdict
 from failoverd.commands._words import Stop, counted, exact_span
 from failoverd.conf import Conf
-from failoverd.protocol import Failure, InterfaceStatus, Status, parse_status, status_tree
+from failoverd.protocol import (
+    FILTERED,
+    LOOK_THERE,
+    Failure,
+    InterfaceStatus,
+    Status,
+    parse_status,
+    status_tree,
+)
 
 if TYPE_CHECKING:
     from failoverd.commands._terminal import Cell
@@ -30,12 +38,6 @@ if TYPE_CHECKING:
 # and says so better than our running out of patience.
 SECONDS = 4.0
 EVERY = 1.0  # seconds between two questions of --watch
-SPEECHLESS = (
-    "the peer sends heartbeats, so failoverd runs there, but its port does not answer: look for a "
-    "packet filter on either machine, see to the MTU of the private link, and that $tcp_port is "
-    "the same on both"
-)
-
 OLD = 2 * EVERY  # seconds after which an answer is said to be old
 CLOCKS_DIFFER = 3.0  # seconds from which on that is said
 
@@ -282,13 +284,15 @@ class Pair:
 
     def _seen(self) -> Look:
         us, peer = self._us.answer, self._peer.answer
-        speechless = peer.status is None and us.status is not None and us.status.speechless
+        trouble = peer.trouble
+        if us.status is not None and us.status.speechless:
+            trouble = trouble.replace(LOOK_THERE, FILTERED)
         now = time.monotonic()
         return Look(
             us.status,
             peer.status,
             us.trouble,
-            SPEECHLESS if speechless else peer.trouble,
+            trouble,
             ages=(now - self._us.asked, now - self._peer.asked),
             clock=peer.clock,
             address=self.conf.secondary,

@@ -16,7 +16,7 @@ from failoverd import process
 from failoverd.conf import Conf
 from failoverd.listener.loop import READ, WRITE, Loop, family
 from failoverd.process import Channel
-from failoverd.protocol import TAKES_CHALLENGES, ClientConnection, Reply, Send
+from failoverd.protocol import TAKES_CHALLENGES, ClientConnection, Reply, Send, why_unconnected
 
 PREPARED_SECONDS = 1.0  # how long a connection is kept ready: the peer may die meanwhile
 SAY_SECONDS = 1.0  # a `fail` sent later than this might cross what was decided meanwhile
@@ -59,6 +59,7 @@ class Questions:
         self.channel = channel
         self.conf = conf
         self.secret = secret
+        self.place = f"{conf.secondary} port {conf.tcp_port}"
         self.own_nonces = own_nonces
         self.open: dict[int, Question] = {}
         self.prepared: tuple[socket.socket, float] | None = None  # and when it is too old
@@ -101,7 +102,7 @@ class Questions:
         try:
             sock = (command != "status" and self.take_prepared()) or self.connect()
         except OSError as error:
-            self.tell_lost(number, False, f"cannot connect: {error.strerror}")
+            self.tell_lost(number, False, *self.explain(error))
             return
         began = began or time.monotonic()
         challenge = os.urandom(16).hex() if self.challenges else ""
@@ -140,8 +141,10 @@ class Questions:
         except BlockingIOError:
             pass
         except OSError as error:
-            step = "the connection broke" if question.connected else "cannot connect"
-            self.lose(question, f"{step}: {error.strerror}")
+            if question.connected:
+                self.lose(question, f"the connection broke: {error.strerror}")
+            else:
+                self.lose(question, *self.explain(error))
 
     def note_connected(self, question: Question) -> None:
         failure = question.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -159,7 +162,7 @@ class Questions:
             elif isinstance(event, Reply):
                 self.tell_reply(question, event)
             else:
-                self.lose(question, event.why)
+                self.lose(question, event.why, event.advice)
 
     def send(self, question: Question, line: bytes) -> None:
         """Send the request, which always fits into the buffer of a new connection."""
@@ -190,16 +193,21 @@ class Questions:
 
     def expire(self, now: float) -> None:
         for question in [one for one in self.open.values() if one.deadline <= now]:
-            self.lose(question, f"no answer within {question.deadline - question.began:g} s")
+            seconds = question.deadline - question.began
+            self.lose(question, f"{self.place} says nothing within {seconds:g} s")
         if self.prepared is not None and self.prepared[1] <= now:
             self.forget_prepared()
 
-    def lose(self, question: Question, why: str) -> None:
+    def lose(self, question: Question, why: str, advice: str = "") -> None:
         self.forget(question)
-        self.tell_lost(question.number, question.sent, why)
+        self.tell_lost(question.number, question.sent, why, advice)
 
-    def tell_lost(self, number: int, sent: bool, why: str) -> None:
-        self.channel.send({"event": "lost", "id": number, "sent": sent, "why": why})
+    def tell_lost(self, number: int, sent: bool, why: str, advice: str = "") -> None:
+        message = {"event": "lost", "id": number, "sent": sent, "why": why, "advice": advice}
+        self.channel.send(message)
+
+    def explain(self, error: OSError) -> tuple[str, str]:
+        return why_unconnected(error, self.place, self.conf.primary, self.conf.plip_interface)
 
     def forget(self, question: Question) -> None:
         del self.open[question.number]

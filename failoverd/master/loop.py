@@ -274,7 +274,7 @@ class Master:
                 if action.questions:
                     self.programs.forget()
             case pair.Answer():
-                self.requests.answer(action)
+                self.requests.answer(action, self.questions.why_unreached())
             case pair.Announce():
                 self.announcements.begin(time.monotonic())
             case pair.Heartbeats():

@@ -26,6 +26,7 @@ class Questions:
         self._likeness = Likeness(us)
         self._serial = 0
         self._unreached = ""  # why the last question to the peer was not answered
+        self._advice = ""  # and what to do, if that is sure
         self.asked: dict[pair.Purpose, int] = {}  # of the peer
         self.searched: dict[bool, int] = {}  # on the ethernet side, by whether it is for our own
 
@@ -38,6 +39,7 @@ class Questions:
             self._us.say(f"telling the peer {command}", anew=True)
         message = {"do": "ask", "id": self._serial, "command": command, "timeout": action.timeout}
         if not self._children.send("listener", message):
+            self._unreached, self._advice = "the listener, which asks it, does not run", "try again"
             self._lost(self._serial, sent=False)
 
     def search(self, action: pair.Question) -> None:
@@ -67,6 +69,7 @@ class Questions:
     def gone(self, name: str) -> None:
         """A child died: whoever waits for its answers gets none."""
         if name == "listener":
+            self._unreached, self._advice = "the listener, which asks it, has died", "try again"
             for serial in list(self.asked.values()):
                 self._lost(serial, sent=True)
         elif name == "neighbours":
@@ -75,6 +78,14 @@ class Questions:
                 self._us.feed(pair.Answers(own, 0, False))
 
     # ------------------------------------------------------------------ the peer's port
+
+    def why_unreached(self) -> str:
+        """Why the peer did not answer what it was asked last, and the way out; "" if it did."""
+        if not self._unreached:
+            return ""
+        state = self._us.state
+        unsure = protocol.FILTERED if state.speechless and state.beats else protocol.LOOK_THERE
+        return f"{self._unreached}; {self._advice or unsure}"
 
     def told_reply(self, message: Message) -> None:
         purpose = self._purpose(whole(message, "id"))
@@ -117,7 +128,7 @@ class Questions:
         if new and self._children.may_log("listener", time.monotonic()):
             asked = purpose.value if purpose and purpose in TOLD else "status"
             self._us.say(f"no answer from the peer to {asked}: {why}")
-        self._unreached = why
+        self._unreached, self._advice = why, words(message, "advice", 200)
         self._lost(serial, message.get("sent") is not False)
 
     def _lost(self, serial: int, sent: bool) -> None:

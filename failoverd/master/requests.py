@@ -85,15 +85,17 @@ class Requests:
         us = self._us
         return not us.started or us.stops > 0 or crowded or not self._switching.take(1, now)
 
-    def answer(self, action: pair.Answer) -> None:
-        command = self._persons.pop(action.id, "")
+    def answer(self, action: pair.Answer, unreached: str = "") -> None:
+        """unreached: why the peer did not answer when it was asked last, for a person who then is
+        refused."""
+        command, text = self._persons.pop(action.id, ""), action.text
         if command:
-            self._us.report(
-                f"{command} by a person: {'ok' if action.ok else 'error'} {action.text}"
-            )
+            if unreached and not action.ok and text.startswith(pair.NO_ANSWER):
+                text = f"{text}: {unreached}"
+            self._us.report(f"{command} by a person: {'ok' if action.ok else 'error'} {text}")
         pid, request = self.waiting.pop(action.id, (0, 0))
         if pid and pid == self._children.pid("listener"):
-            message = {"do": "answer", "id": request, "ok": action.ok, "text": action.text}
+            message = {"do": "answer", "id": request, "ok": action.ok, "text": text}
             self._children.send("listener", message)
 
     # ------------------------------------------------------------------ status

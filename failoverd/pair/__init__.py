@@ -31,6 +31,7 @@ from failoverd.pair.actions import (
     RunProgram,
     RunScript,
 )
+from failoverd.pair.acts import NO_ANSWER
 from failoverd.pair.events import (
     Answers,
     Bare,

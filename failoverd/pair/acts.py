@@ -21,6 +21,7 @@ from failoverd.pair.settings import ROUNDS
 from failoverd.pair.state import HANDING_OVER, Cause, Phase, Timer, announceable
 from failoverd.pair.turn import Turn
 
+NO_ANSWER = "no answer from the peer"  # so begins each refusal for which that is the cause
 MAX_WAITING = 16  # requests that one transition may have waiting for its end
 
 Act = Callable[[Turn], None]
@@ -412,4 +413,6 @@ def retry_next_window(turn: Turn) -> None:
 ask_status = ask(Purpose.STATUS)
 settle_active = settle(True, "active")
 settle_standby = settle(True, "standby")
-refuse_for_life = refuse("the peer cannot be reached, but the service still answers")
+refuse_unheard = refuse(NO_ANSWER)
+refuse_for_life = refuse("no answer from the peer, but the service still answers")
+refuse_unasked = refuse("no answer from the peer, and the ethernet side cannot be asked")

@@ -78,8 +78,9 @@ def notice_speechless(turn: Turn) -> None:
     turn.set(speechless=speechless)
     if speechless:
         turn.log(
-            "the peer sends heartbeats, but its port does not answer: look for a packet filter on "
-            "either machine, see to the MTU of the private link, and that $tcp_port is the same",
+            "the peer sends heartbeats, but its port does not answer: if no line above says why, "
+            "look for a packet filter on either machine, see to the MTU of the private link, and "
+            "that $tcp_port is the same",
             alarm=True,
         )
     else:
