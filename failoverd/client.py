@@ -1,14 +1,15 @@
 """One question from this machine's commands to a failoverd: ours, or the peer's over the link.
 
-Blocking, with one deadline for the whole exchange, and always by HMAC. Whatever goes wrong becomes
-one sentence for a person.
+Ours is reached by its Unix socket, whatever has become of the link; by its port only if there is
+no such socket, as with an older one. Blocking, with one deadline for the whole exchange, and always
+by HMAC. Whatever goes wrong becomes one sentence for a person.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
+import stat
 import sys
 import time
 
@@ -92,6 +93,37 @@ def exchange(conf: Conf, secret: bytes, address: str, command: str, timeout: flo
 
 
 def _connect(conf: Conf, address: str, deadline: float) -> socket.socket:
+    own = None
+    if address == conf.primary and "pidfile" not in conf.origin.unusable:
+        own = _own_socket(conf.own_socket)
+    return own or _connect_tcp(conf, address, deadline)
+
+
+def _own_socket(path: str) -> socket.socket | None:
+    """A connection to our failoverd, None if there is none to be had.
+
+    By way of its descriptor, so that it is the one that was looked at, however long its name is.
+    """
+    try:
+        found = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        info = os.fstat(found)
+        if not stat.S_ISSOCK(info.st_mode) or info.st_uid not in files.trusted_owners():
+            raise OSError("anybody may have planted it")
+        sock.setblocking(False)  # who finds the queue full is told at once
+        sock.connect(f"/proc/self/fd/{found}")
+        return sock
+    except OSError:
+        sock.close()
+        return None
+    finally:
+        os.close(found)
+
+
+def _connect_tcp(conf: Conf, address: str, deadline: float) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -131,16 +163,14 @@ def _failure(conf: Conf, address: str, error: OSError) -> str:
     if address != conf.primary:
         why, advice = why_unconnected(error, place, conf.primary, conf.plip_interface)
         return f"no answer from the peer: {why}; {advice or LOOK_THERE}"
-    if error.errno == errno.EADDRNOTAVAIL:
+    if os.geteuid():
+        return f"only root may ask failoverd here by {conf.own_socket}: run this as root"
+    if files.is_locked(conf.pidfile):
         return (
-            f"this machine does not have the address {conf.primary}: "
-            f"give it to {conf.plip_interface}, or correct $primary"
+            f"failoverd runs here, but neither {conf.own_socket} nor {place} leads to it "
+            f"({error.strerror}): {conf.log} says why; if failoverd.conf was changed, send it HUP"
         )
-    if isinstance(error, ConnectionRefusedError) and files.is_locked(conf.pidfile):
-        return f"failoverd runs here, but not on {place}: it must read its configuration (HUP)"
-    if isinstance(error, ConnectionRefusedError):
-        return f"failoverd is not running here: nothing listens on {place}; start it"
-    return f"cannot reach failoverd here, on {place}: {error.strerror}; see whether it runs"
+    return f"failoverd is not running here: nothing listens on {conf.own_socket}; start it"
 
 
 def _no_answer(conf: Conf, address: str, event: NoAnswer) -> str:

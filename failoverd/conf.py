@@ -493,6 +493,14 @@ class Conf:
         """The program that $confirm names; "" if it names none."""
         return "" if self.confirm in ("arp", "none") else self.confirm
 
+    @property
+    def own_socket(self) -> str:
+        """The Unix socket by which this machine's own commands reach failoverd; no two values of
+        $pidfile have the same."""
+        if self.pidfile.endswith(".pid"):
+            return self.pidfile.removesuffix(".pid") + ".sock"
+        return self.pidfile + ".socket"
+
     def problem(self, name: str, message: str) -> Problem:
         """Something is wrong with what variable `name` stands for; placed where it was assigned."""
         line = self.origin.lines.get(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from samples import ACTIVE, STANDBY
 from wire import IPV4, IPV6, Daemon, Pair, two_machines
 
 from failoverd.commands import ha_fail, ha_status
+from failoverd.master.own_socket import listening
 from failoverd.protocol import Status, encode_status
 
 
@@ -36,6 +38,7 @@ def write_conf(pair: Pair, folder: Path, addresses: tuple[str, str] = IPV4) -> s
     path.write_text(
         f'$primary = "{addresses[0]}";\n$secondary = "{addresses[1]}";\n'
         f'$secret = "{pair.secret}";\n$switch_timeout = "0.2";\n'
+        f'$pidfile = "{folder}/failoverd.pid";\n'
     )
     return str(path)
 
@@ -102,7 +105,7 @@ def test_only_we_run(pair: Pair, conf: str) -> None:
     status, out, errors = ha_status_there(pair, conf, "--json")
     assert status == 1
     assert json.loads(out)["peer"] is None
-    assert "the peer: 1.0.0.2 port 2000 refuses the connection; see whether" in errors
+    assert "from the peer: 1.0.0.2 port 2000 refuses the connection; see whether" in errors
     pair.spaces[0].ip("link set plip0 down")
     status, out, errors = ha_status_there(pair, conf, "--json")
     assert status == 1
@@ -206,7 +209,7 @@ def test_the_daemon_does_not_run(pair: Pair, conf: str) -> None:
     pair.spaces[0].ip("address del 1.0.0.1/24 dev plip0")
     status, _, errors = ha_fail_there(pair, conf)
     assert status == 1
-    assert "does not have the address 1.0.0.1" in errors
+    assert "failoverd is not running here" in errors
 
 
 def test_the_secret_has_changed(pair: Pair, conf: str) -> None:
@@ -235,6 +238,39 @@ def test_who_may_not_read_the_secret_is_told_to_be_root(pair: Pair, conf: str) -
 # Both
 
 
+@pytest.mark.skipif(ROOTLESS, reason="nothing can belong to another user in this namespace")
+def test_a_socket_that_another_user_has_planted_is_not_spoken_to(
+    pair: Pair, conf: str, tmp_path: Path
+) -> None:
+    is_now(pair.listen(0), ACTIVE)
+    is_now(pair.listen(1), STANDBY)
+    path = str(tmp_path / "failoverd.sock")
+    with listening(path) as planted:
+        os.chown(path, 65534, 65534)
+        assert ha_status_there(pair, conf)[0] == 0  # by the port
+        with pytest.raises(BlockingIOError):
+            planted.accept()
+
+
+@pytest.mark.skipif(ROOTLESS, reason="there is nobody else than root in this namespace")
+def test_who_may_not_use_the_socket_is_told_to_be_root(
+    pair: Pair, conf: str, tmp_path: Path
+) -> None:
+    code = (
+        "import encodings.idna, os, sys\n"
+        "from failoverd import client\n"
+        "conf, secret = client.prepare(sys.argv[1])\n"
+        "os.setresuid(65534, 65534, 65534)\n"
+        "try: client.exchange(conf, secret, conf.primary, 'status', 60.0)\n"
+        "except client.ExchangeError as error: print(error)"
+    )
+    with listening(str(tmp_path / "failoverd.sock")):
+        said = pair.run(0, [sys.executable, "-c", code, conf])
+    assert said[1] == (
+        f"only root may ask failoverd here by {tmp_path}/failoverd.sock: run this as root\n"
+    ), said
+
+
 def test_an_error_elsewhere_in_the_file_keeps_nobody_from_asking(pair: Pair, conf: str) -> None:
     """failoverd runs on with what it read before, and must hand over when the machine goes down."""
     is_now(pair.listen(0), ACTIVE)
@@ -253,13 +289,10 @@ def test_an_error_elsewhere_in_the_file_keeps_nobody_from_asking(pair: Pair, con
 def test_a_failoverd_that_has_another_port_is_not_called_dead(
     pair: Pair, conf: str, tmp_path: Path
 ) -> None:
-    pidfile = tmp_path / "pid"
-    with open(conf, "a") as file:
-        file.write(f'$pidfile = "{pidfile}";\n')
-    with pidfile.open("w") as lock:
+    with (tmp_path / "failoverd.pid").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _, _, errors = ha_status_there(pair, conf)
-    assert "failoverd runs here, but not on" in errors
+    assert "failoverd runs here, but neither" in errors and "send it HUP" in errors
 
 
 def test_a_closed_output_is_no_accident(pair: Pair, conf: str) -> None:

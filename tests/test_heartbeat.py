@@ -29,6 +29,7 @@ from failoverd.lab.machine import SECRET, Machine, Value
 from failoverd.lab.network import ROUTER, Lab
 from failoverd.lab.spaces import Process
 from failoverd.master.crew import Crew
+from failoverd.master.own_socket import OwnSocket
 from failoverd.master.situation import Situation
 from failoverd.process import Message
 from failoverd.protocol import Tags, heartbeat_tags, parse_tags
@@ -340,7 +341,8 @@ def test_those_who_send_and_count_follow_the_listeners_word(
 ) -> None:
     counted: list[tuple[bytes, ...]] = []
     slots = Slots()
-    crew = Crew(Quiet(Conf()), slots, None, ())
+    us = Quiet(Conf())
+    crew = Crew(us, slots, None, (), OwnSocket(us))
     monkeypatch.setattr(crew, "_fork", lambda *_: None)
     monkeypatch.setattr(
         "failoverd.master.crew.what_counts", lambda _, __, tags: counted.append(tags)

@@ -28,7 +28,7 @@ COMMANDS = ("failoverd", "watchd", "ha-status", "ha-fail", "ha-edit")
 PAGES = (*(f"{command}.8" for command in COMMANDS), "ha-switch.8", "failoverd.conf.5")
 COMPLETION = ROOT / "etc" / "bash_completion.d" / "failoverd"
 # Files that no variable names.
-OTHER_FILES = {DEFAULT_CONF, "/etc/default/failoverd", "/var/tmp/ha-edit-*"}
+OTHER_FILES = {DEFAULT_CONF, Conf().own_socket, "/etc/default/failoverd", "/var/tmp/ha-edit-*"}
 TOUCHED = ("host_type", "secret", "failover_prog", "log", "pidfile", "state")
 
 

@@ -45,7 +45,9 @@ def from_network(name: str, what: str) -> bool:
     """Whether the call takes in what somebody has sent, or could."""
     if name == "socket":  # a packet socket with a protocol hears
         return what.startswith("AF_PACKET") and not re.search(r", (htons\()?0\b", what)
-    if name in ("listen", "accept", "accept4", "io_uring_setup", "io_uring_enter"):
+    if name == "listen":  # the Unix socket is ours to make, and the listener's to read
+        return "<UNIX" not in what
+    if name in ("accept", "accept4", "io_uring_setup", "io_uring_enter"):
         return True
     return bool(NETWORK.search(what)) and KERNEL not in what
 
@@ -64,6 +66,9 @@ def test_what_counts_as_a_read_from_the_network() -> None:
         ("recvfrom", '9<UNIX-SEQPACKET:[17->18]>, "{}", 65536, 0, NULL, NULL) = 2', False),
         ("read", '3</etc/failover/failoverd.conf>, "#", 4096) = 1', False),
         ("accept4", "3<TCP:[1.0.0.1:2000]>, ", True),
+        ("accept4", '3<UNIX-STREAM:[17,"/run/failoverd.sock"]>, ', True),
+        ("listen", '3<UNIX-STREAM:[17,"/run/failoverd.sock"]>, 128', False),
+        ("listen", "3<TCP:[1.0.0.1:2000]>, 128", True),
     ):
         assert from_network(name, what) is counts, (name, what)
 

@@ -74,15 +74,30 @@ class Pair:
         )
         return dataclasses.replace(base, **settings)
 
-    def listen(self, side: int = 0, patient: bool = False, **settings: Any) -> Daemon:
-        """A listener on one of the machines, which has come so far that it can be spoken to."""
-        daemon = self.start(side, patient, **settings)
+    def listen(
+        self,
+        side: int = 0,
+        patient: bool = False,
+        own: socket.socket | None = None,
+        **settings: Any,
+    ) -> Daemon:
+        """A listener on one of the machines, which has come so far that it can be spoken to.
+
+        own: the Unix socket that it inherits.
+        """
+        daemon = self.start(side, patient, own, **settings)
         serve([daemon], lambda: bool(daemon.of("ready", "died")))
         assert daemon.of("ready"), daemon.heard
         return daemon
 
-    def start(self, side: int = 0, patient: bool = False, **settings: Any) -> Daemon:
-        daemon = Daemon(self.spaces[side], self.conf(side, **settings), patient)
+    def start(
+        self,
+        side: int = 0,
+        patient: bool = False,
+        own: socket.socket | None = None,
+        **settings: Any,
+    ) -> Daemon:
+        daemon = Daemon(self.spaces[side], self.conf(side, **settings), patient, own)
         self.daemons.append(daemon)
         return daemon
 
@@ -145,7 +160,9 @@ class Pair:
 class Daemon:
     """A real listener child, and what a failoverd would answer: `answers` by command."""
 
-    def __init__(self, space: Namespace, conf: Conf, patient: bool) -> None:
+    def __init__(
+        self, space: Namespace, conf: Conf, patient: bool, own: socket.socket | None = None
+    ) -> None:
         self.conf = conf
         self.heard: list[Message] = []
         self.answers: dict[str, tuple[bool, str]] = {}
@@ -153,9 +170,10 @@ class Daemon:
         def run(channel: process.Channel) -> None:
             space.move_in()
             _import_nothing_as_nobody()
-            listener.run(channel, conf, patient)
+            listener.run(channel, conf, patient, own)
 
-        self.child = process.fork_child("failoverd: listener", run)
+        kept = frozenset() if own is None else frozenset({own.fileno()})
+        self.child = process.fork_child("failoverd: listener", run, kept)
         self.gone = False
 
     def of(self, *events: str) -> list[Message]:

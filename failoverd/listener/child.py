@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import encodings.idna  # noqa: F401 - socket may import it later, when we may not read it any more
 import resource
+import socket
 import time
 
 from failoverd import files, process
@@ -16,8 +17,12 @@ from failoverd.process import Channel, Message
 from failoverd.protocol import heartbeat_tags
 
 
-def run(channel: Channel, conf: Conf, patient: bool = False) -> None:
+def run(
+    channel: Channel, conf: Conf, patient: bool = False, own: socket.socket | None = None
+) -> None:
     """The listener child: open the port, give up root, serve until failoverd is gone.
+
+    own: the listening Unix socket of this machine's own commands, if there is one.
 
     A patient one, which follows another, waits for an interface or address that is missing.
     Raises OSError with a sentence for people if the port cannot be opened, and whatever
@@ -30,7 +35,7 @@ def run(channel: Channel, conf: Conf, patient: bool = False) -> None:
     secret = files.read_secret(conf.secret)
     tags = heartbeat_tags(secret, conf.primary, conf.secondary)
     channel.send({"event": "tags", **tags.message()})
-    listener = Listener(channel, conf, secret)
+    listener = Listener(channel, conf, secret, own)
     listener.doors.open_first(patient)
     process.give_up_root(conf.user)
     channel.send({"event": "ready"})
@@ -51,12 +56,14 @@ def check(channel: Channel, conf: Conf, running: Conf) -> None:
 class Listener:
     """Everything that is open, and the one loop that serves it."""
 
-    def __init__(self, channel: Channel, conf: Conf, secret: bytes) -> None:
+    def __init__(
+        self, channel: Channel, conf: Conf, secret: bytes, own: socket.socket | None
+    ) -> None:
         self.channel = channel
         self.interval = process.report_interval(conf.plip_timer)
         self.loop = Loop()
         self.visitors = Visitors(self.loop, channel, conf, secret)
-        self.doors = Doors(self.loop, channel, conf, self.visitors.welcome)
+        self.doors = Doors(self.loop, channel, conf, self.visitors.welcome, own)
         self.questions = Questions(self.loop, channel, conf, secret, self.visitors.nonces)
         self.next_tick = 0.0
         self.loop.watch(channel, READ, self.hear_failoverd, first=True)

@@ -7,6 +7,9 @@ while the link is taken down, because nothing is routed over a device that is no
 ourselves. While the link is down or missing there is therefore one door only, bound to no interface
 and open to our own address alone. rtnetlink(7) tells when that changes, and when the link was
 deleted and made again, which leaves all that was bound to it deaf.
+
+A third door, a Unix socket, is there for this machine's own commands. It was opened by failoverd,
+and does not change.
 """
 
 from __future__ import annotations
@@ -28,15 +31,17 @@ _IPV6_FREEBIND = 78  # linux/in6.h
 _RTMGRP_LINK = 1  # rtnetlink(7)
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
+OWN = "this machine"  # where those come from who use the Unix socket
+
 Link = tuple[int | None, bool]  # the private link's index, None if it is missing, and whether up
 
 
 @dataclass(eq=False)
 class Door:
-    """A listening socket, and the packed addresses that may come in."""
+    """A listening socket, and the packed addresses that may come in; None if whoever can may."""
 
     socket: socket.socket
-    guests: tuple[bytes, ...]
+    guests: tuple[bytes, ...] | None
 
 
 class Doors:
@@ -51,6 +56,7 @@ class Doors:
         channel: Channel,
         conf: Conf,
         welcome: Callable[[socket.socket, str, bool], None],
+        own: socket.socket | None = None,
     ) -> None:
         self.loop = loop
         self.channel = channel
@@ -60,6 +66,7 @@ class Doors:
         self.us = socket.inet_pton(self.family, conf.primary)
         self.peer = socket.inet_pton(self.family, conf.secondary)
         self.doors: list[Door] = []
+        self.own = None if own is None else Door(own, None)
         self.link: Link | None = None  # as it was when the doors were opened; None: not open
         self.trouble = ""  # why they could not be opened, as it was logged
         self.news = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
@@ -82,6 +89,8 @@ class Doors:
 
     def check(self) -> None:
         """Open the doors anew if the link is another one, or has gone up or down."""
+        if self.own is not None:
+            self.hear(self.own)
         link = self.look()
         if link == self.link:
             return
@@ -125,7 +134,10 @@ class Doors:
         _allow_missing_address(sock)  # it may come later, even after a boot
         sock.bind((self.conf.primary, self.conf.tcp_port))
         sock.listen(BACKLOG)
-        self.loop.watch(sock, READ, lambda _mask: self.let_in(door), first=True)
+        self.hear(door)
+
+    def hear(self, door: Door) -> None:
+        self.loop.watch(door.socket, READ, lambda _mask: self.let_in(door), first=True)
 
     def close(self) -> None:
         self.link = None
@@ -136,7 +148,7 @@ class Doors:
 
     def let_in(self, door: Door) -> None:
         """Take a few connections; those that are in already are to have their turn too."""
-        if door not in self.doors:
+        if door not in (*self.doors, self.own):
             return  # closed by another event of the same turn
         for _ in range(TURN):
             try:
@@ -145,10 +157,14 @@ class Doors:
                 if error.errno in _EXHAUSTED:
                     # Whoever waits outside would wake us without end. The next tick opens anew.
                     self.close()
+                    self.loop.forget(door.socket)
                     self.complain(f"cannot take a connection: {error.strerror}")
                 return
-            host = name[0].partition("%")[0]
-            self.welcome(sock, host, socket.inet_pton(self.family, host) in door.guests)
+            if door.guests is None:
+                self.welcome(sock, OWN, True)
+            else:
+                host = name[0].partition("%")[0]
+                self.welcome(sock, host, socket.inet_pton(self.family, host) in door.guests)
 
     def hear_news(self, _mask: int) -> None:
         """Some interface has changed. What is said of it does not matter: the link is looked at."""

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from failoverd.conf import Conf
+from failoverd.listener.doors import OWN
 from failoverd.listener.loop import READ, WRITE, Loop, family
 from failoverd.process import Channel
 from failoverd.protocol import (
@@ -25,6 +26,7 @@ from failoverd.protocol import (
 REQUEST_SECONDS = 5.0  # the client's time for its request, and then for taking the answer
 LATE_SECONDS = 0.5  # how much later than its deadline a request may be read
 MAX_VISITORS = 1200  # from one address at a time, if there are descriptors for them
+MAX_OWN = 64  # by the Unix socket
 DESCRIPTORS = 2600  # enough for those of two addresses, and for what else is open
 CROWD = 64  # from one address: then who is refused has to leave at once
 LONGEST_SILENCE = 60.0  # seconds between two lines about unwanted clients, if there are many
@@ -57,7 +59,8 @@ class Guests:
     """Those who are here from one address. `idle` are those who do not wait for failoverd, the one
     who goes first if there is no room first."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: int) -> None:
+        self.places = places
         self.count = 0
         self.idle: dict[Visitor, None] = {}
 
@@ -93,13 +96,15 @@ class Visitors:
             sock.close()
             self.complaints.add(f"closed a connection from {host}: it is not for them", now)
             return
-        guests = self.guests.setdefault(host, Guests())
+        places = min(self.places, MAX_OWN) if host == OWN else self.places
+        guests = self.guests.setdefault(host, Guests(places))
         if not self.make_room(guests):
             sock.close()
             return
         sock.setblocking(False)
-        # Greeting and answer are two small writes: Nagle would hold the second one back.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if host != OWN:
+            # Greeting and answer are two small writes: Nagle would hold the second one back.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         nonce = os.urandom(16).hex()
         connection = ServerConnection(nonce, self.secret, self.conf.plain_secret)
         visitor = Visitor(sock, host, connection, 0.0)
@@ -122,7 +127,7 @@ class Visitors:
         To talk does not help, or a crowd that talks would have each newcomer sent away; only who
         has said a first line begins anew, once. False if all places are theirs.
         """
-        if guests.count >= self.places:
+        if guests.count >= guests.places:
             if not guests.idle:
                 return False
             self.drop(next(iter(guests.idle)))
@@ -173,7 +178,7 @@ class Visitors:
             self.answer(visitor, visitor.connection.answer(False, "too late"))
             return
         self.last_number += 1
-        from_peer = socket.inet_pton(family(self.conf), visitor.host) == self.peer
+        from_peer = self.is_peer(visitor.host)
         delivered = self.channel.send(
             {
                 "event": "request",
@@ -191,6 +196,9 @@ class Visitors:
         self.give_time(visitor, now + self.conf.switch_timeout + 1.0)
         self.waiting[self.last_number] = visitor
         del self.guests[visitor.host].idle[visitor]
+
+    def is_peer(self, host: str) -> bool:
+        return host != OWN and socket.inet_pton(family(self.conf), host) == self.peer
 
     def pass_on(self, number: int, ok: bool, text: str) -> None:
         """failoverd has answered. Its visitor may be gone."""

@@ -12,6 +12,7 @@ from failoverd.children import STUCK, Children
 from failoverd.commands.watchd import instruments
 from failoverd.counter import what_counts
 from failoverd.filters import Program
+from failoverd.master.own_socket import OwnSocket
 from failoverd.master.situation import Situation
 from failoverd.process import Message
 from failoverd.protocol import Tags, parse_tags
@@ -26,6 +27,7 @@ class Crew:
         children: Children,
         watcher: str | None,
         programs: Sequence[Program],
+        own_socket: OwnSocket,
     ) -> None:
         """watcher: a program of another's in place of our watchd. programs: what ours count by, for
         no watcher has the time to translate a long filter itself."""
@@ -33,6 +35,7 @@ class Crew:
         self._children = children
         self._watcher = watcher
         self.programs = programs
+        self._own_socket = own_socket
         self._undumped: set[str] = set()  # watchers whose $dumpfile is on a disk that hangs
         self._tags: Tags | None = None  # of the heartbeats; the listener tells, who has the secret
         self._ends: tuple[str, str] | None = None  # between which addresses
@@ -47,7 +50,7 @@ class Crew:
             self._children.slots["log"].patience = patience
         else:
             self._children.add("log", self._fork_scribe, patience)
-        self._add("listener", lambda channel, _: listener.run(channel, us.conf, us.up), patience)
+        self._children.add("listener", self._fork_listener, patience)
         self._add("neighbours", lambda channel, _: neighbours.run(channel, us.conf), patience)
         for name in us.conf.interfaces:
             self._add_watcher(name, patience)
@@ -113,6 +116,13 @@ class Crew:
             keep=frozenset({pipe}),
         )
 
+    def _fork_listener(self, _: Message | None) -> process.Child:
+        us, own = self._us, self._own_socket.socket
+        kept = frozenset() if own is None else frozenset({own.fileno()})
+        return self._fork(
+            "listener", lambda channel: listener.run(channel, us.conf, us.up, own), kept
+        )
+
     def _add_watcher(self, interface: str, patience: float) -> None:
         name = f"watchd {interface}"
         if self._watcher is None:
@@ -151,8 +161,13 @@ class Crew:
 
         self._children.add(name, make, patience)
 
-    def _fork(self, name: str, run: Callable[[process.Channel], None]) -> process.Child:
-        return process.fork_child(f"failoverd: {name} [{self._us.conf.pidfile}]", run)
+    def _fork(
+        self,
+        name: str,
+        run: Callable[[process.Channel], None],
+        keep: frozenset[int] = frozenset(),
+    ) -> process.Child:
+        return process.fork_child(f"failoverd: {name} [{self._us.conf.pidfile}]", run, keep)
 
     def gone(self, name: str, why: str) -> None:
         """A child is dead or stuck; why is "" if that was planned. `children` starts the next."""

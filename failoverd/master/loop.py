@@ -24,6 +24,7 @@ from failoverd.log import Log, utc_now
 from failoverd.master.announcements import Announcements
 from failoverd.master.cards import Cards
 from failoverd.master.crew import Crew
+from failoverd.master.own_socket import OwnSocket
 from failoverd.master.programs import Programs
 from failoverd.master.questions import Questions
 from failoverd.master.rehearsal import Rehearsal
@@ -59,7 +60,8 @@ class Master:
         self.supervisor = notify.Supervisor.from_environment()
         self.selector = selectors.DefaultSelector()
         self.children = Children(self.selector, self._told, self._gone)
-        self.crew = Crew(self.us, self.children, watcher, programs)
+        self.own_socket = OwnSocket(self.us)
+        self.crew = Crew(self.us, self.children, watcher, programs, self.own_socket)
         self.reloading = Reloading(self.us, self.selector, check or _refuse, self._adopt)
         self.cards = Cards(self.us)
         self.announcements = Announcements(self.us)
@@ -86,12 +88,14 @@ class Master:
             self.programs.await_old()
             self.programs.watch()
             self.us.log.use_pipe()
+            self.own_socket.open(time.monotonic())
             self.crew.add_all()
             gc.collect()
             gc.freeze()  # what is here now stays: collecting it would unshare its pages
             self._loop(ready)
         finally:
             self.children.end_all(spare="log")  # the last words are yet to come
+            self.own_socket.close()
             self.announcements.close()
             self.us.spare.close()
             self.programs.close()
@@ -229,6 +233,8 @@ class Master:
             self.us.save()
         if self.keep_pidfile is not None:
             self.keep_pidfile()
+        if self.us.role != "switching" and self.own_socket.keep(time.monotonic()):
+            self.children.restart("listener")  # it inherits what there is when it begins
 
     def _step_all(self) -> None:
         while self.us.events and self.us.started:
