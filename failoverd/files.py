@@ -6,11 +6,12 @@ one. Whoever can change a program that root runs, or a folder on the way to it, 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
-import filecmp
 import os
 import pwd
+import re
 import shlex
 import stat
 from collections.abc import Iterator
@@ -21,6 +22,12 @@ from failoverd.conf import Conf, ConfError, Problem, parse
 MAX_CONF = 256 * 1024  # bytes
 MAX_SECRET = 255  # bytes: a line of the protocol is at most 256 with its end
 _MAX_LINKS = 40  # as the kernel, path_resolution(7)
+# What is in each file that starts our own watchd: bin/watchd of a checkout, and what pip and the
+# Debian package install. One that passes --json is a program of its own.
+_STARTS_OURS = re.compile(
+    rb"(?m)^(# watchd, run from this checkout\.|from failoverd\.commands\.watchd import main)$"
+)
+_BEGINNING = 4096  # bytes of a program in which that stands
 
 HostType = Literal["master", "slave"]
 
@@ -158,17 +165,21 @@ def find_watchd(conf: Conf, start_dir: str, own_dir: str) -> str | None:
     ]
     for path in candidates:
         if os.path.isfile(path):
-            return None if _same_program(path, own) else path
+            return None if _is_ours(path, own) else path
     # Run as a module, or from a package, there may be no file for our own.
     return None if candidates[1] == os.path.normpath(own) else candidates[0]
 
 
-def _same_program(path: str, own: str) -> bool:
-    """A copy of ours is ours: executed by its name alone it would not print JSON."""
+def _is_ours(path: str, own: str) -> bool:
+    """Whether a program is our own watchd, wherever it lies: ours is forked, and never executed."""
+    with contextlib.suppress(OSError):
+        if os.path.samefile(path, own):
+            return True
     try:
-        return os.path.samefile(path, own) or filecmp.cmp(path, own, shallow=False)
+        text = _read_regular(path, _BEGINNING)
     except OSError:
         return False
+    return _STARTS_OURS.search(text) is not None and b"--json" not in text
 
 
 def _found(program: str) -> str | None:

@@ -380,7 +380,7 @@ def test_owners_in_a_user_namespace_that_maps_one_id(tmp_path: Path) -> None:
 def test_the_lookup_of_the_watcher(tmp_path: Path) -> None:
     start, own = tmp_path / "start", tmp_path / "own"
     start.mkdir()
-    ours = make(own / "watchd", "ours", 0o755)
+    ours = make(own / "watchd", "whatever it is, beside failoverd", 0o755)
 
     def find(value: str = "./watchd") -> str | None:
         return files.find_watchd(Conf(watchd=value), str(start), str(own))
@@ -392,13 +392,52 @@ def test_the_lookup_of_the_watcher(tmp_path: Path) -> None:
     assert find("bin/other") == str(other)
     make(start / "watchd", "another", 0o755)
     assert find() == f"{start}/watchd"
-    make(start / "watchd", "ours", 0o755)
-    assert find() is None  # a copy of ours
     (start / "watchd").unlink()
     (start / "watchd").symlink_to(ours)
     assert find() is None
     ours.unlink()
     assert find() is None  # installed without a file of that name
+
+
+CALLED = "from failoverd.commands.watchd import main\n"
+EXEC = "#!/bin/sh\n'''exec' '/a long/way/to/python' \"$0\" \"$@\"\n' '''\n"
+STARTS_OURS = {
+    "a checkout": (PROJECT / "bin" / "watchd").read_text(),
+    "Debian": (PROJECT / "debian" / "command.in").read_text().replace("@module@", "watchd"),
+    "pip": f"#!/v/bin/python\n# -*- coding: utf-8 -*-\nimport re\nimport sys\n{CALLED}"
+    "if __name__ == '__main__':\n    sys.exit(main())\n",
+    "pip, far away": f"{EXEC}import sys\n{CALLED}if __name__ == '__main__':\n    main()\n",
+}
+STARTS_OTHERS = {
+    "Perl": "#!/usr/bin/perl -w\nuse Net::Pcap;\n# watchd\n",
+    "a wrapper": "#!/bin/sh\nexec python3 -m failoverd.commands.watchd --json $1\n",
+    "a wrapper in Python": f"#!/bin/python3\nimport sys\n{CALLED}main(['--json', sys.argv[1]])\n",
+    "another command": CALLED.replace("watchd", "failoverd"),
+    "nothing": "",
+    "a binary": "\x7fELF\0\xff",
+}
+
+
+@pytest.mark.parametrize("behind_link", [False, True])
+@pytest.mark.parametrize("kind", [*STARTS_OURS, *STARTS_OTHERS])
+def test_our_own_watcher_is_known_by_what_it_is(
+    tmp_path: Path, kind: str, behind_link: bool
+) -> None:
+    """A checkout's beside an installation, say: executed, it would not print JSON."""
+    program = make(tmp_path / "a" / "watchd", (STARTS_OURS | STARTS_OTHERS)[kind], 0o755)
+    path = tmp_path / "start" / "watchd"
+    path.parent.mkdir()
+    path.symlink_to(program) if behind_link else program.rename(path)
+    expected = None if kind in STARTS_OURS else str(path)
+    for settings in (Conf(), Conf(watchd=str(path))):
+        found = files.find_watchd(settings, str(path.parent), str(tmp_path / "own"))
+        assert found == expected
+
+
+def test_a_watcher_that_cannot_be_read_is_no_watcher_of_ours(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "nothing", "."):
+        assert not files._is_ours(str(tmp_path / name), str(tmp_path / "own"))
 
 
 def test_the_watcher_where_failoverd_was_started_comes_first(tmp_path: Path) -> None:
