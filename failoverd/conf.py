@@ -473,7 +473,12 @@ class Conf:
         "Take the secret in plain text on the port, as a person with nc sends it. failoverd itself "
         "never sends it so.",
     )
-    user: str = _one("nobody", USER, "The user that the unprivileged children run as.")
+    user: str = _one(
+        "nobody",
+        USER,
+        "The user that the unprivileged children run as, which should be nobody else's. If it is "
+        "not set and there is a user failoverd, it is that one.",
+    )
     pidfile: str = _one(
         "/run/failoverd.pid", PATH, "Holds the daemon's process id, and is locked while it runs."
     )

@@ -15,12 +15,14 @@ import re
 import shlex
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 from failoverd.conf import Conf, ConfError, Problem, parse
 
 MAX_CONF = 256 * 1024  # bytes
 MAX_SECRET = 255  # bytes: a line of the protocol is at most 256 with its end
+OWN_USER = "failoverd"  # as whom the children run if it exists and $user is not set
 _MAX_LINKS = 40  # as the kernel, path_resolution(7)
 # What is in each file that starts our own watchd: bin/watchd of a checkout, and what pip and the
 # Debian package install. One that passes --json is a program of its own.
@@ -35,6 +37,22 @@ HostType = Literal["master", "slave"]
 def load(path: str, pair: bool = True) -> Conf:
     """The configuration in the file; `pair` as in conf.parse. Raises ConfError."""
     try:
+        return _with_user(parse(_read_conf(path), path, pair))
+    except ConfError as error:
+        error.conf = error.conf and _with_user(error.conf)
+        raise
+
+
+def _with_user(conf: Conf) -> Conf:
+    """With the default of $user, which is a matter of this machine."""
+    if "user" in conf.origin.lines or not _user_exists(OWN_USER):
+        return conf
+    return replace(conf, user=OWN_USER)
+
+
+def _read_conf(path: str) -> str:
+    """The text of the file. Raises ConfError."""
+    try:
         with open(path, "rb") as file:
             data = file.read(MAX_CONF + 1)
     except FileNotFoundError:
@@ -43,7 +61,7 @@ def load(path: str, pair: bool = True) -> Conf:
         raise _error(path, 1, f"cannot be read: {error.strerror}") from None
     if len(data) > MAX_CONF:
         raise _error(path, 1, f"is larger than {MAX_CONF // 1024} KiB: is it the right file?")
-    return parse(data.decode("utf-8", "surrogateescape"), path, pair)
+    return data.decode("utf-8", "surrogateescape")
 
 
 def read_host_type(path: str) -> HostType:

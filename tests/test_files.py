@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from failoverd import files
+from failoverd.commands.failoverd import shared_user
 from failoverd.conf import Conf, ConfError
 
 PROJECT = Path(__file__).parent.parent
@@ -440,9 +442,35 @@ def test_a_watcher_that_cannot_be_read_is_no_watcher_of_ours(tmp_path: Path) -> 
         assert not files._is_ours(str(tmp_path / name), str(tmp_path / "own"))
 
 
+# --- Whom the children run as
+
+
+def test_the_default_of_user_is_failoverds_own_if_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unset = make(tmp_path / "a.conf", "")
+    named = make(tmp_path / "b.conf", "$user = 'nobody';")
+    wrong = make(tmp_path / "c.conf", "$nothing = 1;")
+    known = {"nobody"}
+    monkeypatch.setattr(files, "_user_exists", lambda name: name in known)
+    assert files.load(str(unset)).user == "nobody"
+    known.add("failoverd")
+    assert files.load(str(unset)).user == "failoverd"
+    assert files.load(str(named)).user == "nobody"
+    with pytest.raises(ConfError) as caught:
+        files.load(str(wrong))
+    assert caught.value.conf is not None and caught.value.conf.user == "failoverd"
+
+
 def test_the_watcher_where_failoverd_was_started_comes_first(tmp_path: Path) -> None:
     make(tmp_path / "watchd", "ours", 0o755)
     assert files.find_watchd(Conf(), str(tmp_path), str(tmp_path)) is None
     folder = tmp_path / "watchd.d"
     folder.mkdir()
     assert files.find_watchd(Conf(watchd="watchd.d"), "/", str(tmp_path)) == "/watchd.d"
+
+
+def test_a_user_that_others_share_is_told_of(sound: Conf) -> None:
+    (told,) = shared_user(replace(sound, user="nobody"))
+    assert "adduser --system" in told and files.OWN_USER in told
+    assert shared_user(replace(sound, user="failoverd")) == []

@@ -41,6 +41,10 @@ PS_SECONDS = 10.0  # how long $ps may take
 PS_GRACE = 5.0  # and the child that runs it
 PEER_SECONDS = 1.5  # how long the peer has to answer -t
 AS_USER = "checked as an ordinary user, who cannot see everything: run it as root"
+OWN_USER = (
+    "make a user for failoverd alone, which it takes where $user is not set: "
+    f"adduser --system --group --no-create-home {files.OWN_USER}"
+)
 
 Tell = Callable[[str | None], None]  # whoever waits for the start: None if all is up, else why not
 
@@ -230,9 +234,18 @@ def test(checked: Checked) -> int:
 def notes(checked: Checked) -> list[str]:
     """What is no error, and worth a word."""
     settings = checked.conf
-    found = [*conf.remarks(settings), *unaskable(settings), *survey.advice(settings, checked.facts)]
+    found = [*conf.remarks(settings), *shared_user(settings), *unaskable(settings)]
+    found += survey.advice(settings, checked.facts)
     found += compared(settings, checked.boot)
     return [*found, AS_USER] if os.geteuid() else found
+
+
+def shared_user(settings: Conf) -> list[str]:
+    """That other programs may kill the children, as their user is the same."""
+    if settings.user != "nobody":
+        return []
+    what = "$user is nobody, as whom other programs run, which can kill failoverd's children"
+    return [f"{what}: {OWN_USER}"]
 
 
 def unlisted(settings: Conf) -> list[conf.Problem]:
