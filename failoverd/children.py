@@ -101,12 +101,18 @@ class Children:
             elif slot.child is not None and now >= slot.silent_until():
                 self._give_up(slot, now)
 
-    def _give_up(self, slot: Slot, now: float) -> None:
+    def give_up(self, name: str, why: str) -> None:
+        """End a child that is no good, if it lives; another is started later."""
+        slot = self.slots.get(name)
+        if slot is not None and slot.child is not None:
+            self._give_up(slot, time.monotonic(), why)
+
+    def _give_up(self, slot: Slot, now: float, why: str = "") -> None:
         if slot.killed:
             self._gone(slot.name, STUCK)
         else:
             slot.killed = True
-            slot.last_words = f"has not reported for {now - slot.heard:.1f} s"
+            slot.last_words = why or f"has not reported for {now - slot.heard:.1f} s"
             self._kill(slot)
         slot.heard = now  # it may take a while to die
 
@@ -200,7 +206,7 @@ class Children:
 
     def _kill(self, slot: Slot) -> None:
         if slot.child is not None:
-            os.kill(slot.child.pid, signal.SIGKILL)  # not reaped yet, so the pid is still its own
+            _kill(slot.child)
 
     def _died(self, slot: Slot, child: Child) -> None:
         if slot.child is not child:
@@ -209,14 +215,15 @@ class Children:
         with contextlib.suppress(ChannelClosed):
             for message in child.channel.receive():  # its last words
                 self._take(slot, message)
+        printed = what_it_printed(child)
         status = self._forget(slot, child)
         slot.shot = os.WIFSIGNALED(status) and not slot.last_words
         if slot.planned and now - slot.began > LEAST_LIFE:
             slot.due = now
         else:
             self._later(slot, now)
-        why = "" if slot.planned else slot.last_words or f"ended with {describe(status)}"
-        self._gone(slot.name, why)
+        why = slot.last_words or f"ended with {describe(status)}"
+        self._gone(slot.name, "" if slot.planned else why + printed)
 
     def _later(self, slot: Slot, now: float) -> None:
         if now - slot.began > SETTLED * slot.delay:
@@ -226,6 +233,7 @@ class Children:
 
     def _forget(self, slot: Slot, child: Child) -> int:
         """Reap a child that has ended or is about to, and close what led to it. Its wait status."""
+        _kill(child)  # and with it what it has started
         _, status = os.waitpid(child.pid, 0)
         self._unwatch(slot, child)
         os.close(slot.pidfd)
@@ -297,6 +305,23 @@ class Children:
         self._selector.unregister(pidfd)
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
         os.close(pidfd)
+
+
+def _kill(child: Child) -> None:
+    """Kill a child that is not reaped yet, so the pid is still its own; and, if it is a program of
+    another's, what that has started and not sent into another group."""
+    if isinstance(child.channel, LineChannel):
+        with contextlib.suppress(ProcessLookupError):  # it has no group of its own yet
+            os.killpg(child.pid, signal.SIGKILL)
+    os.kill(child.pid, signal.SIGKILL)
+
+
+def what_it_printed(child: Child) -> str:
+    """Of another's program, to go on with a sentence about its end; "" if it is one of ours."""
+    if not isinstance(child.channel, LineChannel):
+        return ""
+    first = printable(child.channel.first().decode(errors="replace")).strip()
+    return f"; it printed: {first}" if first else "; it printed nothing"
 
 
 def describe(status: int) -> str:

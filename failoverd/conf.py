@@ -338,8 +338,8 @@ class Conf:
         "./watchd",
         ANY_PATH,
         "The watcher. A relative path starts from where failoverd was started, then from where "
-        "failoverd itself is. Our own is known wherever it lies. A program other than ours must "
-        "print what `watchd --json` prints.",
+        "failoverd itself is. Our own is known wherever it lies. A program other than ours runs as "
+        "$user and must print what `watchd --json` prints.",
         original=True,
     )
     ps: str = _one(

@@ -25,6 +25,7 @@ from functools import cache
 MAX_MESSAGE = 64 * 1024  # bytes
 MAX_RESULT = 8 << 20  # bytes of what a child has worked out
 MAX_CHUNK = 4 * 1024  # bytes of a program's lines that are read at once
+MAX_FIRST = 200  # bytes of its first line that are kept
 MAX_BURST = 64  # messages that are read at once
 LEAST_WEIGHT = 1024  # bytes that the shortest message counts for
 PARTING = 0.5  # seconds that a child may take to end
@@ -37,7 +38,9 @@ _PR_SET_NAME = 15
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE = 2
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
+_CAP_NET_RAW = 13
 _CAPABILITY_VERSION_3 = 0x20080522
 _CAPABILITIES = 64  # as many as the kernel's masks have bits
 _KEYCTL_JOIN_SESSION_KEYRING = 1
@@ -146,6 +149,7 @@ class LineChannel:
         self._fd = fd
         self._buffer = b""
         self.volume = 0
+        self._first = b""
         self._skipping = False  # the rest of a line that was too long is no line of its own
 
     def fileno(self) -> int:
@@ -167,15 +171,22 @@ class LineChannel:
             return []
         if not data:
             raise ChannelClosed
-        *lines, rest = (self._buffer + data).split(b"\n")
+        text = self._buffer + data
+        *lines, rest = text.split(b"\n")
         self.volume += max(len(data), LEAST_WEIGHT * len(lines))
         if self._skipping and lines:
             del lines[0]
             self._skipping = False
         self._skipping = self._skipping or len(rest) > MAX_MESSAGE
         self._buffer = b"" if self._skipping else rest
+        if lines or self._skipping:
+            self._first = self._first or text.lstrip().partition(b"\n")[0]
         found = (parse_message(line) for line in lines if len(line) <= MAX_MESSAGE)
         return [message for message in found if message is not None]
+
+    def first(self) -> bytes:
+        """The beginning of the first line that the program has printed, whatever it is."""
+        return (self._first or self._buffer)[:MAX_FIRST]
 
     def close(self) -> None:
         os.close(self._fd)
@@ -262,8 +273,11 @@ def in_words(error: Exception) -> str:
     return f"a bug: {type(error).__name__}: {error} ({place.filename} line {place.lineno})"
 
 
-def start_program(argv: list[str]) -> Child:
-    """Execute a program that prints JSON lines, such as another watchd. Raises OSError."""
+def start_program(argv: list[str], user: str) -> Child:
+    """Execute a program that prints JSON lines, such as another watchd. Raises OSError.
+
+    It runs as user, and may open packet sockets. What it says of errors counts as printed, too.
+    """
     reading, writing = os.pipe()
     parent = os.getpid()
     try:
@@ -279,14 +293,15 @@ def start_program(argv: list[str]) -> Child:
         reset_signals()
         os.setsid()
         os.umask(0o022)
-        os.dup2(writing, 1)
+        for number in (1, 2):
+            os.dup2(writing, number)
         close_all_but({1, 2})
         open_nothing()
         die_with_parent(parent)
+        give_up_root(user, frozenset({_CAP_NET_RAW}))
         os.execve(argv[0], argv, CLEAN_ENVIRONMENT)
-    except OSError as error:
-        died = {"event": "died", "message": f"cannot run {argv[0]}: {error.strerror}"}
-        os.write(1, json.dumps(died).encode() + b"\n")
+    except (OSError, ValueError) as error:
+        os.write(1, f"cannot be run as {user}: {in_words(error)}\n".encode())
     finally:
         os._exit(127)
 
@@ -524,11 +539,12 @@ def outlive_parent() -> None:
     _prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
 
 
-def give_up_root(user: str) -> None:
+def give_up_root(user: str, keep: frozenset[int] = frozenset()) -> None:
     """Become user for good, with no group, no capability and no way to a new privilege or process.
 
-    "root" keeps the user and its capabilities, for a user namespace that maps one id only. Raises
-    ValueError if there is no such user, OSError if we may not change.
+    keep: capabilities (below 32) that are left, to this process and to what it executes, which may
+    have processes of its own. "root" keeps the user and its capabilities, for a user namespace that
+    maps one id only. Raises ValueError if there is no such user, OSError if we may not change.
     """
     parent = os.getppid()
     if user != "root" and os.geteuid() == 0:
@@ -537,8 +553,9 @@ def give_up_root(user: str) -> None:
         except KeyError:
             raise ValueError(f"there is no user {user} on this machine") from None
         _leave_keyring()
-        for number in range(_CAPABILITIES):  # before setresuid: this needs a capability itself
+        for number in set(range(_CAPABILITIES)) - keep:  # before setresuid: this needs one itself
             _prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
+        _prctl(_PR_SET_KEEPCAPS, bool(keep), 0, 0, 0)
         try:
             os.setgroups([])
             os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
@@ -548,8 +565,9 @@ def give_up_root(user: str) -> None:
                 f"cannot become {user} ({error.strerror}): in a user namespace, set $user to root"
             )
             raise OSError(error.errno, text) from None
-        _drop_capabilities()
-        resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+        _drop_capabilities(keep)
+        if not keep:
+            resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     _prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     keep_secret()  # the kernel decided anew about cores with the change of user
     die_with_parent(parent)  # and forgot this
@@ -574,15 +592,18 @@ def _leave_keyring() -> None:
         _syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
-def _drop_capabilities() -> None:
-    """None is left, whatever our starter told the kernel to keep (capabilities(7), securebits).
-
-    Raises OSError.
+def _drop_capabilities(keep: frozenset[int]) -> None:
+    """None but these is left, whatever our starter told the kernel to keep (capabilities(7),
+    securebits). Raises OSError.
     """
     _prctl(_PR_SET_KEEPCAPS, 0, 0, 0, 0)
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     head = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    if _capset(head, (ctypes.c_uint32 * 6)()) != 0:
+    mask = sum(1 << number for number in keep)
+    done = _capset(head, (ctypes.c_uint32 * 6)(mask, mask, mask)) == 0
+    for number in keep:  # what is executed has none but the ambient ones
+        done = done and _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number, 0, 0) == 0
+    if not done:
         number = ctypes.get_errno()
         raise OSError(number, f"cannot give up capabilities: {os.strerror(number)}")
 

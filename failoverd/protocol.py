@@ -48,6 +48,7 @@ TAG = 8  # bytes of a heartbeat's
 MAX_INTERFACES = 128
 MAX_SETTINGS = 64
 MAX_SETTING = 240  # characters of one that a status tells, and of any other text in it
+MAX_WATCHERS = 16  # of whom a status tells that they are not as they should be
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CHALLENGED = re.compile(f"({'|'.join(COMMANDS)}) [0-9a-f]{{32}}")
@@ -444,6 +445,7 @@ class Status:
     blocked: str = ""  # why it does not take over, while it would
     switch_why: str = ""  # what there is against the last switch beside its exit status
     failure: Failure | None = None
+    watchers: tuple[tuple[str, str], ...] = ()  # what is wrong with an interface's, by interface
 
 
 def encode_status(status: Status) -> str:
@@ -495,6 +497,7 @@ def _told(status: Status) -> dict[str, object]:
         "claimed": status.claimed,
         "blocked": status.blocked,
         "failure": status.failure and vars(status.failure),
+        "watchers": {name: text[:MAX_SETTING] for name, text in status.watchers[:MAX_WATCHERS]},
     }
     return {name: value for name, value in told.items() if value or (name == "age" and value == 0)}
 
@@ -515,8 +518,9 @@ def _status(tree: dict[str, object]) -> Status:
     switch = _mapping(tree.get("switch"))
     interfaces = _mapping(tree.get("interfaces"))
     settings = _mapping(tree.get("settings", {}))
-    if len(interfaces) > MAX_INTERFACES or len(settings) > MAX_SETTINGS:
-        raise ValueError("too many interfaces, or settings")
+    watchers = _mapping(tree.get("watchers", {}))
+    if len(interfaces) > MAX_INTERFACES or max(len(settings), len(watchers)) > MAX_SETTINGS:
+        raise ValueError("too many interfaces, settings or watchers")
     return Status(
         role=_one_of(ROLES, tree.get("role")),
         boot=_one_of(BOOTS, tree.get("boot")),
@@ -543,6 +547,7 @@ def _status(tree: dict[str, object]) -> Status:
         blocked=_if_told(_words, tree.get("blocked")),
         switch_why=_if_told(_words, switch.get("why")),
         failure=_optional(_failure, tree.get("failure")),
+        watchers=tuple((_interface_name(name), _words(text)) for name, text in watchers.items()),
     )
 
 

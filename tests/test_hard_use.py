@@ -21,7 +21,7 @@ from processes import try_in_child
 from test_pair_live import kill, main_pid, role_changes, runs, settled, start
 
 from failoverd import frames, process, statefile
-from failoverd.children import Children
+from failoverd.children import Children, what_it_printed
 from failoverd.conf import parse
 from failoverd.lab.machine import Machine
 from failoverd.lab.network import FAST, Lab
@@ -551,8 +551,10 @@ def test_a_program_that_cannot_be_executed_says_why(tmp_path: Path) -> None:
     program = tmp_path / "watcher"
     program.write_text("no program")
     program.chmod(0o755)
-    child = process.start_program([str(program), "eth0"])
+    child = process.start_program([str(program), "eth0"], "root")
     os.waitpid(child.pid, 0)
-    (message,) = child.channel.receive()
+    assert child.channel.receive() == []
+    said = what_it_printed(child)
     child.channel.close()
-    assert message == {"event": "died", "message": f"cannot run {program}: Exec format error"}
+    why = f"cannot be run as root: {program}: Exec format error"
+    assert said == f"; it printed: {why}"

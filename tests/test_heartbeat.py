@@ -31,6 +31,7 @@ from failoverd.lab.spaces import Process
 from failoverd.master.crew import Crew
 from failoverd.master.own_socket import OwnSocket
 from failoverd.master.situation import Situation
+from failoverd.master.watchers import Watchers
 from failoverd.process import Message
 from failoverd.protocol import Tags, heartbeat_tags, parse_tags
 
@@ -342,7 +343,8 @@ def test_those_who_send_and_count_follow_the_listeners_word(
     counted: list[tuple[bytes, ...]] = []
     slots = Slots()
     us = Quiet(Conf())
-    crew = Crew(us, slots, None, (), OwnSocket(us))
+    watchers = Watchers(us, slots, None, lambda _: None)
+    crew = Crew(us, slots, watchers, (), OwnSocket(us))
     monkeypatch.setattr(crew, "_fork", lambda *_: None)
     monkeypatch.setattr(
         "failoverd.master.crew.what_counts", lambda _, __, tags: counted.append(tags)

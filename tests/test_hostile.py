@@ -326,7 +326,8 @@ def test_another_watcher_that_is_mad(lab: Lab) -> None:
     lines, resumes = lab.b.log().count("\n"), lab.b.log().count("told resume")
     python, enemy = shlex.quote(sys.executable), shlex.quote(ENEMY.replace("eth9", "eth0"))
     program = lab.b.write("enemy", f'#!/bin/sh\nexec {python} -I -c {enemy} "$1"\n', 0o755)
-    lab.b.write_conf(watchd=program, verbose=True)
+    # another user may not reach this Python
+    lab.b.write_conf(watchd=program, user="root", verbose=True)
     assert lab.b.command("failoverd").returncode == 0
     lab.wait_until(lambda: "watchd eth0 is replaced: says more" in lab.b.log(), "it is ended")
     lab.wait_until(lambda: settled(lab, lab.a), "the pair goes on")

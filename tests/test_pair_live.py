@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 
@@ -16,7 +14,6 @@ import pytest
 
 from failoverd.lab.machine import Machine, Value
 from failoverd.lab.network import ROUTER, SERVICE, Lab
-from failoverd.lab.spaces import ROOT
 
 # The router answers, so a quiet network is not a dead card; without an answer a window has failed.
 WATCHED: dict[str, Value] = {"low_water": 1, "witness": [f"eth0 {ROUTER}"]}
@@ -371,28 +368,6 @@ def test_a_dry_run_beside_a_live_peer_is_harmless(lab: Lab) -> None:
     assert lab.holders() == ["b"]
     assert role_changes(lab.b) == before
     assert lab.a.read("run/state") == ""
-
-
-def test_another_watcher_is_executed(lab: Lab) -> None:
-    words = (sys.executable, "-m", "failoverd.commands.watchd", "--json", "-c", lab.a.conf)
-    ours, root = shlex.join(words), shlex.quote(str(ROOT))
-    program = lab.a.write("my-watchd", f'#!/bin/sh\ncd {root} && exec {ours} "$1"\n', 0o755)
-    lab.a.write_conf(watchd=program, **WATCHED)
-    lab.a.start_failoverd()
-    lab.b.write_conf(**WATCHED)
-    lab.b.start_failoverd()
-    lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by", LONG)
-    assert len(pids(lab.a, "failoverd: watchd")) == 0
-
-    def watchers() -> int:
-        listing = lab.a.check("ps", "-ww", "-eo", "args=")
-        return sum(line.startswith(" ".join(words)) for line in listing.splitlines())
-
-    lab.wait_until(lambda: watchers() == 2, "one watcher for each interface")
-    lab.a.deafen("eth0")
-    lab.wait_until(lambda: settled(lab, lab.b), "a hands over by that watcher's word", LONG)
-    kill(lab.a, main_pid(lab.a))
-    lab.wait_until(lambda: watchers() == 0, "they died with failoverd")
 
 
 def test_a_private_link_with_ipv6(make_lab: Callable[..., Lab]) -> None:

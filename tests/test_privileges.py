@@ -103,7 +103,7 @@ def test_another_watcher_gets_a_clean_environment(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("LD_PRELOAD_OF_A_TEST", "x")
     program = sys.executable
     code = "import json, os; print(json.dumps(dict(os.environ)), flush=True)"
-    child = process.start_program([program, "-Ic", code])
+    child = process.start_program([program, "-Ic", code], "root")
     os.waitpid(child.pid, 0)
     (message,) = child.channel.receive()
     child.channel.close()

@@ -19,6 +19,7 @@ from failoverd.protocol import (
     MAX_INTERFACES,
     MAX_SETTING,
     MAX_SETTINGS,
+    MAX_WATCHERS,
     REFUSED,
     SERVER_LINE,
     SERVICES,
@@ -371,6 +372,9 @@ statuses = st.builds(
         st.just("2026-11-22T12:00:00.123Z"),
         st.floats(0, 1e6),
     ),
+    watchers=st.dictionaries(
+        st.sampled_from(["eth0", "plip0"]), st.text("aé 0.", max_size=MAX_SETTING), max_size=2
+    ).map(lambda known: tuple(known.items())),
 )
 
 
@@ -483,6 +487,19 @@ def test_a_host_without_a_proper_name_has_none(name: str, told: str) -> None:
 def test_what_a_script_printed_is_told_on_one_short_line() -> None:
     said = words("no\tfile\x1b[2J\n" + "x" * 500)
     assert said.startswith("no file [2J x") and len(said) == MAX_SETTING
+
+
+def test_of_what_is_wrong_with_watchers_so_much_is_told_as_is_understood() -> None:
+    wrong = tuple((f"eth{n}", "x" * (MAX_SETTING + 1)) for n in range(MAX_WATCHERS + 1))
+    told = parse_status(encode_status(replace(STATUS, watchers=wrong)))
+    assert told is not None
+    assert told.watchers == tuple((f"eth{n}", "x" * MAX_SETTING) for n in range(MAX_WATCHERS))
+    tree = json.loads(encode_status(STATUS))
+    assert "watchers" not in tree
+    many = {f"eth{n}": "" for n in range(MAX_SETTINGS + 1)}
+    wrong_ones: list[object] = [[], {"eth0": 1}, {"eth0": "\x1b[2J"}, {"a b": ""}, many]
+    for odd in wrong_ones:
+        assert parse_status(json.dumps({**tree, "watchers": odd})) is None, odd
 
 
 @pytest.mark.parametrize("name", ["", "a" * 16, "a b", "a/b", "a:b", "\x1b[2J", "ö" * 8, "\ud800"])

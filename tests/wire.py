@@ -297,8 +297,8 @@ def _import_nothing_as_nobody() -> None:
     """From the moment that root is given up, let every import fail."""
     give_up_root = process.give_up_root
 
-    def and_the_imports(user: str) -> None:
-        give_up_root(user)
+    def and_the_imports(user: str, keep: frozenset[int] = frozenset()) -> None:
+        give_up_root(user, keep)
         sys.meta_path.insert(0, _Unreadable())
 
     process.give_up_root = and_the_imports

@@ -125,6 +125,7 @@ def _reasons(active: Node, other: Node) -> Iterator[str]:
     yield from _interfaces_of_active(ours)
     for node in (active, other):
         yield from _failed_run(node)
+        yield from _unwatched(node)
     if ours.rejoining:
         yield f"{active.name} asks who serves before it announces the addresses"
     if theirs is not None and ours.boot == theirs.boot:
@@ -191,6 +192,12 @@ def _has_heartbeats(status: Status) -> bool:
     if status.plip_state == "boot":
         return status.heartbeat_age is not None
     return status.plip_state == "ok"
+
+
+def _unwatched(node: Node) -> Iterator[str]:
+    """What is wrong with the watcher of an interface."""
+    for interface, why in node.status.watchers if node.status else ():
+        yield f"{node.name}: {interface}: {why}"
 
 
 def _failed_run(node: Node) -> Iterator[str]:

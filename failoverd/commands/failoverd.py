@@ -70,6 +70,8 @@ def start(options: argparse.Namespace) -> int:
     checked = read_settings(options.config, folder, test=options.test)
     if options.test:
         return test(checked)
+    if checked.watcher is not None:
+        complain("failoverd", told_of_watcher(checked.watcher, checked.conf.user))
     check_state(checked.conf)
     stays = options.foreground or options.dry
     log = open_log(checked.conf.log, sys.stderr if stays else None)
@@ -236,6 +238,8 @@ def notes(checked: Checked) -> list[str]:
     settings = checked.conf
     found = [*conf.remarks(settings), *shared_user(settings), *unaskable(settings)]
     found += survey.advice(settings, checked.facts)
+    if checked.watcher is not None:
+        found.append(told_of_watcher(checked.watcher, settings.user))
     found += compared(settings, checked.boot)
     return [*found, AS_USER] if os.geteuid() else found
 
@@ -255,6 +259,31 @@ def unlisted(settings: Conf) -> list[conf.Problem]:
         return []
     text = f'{settings.ps} cannot be run: {why}; leave it out, or write $ps = "ps ax";'
     return [settings.problem("ps", text)]
+
+
+def told_of_watcher(program: str, user: str) -> str:
+    """What is so of another's watcher."""
+    if user == "root":
+        return f"$watchd {program} is not ours, runs as root and reads packets: {OWN_USER}"
+    if os.geteuid() == 0 and not may_execute(user, program):
+        return (
+            f"$watchd {program} cannot be executed by {user}, so ours is used in its place: put it "
+            f"where {user} can reach it, and chmod a+rx {shlex.quote(program)}"
+        )
+    return (
+        f"$watchd {program} is not ours, and runs as {user}; if it does not print within a window "
+        "what `watchd --json` prints, ours is used in its place"
+    )
+
+
+def may_execute(user: str, program: str) -> bool:
+    """Raises OSError and ValueError if that cannot be found out."""
+
+    def look(_: process.Channel) -> process.Message:
+        process.give_up_root(user)
+        return {"may": os.access(program, os.X_OK)}
+
+    return process.find_out("failoverd: access", look, PS_GRACE)["may"] is True
 
 
 def unaskable(settings: Conf) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,6 +16,7 @@ from failoverd.counter import what_counts
 from failoverd.filters import Program
 from failoverd.master.own_socket import OwnSocket
 from failoverd.master.situation import Situation
+from failoverd.master.watchers import Watchers
 from failoverd.process import Message
 from failoverd.protocol import Tags, parse_tags
 
@@ -25,15 +28,15 @@ class Crew:
         self,
         us: Situation,
         children: Children,
-        watcher: str | None,
+        watchers: Watchers,
         programs: Sequence[Program],
         own_socket: OwnSocket,
     ) -> None:
-        """watcher: a program of another's in place of our watchd. programs: what ours count by, for
-        no watcher has the time to translate a long filter itself."""
+        """programs: what our watchers count by, for none has the time to translate a long filter
+        itself."""
         self._us = us
         self._children = children
-        self._watcher = watcher
+        self._watchers = watchers
         self.programs = programs
         self._own_socket = own_socket
         self._undumped: set[str] = set()  # watchers whose $dumpfile is on a disk that hangs
@@ -99,6 +102,7 @@ class Crew:
         """The configuration is another: all begin anew with it, but for the one that writes."""
         for name in set(self._children.slots) - {"log"}:
             self._children.remove(name)
+        self._watchers.forget()
         self.add_all()
 
     def open_log_again(self) -> None:
@@ -124,31 +128,31 @@ class Crew:
         )
 
     def _add_watcher(self, interface: str, patience: float) -> None:
-        name = f"watchd {interface}"
-        if self._watcher is None:
+        name, program = f"watchd {interface}", self._watchers.program(interface)
+        self._watchers.expect(interface, time.monotonic())
+        if program is None:
+            self._children.add(name, partial(self._fork_watcher, interface), patience)
+        else:  # `watchers` knows when it has to report
+            self._children.add(name, lambda _: self._execute(program, interface), math.inf)
 
-            def make(given: Message | None) -> process.Child:
-                conf = self._us.conf
-                if name in self._undumped:
-                    conf = replace(conf, dumpfile=os.devnull)
-                tags = self._tags.peers if self._tags else ()
-                expression = what_counts(conf, interface, tags)  # here, and not in the child
-                tools = partial(instruments, conf, interface, expression, self.programs)
-                return self._fork(
-                    name,
-                    lambda channel: watchd.run_child(channel, conf, interface, given, tools),
-                )
-
-            self._children.add(name, make, patience)
-            return
-        conf = self._us.conf
-        window = conf.plip_timer if interface == conf.plip_interface else conf.timer_seconds
-        argv = [self._watcher, interface]
-        self._children.add(
-            name,
-            lambda _: process.start_program(argv),
-            max(process.LEAST_PATIENCE, 2.5 * window),
+    def _fork_watcher(self, interface: str, given: Message | None) -> process.Child:
+        name, conf = f"watchd {interface}", self._us.conf
+        if name in self._undumped:
+            conf = replace(conf, dumpfile=os.devnull)
+        tags = self._tags.peers if self._tags else ()
+        expression = what_counts(conf, interface, tags)  # here, and not in the child
+        tools = partial(instruments, conf, interface, expression, self.programs)
+        return self._fork(
+            name, lambda channel: watchd.run_child(channel, conf, interface, given, tools)
         )
+
+    def _execute(self, program: str, interface: str) -> process.Child:
+        """Another's watcher."""
+        user = self._us.conf.user
+        child = process.start_program([program, interface], user)
+        self._watchers.started(interface)
+        self._us.say(f"$watchd {program} is executed as {user}", interface, pid=child.pid)
+        return child
 
     def _add(
         self,
@@ -171,12 +175,16 @@ class Crew:
 
     def gone(self, name: str, why: str) -> None:
         """A child is dead or stuck; why is "" if that was planned. `children` starts the next."""
+        interface = name.removeprefix("watchd ")
+        if why and self._watchers.refuses(interface, why):
+            self._children.remove(name)
+            self._add_watcher(interface, process.patience(self._us.conf.plip_timer))
+            return
         if why:
             what = why if why is STUCK else f"is replaced: {why}"
             self._us.say(f"the child {name} {what}", anew=True, alarm=why is STUCK)
         if name.startswith("watchd ") and self._children.was_silent(name):
             if self._us.conf.dumpfile != os.devnull:
-                interface = name.removeprefix("watchd ")
                 self._us.say("goes on without $dumpfile, until HUP", interface)
                 self._undumped.add(name)
             if why is STUCK:

@@ -33,6 +33,7 @@ from failoverd.master.reports import Reports
 from failoverd.master.requests import Requests
 from failoverd.master.situation import Situation
 from failoverd.master.vigil import Vigil
+from failoverd.master.watchers import Watchers
 from failoverd.process import Channel, Message
 
 LEAST_LOOK = 0.25  # seconds between two looks at the addresses of our cards, and at our files
@@ -61,13 +62,14 @@ class Master:
         self.selector = selectors.DefaultSelector()
         self.children = Children(self.selector, self._told, self._gone)
         self.own_socket = OwnSocket(self.us)
-        self.crew = Crew(self.us, self.children, watcher, programs, self.own_socket)
-        self.reloading = Reloading(self.us, self.selector, check or _refuse, self._adopt)
         self.cards = Cards(self.us)
+        self.reports = Reports(self.us, self.children, self.cards)
+        self.watchers = Watchers(self.us, self.children, watcher, self.reports.unwatched)
+        self.crew = Crew(self.us, self.children, self.watchers, programs, self.own_socket)
+        self.reloading = Reloading(self.us, self.selector, check or _refuse, self._adopt)
         self.announcements = Announcements(self.us)
         self.programs = Programs(self.us, self.selector, self._switched)
         self.rehearsal = Rehearsal(self.us) if dry else None
-        self.reports = Reports(self.us, self.children, self.cards)
         self.questions = Questions(self.us, self.children, self.rehearsal)
         self.requests = Requests(self.us, self.children, self.status)
         self.vigil = Vigil(self.us)
@@ -202,12 +204,14 @@ class Master:
         """Whoever stood still for a window must not act on what it knew (section 5)."""
         if gap > self.us.conf.plip_timer and self.us.started and not self.reports.skip:
             self.reports.skip = True
+            self.watchers.expect_again(time.monotonic())
             self.us.say(f"stood still for {gap:.3f} s", anew=True)
             self.us.feed(pair.Stalled())
 
     def _do_due(self, now: float) -> None:
         window = self.us.conf.plip_timer
         self.children.tend(now)
+        self.watchers.tend(now)
         self.supervisor.tend(now)
         if now >= self.next_look - window / 6:  # while we are awake
             self.next_look = now + window / 2
@@ -313,6 +317,7 @@ class Master:
         for name in self.us.conf.interfaces:
             if not self.children.send(f"watchd {name}", {"do": "restart"}):
                 self.children.restart(f"watchd {name}")
+                self.watchers.expect(name, time.monotonic())
 
     def _notify(self, kind: str, text: str) -> None:
         self.programs.notify(kind, text)
@@ -320,7 +325,8 @@ class Master:
     # ------------------------------------------------------------------ the children
 
     def _gone(self, name: str, why: str) -> None:
-        if why and not self.us.up and not self.children.was_shot(name):
+        ours = name.removeprefix("watchd ") not in self.watchers.unproved
+        if why and ours and not self.us.up and not self.children.was_shot(name):
             self.failure = f"{name}: {why}"
             return
         self.crew.gone(name, why)
@@ -335,6 +341,7 @@ class Master:
                     self.reports.told_log(name, message)
                 case "alarm" | "full" if interface != name:
                     self.reports.told_window(interface, message)
+                    self.watchers.told(interface, time.monotonic())
                 case "count" if interface != name:
                     self.reports.told_count(interface, message)
                     self.requests.has_looked(interface)
@@ -401,6 +408,7 @@ class Master:
             blocked=protocol.words(us.blocked),
             switch_why=switch.why if switch else "",
             failure=self.programs.failure,
+            watchers=tuple(self.watchers.troubles.items()),
         )
 
     # ------------------------------------------------------------------ HUP

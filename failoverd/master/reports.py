@@ -75,6 +75,17 @@ class Reports:
         shown = self._shown.setdefault(interface, Allowance(WINDOWS / window, 10 * WINDOWS))
         return shown.take(1, time.monotonic())
 
+    def unwatched(self, interface: str) -> None:
+        """Nobody watches there now: it is not well, as far as is known. That gives no role away,
+        and takes none, for a watcher that is gone says nothing about the line."""
+        if interface == self._us.conf.plip_interface:
+            self._link = None
+            return
+        self.counts[interface] = 0, 0
+        known = self._us.state.interface(interface)
+        if known is not None and not known.failed:
+            self._us.feed(pair.Watched(interface, 0, 0, "ok"))
+
     def told_count(self, interface: str, message: Message) -> None:
         """A watcher was asked to look, and this is what it had counted."""
         packets = whole(message, "packets")

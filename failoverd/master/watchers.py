@@ -1,0 +1,98 @@
+"""Who watches each interface. What is not reported is not known, and so nothing is well there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from failoverd.children import START_PATIENCE, Children
+from failoverd.master.situation import Situation
+
+WINDOWS = 2.5  # after so many without a report there should have been one
+
+
+class Watchers:
+    """Minds when each watcher told of a window last, and which are another's program.
+
+    Such a program is no longer used where it has run, or had its first window, and told of none:
+    our own then watches there, until failoverd is started again. Without any watcher nobody would
+    take over, and a program that has never said a word gives no reason to wait for its first.
+    """
+
+    def __init__(
+        self,
+        us: Situation,
+        children: Children,
+        program: str | None,
+        unwatched: Callable[[str], None],
+    ) -> None:
+        """program: another's in place of our watchd. unwatched(interface): nobody tells of it."""
+        self._us = us
+        self._children = children
+        self._program = program
+        self._unwatched = unwatched
+        self.unproved: set[str] = set()  # where another's program has been started and said nothing
+        self._refused: dict[str, str] = {}  # by interface: why it is our own that watches there
+        self._late: dict[str, str] = {}  # by interface: that no report has come for too long
+        self._due: dict[str, float] = {}  # by interface: when there should be the next report
+
+    def expect(self, interface: str, now: float) -> None:
+        """A watcher begins there, which takes it a while. It tells at the end of its window."""
+        self._due[interface] = now + self._window(interface) + START_PATIENCE
+
+    def expect_again(self, now: float) -> None:
+        """Nobody was listening for a while: what was reported then is lost."""
+        for interface in self._due:
+            self.expect(interface, now)
+
+    def forget(self) -> None:
+        """All of them are ended, for good or not."""
+        self._due.clear()
+        self._late.clear()
+
+    def program(self, interface: str) -> str | None:
+        """What is to be executed to watch there, None if our own does it."""
+        return None if interface in self._refused else self._program
+
+    def started(self, interface: str) -> None:
+        """Another's program runs, and has to show that it is a watcher."""
+        self.unproved.add(interface)
+
+    def told(self, interface: str, now: float) -> None:
+        """A report has come."""
+        self.unproved.discard(interface)
+        self._due[interface] = now + max(START_PATIENCE, WINDOWS * self._window(interface))
+        if self._late.pop(interface, ""):
+            self._us.say("is watched again", interface, alarm=True, anew=True)
+
+    def refuses(self, interface: str, why: str) -> bool:
+        """Whether another's program that has ended there, for a reason, is not to be used again."""
+        if interface not in self.unproved:
+            return False
+        self.unproved.discard(interface)
+        self._refused[interface] = (
+            f"$watchd {self._program} is refused and ours used in its place, for it does not "
+            f"report windows as `watchd --json` does: {why}"
+        )
+        self._us.say(self._refused[interface], interface, alarm=True)
+        return True
+
+    @property
+    def troubles(self) -> dict[str, str]:
+        """By interface: what is wrong with how it is watched."""
+        known = (self._late, self._refused)
+        found = {name: [why[name] for why in known if name in why] for name in self._due}
+        return {name: "; ".join(texts) for name, texts in found.items() if texts}
+
+    def tend(self, now: float) -> None:
+        """Say where reports are missing, and try another watcher there. To be called now and then:
+        to miss one a little later does no harm."""
+        for interface in [name for name, due in self._due.items() if now >= due]:
+            self.expect(interface, now)
+            self._late[interface] = "is not watched: its watcher reports no windows"
+            self._us.say(self._late[interface], interface, alarm=True, anew=True)
+            self._unwatched(interface)
+            self._children.give_up(f"watchd {interface}", "no report in time")
+
+    def _window(self, interface: str) -> float:
+        conf = self._us.conf
+        return conf.plip_timer if interface == conf.plip_interface else conf.timer_seconds
