@@ -221,6 +221,13 @@ def none_may_be_active(conf: Conf) -> list[str]:
             "does not hold for clients when the active card dies and the private link is whole: "
             "with $low_water 0 no card fails, with 1 it does"
         )
+    elif quiet := sorted(set(conf.interfaces) - {entry.interface for entry in conf.witness}):
+        only = " and ".join(quiet)
+        lines.append(
+            f"does not hold for clients on a quiet network when {only} of the active node neither "
+            "receives nor sends, without a carrier say: the peer receives nothing there either; "
+            f"name a probe target as @witness on {only}"
+        )
     if conf.confirm_prog:
         lines.append(f"holds only if {conf.confirm_prog} tells that a dead service does not answer")
     if conf.fence_prog:

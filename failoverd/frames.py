@@ -61,6 +61,20 @@ def marked_request(hwaddr: str, sender: str, target: str) -> bytes:
     return _arp(_ARP_REQUEST, hwaddr, sender, _hardware(MARK), target)
 
 
+def question(hwaddr: str, sender: str, target: str, to: str = "") -> bytes:
+    """Who has target? As the kernel of a machine asks that has sender, so nothing marks it as the
+    pair's, and it counts where it comes in.
+
+    to: the card that is asked, else everybody.
+    """
+    if ":" not in target:
+        return arp_request(hwaddr, sender, target, to or BROADCAST)
+    wanted = ipaddress.IPv6Address(target).packed
+    if to:
+        return _hardware(to) + _solicitation(hwaddr, sender, wanted, wanted)[6:]
+    return _solicitation(hwaddr, sender, wanted, _SOLICITED_NODE + wanted[13:])
+
+
 def gratuitous_arp(hwaddr: str, address: str) -> list[bytes]:
     """The frames that tell everybody that address is at hwaddr now.
 
@@ -91,20 +105,22 @@ def solicitation_to(to: str, hwaddr: str, source: str, target: str) -> bytes:
     from what such a network says for it (`parse`).
     """
     wanted = ipaddress.IPv6Address(target).packed
-    return _hardware(to) + _marked_solicitation(hwaddr, source, wanted, wanted)[6:]
+    return _hardware(to) + _solicitation(hwaddr, source, wanted, wanted, FLOW_LABEL)[6:]
 
 
 def marked_solicitation(hwaddr: str, source: str, target: str) -> bytes:
     """As `marked_request`, from a link-local address."""
     wanted = ipaddress.IPv6Address(target).packed
-    return _marked_solicitation(hwaddr, source, wanted, _SOLICITED_NODE + wanted[13:])
+    return _solicitation(hwaddr, source, wanted, _SOLICITED_NODE + wanted[13:], FLOW_LABEL)
 
 
-def _marked_solicitation(hwaddr: str, source: str, wanted: bytes, destination: bytes) -> bytes:
+def _solicitation(
+    hwaddr: str, source: str, wanted: bytes, destination: bytes, label: int = 0
+) -> bytes:
     body = struct.pack("!BBHI", _NEIGHBOUR_SOLICITATION, 0, 0, 0) + wanted
     body += bytes((_SOURCE_HWADDR_OPTION, 1)) + _hardware(hwaddr)
     asker = ipaddress.IPv6Address(source).packed
-    return _icmpv6(hwaddr, asker, destination, body, FLOW_LABEL)
+    return _icmpv6(hwaddr, asker, destination, body, label)
 
 
 def link_local(hwaddr: str) -> str:

@@ -14,7 +14,7 @@ import ipaddress
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from itertools import count
 from typing import NamedTuple
 
@@ -44,6 +44,7 @@ _MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, numb
 _ENTRY = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix, flags, scope, index
 _ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg: family, prefix, ..., flags
 _ATTRIBUTE = struct.Struct("=HH")  # struct rtattr: length, type
+MOST_FIXED = 4  # addresses of one interface: one will do
 _ANSWER_SIZE = 64 * 1024  # the kernel fills no more than half of it at once
 _TRIES = 5
 
@@ -144,6 +145,21 @@ def held() -> list[Held]:
             names = {number: _name(number) for number in {number for number, _ in found}}
             return [one._replace(interface=names[number]) for number, one in found if names[number]]
     raise OSError(errno.EAGAIN, "the addresses change all the time")
+
+
+def fixed(found: Iterable[Held], served: Container[str]) -> dict[str, tuple[str, ...]]:
+    """By interface, the addresses that are this machine's own, such as "192.0.2.1/24".
+
+    Those that the pair serves are left out, and so is what has no neighbours. Of each network the
+    first is told.
+    """
+    by_network: dict[str, dict[object, str]] = {}
+    for one in found:
+        own = ipaddress.ip_interface((one.address, one.prefix))
+        alone = one.prefix == own.max_prefixlen or own.is_loopback
+        if not (alone or one.duplicate or one.address in served):
+            by_network.setdefault(one.interface, {}).setdefault(own.network, str(own))
+    return {name: tuple(own.values())[:MOST_FIXED] for name, own in by_network.items()}
 
 
 def network(name: str) -> ipaddress.IPv4Interface | None:

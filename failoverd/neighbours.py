@@ -37,7 +37,7 @@ _PACKET_ADD_MEMBERSHIP = 1
 _PACKET_DROP_MEMBERSHIP = 2
 _PACKET_MR_UNICAST = 3
 _PACKET_OTHERHOST = 3
-_CARD = re.compile(r"[0-9a-f][02468ace](?::[0-9a-f]{2}){5}", re.ASCII)
+CARD = re.compile(r"[0-9a-f][02468ace](?::[0-9a-f]{2}){5}", re.ASCII)
 
 # Classic BPF (Documentation/networking/filter.rst): code, jump if true, jump if false, operand.
 _LOAD_HALF, _LOAD_BYTE, _JUMP_IF_EQUAL, _RETURN = 0x28, 0x30, 0x15, 0x06
@@ -316,7 +316,7 @@ def _question(message: Any) -> _Question:
         identity=message["id"],
         interfaces=tuple(message["interfaces"]),
         own=dict(message.get("own", {})),
-        peer=tuple(card for card in message.get("peer", ()) if _CARD.fullmatch(card)),
+        peer=tuple(card for card in message.get("peer", ()) if CARD.fullmatch(card)),
         due=due,
         until=until,
         gap=min((later - one for one, later in pairwise(due)), default=0.0) / 2,

@@ -25,6 +25,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import hmac
+import ipaddress
 import json
 import re
 from collections.abc import Callable, Container, Mapping
@@ -46,6 +47,7 @@ STATES = ("boot", "ok", "silent", "fail", "down")
 SERVICES = ("here", "peer", "answered", "unknown", "nobody")
 TAG = 8  # bytes of a heartbeat's
 MAX_INTERFACES = 128
+MAX_FIXED = 8  # addresses of an interface
 MAX_SETTINGS = 64
 MAX_SETTING = 240  # characters of one that a status tells, and of any other text in it
 MAX_WATCHERS = 16  # of whom a status tells that they are not as they should be
@@ -392,12 +394,16 @@ def _tag(secret: bytes, sender: str, receiver: str) -> bytes:
 
 @dataclass(frozen=True)
 class InterfaceStatus:
-    """One interface of the ethernet side: packets in this window and in the last one."""
+    """One interface of the ethernet side: packets in this window and in the last one.
+
+    fixed: the machine's own addresses there, such as "192.0.2.1/24", without what the pair serves.
+    """
 
     state: str
     packets: int
     last: int
     hwaddr: str  # "" while there is no such interface
+    fixed: tuple[str, ...] = ()  # an older one tells none
 
 
 @dataclass(frozen=True)
@@ -468,6 +474,7 @@ def status_tree(status: Status) -> dict[str, object]:
                 "packets": interface.packets,
                 "last": interface.last,
                 "hwaddr": interface.hwaddr,
+                **({"fixed": list(interface.fixed)} if interface.fixed else {}),
             }
             for name, interface in status.interfaces
         },
@@ -569,7 +576,25 @@ def _interface(tree: dict[str, object]) -> InterfaceStatus:
         packets=_integer(tree.get("packets"), 0, 2**63),
         last=_integer(tree.get("last"), 0, 2**63),
         hwaddr=_like(_HWADDR, tree.get("hwaddr")),
+        fixed=_fixed(tree.get("fixed", [])),
     )
+
+
+def _fixed(value: object) -> tuple[str, ...]:
+    addresses = _list(value)
+    if len(addresses) > MAX_FIXED:
+        raise ValueError("too many addresses")
+    return tuple(map(host_in_network, addresses))
+
+
+def host_in_network(value: object) -> str:
+    """An address of one machine with the length of its prefix, or ValueError."""
+    if not isinstance(value, str) or len(value) > 64 or "%" in value:
+        raise ValueError("not an address")
+    address = ipaddress.ip_interface(value)
+    if address.ip.is_unspecified or address.ip.is_multicast or address.ip.is_loopback:
+        raise ValueError("not an address of one machine")
+    return str(address)
 
 
 _SINCE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")

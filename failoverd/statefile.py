@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from failoverd.protocol import host_in_network
+
 if TYPE_CHECKING:
     from failoverd.conf import Conf
 
@@ -47,6 +49,7 @@ class Remembered:
     last `slave` run that succeeded; the configuration may have changed meanwhile. None if there was
     no `master` run since: then every card has its own hardware address.
     failed: the last runs of the switch script that failed, at most one for a role, the latest last.
+    peer_fixed: by interface, the peer's own addresses there, each with the length of its prefix.
     seen: card and address of each of @addresses that was seen on its card.
     began: when the role began, by the clock that counts from this boot (CLOCK_BOOTTIME): `since`
     says that by the time of day, which may have been set meanwhile. None if an older one wrote it.
@@ -62,6 +65,7 @@ class Remembered:
     programs: list[tuple[int, int]] = field(default_factory=list)
     failed: list[FailedRun] = field(default_factory=list)
     peer_hwaddrs: list[str] = field(default_factory=list)
+    peer_fixed: dict[str, list[str]] = field(default_factory=dict)
     left: tuple[list[str], list[str]] | None = None
     seen: list[tuple[str, str]] = field(default_factory=list)
     pidfile: str = ""
@@ -115,6 +119,10 @@ def decode(data: bytes, boot: str) -> Remembered:
             programs=[_process(*each) for each in found.get("programs", [])],
             failed=[_failed_run(*each) for each in found.get("failed", [])],
             peer_hwaddrs=_lines(found.get("peer_hwaddrs", [])),
+            peer_fixed={
+                _line(name): list(map(host_in_network, told))
+                for name, told in dict(found.get("peer_fixed", {})).items()
+            },
             left=None if left is None else (_lines(left[0]), _lines(left[1])),
             seen=[(_line(card), _line(address)) for card, address in found.get("seen", [])],
             pidfile=str(found.get("pidfile", "")),

@@ -14,9 +14,10 @@ import ipaddress
 import select
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
 from failoverd import frames, links, process, watch
 from failoverd.process import Channel, Message
@@ -90,7 +91,8 @@ class Watcher:
     """One interface: its counter, its window, its witnesses.
 
     `say` is given the JSON object of every event, and {"event": "log", ...} for the log. `handed`
-    is the `state` of the watcher that this one succeeds.
+    is the `state` of the watcher that this one succeeds. `peer` is what `know_peer` is told first;
+    without it nothing is asked but @witness.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Watcher:
         instruments: Instruments,
         say: Say,
         handed: Mapping[str, Any] | None = None,
+        peer: Message | None = None,
     ) -> None:
         self.interface = interface
         self.rules = rules_for(conf, interface)
@@ -112,7 +115,7 @@ class Watcher:
             instruments.tap,
             instruments.dump,
         )
-        self._witnesses = Witnesses(conf, interface)
+        self._witnesses = Witnesses(conf, interface, peer)
         self._looked = self._retry_at = 0.0
         self._retry = FIRST_RETRY
         self._look_interval = max(LEAST_LOOK, self.rules.timer / LOOKS)
@@ -197,7 +200,11 @@ class Watcher:
         self._say({"event": "count", "packets": window.packets, "last": window.last})
         if self._witnesses and now >= self._look_again:
             self._look_again = now + self.rules.timer / LOOKS
-            self._note("witness", self._witnesses.ask())
+            self._note("witness", self._witnesses.ask(peer=window.packets == 0))
+
+    def know_peer(self, message: Message) -> None:
+        """Whom to ask beside @witness, as master.mutual says it."""
+        self._witnesses.know_peer(message)
 
     def restart(self, now: float) -> None:
         """Begin again with boot true: this machine has switched."""
@@ -302,7 +309,7 @@ def link_state(interface: str) -> str:
 
 
 class Witnesses:
-    """Asks those who are always there, from the card's own hardware address.
+    """Asks those who are always there, and the peer, from the card's own hardware address.
 
     Not every network passes probes (RFC 9161, ARP inspection): where this machine has an address of
     its own in the witness's network, it asks from that, and is answered by the witness or for it.
@@ -310,29 +317,48 @@ class Witnesses:
     outlives the interface. False if there is nobody to ask.
     """
 
-    def __init__(self, conf: Conf, interface: str) -> None:
+    def __init__(self, conf: Conf, interface: str, peer: Message | None = None) -> None:
         self._interface = interface
         self._targets = [w.address for w in conf.witness if w.interface == interface]
         self._served = {str(ipaddress.ip_address(a.address)) for a in conf.addresses}
         self._socket: socket.socket | None = None
-        if self._targets:
+        self._peer: list[tuple[str, str]] = []  # from which address which of its is asked
+        self._card = ""  # the peer's hardware address
+        if peer is not None:
+            self.know_peer(peer)
+        if self._targets or peer is not None:
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
             self._socket.setblocking(False)
 
     def __bool__(self) -> bool:
-        return bool(self._targets)
+        return bool(self._targets or self._peer)
 
-    def ask(self) -> str:
-        """Ask each of them once. Returns what is wrong, "" if nothing is."""
+    def know_peer(self, message: Message) -> None:
+        self._peer = [(own, peer) for own, peer in cast(list[tuple[str, str]], message["ask"])]
+        self._card = str(message["card"])
+
+    def ask(self, *, peer: bool = True) -> str:
+        """Ask each of them once, or all but the peer. Returns what is wrong, "" if nothing is."""
         hwaddr = links.hwaddr(self._interface)
         if self._socket is None or hwaddr is None or not links.is_up(self._interface):
             return ""  # the state of the interface is reported by itself
-        for target in self._targets:
+        for target, make in self._all(hwaddr, self._peer if peer else []):
             try:
-                self._socket.sendto(self._question(hwaddr, target), (self._interface, 0))
+                self._socket.sendto(make(), (self._interface, 0))
             except OSError as error:
-                return f"cannot ask the witness {target}: {error.strerror}"
+                return f"cannot ask {target}: {error.strerror}"
         return ""
+
+    def _all(
+        self, hwaddr: str, peers: list[tuple[str, str]]
+    ) -> Iterator[tuple[str, Callable[[], bytes]]]:
+        """Who is asked, and how: the peer everywhere, and, as not every network floods that and not
+        every $filter admits it, at its card."""
+        for target in self._targets:
+            yield target, partial(self._question, hwaddr, target)
+        for own, peer in peers:
+            for card in ("", self._card) if self._card else ("",):
+                yield f"the peer's {peer}", partial(frames.question, hwaddr, own, peer, card)
 
     def _question(self, hwaddr: str, target: str) -> bytes:
         """May raise OSError."""
@@ -370,6 +396,7 @@ def run_child(
     interface: str,
     handed: Mapping[str, Any] | None,
     instruments: Callable[[], Instruments],
+    peer: Message | None = None,
 ) -> None:
     """The forked child: open as root, give root up, watch until failoverd is gone.
 
@@ -380,7 +407,7 @@ def run_child(
     if conf.realtime:
         _be_realtime(conf.user, say)
     state = None if handed is None else handed.get("window")
-    watcher = Watcher(conf, interface, instruments(), say, state)
+    watcher = Watcher(conf, interface, instruments(), say, state, peer)
     watcher.open()
     process.give_up_root(conf.user)
     watcher.may_open = conf.user == "root"
@@ -405,6 +432,8 @@ def _serve(channel: Channel, watcher: Watcher, say: _Reporter) -> None:
                 watcher.restart(time.monotonic())
             elif message.get("do") == "look":
                 watcher.look(time.monotonic())
+            elif message.get("do") == "peer":
+                watcher.know_peer(message)
             elif message.get("do") == "reopen":  # something else counts now
                 watcher.must_reopen = True
     watcher.turn(time.monotonic())

@@ -13,6 +13,7 @@ from failoverd import bounds, conf
 SERVED = """
 @interfaces = ('eth0');
 @addresses = ('eth0 192.0.2.10/24');
+@witness = ('eth0 192.0.2.1');
 $low_water = 1;
 """
 FAST = SERVED + "$timer_seconds = 0.006; $plip_timer = 0.006; $plip_hbeat = 0.005;"
@@ -34,6 +35,11 @@ ALL_HOLD = "all five statements about the pair hold"
 DEAF = (
     '"never none" does not hold for clients when the active card dies and the private link is '
     "whole: with $low_water 0 no card fails, with 1 it does"
+)
+QUIET = (
+    '"never none" does not hold for clients on a quiet network when {0} of the active node neither '
+    "receives nor sends, without a carrier say: the peer receives nothing there either; name a "
+    "probe target as @witness on {0}"
 )
 
 
@@ -124,6 +130,7 @@ def test_the_seconds(text: str, lines: list[str]) -> None:
         (SERVED, []),
         ("", ['"never two active" does not hold while the link is cut: @addresses is empty', DEAF]),
         (SERVED + "$low_water = 0;", [DEAF]),
+        (SERVED + "@witness = ();", [QUIET.format("eth0")]),
         (
             SERVED + "$low_water = 2;",
             [
@@ -142,7 +149,8 @@ def test_the_seconds(text: str, lines: list[str]) -> None:
             SERVED + "@interfaces = qw(eth0 eth1 eth2);",
             [
                 '"never two active" does not hold while the machines hear each other on eth1 and '
-                "eth2 only: none of @addresses is on eth1 and eth2"
+                "eth2 only: none of @addresses is on eth1 and eth2",
+                QUIET.format("eth1 and eth2"),
             ],
         ),
         (

@@ -20,7 +20,7 @@ import pcapy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from inside import FAR, ONLY_OURS, frame, inside, ip, sender, two_ends
+from inside import FAR, ONLY_OURS, OWN, frame, inside, ip, sender, two_ends
 from invariants import never_back
 from netns import ROOTLESS, TUN, Namespace
 
@@ -554,6 +554,8 @@ ASKED = frames.neighbour_solicitation(FAR, ROUTER6)
 ASKED_ONE = frames.solicitation_to("02:00:00:00:00:01", FAR, "fe80::5", SERVICE6)
 MARKED = frames.marked_request(FAR, "192.0.2.2", "192.0.2.1")
 MARKED6 = frames.marked_solicitation(FAR, "fe80::5", ROUTER6)
+WANTED = frames.question(FAR, "192.0.2.2", "192.0.2.1")
+WANTED6 = frames.question(FAR, "fe80::5", "fe80::6")
 OTHER6 = icmpv6("fe80::5", "ff02::16", 143)
 TOLD = frames.unsolicited_advertisement(FAR, SERVICE6)
 
@@ -621,6 +623,10 @@ WHAT_COUNTS = [
     ("$filter bars", "eth0", NARROW, FRAME, False),
     ("our question to a witness", "eth0", PAIR, MARKED, False),
     ("its answer", "eth0", PAIR, arp_reply("192.0.2.1", "192.0.2.2"), True),
+    ("the peer's question to us", "eth0", PAIR, WANTED, True),
+    ("the peer's answer", "eth0", PAIR, arp_reply("192.0.2.2", "192.0.2.1"), True),
+    ("the peer's question to us, IPv6", "eth0", PAIR, WANTED6, True),
+    ("to our card alone", "eth0", PAIR, frames.question(FAR, "fe80::5", "fe80::6", OWN), True),
     ("our question to a witness, IPv6", "eth0", PAIR, MARKED6, False),
     ("solicitation from nobody", "eth0", PAIR, ASKED, False),
     ("solicitation from us", "eth0", PAIR, icmpv6(SERVICE6, ROUTER6, 135), False),

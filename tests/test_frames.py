@@ -73,6 +73,19 @@ def test_an_ordinary_question_of_ours_is_marked() -> None:
     assert asked[62:] == packed(V6_PEER) + b"\1\1" + hardware(HWADDR)
 
 
+def test_a_question_that_counts_is_as_a_kernel_s() -> None:
+    """But for what marks the pair's own."""
+    asked = frames.question(HWADDR, V4_PEER, V4)
+    assert asked == frames.arp_request(HWADDR, V4_PEER, V4)
+    assert frames.question(HWADDR, V4_PEER, V4, PEER) == hardware(PEER) + asked[6:]
+    marked = frames.marked_solicitation(HWADDR, SOURCE, V6)
+    asked = frames.question(HWADDR, SOURCE, V6)
+    assert asked == marked[:14] + b"\x60\0\0\0" + marked[18:]
+    marked = frames.solicitation_to(PEER, HWADDR, SOURCE, V6)
+    asked = frames.question(HWADDR, SOURCE, V6, PEER)
+    assert asked == marked[:14] + b"\x60\0\0\0" + marked[18:]
+
+
 def test_the_address_to_ask_from_is_of_the_card_and_nobody_else_s() -> None:
     assert packed(frames.link_local(HWADDR))[8:] == unhex("020000 fa11 000a01")
 

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from invariants import Port
 from samples import ACTIVE as STATUS
 
+from failoverd.links import MOST_FIXED
 from failoverd.protocol import (
     CLIENT_LINE,
+    MAX_FIXED,
     MAX_INTERFACES,
     MAX_SETTING,
     MAX_SETTINGS,
@@ -341,6 +343,7 @@ statuses = st.builds(
             st.integers(0, 2**40),
             st.integers(0, 2**40),
             st.sampled_from(["", "02:00:00:00:00:01"]),
+            st.sampled_from([(), ("192.0.2.1/24", "2001:db8::1/64", "fe80::1/64")]),
         ),
     ).map(lambda known: tuple(known.items())),
     plip_state=st.sampled_from(["boot", "ok", "silent", "fail", "down"]),
@@ -403,6 +406,26 @@ def test_what_must_be_alike_is_told_in_bounds() -> None:
     wrong.append({f"${'a' * (n // 26)}{chr(97 + n % 26)}": "" for n in range(MAX_SETTINGS + 1)})
     for settings in wrong:
         assert parse_status(json.dumps({**tree, "settings": settings})) is None, settings
+
+
+def test_own_addresses_are_told_in_bounds() -> None:
+    tree = json.loads(encode_status(STATUS))
+
+    def fixed(told: Any) -> Status | None:
+        tree["interfaces"]["eth0"]["fixed"] = told
+        return parse_status(json.dumps(tree))
+
+    known = fixed(["192.0.2.1/24", "2001:DB8:0::1/64"])
+    assert known is not None
+    assert dict(known.interfaces)["eth0"].fixed == ("192.0.2.1/24", "2001:db8::1/64")
+    assert fixed([f"192.0.2.{n}/24" for n in range(1, MAX_FIXED + 1)]) is not None
+    assert fixed([f"192.0.2.{n}/24" for n in range(1, MAX_FIXED + 2)]) is None
+    wrong: list[Any] = [None, "192.0.2.1/24", {"192.0.2.1/24": 1}, 1]
+    wrong += [[one] for one in (1, None, True, ["192.0.2.1/24"], "", "eth0", "192.0.2.1/33")]
+    wrong += [["fe80::1%eth0/64"], ["0.0.0.0/24"], ["224.0.0.1/24"], ["127.0.0.1/8"], ["::/64"]]
+    wrong += [["ff02::1/64"], ["::1/128"], ["192.0.2.1/24\n"], ["192.0.2.1/" + "2" * 99]]
+    for told in wrong:
+        assert fixed(told) is None, told
 
 
 def put(*path: str) -> Callable[[Any], str]:
@@ -510,7 +533,8 @@ def test_an_interface_has_a_name_that_a_terminal_can_show(name: str) -> None:
 
 
 def test_there_are_not_endlessly_many_interfaces() -> None:
-    one = InterfaceStatus("ok", 2**40, 2**40, "02:00:00:00:00:01")
+    longest = ("2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff/120",) * MOST_FIXED
+    one = InterfaceStatus("ok", 2**40, 2**40, "02:00:00:00:00:01", longest)
     many = tuple((f"interface{n:06}", one) for n in range(MAX_INTERFACES))
     text = encode_status(replace(STATUS, interfaces=many))
     assert parse_status(text) is not None and len(text) < SERVER_LINE

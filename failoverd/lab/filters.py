@@ -35,3 +35,16 @@ def drop(machine: Machine, *rules: str) -> None:
 def pass_all(machine: Machine) -> None:
     """Take the rules away."""
     machine.run("nft", f"delete table inet {_TABLE}")
+
+
+def deafen(switch: Machine, port: str) -> None:
+    """Nothing goes from a switch's port to the card there, which can still send. Raises LabError.
+
+    At the card itself it would be counted before any filter there sees it.
+    """
+    chain = f"chain toward {{ type filter hook egress device {port} priority 0; policy drop; }};"
+    switch.check("nft", f"table netdev {_TABLE}-{port} {{ {chain} }}")
+
+
+def undeafen(switch: Machine, port: str) -> None:
+    switch.run("nft", f"delete table netdev {_TABLE}-{port}")

@@ -18,6 +18,7 @@ class Cards:
     def __init__(self, us: Situation) -> None:
         self._us = us
         self.against = ""  # what the kernel showed against the last switch
+        self.held: list[links.Held] = []  # every address of this machine at the last look
         self._adopting = False  # what is there at the next look is no news
         self._missed: set[Place] = set()  # those that the pair knows to be gone
         served = {address for _, address in self._wanted()}
@@ -125,9 +126,10 @@ class Cards:
         """
         wanted = self._wanted()
         try:
-            found = held_of(wanted)
+            self.held = links.held()
         except OSError:
             return  # not to be told is not to be without
+        found = among(self.held, wanted)
         self._look_for_new(found)
         here = {place(one) for one in found if not one.duplicate}
         gone = {one for one in self._placed & wanted - here if links.index(one[0]) is not None}
@@ -175,8 +177,12 @@ def _places(lines: Iterable[str]) -> Iterator[Place]:
 
 def held_of(wanted: set[Place]) -> list[links.Held]:
     """Those of the addresses that are here, on whatever interface. Raises OSError."""
+    return among(links.held(), wanted) if wanted else []
+
+
+def among(held: list[links.Held], wanted: set[Place]) -> list[links.Held]:
     addresses = {address for _, address in wanted}
-    return [one for one in links.held() if one.address in addresses] if addresses else []
+    return [one for one in held if one.address in addresses]
 
 
 def left_behind(wanted: set[Place]) -> list[str]:

@@ -14,6 +14,7 @@ from failoverd.children import STUCK, Children
 from failoverd.commands.watchd import instruments
 from failoverd.counter import what_counts
 from failoverd.filters import Program
+from failoverd.master.mutual import whom_to_ask
 from failoverd.master.own_socket import OwnSocket
 from failoverd.master.situation import Situation
 from failoverd.master.watchers import Watchers
@@ -140,10 +141,11 @@ class Crew:
         if name in self._undumped:
             conf = replace(conf, dumpfile=os.devnull)
         tags = self._tags.peers if self._tags else ()
+        peer = whom_to_ask(self._us, interface) if interface in conf.interfaces else None
         expression = what_counts(conf, interface, tags)  # here, and not in the child
         tools = partial(instruments, conf, interface, expression, self.programs)
         return self._fork(
-            name, lambda channel: watchd.run_child(channel, conf, interface, given, tools)
+            name, lambda channel: watchd.run_child(channel, conf, interface, given, tools, peer)
         )
 
     def _execute(self, program: str, interface: str) -> process.Child:

@@ -24,6 +24,7 @@ from failoverd.log import Log, utc_now
 from failoverd.master.announcements import Announcements
 from failoverd.master.cards import Cards
 from failoverd.master.crew import Crew
+from failoverd.master.mutual import Mutual
 from failoverd.master.own_socket import OwnSocket
 from failoverd.master.programs import Programs
 from failoverd.master.questions import Questions
@@ -70,7 +71,8 @@ class Master:
         self.announcements = Announcements(self.us)
         self.programs = Programs(self.us, self.selector, self._switched)
         self.rehearsal = Rehearsal(self.us) if dry else None
-        self.questions = Questions(self.us, self.children, self.rehearsal)
+        self.mutual = Mutual(self.us, self.children)
+        self.questions = Questions(self.us, self.children, self.rehearsal, self.mutual)
         self.requests = Requests(self.us, self.children, self.status)
         self.vigil = Vigil(self.us)
         self.actions: deque[pair.Action] = deque()
@@ -220,6 +222,7 @@ class Master:
         if now >= self.next_count:
             self.next_count = now + max(LEAST_LOOK, window / 3)
             self.cards.look_for_addresses()
+            self.mutual.look(self.cards.held)
             self._look_for_files()
         deadline = pair.next_deadline(self.us.state)
         if deadline is not None and now >= deadline:
@@ -379,6 +382,7 @@ class Master:
                     i.state,
                     *reports.counts.get(i.name, (i.packets, i.last)),
                     links.hwaddr(i.name) or "",
+                    us.fixed.get(i.name, ()),
                 ),
             )
             for i in us.state.interfaces
@@ -433,6 +437,7 @@ class Master:
         self.us.adopt(conf)
         self.announcements.adopt()
         self.cards.adopt()
+        self.mutual.adopt()
         self.crew.add_again()
         self.cards.look()
         self.us.feed(pair.Reread())

@@ -9,6 +9,7 @@ from failoverd.children import Children
 from failoverd.log import printable
 from failoverd.master.likeness import Likeness
 from failoverd.master.messages import whole, words
+from failoverd.master.mutual import Mutual
 from failoverd.master.rehearsal import TOLD, Rehearsal
 from failoverd.master.situation import Situation
 from failoverd.process import Message
@@ -19,10 +20,13 @@ MAX_HWADDRS = 128  # of the peer
 class Questions:
     """Every method that is told a message raises what `messages` does if it is none."""
 
-    def __init__(self, us: Situation, children: Children, rehearsal: Rehearsal | None) -> None:
+    def __init__(
+        self, us: Situation, children: Children, rehearsal: Rehearsal | None, mutual: Mutual
+    ) -> None:
         self._us = us
         self._children = children
         self._rehearsal = rehearsal
+        self._mutual = mutual
         self._likeness = Likeness(us)
         self._serial = 0
         self._unreached = ""  # why the last question to the peer was not answered
@@ -104,6 +108,7 @@ class Questions:
                 self._us.feed(pair.Unreplied(purpose))
                 return
             self.note_hwaddrs(status)
+            self._mutual.learn(status)
             self._likeness.note(status)
             view = self._view(status)
         self._us.feed(pair.Replied(purpose, ok, words(message, "text", 200), view))

@@ -30,6 +30,8 @@ class Situation:
         self.events: deque[pair.Event] = deque()
         self.remembered = statefile.read(conf.state)
         self.born = utc_now(), uptime()  # when this failoverd began
+        self.fixed: dict[str, tuple[str, ...]] = {}  # by interface, our own addresses there
+        self.peer_cards: dict[str, str] = {}  # by interface, the peer's hardware address
         self.unsaved = False  # $state does not know yet what has changed
         self.spare = process.Spare(SPARE)
         self.stops = 0  # how often we were told to stop

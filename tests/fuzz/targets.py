@@ -182,7 +182,8 @@ STATUS = {
     "since": "2026-11-22T12:00:00.123Z",
     "version": "2.0.0",
     "interfaces": {
-        "eth0": {"state": "ok", "packets": 12, "last": 40, "hwaddr": "02:00:00:00:00:01"}
+        "eth0": {"state": "ok", "packets": 12, "last": 40, "hwaddr": "02:00:00:00:00:01",
+                 "fixed": ["192.0.2.1/24", "fe80::1/64"]}
     },
     "plip": {"state": "ok", "heartbeat_age": 0.4, "rtt_ms": None},
     "switch": {"last": "master", "exit": 0, "seconds": 0.006},

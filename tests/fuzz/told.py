@@ -50,7 +50,7 @@ class Ears(Master):
         self.serial = 0
         self.us.log = Log(os.devnull)
         self.reports = Reports(self.us, self.children, self.cards)
-        self.questions = Questions(self.us, self.children, None)
+        self.questions = Questions(self.us, self.children, None, self.mutual)
         self.requests = Requests(self.us, self.children, self.status)
         self.children.slots.clear()
         for name in CHILDREN:
