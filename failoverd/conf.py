@@ -300,7 +300,8 @@ class Conf:
         0,
         _whole(0),
         "An ethernet interface that reads fewer packets than this before its alarm goes off has "
-        "failed. With 0 no ethernet interface ever fails, only the private link.",
+        "failed. With 0 no ethernet interface ever fails, only the private link; the file that is "
+        "shipped has 1.",
         original=True,
         alike=True,
     )
