@@ -246,6 +246,24 @@ def test_a_page_is_sound_mdoc(page: str) -> None:
     assert (result.stdout, result.stderr, result.returncode) == ("", "", 0)
 
 
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("width", [None, 80, 60])
+def test_a_page_is_shown_without_warnings(page: str, width: int | None) -> None:
+    """Into a pipe, and on a narrow terminal: a table of fixed widths is too wide for the one or
+    the other, and whoever reads the page is told so by groff."""
+    if shutil.which("man") is None:
+        pytest.skip("man is not installed: apt-get install man-db")
+    env = {key: word for key, word in os.environ.items() if key not in ("MANWIDTH", "COLUMNS")}
+    if width:
+        env["MANWIDTH"] = str(width)
+    with (MAN / page).open() as text:
+        read = ["man", "--warnings", "--local-file", "-"]
+        result = subprocess.run(
+            read, stdin=text, env=env, capture_output=True, text=True, check=False, timeout=60
+        )
+    assert (result.stderr, result.returncode) == ("", 0)
+
+
 def test_every_page_is_tested() -> None:
     assert {path.name for path in MAN.iterdir()} == set(PAGES)
 
