@@ -172,16 +172,51 @@ def test_a_launcher_keeps_the_folder_the_arguments_and_the_process(
         assert process.returncode == 3
 
 
-def test_a_launcher_without_an_environment_runs_the_set_up(checkout: Path) -> None:
-    (checkout / ".venv" / "made").unlink()
-    setup = checkout / "bin" / "setup"
-    setup.write_text("#!/bin/sh\necho set-up was asked for: $*\nexit 1\n")
-    setup.chmod(0o755)
-    env = {"PATH": f"{checkout}:/usr/bin:/bin"}
-    (checkout / "python3").write_text("#!/bin/sh\nexit 1\n")  # the system's lacks the modules
-    (checkout / "python3").chmod(0o755)
+def refused(checkout: Path, command: str) -> str:
+    """What a command says that cannot run here; its exit status is right."""
     result = subprocess.run(
-        [checkout / "bin" / "watchd"], env=env, capture_output=True, text=True, check=False
+        [checkout / "bin" / command], capture_output=True, text=True, check=False, timeout=60
     )
-    assert (result.stdout, result.stderr) == ("", "set-up was asked for: run\n")
-    assert result.returncode == 1
+    status = 3 if command == "ha-status" else 1
+    assert (result.returncode, result.stdout) == (status, ""), result.stderr
+    assert result.stderr.startswith(f"{command}: ")
+    assert result.stderr.endswith(f": run {checkout}/bin/setup\n")
+    return result.stderr
+
+
+def stale(checkout: Path, setup: str = "exit 1") -> None:
+    """pyproject.toml is newer than .venv; what bin/setup is, which says whether that matters."""
+    script = checkout / "bin" / "setup"
+    script.write_text(f'#!/bin/sh\n[ "$*" = current ] && {setup}\ntouch "$0.done"\n')
+    script.chmod(0o755)
+    os.utime(checkout / ".venv" / "made", (0, 0))
+
+
+@pytest.mark.parametrize("command", ["watchd", "ha-status"])
+def test_a_launcher_sets_nothing_up_but_says_what_to_run(checkout: Path, command: str) -> None:
+    stale(checkout)
+    assert "for other packages than pyproject.toml names" in refused(checkout, command)
+    stale(checkout, "exit 0")
+    here = checkout / ".venv" / "bin" / "python"
+    here.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -S "$@"\n')
+    assert "lacks the modules pcapy, ping3, daemon" in refused(checkout, command)
+    here.unlink()  # its Python is gone, by an upgrade of the system
+    assert f"there is no {here}" in refused(checkout, command)
+    assert not (checkout / "bin" / "setup.done").exists()
+
+
+@pytest.mark.parametrize("command", ["watchd", "ha-status"])
+def test_without_an_environment_the_systems_python_serves_if_it_has_the_modules(
+    checkout: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stale(checkout)
+    (checkout / ".venv" / "made").unlink()
+    monkeypatch.setenv("PATH", f"{checkout}:/usr/bin:/bin")
+    python = checkout / "python3"
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    python.chmod(0o755)
+    result = subprocess.run([checkout / "bin" / command], capture_output=True, check=False)
+    assert result.returncode == 3  # the command's own
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -S "$@"\n')
+    assert "lacks the modules" in refused(checkout, command)
+    assert not (checkout / "bin" / "setup.done").exists()
