@@ -34,6 +34,7 @@ SCRIPTS = [
         "bin/test",
         "bin/package",
         "debian/adapt",
+        "debian/running",
         "etc/hand-over",
         "etc/init.d/failoverd",
     ),
@@ -148,6 +149,19 @@ def test_a_machine_that_goes_down_hands_over_if_it_is_active(
     assert "told fail by the peer" in lab.b.log()
     done = b("stop", runlevel="6")  # nobody is left to take over
     assert "the peer does not take over" in done.stderr and lab.holders() == ["b"]
+
+
+def test_the_init_script_waits_for_nobody_whom_process_1_does_not_reap(lab: Lab) -> None:
+    init = Init(lab.a)
+    lab.a.write_conf()
+    forgets = "import subprocess, sys; subprocess.Popen(sys.argv[1:]); sys.stdin.read()"
+    launch = (sys.executable, "-I", f"{ROOT}/bin/launch.py", "failoverd", "-f", "-c", lab.a.conf)
+    parent = lab.a.popen(sys.executable, "-I", "-c", forgets, *launch, stdin=subprocess.PIPE)
+    lab.wait_until(lambda: lab.a.role() != "", "it runs", LONG)
+    pid = lab.a.read("run/pid").strip()
+    init.must("stop")
+    assert "Z" in lab.a.check("ps", "-o", "stat=", "-p", pid)
+    assert parent.poll() is None
 
 
 def test_the_init_script_says_what_is_missing(lab: Lab) -> None:
@@ -307,6 +321,75 @@ def test_no_other_is_told_that_the_log_is_rotated(
 
 
 # ---------------------------------------------------------------------- debian/
+
+
+TITLED = f"""
+import os, sys
+sys.path.insert(0, {str(ROOT)!r})
+from failoverd import process
+process.set_title(sys.argv[1])
+print(os.getpid(), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_only_the_packages_own_failoverd_is_the_packages(lab: Lab) -> None:
+    """Not what only looks like it, and not what runs in a container that can be seen."""
+    titles = {
+        "/usr/bin/python3 -I /usr/sbin/failoverd": True,
+        "/usr/bin/python3 -I /sbin/failoverd -c /etc/failover/other.conf": True,
+        "/usr/bin/python3 -I /usr/local/sbin/failoverd": False,
+        "/usr/bin/python3 -I /usr/sbin/failoverd.old": False,
+        "vi /usr/sbin/failoverd": False,
+    }
+    pids, processes = {}, []
+    for title in titles:
+        words = (sys.executable, "-I", "-c", TITLED, title)
+        processes.append(lab.a.popen(*words, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        assert processes[-1].stdout is not None
+        pids[title] = processes[-1].stdout.readline().decode().strip()
+    running = str(ROOT / "debian/running")
+    found = lab.a.run(running).stdout.split()
+    assert sorted(found) == sorted(pids[title] for title, own in titles.items() if own)
+    outside = subprocess.run([running], capture_output=True, text=True, check=True, timeout=LONG)
+    assert outside.stdout == ""
+
+
+def leave(machine: Machine, *replace: tuple[str, str]) -> subprocess.CompletedProcess[str]:
+    """What the package does on a machine from which it is removed, where no init answers."""
+    script = text("debian/failoverd.prerm")
+    lives = 'pid=$(cat run/pid) && grep -q . "/proc/$pid/cmdline" && echo "$pid"'
+    places = {
+        "RUNNING": machine.write("running", f"#!/bin/sh\ncd {machine.folder}\n{lives}\n:\n", 0o755),
+        "HAND_OVER": machine.write("hand-over", "#!/bin/sh\n", 0o755),
+    }
+    for name, place in places.items():
+        script = replaced(script, f"{name}=.*", f"{name}={place}")
+    for line, by in replace:
+        script = replaced(script, line, by)
+    machine.write("sbin/invoke-rc.d", "#!/bin/sh\nexit 101\n", 0o755)
+    path = f"PATH={machine.folder}/sbin:{os.environ['PATH']}"
+    return machine.run("env", path, machine.write("prerm", script, 0o755), "remove", timeout=120.0)
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_removal_ends_a_failoverd_that_no_init_ends(lab: Lab, hangs: bool) -> None:
+    lab.a.write_conf()
+    lab.a.start_failoverd()
+    lab.wait_until(lambda: lab.a.role() != "", "it runs", LONG)
+    pid = lab.a.read("run/pid").strip()
+    children = lab.a.run("pgrep", "-P", pid).stdout.split()
+    assert children
+    if hangs:
+        lab.a.check("kill", "-STOP", pid)
+    done = leave(lab.a, *[("PATIENCE=90 .*", "PATIENCE=1")] * hangs)
+    assert done.returncode == 0, done.stderr
+    lab.wait_until(lambda: not [one for one in (pid, *children) if lives(lab.a, one)], "all end")
+    assert leave(lab.a).returncode == 0  # again: nobody is there
+
+
+def lives(machine: Machine, pid: str) -> bool:
+    return machine.run("grep", "-q", ".", f"/proc/{pid}/cmdline").returncode == 0
 
 
 @pytest.mark.parametrize("path", SCRIPTS)
