@@ -432,3 +432,4 @@ def test_the_packages_configuration_is_the_example_for_debian(tmp_path: Path) ->
     )
     assert (there.failover_prog, there.user) == ("/etc/failover/ha-switch", "failoverd")
     assert set(conf.changed(here, there)) == {"failover_prog", "user"}
+    assert f"getent passwd {there.user} >" in text("debian/failoverd.postinst")

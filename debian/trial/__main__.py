@@ -1,11 +1,12 @@
 """Tries the Debian package as a sysadmin would: bin/package --trial starts this.
 
-    python3 debian/trial FOLDER PACKAGE NEXT_PACKAGE
+    python3 debian/trial FOLDER PACKAGE NEXT_PACKAGE [RELEASE]
 
-Two machines are booted from bare trees, once with sysvinit and once with systemd. The package is
-installed, started, upgraded, rebooted and purged there. Then the tests of what failoverd rests on
-are run against Debian's own libraries. All files are in FOLDER, all processes and mounts in the
-namespaces that bin/package makes. It takes root, and some minutes.
+First the tests of what failoverd rests on are run against Debian's own libraries. Then two machines
+are booted from bare trees, once as containers in which no init runs, once with sysvinit and once
+with systemd. The package is installed, started, upgraded, rebooted and purged there. All files are
+in FOLDER, all processes and mounts in the namespaces that bin/package makes. It takes root, and
+some minutes. The trees are of this machine's release if none is named.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from machines import INITS, PATIENCE, Client, Machine, connect, copy, wait_until
-from trees import Failed, Tree, bare_system
+from trees import Failed, Tree, bare_system, own_release
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NEEDED = "adduser iproute2 procps python3 python3-daemon libpcap0.8 logrotate"
@@ -59,15 +60,17 @@ class Packages:
 def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder, first, second = (Path(name).resolve() for name in sys.argv[1:4])
+    release = "".join(sys.argv[4:5]) or own_release()
     packages = Packages(first, second)
     began = time.monotonic()
     try:
-        say("a bare system")
-        common = Tree(folder / "common", [bare_system(folder)])
+        say(f"a bare system of {release}")
+        common = Tree(folder / "common", [bare_system(folder, release)])
         common.run("apt-get", "-q", "update")
         common.install(*NEEDED.split())
         parts(Tree(folder / "parts", common.layers), packages)
         for init in INITS:
+            say(f"a pair with {init}" if init in INIT_PACKAGES else "a pair where no init runs")
             pair(folder, common, init, packages)
     except Failed as error:
         print(f"FAILED: {error}", file=sys.stderr)
@@ -93,7 +96,13 @@ def must(what: str, holds: object) -> None:
 def parts(tree: Tree, packages: Packages) -> None:
     """The tests of what failoverd rests on, with the installed modules and Debian's libraries."""
     say("what failoverd rests on, with Debian's libraries")
-    tools = ("python3-pytest", "python3-hypothesis", "python3-rich", "netcat-openbsd")
+    tools = (
+        "python3-pytest",
+        "python3-hypothesis",
+        "python3-rich",
+        "netcat-openbsd",
+        "iputils-ping",
+    )
     tree.install(*tools, tree.put(packages.first, "/root"))
     tree.put(ROOT / "tests", "/root")
     versions = tree.run("python3", "-I", "-c", VERSIONS)
@@ -131,10 +140,10 @@ assert not any("pcapy_ng.libs" in name for name in mapped), mapped
 
 def pair(folder: Path, common: Tree, init: str, packages: Packages) -> None:
     """Two machines with this init, from the installation to the purge."""
-    say(f"a pair with {init}")
     bare = Tree(folder / init, common.layers)
-    bare.install(*INIT_PACKAGES[init].split())
-    (bare.root / "usr/sbin/policy-rc.d").unlink()
+    if init in INIT_PACKAGES:
+        bare.install(*INIT_PACKAGES[init].split())
+        (bare.root / "usr/sbin/policy-rc.d").unlink()
     table = bare.root / "etc/inittab"
     if table.exists():
         lines = table.read_text().splitlines(keepends=True)
@@ -149,6 +158,10 @@ def pair(folder: Path, common: Tree, init: str, packages: Packages) -> None:
         for one in machines:
             one.power_on()
         before = a.tree.files()
+        if init not in INIT_PACKAGES:
+            contained(a, b, packages)
+            purge_while_it_runs(a, b, before)
+            return
         for step in (install, configure, start, restart, rotate, supervised, upgrade):
             step(a, b, packages)
         client = Client(switch, ROOT / "failoverd/lab/prober.py", folder)
@@ -241,6 +254,51 @@ def start(a: Machine, b: Machine, packages: Packages) -> None:
     listed = a.run("ps", "axo", "user:20,args")
     children = re.findall(r"^(\S+) +failoverd: (?!switch)", listed, re.MULTILINE)
     must(f"its {len(children)} children run as failoverd", set(children) == {"failoverd"})
+
+
+def contained(a: Machine, b: Machine, packages: Packages) -> None:
+    """As in a container: policy-rc.d forbids every start and stop, a person starts by hand."""
+    install(a, b, packages)
+    configure(a, b, packages)
+    for one in (a, b):
+        one.run("failoverd")
+    settle(a, b)
+    pid = a.pid()
+    said = dpkg_install(a, packages.second)
+    must("an upgrade leaves the one that was started by hand alone", a.pid() == pid)
+    must("and says so", f"pid {pid} goes on as it is" in said)
+    must("a stranger's process is there", b.run("sh", "-c", STRANGER) == "")
+
+
+# What a look at the command line could take for failoverd.
+STRANGER = "setsid tail -f /dev/null /usr/sbin/failoverd </dev/null >/dev/null 2>&1 &"
+
+
+def purge_while_it_runs(a: Machine, b: Machine, before: set[str]) -> None:
+    b.run("dpkg", "--remove", "failoverd")
+    must("where it is removed no process of its own is left", not own_processes(b))
+    must("a stranger's process is still there", b.succeeds("pgrep", "-f", "^tail -f"))
+    b.run("dpkg", "--purge", "failoverd")
+    said = a.run("dpkg", "--purge", "failoverd")
+    must("without a peer the service stays, and that is said", a.serves() and "stay here" in said)
+    must("where it is purged no process of its own is left", not own_processes(a))
+    for one in (a, b):
+        nothing_is_left(one)
+    left = sorted(path for path in a.tree.files() - before if not of_others(path))
+    must(f"no file is left {' '.join(left)}", not left)
+
+
+def own_processes(machine: Machine) -> str:
+    """What runs as failoverd or as one of its children; zombies have ended."""
+    listed = machine.run("ps", "axo", "stat,args").splitlines()
+    return "\n".join(line for line in listed if re.match(r"[^Z].*(python3|failoverd:)", line))
+
+
+def nothing_is_left(machine: Machine) -> None:
+    for kind in ("passwd", "group"):
+        must(f"no {kind} entry is left", not machine.succeeds("getent", kind, "failoverd"))
+    left = machine.run("sh", "-c", "ls -d /run/failoverd* 2>/dev/null", check=False).strip()
+    must(f"nothing is left in /run {left}", not left)
 
 
 def settle(active: Machine, standby: Machine) -> None:
@@ -395,9 +453,7 @@ def purge(a: Machine, b: Machine, before: set[str]) -> None:
     lost = sorted(path for path in before - a.tree.files() if not of_others(path))
     must(f"nothing else has gone {' '.join(lost)}", not lost)
     must("no process is left", not a.succeeds("pgrep", "-f", "failoverd"))
-    must("no user is left", not a.succeeds("getent", "passwd", "failoverd"))
-    left_run = a.run("sh", "-c", "ls -d /run/failoverd* 2>/dev/null", check=False).strip()
-    must(f"nothing is left in /run {left_run}", not left_run)
+    nothing_is_left(a)
     said = b.run("dpkg", "--purge", "failoverd")
     must("without a peer the service stays, and that is said", b.serves() and "stay here" in said)
 

@@ -1,4 +1,4 @@
-"""Root trees for the trial: a bare system of this machine's Debian release, and layers upon it.
+"""Root trees for the trial: a bare system of a Debian release, and layers upon it.
 
 All that is made and mounted is under one folder, and in the mount namespace of the trial.
 """
@@ -6,6 +6,7 @@ All that is made and mounted is under one folder, and in the mount namespace of 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -68,7 +69,7 @@ class Tree:
         self.layers = [folder / "changes", *below]
         self.root = folder / "root"
         for path in (self.layers[0], folder / "work", self.root):
-            path.mkdir(parents=True)
+            path.mkdir(parents=True, exist_ok=True)
         lower = ":".join(map(str, below))
         options = f"lowerdir={lower},upperdir={self.layers[0]},workdir={folder / 'work'}"
         call("mount", "-t", "overlay", "overlay", "-o", options, str(self.root))
@@ -103,26 +104,41 @@ class Tree:
         return set(found.stdout.splitlines())
 
 
-def bare_system(folder: Path) -> Path:
-    """A bare system, by debootstrap, which finds its packages where this machine does."""
-    release = {}
-    for line in Path("/etc/os-release").read_text().splitlines():
-        name, _, value = line.partition("=")
-        release[name] = value.strip('"')
-    root = folder / "bare"
+def own_release() -> str:
+    """The code name of this machine's release."""
+    text = Path("/etc/os-release").read_text()
+    found = re.search(r'(?m)^VERSION_CODENAME="?([a-z]+)', text)
+    if not found:
+        raise Failed("/etc/os-release names no VERSION_CODENAME: say --release")
+    return found[1]
+
+
+def bare_system(folder: Path, release: str) -> Path:
+    """A bare system, by debootstrap, which finds its packages where this machine does.
+
+    One that is in the folder already is taken as it is.
+    """
+    root = folder / f"bare-{release}"
+    if root.exists():
+        return root
     known = ("--format", "$(REPO_URI)", "Created-By: Packages", "Component: main")
-    places = call("apt-get", "indextargets", *known, f"Codename: {release['VERSION_CODENAME']}")
+    places = call("apt-get", "indextargets", *known, f"Codename: {own_release()}")
     place = places.stdout.split()[:1]  # none: debootstrap's default
-    words = ("--variant=minbase", "--include=ca-certificates", release["VERSION_CODENAME"])
-    call("debootstrap", *words, str(root), *place)
-    see_as_we_do(root)
+    new = folder / "new"
+    words = ("--variant=minbase", "--include=ca-certificates", release)
+    call("debootstrap", *words, str(new), *place)
+    see_as_we_do(new, sources=release == own_release())
+    new.rename(root)
     return root
 
 
-def see_as_we_do(root: Path) -> None:
-    """Give a tree this machine's package sources, and what it takes to reach them."""
-    (root / "etc/apt/sources.list").unlink(missing_ok=True)
-    for place in ("sources.list", "sources.list.d", "apt.conf.d", "keyrings", "trusted.gpg.d"):
+def see_as_we_do(root: Path, sources: bool) -> None:
+    """Give a tree what it takes to reach this machine's package sources, and, for the same
+    release, these themselves."""
+    if sources:
+        (root / "etc/apt/sources.list").unlink(missing_ok=True)
+    also = ("sources.list", "sources.list.d") if sources else ()
+    for place in (*also, "apt.conf.d", "keyrings", "trusted.gpg.d"):
         source, target = Path("/etc/apt", place), root / "etc/apt" / place
         if source.is_dir():
             shutil.copytree(source, target, dirs_exist_ok=True)
