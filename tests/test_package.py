@@ -320,6 +320,40 @@ def test_no_other_is_told_that_the_log_is_rotated(
     assert named.returncode == (-signal.SIGHUP if ends else 0)
 
 
+# ---------------------------------------------------------------------- pip
+
+
+PIP = """
+import sys
+from pip._vendor.distlib.scripts import ScriptMaker
+maker = ScriptMaker(None, sys.argv[1])
+for line in sys.argv[2:]:
+    maker.make(line)
+"""
+
+
+def test_what_pip_has_installed_runs_where_a_checkout_lies(lab: Lab) -> None:
+    """In its bin there is another watchd, of the same package, which is nobody else's."""
+    shutil.copytree(ROOT / "failoverd", lab.a.outside / "site/failoverd")
+    scripts = tomllib.loads(text("pyproject.toml"))["project"]["scripts"]
+    lines = [f"{name} = {scripts[name]}" for name in ("failoverd", "watchd")]
+    place = lab.a.outside / "pip"
+    subprocess.run([sys.executable, "-c", PIP, place, *lines], check=True, timeout=LONG)
+    lab.a.write_conf(watchd="./watchd")
+    env = f"PYTHONPATH={lab.a.folder}/site"
+    command = ("env", "-C", f"{ROOT}/bin", env, f"{lab.a.folder}/pip/failoverd", "-c", lab.a.conf)
+    checked = lab.a.run(*command, "-t")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "watchd" not in checked.stderr
+    lab.a.popen(*command, "-f")
+    lab.wait_until(lambda: watched(lab.a) >= {"eth0", "plip0"}, "its own watchers run", LONG)
+
+
+def watched(machine: Machine) -> set[str]:
+    """The interfaces that watchers of ours watch, forked and not executed."""
+    return set(re.findall(r"(?m)^failoverd: watchd (\S+)", machine.run("ps", "axo", "args").stdout))
+
+
 # ---------------------------------------------------------------------- debian/
 
 
