@@ -204,6 +204,8 @@ def test_no_fence_program_outlives_its_question(lab: Lab, end: str) -> None:
     lab.a.power_cut()
     lab.wait_until(lambda: len(runs(lab.b, "fence")) == 1, "b fences", LONG)
     first = runs(lab.b, "fence")[0]
+    noted = f"[{first}, "  # a moment later: who is killed in between leaves it to nobody
+    lab.wait_until(lambda: noted in lab.b.read("run/state"), "b has noted it", LONG)
     if end == "TERM":
         daemons["b"].terminate()
         daemons["b"].wait(LONG)

@@ -283,7 +283,8 @@ def test_the_machine_that_is_left_answers_and_obeys(lab: Lab, lost: str) -> None
     lab.a.power_cut()
     lab.wait_until(lambda: seen_here(lab.b).startswith("active"), "b takes over", LONG)
     shown = lab.b.command("ha-status")
-    assert "this machine is active" in shown.stdout and "the peer is not heard" in shown.stdout
+    assert " is active, but " in shown.stdout.splitlines()[0]
+    assert "gives no valid answer" in shown.stdout.splitlines()[0]
     assert shown.returncode == 1, shown.stderr
     assert "no answer from the peer" in shown.stderr or "does not answer within" in shown.stderr
     assert "Traceback" not in shown.stderr and shown.stderr.count("ha-status: ") == 1
@@ -319,7 +320,6 @@ def test_the_port_serves_again_when_its_address_is_back(lab: Lab, back: str) -> 
         lab.a.make_card("plip0")
     else:
         lab.a.ip("link set dev plip0 down", "address flush dev plip0", "link set dev plip0 up")
-        lab.wait_until(lambda: "listening on plip0" in lab.a.log(), "the doors are open anew")
         lab.a.ip("address add 1.0.0.1/24 dev plip0")
     lab.wait_until(lambda: lab.b.command("ha-status").returncode == 0, "b asks a", LONG)
     lab.wait_until(lambda: lab.a.command("ha-status").returncode == 0, "a asks b", LONG)
@@ -371,7 +371,7 @@ def test_who_may_not_start_leaves_the_living_ones_socket(lab: Lab) -> None:
     refused = lab.a.command("failoverd", "-n")
     assert refused.returncode == 1 and "already running" in refused.stderr
     conf = lab.a.read("failoverd.conf").replace("run/pid'", "run/other.pid'")
-    other = lab.a.write("other.conf", conf)
+    other = lab.a.write("other.conf", f"{conf}\n$tcp_port = 2001;\n")
     refused = lab.a.run(*lab.a._command("failoverd", "-n", "-c", other))
     assert refused.returncode == 1 and "belongs to the failoverd of" in refused.stderr
     assert path.stat().st_ino == before

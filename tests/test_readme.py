@@ -106,6 +106,9 @@ def set_up(machine: Machine, witness: bool) -> None:
     python, launch = map(shlex.quote, (sys.executable, str(ROOT / "bin" / "launch.py")))
     for name in ("failoverd", "ha-status"):
         machine.write(f"bin/{name}", COMMAND.format(python=python, launch=launch), 0o755)
+    machine.write(
+        "bin/setup", f"#!/bin/sh\nexec {shlex.quote(str(ROOT / 'bin' / 'setup'))}\n", 0o755
+    )
     changes = machine.write("changes", json.dumps(edits(machine, witness)))
     program = machine.write("program", PROGRAM)
     editor = EDITOR.format(python=python, program=program, changes=changes)

@@ -177,7 +177,7 @@ def measured(machine: Machine, pids: Sequence[str]) -> dict[int, Held]:
 def remembered(machine: Machine) -> dict[str, object]:
     """What $state holds, but for what tells when."""
     held: dict[str, object] = json.loads(machine.read("run/state") or "{}")
-    return {key: value for key, value in held.items() if key not in ("since", "script")}
+    return {key: value for key, value in held.items() if key not in ("since", "began", "script")}
 
 
 # -------------------------------------------------------------------------------- what is done
