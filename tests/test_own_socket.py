@@ -406,8 +406,10 @@ def make_way(machine: Machine, obstacle: str) -> Callable[[], object]:
         path = machine.outside / "run/pid.socket"
         path.mkdir(parents=True)
         return path.rmdir
-    folder = mounted(machine, "run", "-o", "nr_inodes=2")  # itself, and the pid file
-    return lambda: machine.check("mount", "-o", "remount,nr_inodes=100", folder)
+    folder = mounted(machine, "run", "-o", "nr_inodes=8")  # itself, the pid file, and six more
+    fillers = [f"{folder}/{n}" for n in range(6)]
+    machine.check("touch", *fillers)
+    return lambda: machine.check("rm", *fillers)
 
 
 @pytest.mark.parametrize(
