@@ -100,10 +100,17 @@ class Known(Situation):
 
 
 class Ended(Children):
-    """Those that are given up."""
+    """Those that are given up, or started again as they cannot be told."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
+        self.deaf = False
+
+    def send(self, name: str, message: Message) -> bool:
+        return not self.deaf
+
+    def restart(self, name: str) -> None:
+        self.names.append(name)
 
     def give_up(self, name: str, why: str) -> None:
         self.names.append(name)
@@ -155,6 +162,19 @@ def test_what_is_watched_again_is_well() -> None:
     minded.watchers.told("plip0", NOW + 13)
     assert minded.watchers.troubles == {}
     assert minded.us.said == [f"plip0: {MISSED}", "plip0: is watched again"]
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_a_window_that_a_switch_begins_again_has_its_time(deaf: bool) -> None:
+    minded = Minded()
+    minded.children.deaf = deaf
+    minded.watchers.begin_again(NOW + 15)
+    again = [f"watchd {name}" for name in minded.us.conf.interfaces]
+    assert minded.children.names == (again if deaf else [])
+    minded.watchers.tend(NOW + 15 + 30 - JUST)
+    assert minded.watchers.troubles == {"plip0": MISSED}
+    minded.watchers.tend(NOW + 15 + 30)
+    assert "eth0" in minded.watchers.troubles
 
 
 def test_nothing_is_missed_after_nobody_has_listened() -> None:

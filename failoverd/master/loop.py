@@ -295,7 +295,7 @@ class Master:
             case pair.Look():
                 self._look_at_counts()
             case pair.RestartWatchers():
-                self._restart_watchers()
+                self.watchers.begin_again(time.monotonic())
             case pair.Log():
                 self.us.tell(action.text, action.alarm)
 
@@ -315,12 +315,6 @@ class Master:
         for name in self.us.conf.interfaces:
             if not self.children.send(f"watchd {name}", {"do": "look"}):
                 self.us.feed(pair.Counted(name, 0))  # another's watcher cannot look
-
-    def _restart_watchers(self) -> None:
-        for name in self.us.conf.interfaces:
-            if not self.children.send(f"watchd {name}", {"do": "restart"}):
-                self.children.restart(f"watchd {name}")
-                self.watchers.expect(name, time.monotonic())
 
     def _notify(self, kind: str, text: str) -> None:
         self.programs.notify(kind, text)

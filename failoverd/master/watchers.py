@@ -39,6 +39,15 @@ class Watchers:
         """A watcher begins there, which takes it a while. It tells at the end of its window."""
         self._due[interface] = now + self._window(interface) + START_PATIENCE
 
+    def begin_again(self, now: float) -> None:
+        """This node has switched: those of the service begin their first window, one that cannot be
+        told so as another process."""
+        for interface in self._us.conf.interfaces:
+            name = f"watchd {interface}"
+            if not self._children.send(name, {"do": "restart"}):
+                self._children.restart(name)
+            self.expect(interface, now)
+
     def expect_again(self, now: float) -> None:
         """Nobody was listening for a while: what was reported then is lost."""
         for interface in self._due:
