@@ -16,6 +16,7 @@ from failoverd.protocol import MAX_SETTING, Status
 
 INTERFACES = "@interfaces"  # the status has told them ever since, and
 VERSION = "version"
+CHANGE_ONE = "change one, and restart failoverd there"
 _BETWEEN = ", "
 _DIGEST = "sha256 "
 
@@ -55,7 +56,7 @@ def clashes(conf: Conf, boot: str, peer: Status) -> list[str]:
     """What must not be the same on both machines, and is."""
     found = []
     if peer.boot == boot:
-        found.append(f"both machines have boot:{boot} in host_type: change one")
+        found.append(f"both machines have boot:{boot} in host_type: {CHANGE_ONE}")
     if peer.role != "active":  # its cards have their own hardware addresses
         own = {name: told.hwaddr for name, told in peer.interfaces}
         found += [

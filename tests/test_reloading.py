@@ -214,6 +214,19 @@ def test_what_the_child_found_sound_is_adopted(harness: Callable[..., Harness]) 
     assert loop.reports == [] and loop.reloading.deadline is None
 
 
+def test_a_host_type_that_has_changed_is_said_to_need_a_restart(lab: Lab) -> None:
+    start(lab)
+    lab.a.write("host_type", "boot:slave\n")
+    hang_up(lab.a)
+    path = f"{lab.a.folder}/host_type"
+    lab.wait_until(lambda: f"{path} has boot:slave now: restart failoverd" in lab.a.log(), "said")
+    lab.a.write("host_type", "boot:master\n")
+    before = lab.a.log().count(READ)
+    hang_up(lab.a)
+    lab.wait_until(lambda: lab.a.log().count(READ) > before, "it is read again")
+    assert lab.a.log().count("restart failoverd") == 1
+
+
 LONG_STORY = "\n".join(f"failoverd.conf:{n}: a mistake" for n in range(50_000))
 
 

@@ -677,7 +677,7 @@ def test_the_peers_own_hardware_address_is_named() -> None:
     ]
     assert alike.clashes(settings, "master", replace(peer, role="active")) == []
     assert alike.clashes(conf.parse(SETTINGS, "failoverd.conf"), "slave", peer) == [
-        "both machines have boot:slave in host_type: change one"
+        "both machines have boot:slave in host_type: change one, and restart failoverd there"
     ]
 
 

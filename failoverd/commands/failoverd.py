@@ -564,7 +564,14 @@ class Service:
         if problems:
             raise conf.ConfError(problems)
         try_out(channel, settings, running)
-        return sound(settings, checked.programs)
+        return {**sound(settings, checked.programs), "remarks": self.later(checked)}
+
+    def later(self, checked: Checked) -> list[str]:
+        """What has changed and does not count yet."""
+        if checked.boot == self.boot:
+            return []
+        path = checked.conf.host_type
+        return [f"{path} has boot:{checked.boot} now: restart failoverd to have it so"]
 
 
 def try_out(channel: process.Channel, settings: Conf, running: Conf) -> None:

@@ -178,7 +178,7 @@ class Look:
     def troubles(self) -> list[str]:
         found = [self.our_trouble, self.peer_trouble, self.clocks]
         if self.us and self.peer and self.us.boot == self.peer.boot:
-            found.append(f"both machines have boot:{self.us.boot} in host_type: change one")
+            found.append(f"both machines have boot:{self.us.boot} in host_type: {alike.CHANGE_ONE}")
         if self.differences:
             found.append(f"not the same on both machines: {'; '.join(self.differences)}")
         return [trouble for trouble in found if trouble]

@@ -84,10 +84,13 @@ class Reloading:
             found = errand.result()
             settings = conf.unpacked(found["values"], str(found["file"]))  # type: ignore[arg-type]
             programs = filters.unpacked(found)
+            remarks = [str(each) for each in found.get("remarks", ())]  # type: ignore[attr-defined]
         except (ValueError, LookupError, TypeError, MemoryError) as error:
             self._refuse(str(error) or "no memory")
         else:
             self._adopt(settings, programs)
+            for remark in remarks:
+                self._us.report(remark)
         finally:
             errand.close()
         self._go_on()
