@@ -13,7 +13,7 @@ import stat
 import sys
 import time
 
-from failoverd import files, process
+from failoverd import files, links, process, survey
 from failoverd.conf import Conf, ConfError
 from failoverd.protocol import (
     LOOK_THERE,
@@ -151,10 +151,22 @@ def _remaining(deadline: float) -> float:
 
 def _silence(conf: Conf, address: str, seconds: float) -> str:
     if address != conf.primary:
-        return f"the peer {address} does not answer within {seconds:g} s; {LOOK_THERE}"
+        return f"the peer {address} does not answer within {seconds:g} s; {way_out(conf)}"
     return (
         f"failoverd here does not answer within {seconds:g} s; it is stopped or hangs: see "
         f"{conf.log}"
+    )
+
+
+def way_out(conf: Conf) -> str:
+    """What to do where the peer is not reached, by what this end of the private link shows."""
+    link, peer = conf.plip_interface, conf.secondary
+    here = survey.trouble(link, survey.Interface(links.is_up(link), links.works(link)))
+    if here or not links.is_unanswered(link, peer):
+        return here or LOOK_THERE
+    return (
+        f"nobody has {peer} on {link}: see whether the machine is up, which address its private "
+        "link has, and where the cables of both lead"
     )
 
 
@@ -162,7 +174,7 @@ def _failure(conf: Conf, address: str, error: OSError) -> str:
     place = f"{address} port {conf.tcp_port}"
     if address != conf.primary:
         why, advice = why_unconnected(error, place, conf.primary, conf.plip_interface)
-        return f"no answer from the peer: {why}; {advice or LOOK_THERE}"
+        return f"no answer from the peer: {why}; {advice or way_out(conf)}"
     if os.geteuid():
         return f"only root may ask failoverd here by {conf.own_socket}: run this as root"
     if files.is_locked(conf.pidfile):

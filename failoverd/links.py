@@ -33,6 +33,7 @@ _NAME_SIZE = 16  # IFNAMSIZ, with the final NUL
 
 _RTM_NEWADDR, _RTM_GETADDR = 20, 22
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
+_RTM_NEWNEIGH, _RTM_GETNEIGH = 28, 30
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NLM_F_DUMP_INTR = 0x10  # an address came or went meanwhile, so that some may be missing
 _ASK, _ASK_FOR_ALL = 0x001, 0x301  # NLM_F_REQUEST, and the same with NLM_F_DUMP
@@ -40,9 +41,12 @@ _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _IFA_F_DADFAILED = 0x08
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _RTM_F_FIB_MATCH = 0x2000  # the route itself, and none where the kernel would try without one
+_NDA_DST = 1
+_NUD_INCOMPLETE, _NUD_FAILED = 0x01, 0x20
 _MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, number, port
 _ENTRY = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix, flags, scope, index
 _ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg: family, prefix, ..., flags
+_NEIGHBOUR = struct.Struct("=BBHiHBB")  # struct ndmsg: family, ..., index, state, flags, type
 _ATTRIBUTE = struct.Struct("=HH")  # struct rtattr: length, type
 MOST_FIXED = 4  # addresses of one interface: one will do
 _ANSWER_SIZE = 64 * 1024  # the kernel fills no more than half of it at once
@@ -186,6 +190,28 @@ def route(name: str, address: str) -> Route | None:
         for kind, _, content in _asked(sock, _RTM_GETROUTE, _ASK, body):
             return _route(content) if kind == _RTM_NEWROUTE else None
     return None
+
+
+def is_unanswered(name: str, address: str) -> bool:
+    """Whether the kernel has just asked on the interface who has the address, and nobody has said.
+
+    By ARP, or by neighbour solicitation. False if it has not asked, or cannot be asked itself.
+    """
+    number = index(name)
+    target = ipaddress.ip_address(address)
+    family = socket.AF_INET if target.version == 4 else socket.AF_INET6
+    body = _NEIGHBOUR.pack(family, 0, 0, number or 0, 0, 0, 0)
+    body += _attribute(_NDA_DST, target.packed)
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as sock:
+            sock.setblocking(False)
+            for kind, _, content in _asked(sock, _RTM_GETNEIGH, _ASK, body):
+                if kind != _RTM_NEWNEIGH:
+                    return False
+                return bool(_NEIGHBOUR.unpack_from(content)[4] & (_NUD_INCOMPLETE | _NUD_FAILED))
+    except OSError:
+        pass
+    return False
 
 
 def _ask(name: str, request: int) -> bytes | None:

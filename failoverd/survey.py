@@ -97,12 +97,12 @@ def _unusable(conf: Conf, facts: Facts) -> Iterator[Finding]:
         ("plip_interface", (conf.plip_interface,)),
     ):
         for name in names:
-            trouble = name in facts.interfaces and _trouble(name, facts.interfaces[name])
-            if trouble:
-                yield Finding(variable, Weight.ODD, trouble)
+            if name in facts.interfaces and (wrong := trouble(name, facts.interfaces[name])):
+                yield Finding(variable, Weight.ODD, wrong)
 
 
-def _trouble(name: str, interface: Interface) -> str:
+def trouble(name: str, interface: Interface) -> str:
+    """Why nothing passes an interface, and what to do; "" if nothing is wrong with it."""
     if not interface.up:
         return f"{name} is down: ip link set dev {name} up"
     if not interface.carrier:
@@ -111,7 +111,7 @@ def _trouble(name: str, interface: Interface) -> str:
 
 
 def _works(name: str, facts: Facts) -> bool:
-    return name in facts.interfaces and not _trouble(name, facts.interfaces[name])
+    return name in facts.interfaces and not trouble(name, facts.interfaces[name])
 
 
 # --- The private link
@@ -151,8 +151,7 @@ def _absent(conf: Conf, facts: Facts) -> Finding:
     link, primary = conf.plip_interface, conf.primary
     others = [place for place in _own(conf, facts, link) if _version(place) == _of(primary)]
     instead = f"; {link} has {' and '.join(map(str, others))}" if others else ""
-    trouble = _trouble(link, facts.interfaces[link])
-    if trouble:
+    if trouble(link, facts.interfaces[link]):
         because = f"{primary} is on no interface of this node, and {link} does not work"
         return Finding("primary", Weight.ODD, f"{because}{instead}: {_adding(conf)}")
     text = f"{primary} is on no interface of this node{instead}: {_adding(conf)}"

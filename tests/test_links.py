@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import time
+
 from netns import cable, namespaces
 
 from failoverd import links
@@ -30,3 +33,26 @@ def test_a_route_is_the_kernels() -> None:
             assert links.route("eth0", "198.51.100.1") == links.Route(25, "192.0.2.253")
 
         here.call(with_default)
+
+
+def test_that_nobody_has_an_address_is_known_while_the_kernel_asks() -> None:
+    with namespaces(2) as (here, there):
+        cable(here, "eth0", there, "eth0")
+        here.ip("address add 192.0.2.1/24 dev eth0", "address add 2001:db8::1/64 dev eth0 nodad")
+        there.ip("address add 192.0.2.2/24 dev eth0", "address add 2001:db8::2/64 dev eth0 nodad")
+
+        def look() -> None:
+            for taken, free in (("192.0.2.2", "192.0.2.7"), ("2001:db8::2", "2001:db8::7")):
+                assert not links.is_unanswered("eth0", free), "nobody has asked"
+                family = socket.AF_INET6 if ":" in taken else socket.AF_INET
+                with socket.socket(family, socket.SOCK_DGRAM) as sock:
+                    for address in (free, taken):
+                        sock.sendto(b"", (address, 9))
+                    end = time.monotonic() + 20
+                    while links.is_unanswered("eth0", taken) and time.monotonic() < end:
+                        time.sleep(0.01)
+                assert not links.is_unanswered("eth0", taken)
+                assert links.is_unanswered("eth0", free)
+                assert not links.is_unanswered("eth7", free)
+
+        here.call(look)

@@ -125,6 +125,9 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
     (A, None, WARNING, "node-a is active, but peer 1.0.0.2 gives no valid answer"),
     (replace(A, speechless=True), None, WARNING,
      "node-a is active, but peer 1.0.0.2 sends heartbeats without answering"),
+    (replace(A, plip_state="down"), None, WARNING,
+     "node-a is active, but node-a has no carrier on the private link; peer 1.0.0.2 gives no valid "
+     "answer"),
     # none
     (replace(A, role="standby"), B, CRITICAL,
      "no node is known to be active: node-a is standby, node-b is standby"),
@@ -147,6 +150,9 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
     (B, None, WARNING,
      "node-b is standby, peer 1.0.0.2 gives no valid answer here, but was heard to be active just "
      "now"),
+    (replace(B, service="answered", plip_state="down"), None, WARNING,
+     "node-b is standby, peer 1.0.0.2 gives no valid answer, but the service addresses are "
+     "answered for; node-b has no carrier on the private link"),
     (replace(B, service="unknown"), None, WARNING,
      "node-b is standby, peer 1.0.0.2 gives no valid answer, and it is not known yet who serves"),
     (replace(B, service="nobody", blocked="no takeover: the fence program failed"), None, CRITICAL,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 
 import pytest
 from test_pair_live import LONG, kill, main_pid, start
 
 from failoverd.lab.filters import CLOSED, drop, why_no_filters
+from failoverd.lab.machine import Machine
 from failoverd.lab.network import SERVICE, Lab
 
 
@@ -70,3 +72,30 @@ def test_that_failoverd_is_dead_there_is_said(lab: Lab) -> None:
     assert "1.0.0.2 port 2000 refuses the connection; see whether the machine" in told.stderr
     assert "heartbeats" not in told.stderr
     assert SERVICE in "".join(lab.a.addresses("eth0"))
+
+
+HERE: dict[str, tuple[Callable[[Machine, Machine], None], str]] = {
+    "down": (
+        lambda here, _: here.ip("link set plip0 down"),
+        "plip0 is down: ip link set dev plip0 up",
+    ),
+    "no carrier": (lambda here, _: here.unplug("plip0"), "plip0 has no carrier: check its cable"),
+    "no address there": (
+        lambda _, there: there.ip("address flush dev plip0"),
+        "nobody has 1.0.0.2 on plip0: see whether the machine is up",
+    ),
+}
+
+
+@pytest.mark.parametrize("trouble", HERE)
+def test_what_this_end_of_the_link_shows_is_said(lab: Lab, trouble: str) -> None:
+    start(lab)
+    make, sentence = HERE[trouble]
+    make(lab.a, lab.b)
+    lab.a.run("ip", "neighbour", "flush", "dev", "plip0")  # else it takes the kernel a minute
+    lab.wait_until(lambda: lab.a.status()["us"]["plip"]["state"] in ("down", "fail"), "known", LONG)
+    for command in ("ha-status", "ha-fail"):
+        told = lab.a.command(command)
+        assert told.returncode == 1 and sentence in told.stderr, told.stderr
+        assert "packet filter" not in told.stderr
+    assert lab.a.command("failoverd", "-t").stdout.count(sentence) >= 1

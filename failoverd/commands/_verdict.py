@@ -117,6 +117,8 @@ def _reasons(active: Node, other: Node) -> Iterator[str]:
     ours, theirs = active.status, other.status
     assert ours is not None
     if theirs is None:
+        if ours.plip_state == "down":
+            yield f"{active.name} has no carrier on the private link"
         word = "sends heartbeats without answering" if ours.speechless else "gives no valid answer"
         yield f"{other.name} {word}"
     else:
@@ -239,6 +241,8 @@ def _none_is_active(here: Node, there: Node, switch_timeout: float) -> Verdict:
     us = here.status
     if us is not None and there.status is None and not under_way and us.service in SERVED:
         rest = SERVED[us.service].format(peer=there.name)
+        if us.plip_state == "down":
+            rest += f"; {here.name} has no carrier on the private link"
         return Verdict(WARNING, f"{here.name} is {us.role}, {rest}")
     return Verdict(CRITICAL, _nobody(here, there, nodes))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from failoverd import pair, protocol
+from failoverd import client, pair, protocol
 from failoverd.children import Children
 from failoverd.log import printable
 from failoverd.master.likeness import Likeness
@@ -88,7 +88,8 @@ class Questions:
         if not self._unreached:
             return ""
         state = self._us.state
-        unsure = protocol.FILTERED if state.speechless and state.beats else protocol.LOOK_THERE
+        beats = state.speechless and state.beats
+        unsure = protocol.FILTERED if beats else client.way_out(self._us.conf)
         return f"{self._unreached}; {self._advice or unsure}"
 
     def told_reply(self, message: Message) -> None:
