@@ -34,6 +34,11 @@ class Finding:
     weight: Weight
     text: str
 
+    @property
+    def is_error(self) -> bool:
+        """Whether it does not work as it is now."""
+        return self.weight >= Weight.AMISS
+
 
 @dataclass(frozen=True)
 class Interface:

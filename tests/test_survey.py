@@ -544,6 +544,23 @@ def test_a_sound_network_is_no_matter_for_words_whatever_the_role(lab: Lab) -> N
     assert (status, errors) == (0, "") and "warning" not in said
 
 
+def test_what_is_an_error_of_the_check_is_a_warning_of_the_status(lab: Lab) -> None:
+    """Else all would be well where the service cannot be reached as it is set."""
+    start(lab, **WATCHED)
+    lab.wait_until(lambda: lab.a.command("ha-status").returncode == 0, "all is well")
+    lab.a.ip("address add 192.0.2.10/24 dev plip0")
+    for options in ((), ("--json",)):
+        shown = lab.a.command("ha-status", *options)
+        assert shown.returncode == 1
+        assert "@addresses: 192.0.2.10 is on plip0, not on eth0: ip addr del" in shown.stdout
+    said = checked(lab.a)
+    assert said[0] == 1 and {f"ha-status: {line}" for line in said[2].splitlines()} == {
+        *shown.stderr.splitlines()
+    }
+    lab.a.ip("address delete 192.0.2.10/24 dev plip0")
+    assert lab.a.command("ha-status").returncode == 0
+
+
 def test_an_address_that_comes_after_the_start_is_taken_up(lab: Lab) -> None:
     """The link of a machine that boots alone has no carrier, and so the system gives it none."""
     lab.a.ip("address flush dev plip0")

@@ -197,6 +197,16 @@ def test_what_differs_is_a_reason() -> None:
     assert of(A, B, *"abcd").sentence.endswith("nodes: a; b; and 2 more")
 
 
+def test_what_is_amiss_with_this_nodes_network_is_a_reason() -> None:
+    def told(us: Status, peer: Status) -> tuple[int, str]:
+        said = judge(us, peer, address="1.0.0.2", switch_timeout=30.0, amiss=["x"])
+        return said.status, said.sentence
+
+    assert told(A, B) == (WARNING, "node-a is active, but node-a: x")
+    assert told(B, A) == (WARNING, "node-a is active, but node-b: x")
+    assert told(A, replace(B, role="active"))[0] == CRITICAL
+
+
 counts = st.integers(0, 2)
 statuses = st.builds(
     Status,

@@ -24,14 +24,27 @@ TRIES = 5  # whoever has the port may just be ending
 UNSEEN = "a program that is hidden from here (ss -ltnp shows it to root)"
 
 
-def gather(conf: Conf) -> survey.Facts:
-    """The facts for survey.findings. Raises OSError if the kernel does not tell the addresses."""
+def look_around(conf: Conf, *, port: bool = True) -> survey.Facts:
+    """What `gather` finds; no facts, if what they are asked for is unknown."""
+    if conf.origin.unusable.intersection(survey.NEEDED):
+        return survey.Facts({})
+    try:
+        return gather(conf, port=port)
+    except OSError:
+        return survey.Facts({})
+
+
+def gather(conf: Conf, *, port: bool = True) -> survey.Facts:
+    """The facts for survey.findings. port: whether also who has it, which takes a while.
+
+    Raises OSError if the kernel does not tell the addresses.
+    """
     return survey.Facts(
         interfaces={name: _interface(name) for name in links.names()},
         held=[survey.Place(one.interface, one.address, one.prefix) for one in links.held()],
         routed=_is_routed(conf),
         gateways=dict(_gateways(conf)),
-        holder=port_holder(conf),
+        holder=port_holder(conf) if port else "",
         placed=may_be_placed(conf.state),
     )
 

@@ -48,9 +48,11 @@ def judge(
     address: str,
     switch_timeout: float,
     differences: Sequence[str] = (),
+    amiss: Sequence[str] = (),
 ) -> Verdict:
     """The verdict. address: the peer's; switch_timeout: how long, in seconds, a node may have the
-    role `switching` before that counts as no role; differences: in what must be the same."""
+    role `switching` before that counts as no role; differences: in what must be the same; amiss:
+    what is wrong with this node's network."""
     here, there = _named(us, peer, address)
     if us is None:
         rest = f"{there.name} is {there.role}" if peer else f"nor does {there.name}"
@@ -60,7 +62,7 @@ def judge(
         return Verdict(CRITICAL, f"{here.name} and {there.name} are both active")
     if active:
         other = there if active[0] is here else here
-        return _one_is_active(active[0], other, differences)
+        return _one_is_active(active[0], other, differences, [f"{here.name}: {x}" for x in amiss])
     return _none_is_active(here, there, switch_timeout)
 
 
@@ -98,11 +100,13 @@ def moment(text: str) -> datetime | None:
 HOW = {"failed": "cannot take over: its role is failed", "switching": "is switching"}
 
 
-def _one_is_active(active: Node, other: Node, differences: Sequence[str]) -> Verdict:
+def _one_is_active(
+    active: Node, other: Node, differences: Sequence[str], amiss: Sequence[str]
+) -> Verdict:
     if active.status is not None and active.status.claimed:
         what = "another machine answers for the service addresses, too"
         return Verdict(CRITICAL, f"{active.name} is active, but {what}")
-    reasons = list(_reasons(active, other))
+    reasons = [*_reasons(active, other), *amiss]
     if differences:
         more = len(differences) - MOST_TOLD
         told = "; ".join(differences[:MOST_TOLD]) + (f"; and {more} more" if more > 0 else "")

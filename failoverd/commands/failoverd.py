@@ -138,7 +138,7 @@ def read_settings(
     problems += check_interfaces(settings)
     faults, programs = check_filters(settings)
     problems += faults
-    facts = look_around(settings)
+    facts = _facts.look_around(settings)
     found = survey.findings(settings, facts)
     refused = refusals(found, settings, test=test, running=running)
     problems += placed(refused, settings)
@@ -147,16 +147,6 @@ def read_settings(
     boot = files.read_host_type(settings.host_type)
     warnings = placed([each for each in found if each not in refused], settings)
     return Checked(settings, boot, watcher, tuple(programs), facts, tuple(warnings))
-
-
-def look_around(settings: Conf) -> survey.Facts:
-    """The network as it is now; no facts, if what they are asked for is unknown."""
-    if settings.origin.unusable.intersection(survey.NEEDED):
-        return survey.Facts({})
-    try:
-        return _facts.gather(settings)
-    except OSError:
-        return survey.Facts({})
 
 
 def refusals(

@@ -15,12 +15,13 @@ from datetime import UTC, datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, NoReturn
 
-from failoverd import __version__, alike, process
+from failoverd import __version__, alike, process, survey
 from failoverd.client import ExchangeError, exchange, prepare
 from failoverd.commands import _verdict
+from failoverd.commands._facts import look_around
 from failoverd.commands._verdict import CRITICAL, OK, UNKNOWN, WARNING, Verdict
 from failoverd.commands._words import Stop, counted, exact_span
-from failoverd.conf import Conf
+from failoverd.conf import Conf, Problem
 from failoverd.protocol import (
     FILTERED,
     LOOK_THERE,
@@ -145,6 +146,7 @@ class Look:
     clock: tuple[float, float] | None = None  # the peer's, as in Said
     address: str = Conf.secondary
     switch_timeout: float = Conf.switch_timeout
+    amiss: tuple[Problem, ...] = ()  # with this node's network
 
     @property
     def verdict(self) -> Verdict:
@@ -154,6 +156,7 @@ class Look:
             address=self.address,
             switch_timeout=self.switch_timeout,
             differences=self.differences,
+            amiss=[problem.message for problem in self.amiss],
         )
 
     @property
@@ -176,7 +179,7 @@ class Look:
 
     @property
     def troubles(self) -> list[str]:
-        found = [self.our_trouble, self.peer_trouble, self.clocks]
+        found = [self.our_trouble, self.peer_trouble, *map(str, self.amiss), self.clocks]
         if self.us and self.peer and self.us.boot == self.peer.boot:
             found.append(f"both machines have boot:{self.us.boot} in host_type: {alike.CHANGE_ONE}")
         if self.differences:
@@ -297,7 +300,14 @@ class Pair:
             clock=peer.clock,
             address=self.conf.secondary,
             switch_timeout=self.conf.switch_timeout,
+            amiss=_amiss(self.conf),
         )
+
+
+def _amiss(conf: Conf) -> tuple[Problem, ...]:
+    """What `failoverd -t` takes for an error in this node's network."""
+    found = survey.findings(conf, look_around(conf, port=False))
+    return tuple(conf.problem(each.variable, each.text) for each in found if each.is_error)
 
 
 def _ask(conf: Conf, secret: bytes, address: str) -> Said:
