@@ -43,13 +43,11 @@ def of_status(status: Status) -> Told:
 
 
 def differences(us: Told, peer: Told) -> dict[str, str]:
-    """By the name of a setting, a sentence that says how it differs. What one does not tell of is
-    left out."""
-    return {
-        name: _sentence(name, ours, peer[name])
-        for name, ours in us.items()
-        if name in peer and peer[name] != ours
-    }
+    """By the name of a setting, a sentence that says how it differs: first the lists, of which the
+    service is made. What one does not tell of is left out."""
+    found = (name for name, ours in us.items() if name in peer and peer[name] != ours)
+    first = sorted(found, key=lambda name: not name.startswith("@"))
+    return {name: _sentence(name, us[name], peer[name]) for name in first}
 
 
 def clashes(conf: Conf, boot: str, peer: Status) -> list[str]:

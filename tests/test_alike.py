@@ -59,6 +59,13 @@ def test_each_difference_is_named(text: str, found: dict[str, str]) -> None:
     assert alike.differences(told(BASE), told(f"{BASE}\n{text}")) == found
 
 
+def test_what_the_service_is_made_of_comes_first() -> None:
+    """Only so much of it is told in one line."""
+    other = "$low_water = 7; $timer_seconds = 3; @addresses = ('eth0 192.0.2.99/24');"
+    names = [*alike.differences(told(BASE, "2.0"), told(f"{BASE}\n{other}", "2.1"))]
+    assert names == ["@addresses", "$low_water", "$timer_seconds", "version"]
+
+
 def test_programs_may_lie_in_different_places() -> None:
     assert not alike.differences(told("$confirm = '/bin/true';"), told("$confirm = '/bin/false';"))
 
