@@ -67,10 +67,11 @@ LOOK_THERE = (
     "see whether the machine and the link are up and failoverd runs there, and look for a packet "
     "filter on either machine"
 )
-FILTERED = (
-    "its heartbeats come in, so failoverd runs there: look for a packet filter on either machine, "
-    "see to the MTU of the private link, and that $tcp_port is the same on both"
+FILTER = (
+    "look for a packet filter on either machine, see to the MTU of the private link, and that "
+    "$tcp_port is the same on both"
 )
+FILTERED = f"its heartbeats come in, so failoverd runs there: {FILTER}"
 
 # Events
 

@@ -284,6 +284,8 @@ def test_a_clock_is_wrong_by_no_more_than_the_way_there_and_back_proves() -> Non
         assert look.ahead == ahead and bool(look.clocks) is bool(ahead)
     look = Look(ACTIVE, STANDBY, clock=(2 * 86_400.0, 2 * 86_400.5))
     assert look.clocks.startswith("the peer's clock is 2 days ahead of this node's")
+    almost = Look(ACTIVE, STANDBY, clock=(2 * 86_400.0 - 0.005, 2 * 86_400.5))
+    assert almost.clocks == look.clocks
     assert look.verdict.status == OK and json.loads(look.json())["clock_difference"] == 172_800
     for none in ("", "2026-99-99T00:00:00Z"):
         assert ha_status._ahead(replace(STANDBY, now=none), before, after) is None
@@ -464,6 +466,9 @@ def test_a_peer_whose_port_is_closed(lab: Lab) -> None:
     begin(lab)
     drop(lab.b, CLOSED)
     told(lab, lab.a, f"WARNING: {ALONE} is active, but peer 1.0.0.2 sends heartbeats without")
+    there = lab.b.command("ha-status")
+    assert there.returncode == WARNING
+    assert "what the peer asks of this node is not answered: look for a packet" in there.stderr
 
 
 def run_before_switch(machine: Machine, text: str) -> None:

@@ -23,6 +23,7 @@ from failoverd.commands._verdict import CRITICAL, OK, UNKNOWN, WARNING, Verdict
 from failoverd.commands._words import Stop, counted, exact_span
 from failoverd.conf import Conf, Problem
 from failoverd.protocol import (
+    FILTER,
     FILTERED,
     LOOK_THERE,
     Failure,
@@ -174,12 +175,14 @@ class Look:
         if self.ahead is None or abs(self.ahead) < CLOCKS_DIFFER:
             return ""
         where = "ahead of" if self.ahead > 0 else "behind"
-        by = exact_span(abs(self.ahead))
+        by = exact_span(round(abs(self.ahead)))
         return f"the peer's clock is {by} {where} this node's: set both by NTP"
 
     @property
     def troubles(self) -> list[str]:
         found = [self.our_trouble, self.peer_trouble, *map(str, self.amiss), self.clocks]
+        if self.us and self.peer and self.peer.speechless:
+            found.append(f"what the peer asks of this node is not answered: {FILTER}")
         if self.us and self.peer and self.us.boot == self.peer.boot:
             found.append(f"both machines have boot:{self.us.boot} in host_type: {alike.CHANGE_ONE}")
         if self.differences:
