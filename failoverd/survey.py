@@ -69,6 +69,7 @@ class Facts:
     gateways: the default gateway over each interface that has one.
     holder: who else has the port, "" if nobody.
     placed: whether failoverd has put the service addresses on their interfaces, or may have.
+    left: interface and address of each that it has put somewhere, by an earlier configuration too.
     """
 
     interfaces: Mapping[str, Interface]
@@ -77,6 +78,7 @@ class Facts:
     gateways: Mapping[str, str] = field(default_factory=dict)
     holder: str = ""
     placed: bool = False
+    left: Sequence[tuple[str, str]] = ()
 
 
 # The variables that a judgement rests on.
@@ -214,8 +216,12 @@ def _served(served: Address, conf: Conf, facts: Facts) -> Iterator[Finding]:
     name = served.interface
     astray = [p for p in facts.held if p.address == served.address and p.interface != name]
     for place in astray:
-        text = f"{served.address} is on {place.interface}, not on {name}: ip addr del {place} dev"
-        yield Finding("addresses", Weight.AMISS, f"{text} {place.interface}")
+        text = f"{served.address} is on {place.interface}, not on {name}"
+        if (place.interface, place.address) in facts.left:
+            yield Finding("addresses", Weight.ODD, f"{text}: it moves with the next switch")
+            continue
+        way = f"ip addr del {place} dev {place.interface}"
+        yield Finding("addresses", Weight.AMISS, f"{text}: {way}")
     own = [place for place in _own(conf, facts, name) if _version(place) == _of(served.address)]
     yield from _already_there(served, own, facts)
     if _works(name, facts):

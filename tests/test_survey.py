@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +13,13 @@ import pytest
 from netns import ROOTLESS, cable, namespaces
 from samples import STANDBY
 from test_hard_use import hang_up
-from test_pair_live import WATCHED, kill, main_pid, pids, settled, start
+from test_pair_live import LONG, WATCHED, kill, main_pid, pids, settled, start
 
 from failoverd import alike, conf, survey
 from failoverd.commands import _facts
 from failoverd.commands.failoverd import AS_USER
 from failoverd.lab.machine import PRIVATE, Machine, Value
-from failoverd.lab.network import ROUTER, Lab
+from failoverd.lab.network import ROUTER, SERVICE, Lab
 from failoverd.protocol import InterfaceStatus
 from failoverd.survey import Facts, Interface, Place, Weight
 
@@ -263,6 +263,17 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
                 "addresses",
                 AMISS,
                 "192.0.2.10 is on eth1, not on eth0: ip addr del 192.0.2.10/25 dev eth1",
+            )
+        ],
+    ),
+    "a service address is where an earlier configuration had it": (
+        having(LINK, OWN, Place("eth1", "192.0.2.10", 25), left=(("eth1", "192.0.2.10"),)),
+        "",
+        [
+            (
+                "addresses",
+                ODD,
+                "192.0.2.10 is on eth1, not on eth0: it moves with the next switch",
             )
         ],
     ),
@@ -559,6 +570,30 @@ def test_what_is_an_error_of_the_check_is_a_warning_of_the_status(lab: Lab) -> N
     }
     lab.a.ip("address delete 192.0.2.10/24 dev plip0")
     assert lab.a.command("ha-status").returncode == 0
+
+
+def test_a_service_address_on_the_wrong_interface_can_be_corrected_by_hup(
+    make_lab: Callable[..., Lab],
+) -> None:
+    """failoverd itself has put it there, so that is no reason to refuse what corrects it."""
+    lab = make_lab(cards=2)
+    wrong, right = (
+        {"interfaces": [name], "addresses": [f"{name} {SERVICE}/24"]} for name in ("eth1", "eth0")
+    )
+    for machine in lab.machines:
+        machine.write_conf(**wrong)
+        assert checked(machine)[0] == 1
+        assert machine.command("failoverd").returncode == 0
+    lab.wait_until(lambda: SERVICE in str(lab.a.addresses("eth1")), "a serves", LONG)
+    for machine in lab.machines:
+        machine.write_conf(**right)
+        assert checked(machine)[0] == 0
+        hang_up(machine, said="configuration read again")
+    assert "comes with the next switch" in lab.a.log()
+    assert lab.a.command("ha-fail").returncode == 0
+    lab.wait_until(lambda: settled(lab, lab.b), "b serves", LONG)
+    assert SERVICE in str(lab.b.addresses("eth0"))
+    assert SERVICE not in str(lab.a.addresses())
 
 
 def test_an_address_that_comes_after_the_start_is_taken_up(lab: Lab) -> None:

@@ -46,7 +46,15 @@ def gather(conf: Conf, *, port: bool = True) -> survey.Facts:
         gateways=dict(_gateways(conf)),
         holder=port_holder(conf) if port else "",
         placed=may_be_placed(conf.state),
+        left=tuple(_left(conf.state)),
     )
+
+
+def _left(state: str) -> Iterator[tuple[str, str]]:
+    """Interface and address of each that failoverd has put somewhere since it was active."""
+    for entry in (statefile.read(state).left or ((), ()))[0]:
+        name, _, address = entry.partition(" ")
+        yield name, address.partition("/")[0]
 
 
 def _interface(name: str) -> survey.Interface:
