@@ -131,6 +131,9 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
     # none
     (replace(A, role="standby"), B, CRITICAL,
      "no node is known to be active: node-a is standby, node-b is standby"),
+    (replace(A, role="standby", plip_state="boot"), B, CRITICAL,
+     "no node is known to be active: node-a is standby, node-b is standby; node-a is in its first "
+     "window"),
     (replace(A, role="failed", failure=FAILURE), B, CRITICAL,
      "no node is known to be active: node-a is failed, node-b is standby; the switch script failed "
      "on node-a (master, exit 1): RTNETLINK answers: File exists"),

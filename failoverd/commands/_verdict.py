@@ -267,4 +267,6 @@ def _nobody(here: Node, there: Node, nodes: list[Node]) -> str:
         told += _failed_run(node)
         if node.status and node.status.blocked:
             told.append(f"{node.name} says: {node.status.blocked}")
+        if node.status and node.status.plip_state == "boot":
+            told.append(f"{node.name} is in its first window")
     return f"no node is known to be active: {'; '.join(told)}"
