@@ -39,7 +39,7 @@ _NLM_F_DUMP_INTR = 0x10  # an address came or went meanwhile, so that some may b
 _ASK, _ASK_FOR_ALL = 0x001, 0x301  # NLM_F_REQUEST, and the same with NLM_F_DUMP
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _IFA_F_DADFAILED = 0x08
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
+_RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY = 1, 2, 4, 5
 _RTM_F_FIB_MATCH = 0x2000  # the route itself, and none where the kernel would try without one
 _NDA_DST = 1
 _NUD_INCOMPLETE, _NUD_FAILED = 0x01, 0x20
@@ -173,9 +173,10 @@ def network(name: str) -> ipaddress.IPv4Interface | None:
     return ipaddress.IPv4Interface(f"{address}/{mask}") if address and mask else None
 
 
-def route(name: str, address: str) -> Route | None:
+def route(name: str, address: str, source: str = "") -> Route | None:
     """How packets for the address leave by the interface, None if no route leads there.
 
+    source: an address of this machine that they come from, "" for whichever the kernel takes.
     Raises OSError if the kernel cannot be asked.
     """
     number = index(name)
@@ -185,6 +186,8 @@ def route(name: str, address: str) -> Route | None:
     family = socket.AF_INET if target.version == 4 else socket.AF_INET6
     body = _ROUTE.pack(family, target.max_prefixlen, 0, 0, 0, 0, 0, 0, _RTM_F_FIB_MATCH)
     body += _attribute(_RTA_DST, target.packed) + _attribute(_RTA_OIF, struct.pack("=I", number))
+    if source:
+        body += _attribute(_RTA_SRC, ipaddress.ip_address(source).packed)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as sock:
         sock.setblocking(False)
         for kind, _, content in _asked(sock, _RTM_GETROUTE, _ASK, body):

@@ -66,6 +66,7 @@ class Facts:
     """This node's network as it is now.
 
     routed: whether a route leads to $secondary over the private link; None if that is unknown.
+    narrowly: whether that is another route than a default one.
     gateways: the default gateway over each interface that has one.
     holder: who else has the port, "" if nobody.
     placed: whether failoverd has put the service addresses on their interfaces, or may have.
@@ -75,6 +76,7 @@ class Facts:
     interfaces: Mapping[str, Interface]
     held: Sequence[Place] = ()
     routed: bool | None = None
+    narrowly: bool = False
     gateways: Mapping[str, str] = field(default_factory=dict)
     holder: str = ""
     placed: bool = False
@@ -134,8 +136,8 @@ def _private_link(conf: Conf, facts: Facts) -> Iterator[Finding]:
         yield _exchanged(conf, theirs[0], bool(ours))
     elif not ours:
         yield _absent(conf, facts)
-    elif not {link, LOOPBACK} & {place.interface for place in ours}:
-        yield _elsewhere(conf, ours[0], facts)
+    elif not ({link, LOOPBACK} & {place.interface for place in ours} or facts.narrowly):
+        yield _elsewhere(conf, ours[0], facts)  # else the link is unnumbered, and borrows it
     elif facts.routed is False and facts.interfaces[link].up:
         yield _unrouted(conf, ours[0])
 

@@ -64,6 +64,7 @@ V6_HELD = (Place("plip0", "fd00::1", 64), Place("eth0", "2001:db8::1", 64))
         (having(PEER_TO_PEER, OWN), ""),  # a route leads to the peer, whatever the prefix
         (having(LINK, OWN, routed=None), ""),
         (having(Place("lo", "1.0.0.1", 32), OWN), ""),
+        (having(Place("eth0", "1.0.0.1", 32), OWN, narrowly=True), ""),  # borrowed: unnumbered
         (having(LINK, OWN, Place("eth0", "1.0.0.1", 24)), ""),
         (having(LINK, OWN, SERVED, placed=True), ""),
         (having(LINK, Place("eth0", "192.0.2.10", 32), OWN, placed=True), ""),
@@ -522,6 +523,37 @@ MISTAKES: Mapping[str, tuple[tuple[str, ...], dict[str, Value], str, bool]] = {
         True,
     ),
 }
+
+
+UNUSUAL = {
+    "an unnumbered link": (
+        "address flush dev plip0",
+        "address add 1.0.0.1/32 dev eth0",
+        "route add 1.0.0.2/32 dev plip0 src 1.0.0.1",
+    ),
+    "a route for $primary alone": (
+        "address flush dev plip0",
+        "address add 1.0.0.1/32 dev plip0",
+        "rule add from 1.0.0.1 table 77",
+        "route add 1.0.0.2/32 dev plip0 table 77",
+    ),
+}
+
+
+@pytest.mark.parametrize("lines", UNUSUAL.values(), ids=UNUSUAL)
+def test_what_is_unusual_and_sound_is_taken(lab: Lab, lines: tuple[str, ...]) -> None:
+    lab.a.ip(*lines)
+    lab.a.write_conf()
+    status, told, said = checked(lab.a)
+    assert (status, said) == (0, "")
+    assert "warning: " not in told
+    assert lab.a.command("failoverd").returncode == 0
+
+
+def test_a_default_route_makes_no_link_of_the_wrong_interface(lab: Lab) -> None:
+    lab.a.ip(*EXCHANGED, "route add default via 192.0.2.254 dev plip0")
+    lab.a.write_conf()
+    assert "1.0.0.1 is on eth0, not on plip0: " in checked(lab.a)[2]
 
 
 @pytest.mark.parametrize(("lines", "variables", "said", "starts"), MISTAKES.values(), ids=MISTAKES)

@@ -39,10 +39,13 @@ def gather(conf: Conf, *, port: bool = True) -> survey.Facts:
 
     Raises OSError if the kernel does not tell the addresses.
     """
+    held = [survey.Place(one.interface, one.address, one.prefix) for one in links.held()]
+    known, route = _link_route(conf, any(place.address == conf.primary for place in held))
     return survey.Facts(
         interfaces={name: _interface(name) for name in links.names()},
-        held=[survey.Place(one.interface, one.address, one.prefix) for one in links.held()],
-        routed=_is_routed(conf),
+        held=held,
+        routed=route is not None if known else None,
+        narrowly=route is not None and route.prefix > 0,
         gateways=dict(_gateways(conf)),
         holder=port_holder(conf) if port else "",
         placed=may_be_placed(conf.state),
@@ -61,11 +64,16 @@ def _interface(name: str) -> survey.Interface:
     return survey.Interface(links.is_up(name), links.works(name), links.hwaddr(name))
 
 
-def _is_routed(conf: Conf) -> bool | None:
+def _link_route(conf: Conf, is_ours: bool) -> tuple[bool, links.Route | None]:
+    """Whether the kernel tells the route to $secondary over the private link, and the route.
+
+    As it is used, from $primary, if that is an address of this node: there may be rules for it.
+    """
+    source = conf.primary if is_ours else ""
     try:
-        return links.route(conf.plip_interface, conf.secondary) is not None
+        return True, links.route(conf.plip_interface, conf.secondary, source)
     except OSError:
-        return None
+        return False, None
 
 
 def _gateways(conf: Conf) -> Iterator[tuple[str, str]]:
