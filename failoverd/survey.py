@@ -97,7 +97,7 @@ def findings(conf: Conf, facts: Facts) -> list[Finding]:
     for served in conf.addresses:
         if served.interface in facts.interfaces:
             found += _served(served, conf, facts)
-    return [*dict.fromkeys(found), *_hardware(conf, facts)]
+    return [*dict.fromkeys(found), *_hardware(conf, facts), *_targets(conf, facts)]
 
 
 def _unusable(conf: Conf, facts: Facts) -> Iterator[Finding]:
@@ -222,8 +222,10 @@ def _served(served: Address, conf: Conf, facts: Facts) -> Iterator[Finding]:
         if (place.interface, place.address) in facts.left:
             yield Finding("addresses", Weight.ODD, f"{text}: it moves with the next switch")
             continue
+        # On lo it may be meant so: who balances load has it there, and sees that none answers ARP.
+        weight = Weight.ODD if place.interface == LOOPBACK else Weight.AMISS
         way = f"ip addr del {place} dev {place.interface}"
-        yield Finding("addresses", Weight.AMISS, f"{text}: {way}")
+        yield Finding("addresses", weight, f"{text}: {way}")
     own = [place for place in _own(conf, facts, name) if _version(place) == _of(served.address)]
     yield from _already_there(served, own, facts)
     if _works(name, facts):
@@ -320,6 +322,22 @@ def _hardware(conf: Conf, facts: Facts) -> Iterator[Finding]:
 
 
 # --- Probe targets
+
+
+def _targets(conf: Conf, facts: Facts) -> Iterator[Finding]:
+    """Interfaces whose only probe targets are this node itself, which never answers itself.
+
+    One file on both nodes may name the own addresses of both.
+    """
+    held = {place.address for place in facts.held}
+    for name in dict.fromkeys(target.interface for target in conf.witness):
+        targets = [each.address for each in conf.witness if each.interface == name]
+        if held.issuperset(str(ip_address(target)) for target in targets):
+            text = (
+                f"{' and '.join(targets)} is this node itself, which is never answered by itself: "
+                f"name a router on {name}, or another machine that is always on"
+            )
+            yield Finding("witness", Weight.ODD, text)
 
 
 def advice(conf: Conf, facts: Facts) -> list[str]:

@@ -70,6 +70,7 @@ V6_HELD = (Place("plip0", "fd00::1", 64), Place("eth0", "2001:db8::1", 64))
         (having(LINK, Place("eth0", "192.0.2.10", 32), OWN, placed=True), ""),
         (SOUND, "@addresses = ('eth0 192.0.2.10/32');"),
         (SOUND, "@addresses = ();"),
+        (SOUND, "@witness = ('eth0 192.0.2.1', 'eth0 192.0.2.2');"),  # of both, in one file
         (having(*V6_HELD), V6),
         (replace(SOUND, placed=True), f"@ethernet_addresses = ('eth0 {CARD}');"),
         (SOUND, "@ethernet_addresses = ('eth0 02:00:00:00:00:10');"),
@@ -275,6 +276,23 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
                 "addresses",
                 ODD,
                 "192.0.2.10 is on eth1, not on eth0: it moves with the next switch",
+            )
+        ],
+    ),
+    "a service address is on lo, as where load is balanced": (
+        having(LINK, OWN, Place("lo", "192.0.2.10", 32)),
+        "",
+        [("addresses", ODD, "192.0.2.10 is on lo, not on eth0: ip addr del 192.0.2.10/32 dev lo")],
+    ),
+    "the only probe target is this node": (
+        SOUND,
+        "@witness = ('eth0 192.0.2.1');",
+        [
+            (
+                "witness",
+                ODD,
+                "192.0.2.1 is this node itself, which is never answered by itself: name a router "
+                "on eth0, or another machine that is always on",
             )
         ],
     ),
