@@ -36,7 +36,8 @@ _LINKTYPES = {
     768: DLT_RAW,  # ARPHRD_TUNNEL
     0xFFFE: DLT_RAW,  # ARPHRD_NONE, such as a tun interface
 }
-TRANSLATION_SECONDS = 60.0  # 600 hosts take libpcap 8 s, 1,000 take it 48
+TRANSLATION_SECONDS = 60.0  # of a processor: 600 hosts take libpcap 8 s, 1,000 take it 48
+WAITING_SECONDS = 5 * TRANSLATION_SECONDS  # for that on a machine that is busy, as at a boot
 _ENOUGH = 262144  # bytes: for what 4096 instructions, the most that there may be, become
 _OPTMEM = "/proc/sys/net/core/optmem_max"
 _SO_ATTACH_FILTER = 26  # socket(7)
@@ -144,12 +145,13 @@ def prepare(
 ) -> tuple[Program, ...]:
     """The programs for an expression on these interfaces.
 
-    A child translates them, for at most TRANSLATION_SECONDS, and tries whether the kernel takes
-    them. `own` is the part of the expression that a person wrote; `title` is what ps shows of the
-    child. Raises BadFilter with what is wrong.
+    A child translates them, in at most TRANSLATION_SECONDS of its own, and tries whether the kernel
+    takes them. `own` is the part of the expression that a person wrote; `title` is what ps shows of
+    the child. Raises BadFilter with what is wrong.
     """
 
     def work(_: process.Channel) -> Message:
+        process.limit_work(TRANSLATION_SECONDS)
         if own and (problem := check_filter(own)):
             raise BadFilter(f"not a pcap expression: {problem}")
         programs = [
@@ -161,7 +163,7 @@ def prepare(
         return packed(programs)
 
     try:
-        return unpacked(process.find_out(title, work, TRANSLATION_SECONDS))
+        return unpacked(process.find_out(title, work, WAITING_SECONDS))
     except TimeoutError:
         raise BadFilter(
             f"it cannot be translated within {TRANSLATION_SECONDS:g} s: shorten it, with networks "

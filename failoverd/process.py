@@ -367,10 +367,14 @@ class Errand:
     def result(self) -> Message:
         """What the child that has ended has worked out.
 
-        Raises ValueError with what the child has raised, or with how it ended.
+        Raises ValueError with what the child has raised, or with how it ended; TimeoutError if
+        SIGPROF ended it, as `limit_work` has it.
         """
         found = parse_message(os.pread(self._file, MAX_RESULT, 0))
         if found is None:
+            ended = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is not None and ended.si_status == signal.SIGPROF:
+                raise TimeoutError("it used up the time that it had")
             raise ValueError("the child that was to find out has died")
         if "died" in found:
             raise ValueError(str(found["died"]))
@@ -396,6 +400,13 @@ def find_out(name: str, work: Callable[[Channel], Message], seconds: float) -> M
         return errand.result()
     finally:
         errand.close()
+
+
+def limit_work(seconds: float) -> None:
+    """End this process once it has worked for so long: what counts is its own time on a processor,
+    so that one on a busy machine gets as far as another."""
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 def why_died(said: list[Message]) -> str:

@@ -384,6 +384,18 @@ def test_a_translation_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) 
         filters.prepare(HOSTS, HOSTS, ["lo"], "test: filter")
 
 
+def test_a_translation_may_take_a_busy_machine_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a filter that was sound would keep failoverd from starting at a boot."""
+    monkeypatch.setattr(filters, "TRANSLATION_SECONDS", 2.0)
+
+    def slow(expression: str, _: int) -> filters.Program:
+        time.sleep(3.0)  # as if others had the processor
+        return filters.Program(expression, filters.DLT_EN10MB, bytes.fromhex("0600000000000400"))
+
+    monkeypatch.setattr(filters, "translate", slow)
+    assert filters.prepare("ip", "ip", ["lo"], "test: filter")
+
+
 def test_what_is_no_expression_is_told_by_the_part_that_a_person_wrote() -> None:
     def wrong(own: str) -> str:
         with pytest.raises(BadFilter) as raised:

@@ -17,7 +17,7 @@ from failoverd.filters import Program
 from failoverd.master.situation import Situation
 from failoverd.process import Channel, Errand, Message, in_words
 
-CHECK_SECONDS = 2 * filters.TRANSLATION_SECONDS + 30.0  # both filters, and all the rest
+CHECK_SECONDS = 2 * filters.WAITING_SECONDS + 30.0  # both filters, and all the rest
 
 Check = Callable[
     [Channel, Conf], Message
