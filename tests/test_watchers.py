@@ -12,6 +12,7 @@ from test_pair_live import LONG, WATCHED, kill, main_pid, pids, runs, settled
 
 from failoverd import links, pair
 from failoverd.children import Children
+from failoverd.commands import failoverd as command
 from failoverd.conf import Conf
 from failoverd.lab.machine import Machine, Value
 from failoverd.lab.network import Lab
@@ -359,3 +360,9 @@ def test_what_others_may_do_is_told_before(lab: Lab) -> None:
         told = notes(lab.a, watchd=closed, user="nobody")
         assert f"{closed} cannot be executed by nobody" in told
         assert f"chmod a+rx {closed}" in told
+
+
+def test_what_cannot_be_found_out_in_time_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is only a remark, and no reason not to start."""
+    monkeypatch.setattr(command, "PS_GRACE", 0.0)
+    assert command.may_execute("nobody", "/bin/sh")
