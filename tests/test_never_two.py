@@ -250,11 +250,20 @@ def test_a_role_is_not_handed_back_while_it_is_held_down(lab: Lab, eyes: Eyes) -
 
 
 def test_a_power_cut_and_the_return_take_as_long_as_was_told(lab: Lab, eyes: Eyes) -> None:
+    def age() -> float | None:
+        told: float | None = json.loads(lab.b.say("status").removeprefix("ok "))["plip"][
+            "heartbeat_age"
+        ]
+        return told
+
     begin(lab)
+    lab.wait_until(lambda: age() is not None, "b has received a heartbeat", LONG)
     cut = time.monotonic()
     lab.a.power_cut()
     asked = time.monotonic()
-    heard = asked - json.loads(lab.b.say("status").removeprefix("ok "))["plip"]["heartbeat_age"]
+    since = age()
+    assert since is not None
+    heard = asked - since
     lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
     took = eyes.gained("b", cut)
     assert within(took - cut, bounds.power_cut, lab.b)
