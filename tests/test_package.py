@@ -332,13 +332,13 @@ for line in sys.argv[2:]:
 """
 
 
-def test_what_pip_has_installed_runs_where_a_checkout_lies(lab: Lab) -> None:
+def test_what_pip_has_installed_runs_where_a_checkout_lies(lab: Lab, tmp_path: Path) -> None:
     """In its bin there is another watchd, of the same package, which is nobody else's."""
     shutil.copytree(ROOT / "failoverd", lab.a.outside / "site/failoverd")
     scripts = tomllib.loads(text("pyproject.toml"))["project"]["scripts"]
     lines = [f"{name} = {scripts[name]}" for name in ("failoverd", "watchd")]
-    place = lab.a.outside / "pip"
-    subprocess.run([sys.executable, "-c", PIP, place, *lines], check=True, timeout=LONG)
+    subprocess.run([sys.executable, "-c", PIP, tmp_path, *lines], check=True, timeout=LONG)
+    shutil.copytree(tmp_path, lab.a.outside / "pip")  # where another process may not look by itself
     lab.a.write_conf(watchd="./watchd")
     env = f"PYTHONPATH={lab.a.folder}/site"
     command = ("env", "-C", f"{ROOT}/bin", env, f"{lab.a.folder}/pip/failoverd", "-c", lab.a.conf)
