@@ -16,7 +16,6 @@ from failoverd.protocol import MAX_SETTING, Status
 
 INTERFACES = "@interfaces"  # the status has told them ever since, and
 VERSION = "version"
-CHANGE_ONE = "change one, and restart failoverd there"
 _BETWEEN = ", "
 _DIGEST = "sha256 "
 
@@ -50,11 +49,15 @@ def differences(us: Told, peer: Told) -> dict[str, str]:
     return {name: _sentence(name, us[name], peer[name]) for name in first}
 
 
+def same_boot(boot: str) -> str:
+    return f"both machines have boot:{boot} in host_type: change one, and restart failoverd there"
+
+
 def clashes(conf: Conf, boot: str, peer: Status) -> list[str]:
     """What must not be the same on both machines, and is."""
     found = []
     if peer.boot == boot:
-        found.append(f"both machines have boot:{boot} in host_type: {CHANGE_ONE}")
+        found.append(same_boot(boot))
     if peer.role != "active":  # its cards have their own hardware addresses
         own = {name: told.hwaddr for name, told in peer.interfaces}
         found += [

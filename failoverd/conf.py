@@ -501,6 +501,15 @@ class Conf:
         return "" if self.confirm in ("arp", "none") else self.confirm
 
     @property
+    def served(self) -> frozenset[str]:
+        """The addresses of @addresses, as the kernel writes them."""
+        return frozenset(entry.address for entry in self.addresses)
+
+    def window_of(self, interface: str) -> float:
+        """How long a window of its watcher is, in seconds."""
+        return self.plip_timer if interface == self.plip_interface else self.timer_seconds
+
+    @property
     def own_socket(self) -> str:
         """The Unix socket by which this machine's own commands reach failoverd; no two values of
         $pidfile have the same."""

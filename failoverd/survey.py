@@ -280,7 +280,7 @@ def _network(served: Address, own: Sequence[Place], conf: Conf, facts: Facts) ->
 
 def _own(conf: Conf, facts: Facts, name: str) -> list[Place]:
     """The addresses that the interface has whatever the role: a network of its own."""
-    moving = {served.address for served in conf.addresses}
+    moving = conf.served
     return [
         place
         for place in facts.held

@@ -320,7 +320,7 @@ class Witnesses:
     def __init__(self, conf: Conf, interface: str, peer: Message | None = None) -> None:
         self._interface = interface
         self._targets = [w.address for w in conf.witness if w.interface == interface]
-        self._served = {str(ipaddress.ip_address(a.address)) for a in conf.addresses}
+        self._served = conf.served
         self._socket: socket.socket | None = None
         self._peer: list[tuple[str, str]] = []  # from which address which of its is asked
         self._card = ""  # the peer's hardware address

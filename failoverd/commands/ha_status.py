@@ -184,7 +184,7 @@ class Look:
         if self.us and self.peer and self.peer.speechless:
             found.append(f"what the peer asks of this node is not answered: {FILTER}")
         if self.us and self.peer and self.us.boot == self.peer.boot:
-            found.append(f"both machines have boot:{self.us.boot} in host_type: {alike.CHANGE_ONE}")
+            found.append(alike.same_boot(self.us.boot))
         if self.differences:
             found.append(f"not the same on both machines: {'; '.join(self.differences)}")
         return [trouble for trouble in found if trouble]

@@ -32,7 +32,7 @@ from failoverd.master.rehearsal import Rehearsal
 from failoverd.master.reloading import Check, Reloading
 from failoverd.master.reports import Reports
 from failoverd.master.requests import Requests
-from failoverd.master.situation import Situation
+from failoverd.master.situation import Situation, uptime
 from failoverd.master.vigil import Vigil
 from failoverd.master.watchers import Watchers
 from failoverd.process import Channel, Message
@@ -151,16 +151,16 @@ class Master:
         self.children.tend(time.monotonic())
         while self.failure is None and not (self.us.stops and self._may_leave()):
             timeout = self._timeout(time.monotonic())
-            before = time.clock_gettime(time.CLOCK_BOOTTIME)
+            before = uptime()
             found = self.selector.select(timeout)
-            slept = time.clock_gettime(time.CLOCK_BOOTTIME) - before
+            slept = uptime() - before
             self._mind_the_gap(slept - timeout)
-            began = time.clock_gettime(time.CLOCK_BOOTTIME)
+            began = uptime()
             try:
                 self._turn(found, ready)
             except MemoryError:
                 self._want_memory()
-            self._mind_the_gap(time.clock_gettime(time.CLOCK_BOOTTIME) - began)
+            self._mind_the_gap(uptime() - began)
 
     def _turn(self, found: list[tuple[selectors.SelectorKey, int]], ready: Ready) -> None:
         """Hear who has something to say and decide, before all that is merely due."""

@@ -13,7 +13,6 @@ from ipaddress import ip_interface
 
 from failoverd import links, neighbours, protocol
 from failoverd.children import Children
-from failoverd.conf import Conf
 from failoverd.master.situation import Situation
 from failoverd.process import Message
 
@@ -36,7 +35,7 @@ class Mutual:
         self._held = held
         conf = self._us.conf
         here = (one for one in held if one.interface in conf.interfaces)
-        self._us.fixed = links.fixed(here, served(conf))
+        self._us.fixed = links.fixed(here, conf.served)
         self._tell()
 
     def adopt(self) -> None:
@@ -65,14 +64,10 @@ class Mutual:
                 self._children.send(f"watchd {name}", message)
 
 
-def served(conf: Conf) -> set[str]:
-    return {str(ip_interface(entry.address).ip) for entry in conf.addresses}
-
-
 def whom_to_ask(us: Situation, interface: str) -> Message:
     """What a watcher is told, also when it begins: from which address which one is asked."""
     theirs = us.remembered.peer_fixed.get(interface, ())
-    asked = list(pairs(us.fixed.get(interface, ()), theirs, served(us.conf)))
+    asked = list(pairs(us.fixed.get(interface, ()), theirs, us.conf.served))
     card = us.peer_cards.get(interface, "")
     known = asked and neighbours.CARD.fullmatch(card)
     return {"do": "peer", "ask": asked, "card": card if known else ""}

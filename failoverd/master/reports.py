@@ -70,8 +70,7 @@ class Reports:
 
     def _may_show(self, interface: str) -> bool:
         """Whether a window may be logged: one gone mad has no more of them than a sane one."""
-        conf = self._us.conf
-        window = conf.plip_timer if interface == conf.plip_interface else conf.timer_seconds
+        window = self._us.conf.window_of(interface)
         shown = self._shown.setdefault(interface, Allowance(WINDOWS / window, 10 * WINDOWS))
         return shown.take(1, time.monotonic())
 

@@ -37,7 +37,7 @@ class Watchers:
 
     def expect(self, interface: str, now: float) -> None:
         """A watcher begins there, which takes it a while. It tells at the end of its window."""
-        self._due[interface] = now + self._window(interface) + START_PATIENCE
+        self._due[interface] = now + self._us.conf.window_of(interface) + START_PATIENCE
 
     def begin_again(self, now: float) -> None:
         """This node has switched: those of the service begin their first window, one that cannot be
@@ -69,7 +69,8 @@ class Watchers:
     def told(self, interface: str, now: float) -> None:
         """A report has come."""
         self.unproved.discard(interface)
-        self._due[interface] = now + max(START_PATIENCE, WINDOWS * self._window(interface))
+        window = self._us.conf.window_of(interface)
+        self._due[interface] = now + max(START_PATIENCE, WINDOWS * window)
         if self._late.pop(interface, ""):
             self._us.say("is watched again", interface, alarm=True, anew=True)
 
@@ -101,7 +102,3 @@ class Watchers:
             self._us.say(self._late[interface], interface, alarm=True, anew=True)
             self._unwatched(interface)
             self._children.give_up(f"watchd {interface}", "no report in time")
-
-    def _window(self, interface: str) -> float:
-        conf = self._us.conf
-        return conf.plip_timer if interface == conf.plip_interface else conf.timer_seconds
