@@ -7,7 +7,7 @@ starting; what may come right by itself, such as an address that comes after a b
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface
 
@@ -69,6 +69,7 @@ class Facts:
     narrowly: whether that is another route than a default one.
     gateways: the default gateway over each interface that has one.
     holder: who else has the port, "" if nobody.
+    asking: the interfaces where this node has an address from which it asks the peer's.
     placed: whether failoverd has put the service addresses on their interfaces, or may have.
     left: interface and address of each that it has put somewhere, by an earlier configuration too.
     """
@@ -79,6 +80,7 @@ class Facts:
     narrowly: bool = False
     gateways: Mapping[str, str] = field(default_factory=dict)
     holder: str = ""
+    asking: Container[str] = ()
     placed: bool = False
     left: Sequence[tuple[str, str]] = ()
 
@@ -351,7 +353,7 @@ def advice(conf: Conf, facts: Facts) -> list[str]:
     if found:
         entries = ", ".join(_pasted(entry) for entry in [*map(str, conf.witness), *found])
         way = f"the default gateway is one: @witness = ({entries});"
-    alone = [name for name in bare if not _probes_peer(conf, facts, name)]
+    alone = [name for name in bare if name not in facts.asking]
     between = [name for name in bare if name not in alone]
     found = [f"no probe target on {' and '.join(bare)}: {way}"]
     if conf.low_water == 0:
@@ -368,12 +370,6 @@ def advice(conf: Conf, facts: Facts) -> list[str]:
             "standby receives nothing either"
         )
     return found
-
-
-def _probes_peer(conf: Conf, facts: Facts, name: str) -> bool:
-    """Whether this node has an address there in a network that the peer can be in."""
-    own = _own(conf, facts, name)
-    return any(place.prefix < ip_address(place.address).max_prefixlen for place in own)
 
 
 def _pasted(entry: str) -> str:

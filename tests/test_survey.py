@@ -15,11 +15,12 @@ from samples import STANDBY
 from test_hard_use import hang_up
 from test_pair_live import LONG, WATCHED, kill, main_pid, pids, settled, start
 
-from failoverd import alike, conf, survey
+from failoverd import alike, conf, links, survey
 from failoverd.commands import _facts
 from failoverd.commands.failoverd import AS_USER
 from failoverd.lab.machine import PRIVATE, Machine, Value
 from failoverd.lab.network import ROUTER, SERVICE, Lab
+from failoverd.links import Held
 from failoverd.protocol import InterfaceStatus
 from failoverd.survey import Facts, Interface, Place, Weight
 
@@ -462,6 +463,12 @@ NAME_ONE = "name a router there, or another machine that is always on, as @witne
             [Place("eth0", "192.0.2.1", 32)],
             [f"no probe target on eth0: {NAME_ONE}", NOTHING],
         ),
+        (
+            "",
+            {},
+            [Place("eth0", "fe80::1", 64)],
+            [f"no probe target on eth0: {NAME_ONE}", BETWEEN],
+        ),
         ("$low_water = 0;", {}, [OWN], [f"no probe target on eth0: {NAME_ONE}", LOW_WATER]),
         (
             "@interfaces = ('eth0', 'eth1'); @witness = ('eth1 198.51.100.1');",
@@ -478,8 +485,11 @@ NAME_ONE = "name a router there, or another machine that is always on, as @witne
 def test_a_probe_target_is_proposed(
     more: str, gateways: dict[str, str], held: list[Place], lines: list[str]
 ) -> None:
-    facts = replace(SOUND, held=(LINK, *held), gateways=gateways)
-    assert survey.advice(conf.parse(SETTINGS + more, "failoverd.conf"), facts) == lines
+    settings = conf.parse(SETTINGS + more, "failoverd.conf")
+    found = [Held(one.interface, one.address, one.prefix, duplicate=False) for one in held]
+    asking = links.fixed(found, settings.served)  # as `gather` has it
+    facts = replace(SOUND, held=(LINK, *held), gateways=gateways, asking=asking)
+    assert survey.advice(settings, facts) == lines
 
 
 # ------------------------------------------------------------------ the real command

@@ -39,7 +39,8 @@ def gather(conf: Conf, *, port: bool = True) -> survey.Facts:
 
     Raises OSError if the kernel does not tell the addresses.
     """
-    held = [survey.Place(one.interface, one.address, one.prefix) for one in links.held()]
+    found = links.held()
+    held = [survey.Place(one.interface, one.address, one.prefix) for one in found]
     known, route = _link_route(conf, any(place.address == conf.primary for place in held))
     return survey.Facts(
         interfaces={name: _interface(name) for name in links.names()},
@@ -48,6 +49,7 @@ def gather(conf: Conf, *, port: bool = True) -> survey.Facts:
         narrowly=route is not None and route.prefix > 0,
         gateways=dict(_gateways(conf)),
         holder=port_holder(conf) if port else "",
+        asking=links.fixed(found, conf.served),
         placed=may_be_placed(conf.state),
         left=tuple(_left(conf.state)),
     )
