@@ -406,6 +406,15 @@ class InterfaceStatus:
     hwaddr: str  # "" while there is no such interface
     fixed: tuple[str, ...] = ()  # an older one tells none
 
+    @property
+    def is_bad(self) -> bool:
+        return is_bad(self.state, self.packets, self.last)
+
+
+def is_bad(state: str, packets: int, last: int) -> bool:
+    """Bad at a peer: down, or without a packet in its last two windows (section 5)."""
+    return state in ("down", "silent") or (state == "fail" and packets == 0 and last == 0)
+
 
 @dataclass(frozen=True)
 class Failure:

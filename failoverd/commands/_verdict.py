@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from failoverd import pair
 from failoverd.protocol import InterfaceStatus, Status
 
 MOST_TOLD = 2  # differences that the sentence names
@@ -147,8 +146,7 @@ def _why_not_able(other: Node, status: Status, quiet: set[str]) -> Iterator[str]
     bad = {
         name: _what_is_wrong(interface)
         for name, interface in status.interfaces
-        if pair.is_bad(interface.state, interface.packets, interface.last)
-        and not (name in quiet and interface.state != "down")
+        if interface.is_bad and not (name in quiet and interface.state != "down")
     }
     if not bad:
         return
@@ -161,15 +159,14 @@ def _receiving_nothing(status: Status) -> set[str]:
     return {
         name
         for name, interface in status.interfaces
-        if interface.state != "down"
-        and pair.is_bad(interface.state, interface.packets, interface.last)
+        if interface.state != "down" and interface.is_bad
     }
 
 
 def _what_is_wrong(interface: InterfaceStatus) -> str:
     if interface.state == "down":
         return "has no carrier" if interface.hwaddr else "does not exist"
-    if pair.is_bad(interface.state, interface.packets, interface.last):
+    if interface.is_bad:
         return "receives nothing"
     return "receives less than $low_water"
 

@@ -185,12 +185,7 @@ def is_forgotten(event: pair.Event, action: pair.Forget) -> bool:
 def peer_view(status: protocol.Status, interfaces: tuple[str, ...]) -> pair.PeerView:
     """What the pair wants to know of a peer's status; interfaces: those that both should have."""
     known = dict(status.interfaces)
-    bad = frozenset(
-        name
-        for name in interfaces
-        if name not in known
-        or pair.is_bad(known[name].state, known[name].packets, known[name].last)
-    )
+    bad = frozenset(name for name in interfaces if name not in known or known[name].is_bad)
     down = frozenset(name for name in bad if name not in known or known[name].state == "down")
     role = "rejoining" if status.rejoining else status.role
     counts = tuple((name, known[name].packets, known[name].last) for name in sorted(known))

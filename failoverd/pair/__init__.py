@@ -64,10 +64,10 @@ from failoverd.pair.state import (
     adapt,
     announceable,
     initial,
-    is_bad,
     is_served,
     next_deadline,
     role,
 )
 from failoverd.pair.stepping import step
 from failoverd.pair.table import ROWS, Row
+from failoverd.protocol import is_bad

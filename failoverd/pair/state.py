@@ -7,6 +7,7 @@ from enum import Enum
 
 from failoverd.pair.events import Counts, PeerView
 from failoverd.pair.settings import Rules
+from failoverd.protocol import is_bad
 
 
 class Phase(Enum):
@@ -89,11 +90,6 @@ class Interface:
     def useless(self) -> bool:
         """Bad as the peer would judge it, so that both machines count alike."""
         return is_bad(self.state, self.packets, self.last)
-
-
-def is_bad(state: str, packets: int, last: int) -> bool:
-    """Bad at a peer: down, or without a packet in its last two windows (section 5)."""
-    return state in ("down", "silent") or (state == "fail" and packets == 0 and last == 0)
 
 
 @dataclass(frozen=True)
