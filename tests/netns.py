@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from processes import wait_until
 
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
@@ -140,6 +141,25 @@ def namespaces(count: int) -> Iterator[list[Namespace]]:
 def cable(one: Namespace, name: str, other: Namespace, other_name: str) -> None:
     """A veth pair between two namespaces, up at both ends and without address detection."""
     one.ip(f"link add {name} type veth peer name {other_name} netns {other.pid}")
-    for namespace, end in ((one, name), (other, other_name)):
+    ends = ((one, name), (other, other_name))
+    for namespace, end in ends:
         namespace.run("sh", "-c", f"echo 0 >/proc/sys/net/ipv6/conf/{end}/accept_dad")
         namespace.ip(f"link set {end} up")
+    for namespace, end in ends:
+        at_rest(namespace, end)
+
+
+def at_rest(namespace: Namespace, card: str) -> None:
+    """Wait until the kernel has done what it puts off when an interface comes up.
+
+    Until then it sends nothing there, and its own link-local address comes after all that a test
+    has set meanwhile.
+    """
+
+    def has_come() -> bool:
+        (shown,) = namespace.show("address", "show", "dev", card)
+        return shown["operstate"] == "UP" and any(
+            entry["scope"] == "link" and not entry.get("tentative") for entry in shown["addr_info"]
+        )
+
+    wait_until(has_come)

@@ -14,7 +14,7 @@ def children_of(pid: int) -> list[str]:
 
 
 def wait_until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 20.0
+    end = time.monotonic() + 60.0
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from netns import Namespace, cable, namespaces
+from netns import Namespace, at_rest, cable, namespaces
 from processes import wait_until
 
 from failoverd import process, switch
@@ -92,6 +92,8 @@ def machine(lasting_machine: Namespace) -> Namespace:
         *("link set eth1 address 02:00:00:00:0a:02 down", "link set eth1 up"),
         force=True,
     )
+    at_rest(lasting_machine, "eth0")
+    at_rest(lasting_machine, "eth1")
     return lasting_machine
 
 
@@ -134,6 +136,7 @@ def run(
 
 def state(machine: Namespace) -> dict[str, Any]:
     """All that the script might change, without what passes by itself."""
+    wait_until(lambda: has_local_routes(machine))
     cards = {}
     for card in machine.show("address", "show"):
         addresses = [
@@ -154,6 +157,19 @@ def state(machine: Namespace) -> dict[str, Any]:
         for family in ("-4", "-6")
     }
     return {"cards": cards, **routes}
+
+
+def has_local_routes(machine: Namespace) -> bool:
+    """Whether the kernel has done what it puts off when an IPv6 address is set."""
+    local = {
+        (route["dev"], route["dst"])
+        for route in machine.show("-6", "route", "show", "table", "local", "type", "local")
+    }
+    return local >= {
+        (card["ifname"], entry["local"])
+        for card in machine.show("-6", "address", "show")
+        for entry in card["addr_info"]
+    }
 
 
 def addresses(machine: Namespace, card: str) -> set[str]:
