@@ -268,7 +268,7 @@ def test_a_witness_is_asked_from_an_address_that_is_only_ours(
     own: str, witness: str, expected: bytes
 ) -> None:
     """And in the witness's network; else as if there were none."""
-    shared = (Address("eth0", "192.0.2.10", 24), Address("eth0", "FE80::10", 64))
+    shared = (Address("eth0", "192.0.2.10", 24), Address("eth0", "fe80::10", 64))
     conf = Conf(witness=(Witness("eth0", witness),), addresses=shared)
     with namespaces(2) as (here, there):
         cable(here, "eth0", there, "eth0")
