@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from inside import EXPERIMENT, frame, inside, sender, two_ends
 from netns import Namespace
+from one_machine import MOMENTS, machine
 
 from failoverd import frames, pair
 from failoverd.conf import Address, Conf
@@ -25,22 +26,22 @@ BAD = {
     "down": replace(GOOD, up=False),
     "not asked for yet": replace(GOOD, unasked=True),
 }
-SERVING = {pair.Phase.ACTIVE, pair.Phase.ASKING}
+SERVING = ("active", "interface", "release")
 
 
-@pytest.mark.parametrize("phase", pair.Phase)
-def test_only_who_serves_and_has_asked_announces(phase: pair.Phase) -> None:
-    """A machine that rejoins may have been overtaken."""
-    state = pair.State(phase=phase, interfaces=(GOOD,))
-    assert pair.announceable(state) == (("eth0",) if phase in SERVING else ())
+@pytest.mark.parametrize("name", MOMENTS)
+def test_only_who_serves_and_has_asked_announces(name: str) -> None:
+    """A machine in doubt may have been overtaken."""
+    state = machine(name, interfaces=(GOOD,))
+    assert pair.announceable(state) == (("eth0",) if name in SERVING else ())
 
 
 @pytest.mark.parametrize("why", BAD)
 def test_nothing_is_announced_where_nobody_is_served(why: str) -> None:
     """Where it is down, where it hears nothing, and where another may serve by now."""
     other = replace(GOOD, name="eth1")
-    for phase in SERVING:
-        state = pair.State(phase=phase, interfaces=(BAD[why], other))
+    for name in SERVING:
+        state = machine(name, interfaces=(BAD[why], other))
         assert pair.announceable(state) == ("eth1",)
 
 
@@ -51,8 +52,8 @@ def ends() -> Iterator[list[Namespace]]:
 
 
 CASES = {
-    **{f"{phase.value}": (phase, GOOD) for phase in pair.Phase},
-    **{f"active, but {why}": (pair.Phase.ACTIVE, card) for why, card in BAD.items()},
+    **{name: (name, GOOD) for name in MOMENTS},
+    **{f"active, but {why}": ("active", card) for why, card in BAD.items()},
 }
 
 
@@ -70,13 +71,13 @@ def test_what_is_really_sent(ends: list[Namespace], tmp_path: Path) -> None:
         us = Situation(conf, "slave", Log(conf.log), lambda *_: None, dry=False)
         with listener(ends[1]) as far, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as mark:
             mark.bind(("eth0", 0))
-            for name, (phase, card) in CASES.items():
-                us.state = replace(us.state, phase=phase, interfaces=(card,))
+            for name, (moment, card) in CASES.items():
+                us.state = machine(moment, interfaces=(card,))
                 announcements = Announcements(us)
                 for act in (announcements.begin, announcements.go_on):
                     act(announcements.deadline or 100.0)
                     mark.send(frame())
-                    serves = phase in SERVING and card is GOOD
+                    serves = moment in SERVING and card is GOOD
                     assert (ADDRESS in announced(far)) is serves, name
                 announcements.close()
 

@@ -12,11 +12,12 @@ from collections.abc import Callable
 
 import pytest
 
-from failoverd import bounds, conf, pair
+from failoverd import conf, pair
 from failoverd.lab.filters import CLOSED, CUT, SMALL, drop, pass_all, why_no_filters
 from failoverd.lab.machine import SWITCH, Machine, Value
 from failoverd.lab.network import ROUTER, SERVICE, Lab
 from failoverd.lab.spaces import Process
+from failoverd.pair import bounds
 
 LONG = 40.0
 TIMERS: dict[str, Value] = {
@@ -113,7 +114,7 @@ def test_a_deaf_card_goes_where_a_closed_port_lets_no_question_in(lab: Lab) -> N
     drop(lab.b, CLOSED)
     lab.a.deafen("eth0")
     lab.wait_until(lambda: lab.holders() == ["b"], "b has the address alone", LONG)
-    assert "calling for the role" in lab.b.log()
+    assert "tells it to stand by" in lab.b.log()
 
 
 def test_a_port_that_is_closed_in_a_handover_leaves_nobody_without_service(lab: Lab) -> None:
@@ -281,7 +282,7 @@ def test_two_that_never_exchanged_a_word_do_not_stay_two(lab: Lab, way: str) -> 
     lab.a.hear("eth0")
     lab.wait_until(lambda: len(lab.holders()) == 1, "one stands down", LONG)
     log = lab.a.log() + lab.b.log()
-    assert f"answers for our addresses, too: {SERVICE} is at" in log
+    assert f"answers for the addresses, too: {SERVICE} is at" in log
 
 
 def test_nobody_active_for_too_long_is_an_alarm_on_both(lab: Lab) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-from failoverd import bounds, conf
+from failoverd import conf
+from failoverd.pair import bounds
 
 SERVED = """
 @interfaces = ('eth0');

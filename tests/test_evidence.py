@@ -70,9 +70,14 @@ def situation(folder: Path, role: str | None = None, *, addresses: int = 2) -> S
     return us
 
 
-def be(us: Situation, phase: pair.Phase) -> None:
+def be(
+    us: Situation,
+    phase: pair.Phase,
+    purpose: pair.Purpose = pair.Purpose.NONE,
+    told: pair.Query | None = None,
+) -> None:
     us.started = True
-    us.state = replace(us.state, phase=phase)
+    us.state = replace(us.state, phase=phase, purpose=purpose, told=told)
 
 
 def said(us: Situation) -> str:
@@ -394,9 +399,10 @@ def test_one_that_was_there_when_it_began_is_told_too(
         us = situation(tmp_path)
         look = looking(us, Cards(us))
         assert look() == []
-        for phase in (pair.Phase.INQUIRING, pair.Phase.SEEKING, pair.Phase.CALLING):
-            be(us, phase)
-            assert look() == []
+        be(us, pair.Phase.RESOLVING, pair.Purpose.BOOT)
+        assert look() == []
+        be(us, pair.Phase.TOLD, pair.Purpose.BOOT, pair.Query.RESUME)
+        assert look() == []
         be(us, pair.Phase.STANDBY)
         assert look() == [pair.Stray()]
 
@@ -531,7 +537,7 @@ def test_an_active_machine_that_has_lost_its_addresses_is_told_so_at_once(
         us = situation(tmp_path)
         us.remembered = statefile.Remembered(role="active", left=([str(V4), "eth0 10.0.0.1/8"], []))
         cards = Cards(us)
-        be(us, pair.Phase.REJOINING)
+        be(us, pair.Phase.RESOLVING, pair.Purpose.DOUBT)
         assert looking(us, cards)() == [pair.Bare()]
         us.remembered = statefile.Remembered(role="active")
         assert looking(us, Cards(us))() == []

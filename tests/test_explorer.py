@@ -1,14 +1,14 @@
 """The five statements of section 5, in every state that two machines can come to within bounds.
 
 Here with one fault of every kind at any tick, and with two of the commonest; `bin/explore` goes on
-from there. That the explorer can see is shown by breaking the table.
+from there. That the explorer can see is shown by breaking the policy.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,12 +16,12 @@ from explorer import command, mutants, rooms
 from explorer.changes import ROOT, changes
 from explorer.explore import Explored
 from explorer.model import MENU, Setup, Violation
-from explorer.mutants import Mutant, find, judged
+from explorer.mutants import MUTANTS, Broken, find, judged
 from explorer.refinements import EQUIVALENT, REFINEMENTS
 from explorer.walk import walk
 
-from failoverd import pair
-from failoverd.pair import On, Phase, Row, stepping
+from failoverd.pair import Purpose, compare, invariant, policy
+from failoverd.pair.policy import Finding, Outcome
 
 
 def setup(menu: str, faults: int = 1, **settings: object) -> Setup:
@@ -55,100 +55,73 @@ def test_the_statements_hold_on_a_random_walk(seed: int) -> None:
 # ---------------------------------------------------------------------------- it bites
 
 
-def without(phase: Phase, on: On, *guards: str) -> tuple[Row, ...]:
-    """The table without the rows of a phase and event that have all these guards."""
-    kept = tuple(row for row in pair.ROWS if not is_row(row, phase, on, *guards))
-    assert len(kept) < len(pair.ROWS)
-    return kept
-
-
-def changed(phase: Phase, on: On, change: Callable[[Row], Row], *guards: str) -> tuple[Row, ...]:
-    rows = tuple(change(row) if is_row(row, phase, on, *guards) else row for row in pair.ROWS)
-    assert rows != pair.ROWS
-    return rows
-
-
-def is_row(row: Row, phase: Phase, on: On, *guards: str) -> bool:
-    names = {guard.__name__ for guard in row.when}
-    return phase in row.phases and row.on is on and set(guards) <= names
-
-
-def unguarded(name: str) -> tuple[Row, ...]:
-    """The table without a guard, wherever it stands."""
-    rows = tuple(
-        replace(row, when=tuple(guard for guard in row.when if guard.__name__ != name))
-        for row in pair.ROWS
-    )
-    assert rows != pair.ROWS
-    return rows
-
-
-NO_QUESTION = tuple(
-    row for row in pair.ROWS if not is_row(row, Phase.STANDBY, On.LINK_SILENT, "confirm_by_arp")
-)
-MUTANTS = {
-    "no question on the ethernet side": (NO_QUESTION, setup("link")),
-    "a handover begins with `fail`": (
-        changed(
-            Phase.ASKING, On.STATUS, lambda row: replace(row, go=Phase.TELLING), "peer_can_serve"
-        ),
-        setup("person", delays=0),
-    ),
-    "two active machines keep their roles": (
-        without(Phase.ACTIVE, On.COMPARED, "peer_is_active", "we_yield"),
-        setup("link", 2, delays=0),
-    ),
-    "nobody takes a role that nobody has": (
-        without(Phase.STANDBY, On.NOBODY, "peer_is_idle"),
-        setup("person", delays=0),
-    ),
-    "a boot slave keeps what the peer answers for": (
-        without(Phase.ACTIVE, On.OWN_ANSWERED, "claimed_thrice"),
-        setup("link"),
-    ),
-    "the role is taken back while `fail` is on its way": (
-        unguarded("has_arrived"),
-        setup("person,loss", 2, delays=0),
-    ),
-    "a handover without news from the peer": (unguarded("peer_has_news"), setup("switch")),
-    "a role is handed back at once": (
-        unguarded("may_hand_over"),
-        setup("deaf", 3, delays=0, hold_down=12),
-    ),
-    "a failed script is the end": (
-        without(Phase.PROMOTING, On.SCRIPT_FAILED),
-        setup("script", delays=0),
-    ),
+BY_NAME = {mutant.what: mutant for mutant in MUTANTS}
+POWER, PERSON = setup("power,link", delays=0), setup("person,loss", 2, delays=0)
+BROKEN = {  # a broken cell of the policy, and where that shows
+    "SILENCE TAKEN: always TAKE": POWER,
+    "SILENCE FREE: the contrary of TAKE if is_up": POWER,
+    "BOOT TAKEN: always TAKE": POWER,
+    "BOOT ACTIVE: the contrary of CALL if is_fit": POWER,
+    "INTERFACE IDLE: the contrary of PROVE if peer_is_able": setup("deaf,switch", delays=0),
+    "NOBODY IDLE: always STAY": PERSON,
+    "OPERATOR ACTIVE: always TAKE": PERSON,
+    "RESUME ACTIVE: always TAKE": PERSON,
+    "FAIL IDLE: always BACK": PERSON,
+    "FAIL SWITCHING: always BACK": PERSON,
 }
+sound = cache(judged)
 
 
-@pytest.mark.parametrize("what", MUTANTS)
-def test_a_broken_table_is_found(what: str) -> None:
-    rows, bounds = MUTANTS[what]
-    assert find(Mutant(what, rows), (bounds,)), f"not found: {what}"
-    assert not judged(bounds), "the sound table is found, too"
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_policy_is_found(what: str) -> None:
+    assert find(BY_NAME[what], (BROKEN[what],)), f"not found: {what}"
+    assert not sound(BROKEN[what]), "the sound policy is found, too"
 
 
-def test_a_broken_table_that_decides_the_same_is_told_apart() -> None:
+def test_a_rule_that_is_broken_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    for rule, bounds in (
+        ("peer_has_news", setup("switch")),
+        ("may_hand_over", setup("deaf", 3, delays=0, hold_down=12)),
+    ):
+        with monkeypatch.context() as broken:
+            broken.setattr(compare, rule, lambda *_: True)
+            assert judged(bounds), f"not found: {rule}"
+
+
+def test_every_cell_is_broken_in_every_way_and_mended_again() -> None:
+    sound = {why: dict(row) for why, row in policy.POLICY.items()}
+    for mutant in MUTANTS:
+        why, finding = mutant.place
+        with Broken(mutant):
+            assert policy.POLICY[why][finding] == mutant.cell != sound[why][finding]
+        assert policy.POLICY[why] == sound[why]
+    always = [mutant.what for mutant in MUTANTS if "always" in mutant.what]
+    cells = [cell for row in sound.values() for cell in row.values() if cell]
+    alone = sum(len(cell) == 1 for cell in cells)
+    assert len(always) == len(set(always)) == len(Outcome) * len(cells) - alone
+    assert len(BY_NAME) == len(MUTANTS), "two have one name"
+    assert set(REFINEMENTS) <= set(BY_NAME), "there is no such cell"
+
+
+def test_a_broken_cell_that_decides_the_same_is_told_apart() -> None:
     """The first step for each of them; `bin/explore --mutants` goes on from there."""
     known = mutants.Known(mutants.SETUPS[0])
     tells = {
-        "NEW on START_FRESH if boot_slave: after NEW on START_FRESH if contacts_nobody": False,
-        "no row STANDBY, INQUIRING on FALLING_SILENT if ever": True,
+        "SILENCE FREE: always STAY": True,
+        "SILENCE FREE: the contrary of TAKE if is_up": True,
+        "RELEASE IDLE: always KEEP": False,  # there is no operator
     }
-    all_of_them = {mutant.what: mutant for mutant in mutants.MUTANTS}
-    assert {what: known.tells(all_of_them[what]) for what in tells} == tells
-    named = set(REFINEMENTS)
-    assert named <= set(all_of_them), f"there is no such row: {named - set(all_of_them)}"
+    assert {what: known.tells(BY_NAME[what]) for what in tells} == tells
 
 
 def test_a_violation_comes_with_the_shortest_story(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = without(Phase.PROMOTING, On.SCRIPT_FAILED)
-    monkeypatch.setattr(stepping, "TABLE", stepping.by_phase_and_event(rows))
+    """Also one of what is never true of one machine."""
+    told = (lambda state: state.failed, "its script has failed")
+    monkeypatch.setattr(invariant, "NEVER", (*invariant.NEVER, told))
     with pytest.raises(Violation) as caught:
         Explored(setup("script", delays=0)).explore()
     lines = str(caught.value).splitlines()
-    assert "does not report that its script failed" in lines[0]
+    assert lines[0].endswith(": its script has failed")
     assert sum("**" in line for line in lines) == 1
     assert len(lines) < 20
 
@@ -186,8 +159,7 @@ def test_pairs_of_faults_are_explored_alone(capsys: pytest.CaptureFixture[str]) 
 def test_a_pair_of_faults_that_breaks_a_statement_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = without(Phase.STANDBY, On.LINK_SILENT)
-    monkeypatch.setattr(stepping, "TABLE", stepping.by_phase_and_event(rows))
+    monkeypatch.setitem(policy.POLICY[Purpose.SILENCE], Finding.FREE, ((None, Outcome.STAY),))
     assert command.sweep(setup("power,link", delays=0), jobs=1) == 1
     assert "2. none active" in capsys.readouterr().out
 

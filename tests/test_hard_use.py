@@ -230,7 +230,7 @@ def test_where_nobody_can_be_asked_that_is_said(lab: Lab) -> None:
             lambda: "tun0: nobody can be asked there who has the addresses" in b.log(), "where"
         )
         lab.wait_until(
-            lambda: "no takeover: the ethernet side cannot be asked" in b.log(), "what it means"
+            lambda: "the service network cannot be asked; no takeover" in b.log(), "what it means"
         )
     assert b.role() == "standby"
 

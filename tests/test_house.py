@@ -57,10 +57,10 @@ def imports(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
             assert node.module is not None
-            if node.module == "failoverd":
-                yield from (f"failoverd.{alias.name}" for alias in node.names)
-            else:
-                yield node.module
+            folder = PACKAGE.parent / node.module.replace(".", "/")
+            for alias in node.names:
+                part = node.module == "failoverd" or (folder / f"{alias.name}.py").exists()
+                yield f"{node.module}.{alias.name}" if part else node.module
 
 
 def rooms_of(path: Path) -> set[str]:

@@ -14,8 +14,8 @@ from functools import partial
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from failoverd import bounds, pair
-from failoverd.pair import PeerView, Purpose
+from failoverd import pair
+from failoverd.pair import PeerView, Query, bounds
 
 CARDS = ("eth0", "eth1")
 ROLES = ("active", "standby", "switching", "failed", "rejoining")
@@ -55,7 +55,7 @@ class Machine:
     rules: pair.Rules
     state: pair.State
     now: float = 0.0
-    asked: dict[Purpose, float] = field(default_factory=dict)  # until when an answer may come
+    asked: dict[Query, float] = field(default_factory=dict)  # until when an answer may come
     questions: dict[bool, tuple[float, int]] = field(default_factory=dict)
     script: str = ""
     programs: dict[str, int] = field(default_factory=dict)  # the numbers of their runs
@@ -76,13 +76,13 @@ class Machine:
             case pair.RunProgram():
                 self.programs[action.kind] = action.number
             case pair.Ask():
-                self.asked[action.purpose] = self.now + action.timeout
+                self.asked[action.query] = self.now + action.timeout
             case pair.Question():
                 self.questions[action.own] = (action.until, len(action.at))
             case pair.Look():
                 self.looks = True
             case pair.Forget():
-                self.asked = {p: t for p, t in self.asked.items() if p is Purpose.COMPARE}
+                self.asked = {p: t for p, t in self.asked.items() if p is Query.COMPARE}
                 if action.questions:
                     self.questions.clear()
             case pair.Answer():
@@ -145,7 +145,7 @@ def peer_answers(machine: Machine, number: int) -> None:
     counts = tuple((card, number % 3, number // 3 % 3) for card in CARDS)
     boot = "slave" if number % 5 else machine.rules.boot
     view = PeerView(ROLES[number % 5], boot, bad, counts=counts)
-    asks = purpose in (Purpose.COMPARE, Purpose.STATUS)
+    asks = purpose in (Query.COMPARE, Query.STATUS)
     machine.feed(pair.Replied(purpose, number % 3 > 0, "so", view if asks else None))
 
 
@@ -196,17 +196,17 @@ LIFE = st.lists(
 STANDS_BY = PeerView("standby", "slave", frozenset())
 GIVING: tuple[pair.Event, ...] = (
     pair.Started("active"),
-    pair.Replied(Purpose.STATUS, True, view=STANDS_BY),
+    pair.Replied(Query.STATUS, True, view=STANDS_BY),
     pair.Request(0, "resume", from_peer=False),
-    pair.Replied(Purpose.STATUS, True, view=STANDS_BY),
+    pair.Replied(Query.STATUS, True, view=STANDS_BY),
     pair.Ended("script", ok=True),
-    pair.Unreplied(Purpose.FAIL),
+    pair.Unreplied(Query.FAIL),
 )
 TAKING: tuple[pair.Event, ...] = (
     pair.Started("standby"),
     pair.Request(0, "fail", from_peer=False),
-    pair.Replied(Purpose.STATUS, True, view=STANDS_BY),
-    pair.Unreplied(Purpose.RESUME),
+    pair.Replied(Query.STATUS, True, view=STANDS_BY),
+    pair.Unreplied(Query.RESUME),
 )
 BEGINS = st.one_of(
     st.builds(lambda length: GIVING[:length], st.integers(1, len(GIVING))),
@@ -224,7 +224,7 @@ def begin(machine: Machine, events: tuple[pair.Event, ...]) -> None:
     for event in events:
         match event:
             case pair.Replied() | pair.Unreplied():
-                if machine.asked.pop(event.purpose, None) is None:
+                if machine.asked.pop(event.query, None) is None:
                     return
             case pair.Ended():
                 if not machine.script:
@@ -278,7 +278,7 @@ class Alone:
             self.silent += 1
             self.machine.feed(pair.LinkWatched(0, "fail" if self.silent > 1 else "ok"))
 
-    def unreplied(self, purpose: Purpose) -> None:
+    def unreplied(self, purpose: Query) -> None:
         del self.machine.asked[purpose]
         self.machine.feed(pair.Unreplied(purpose))
 

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from failoverd import bounds, pair, protocol
+from failoverd import pair, protocol
 from failoverd.commands.failoverd import DEFAULT_CONF
 from failoverd.conf import SETTINGS, Conf
+from failoverd.pair import bounds
 
 ROOT = Path(__file__).resolve().parent.parent
 MAN = ROOT / "man"
@@ -161,7 +162,10 @@ def test_the_states_are_those_of_the_code() -> None:
 
 
 def test_the_reasons_are_those_of_the_code() -> None:
-    assert listed("ha-switch.8", "ENVIRONMENT", "boot") == {cause.value for cause in pair.Cause}
+    """A machine in doubt runs no script before it knows why."""
+    reasons = set(pair.Purpose) - {pair.Purpose.NONE, pair.Purpose.DOUBT}
+    told = {purpose.value for purpose in reasons}
+    assert listed("ha-switch.8", "ENVIRONMENT", "boot") == told
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -218,7 +222,7 @@ def quotations(page: str) -> list[str]:
 def test_what_is_quoted_is_really_said(page: str) -> None:
     assert quotations(page)
     for quotation in quotations(page):
-        for piece in re.split(r"\.\.\.|: |[()]", quotation):
+        for piece in re.split(r"\.\.\.|[:;] |, and |[()]", quotation):
             words = piece.strip(" ,;:")
             assert words in all_said(), f"{quotation!r}: nothing says {words!r}"
 

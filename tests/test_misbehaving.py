@@ -205,7 +205,7 @@ def test_no_process_can_be_had(lab: Lab, crowded: Callable[[], Process]) -> None
     lab.wait_until(
         lambda: all(pids(m, "failoverd: heartbeat ") for m in lab.machines), "the children too"
     )
-    assert "the switch script cannot be run: we keep the role" in lab.a.log()
+    assert "the switch script cannot be run: the role stays" in lab.a.log()
     hand_over(lab)
     assert lab.holders() == ["a"]
     assert len(before) == 2
@@ -287,7 +287,7 @@ def test_an_address_that_somebody_puts_on_the_standby(lab: Lab) -> None:
     lab.b.ip(f"addr add {SERVICE}/24 dev eth0")
     assert lab.b.command("failoverd").returncode == 0
     lab.wait_until(lambda: settled(lab, lab.a), "b takes it away again")
-    assert "the peer is active meanwhile: we stand by" in lab.b.log()
+    assert "perhaps overtaken: the peer is active; stands down" in lab.b.log()
 
 
 def test_nobody_reads_what_it_prints_any_more(lab: Lab) -> None:

@@ -16,7 +16,7 @@ from samples import STANDBY
 from test_never_two import stays, within
 from test_pair_live import LONG, kill, main_pid, pids, role_changes, settled, start
 
-from failoverd import bounds, links, statefile
+from failoverd import links, statefile
 from failoverd.children import Children
 from failoverd.conf import Conf
 from failoverd.lab.filters import deafen, undeafen, why_no_filters
@@ -25,6 +25,7 @@ from failoverd.lab.network import Lab
 from failoverd.log import Log
 from failoverd.master.mutual import Mutual, pairs, whom_to_ask
 from failoverd.master.situation import Situation
+from failoverd.pair import bounds
 from failoverd.process import Message
 from failoverd.protocol import InterfaceStatus, Status
 

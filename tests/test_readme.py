@@ -18,10 +18,11 @@ from collections.abc import Callable
 import pytest
 from test_never_two import MARGIN
 
-from failoverd import bounds, conf
+from failoverd import conf
 from failoverd.lab.machine import Machine
 from failoverd.lab.network import ROUTER, SERVICE, Lab
 from failoverd.lab.spaces import ROOT
+from failoverd.pair import bounds
 
 LONG = 60.0
 TIMERS = {"timer_seconds": "1", "plip_timer": "0.55", "plip_hbeat": "0.2"}

@@ -302,7 +302,7 @@ SEEN = ((pair.Timer.SERVED, 9e9),)
 PEER = pair.PeerView("active", "master", frozenset())
 KNOWN: list[tuple[str, dict[str, Any]]] = [
     ("here", {"phase": pair.Phase.ACTIVE}),
-    ("here", {"phase": pair.Phase.REJOINING, "silent": True}),
+    ("here", {"phase": pair.Phase.RESOLVING, "purpose": pair.Purpose.DOUBT, "silent": True}),
     ("peer", {"peer": PEER, "timers": HEARD}),
     ("peer", {"peer": replace(PEER, role="rejoining"), "timers": HEARD, "silent": True}),
     ("answered", {"timers": SEEN, "silent": True}),
@@ -312,7 +312,7 @@ KNOWN: list[tuple[str, dict[str, Any]]] = [
     ("unknown", {"peer": replace(PEER, role="switching"), "timers": HEARD}),
     ("nobody", {"peer": replace(PEER, role="standby"), "timers": HEARD}),
     ("nobody", {"peer": PEER, "silent": True}),
-    ("nobody", {"evidence": False}),
+    ("nobody", {"quiet": 1}),
 ]
 
 

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from failoverd import bounds, conf, tune
+from failoverd import conf, tune
 from failoverd.commands._words import counted, span
+from failoverd.pair import bounds
 from failoverd.watchd import Counts
 
 AIM_MET, AIM_NOT_MET, CANNOT_TELL = 0, 1, 3

@@ -201,7 +201,7 @@ def check_filters(settings: Conf) -> tuple[list[conf.Problem], list[filters.Prog
 
 def test(checked: Checked) -> int:
     """Print the effective settings and what they mean in seconds."""
-    from failoverd import bounds
+    from failoverd.pair import bounds
 
     settings = checked.conf
     for line, _ in conf.effective(settings):

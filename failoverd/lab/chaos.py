@@ -491,7 +491,7 @@ class Run:
         found = []
         for name, machine in self.pair.machines.items():
             for line in parse_log(machine):
-                if line.text.endswith(f"ha-switch slave ({pair.Cause.INTERFACE.value})"):
+                if line.text.endswith(f"ha-switch slave ({pair.Purpose.INTERFACE.value})"):
                     why = needless(self.pair.history, line.at, name, self.limits.handover)
                     if why:
                         found.append(self._note(4, f"{name} handed over, but {why}", line.at))

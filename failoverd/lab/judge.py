@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from failoverd import bounds, pair
+from failoverd import pair
 from failoverd.lab.faults import NAMES, Truth
+from failoverd.pair import bounds
 
 if TYPE_CHECKING:
     from failoverd.conf import Conf

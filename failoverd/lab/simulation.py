@@ -22,7 +22,7 @@ START = 0.3  # seconds from the start of failoverd until it watches
 PROBE = 0.005  # seconds between two of the client's probes
 LIMIT = 60.0  # virtual seconds that one event of the story may take at most
 CARD = "eth0"
-TOLD = (pair.Purpose.FAIL, pair.Purpose.RESUME)
+TOLD = (pair.Query.FAIL, pair.Query.RESUME)
 
 
 class Node:
@@ -65,7 +65,7 @@ class Node:
         self.verdicts: dict[str, str] = {}
         self.counted = self.looked = 0  # packets, and how many there were when the peer last asked
         self.questions = 0
-        self.asked: dict[pair.Purpose, int] = {}
+        self.asked: dict[pair.Query, int] = {}
 
     @property
     def peer(self) -> Node:
@@ -199,55 +199,53 @@ class Node:
 
     def ask(self, action: pair.Ask) -> None:
         """Ask the peer's port; one without power never answers."""
-        if action.purpose in TOLD:
-            self.log(f"telling the peer {action.purpose.value}")
-        number = self.asked[action.purpose] = self.asked.get(action.purpose, 0) + 1
+        if action.query in TOLD:
+            self.log(f"telling the peer {action.query.value}")
+        number = self.asked[action.query] = self.asked.get(action.query, 0) + 1
 
         def lost() -> None:
-            if self.asked[action.purpose] == number:
-                self.asked[action.purpose] += 1
-                self.feed(pair.Unreplied(action.purpose))
+            if self.asked[action.query] == number:
+                self.asked[action.query] += 1
+                self.feed(pair.Unreplied(action.query))
 
         def replied(reply: pair.Replied) -> None:
-            if self.asked[action.purpose] == number:
-                self.asked[action.purpose] += 1
+            if self.asked[action.query] == number:
+                self.asked[action.query] += 1
                 self.feed(reply)
 
         self.after(action.timeout, lost)
-        self.peer.after(HOP, lambda: self.peer.hear(action.purpose, self, replied))
+        self.peer.after(HOP, lambda: self.peer.hear(action.query, self, replied))
 
-    def hear(
-        self, purpose: pair.Purpose, asker: Node, replied: Callable[[pair.Replied], None]
-    ) -> None:
+    def hear(self, query: pair.Query, asker: Node, replied: Callable[[pair.Replied], None]) -> None:
         """The peer asks us."""
         if not self.running:
             return
-        if purpose in TOLD:
-            self.log(f"told {purpose.value} by the peer")
-            number = self.world.remember(asker, purpose, replied)
-            self.feed(pair.Request(number, purpose.value, True))
+        if query in TOLD:
+            self.log(f"told {query.value} by the peer")
+            number = self.world.remember(asker, query, replied)
+            self.feed(pair.Request(number, query.value, True))
             return
         if self.counted == self.looked:
             self.after(HOP, lambda: self.packet(CARD))  # it asks its witness, as the real one does
         self.looked = self.counted
         view = self.view()
-        asker.after(HOP, lambda: replied(pair.Replied(purpose, True, view=view)))
+        asker.after(HOP, lambda: replied(pair.Replied(query, True, view=view)))
 
     def view(self) -> pair.PeerView:
         """What a `status` tells of us."""
         window = self.windows[CARD]
         bad = frozenset(i.name for i in self.state.interfaces if i.useless)
         return pair.PeerView(
-            role="rejoining" if self.state.phase is pair.Phase.REJOINING else pair.role(self.state),
+            role="rejoining" if pair.is_rejoining(self.state) else pair.role(self.state),
             boot=self.boot,
             bad=bad,
             counts=((CARD, window.packets, window.last),),
         )
 
     def forget(self, action: pair.Forget) -> None:
-        for purpose in self.asked:
-            if purpose is not pair.Purpose.COMPARE:
-                self.asked[purpose] += 1
+        for query in self.asked:
+            if query is not pair.Query.COMPARE:
+                self.asked[query] += 1
         if action.questions:
             self.questions += 1
 
@@ -277,7 +275,7 @@ class Simulation:
         self._time = 0.0
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
-        self._asked: dict[int, tuple[Node, pair.Purpose, Callable[[pair.Replied], None]]] = {}
+        self._asked: dict[int, tuple[Node, pair.Query, Callable[[pair.Replied], None]]] = {}
         self._record = Record()
         self.believed: Node | None = None  # whom the client's ARP cache names
         self.nodes = {name: Node(self, name) for name in ("a", "b")}
@@ -292,16 +290,16 @@ class Simulation:
         heapq.heappush(self._queue, (self._time + max(0.0, seconds), self._number, act))
 
     def remember(
-        self, asker: Node, purpose: pair.Purpose, replied: Callable[[pair.Replied], None]
+        self, asker: Node, query: pair.Query, replied: Callable[[pair.Replied], None]
     ) -> int:
         """Whom to answer when a request is done; its number."""
         self._number += 1
-        self._asked[self._number] = (asker, purpose, replied)
+        self._asked[self._number] = (asker, query, replied)
         return self._number
 
     def answered(self, _by: Node, answer: pair.Answer) -> None:
-        asker, purpose, replied = self._asked.pop(answer.id)
-        reply = pair.Replied(purpose, answer.ok, answer.text)
+        asker, query, replied = self._asked.pop(answer.id)
+        reply = pair.Replied(query, answer.ok, answer.text)
         asker.after(HOP, lambda: replied(reply))
 
     def _probe(self) -> None:

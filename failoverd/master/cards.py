@@ -9,7 +9,6 @@ from failoverd import links, pair
 from failoverd.master.situation import Situation
 
 MOST_TOLD = 3  # addresses that one line of the log names
-ASKING_FOR_ROLE = (pair.Phase.INQUIRING, pair.Phase.SEEKING)
 
 
 class Cards:
@@ -140,7 +139,7 @@ class Cards:
 
     def _look_for_new(self, found: list[links.Held]) -> None:
         us = self._us
-        under_way = us.role == "switching" or us.state.phase in ASKING_FOR_ROLE
+        under_way = pair.is_switching(us.state) or pair.seeks(us.state)
         if not us.started or (under_way and not self._adopting):
             return  # what is there now may be gone at its end, or right
         new = [one for one in found if place(one) not in self._placed]

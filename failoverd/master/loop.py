@@ -185,7 +185,7 @@ class Master:
 
     def _may_leave(self) -> bool:
         """Not in the middle of a switch: nobody would be active. A second signal does not wait."""
-        return not self.us.started or self.us.stops > 1 or self.us.role != "switching"
+        return not self.us.started or self.us.stops > 1 or not pair.is_switching(self.us.state)
 
     def _timeout(self, now: float) -> float:
         times = [
@@ -240,7 +240,7 @@ class Master:
             self.us.save()
         if self.keep_pidfile is not None:
             self.keep_pidfile()
-        if self.us.role != "switching" and self.own_socket.keep(time.monotonic()):
+        if not pair.is_switching(self.us.state) and self.own_socket.keep(time.monotonic()):
             self.children.restart("listener")  # it inherits what there is when it begins
 
     def _step_all(self) -> None:
@@ -395,7 +395,7 @@ class Master:
             switch_last=switch.role if switch else None,
             switch_exit=switch.exit if switch else None,
             switch_seconds=switch.seconds if switch else None,
-            rejoining=us.state.phase is pair.Phase.REJOINING,
+            rejoining=pair.is_rejoining(us.state),
             speechless=us.state.speechless and us.state.beats,
             settings=alike.settings(us.conf),
             host=protocol.host(os.uname().nodename),

@@ -166,7 +166,7 @@ class Programs:
             return
         self._asked[kind] = number
         program = self._us.conf.fence_prog if kind == "fence" else self._us.conf.confirm
-        self._start(kind, [program], self._us.role, pair.Cause.SILENCE.value)
+        self._start(kind, [program], self._us.role, pair.Purpose.SILENCE.value)
         self._remember()
 
     def forget(self) -> None:

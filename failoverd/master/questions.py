@@ -31,14 +31,14 @@ class Questions:
         self._serial = 0
         self._unreached = ""  # why the last question to the peer was not answered
         self._advice = ""  # and what to do, if that is sure
-        self.asked: dict[pair.Purpose, int] = {}  # of the peer
+        self.asked: dict[pair.Query, int] = {}  # of the peer
         self.searched: dict[bool, int] = {}  # on the ethernet side, by whether it is for our own
 
     def ask(self, action: pair.Ask) -> None:
         self._serial += 1
-        self.asked[action.purpose] = self._serial
-        status = action.purpose in (pair.Purpose.COMPARE, pair.Purpose.STATUS)
-        command = "status" if status else action.purpose.value
+        self.asked[action.query] = self._serial
+        status = action.query in (pair.Query.COMPARE, pair.Query.STATUS)
+        command = "status" if status else action.query.value
         if not status:
             self._us.say(f"telling the peer {command}", anew=True)
         message = {"do": "ask", "id": self._serial, "command": command, "timeout": action.timeout}
@@ -64,8 +64,8 @@ class Questions:
     def forget(self, action: pair.Forget) -> None:
         """Also what has come already, and waits behind the event that made it mean nothing."""
         self._us.drop(lambda event: is_forgotten(event, action))
-        compare = self.asked.get(pair.Purpose.COMPARE)
-        self.asked = {} if compare is None else {pair.Purpose.COMPARE: compare}
+        compare = self.asked.get(pair.Query.COMPARE)
+        self.asked = {} if compare is None else {pair.Query.COMPARE: compare}
         if action.questions and self.searched:
             self.searched.clear()
             self._children.send("neighbours", {"do": "forget"})
@@ -93,26 +93,26 @@ class Questions:
         return f"{self._unreached}; {self._advice or unsure}"
 
     def told_reply(self, message: Message) -> None:
-        purpose = self._purpose(whole(message, "id"))
+        query = self._query(whole(message, "id"))
         ok, text = message["ok"] is True, message["text"]
         if not isinstance(text, str):
             raise ValueError("text")
         self._unreached = ""
-        if purpose is None:
+        if query is None:
             return
         view = None
-        if purpose in (pair.Purpose.COMPARE, pair.Purpose.STATUS):
+        if query in (pair.Query.COMPARE, pair.Query.STATUS):
             status = protocol.parse_status(text) if ok else None
             if status is None:
                 shown = printable(text[:80])
                 self._us.say(f"the peer's status is no status: {shown}", alarm=True)
-                self._us.feed(pair.Unreplied(purpose))
+                self._us.feed(pair.Unreplied(query))
                 return
             self.note_hwaddrs(status)
             self._mutual.learn(status)
             self._likeness.note(status)
             view = self._view(status)
-        self._us.feed(pair.Replied(purpose, ok, words(message, "text", 200), view))
+        self._us.feed(pair.Replied(query, ok, words(message, "text", 200), view))
 
     def note_hwaddrs(self, status: protocol.Status) -> None:
         """At them the peer is asked on the ethernet side."""
@@ -129,25 +129,25 @@ class Questions:
 
     def told_lost(self, message: Message) -> None:
         serial, why = whole(message, "id"), words(message, "why", 200)
-        purpose = self._purpose(serial, keep=True)
-        new = why != self._unreached or purpose is not pair.Purpose.COMPARE
+        query = self._query(serial, keep=True)
+        new = why != self._unreached or query is not pair.Query.COMPARE
         if new and self._children.may_log("listener", time.monotonic()):
-            asked = purpose.value if purpose and purpose in TOLD else "status"
+            asked = query.value if query and query in TOLD else "status"
             self._us.say(f"no answer from the peer to {asked}: {why}")
         self._unreached, self._advice = why, words(message, "advice", 200)
         self._lost(serial, message.get("sent") is not False)
 
     def _lost(self, serial: int, sent: bool) -> None:
-        purpose = self._purpose(serial)
-        if purpose is not None:
-            self._us.feed(pair.Unreplied(purpose, sent))
+        query = self._query(serial)
+        if query is not None:
+            self._us.feed(pair.Unreplied(query, sent))
 
-    def _purpose(self, serial: int, keep: bool = False) -> pair.Purpose | None:
-        for purpose, asked in self.asked.items():
+    def _query(self, serial: int, keep: bool = False) -> pair.Query | None:
+        for query, asked in self.asked.items():
             if asked == serial:
                 if not keep:
-                    del self.asked[purpose]
-                return purpose
+                    del self.asked[query]
+                return query
         return None
 
     # ------------------------------------------------------------------ the ethernet side
@@ -176,7 +176,7 @@ def is_forgotten(event: pair.Event, action: pair.Forget) -> bool:
     """Whether an event is an answer to what an action drops."""
     match event:
         case pair.Replied() | pair.Unreplied():
-            return event.purpose is not pair.Purpose.COMPARE
+            return event.query is not pair.Query.COMPARE
         case pair.Answers():
             return action.questions
     return False

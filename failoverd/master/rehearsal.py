@@ -7,7 +7,7 @@ from dataclasses import replace
 from failoverd import pair
 from failoverd.master.situation import Situation
 
-TOLD = (pair.Purpose.FAIL, pair.Purpose.RESUME)  # what changes something at the peer
+TOLD = (pair.Query.FAIL, pair.Query.RESUME)  # what changes something at the peer
 
 
 class Rehearsal:
@@ -27,9 +27,9 @@ class Rehearsal:
                 program = us.conf.fence_prog if action.kind == "fence" else us.conf.confirm
                 us.say(f"would run {program}")
                 us.feed(pair.Ended(action.kind, action.kind == "fence", number=action.number))
-            case pair.Ask() if action.purpose in TOLD:
-                us.say(f"would tell the peer {action.purpose.value}")
-                us.feed(pair.Replied(action.purpose, True))
+            case pair.Ask() if action.query in TOLD:
+                us.say(f"would tell the peer {action.query.value}")
+                us.feed(pair.Replied(action.query, True))
             case pair.Announce():
                 us.say("would announce our addresses")
             case pair.Heartbeats():

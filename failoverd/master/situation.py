@@ -60,7 +60,7 @@ class Situation:
             by_word = state.heard and state.peer is not None and state.peer.serves
             return "peer" if by_word or not self.rules.addressed else "answered"
         told = state.heard and state.peer is not None and state.peer.role in ("standby", "failed")
-        return "nobody" if told or state.silent or state.evidence is False else "unknown"
+        return "nobody" if told or state.silent or state.quiet > 0 else "unknown"
 
     @property
     def blocked(self) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from failoverd import bounds
 from failoverd.master.situation import Situation
+from failoverd.pair import bounds
 
 LEAST_GAP = 1.0  # seconds between two of its lines, however short $hold_down is
 

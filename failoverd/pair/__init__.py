@@ -1,18 +1,10 @@
-"""What the pair decides: one table of phases and events, with the time as an argument.
+"""What the pair decides, with the time as an argument.
 
-How it works (contract, section 5). An event comes in (`events`). First every fact it tells is
-brought up to date (`facts`); that turns it into one or more names of `On`. Then the first row of
-`table` whose phase and name match and whose `guards` all hold says what to do (`acts`) and which
-phase comes next; `stepping` does this. Nothing here does anything: the `actions` that come out are
-performed by the master, and the explorer of the tests performs them on a simulated network.
-
-Phases are finer than roles: `ROLE` maps them. A *standby* machine is in STANDBY, or on its way:
-INQUIRING (asks the peer's status), SEEKING (got none, asks on the ethernet side), CONFIRMING (the
-private link is silent, asks whether the service still answers), FENCING. An *active* one is ACTIVE,
-REJOINING (it may have been overtaken: asks before it announces), or ASKING (wants to hand over). A
-*switching* one is CALLING (told the peer `resume`) or DOUBTING (lost its answer) before it takes
-the role; PROMOTING, DEMOTING or CLEANING while the script runs; TELLING (told the peer `fail`) or
-UNSURE (lost its answer) when it has stood down and the peer is taking over.
+Read `policy` first: why a change of role is considered, what is found out, and what follows. An
+event comes in (`events`); what is known, and until when, stands in `knowledge`. `resolver` finds
+out what a purpose has to know; `step` says who may interrupt whom, `scripts` and `watching` what
+ends and what is seen, `roles` how a role is begun, `compare` who is better off. The `actions` that
+come out are performed by the master, and by the explorer of the tests on a simulated network.
 """
 
 # ruff: noqa: F401 - these names are what the room offers (mypy: implicit_reexport)
@@ -31,7 +23,6 @@ from failoverd.pair.actions import (
     RunProgram,
     RunScript,
 )
-from failoverd.pair.acts import NO_ANSWER
 from failoverd.pair.events import (
     Answers,
     Bare,
@@ -40,9 +31,8 @@ from failoverd.pair.events import (
     Ended,
     Event,
     LinkWatched,
-    On,
     PeerView,
-    Purpose,
+    Query,
     Replied,
     Request,
     Reread,
@@ -53,21 +43,24 @@ from failoverd.pair.events import (
     Unreplied,
     Watched,
 )
-from failoverd.pair.settings import ROUNDS, Rules, rules
-from failoverd.pair.state import (
-    ROLE,
-    Cause,
+from failoverd.pair.knowledge import (
     Interface,
     Phase,
+    Posture,
+    Purpose,
     State,
     Timer,
     adapt,
     announceable,
     initial,
+    is_rejoining,
     is_served,
+    is_switching,
     next_deadline,
     role,
+    seeks,
 )
-from failoverd.pair.stepping import step
-from failoverd.pair.table import ROWS, Row
+from failoverd.pair.policy import NO_ANSWER
+from failoverd.pair.settings import ROUNDS, Rules, rules
+from failoverd.pair.step import step
 from failoverd.protocol import is_bad

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from failoverd.pair.events import Purpose
+from failoverd.pair.events import Query
+
+
+class Action:
+    """What the master does."""
 
 
 @dataclass(frozen=True)
-class RunScript:
+class RunScript(Action):
     """Run $failover_prog with this role ("master" or "slave")."""
 
     role: str
@@ -16,8 +20,8 @@ class RunScript:
 
 
 @dataclass(frozen=True)
-class RunProgram:
-    """Run $fence_prog ("fence") or the program that $confirm names ("confirm").
+class RunProgram(Action):
+    """Run $fence_prog ("fence") or the program of $confirm ("confirm").
 
     number: how `Ended` tells this run from one that was forgotten.
     """
@@ -27,16 +31,16 @@ class RunProgram:
 
 
 @dataclass(frozen=True)
-class Ask:
-    """Ask the peer's port. A newer question of the same purpose replaces the older."""
+class Ask(Action):
+    """Query the peer's port. A newer query of the same kind replaces the older."""
 
-    purpose: Purpose
+    query: Query
     timeout: float
 
 
 @dataclass(frozen=True)
-class Question:
-    """Ask on the ethernet side for the addresses, at these times; report at `until`."""
+class Question(Action):
+    """Ask on the service network for the addresses, at these times; report at `until`."""
 
     own: bool
     at: tuple[float, ...]
@@ -44,22 +48,22 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Look:
-    """Have every watcher of the ethernet side tell at once what it has counted."""
+class Look(Action):
+    """Have every watcher of the service network tell at once what it has counted."""
 
 
 @dataclass(frozen=True)
-class Forget:
+class Forget(Action):
     """Answers to what was asked of the peer mean nothing any more (comparisons excepted).
 
-    questions: nor do those to what was asked on the ethernet side, or of a program, which is ended.
+    questions: nor do those to what was asked on the network, or of a program, which is ended.
     """
 
     questions: bool
 
 
 @dataclass(frozen=True)
-class Answer:
+class Answer(Action):
     """Answer a request."""
 
     id: int
@@ -68,40 +72,25 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Announce:
-    """Announce our addresses, now and by the schedule of section 7."""
+class Announce(Action):
+    """Announce the addresses, now and by the schedule of section 7."""
 
 
 @dataclass(frozen=True)
-class Heartbeats:
+class Heartbeats(Action):
     """Send heartbeats, or stop sending them."""
 
     on: bool
 
 
 @dataclass(frozen=True)
-class RestartWatchers:
+class RestartWatchers(Action):
     """The ethernet watchers begin again with boot true."""
 
 
 @dataclass(frozen=True)
-class Log:
+class Log(Action):
     """A line for the log. alarm: worth waking someone for."""
 
     text: str
     alarm: bool = False
-
-
-Action = (
-    RunScript
-    | RunProgram
-    | Ask
-    | Question
-    | Look
-    | Forget
-    | Answer
-    | Announce
-    | Heartbeats
-    | RestartWatchers
-    | Log
-)

@@ -1,4 +1,4 @@
-"""What comes in: the events, and the names by which the table knows them."""
+"""What comes in."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class Purpose(Enum):
-    """What a question to the peer's port is for."""
+class Query(Enum):
+    """What the peer's port is asked or told."""
 
     COMPARE = "compare"
     STATUS = "status"
@@ -15,56 +15,12 @@ class Purpose(Enum):
     RESUME = "resume"
 
 
-class On(Enum):
-    """What an event means to the table."""
-
-    START_FRESH = "start, first of this boot"
-    START_ACTIVE = "start, was active"
-    START_STANDBY = "start, was standby"
-    START_SWITCHING = "start, died while switching"
-    PEER_SAYS_FAIL = "peer tells us fail"
-    PERSON_SAYS_FAIL = "person tells us fail"
-    PEER_SAYS_RESUME = "peer tells us resume"
-    PERSON_SAYS_RESUME = "person tells us resume"
-    STATUS = "peer's status"
-    AGREED = "peer answers ok"
-    REFUSED = "peer answers error"
-    LOST = "no answer from the peer"
-    COMPARED = "roles compared"
-    UNCOMPARED = "roles could not be compared"
-    SCRIPT_OK = "script succeeded"
-    SCRIPT_FAILED = "script failed"
-    NOT_RUN = "program could not be run"
-    FENCED = "fence program succeeded"
-    FENCE_FAILED = "fence program failed"
-    ANSWERED = "somebody answers for the addresses"
-    UNANSWERED = "nobody answers for the addresses"
-    UNASKED = "the ethernet side could not be asked"
-    OWN_ANSWERED = "somebody else answers for our addresses"
-    OWN_UNANSWERED = "nobody else answers for our addresses"
-    INTERFACE_FAILED = "interface failed"
-    INTERFACE_BACK = "interface is back"
-    STILL_SILENT = "a failed interface hears nothing still"
-    HEARS_AGAIN = "a failed interface hears again"
-    INTERFACES_HEARD = "every interface has heard a packet"
-    FALLING_SILENT = "private link: an empty window"
-    LINK_SILENT = "private link: silent twice"
-    LINK_ALIVE = "private link: heard again"
-    STALLED = "we stood still"
-    BARE = "our addresses are gone from their card"
-    STRAY = "our addresses have come back to their card"
-    WANTED = "somebody waits for our role"
-    REREAD = "the configuration was read again"
-    PATIENCE = "timer: whoever waits wants an answer"
-    RETRY = "timer: try again"
-    GIVE_UP = "timer: give up"
-    NOBODY = "timer: nobody active"
-    COMPARE = "timer: compare"
-    OWN = "timer: ask for our own"
+class Event:
+    """What happens to one machine."""
 
 
 @dataclass(frozen=True)
-class Started:
+class Started(Event):
     """failoverd began. All is of this boot's $state; role: None if there is none."""
 
     role: str | None = None
@@ -73,8 +29,8 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Watched:
-    """A watcher of the ethernet side ended a window (section 4)."""
+class Watched(Event):
+    """A watcher of the service network ended a window (section 4)."""
 
     interface: str
     packets: int
@@ -83,42 +39,42 @@ class Watched:
 
 
 @dataclass(frozen=True)
-class Counted:
-    """The answer to Look: what a card has read in its open window so far."""
+class Counted(Event):
+    """The answer to Look: what an interface has received in its open window so far."""
 
     interface: str
     packets: int
 
 
 @dataclass(frozen=True)
-class Carrier:
-    """An interface of the ethernet side went up or down."""
+class Carrier(Event):
+    """An interface of the service network went up or down."""
 
     interface: str
     up: bool
 
 
 @dataclass(frozen=True)
-class Bare:
-    """The addresses that our `master` run had put on a card are gone, and the card is there."""
+class Bare(Event):
+    """The addresses that the `master` run had put on an interface are gone, and it is there."""
 
 
 @dataclass(frozen=True)
-class Stray:
-    """An address of the service has appeared on its card, and we have not put it there."""
+class Stray(Event):
+    """One of the addresses has appeared on its interface, and not by failoverd's doing."""
 
 
 @dataclass(frozen=True)
-class LinkWatched:
-    """The watcher of the private link ended a window."""
+class LinkWatched(Event):
+    """The watcher of the heartbeat link ended a window."""
 
     packets: int
     verdict: str
 
 
 @dataclass(frozen=True)
-class Request:
-    """Somebody with the secret told us `fail` or `resume`."""
+class Request(Event):
+    """Somebody with the secret told this machine `fail` or `resume`."""
 
     id: int
     command: str
@@ -149,28 +105,25 @@ class PeerView:
 
 
 @dataclass(frozen=True)
-class Replied:
+class Replied(Event):
     """The peer's port answered. view is None when the answer was no status."""
 
-    purpose: Purpose
+    query: Query
     ok: bool
     text: str = ""
     view: PeerView | None = None
 
 
 @dataclass(frozen=True)
-class Unreplied:
-    """A question to the peer's port got no authentic answer.
+class Unreplied(Event):
+    """A query got no authentic answer. sent: what the peer was told may have left, and arrive."""
 
-    sent: what we told it may have left, and may still arrive.
-    """
-
-    purpose: Purpose
+    query: Query
     sent: bool = True
 
 
 @dataclass(frozen=True)
-class Ended:
+class Ended(Event):
     """A program ended. kind: script, fence or confirm; ok: exit status 0.
 
     ran: not if it could not be started, so that nothing has changed and nothing was asked.
@@ -184,8 +137,8 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What came of a question on the ethernet side. asked: rounds that were really sent.
+class Answers(Event):
+    """What came of a question on the service network. asked: rounds that were really sent.
 
     Whose hardware address has answered does not matter: anybody can forge it.
     """
@@ -197,34 +150,15 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Stalled:
-    """The loop stood still for longer than a window: what we knew is old."""
+class Stalled(Event):
+    """The loop stood still for longer than a window: what was known is old."""
 
 
 @dataclass(frozen=True)
-class Reread:
+class Reread(Event):
     """The settings may be others: what is asked under the old ones means nothing any more."""
 
 
 @dataclass(frozen=True)
-class Tick:
+class Tick(Event):
     """Time has come for a deadline (`next_deadline`)."""
-
-
-Event = (
-    Started
-    | Watched
-    | Counted
-    | Carrier
-    | Bare
-    | Stray
-    | LinkWatched
-    | Request
-    | Replied
-    | Unreplied
-    | Ended
-    | Answers
-    | Stalled
-    | Reread
-    | Tick
-)

@@ -1,11 +1,16 @@
-"""One step under way: the state as it becomes, and the actions so far."""
+"""One step under way: what is known as it becomes, and the actions so far."""
 
 from __future__ import annotations
 
-from failoverd.pair.actions import Action, Log
-from failoverd.pair.events import Event, On
-from failoverd.pair.settings import Rules
-from failoverd.pair.state import State, Timer
+from collections.abc import Callable
+from dataclasses import replace
+
+from failoverd.pair.actions import Action, Announce, Answer, Ask, Forget, Log, Question
+from failoverd.pair.events import Query, Request
+from failoverd.pair.knowledge import STANDING_BY, Phase, Posture, Purpose, State, Timer
+from failoverd.pair.settings import ROUNDS, Rules
+
+MAX_WAITING = 16  # requests that one transition may have waiting for its end
 
 
 def changed(state: State, changes: dict[str, object]) -> State:
@@ -16,26 +21,19 @@ def changed(state: State, changes: dict[str, object]) -> State:
 
 
 class Turn:
-    """One step under way: the state as it becomes, and the actions so far."""
+    """One step under way."""
 
-    def __init__(self, state: State, event: Event, settings: Rules, now: float) -> None:
+    def __init__(self, state: State, settings: Rules, now: float) -> None:
         self.state = state
-        self.event = event
         self.rules = settings
         self.now = now
         self.actions: list[Action] = []
-        self.pending: list[On] = []
-        self.why = ""
-        self.came_from = state.phase
 
     def set(self, **changes: object) -> None:
         self.state = changed(self.state, changes)
 
     def act(self, action: Action) -> None:
         self.actions.append(action)
-
-    def log(self, text: str, alarm: bool = False) -> None:
-        self.act(Log(text, alarm))
 
     def start(self, timer: Timer, seconds: float) -> None:
         timers = dict(self.state.timers)
@@ -44,3 +42,114 @@ class Turn:
 
     def stop(self, *stopped: Timer) -> None:
         self.set(timers=tuple(item for item in self.state.timers if item[0] not in stopped))
+
+    def change(self, name: str, **changes: object) -> None:
+        """Note something about an interface; every one of them if name is empty."""
+        self.set(
+            interfaces=tuple(
+                replace(i, **changes) if name in ("", i.name) else i  # type: ignore[arg-type]
+                for i in self.state.interfaces
+            )
+        )
+
+    # ------------------------------------------------------------------ phases
+
+    def go(self, phase: Phase, purpose: Purpose | None = None, told: Query | None = None) -> None:
+        """What was asked for another purpose is dropped, unless it means the same for this one."""
+        was, before = self.state, self.state.posture
+        if phase in (Phase.STANDBY, Phase.ACTIVE):
+            purpose = Purpose.NONE
+        self.set(phase=phase, purpose=purpose or was.purpose, told=told, unanswered=False)
+        now, after = self.state, self.state.posture
+        if (now.phase, now.purpose, told) == (was.phase, was.purpose, was.told):
+            return
+        self.stop(Timer.RETRY)
+        if told is None or told is not was.told:
+            self.stop(Timer.GIVE_UP, Timer.UNDER_WAY)
+        ahead = before in STANDING_BY and not was.unanswered and was.purpose is not Purpose.SILENCE
+        keep = (ahead and after in STANDING_BY) or before is after is Posture.SERVING
+        self.act(Forget(not keep))
+        self.set(program=0, asking=was.asking and keep)
+
+    # ------------------------------------------------------------------ words
+
+    def say(self, text: str, alarm: bool = False) -> None:
+        self.act(Log(text, alarm))
+
+    def say_once(self, text: str, full: str = "") -> None:
+        """An alarm about what is in the way: not again while it stays so, however often met.
+        full: the same with what may change each time."""
+        if self.state.blocked != text:
+            self.set(blocked=text)
+            self.say(full or text, alarm=True)
+
+    def reply(self, request: Request, ok: bool, text: str) -> None:
+        self.act(Answer(request.id, ok, text))
+
+    def join(self, request: Request) -> None:
+        """The request wants what is under way: it is answered at the end."""
+        if len(self.state.waiting) >= MAX_WAITING and not request.from_peer:
+            self.reply(request, False, "busy")
+            return
+        self.set(waiting=(*self.state.waiting, (request.id, request.from_peer)))
+        if not request.from_peer and not self.state.runs_out(Timer.PATIENCE):
+            self.start(Timer.PATIENCE, self.rules.patience)
+
+    def settle(self, ok: bool, text: str, who: Callable[[bool], bool] = lambda peer: True) -> None:
+        """Answer those who wait. who: chosen by whether a request came from the peer."""
+        for request, from_peer in self.state.waiting:
+            if who(from_peer):
+                self.act(Answer(request, ok, text))
+        self.set(waiting=tuple(item for item in self.state.waiting if not who(item[1])))
+        if not self.state.waiting:
+            self.stop(Timer.PATIENCE)
+
+    # ------------------------------------------------------------------ questions
+
+    def ask(self, query: Query) -> None:
+        rule = self.rules
+        long = query in (Query.FAIL, Query.RESUME)
+        self.act(
+            Ask(query, rule.switch_timeout + rule.request_time if long else rule.status_timeout)
+        )
+
+    def tell(self, query: Query) -> None:
+        """Tell the peer `fail` or `resume`, which may have its effect late."""
+        self.go(Phase.TOLD, told=query)
+        self.ask(query)
+        self.start(Timer.UNDER_WAY, self.rules.arrival)
+        self.start(Timer.GIVE_UP, self.rules.switch_time)
+
+    def ask_network(self, rounds: int = ROUNDS) -> None:
+        """Ask so many times, now, whether anybody answers for the addresses."""
+        gap = self.rules.round / ROUNDS
+        until = self.rules.round if rounds in (1, ROUNDS) else gap * rounds
+        at = tuple(self.now + gap * i for i in range(rounds))
+        self.set(asking=True)
+        self.act(Question(False, at, self.now + until))
+
+    def ask_ahead(self) -> None:
+        """Ask while the link falls silent, so that asking costs the takeover no time.
+
+        A window of a second or less is used from its begin on, so that a busy machine has time.
+        """
+        self.set(quiet=0, taken=False)
+        if self.rules.confirm == "arp":
+            verdict, unit = self.now + self.rules.window, self.rules.round
+            at = tuple(verdict - unit * fraction for fraction in (1.0, 0.7, 0.4))
+            self.set(asking=True)
+            self.act(Question(False, at, verdict - unit * 0.1))
+
+    def ask_own(self) -> None:
+        """Ask who else answers for the own addresses."""
+        self.start(Timer.OWN, self.rules.window)
+        if self.rules.addressed:
+            self.act(Question(True, (self.now,), self.now + self.rules.round / ROUNDS))
+
+    def announce(self) -> None:
+        self.act(Announce())
+
+    def compare(self) -> None:
+        """The next comparison waits for the end of this one, or a slow link would never see one."""
+        self.stop(Timer.COMPARE)
+        self.ask(Query.COMPARE)

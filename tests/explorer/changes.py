@@ -1,6 +1,6 @@
 """The code with one thing changed at a time: does any test of the room that it is in notice?
 
-The row hunt (`mutants`) breaks the table; this one breaks what stands behind it: a constant, a
+The other hunt (`mutants`) breaks the policy; this one breaks what stands behind it: a constant, a
 comparison, an operand, an argument, the order of two statements, or a statement that is left out.
 What people read is not changed. `rooms` says which tests have to notice.
 """
@@ -213,14 +213,12 @@ def other_calls(node: ast.Call) -> Iterator[ast.AST]:
 
 
 def is_record(parent: ast.AST, node: Any) -> bool:
-    """Its length is a matter of form; or it is a row's guards or acts, which are the row hunt's."""
+    """Its length is a matter of form."""
     if isinstance(getattr(node, "ctx", None), ast.Store):
         return True
     if isinstance(parent, (ast.Return, ast.Yield, ast.Subscript)):
         return True
-    if isinstance(parent, ast.Assign):
-        return isinstance(parent.targets[0], ast.Tuple)
-    return name_of(parent) == "Row" and any(not isinstance(e, ast.Attribute) for e in node.elts)
+    return isinstance(parent, ast.Assign) and isinstance(parent.targets[0], ast.Tuple)
 
 
 def shorter(items: list[Any], least: int) -> Iterator[list[Any]]:

@@ -158,7 +158,7 @@ class Mind:
         found = self.views.get((number, counts))
         if found is None:
             state = self.states[number]
-            rejoining = state.phase is pair.Phase.REJOINING
+            rejoining = pair.is_rejoining(state)
             seen = tuple(zip(state.interfaces, counts, strict=True))
             found = self.views[number, counts] = pair.PeerView(
                 "rejoining" if rejoining else pair.role(state),
@@ -199,8 +199,8 @@ class Exchange(NamedTuple):
     answer: pair.Replied | pair.Unreplied | None = None
 
 
-PURPOSES = tuple(pair.Purpose)
-FAIL, RESUME = PURPOSES.index(pair.Purpose.FAIL), PURPOSES.index(pair.Purpose.RESUME)
+PURPOSES = tuple(pair.Query)
+FAIL, RESUME = PURPOSES.index(pair.Query.FAIL), PURPOSES.index(pair.Query.RESUME)
 COMMAND = {FAIL: "fail", RESUME: "resume"}
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from explorer.changes import ROOT, Change, changes
-from explorer.mutants import QUICK, SLOW, Verdict
+from explorer.mutants import Verdict
 from explorer.refinements import EQUIVALENT
 
 Tests = tuple[str, ...]  # arguments of pytest
@@ -43,10 +43,13 @@ def tests(name: str, chosen: str = "") -> Tests:
 
 
 EXPLORED = tests("explorer", "the_statements_hold")
-PAIR = ("pair/guards", "pair/facts", "pair/acts", "pair/state", "pair/settings", "pair/stepping")
+PAIR = (
+    *("compare", "invariant", "knowledge", "policy", "resolver", "roles", "scripts"),
+    *("settings", "step", "turn", "watching"),
+)
 ROOMS = {
     "watch": Room(("watch",), (tests("watch"),)),
-    "bounds": Room(("bounds",), (tests("bounds"),)),
+    "bounds": Room(("pair/bounds",), (tests("bounds"),)),
     "frames": Room(("frames",), (tests("frames"), tests("neighbours"))),
     "statefile": Room(("statefile",), (tests("statefile"),)),
     "heartbeat": Room(("heartbeat:Beat",), (tests("beat"),)),
@@ -70,10 +73,9 @@ ROOMS = {
     ),
     "cards": Room(("master/cards",), (tests("evidence"), tests("left_alone"))),
     "pair": Room(
-        (*PAIR, "pair/turn", "pair/table"),
+        tuple(f"pair/{name}" for name in PAIR),
         (
-            ("tests/test_pair_moments.py", "tests/test_announcing.py", *tests("pair", QUICK)),
-            tests("pair", SLOW),
+            (*tests("pair"), *tests("pair_rules"), *tests("announcing", "only_who or nothing")),
             EXPLORED,
         ),
     ),

@@ -58,6 +58,7 @@ from explorer.model import (
 )
 from explorer.words import describe, describe_fault
 from failoverd import pair
+from failoverd.pair.invariant import check
 
 
 class Machine:
@@ -232,7 +233,7 @@ class Scene:
         not."""
         machine = self.machines[number]
         role, seen = self.role(number), machine.placed
-        if role == "switching":
+        if pair.is_switching(self.state(number)):
             return
         if machine.holds:
             machine.placed = PLACED
@@ -381,19 +382,24 @@ class Scene:
         before = machine.mind
         machine.mind, actions = mind.step(before, event)
         after = mind.states[machine.mind]
-        if after.waiting and after.phase in (pair.Phase.STANDBY, pair.Phase.ACTIVE):
-            raise Violation(f"{NAMES[number]} has forgotten whom it owes an answer")
+        if wrong := check(after):
+            raise Violation(f"{NAMES[number]}: {wrong}")
         if machine.stored != mind.stored[machine.mind]:
             machine.stored = mind.stored[machine.mind]
         if self.notes is not None:
             self.tell(number, event, before, actions)
         if after.phase is pair.Phase.DEMOTING is not mind.states[before].phase:
-            self.stand_down(number, after.cause)
+            self.stand_down(number, after.purpose)
         promoted = after.phase is pair.Phase.PROMOTING is not mind.states[before].phase
-        silence = promoted and after.cause is pair.Cause.SILENCE
+        silence = (
+            promoted and after.purpose is pair.Purpose.SILENCE and not mind.states[before].told
+        )
         fenced = isinstance(event, pair.Ended) and event.kind == "fence" and event.ok
         if silence and self.setup.fence and not fenced:
             raise Violation(f"{NAMES[number]} takes over by silence without its fence program")
+        told = isinstance(event, (pair.Replied, pair.Request))  # the peer's word outweighs ARP
+        if promoted and after.taken and not told:
+            raise Violation(f"{NAMES[number]} takes a role that somebody else answers for")
         failed = isinstance(event, pair.Ended) and event.kind == "script" and not event.ok
         was = mind.states[before]
         said = was.failed or was.unclean or "script" in was.blocked  # and not mended since
@@ -407,9 +413,9 @@ class Scene:
         while self.errands:
             self.travel(*self.errands.popleft())
 
-    def stand_down(self, number: int, cause: pair.Cause) -> None:
+    def stand_down(self, number: int, cause: pair.Purpose) -> None:
         """Whoever got the role because of the peer's interface keeps it for the hold-down."""
-        by_interface = cause is pair.Cause.INTERFACE
+        by_interface = cause is pair.Purpose.INTERFACE
         if by_interface and self.held and self.giver == 1 - number:
             raise Violation(f"{NAMES[number]} hands back before the hold-down is over")
         self.giver, self.held = number, self.setup.hold_down if by_interface else 0
@@ -491,7 +497,7 @@ class Scene:
     def ask(self, number: int, action: pair.Ask) -> None:
         """A newer question of the same purpose replaces the older."""
         machine = self.machines[number]
-        purpose = PURPOSES.index(action.purpose)
+        purpose = PURPOSES.index(action.query)
         exchange = Exchange(purpose, int(action.timeout), GOING)
         kept = (e if e.purpose != purpose else forgotten(e, True) for e in machine.asks)
         machine.asks = tuple(e for e in kept if e is not None)
@@ -791,7 +797,7 @@ def replaced(ways: tuple[bool, bool], number: int, way: bool) -> tuple[bool, boo
 
 def forgotten(exchange: Exchange, always: bool = False) -> Exchange | None:
     """What is left of a question whose answer means nothing any more; comparisons go on."""
-    if exchange.purpose == PURPOSES.index(pair.Purpose.COMPARE) and not always:
+    if exchange.purpose == PURPOSES.index(pair.Query.COMPARE) and not always:
         return exchange
     under_way = exchange.stage in (GOING, BUFFERED) and exchange.purpose in COMMAND
     return exchange._replace(left=-1) if under_way and exchange.waited <= 1 else None

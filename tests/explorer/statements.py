@@ -27,7 +27,8 @@ from explorer.model import (
     Setup,
     World,
 )
-from failoverd import bounds, pair
+from failoverd import pair
+from failoverd.pair import bounds
 
 AB = (0, 1)
 
@@ -77,8 +78,7 @@ WANTS = (Flag.WANTS_A, Flag.WANTS_B)
 OWES = (Flag.OWES_A, Flag.OWES_B)
 
 ON_STANDBY = ("standby", "failed")
-TOLD = (pair.Phase.CALLING, pair.Phase.DOUBTING, pair.Phase.TELLING, pair.Phase.UNSURE)
-SERVING = (pair.Phase.ACTIVE, pair.Phase.ASKING)
+TOLD = (pair.Posture.CALLING, pair.Posture.GIVING)
 
 
 def works(host: Host) -> bool:
@@ -101,8 +101,10 @@ def has_role(game: Game, host: Host, number: int) -> bool:
     if host.mind < 0:
         return host.holds == HELD
     state = game.minds[number].states[host.mind]
-    restores = state.phase is pair.Phase.PROMOTING and state.cause is pair.Cause.RESTORE
-    return (host.holds == HELD or restores or state.phase in SERVING) and not state.unclean
+    restores = state.phase is pair.Phase.PROMOTING and state.purpose is pair.Purpose.RESTORE
+    return (
+        host.holds == HELD or restores or state.posture is pair.Posture.SERVING
+    ) and not state.unclean
 
 
 def holds_on(game: Game, host: Host, number: int) -> bool:
@@ -162,7 +164,7 @@ def flags(game: Game, world: World) -> int:
         if found & WELL[n] and not state.broken:
             found |= FIT[n]
         active += (host.holds or GONE in host.ears) and pair.role(state) == "active"
-        if state.phase is pair.Phase.DEMOTING and state.cause is pair.Cause.INTERFACE:
+        if state.phase is pair.Phase.DEMOTING and state.purpose is pair.Purpose.INTERFACE:
             found |= GIVES[n]
     if active == 1:
         found |= Flag.ONE
@@ -181,11 +183,13 @@ def waiting(game: Game, world: World, found: int, hears: list[bool]) -> int:
             more |= OWES[n]
         if found & WELL[n] and world.hosts[1 - n].run == OFF:
             more |= ALONE[n] if roles[n] in ON_STANDBY else 0
-            more |= LOSES[n] if state.phase in TOLD else 0
+            more |= LOSES[n] if state.posture in TOLD else 0
         if not found & Flag.LINKED:
             continue
         peer_can = found & WELL[1 - n] and roles[1 - n] == "standby" and world.traffic
-        serves = state.phase in SERVING and works(world.hosts[n]) and not state.from_peer
+        serves = (
+            state.posture is pair.Posture.SERVING and works(world.hosts[n]) and not state.from_peer
+        )
         if peer_can and serves and not hears[n]:
             more |= USELESS[n]
         wants = state.resuming and roles[n] in ON_STANDBY and roles[1 - n] == "active"

@@ -62,7 +62,7 @@ class Ears(Master):
         self.would.append(action)
         if isinstance(action, pair.Ask):  # what is asked may be answered
             self.serial += 1
-            self.questions.asked[action.purpose] = self.serial
+            self.questions.asked[action.query] = self.serial
         if isinstance(action, pair.Question):
             self.serial += 1
             self.questions.searched[action.own] = self.serial

@@ -14,13 +14,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from failoverd import bounds, conf
+from failoverd import conf
 from failoverd.lab.bench.report import Line, at_most, spread
 from failoverd.lab.bench.systems import Failoverd, Keepalived, System, Ucarp
 from failoverd.lab.eyes import Eyes
 from failoverd.lab.machine import Machine
 from failoverd.lab.network import Lab
 from failoverd.lab.spaces import LabError
+from failoverd.pair import bounds
 
 if TYPE_CHECKING:
     from failoverd.lab.bench.plan import Bench

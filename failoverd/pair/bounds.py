@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from failoverd import pair
+from failoverd.pair.settings import Rules, rules
 
 if TYPE_CHECKING:
     from failoverd.conf import Conf
@@ -43,55 +43,59 @@ def seconds(value: float) -> str:
 # ---------------------------------------------------------------------------- worst cases
 
 
-def silence_time(rules: pair.Rules) -> float:
+def silence_time(rules: Rules) -> float:
     """The last heartbeat came at the begin of a window; the two after it are empty."""
     return 3 * rules.window
 
 
-def handover_time(rules: pair.Rules) -> float:
+def handover_time(rules: Rules) -> float:
     """The window of the last packet is not empty, the next one is. Then the peer is asked, and has
     so long to show that it hears what we do not."""
     return 2 * rules.news_time + rules.proof_time
 
 
-def resume_time(rules: pair.Rules) -> float:
+def resume_time(rules: Rules) -> float:
     """A packet is told of at the end of its window; the peer may be asked just then."""
     return rules.news_time + rules.status_timeout
 
 
-def linked_healing_time(rules: pair.Rules) -> float:
+def linked_healing_time(rules: Rules) -> float:
     """Roles are compared every heartbeat, and one question may be lost."""
     return rules.heartbeat + rules.status_timeout
 
 
-def ethernet_healing_time(rules: pair.Rules) -> float:
+def ethernet_healing_time(rules: Rules) -> float:
     """Only the ethernet side is whole: the own addresses are asked for once a window, after a
     comparison has failed, and then three times in a row."""
     return rules.window + linked_healing_time(rules) + rules.round
 
 
-def agreement_time(rules: pair.Rules) -> float:
+def agreement_time(rules: Rules) -> float:
     """Two windows in which none is active, a comparison before and one question after."""
     return 2 * rules.window + rules.heartbeat + 2 * rules.status_timeout
 
 
-def take_back_time(rules: pair.Rules) -> float:
+def take_back_time(rules: Rules) -> float:
     """A `fail` that was sent may have its effect until then, and who answered in the last window is
     asked again; then the ethernet side is asked."""
     return max(rules.switch_time, rules.window) + 2 * rules.round + rules.status_timeout
 
 
-def programs_time(rules: pair.Rules) -> float:
+def programs_time(rules: Rules) -> float:
     """What the programs of $confirm and $fence_prog may take before a takeover by silence."""
     return ((rules.confirm == "program") + rules.fence) * rules.switch_timeout
 
 
-def longest_without_active(rules: pair.Rules) -> float:
-    """Statement 2, scripts included: what takes longest, and then an attempt of each machine. One
-    that hangs is killed twice: when it begins, and when it is to end again."""
-    silence = silence_time(rules) + programs_time(rules)
-    longest = max(silence, agreement_time(rules), take_back_time(rules))
-    return longest + 4 * rules.switch_timeout
+def longest_without_active(rules: Rules) -> float:
+    """Statement 2, scripts included: a run of the well machine's own, after what takes longest."""
+    run = rules.switch_timeout
+    return run + max(
+        silence_time(rules) + programs_time(rules),
+        2 * run + rules.window + programs_time(rules),  # its own run before hung, and its end
+        2 * run + agreement_time(rules),  # so did the peer's, and then none is active
+        3 * run + rules.status_timeout + rules.round,  # it stood down for a peer whose runs hung
+        run + take_back_time(rules),  # it stood down for a peer that vanished
+    )
 
 
 # ---------------------------------------------------------------------------- as lines
@@ -99,17 +103,17 @@ def longest_without_active(rules: pair.Rules) -> float:
 
 def silence(conf: Conf) -> Bound:
     """The private link is judged silent at the end of its second empty window."""
-    rules = pair.rules(conf, "master")
+    found = rules(conf, "master")
     what = "takeover after the last heartbeat was heard"
-    asked = "if nobody answers for @addresses" if rules.confirm == "arp" else ""
+    asked = "if nobody answers for @addresses" if found.confirm == "arp" else ""
     why = ", ".join(filter(None, (asked, what_runs_before(conf))))
-    return Bound(what, 2 * conf.plip_timer, silence_time(rules), why)
+    return Bound(what, 2 * conf.plip_timer, silence_time(found), why)
 
 
 def power_cut(conf: Conf) -> Bound:
     """The last heartbeat was up to one interval old when the power went."""
     best = max(0.0, 2 * conf.plip_timer - conf.plip_hbeat)
-    worst = silence_time(pair.rules(conf, "master"))
+    worst = silence_time(rules(conf, "master"))
     return Bound("takeover after the peer's power is cut", best, worst, what_runs_before(conf))
 
 
@@ -122,22 +126,22 @@ def deaf(conf: Conf) -> Bound:
     what = "handover after the last packet of an interface"
     if conf.low_water == 0:
         return Bound(what, 0.0, None, "$low_water is 0")
-    rules = pair.rules(conf, "master")
+    found = rules(conf, "master")
     best = conf.timer_seconds if conf.low_water == 1 else 0.0
-    why = f"if the peer hears a packet within {seconds(rules.proof_time)} of the alarm"
-    return Bound(what, best, handover_time(rules), why)
+    why = f"if the peer hears a packet within {seconds(found.proof_time)} of the alarm"
+    return Bound(what, best, handover_time(found), why)
 
 
 def resume(conf: Conf) -> Bound:
     what = "the boot master asks for its role after its start"
     if not conf.mresume:
         return Bound(what, 0.0, None, "$mresume is no: it takes the role without asking")
-    worst = resume_time(pair.rules(conf, "master"))
+    worst = resume_time(rules(conf, "master"))
     return Bound(what, 0.0, worst, "if each interface hears a packet in its first window")
 
 
 def healing(conf: Conf) -> Bound:
-    worst = linked_healing_time(pair.rules(conf, "master"))
+    worst = linked_healing_time(rules(conf, "master"))
     return Bound("end of two active machines that hear each other again", 0.0, worst)
 
 
@@ -145,23 +149,23 @@ def ethernet_healing(conf: Conf) -> Bound:
     what = "the same if they hear each other on the ethernet side only"
     if not conf.addresses:
         return Bound(what, 0.0, None, "@addresses is empty")
-    return Bound(what, 0.0, ethernet_healing_time(pair.rules(conf, "master")))
+    return Bound(what, 0.0, ethernet_healing_time(rules(conf, "master")))
 
 
 def nobody(conf: Conf) -> Bound:
-    worst = agreement_time(pair.rules(conf, "master"))
+    worst = agreement_time(rules(conf, "master"))
     return Bound("one becomes active when both hear that none is", 2 * conf.plip_timer, worst)
 
 
 def lost_handover(conf: Conf) -> Bound:
     """A peer that vanished after `fail` was sent may have switched until then."""
-    worst = take_back_time(pair.rules(conf, "master"))
+    worst = take_back_time(rules(conf, "master"))
     return Bound("the role is taken back when the peer vanishes in a handover", 0.0, worst)
 
 
 def without_anyone(conf: Conf) -> Bound:
     """The longest time without an active machine that statement 2 allows, scripts included."""
-    worst = longest_without_active(pair.rules(conf, "master"))
+    worst = longest_without_active(rules(conf, "master"))
     return Bound("longest time without an active machine", 0.0, worst)
 
 

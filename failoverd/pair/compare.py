@@ -1,0 +1,127 @@
+"""Who is better off: what is asked of this machine's knowledge before its role changes."""
+
+from __future__ import annotations
+
+from failoverd.pair.events import PeerView
+from failoverd.pair.knowledge import Interface, State, Timer
+from failoverd.pair.settings import Rules
+
+IDLE = ("standby", "failed")
+
+
+def failed_here(state: State) -> frozenset[str]:
+    return frozenset(i.name for i in state.interfaces if i.failed)
+
+
+def heard_all(state: State) -> bool:
+    return all(i.up and i.heard for i in state.interfaces)
+
+
+def has_heard_all(state: State, rules: Rules) -> bool:
+    """Every interface is up here, and has received a packet."""
+    return heard_all(state)
+
+
+def missing(state: State) -> str:
+    return ", ".join(i.name for i in state.interfaces if not (i.up and i.heard))
+
+
+def peer_serves(state: State) -> bool:
+    return state.peer is not None and state.peer.serves
+
+
+def peer_is_idle(state: State) -> bool:
+    return state.peer is not None and state.peer.role in IDLE
+
+
+def is_fit(state: State, rules: Rules) -> bool:
+    """Every interface is up here and has received a packet, and no fewer are bad at the peer.
+
+    A preferred node takes its role from an active peer only when it can do the work.
+    """
+    ours = sum(i.useless for i in state.interfaces)
+    return heard_all(state) and state.peer is not None and len(state.peer.bad) >= ours
+
+
+def is_up(state: State, rules: Rules) -> bool:
+    """An interface that carries a service address is up here."""
+    names = rules.addressed or frozenset(rules.interfaces)
+    return any(i.up for i in state.interfaces if i.name in names)
+
+
+def bad_at(peer: PeerView) -> frozenset[str]:
+    """The peer's interfaces that are bad, or have received nothing since their watcher began."""
+    return peer.bad | {name for name, packets, last in peer.counts if packets == last == 0}
+
+
+def peer_is_able(state: State, rules: Rules) -> bool:
+    """The peer is good on an interface that failed here, and fewer are bad there than here.
+
+    One that has received nothing since its watcher began is not called bad yet, nor is it good.
+    """
+    if state.peer is None or state.peer.role != "standby":
+        return False
+    ours, theirs = failed_here(state), bad_at(state.peer)
+    return bool(ours - theirs) and len(theirs) < len(ours)
+
+
+def peer_has_news(state: State) -> bool:
+    """The peer has received a packet since it was asked, on an interface that failed here.
+
+    Its last two windows say nothing of a switch that died for both just now. It looks at its
+    interfaces before it answers, so later answers are compared with the first.
+    """
+    if state.peer is None:
+        return False
+    before = {name: (packets, last) for name, packets, last in state.counts}
+    begun = not state.runs_out(Timer.NEWS)
+    return any(
+        name in failed_here(state) - state.peer.bad
+        and name in before
+        and ((packets > 0 and begun) or (packets, last) not in (before[name], (0, before[name][0])))
+        for name, packets, last in state.latest
+    )
+
+
+def peer_has_carrier(state: State, rules: Rules) -> bool:
+    """Not every interface of the peer is down: an operator's peer may well receive little."""
+    names = frozenset(rules.interfaces)
+    return state.peer is not None and not (names and names <= state.peer.down)
+
+
+def peer_is_useless(state: State, rules: Rules) -> bool:
+    """All interfaces of the peer have failed or are down, and not all of those here are bad.
+
+    One that cannot reach the port here cannot hand over: it stops its heartbeats instead.
+    """
+    peer, names = state.peer, frozenset(rules.interfaces)
+    here = all(i.useless for i in state.interfaces)
+    return peer is not None and peer.serves and not here and names <= peer.down | peer.failed
+
+
+def may_hand_over(state: State) -> bool:
+    """Hold-down: a role that came because of an interface stays until that one is proved."""
+
+    def is_free(interface: Interface) -> bool:
+        new = state.guarded is not None and interface.name not in state.guarded
+        return new or (interface.proved and not state.runs_out(Timer.HOLD))
+
+    return not state.from_peer or any(i.failed and is_free(i) for i in state.interfaces)
+
+
+def yields(state: State, rules: Rules) -> bool:
+    """The peer comes first: failed last, fewer bad interfaces, boot master, lower address."""
+    peer = state.peer
+    if peer is None:
+        return not rules.precedes
+    bad = sum(i.useless for i in state.interfaces)
+    ours = (state.broken, bad, rules.boot != "master", not rules.precedes)
+    theirs = (peer.role == "failed", len(peer.bad), peer.boot != "master", rules.precedes)
+    return theirs < ours
+
+
+def peer_outranks(state: State, rules: Rules) -> bool:
+    """The order by what never changes: for two that call each other at once."""
+    boot = state.peer.boot if state.peer is not None else rules.boot
+    ours = (rules.boot != "master", not rules.precedes)
+    return (boot != "master", rules.precedes) < ours

@@ -1,0 +1,260 @@
+"""What one machine knows: of itself, of its peer, of the network; and until when that counts.
+
+What has no deadline in `timers` is true until the event that ends it. A peer that was not heard
+within a window is unknown, whatever it said last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from failoverd.pair.events import Counts, PeerView, Query
+from failoverd.pair.settings import ROUNDS, Rules
+from failoverd.protocol import is_bad
+
+
+class Phase(Enum):
+    STANDBY = "standby"
+    RESOLVING = "resolving"  # finding out what its purpose has to know
+    FENCING = "fencing"
+    PROMOTING = "promoting"  # the switch script runs
+    ACTIVE = "active"
+    DEMOTING = "demoting"  # the switch script runs
+    TOLD = "told"  # the peer was told `resume` or `fail`, and is changing
+
+
+class Purpose(Enum):
+    """Why a change of role is considered or under way."""
+
+    NONE = "none"
+    # These have a row of the policy. Of two that seek the role the later one replaces the earlier.
+    NOBODY = "no node is active"
+    BOOT = "boot"
+    SILENCE = "heartbeat lost"
+    OPERATOR = "operator"
+    INTERFACE = "interface failed"
+    RELEASE = "operator wants the peer to be active"
+    DOUBT = "perhaps overtaken"
+    # These run the switch script at once.
+    PEER = "told by the peer"
+    BOTH = "both nodes active"
+    RESTORE = "the addresses were gone"
+    TAKE_BACK = "the switchover failed"
+    CLEAN = "clean up"
+
+
+class Posture(Enum):
+    """What a machine is to whoever meets it."""
+
+    IDLE = "standby"
+    SEEKING = "seeking"  # a standby that may take the role
+    CALLING = "calling"  # has told the peer `resume`
+    PROMOTING = "promoting"
+    SERVING = "serving"
+    DOUBTING = "doubting"  # has the addresses, but must not announce them yet
+    DEMOTING = "demoting"
+    GIVING = "giving"  # has stood down and told the peer `fail`
+
+
+RESOLVES = {
+    Purpose.INTERFACE: Posture.SERVING,
+    Purpose.RELEASE: Posture.SERVING,
+    Purpose.DOUBT: Posture.DOUBTING,
+}
+TELLS = {Query.RESUME: Posture.CALLING, Query.FAIL: Posture.GIVING}
+POSTURES = {
+    Phase.STANDBY: Posture.IDLE,
+    Phase.FENCING: Posture.SEEKING,
+    Phase.PROMOTING: Posture.PROMOTING,
+    Phase.ACTIVE: Posture.SERVING,
+    Phase.DEMOTING: Posture.DEMOTING,
+}
+HOLDING = (Posture.SERVING, Posture.DOUBTING)
+STANDING_BY = (Posture.IDLE, Posture.SEEKING)
+
+
+class Timer(Enum):
+    COMPARE = "compare roles"
+    RETRY = "ask again"
+    GIVE_UP = "the peer has had as long as it may take"
+    NOBODY = "none has been active for two windows"
+    OWN = "a window since the own addresses were asked for"
+    HOLD = "hold-down is over"
+    NEWS = "the peer's open window has begun since it was asked"
+    UNDER_WAY = "what the peer was told may still arrive"
+    HEARD = "a window without an exchange"
+    UNHEARD = "two windows without an exchange"
+    WORDLESS = "so long without an exchange that a busy peer is no reason"
+    EXPECTED = "a window since the peer said that it takes the role"
+    SERVED = "the addresses were answered for, one time or two since they were asked for"
+    PATIENCE = "whoever waits wants an answer"
+
+
+@dataclass(frozen=True)
+class Interface:
+    """One interface of the service network, as its watcher last told."""
+
+    name: str
+    verdict: str = "boot"
+    packets: int = 0
+    last: int = 0
+    up: bool = True
+    heard: bool = False  # a packet, ever
+    proved: bool = False  # one good window since this machine became active
+    unasked: bool = False  # was bad: ask for the addresses before announcing them here
+
+    @property
+    def failed(self) -> bool:
+        return self.verdict == "fail"
+
+    @property
+    def state(self) -> str:
+        """The word for it in `status` (section 6)."""
+        if not self.up:
+            return "down"
+        if self.failed or self.verdict == "boot":
+            return self.verdict
+        return "silent" if self.packets == 0 and self.last == 0 else "ok"
+
+    @property
+    def useless(self) -> bool:
+        """Bad as the peer would judge it, so that both machines count alike."""
+        return is_bad(self.state, self.packets, self.last)
+
+
+@dataclass(frozen=True)
+class State:
+    """All that one machine knows. Hashable; every time in it is a deadline in `timers`."""
+
+    phase: Phase = Phase.STANDBY
+    purpose: Purpose = Purpose.NONE
+    told: Query | None = None  # what the peer was told for it, and has not answered
+    begun: bool = False
+    # itself
+    interfaces: tuple[Interface, ...] = ()
+    failed: bool = False  # the last `master` run failed
+    unclean: bool = False  # the last `slave` run failed: the addresses may still be here
+    resuming: bool = False  # a preferred node that has not had its role yet
+    stalled: bool = False  # while the switch script ran
+    bare: bool = False  # the addresses have gone from their interface
+    from_peer: bool = False  # the role came by the peer's `fail`
+    guarded: frozenset[str] | None = None  # the interfaces it came because of; None: not known yet
+    claimed: int = 0  # rounds in a row in which somebody else answered for the own addresses
+    # the heartbeat link and the peer
+    silent: bool = False  # the link's last verdict
+    beats: bool = False  # there were heartbeats in its last window
+    speechless: bool = False  # that is said: they come, but the peer's port does not answer
+    peer: PeerView | None = None
+    unanswered: bool = False  # the query for what is resolved now has got no answer
+    deferred: bool = False  # the peer comes first, and was waited for
+    counts: Counts = ()  # of the peer, when an interface failed here
+    latest: Counts = ()  # of the peer, as it answered last since then
+    # the service network
+    asking: bool = False  # whether somebody answers for the addresses
+    taken: bool = False  # somebody does
+    who: str = ""  # does, in words
+    quiet: int = 0  # rounds in a row that nobody answered
+    program: int = 0  # the run of a program whose word is awaited
+    runs: int = 0  # the number of the last one
+    # what others want and were told
+    waiting: tuple[tuple[int, bool], ...] = ()  # requests (id, from_peer) that want the result
+    blocked: str = ""  # what is said already to be in the way of what should be done
+    mute: bool = False  # heartbeats are stopped
+    timers: tuple[tuple[Timer, float], ...] = ()
+
+    def deadline(self, timer: Timer) -> float | None:
+        return dict(self.timers).get(timer)
+
+    def runs_out(self, timer: Timer) -> bool:
+        return any(timer is set_ for set_, _ in self.timers)
+
+    def interface(self, name: str) -> Interface | None:
+        return next((i for i in self.interfaces if i.name == name), None)
+
+    @property
+    def posture(self) -> Posture:
+        if self.told is not None:
+            return TELLS[self.told]
+        if self.phase is Phase.RESOLVING:
+            return RESOLVES.get(self.purpose, Posture.SEEKING)
+        return POSTURES[self.phase]
+
+    @property
+    def broken(self) -> bool:
+        """The switch script did not work here."""
+        return self.failed or self.unclean
+
+    @property
+    def heard(self) -> bool:
+        return self.runs_out(Timer.HEARD)
+
+    @property
+    def free(self) -> bool:
+        """Three rounds in a row without an answer, or a program's word."""
+        return self.quiet >= ROUNDS
+
+    @property
+    def waits(self) -> bool:
+        """A person wants to know, and still has patience."""
+        return any(not from_peer for _, from_peer in self.waiting)
+
+
+ROLES = {
+    **dict.fromkeys(STANDING_BY, "standby"),
+    **dict.fromkeys(HOLDING, "active"),
+    **dict.fromkeys((Posture.CALLING, Posture.PROMOTING), "switching"),
+    **dict.fromkeys((Posture.DEMOTING, Posture.GIVING), "switching"),
+}
+
+
+def role(state: State) -> str:
+    """active, standby, switching or failed; also while the peer is told that it failed here."""
+    word = ROLES[state.posture]
+    gives_up = state.posture is Posture.GIVING and state.failed
+    return "failed" if gives_up or (word == "standby" and state.broken) else word
+
+
+def is_switching(state: State) -> bool:
+    """Whether the addresses here, or at the peer, are about to change."""
+    return ROLES[state.posture] == "switching"
+
+
+def is_rejoining(state: State) -> bool:
+    """Whether it holds the addresses, but asks before it calls them its own."""
+    return state.posture is Posture.DOUBTING
+
+
+def seeks(state: State) -> bool:
+    """Whether it wants the role, for more than a lost heartbeat."""
+    return state.posture is Posture.SEEKING and state.purpose is not Purpose.SILENCE
+
+
+def is_served(state: State) -> bool:
+    """Whether it is known that a machine is active."""
+    peer_serves = state.heard and state.peer is not None and state.peer.serves
+    return state.posture in HOLDING or peer_serves or state.runs_out(Timer.SERVED)
+
+
+def announceable(state: State) -> tuple[str, ...]:
+    """The interfaces on which the addresses may be announced now."""
+    if state.posture is not Posture.SERVING:
+        return ()
+    return tuple(i.name for i in state.interfaces if not i.failed and i.up and not i.unasked)
+
+
+def initial(settings: Rules) -> State:
+    """A machine before its Started event."""
+    return State(interfaces=tuple(Interface(name) for name in settings.interfaces))
+
+
+def adapt(state: State, settings: Rules) -> State:
+    """The same machine after its configuration was read again."""
+    known = {i.name: i for i in state.interfaces}
+    names = settings.interfaces
+    return replace(state, interfaces=tuple(known.get(n, Interface(n)) for n in names))
+
+
+def next_deadline(state: State) -> float | None:
+    """When a Tick is due at the latest."""
+    return min((deadline for _, deadline in state.timers), default=None)

@@ -1,0 +1,125 @@
+"""The policy: for each purpose and each finding what follows. Read the decisions here.
+
+A purpose is why a change of role is considered; a finding is what is known when it is decided: what
+the peer's port has answered, or, where it does not answer, who answers for the addresses on the
+service network. `resolver` finds out, and does what follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+
+from failoverd.pair import compare
+from failoverd.pair.events import Query
+from failoverd.pair.knowledge import Purpose, State, Timer
+from failoverd.pair.settings import Rules
+
+NO_ANSWER = "no answer from the peer"  # so begins each finding for which that is the cause
+
+
+class Finding(Enum):
+    """What is found out. The first four are the peer's own word."""
+
+    ACTIVE = "the peer is active"
+    IDLE = "the peer is standby"
+    FAILED = "the peer is failed"
+    SWITCHING = "the peer is switching"
+    TAKEN = f"{NO_ANSWER}, but somebody still answers for the addresses"
+    FREE = f"{NO_ANSWER}, and nobody answers for the addresses"
+    BLIND = f"{NO_ANSWER}, and the service network cannot be asked"
+    SILENT = NO_ANSWER
+
+
+ROLES = {
+    "active": Finding.ACTIVE,
+    "rejoining": Finding.ACTIVE,
+    "standby": Finding.IDLE,
+    "failed": Finding.FAILED,
+    "switching": Finding.SWITCHING,
+}
+
+
+class Outcome(Enum):
+    """What follows."""
+
+    TAKE = "become active"
+    CALL = "tell the peer to stand by, then become active"
+    GIVE = "stand down, then tell the peer to take over"
+    BACK = "take the role back"
+    KEEP = "stay active"
+    STAY = "stay standby"
+    DONE = "stay standby: the peer is active"
+    YIELD = "stand down"
+    PROVE = "stand down as soon as the peer shows that it receives"
+    WAIT = "ask again"
+
+
+Condition = Callable[[State, Rules], bool]
+Cell = tuple[tuple[Condition | None, Outcome], ...]  # the first whose condition holds
+
+
+def has_failed(state: State, rules: Rules) -> bool:
+    """The last run of the switch script as master failed here."""
+    return state.failed
+
+
+def has_arrived(state: State, rules: Rules) -> bool:
+    """What the peer was told cannot arrive any more: late, it would make both active."""
+    return not state.runs_out(Timer.UNDER_WAY)
+
+
+def is_stuck(state: State, rules: Rules) -> bool:
+    """The peer has switched for longer than it may, and ranks higher: each waits for the other."""
+    return not state.runs_out(Timer.GIVE_UP) and compare.peer_outranks(state, rules)
+
+
+def either(condition: Condition, then: Cell, otherwise: Cell) -> Cell:
+    return ((condition, then[0][1]), *otherwise)
+
+
+TAKE, CALL, GIVE, BACK, KEEP, STAY, DONE, YIELD, PROVE, WAIT = (
+    ((None, outcome),) for outcome in Outcome
+)
+NO: Cell = ()  # it is not asked
+CALL_FIT = either(compare.is_fit, CALL, STAY)
+CALL_MUTE = either(compare.peer_is_useless, CALL, STAY)
+CALL_UP = either(compare.is_up, CALL, STAY)
+TAKE_UP = either(compare.is_up, TAKE, STAY)
+TAKE_ALL = either(compare.has_heard_all, TAKE, STAY)
+GIVE_UP = either(compare.peer_has_carrier, GIVE, KEEP)
+PROVE_IT = either(compare.peer_is_able, PROVE, KEEP)
+WAIT_TURN = either(is_stuck, STAY, WAIT)
+BACK_NOW = either(has_failed, STAY, BACK)
+BACK_SURE = either(has_failed, STAY, either(has_arrived, BACK, WAIT))
+
+# fmt: off
+GRID: dict[Purpose | Query, tuple[Cell, ...]] = {  # findings in their order
+    # why \ found        ACTIVE     IDLE       FAILED     SWITCHING  TAKEN  FREE      BLIND SILENT
+    Purpose.NOBODY:    (STAY,      CALL,      CALL,      WAIT,      NO,    NO,       NO,   STAY),
+    Purpose.BOOT:      (CALL_FIT,  CALL,      CALL,      WAIT,      STAY,  TAKE_ALL, STAY, NO),
+    Purpose.SILENCE:   (CALL_MUTE, STAY,      STAY,      STAY,      WAIT,  TAKE_UP,  WAIT, NO),
+    Purpose.OPERATOR:  (CALL_UP,   CALL,      CALL,      STAY,      STAY,  TAKE,     STAY, NO),
+    Purpose.INTERFACE: (KEEP,      PROVE_IT,  KEEP,      KEEP,      NO,    NO,       NO,   KEEP),
+    Purpose.RELEASE:   (KEEP,      GIVE_UP,   GIVE_UP,   KEEP,      NO,    NO,       NO,   KEEP),
+    Purpose.DOUBT:     (YIELD,     KEEP,      KEEP,      WAIT,      YIELD, KEEP,     WAIT, NO),
+    # the peer was told this, and its answer was lost
+    Query.RESUME:      (STAY,      TAKE,      TAKE,      WAIT_TURN, STAY,  TAKE,     STAY, NO),
+    Query.FAIL:        (DONE,      BACK_SURE, BACK_SURE, WAIT_TURN, DONE,  BACK_NOW, STAY, NO),
+}
+# fmt: on
+POLICY = {why: dict(zip(Finding, row, strict=True)) for why, row in GRID.items()}
+
+
+def row(state: State) -> dict[Finding, Cell]:
+    return POLICY[state.told or state.purpose]
+
+
+def asks_network(state: State) -> bool:
+    """Whether it matters who answers for the addresses when the peer does not answer."""
+    return row(state)[Finding.TAKEN] is not NO
+
+
+def decide(state: State, finding: Finding, rules: Rules) -> Outcome:
+    """A cell has an end: its last alternative has no condition."""
+    return next(what for when, what in row(state)[finding] if when is None or when(state, rules))
