@@ -83,7 +83,7 @@ def cards(**verdicts: str) -> tuple[pair.Interface, ...]:
 
 
 Known = dict[str, object]
-HEARD = ((Timer.HEARD, NOW + 5), (Timer.UNHEARD, NOW + 15), (Timer.WORDLESS, NOW + 15))
+HEARD = ((Timer.HEARD, NOW + 5), (Timer.UNHEARD, NOW + 15))
 ALONE: Known = {"timers": ()}
 P = pair.Purpose
 MOMENTS: dict[str, Known] = {
@@ -120,6 +120,10 @@ def moment(state: pair.State) -> str:
 
 def which(known: Known) -> tuple[object, object, object]:
     return known["phase"], known.get("purpose", P.NONE), known.get("told")
+
+
+def deadline(state: pair.State, timer: Timer) -> float | None:
+    return dict(state.timers).get(timer)
 
 
 def step(

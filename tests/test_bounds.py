@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from failoverd import conf
-from failoverd.pair import bounds
+from failoverd import conf, promises
 
 SERVED = """
 @interfaces = ('eth0');
@@ -45,7 +44,7 @@ QUIET = (
 
 
 def explained(text: str) -> list[str]:
-    return bounds.explain(conf.parse(text, "failoverd.conf"), "master")
+    return promises.explain(conf.parse(text, "failoverd.conf"), "master")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "failoverd"
 
-PURE = {"conf", "language", "watch", "tune", "pair", "bounds", "protocol", "frames", "alike"}
+PURE = {"conf", "language", "watch", "tune", "pair", "promises", "protocol", "frames", "alike"}
 PURE |= {"survey"}
 # log and process serve every edge room, and so do links, what the kernel says of interfaces, files,
 # which reads what the configuration names, and filters, which makes programs of what is to count.

@@ -18,10 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from failoverd import pair, protocol
+from failoverd import pair, promises, protocol
 from failoverd.commands.failoverd import DEFAULT_CONF
 from failoverd.conf import SETTINGS, Conf
-from failoverd.pair import bounds
 
 ROOT = Path(__file__).resolve().parent.parent
 MAN = ROOT / "man"
@@ -130,7 +129,7 @@ def test_the_reference_has_every_variable_once() -> None:
 
 def test_every_line_of_seconds_is_explained() -> None:
     page = section("failoverd.conf.5", "CHOOSING TIMERS")
-    for bound in bounds.all_bounds(Conf()):
+    for bound in promises.all_bounds(Conf()):
         assert f"\n.It {bound.what}\n" in page
 
 

@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from failoverd import conf
+from failoverd import conf, promises
 from failoverd.lab.eyes import Eyes
 from failoverd.lab.machine import SWITCH, Machine, Value
 from failoverd.lab.network import FAST, ROUTER, SERVICE, Lab
 from failoverd.lab.spaces import Process
 from failoverd.lab.stage import parse_log
-from failoverd.pair import bounds
 
 WATCHED: dict[str, Value] = {
     "timer_seconds": 0.5,
@@ -97,7 +96,7 @@ def exists(machine: Machine, name: str) -> Callable[[], bool]:
     return (machine.outside / name).exists
 
 
-def within(seconds: float, bound: Callable[[conf.Conf], bounds.Bound], machine: Machine) -> bool:
+def within(seconds: float, bound: Callable[[conf.Conf], promises.Bound], machine: Machine) -> bool:
     """Whether what `failoverd -t` prints for a machine is true of what was seen. A script runs on
     top, and a busy machine may take longer, but nothing comes too early."""
     settings = conf.parse(machine.read("failoverd.conf"), "failoverd.conf")
@@ -236,7 +235,7 @@ def test_a_role_is_not_handed_back_while_it_is_held_down(lab: Lab, eyes: Eyes) -
     deaf = time.monotonic()
     lab.wait_until(lambda: settled(lab, lab.b), "a hands over")
     asked_every = 0.75  # s: the witness, in the middle of the window after that of a packet
-    assert within(eyes.gained("b", deaf) - deaf + asked_every, bounds.deaf, lab.a)
+    assert within(eyes.gained("b", deaf) - deaf + asked_every, promises.deaf, lab.a)
     lab.wait_until(lambda: state(lab.b) == "ok", "b has a good window")
     lab.a.hear("eth0")
     lab.wait_until(lambda: state(lab.a) == "ok", "a hears again")
@@ -267,13 +266,13 @@ def test_a_power_cut_and_the_return_take_as_long_as_was_told(lab: Lab, eyes: Eye
     heard = asked - since
     lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
     took = eyes.gained("b", cut)
-    assert within(took - cut, bounds.power_cut, lab.b)
-    assert within(took - heard, bounds.silence, lab.b)
+    assert within(took - cut, promises.power_cut, lab.b)
+    assert within(took - heard, promises.silence, lab.b)
     lab.a.power_on()
     lab.a.start_failoverd()
     lab.wait_until(lambda: settled(lab, lab.a), "a resumes", LONG)
     started = logged_at(lab.a, "started, master at boot")
-    assert within(logged_at(lab.a, "telling the peer resume") - started, bounds.resume, lab.a)
+    assert within(logged_at(lab.a, "telling the peer resume") - started, promises.resume, lab.a)
     assert not eyes.overlaps()
 
 
@@ -284,7 +283,7 @@ def test_two_boot_slaves_say_so_and_agree_in_time(lab: Lab, eyes: Eyes) -> None:
         machine.start_failoverd()
     lab.wait_until(lambda: settled(lab, lab.a), "the lower address has the role", LONG)
     both = max(logged_at(machine, "-> standby") for machine in lab.machines)
-    assert within(eyes.gained("a") - both, bounds.nobody, lab.a)
+    assert within(eyes.gained("a") - both, promises.nobody, lab.a)
     for machine in lab.machines:
         assert "both machines have boot:slave in host_type: change one" in machine.log()
 
@@ -351,7 +350,7 @@ def test_the_answer_is_lost_after_fail_was_sent(lab: Lab, eyes: Eyes, lost: str)
     else:
         lab.b.power_cut()
         lab.wait_until(lambda: lab.a.role() == "active", "a takes its role back", LONG)
-        assert within(eyes.gained("a", gone) - gone, bounds.lost_handover, lab.a)
+        assert within(eyes.gained("a", gone) - gone, promises.lost_handover, lab.a)
     assert not eyes.overlaps()
 
 
@@ -398,7 +397,7 @@ def test_clients_reach_the_winner_of_a_split_because_it_announces(lab: Lab, eyes
     lab.b.hear("eth0")
     lab.mend_link()
     lab.wait_until(lambda: eyes.holders == {"a"}, "b stands down")
-    assert within(time.monotonic() - healed, bounds.healing, lab.b)
+    assert within(time.monotonic() - healed, promises.healing, lab.b)
     lab.wait_until(lambda: lab.client.answering(healed), "the client is served")
     # By itself the client's kernel would doubt what it believes after 15 s (arp(7)).
     lab.wait_until(lambda: lab.a.hwaddr("eth0") in neighbour(lab), "it believes the winner", 8.0)
@@ -416,7 +415,7 @@ def test_a_split_heals_over_the_wire_alone(lab: Lab, eyes: Eyes) -> None:
     healed = time.monotonic()
     lab.b.hear("eth0")
     lab.wait_until(lambda: eyes.holders == {"a"}, "the boot slave stands down")
-    assert within(time.monotonic() - healed, bounds.ethernet_healing, lab.b)
+    assert within(time.monotonic() - healed, promises.ethernet_healing, lab.b)
     assert stays(lambda: eyes.holders == {"a"}, 4 * WINDOW)
 
 

@@ -13,8 +13,7 @@ from explorer.arrows import ARROWS, GROUPS
 from explorer.explore import Explored
 from explorer.model import Setup
 
-from failoverd.pair.events import Query
-from failoverd.pair.knowledge import Phase, Purpose
+from failoverd.pair import Phase, Purpose, Query
 from failoverd.pair.policy import GRID, Finding, Outcome
 from failoverd.pair.turn import Turn
 
@@ -115,4 +114,5 @@ def test_every_arrow_is_taken_from_every_phase_where_it_begins(taken: set[Way]) 
 def test_the_picture_is_small_and_draws_nothing_twice() -> None:
     assert len(ARROWS) + 1 <= MOST  # and the one that leads in
     assert len(drawn_ways()) == sum(len(arrow.starts) for arrow in ARROWS)
-    assert sorted(p.name for group in GROUPS.values() for p in group) == sorted(Phase.__members__)
+    grouped = [phase for group in GROUPS.values() for phase in group]
+    assert len(grouped) == len(set(grouped)) < len(Phase)

@@ -16,7 +16,7 @@ from samples import STANDBY
 from test_never_two import stays, within
 from test_pair_live import LONG, kill, main_pid, pids, role_changes, settled, start
 
-from failoverd import links, statefile
+from failoverd import links, promises, statefile
 from failoverd.children import Children
 from failoverd.conf import Conf
 from failoverd.lab.filters import deafen, undeafen, why_no_filters
@@ -25,7 +25,6 @@ from failoverd.lab.network import Lab
 from failoverd.log import Log
 from failoverd.master.mutual import Mutual, pairs, whom_to_ask
 from failoverd.master.situation import Situation
-from failoverd.pair import bounds
 from failoverd.process import Message
 from failoverd.protocol import InterfaceStatus, Status
 
@@ -178,7 +177,7 @@ def test_a_deaf_card_is_handed_over_and_stays_there(
     go_deaf(quiet, quiet.a)
     deaf = time.monotonic()
     quiet.wait_until(lambda: settled(quiet, quiet.b), "a hands over to b", LONG)
-    assert within(time.monotonic() - deaf + WINDOW, bounds.deaf, quiet.a)
+    assert within(time.monotonic() - deaf + WINDOW, promises.deaf, quiet.a)
     before = changes(quiet)
     assert stays(lambda: settled(quiet, quiet.b), A_NIGHT)
     undeafen(quiet.switch, quiet.a.port("eth0"))

@@ -18,11 +18,10 @@ from collections.abc import Callable
 import pytest
 from test_never_two import MARGIN
 
-from failoverd import conf
+from failoverd import conf, promises
 from failoverd.lab.machine import Machine
 from failoverd.lab.network import ROUTER, SERVICE, Lab
 from failoverd.lab.spaces import ROOT
-from failoverd.pair import bounds
 
 LONG = 60.0
 TIMERS = {"timer_seconds": "1", "plip_timer": "0.55", "plip_hbeat": "0.2"}
@@ -153,7 +152,7 @@ def talk(lab: Lab) -> None:
 def bound(machine: Machine) -> float:
     """Within how many seconds the peer begins to serve, as `failoverd -t` says."""
     settings = conf.parse(machine.check("cat", FILE), FILE)
-    worst = bounds.deaf(settings).worst
+    worst = promises.deaf(settings).worst
     assert worst is not None
     return worst
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from samples import ACTIVE, STANDBY
 from test_evidence import situation
 
-from failoverd import pair
+from failoverd import pair, protocol
 from failoverd.commands import ha_status
 from failoverd.commands._verdict import CRITICAL, OK, UNKNOWN, WARNING, Verdict, judge
 from failoverd.commands.ha_status import Look
@@ -240,7 +240,7 @@ statuses = st.builds(
 
 
 def receives(interface: InterfaceStatus) -> bool:
-    return not pair.is_bad(interface.state, interface.packets, interface.last)
+    return not protocol.is_bad(interface.state, interface.packets, interface.last)
 
 
 @given(statuses, statuses)
@@ -336,9 +336,9 @@ def test_what_blocks_a_takeover_is_told_only_while_there_is_one_to_do(tmp_path: 
     us = situation(tmp_path)
     us.state = replace(us.state, phase=pair.Phase.STANDBY, blocked="because", silent=True)
     assert us.blocked == "because"
-    us.state = replace(us.state, silent=False, speechless=True, beats=True)
+    us.state = replace(us.state, silent=False, begun=True, beats=True)  # but no word is heard
     assert us.blocked == "because"
-    for other in ({"speechless": False}, {"phase": pair.Phase.ACTIVE}):
+    for other in ({"beats": False}, {"phase": pair.Phase.ACTIVE}):
         assert not replace_state(us, **other).blocked
 
 

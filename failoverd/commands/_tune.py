@@ -10,9 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from failoverd import conf, tune
+from failoverd import conf, promises, tune
 from failoverd.commands._words import counted, span
-from failoverd.pair import bounds
 from failoverd.watchd import Counts
 
 AIM_MET, AIM_NOT_MET, CANNOT_TELL = 0, 1, 3
@@ -216,7 +215,7 @@ class Report:
             f"{rough(best.expected)} false alarms in {span(self.aim.time / tune.SECOND)} by "
             f"estimate{answers}."
         )
-        handover = bounds.deaf(self._with(best.settings)).worst
+        handover = promises.deaf(self._with(best.settings)).worst
         if handover is None:
             return text
         at_most = seconds(handover * tune.SECOND)

@@ -201,13 +201,13 @@ def check_filters(settings: Conf) -> tuple[list[conf.Problem], list[filters.Prog
 
 def test(checked: Checked) -> int:
     """Print the effective settings and what they mean in seconds."""
-    from failoverd.pair import bounds
+    from failoverd import promises
 
     settings = checked.conf
     for line, _ in conf.effective(settings):
         print(line)
     print()
-    for line in bounds.explain(settings, checked.boot):
+    for line in promises.explain(settings, checked.boot):
         print(line)
     for warning in [*checked.warnings, *unlisted(settings)]:
         print(f"warning: {warning}")

@@ -231,6 +231,7 @@ class Master:
         self.requests.end_visits(now)
         self.programs.kill_late(now)
         self.reloading.give_up(now)
+        self.vigil.listen()
         self.vigil.tend(now)
 
     def _look_for_files(self) -> None:
@@ -396,7 +397,7 @@ class Master:
             switch_exit=switch.exit if switch else None,
             switch_seconds=switch.seconds if switch else None,
             rejoining=pair.is_rejoining(us.state),
-            speechless=us.state.speechless and us.state.beats,
+            speechless=pair.is_speechless(us.state),
             settings=alike.settings(us.conf),
             host=protocol.host(os.uname().nodename),
             now=utc_now(),

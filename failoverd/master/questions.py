@@ -88,8 +88,7 @@ class Questions:
         if not self._unreached:
             return ""
         state = self._us.state
-        beats = state.speechless and state.beats
-        unsure = protocol.FILTERED if beats else client.way_out(self._us.conf)
+        unsure = protocol.FILTERED if pair.is_speechless(state) else client.way_out(self._us.conf)
         return f"{self._unreached}; {self._advice or unsure}"
 
     def told_reply(self, message: Message) -> None:

@@ -66,7 +66,7 @@ class Situation:
     def blocked(self) -> str:
         """Why this machine does not take over, while the private link would have it do so."""
         state = self.state
-        is_wanted = state.silent or (state.speechless and state.beats)
+        is_wanted = state.silent or pair.is_speechless(state)
         return state.blocked if is_wanted and self.role in ("standby", "failed") else ""
 
     @property

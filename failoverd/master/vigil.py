@@ -1,7 +1,8 @@
-"""Says that no machine is active for longer than that may take: nobody else would notice."""
+"""Says what lasts too long: that no machine is active, and that the peer sends heartbeats only."""
 
 from __future__ import annotations
 
+from failoverd import pair
 from failoverd.master.situation import Situation
 from failoverd.pair import bounds
 
@@ -9,7 +10,8 @@ LEAST_GAP = 1.0  # seconds between two of its lines, however short $hold_down is
 
 
 class Vigil:
-    """Counts the time in which no machine is known to be active (contract, section 5, Evidence).
+    """Counts the time in which no machine is known to be active (contract, section 5, Evidence),
+    and notices a peer that is heard by its heartbeats alone.
 
     `deadline` is when `tend` has something to say, in monotonic seconds, None while one is active.
     """
@@ -18,7 +20,28 @@ class Vigil:
         self._us = us
         self._since = 0.0
         self._said = False
+        self._speechless = False
         self.deadline: float | None = None
+
+    def listen(self) -> None:
+        """Say once that heartbeats come in, but no query is answered, and once that it is over.
+
+        One that neither serves nor hears this machine stops its heartbeats: that is no end of it.
+        """
+        us = self._us
+        if pair.is_speechless(us.state) is self._speechless:
+            return
+        if not self._speechless:
+            us.tell(
+                "the peer sends heartbeats, but its port does not answer: if no line above says "
+                "why, look for a packet filter on either machine, see to the MTU of the private "
+                "link, and that $tcp_port is the same",
+                True,
+            )
+            self._speechless = True
+        elif us.state.runs_out(pair.Timer.UNHEARD):
+            us.tell("the peer's port answers again", False)
+            self._speechless = False
 
     def tend(self, now: float) -> None:
         """Say so when the longest time that `failoverd -t` prints is over, and again every

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-from failoverd.pair.events import PeerView
 from failoverd.pair.knowledge import Interface, State, Timer
+from failoverd.pair.messages import PeerView
 from failoverd.pair.settings import Rules
-
-IDLE = ("standby", "failed")
 
 
 def failed_here(state: State) -> frozenset[str]:
     return frozenset(i.name for i in state.interfaces if i.failed)
 
 
-def heard_all(state: State) -> bool:
-    return all(i.up and i.heard for i in state.interfaces)
+def missing(state: State) -> str:
+    """The interfaces that are down, or have not received a packet yet."""
+    return ", ".join(i.name for i in state.interfaces if not (i.up and i.heard))
 
 
 def has_heard_all(state: State, rules: Rules) -> bool:
     """Every interface is up here, and has received a packet."""
-    return heard_all(state)
-
-
-def missing(state: State) -> str:
-    return ", ".join(i.name for i in state.interfaces if not (i.up and i.heard))
-
-
-def peer_serves(state: State) -> bool:
-    return state.peer is not None and state.peer.serves
+    return not missing(state)
 
 
 def peer_is_idle(state: State) -> bool:
-    return state.peer is not None and state.peer.role in IDLE
+    return state.peer is not None and state.peer.role in ("standby", "failed")
 
 
 def is_fit(state: State, rules: Rules) -> bool:
@@ -40,7 +31,7 @@ def is_fit(state: State, rules: Rules) -> bool:
     A preferred node takes its role from an active peer only when it can do the work.
     """
     ours = sum(i.useless for i in state.interfaces)
-    return heard_all(state) and state.peer is not None and len(state.peer.bad) >= ours
+    return not missing(state) and state.peer is not None and len(state.peer.bad) >= ours
 
 
 def is_up(state: State, rules: Rules) -> bool:
@@ -116,12 +107,10 @@ def yields(state: State, rules: Rules) -> bool:
         return not rules.precedes
     bad = sum(i.useless for i in state.interfaces)
     ours = (state.broken, bad, rules.boot != "master", not rules.precedes)
-    theirs = (peer.role == "failed", len(peer.bad), peer.boot != "master", rules.precedes)
-    return theirs < ours
+    return (peer.role == "failed", len(peer.bad), peer.boot != "master", rules.precedes) < ours
 
 
 def peer_outranks(state: State, rules: Rules) -> bool:
     """The order by what never changes: for two that call each other at once."""
     boot = state.peer.boot if state.peer is not None else rules.boot
-    ours = (rules.boot != "master", not rules.precedes)
-    return (boot != "master", rules.precedes) < ours
+    return (boot != "master", rules.precedes) < (rules.boot != "master", not rules.precedes)

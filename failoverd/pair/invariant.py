@@ -1,6 +1,6 @@
 """What is true of one machine after every step, whatever has happened to it.
 
-`check` is pure and cheap: tests and the explorer call it after each step, and so may the master.
+`check` is pure and cheap: the tests and the explorer call it after each step, and the master, too.
 """
 
 from __future__ import annotations
@@ -35,88 +35,73 @@ def forgets_to_retry(state: State) -> bool:
 def keeps_claim(state: State) -> bool:
     """A standby that still believes what it knew of the role that it had."""
     stale = state.claimed or state.from_peer or state.stalled
-    return bool(stale) or state.runs_out(Timer.HOLD) or state.runs_out(Timer.OWN)
+    held = bool(stale) or state.runs_out(Timer.HOLD) or state.runs_out(Timer.OWN)
+    return state.phase is Phase.STANDBY and held
 
 
-# Each: what must never be true of a machine, and how that is said.
-NEVER: tuple[tuple[Callable[[State], bool], str], ...] = (
-    (
-        lambda s: (s.purpose is Purpose.NONE) is not (s.phase in RESTING),
-        "a role changes if, and only if, there is a purpose",
+def told_for_nothing(state: State) -> bool:
+    return state.told is not None and state.phase not in (Phase.TOLD, Phase.RESOLVING)
+
+
+def has_no_row(state: State) -> bool:
+    return state.phase is Phase.RESOLVING and (state.told or state.purpose) not in POLICY
+
+
+def awaits_for_nothing(state: State) -> bool:
+    return bool(state.program) and state.phase not in (Phase.FENCING, Phase.RESOLVING)
+
+
+def retries_for_nothing(state: State) -> bool:
+    return state.runs_out(Timer.RETRY) and state.phase not in (Phase.RESOLVING, Phase.STANDBY)
+
+
+def wants_what_it_has(state: State) -> bool:
+    wants = state.stalled or state.resuming or state.told is not None
+    return state.phase is Phase.ACTIVE and wants
+
+
+NEVER: dict[str, Callable[[State], bool]] = {  # what must never be true of a machine
+    "a role changes without a purpose": lambda s: (
+        (s.purpose is Purpose.NONE) is not (s.phase in RESTING)
     ),
-    (lambda s: s.phase in RESTING and bool(s.waiting), "whoever waits for an end is not answered"),
-    (
-        lambda s: s.runs_out(Timer.PATIENCE) and not s.waiting,
-        "the patience of nobody runs out",
+    "whoever waits for an end is not answered": lambda s: s.phase in RESTING and bool(s.waiting),
+    "nobody's patience runs out": lambda s: s.runs_out(Timer.PATIENCE) and not s.waiting,
+    "a request that was answered is still carried out": is_carried_out,
+    "the policy has no row for what is resolved": has_no_row,
+    "it waits, and nothing will come": is_stuck,
+    "what the peer was told outlives its end": told_for_nothing,
+    "the peer was told nothing": lambda s: s.phase is Phase.TOLD and s.told is None,
+    "the peer's answer is waited for without end": lambda s: (
+        s.phase is Phase.TOLD and not s.runs_out(Timer.GIVE_UP)
     ),
-    (is_carried_out, "a request that was answered is still carried out"),
-    (
-        lambda s: s.phase is Phase.RESOLVING and (s.told or s.purpose) not in POLICY,
-        "the policy has no row for what is resolved",
+    "what was told for another purpose is waited for": lambda s: (
+        s.runs_out(Timer.UNDER_WAY) and s.told is None
     ),
-    (is_stuck, "it waits, and nothing will come"),
-    (
-        lambda s: s.told is not None and s.phase not in (Phase.TOLD, Phase.RESOLVING),
-        "what the peer was told outlives its end",
+    "what is over is tried again": retries_for_nothing,
+    "a standby that wants its role, or is not clean, has no next try": forgets_to_retry,
+    "something else than a lost heartbeat asks for fencing": lambda s: (
+        s.phase is Phase.FENCING and s.purpose is not Purpose.SILENCE
     ),
-    (lambda s: s.phase is Phase.TOLD and s.told is None, "the peer was told nothing"),
-    (
-        lambda s: s.phase is Phase.TOLD and not s.runs_out(Timer.GIVE_UP),
-        "the peer's answer is waited for without end",
+    "nothing fences": lambda s: s.phase is Phase.FENCING and not s.program,
+    "a program's word is awaited for nothing": awaits_for_nothing,
+    "somebody answers for the addresses, and nobody": lambda s: s.taken and s.quiet > 0,
+    "more rounds are counted than make sure": lambda s: (
+        not (0 <= s.quiet <= ROUNDS and 0 <= s.claimed <= ROUNDS)
     ),
-    (
-        lambda s: s.runs_out(Timer.UNDER_WAY) and s.told is None,
-        "what was told for another purpose is waited for",
+    "a standby remembers the role that it had": keeps_claim,
+    "an active machine is called failed": lambda s: s.posture is Posture.SERVING and s.broken,
+    "an active machine wants what it has": wants_what_it_has,
+    "an active machine has lost its addresses": lambda s: s.phase is Phase.ACTIVE and s.bare,
+    "a role that did not come from the peer is guarded": lambda s: (
+        s.guarded is not None and not s.from_peer
     ),
-    (
-        lambda s: s.runs_out(Timer.RETRY) and s.phase not in (Phase.RESOLVING, Phase.STANDBY),
-        "what is over is tried again",
-    ),
-    (forgets_to_retry, "a standby that wants its role, or is not clean, has no next try"),
-    (
-        lambda s: s.phase is Phase.FENCING and s.purpose is not Purpose.SILENCE,
-        "only a lost heartbeat asks for fencing",
-    ),
-    (lambda s: s.phase is Phase.FENCING and not s.program, "nothing fences"),
-    (
-        lambda s: bool(s.program) and s.phase not in (Phase.FENCING, Phase.RESOLVING),
-        "a program's word is awaited for nothing",
-    ),
-    (lambda s: s.taken and s.quiet > 0, "somebody answers for the addresses, and nobody"),
-    (
-        lambda s: not (0 <= s.quiet <= ROUNDS and 0 <= s.claimed <= ROUNDS),
-        "more rounds are counted than make sure",
-    ),
-    (
-        lambda s: s.phase is Phase.STANDBY and keeps_claim(s),
-        "a standby remembers the role that it had",
-    ),
-    (
-        lambda s: s.posture is Posture.SERVING and s.broken,
-        "an active machine is called failed",
-    ),
-    (
-        lambda s: s.phase is Phase.ACTIVE and (s.stalled or s.resuming or bool(s.told)),
-        "an active machine wants what it has",
-    ),
-    (lambda s: s.phase is Phase.ACTIVE and s.bare, "an active machine has lost its addresses"),
-    (
-        lambda s: s.guarded is not None and not s.from_peer,
-        "interfaces are guarded of a role that did not come from the peer",
-    ),
-    (
-        lambda s: s.heard and not (s.runs_out(Timer.UNHEARD) and s.runs_out(Timer.WORDLESS)),
-        "a peer is heard, and is not",
-    ),
-    (
-        lambda s: len({timer for timer, _ in s.timers}) < len(s.timers),
-        "a timer has two deadlines",
-    ),
-)
+    "a peer is heard, and is not": lambda s: s.heard and not s.runs_out(Timer.UNHEARD),
+    "a timer has two deadlines": lambda s: len(dict(s.timers)) < len(s.timers),
+}
 
 
 def check(state: State) -> str:
     """What is wrong with a machine that has begun; "" if all is well."""
     if not state.begun:
         return ""
-    return next((text for is_wrong, text in NEVER if is_wrong(state)), "")
+    return next((text for text, is_wrong in NEVER.items() if is_wrong(state)), "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from failoverd.pair.events import Counts, PeerView, Query
+from failoverd.pair.messages import Counts, PeerView, Query
 from failoverd.pair.settings import ROUNDS, Rules
 from failoverd.protocol import is_bad
 
@@ -24,9 +24,7 @@ class Phase(Enum):
     TOLD = "told"  # the peer was told `resume` or `fail`, and is changing
 
 
-class Purpose(Enum):
-    """Why a change of role is considered or under way."""
-
+class Purpose(Enum):  # why a change of role is considered or under way
     NONE = "none"
     # These have a row of the policy. Of two that seek the role the later one replaces the earlier.
     NOBODY = "no node is active"
@@ -44,9 +42,7 @@ class Purpose(Enum):
     CLEAN = "clean up"
 
 
-class Posture(Enum):
-    """What a machine is to whoever meets it."""
-
+class Posture(Enum):  # what a machine is to whoever meets it
     IDLE = "standby"
     SEEKING = "seeking"  # a standby that may take the role
     CALLING = "calling"  # has told the peer `resume`
@@ -84,8 +80,7 @@ class Timer(Enum):
     NEWS = "the peer's open window has begun since it was asked"
     UNDER_WAY = "what the peer was told may still arrive"
     HEARD = "a window without an exchange"
-    UNHEARD = "two windows without an exchange"
-    WORDLESS = "so long without an exchange that a busy peer is no reason"
+    UNHEARD = "so long without an exchange that a busy peer is no reason"
     EXPECTED = "a window since the peer said that it takes the role"
     SERVED = "the addresses were answered for, one time or two since they were asked for"
     PATIENCE = "whoever waits wants an answer"
@@ -144,10 +139,8 @@ class State:
     # the heartbeat link and the peer
     silent: bool = False  # the link's last verdict
     beats: bool = False  # there were heartbeats in its last window
-    speechless: bool = False  # that is said: they come, but the peer's port does not answer
     peer: PeerView | None = None
     unanswered: bool = False  # the query for what is resolved now has got no answer
-    deferred: bool = False  # the peer comes first, and was waited for
     counts: Counts = ()  # of the peer, when an interface failed here
     latest: Counts = ()  # of the peer, as it answered last since then
     # the service network
@@ -163,9 +156,6 @@ class State:
     mute: bool = False  # heartbeats are stopped
     timers: tuple[tuple[Timer, float], ...] = ()
 
-    def deadline(self, timer: Timer) -> float | None:
-        return dict(self.timers).get(timer)
-
     def runs_out(self, timer: Timer) -> bool:
         return any(timer is set_ for set_, _ in self.timers)
 
@@ -179,6 +169,14 @@ class State:
         if self.phase is Phase.RESOLVING:
             return RESOLVES.get(self.purpose, Posture.SEEKING)
         return POSTURES[self.phase]
+
+    def resolves(self, purpose: Purpose) -> bool:
+        """Whether this is resolved, and the peer was not told anything for it yet."""
+        return self.phase is Phase.RESOLVING and self.told is None and self.purpose is purpose
+
+    @property
+    def is_silence(self) -> bool:
+        return self.resolves(Purpose.SILENCE)
 
     @property
     def broken(self) -> bool:
@@ -195,34 +193,31 @@ class State:
         return self.quiet >= ROUNDS
 
     @property
-    def waits(self) -> bool:
-        """A person wants to know, and still has patience."""
-        return any(not from_peer for _, from_peer in self.waiting)
-
-
-ROLES = {
-    **dict.fromkeys(STANDING_BY, "standby"),
-    **dict.fromkeys(HOLDING, "active"),
-    **dict.fromkeys((Posture.CALLING, Posture.PROMOTING), "switching"),
-    **dict.fromkeys((Posture.DEMOTING, Posture.GIVING), "switching"),
-}
+    def waits_for_long(self) -> bool:
+        """A person wants to know, and has no patience left."""
+        return any(not peer for _, peer in self.waiting) and not self.runs_out(Timer.PATIENCE)
 
 
 def role(state: State) -> str:
     """active, standby, switching or failed; also while the peer is told that it failed here."""
-    word = ROLES[state.posture]
-    gives_up = state.posture is Posture.GIVING and state.failed
-    return "failed" if gives_up or (word == "standby" and state.broken) else word
+    if is_switching(state):
+        return "failed" if state.posture is Posture.GIVING and state.failed else "switching"
+    return "active" if state.posture in HOLDING else "failed" if state.broken else "standby"
 
 
 def is_switching(state: State) -> bool:
     """Whether the addresses here, or at the peer, are about to change."""
-    return ROLES[state.posture] == "switching"
+    return state.posture not in (*HOLDING, *STANDING_BY)
 
 
 def is_rejoining(state: State) -> bool:
     """Whether it holds the addresses, but asks before it calls them its own."""
     return state.posture is Posture.DOUBTING
+
+
+def is_speechless(state: State) -> bool:
+    """Heartbeats come in, but no query is answered."""
+    return state.begun and state.beats and not state.runs_out(Timer.UNHEARD)
 
 
 def seeks(state: State) -> bool:

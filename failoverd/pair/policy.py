@@ -11,16 +11,14 @@ from collections.abc import Callable
 from enum import Enum
 
 from failoverd.pair import compare
-from failoverd.pair.events import Query
 from failoverd.pair.knowledge import Purpose, State, Timer
+from failoverd.pair.messages import Query
 from failoverd.pair.settings import Rules
 
 NO_ANSWER = "no answer from the peer"  # so begins each finding for which that is the cause
 
 
-class Finding(Enum):
-    """What is found out. The first four are the peer's own word."""
-
+class Finding(Enum):  # what is found out; the first four are the peer's own word
     ACTIVE = "the peer is active"
     IDLE = "the peer is standby"
     FAILED = "the peer is failed"
@@ -40,9 +38,7 @@ ROLES = {
 }
 
 
-class Outcome(Enum):
-    """What follows."""
-
+class Outcome(Enum):  # what follows
     TAKE = "become active"
     CALL = "tell the peer to stand by, then become active"
     GIVE = "stand down, then tell the peer to take over"
@@ -92,6 +88,14 @@ PROVE_IT = either(compare.peer_is_able, PROVE, KEEP)
 WAIT_TURN = either(is_stuck, STAY, WAIT)
 BACK_NOW = either(has_failed, STAY, BACK)
 BACK_SURE = either(has_failed, STAY, either(has_arrived, BACK, WAIT))
+UNMET = {  # of a condition that does not hold
+    compare.is_fit: "is better off",
+    compare.has_heard_all: "not every interface has received a packet here",
+    compare.is_up: "no interface is up here",
+    compare.peer_is_useless: "receives",
+    compare.peer_is_able: "is no better off",
+    compare.peer_has_carrier: "has no interface that is up",
+}
 
 # fmt: off
 GRID: dict[Purpose | Query, tuple[Cell, ...]] = {  # findings in their order
@@ -123,3 +127,14 @@ def asks_network(state: State) -> bool:
 def decide(state: State, finding: Finding, rules: Rules) -> Outcome:
     """A cell has an end: its last alternative has no condition."""
     return next(what for when, what in row(state)[finding] if when is None or when(state, rules))
+
+
+def why(state: State, finding: Finding, rules: Rules, who: str = "") -> str:
+    """The finding, who it is, and the condition that did not hold."""
+    text = finding.value + (f" ({who})" if who and state.taken else "")
+    condition = row(state)[finding][0][0]
+    if condition not in UNMET or condition(state, rules):
+        return text
+    lacks = compare.missing(state) if condition in (compare.is_fit, compare.has_heard_all) else ""
+    lack = f"nothing was received here on {lacks} yet" if lacks else UNMET[condition]
+    return f"{text}, and {lack}"

@@ -11,42 +11,46 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from failoverd.pair import compare
-from failoverd.pair.actions import Look, RunProgram
-from failoverd.pair.events import Query
-from failoverd.pair.knowledge import Phase, Posture, Purpose, State, Timer
-from failoverd.pair.policy import ROLES, Finding, Outcome, asks_network, decide, row
-from failoverd.pair.roles import become_active, enter_standby, stand_down, take_role
+from failoverd.pair.knowledge import Phase, Posture, Purpose, Timer
+from failoverd.pair.messages import Look, Query, RunProgram
+from failoverd.pair.policy import ROLES, Finding, Outcome, asks_network, decide, why
 from failoverd.pair.settings import ROUNDS
 from failoverd.pair.turn import Turn
-
-UNMET = {  # of a condition that does not hold
-    compare.is_fit: "is better off",
-    compare.has_heard_all: "not every interface has received a packet here",
-    compare.is_up: "no interface is up here",
-    compare.peer_is_useless: "receives",
-    compare.peer_is_able: "is no better off",
-    compare.peer_has_carrier: "has no interface that is up",
-}
 
 
 def begin(turn: Turn, purpose: Purpose) -> None:
     """Resolve this purpose from now on."""
     turn.go(Phase.RESOLVING, purpose)
+    if purpose is Purpose.INTERFACE:
+        turn.set(counts=(), latest=())
+        turn.start(Timer.GIVE_UP, turn.rules.proof_time)
     if purpose is Purpose.SILENCE and not turn.state.heard:
         confirm(turn)
-    elif purpose is Purpose.DOUBT:
-        ask_both(turn)
     else:
-        if purpose is Purpose.INTERFACE:
-            turn.set(counts=(), latest=())
-            turn.start(Timer.GIVE_UP, turn.rules.proof_time)
-        turn.ask(Query.STATUS)
+        ask(turn)
 
 
 def lose_answer(turn: Turn) -> None:
     """What the peer was told got no answer: find out what became of it."""
     turn.go(Phase.RESOLVING, told=turn.state.told)
     turn.ask(Query.STATUS)
+
+
+def ask(turn: Turn) -> None:
+    """Ask the peer how it is; in doubt the network meanwhile, too: the peer may be dead."""
+    turn.set(unanswered=False)
+    turn.ask(Query.STATUS)
+    if turn.state.purpose is Purpose.DOUBT:
+        turn.set(quiet=0, taken=False)
+        if turn.rules.addressed:
+            turn.ask_network()
+
+
+def ask_again(turn: Turn) -> None:
+    if turn.state.is_silence and turn.state.unanswered:
+        turn.ask_network(1)
+    else:
+        ask(turn)
 
 
 def confirm(turn: Turn) -> None:
@@ -67,34 +71,6 @@ def run_program(turn: Turn, kind: str) -> None:
     number = turn.state.runs % ROUNDS + 1
     turn.set(program=number, runs=number)
     turn.act(RunProgram(kind, number))
-
-
-def ask_both(turn: Turn) -> None:
-    """Ask the peer how it is, and meanwhile the network, in case that the peer is dead."""
-    turn.set(unanswered=False, quiet=0, taken=False)
-    turn.ask(Query.STATUS)
-    if turn.rules.addressed:
-        turn.ask_network()
-
-
-def ask_again(turn: Turn) -> None:
-    state = turn.state
-    if state.purpose is Purpose.DOUBT:
-        ask_both(turn)
-    elif is_silence(state) and state.unanswered:
-        turn.ask_network(1)
-    else:
-        turn.set(unanswered=False)
-        turn.ask(Query.STATUS)
-
-
-def resolves(state: State, purpose: Purpose) -> bool:
-    """Whether this is what is being resolved, and the peer was not told anything for it yet."""
-    return state.phase is Phase.RESOLVING and state.told is None and state.purpose is purpose
-
-
-def is_silence(state: State) -> bool:
-    return resolves(state, Purpose.SILENCE)
 
 
 # ---------------------------------------------------------------------------- what comes in
@@ -120,7 +96,7 @@ def peer_silent(turn: Turn) -> None:
         found(turn, Finding.TAKEN)
     elif doubts:
         turn.start(Timer.RETRY, turn.rules.window)
-    elif is_silence(state):
+    elif state.is_silence:
         confirm(turn)
     else:
         turn.set(quiet=0, taken=False)
@@ -133,8 +109,7 @@ def may_answer_yet(turn: Turn) -> bool:
     state = turn.state
     if state.told is not None:
         return state.heard or (state.runs_out(Timer.GIVE_UP) and not state.failed)
-    waits_for_long = state.waits and not state.runs_out(Timer.PATIENCE)
-    return state.heard and not waits_for_long and state.purpose is not Purpose.RELEASE
+    return state.heard and not state.waits_for_long and state.purpose is not Purpose.RELEASE
 
 
 def network_asked(turn: Turn, blind: bool) -> None:
@@ -153,24 +128,21 @@ def network_asked(turn: Turn, blind: bool) -> None:
     elif state.taken:
         found(turn, Finding.TAKEN)
     elif not state.free:
-        turn.ask_network(1 if is_silence(state) else ROUNDS - state.quiet)
+        turn.ask_network(1 if state.is_silence else ROUNDS - state.quiet)
     elif not may_answer_yet(turn):
         found(turn, Finding.FREE)
-    elif is_silence(state):
+    elif state.is_silence:
         peer_answered(turn)
     else:
-        ask_again(turn)
+        ask(turn)
 
 
 def lose_patience(turn: Turn) -> None:
     """Whoever waits for what is not begun yet gets an answer."""
     state = turn.state
-    if state.phase is not Phase.RESOLVING or state.told is not None:
-        return
-    if state.purpose is Purpose.DOUBT:
-        why = "it is not known yet whether the peer has the role"
-        turn.settle(False, why, lambda peer: not peer)
-    elif not state.unanswered and state.purpose in (Purpose.OPERATOR, Purpose.RELEASE):
+    if state.resolves(Purpose.DOUBT):
+        turn.settle(False, "it is not known yet whether the peer has the role", (False,))
+    elif any(map(state.resolves, (Purpose.OPERATOR, Purpose.RELEASE))) and not state.unanswered:
         peer_silent(turn)
 
 
@@ -182,21 +154,14 @@ def found(turn: Turn, finding: Finding) -> None:
     FOLLOWS[decide(turn.state, finding, turn.rules)](turn, finding)
 
 
-def why(turn: Turn, finding: Finding, who: str = "") -> str:
-    """The finding, who it is, and the condition that did not hold."""
-    condition, state = row(turn.state)[finding][0][0], turn.state
-    text = finding.value + (f" ({who})" if who and state.taken else "")
-    if condition not in UNMET or condition(state, turn.rules):
-        return text
-    lacks = compare.missing(state) if condition in (compare.is_fit, compare.has_heard_all) else ""
-    return (
-        f"{text}, and {f'nothing was received here on {lacks} yet' if lacks else UNMET[condition]}"
-    )
-
-
 def sentence(turn: Turn, finding: Finding, outcome: str, who: str = "") -> str:
     """Purpose, knowledge and outcome."""
-    return f"{turn.state.purpose.value}: {why(turn, finding, who)}; {outcome}"
+    reason = why(turn.state, finding, turn.rules, who)
+    return f"{turn.state.purpose.value}: {reason}; {outcome}"
+
+
+def say(turn: Turn, finding: Finding, outcome: str) -> None:
+    turn.say(sentence(turn, finding, outcome))
 
 
 def say_once(turn: Turn, finding: Finding, outcome: str) -> None:
@@ -205,57 +170,57 @@ def say_once(turn: Turn, finding: Finding, outcome: str) -> None:
 
 
 def call(turn: Turn, finding: Finding) -> None:
-    turn.say(sentence(turn, finding, "tells it to stand by"))
+    say(turn, finding, "tells it to stand by")
     turn.tell(Query.RESUME)
 
 
 def give(turn: Turn, finding: Finding) -> None:
-    turn.say(sentence(turn, finding, "hands the role over"))
-    stand_down(turn, turn.state.purpose)
+    say(turn, finding, "hands the role over")
+    turn.stand_down(turn.state.purpose)
 
 
 def take(turn: Turn, finding: Finding) -> None:
-    turn.say(sentence(turn, finding, "takes the role"))
+    say(turn, finding, "takes the role")
     if turn.state.purpose is Purpose.SILENCE and turn.rules.fence:
         turn.go(Phase.FENCING)
         run_program(turn, "fence")
     else:
-        take_role(turn)
+        turn.take_role()
 
 
 def back(turn: Turn, finding: Finding) -> None:
-    turn.say(sentence(turn, finding, "takes the role back"))
+    say(turn, finding, "takes the role back")
     turn.settle(False, finding.value)
-    take_role(turn, Purpose.TAKE_BACK)
+    turn.take_role(Purpose.TAKE_BACK)
 
 
 def keep(turn: Turn, finding: Finding) -> None:
-    if turn.state.purpose is not Purpose.DOUBT:
-        say_once(turn, finding, "the role stays")
-        turn.settle(False, why(turn, finding))
-        turn.go(Phase.ACTIVE)
-    elif turn.state.bare or turn.state.unclean:
+    if turn.state.purpose is Purpose.DOUBT:
+        restore(turn)
+        return
+    say_once(turn, finding, "the role stays")
+    turn.settle(False, why(turn.state, finding, turn.rules))
+    turn.go(Phase.ACTIVE)
+
+
+def restore(turn: Turn) -> None:
+    """The role is here, and nobody else has it: have the addresses, too."""
+    if turn.state.bare or turn.state.unclean:
         turn.settle(False, Purpose.RESTORE.value)
-        take_role(turn, Purpose.RESTORE)
+        turn.take_role(Purpose.RESTORE)
     else:
-        become_active(turn)
+        turn.become_active()
 
 
 def stay(turn: Turn, finding: Finding) -> None:
     gave = turn.state.posture is Posture.GIVING
     say_once(turn, finding, "stays standby" if gave else "no takeover")
-    turn.settle(False, why(turn, finding))
-    leave_silence(turn)
-
-
-def done(turn: Turn, finding: Finding) -> None:
-    turn.settle(True, "standby")
-    enter_standby(turn)
+    leave_silence(turn, why(turn.state, finding, turn.rules))
 
 
 def give_way(turn: Turn, finding: Finding) -> None:
     say_once(turn, finding, "stands down")
-    stand_down(turn, Purpose.BOTH)
+    turn.stand_down(Purpose.BOTH)
 
 
 def prove(turn: Turn, finding: Finding) -> None:
@@ -272,7 +237,7 @@ def prove(turn: Turn, finding: Finding) -> None:
 def looked(turn: Turn, receives: bool) -> None:
     """A failed interface has been looked at."""
     state = turn.state
-    if not resolves(state, Purpose.INTERFACE):
+    if not state.resolves(Purpose.INTERFACE):
         return
     if receives:
         turn.say(f"{state.purpose.value}: receives again; the role stays")
@@ -283,26 +248,28 @@ def looked(turn: Turn, receives: bool) -> None:
 
 def wait(turn: Turn, finding: Finding) -> None:
     """Ask again. A lost heartbeat is watched until nobody answers for the addresses."""
-    if not is_silence(turn.state):
+    if not turn.state.is_silence:
         long = finding is Finding.BLIND
         turn.start(Timer.RETRY, turn.rules.window if long else turn.rules.round)
         return
     say_once(turn, finding, "no takeover")
-    turn.settle(False, finding.value)
     if turn.state.unclean or turn.rules.confirm == "program":
-        leave_silence(turn)
-    elif finding is Finding.TAKEN:
+        leave_silence(turn, finding.value)
+        return
+    turn.settle(False, finding.value)
+    if finding is Finding.TAKEN:
         turn.ask_network(1)
     else:
         turn.start(Timer.RETRY, turn.rules.round)
 
 
-def leave_silence(turn: Turn) -> None:
+def leave_silence(turn: Turn, refused: str) -> None:
     """No other moment would come to take away what a stand-down has left beside the peer's."""
     if turn.state.unclean and turn.state.purpose is Purpose.SILENCE:
-        stand_down(turn, Purpose.CLEAN)
+        turn.settle(False, refused)
+        turn.stand_down(Purpose.CLEAN)
     else:
-        enter_standby(turn)
+        turn.enter_standby(refused)
 
 
 FOLLOWS: dict[Outcome, Callable[[Turn, Finding], None]] = {
@@ -312,7 +279,7 @@ FOLLOWS: dict[Outcome, Callable[[Turn, Finding], None]] = {
     Outcome.BACK: back,
     Outcome.KEEP: keep,
     Outcome.STAY: stay,
-    Outcome.DONE: done,
+    Outcome.DONE: lambda turn, finding: turn.enter_standby(),
     Outcome.YIELD: give_way,
     Outcome.PROVE: prove,
     Outcome.WAIT: wait,

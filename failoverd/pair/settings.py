@@ -62,6 +62,11 @@ class Rules:
         return max(2 * self.window, self.heartbeat + 2 * self.status_timeout)
 
     @property
+    def compare_time(self) -> float:
+        """Roles are compared every heartbeat, and one question may be lost."""
+        return self.heartbeat + self.status_timeout
+
+    @property
     def patience(self) -> float:
         """How long a person waits for what has not begun: who is told an answer in time, after
         `switch_timeout` and a grace, wants the script's run in it too."""

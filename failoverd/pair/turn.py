@@ -1,13 +1,19 @@
-"""One step under way: what is known as it becomes, and the actions so far."""
+"""One step under way: what is known as it becomes, the actions so far, and how a role changes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
-from failoverd.pair.actions import Action, Announce, Answer, Ask, Forget, Log, Question
-from failoverd.pair.events import Query, Request
-from failoverd.pair.knowledge import STANDING_BY, Phase, Posture, Purpose, State, Timer
+from failoverd.pair import messages as out
+from failoverd.pair.knowledge import (
+    STANDING_BY,
+    Phase,
+    Posture,
+    Purpose,
+    State,
+    Timer,
+)
+from failoverd.pair.messages import Action, Query, Request
 from failoverd.pair.settings import ROUNDS, Rules
 
 MAX_WAITING = 16  # requests that one transition may have waiting for its end
@@ -23,9 +29,9 @@ def changed(state: State, changes: dict[str, object]) -> State:
 class Turn:
     """One step under way."""
 
-    def __init__(self, state: State, settings: Rules, now: float) -> None:
+    def __init__(self, state: State, rules: Rules, now: float) -> None:
         self.state = state
-        self.rules = settings
+        self.rules = rules
         self.now = now
         self.actions: list[Action] = []
 
@@ -36,8 +42,7 @@ class Turn:
         self.actions.append(action)
 
     def start(self, timer: Timer, seconds: float) -> None:
-        timers = dict(self.state.timers)
-        timers[timer] = self.now + seconds
+        timers = {**dict(self.state.timers), timer: self.now + seconds}
         self.set(timers=tuple(sorted(timers.items(), key=lambda item: item[0].name)))
 
     def stop(self, *stopped: Timer) -> None:
@@ -52,7 +57,86 @@ class Turn:
             )
         )
 
-    # ------------------------------------------------------------------ phases
+    # ------------------------------------------------------------------ words
+
+    def say(self, text: str, alarm: bool = False) -> None:
+        self.act(out.Log(text, alarm))
+
+    def say_once(self, text: str, full: str = "") -> None:
+        """An alarm about what is in the way: not again while it stays so, however often met.
+        full: the same with what may change each time."""
+        if self.state.blocked != text:
+            self.set(blocked=text)
+            self.say(full or text, alarm=True)
+
+    def reply(self, request: Request, ok: bool, text: str) -> None:
+        self.act(out.Answer(request.id, ok, text))
+
+    def join(self, request: Request) -> None:
+        """The request wants what is under way: it is answered at the end."""
+        if len(self.state.waiting) >= MAX_WAITING and not request.from_peer:
+            self.reply(request, False, "busy")
+            return
+        self.set(waiting=(*self.state.waiting, (request.id, request.from_peer)))
+        if not request.from_peer and not self.state.runs_out(Timer.PATIENCE):
+            self.start(Timer.PATIENCE, self.rules.patience)
+
+    def settle(self, ok: bool, text: str, who: tuple[bool, ...] = (True, False)) -> None:
+        """Answer those who wait. who: chosen by whether a request came from the peer."""
+        for request, from_peer in self.state.waiting:
+            if from_peer in who:
+                self.act(out.Answer(request, ok, text))
+        self.set(waiting=tuple(item for item in self.state.waiting if item[1] not in who))
+        if not self.state.waiting:
+            self.stop(Timer.PATIENCE)
+
+    # ------------------------------------------------------------------ questions
+
+    def ask(self, query: Query) -> None:
+        long = query in (Query.FAIL, Query.RESUME)
+        script = self.rules.switch_timeout + self.rules.request_time
+        self.act(out.Ask(query, script if long else self.rules.status_timeout))
+
+    def tell(self, query: Query) -> None:
+        """Tell the peer `fail` or `resume`, which may have its effect late."""
+        self.go(Phase.TOLD, told=query)
+        self.ask(query)
+        self.start(Timer.UNDER_WAY, self.rules.arrival)
+        self.start(Timer.GIVE_UP, self.rules.switch_time)
+
+    def compare(self) -> None:
+        """The next comparison waits for the end of this one, or a slow link would never see one."""
+        self.stop(Timer.COMPARE)
+        self.ask(Query.COMPARE)
+
+    def ask_network(self, rounds: int = ROUNDS) -> None:
+        """Ask so many times, now, whether anybody answers for the addresses."""
+        gap = self.rules.round / ROUNDS
+        until = self.rules.round if rounds in (1, ROUNDS) else gap * rounds
+        self.set(asking=True)
+        at = tuple(self.now + gap * i for i in range(rounds))
+        self.act(out.Question(False, at, self.now + until))
+
+    def ask_ahead(self) -> None:
+        """Ask while the link falls silent, so that asking costs the takeover no time.
+
+        A window of a second or less is used from its begin on, so that a busy machine has time.
+        """
+        self.set(quiet=0, taken=False)
+        if self.rules.confirm == "arp":
+            verdict, unit = self.now + self.rules.window, self.rules.round
+            self.set(asking=True)
+            at = tuple(verdict - unit * fraction for fraction in (1.0, 0.7, 0.4))
+            self.act(out.Question(False, at, verdict - unit * 0.1))
+
+    def ask_own(self) -> None:
+        """Ask who else answers for the own addresses."""
+        self.start(Timer.OWN, self.rules.window)
+        if self.rules.addressed:
+            until = self.now + self.rules.round / ROUNDS
+            self.act(out.Question(True, (self.now,), until))
+
+    # ------------------------------------------------------------------ roles
 
     def go(self, phase: Phase, purpose: Purpose | None = None, told: Query | None = None) -> None:
         """What was asked for another purpose is dropped, unless it means the same for this one."""
@@ -68,88 +152,60 @@ class Turn:
             self.stop(Timer.GIVE_UP, Timer.UNDER_WAY)
         ahead = before in STANDING_BY and not was.unanswered and was.purpose is not Purpose.SILENCE
         keep = (ahead and after in STANDING_BY) or before is after is Posture.SERVING
-        self.act(Forget(not keep))
+        self.act(out.Forget(not keep))
         self.set(program=0, asking=was.asking and keep)
 
-    # ------------------------------------------------------------------ words
+    def take_role(self, purpose: Purpose | None = None) -> None:
+        self.go(Phase.PROMOTING, purpose)
+        self.set(stalled=False, bare=False)
+        self.act(out.RunScript("master", self.state.purpose.value))
 
-    def say(self, text: str, alarm: bool = False) -> None:
-        self.act(Log(text, alarm))
+    def stand_down(self, purpose: Purpose) -> None:
+        self.go(Phase.DEMOTING, purpose)
+        self.act(out.RunScript("slave", purpose.value))
 
-    def say_once(self, text: str, full: str = "") -> None:
-        """An alarm about what is in the way: not again while it stays so, however often met.
-        full: the same with what may change each time."""
-        if self.state.blocked != text:
-            self.set(blocked=text)
-            self.say(full or text, alarm=True)
+    def enter_standby(self, refused: str = "") -> None:
+        """refused: why those who still wait have waited in vain."""
+        self.settle(not refused, refused or "standby")
+        gave = self.state.posture is Posture.GIVING
+        self.go(Phase.STANDBY)
+        if not self.state.asking:  # else what is asked ahead still counts
+            self.set(quiet=0, taken=False)
+        self.leave_role()
+        if gave:
+            self.restart_watchers()
+        if self.state.resuming or self.state.unclean:
+            self.start(Timer.RETRY, self.rules.window)
+        self.compare()
 
-    def reply(self, request: Request, ok: bool, text: str) -> None:
-        self.act(Answer(request.id, ok, text))
+    def leave_role(self) -> None:
+        """What was known of the role that was here, or was not taken, means nothing any more."""
+        self.set(claimed=0, from_peer=False, guarded=None, stalled=False, bare=False)
+        self.stop(Timer.HOLD, Timer.NOBODY, Timer.OWN)
 
-    def join(self, request: Request) -> None:
-        """The request wants what is under way: it is answered at the end."""
-        if len(self.state.waiting) >= MAX_WAITING and not request.from_peer:
-            self.reply(request, False, "busy")
-            return
-        self.set(waiting=(*self.state.waiting, (request.id, request.from_peer)))
-        if not request.from_peer and not self.state.runs_out(Timer.PATIENCE):
-            self.start(Timer.PATIENCE, self.rules.patience)
+    def become_active(self) -> None:
+        """Active, and nobody else is."""
+        purpose = self.state.purpose
+        self.go(Phase.ACTIVE)
+        self.set(failed=False, resuming=False, stalled=False, unclean=False)
+        self.set(claimed=0, quiet=0, taken=False)
+        if purpose is not Purpose.TAKE_BACK:
+            self.set(blocked="")
+        for interface in self.state.interfaces:
+            self.change(interface.name, unasked=not interface.up)
+        self.stop(Timer.NOBODY)
+        if purpose is Purpose.PEER:
+            self.start(Timer.HOLD, self.rules.hold_down)
+        self.compare()
+        self.act(out.Announce())
+        if not self.state.heard:
+            self.ask_own()  # another node may have come to the same at the same moment
 
-    def settle(self, ok: bool, text: str, who: Callable[[bool], bool] = lambda peer: True) -> None:
-        """Answer those who wait. who: chosen by whether a request came from the peer."""
-        for request, from_peer in self.state.waiting:
-            if who(from_peer):
-                self.act(Answer(request, ok, text))
-        self.set(waiting=tuple(item for item in self.state.waiting if not who(item[1])))
-        if not self.state.waiting:
-            self.stop(Timer.PATIENCE)
-
-    # ------------------------------------------------------------------ questions
-
-    def ask(self, query: Query) -> None:
-        rule = self.rules
-        long = query in (Query.FAIL, Query.RESUME)
-        self.act(
-            Ask(query, rule.switch_timeout + rule.request_time if long else rule.status_timeout)
-        )
-
-    def tell(self, query: Query) -> None:
-        """Tell the peer `fail` or `resume`, which may have its effect late."""
-        self.go(Phase.TOLD, told=query)
-        self.ask(query)
-        self.start(Timer.UNDER_WAY, self.rules.arrival)
-        self.start(Timer.GIVE_UP, self.rules.switch_time)
-
-    def ask_network(self, rounds: int = ROUNDS) -> None:
-        """Ask so many times, now, whether anybody answers for the addresses."""
-        gap = self.rules.round / ROUNDS
-        until = self.rules.round if rounds in (1, ROUNDS) else gap * rounds
-        at = tuple(self.now + gap * i for i in range(rounds))
-        self.set(asking=True)
-        self.act(Question(False, at, self.now + until))
-
-    def ask_ahead(self) -> None:
-        """Ask while the link falls silent, so that asking costs the takeover no time.
-
-        A window of a second or less is used from its begin on, so that a busy machine has time.
-        """
-        self.set(quiet=0, taken=False)
-        if self.rules.confirm == "arp":
-            verdict, unit = self.now + self.rules.window, self.rules.round
-            at = tuple(verdict - unit * fraction for fraction in (1.0, 0.7, 0.4))
-            self.set(asking=True)
-            self.act(Question(False, at, verdict - unit * 0.1))
-
-    def ask_own(self) -> None:
-        """Ask who else answers for the own addresses."""
-        self.start(Timer.OWN, self.rules.window)
-        if self.rules.addressed:
-            self.act(Question(True, (self.now,), self.now + self.rules.round / ROUNDS))
-
-    def announce(self) -> None:
-        self.act(Announce())
-
-    def compare(self) -> None:
-        """The next comparison waits for the end of this one, or a slow link would never see one."""
-        self.stop(Timer.COMPARE)
-        self.ask(Query.COMPARE)
+    def restart_watchers(self, promoted: bool = False) -> None:
+        """They begin again with boot true. A failure is known until there is another verdict; but
+        a standby's, which may be that it receives little, is none on an active machine."""
+        self.act(out.RestartWatchers())
+        self.change("", proved=False)
+        for interface in self.state.interfaces:
+            if promoted or not interface.failed:
+                self.change(interface.name, verdict="boot", packets=0, last=0)

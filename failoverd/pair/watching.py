@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from failoverd.pair import compare, resolver
-from failoverd.pair.actions import Heartbeats
-from failoverd.pair.events import Answers, Bare, Carrier, Counted, LinkWatched, Stray, Watched
 from failoverd.pair.knowledge import HOLDING, STANDING_BY, Phase, Posture, Purpose, State, Timer
-from failoverd.pair.roles import enter_standby, stand_down, take_role
+from failoverd.pair.messages import (
+    Announce,
+    Answers,
+    Bare,
+    Carrier,
+    Counted,
+    Heartbeats,
+    LinkWatched,
+    Stray,
+    Watched,
+)
 from failoverd.pair.settings import ROUNDS
 from failoverd.pair.turn import Turn
 
@@ -15,7 +23,8 @@ from failoverd.pair.turn import Turn
 
 def answered(turn: Turn, event: Answers) -> None:
     if event.own:
-        own_answered(turn, event)
+        if turn.state.posture is Posture.SERVING:
+            (claimed if event.anybody else unclaimed)(turn, event)
         return
     turn.set(asking=False)
     if event.anybody:
@@ -26,21 +35,21 @@ def answered(turn: Turn, event: Answers) -> None:
     resolver.network_asked(turn, blind=not event.anybody and event.asked == 0)
 
 
-def own_answered(turn: Turn, event: Answers) -> None:
-    """Whether somebody else answers for the addresses that are here."""
+def unclaimed(turn: Turn, event: Answers) -> None:
+    """Nobody else answers for the addresses that are here."""
     state = turn.state
-    if state.posture is not Posture.SERVING:
-        return
-    if not event.anybody:
-        if state.claimed:
-            turn.say("nobody else answers for the addresses any more")
-        turn.set(claimed=0)
-        trust_interfaces(turn, announce=bool(state.claimed) or not state.heard)
-        return
-    if not state.claimed:
+    if state.claimed:
+        turn.say("nobody else answers for the addresses any more")
+    turn.set(claimed=0)
+    trust_interfaces(turn, announce=bool(state.claimed) or not state.heard)
+
+
+def claimed(turn: Turn, event: Answers) -> None:
+    """Somebody else answers for the addresses that are here."""
+    if not turn.state.claimed:
         who = f": {event.who}" if event.who else ""
         turn.say(f"somebody else answers for the addresses, too{who}", alarm=True)
-    turn.set(claimed=min(ROUNDS, state.claimed + 1))
+    turn.set(claimed=min(ROUNDS, turn.state.claimed + 1))
     if turn.rules.boot != "slave":
         trust_interfaces(turn, announce=True)
         turn.start(Timer.OWN, turn.rules.round / ROUNDS)  # clients want to know when it has ended
@@ -48,29 +57,24 @@ def own_answered(turn: Turn, event: Answers) -> None:
         turn.ask_own()
     else:
         turn.say("standing down while somebody else answers for the addresses", alarm=True)
-        stand_down(turn, Purpose.BOTH)
+        turn.stand_down(Purpose.BOTH)
 
 
 def trust_interfaces(turn: Turn, announce: bool) -> None:
     """Good interfaces may be announced on again."""
-    before = [i.unasked and not i.failed for i in turn.state.interfaces]
-    for interface in turn.state.interfaces:
-        if not interface.failed:
-            turn.change(interface.name, unasked=False)
-    if announce or any(before):
-        turn.announce()
+    good = [i for i in turn.state.interfaces if not i.failed]
+    for interface in good:
+        turn.change(interface.name, unasked=False)
+    if announce or any(i.unasked for i in good):
+        turn.act(Announce())
 
 
 def addresses_gone(turn: Turn, event: Bare) -> None:
     turn.set(bare=True)
     if turn.state.posture in HOLDING:
         turn.say("the addresses are gone from their interface", alarm=True)
-    if turn.state.posture is not Posture.SERVING:
-        return
-    turn.settle(False, Purpose.RESTORE.value)
-    if turn.state.heard:
-        take_role(turn, Purpose.RESTORE)
-    else:
+    if turn.state.posture is Posture.SERVING:
+        turn.settle(False, Purpose.RESTORE.value)
         resolver.begin(turn, Purpose.DOUBT)
 
 
@@ -79,7 +83,7 @@ def addresses_stray(turn: Turn, event: Stray) -> None:
         text = "the addresses have come to their interface while standing by: taking them away"
         turn.say(text, alarm=True)
         turn.settle(False, text)
-        stand_down(turn, Purpose.CLEAN)
+        turn.stand_down(Purpose.CLEAN)
 
 
 # ---------------------------------------------------------------------------- interfaces
@@ -90,16 +94,17 @@ def carrier(turn: Turn, event: Carrier) -> None:
     known = turn.state.interface(event.interface)
     if known is None:
         return
-    before = compare.heard_all(turn.state)
     lost = known.unasked or (not event.up and turn.state.posture in HOLDING)
-    turn.change(known.name, up=event.up, unasked=lost)
-    receives_all(turn, before)
+    note(turn, known.name, up=event.up, unasked=lost)
     if event.up and lost:
         interface_back(turn)
 
 
-def receives_all(turn: Turn, before: bool) -> None:
-    ready = compare.heard_all(turn.state) and not before
+def note(turn: Turn, interface: str, **changes: object) -> None:
+    """A preferred node that waits for its role asks as soon as it could do the work."""
+    before = compare.missing(turn.state)
+    turn.change(interface, **changes)
+    ready = before and not compare.missing(turn.state)
     if ready and turn.state.phase is Phase.STANDBY and turn.state.resuming:
         resolver.begin(turn, Purpose.BOOT)
 
@@ -111,15 +116,15 @@ def interface_back(turn: Turn) -> None:
 
 def watched(turn: Turn, event: Watched) -> None:
     """A window of a service interface has ended."""
-    state = turn.state
-    before = state.interface(event.interface)
+    before = turn.state.interface(event.interface)
     if before is None or event.verdict == "late":
         return
-    if before.failed and state.posture is Posture.GIVING:
+    if before.failed and turn.state.posture is Posture.GIVING:
         return  # because of it the peer is given the role, and has to hear that when it has it
     good, fails = event.verdict == "ok" and event.packets > 0, event.verdict == "fail"
-    heard_before, holds = compare.heard_all(state), state.posture in HOLDING
-    turn.change(
+    holds = turn.state.posture in HOLDING
+    note(
+        turn,
         event.interface,
         verdict=event.verdict,
         packets=event.packets,
@@ -128,7 +133,6 @@ def watched(turn: Turn, event: Watched) -> None:
         proved=before.proved or good,
         unasked=before.unasked or (fails and holds),
     )
-    receives_all(turn, heard_before)
     if fails:
         if turn.state.phase is Phase.ACTIVE and compare.may_hand_over(turn.state):
             resolver.begin(turn, Purpose.INTERFACE)
@@ -151,38 +155,31 @@ def counted(turn: Turn, event: Counted) -> None:
 def link_watched(turn: Turn, event: LinkWatched) -> None:
     if event.verdict == "late":
         return
-    turn.set(beats=event.packets > 0)
-    if event.verdict == "fail":
-        turn.set(silent=True)
+    was_silent, fails = turn.state.silent, event.verdict == "fail"
+    turn.set(beats=event.packets > 0, silent=fails)
+    if fails:
         link_silent(turn)
-        return
-    was_silent = turn.state.silent
-    turn.set(silent=False)
-    if event.packets == 0:
+    elif event.packets == 0:
         if watches(turn.state):
             turn.ask_ahead()
     elif was_silent:
         link_alive(turn)
-    if event.packets and turn.state.posture is not Posture.DOUBTING:
+    if event.packets and not fails and turn.state.posture is not Posture.DOUBTING:
         turn.set(taken=False)  # there, that somebody has the addresses is no guess
 
 
 def watches(state: State) -> bool:
     """Standing by, and not busy with the network already."""
-    asks = state.phase is not Phase.STANDBY and (resolver.is_silence(state) or state.asking)
+    asks = state.phase is not Phase.STANDBY and (state.is_silence or state.asking)
     return state.posture in STANDING_BY and state.phase is not Phase.FENCING and not asks
 
 
 def link_alive(turn: Turn) -> None:
-    state = turn.state
-    if state.posture in STANDING_BY:
+    if turn.state.posture in STANDING_BY:
         turn.set(blocked="")
-    if resolver.is_silence(state):
+    if turn.state.is_silence:
         turn.say("the peer is heard again")
-        turn.settle(False, "the peer is heard again")
-        enter_standby(turn)
-    elif state.phase is Phase.STANDBY or state.posture is Posture.SERVING:
-        turn.compare()
+        turn.enter_standby("the peer is heard again")
 
 
 def link_silent(turn: Turn) -> None:
@@ -195,36 +192,17 @@ def link_silent(turn: Turn) -> None:
     if state.heard and state.phase is Phase.STANDBY and compare.peer_is_useless(state, rules):
         turn.say("the peer is active, but receives nothing, and cannot reach this machine")
         resolver.begin(turn, Purpose.SILENCE)
-    elif state.heard or state.runs_out(Timer.EXPECTED) or not compare.is_up(state, rules):
-        if state.heard and not state.runs_out(Timer.EXPECTED):
-            turn.say_once("no takeover: no heartbeats come in, but the peer's port answers")
-        elif not state.runs_out(Timer.EXPECTED):
-            turn.say_once("no takeover: heartbeat lost, but no interface is up here")
+    elif state.runs_out(Timer.EXPECTED):
+        turn.ask_ahead()
+    elif state.heard or not compare.is_up(state, rules):
+        heard, down = (
+            "no heartbeats come in, but the peer's port answers",
+            "no interface is up here",
+        )
+        turn.say_once(f"no takeover: {heard if state.heard else f'heartbeat lost, but {down}'}")
         turn.ask_ahead()
     else:
         resolver.begin(turn, Purpose.SILENCE)
-
-
-def notice_speechless(turn: Turn) -> None:
-    """Heartbeats come in, but no query is answered: said once, and once that it is over.
-
-    A peer that neither serves nor hears this machine stops its heartbeats: that is no end of it.
-    """
-    state = turn.state
-    wordless = not state.runs_out(Timer.WORDLESS)
-    speechless = wordless and (state.beats or state.speechless)
-    if speechless is state.speechless:
-        return
-    turn.set(speechless=speechless)
-    if speechless:
-        turn.say(
-            "the peer sends heartbeats, but its port does not answer: if no line above says why, "
-            "look for a packet filter on either machine, see to the MTU of the private link, and "
-            "that $tcp_port is the same",
-            alarm=True,
-        )
-    else:
-        turn.say("the peer's port answers again")
 
 
 def mute(turn: Turn) -> None:
@@ -235,17 +213,11 @@ def mute(turn: Turn) -> None:
     """
     state = turn.state
     deaf = bool(state.interfaces) and all(i.failed or not i.up for i in state.interfaces)
-    serves = state.posture in HOLDING and not deaf
-    served = not deaf and state.runs_out(Timer.SERVED)
-    useless = not (serves or served or state.runs_out(Timer.UNHEARD))
+    serves = state.posture in HOLDING or state.runs_out(Timer.SERVED)
+    useless = not (serves and not deaf) and not state.runs_out(Timer.UNHEARD)
     if useless is state.mute:
         return
     turn.set(mute=useless)
     turn.act(Heartbeats(not useless))
-    if useless:
-        turn.say(
-            "this machine does not serve and the peer cannot be reached: "
-            "no more heartbeats, so that it can take over if it lives"
-        )
-    else:
-        turn.say("heartbeats go on")
+    neither = "this machine does not serve and the peer cannot be reached: no more heartbeats, "
+    turn.say(f"{neither}so that it can take over if it lives" if useless else "heartbeats go on")

@@ -12,7 +12,7 @@ from failoverd.pair import Phase
 
 Group = tuple[Phase, ...]
 
-DECIDING: Group = (Phase.STANDBY, Phase.RESOLVING, Phase.FENCING, Phase.ACTIVE)
+DECIDING: Group = (Phase.STANDBY, Phase.RESOLVING, Phase.FENCING)
 SWITCHING: Group = (Phase.PROMOTING, Phase.DEMOTING, Phase.TOLD)
 GROUPS = {"deciding": DECIDING, "switching": SWITCHING}
 
@@ -37,14 +37,14 @@ ARROWS = (
     Arrow(Phase.RESOLVING, Phase.FENCING, "the role is free, and $fence_prog is set"),
     Arrow(Phase.RESOLVING, Phase.TOLD, "the peer is told to stand by"),
     Arrow(Phase.FENCING, Phase.STANDBY, "not fenced, or the peer takes the role"),
-    Arrow(DECIDING, Phase.PROMOTING, "the role is free, the peer gives it, addresses are gone"),
-    Arrow(DECIDING, Phase.DEMOTING, "switchover, the peer wants the role, both active, clean up"),
+    Arrow(DECIDING, Phase.PROMOTING, "the role is free, or the peer gives it"),
+    Arrow(DECIDING, Phase.DEMOTING, "switchover, the peer has the role, clean up"),
+    Arrow(Phase.ACTIVE, Phase.DEMOTING, "both active, the peer takes the role"),
     Arrow(Phase.PROMOTING, Phase.ACTIVE, "the script succeeded"),
     Arrow(Phase.PROMOTING, Phase.DEMOTING, "the script failed"),
     Arrow(Phase.DEMOTING, Phase.STANDBY, "the script ended"),
     Arrow(Phase.DEMOTING, Phase.TOLD, "the script ended, and the peer is told to take over"),
     Arrow(Phase.DEMOTING, Phase.PROMOTING, "the script failed: the role is taken back"),
-    Arrow(Phase.DEMOTING, Phase.ACTIVE, "the script cannot be run: the role stays"),
     Arrow(Phase.TOLD, Phase.PROMOTING, "the peer stands by, or did not take over"),
     Arrow(Phase.TOLD, Phase.STANDBY, "the peer is active, or refused to stand by"),
 )

@@ -17,7 +17,7 @@ from functools import cache
 from math import ceil
 from typing import NamedTuple
 
-from failoverd import pair, watch
+from failoverd import pair, protocol, watch
 
 # How a machine runs. STOPPED: failoverd stands still, the kernel does not. FROZEN: both do.
 OFF, DEAD, RUNNING, STOPPED, FROZEN = range(5)
@@ -163,7 +163,7 @@ class Mind:
             found = self.views[number, counts] = pair.PeerView(
                 "rejoining" if rejoining else pair.role(state),
                 self.rules.boot,
-                frozenset(i.name for i, count in seen if pair.is_bad(i.state, *count)),
+                frozenset(i.name for i, count in seen if protocol.is_bad(i.state, *count)),
                 frozenset(i.name for i in state.interfaces if not i.up),
                 tuple((i.name, *count) for i, count in seen),
                 frozenset(i.name for i in state.interfaces if i.state == "fail"),

@@ -14,14 +14,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from failoverd import conf
+from failoverd import conf, promises
 from failoverd.lab.bench.report import Line, at_most, spread
 from failoverd.lab.bench.systems import Failoverd, Keepalived, System, Ucarp
 from failoverd.lab.eyes import Eyes
 from failoverd.lab.machine import Machine
 from failoverd.lab.network import Lab
 from failoverd.lab.spaces import LabError
-from failoverd.pair import bounds
 
 if TYPE_CHECKING:
     from failoverd.lab.bench.plan import Bench
@@ -172,7 +171,7 @@ def deaf_row(bench: Bench) -> list[Line]:
 def slow_row(bench: Bench) -> list[Line]:
     """The original's default timers: several labs at once, for each lasts most of a minute."""
     settings = conf.Conf()
-    bound = bounds.power_cut(settings)
+    bound = promises.power_cut(settings)
     assert bound.worst is not None
     with ExitStack() as stack:
         labs = [stack.enter_context(Lab(timers={})) for _ in range(bench.slow_labs)]

@@ -1,0 +1,218 @@
+"""What comes in, the events, and what goes out, the actions, which the master performs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Query(Enum):  # what the peer's port is asked or told
+    COMPARE = "compare"
+    STATUS = "status"
+    FAIL = "fail"
+    RESUME = "resume"
+
+
+# By interface: packets of the open window, packets of the one before.
+Counts = tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True)
+class PeerView:
+    """What a `status` told of the peer. role: a role, or "rejoining": it holds the addresses, but
+    asks before it calls them its own. bad: its bad interfaces by section 5; down: those of them
+    without a carrier. failed: those whose last verdict there was `fail`, as at ours."""
+
+    role: str
+    boot: str
+    bad: frozenset[str]
+    down: frozenset[str] = frozenset()
+    counts: Counts = ()
+    failed: frozenset[str] = frozenset()
+
+    @property
+    def serves(self) -> bool:
+        return self.role in ("active", "rejoining")
+
+
+# ---------------------------------------------------------------------------- events
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happens to one machine."""
+
+
+@dataclass(frozen=True)
+class Started(Event):  # failoverd began; all is of this boot's $state; role: None if there is none
+    role: str | None = None
+    resuming: bool = False
+    unclean: bool = False
+
+
+@dataclass(frozen=True)
+class Watched(Event):  # a watcher of the service network ended a window (section 4)
+    interface: str
+    packets: int
+    last: int
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Counted(Event):
+    """The answer to Look: what an interface has received in its open window so far."""
+
+    interface: str
+    packets: int
+
+
+@dataclass(frozen=True)
+class Carrier(Event):  # an interface of the service network went up or down
+    interface: str
+    up: bool
+
+
+@dataclass(frozen=True)
+class LinkWatched(Event):  # the watcher of the heartbeat link ended a window
+    packets: int
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Request(Event):  # somebody with the secret told this machine `fail` or `resume`
+    id: int
+    command: str
+    from_peer: bool
+
+
+@dataclass(frozen=True)
+class Replied(Event):  # the peer's port answered; view is None when the answer was no status
+    query: Query
+    ok: bool
+    text: str = ""
+    view: PeerView | None = None
+
+
+@dataclass(frozen=True)
+class Unreplied(Event):
+    """A query got no authentic answer. sent: what the peer was told may have left, and arrive."""
+
+    query: Query
+    sent: bool = True
+
+
+@dataclass(frozen=True)
+class Ended(Event):
+    """A program ended: script, fence or confirm. ok: exit status 0; ran: it could be started, or
+    else nothing has changed; number: that of its RunProgram, 0 for a script."""
+
+    kind: str
+    ok: bool
+    ran: bool = True
+    number: int = 0
+
+
+@dataclass(frozen=True)
+class Answers(Event):
+    """What came of a question on the service network. asked: rounds that were really sent. Whose
+    hardware address has answered (who) does not matter: anybody can forge it."""
+
+    own: bool
+    asked: int
+    anybody: bool
+    who: str = ""
+
+
+class Bare(Event):
+    """The addresses that the `master` run had put on an interface are gone, and it is there."""
+
+
+class Stray(Event):
+    """One of the addresses has appeared on its interface, and not by failoverd's doing."""
+
+
+class Stalled(Event):
+    """The loop stood still for longer than a window: what was known is old."""
+
+
+class Reread(Event):
+    """The settings may be others: what is asked under the old ones means nothing any more."""
+
+
+class Tick(Event):
+    """Time has come for a deadline (`next_deadline`)."""
+
+
+# ---------------------------------------------------------------------------- actions
+
+
+@dataclass(frozen=True)
+class Action:
+    """What the master does."""
+
+
+@dataclass(frozen=True)
+class RunScript(Action):  # run $failover_prog with this role ("master" or "slave")
+    role: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RunProgram(Action):
+    """Run $fence_prog ("fence") or the program of $confirm ("confirm"). `Ended` has its number."""
+
+    kind: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Ask(Action):  # query the peer's port: a newer query of the same kind replaces the older
+    query: Query
+    timeout: float
+
+
+@dataclass(frozen=True)
+class Question(Action):
+    """Ask on the service network for the addresses, at these times; report at `until`."""
+
+    own: bool
+    at: tuple[float, ...]
+    until: float
+
+
+@dataclass(frozen=True)
+class Forget(Action):
+    """Answers to what was asked of the peer mean nothing any more (comparisons excepted).
+    questions: nor do those to what was asked on the network, or of a program, which is ended."""
+
+    questions: bool
+
+
+@dataclass(frozen=True)
+class Answer(Action):  # answer a request
+    id: int
+    ok: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Heartbeats(Action):  # send heartbeats, or stop sending them
+    on: bool
+
+
+@dataclass(frozen=True)
+class Log(Action):  # a line for the log; alarm: worth waking someone for
+    text: str
+    alarm: bool = False
+
+
+class Look(Action):
+    """Have every watcher of the service network tell at once what it has counted."""
+
+
+class Announce(Action):
+    """Announce the addresses, now and by the schedule of section 7."""
+
+
+class RestartWatchers(Action):
+    """The ethernet watchers begin again with boot true."""
