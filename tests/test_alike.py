@@ -111,6 +111,7 @@ class Ears(Situation):
 
     def __init__(self, settings: Conf) -> None:
         self.conf = settings
+        self.boot = "master"
         self.lines: list[tuple[str, bool]] = []
 
     def say(self, text: str, *_: object, alarm: bool = False, **__: object) -> None:
@@ -134,6 +135,20 @@ def test_it_is_said_once_and_when_it_ends() -> None:
         ("the same on both machines again: @interfaces", False),
         ("the same on both machines again: $hold_down", False),
     ]
+
+
+def test_two_of_one_host_type_say_so_each_time_that_it_begins() -> None:
+    ears = Ears(Conf(interfaces=("eth0",)))
+    likeness = Likeness(ears)
+    slave = peer_of(ears.conf)
+    master = replace(slave, boot="master")
+    for status in (slave, master, replace(master, role="active"), slave, slave, master):
+        likeness.note(status)
+    begins = (
+        "both machines have boot:master in host_type: change one, and restart failoverd there",
+        True,
+    )
+    assert ears.lines == [begins, ("the peer has boot:slave in host_type now", False), begins]
 
 
 def peer_of(settings: Conf) -> Status:

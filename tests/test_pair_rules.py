@@ -495,18 +495,6 @@ def test_one_that_exchanges_no_words_asks_on_the_service_network_and_is_not_mute
     assert not pair.is_served(state) and pair.Heartbeats(False) in actions
 
 
-@pytest.mark.parametrize(
-    ("known", "boot", "told"),
-    [(None, "master", True), (None, "slave", False), (view("active"), "master", False)],
-)
-def test_two_of_one_host_type_say_so_at_the_first_status(
-    known: PeerView | None, boot: str, told: bool
-) -> None:
-    event = pair.Replied(Query.COMPARE, True, view=view("active", boot=boot))
-    lines = alarms(machine("idle", peer=known), event)
-    assert any("both machines have boot:master" in line for line in lines) is told
-
-
 # ---------------------------------------------------------------------------- start, standstill
 
 
