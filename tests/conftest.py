@@ -64,7 +64,8 @@ def why_no_lab() -> str:
 
 @pytest.fixture
 def make_lab(request: pytest.FixtureRequest) -> Iterator[Callable[..., Lab]]:
-    """Makes labs, with Lab's arguments, that end with the test."""
+    """Makes labs, with Lab's arguments, that end with the test. In none may a failoverd have found
+    its decisions at fault."""
     if why_no_lab():
         pytest.skip(why_no_lab())
     labs: list[Lab] = []
@@ -77,9 +78,15 @@ def make_lab(request: pytest.FixtureRequest) -> Iterator[Callable[..., Lab]]:
 
     try:
         yield make
+        faults = [line for lab in labs for m in lab.machines for line in at_fault(m.read("log"))]
+        assert not faults
     finally:
         for lab in labs:
             lab.close()
+
+
+def at_fault(log: str) -> list[str]:
+    return [line for line in log.splitlines() if "a fault of failoverd" in line]
 
 
 @pytest.fixture

@@ -551,7 +551,7 @@ class Violated(Exception):
 
 
 ENDING = re.compile("power|kill -9 failoverd|SIGSTOP")
-BUG = re.compile(r"ended by a bug|Traceback|is no message|^\w*Error:")
+BUG = re.compile(r"ended by a bug|a fault of failoverd|Traceback|is no message|^\w*Error:")
 
 
 # -------------------------------------------------------------------------------- the command

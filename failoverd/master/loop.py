@@ -260,6 +260,7 @@ class Master:
                 self._changed(before, after)
             while self.actions:
                 self._perform(self.actions.popleft())
+            self.vigil.check()
             if self.us.unsaved:
                 self.us.save()
 

@@ -1,10 +1,11 @@
-"""Says what lasts too long: that no machine is active, and that the peer sends heartbeats only."""
+"""Says what nobody else would notice: that no machine is active for longer than that may take, that
+the peer sends heartbeats and no more, and that what the pair knows of itself cannot be."""
 
 from __future__ import annotations
 
 from failoverd import pair
 from failoverd.master.situation import Situation
-from failoverd.pair import bounds
+from failoverd.pair import bounds, invariant
 
 LEAST_GAP = 1.0  # seconds between two of its lines, however short $hold_down is
 
@@ -21,6 +22,7 @@ class Vigil:
         self._since = 0.0
         self._said = False
         self._speechless = False
+        self._faults: set[str] = set()  # that were said
         self.deadline: float | None = None
 
     def listen(self) -> None:
@@ -62,3 +64,16 @@ class Vigil:
             )
             self._said = True
             self.deadline = now + max(LEAST_GAP, us.conf.hold_down)
+
+    def check(self) -> None:
+        """Say once what is wrong with what the pair knows after a step. Nothing is done about it:
+        the role is where it was decided to be."""
+        state = self._us.state
+        try:
+            fault = invariant.check(state)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            fault = f"what the pair knows cannot be checked: {error!r}"
+        if fault and fault not in self._faults:
+            self._faults.add(fault)
+            what = f"{fault} (phase {state.phase.value}, purpose {state.purpose.value})"
+            self._us.tell(f"this is a fault of failoverd, report it with this log: {what}", True)
