@@ -13,7 +13,6 @@ from failoverd import pair
 from failoverd.conf import Conf
 from failoverd.log import Log
 from failoverd.master import Master
-from failoverd.pair import invariant
 
 BEGINS = "this is a fault of failoverd, report it with this log: "
 STATE = " (phase standby, purpose none)"
@@ -71,14 +70,15 @@ def test_what_cannot_be_is_an_alarm_once_and_decides_nothing(
     assert alarms == [("alarm", BEGINS + text) for text in found]
 
 
-def test_a_check_that_cannot_be_made_decides_nothing_either(
-    master: Master, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def check(state: pair.State) -> str:
-        raise KeyError(state.phase)
+SPEECHLESS, SPEAKS = "but its port does not answer", "the peer's port answers again"
 
-    monkeypatch.setattr(invariant, "check", check)
-    for _ in range(3):
-        step(master)
-    (line,) = said(master)
-    assert line.startswith("what the pair knows cannot be checked: KeyError(")
+
+def test_a_peer_that_only_sends_heartbeats_is_said_once_and_that_it_ended(master: Master) -> None:
+    """One that neither serves nor can ask stops its heartbeats: that is no end of it."""
+    mute = replace(master.us.state, timers=())
+    heard = replace(mute, beats=True, timers=((pair.Timer.UNHEARD, 9.0),))
+    for state in (heard, replace(mute, beats=True), mute, replace(mute, beats=True), heard, heard):
+        master.us.state = state
+        master.vigil.listen()
+    told = [word for line in read(master) for word in (SPEECHLESS, SPEAKS) if word in line]
+    assert told == [SPEECHLESS, SPEAKS]

@@ -194,12 +194,11 @@ def link_silent(turn: Turn) -> None:
         resolver.begin(turn, Purpose.SILENCE)
     elif state.runs_out(Timer.EXPECTED):
         turn.ask_ahead()
-    elif state.heard or not compare.is_up(state, rules):
-        heard, down = (
-            "no heartbeats come in, but the peer's port answers",
-            "no interface is up here",
-        )
-        turn.say_once(f"no takeover: {heard if state.heard else f'heartbeat lost, but {down}'}")
+    elif state.heard:
+        turn.say_once("no takeover: no heartbeats come in, but the peer's port answers")
+        turn.ask_ahead()
+    elif not compare.is_up(state, rules):
+        turn.say_once("no takeover: heartbeat lost, but no interface is up here")
         turn.ask_ahead()
     else:
         resolver.begin(turn, Purpose.SILENCE)
