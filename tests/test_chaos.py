@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,15 @@ def test_the_judge_complains_of_what_lasts_too_long(
     spans: list[tuple[float, str, bool, Truth]], violated: list[int]
 ) -> None:
     assert judged(*spans) == violated
+
+
+def test_nobody_takes_over_from_one_that_still_answers_on_another_interface() -> None:
+    """It has lost the client's interface, and nobody can ask it why."""
+    half = faults.whole(2).change("a", cards=("gone", "works"))
+    assert judged((9, "", False, replace(half, link="cut"))) == []
+    assert judged((9, "", False, half)) == [2]
+    apart = half.change("a", cards=("gone", "gone"))
+    assert judged((9, "", False, replace(apart, link="cut"))) == [2]
 
 
 def test_the_judge_expects_nothing_of_whoever_is_disturbed() -> None:

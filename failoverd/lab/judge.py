@@ -133,11 +133,12 @@ class Judge:
             return False
         if them.powered and not them.obeyed:
             return False  # it may be unable to stand down
-        if other(name) not in sight.holders:
-            return True
-        # Whoever is dead but still answers on one of its interfaces is not taken over from.
+        # Whoever is dead, or cannot be asked, but still answers on one of its interfaces is not
+        # taken over from, even where it has lost the client's.
         cards = zip(us.cards, them.cards, strict=True)
         answers = any(ours == theirs == "works" for ours, theirs in cards)
+        if other(name) not in sight.holders:
+            return sight.truth.linked or not answers or them.cards[0] == "works"
         return self.hands_over and (them.alive or not answers)
 
     def _look_at_gain(self, before: Sight, now: Sight) -> None:
