@@ -119,7 +119,7 @@ def test_the_link_is_cut_then_the_master_really_dies(lab: Lab, eyes: Eyes) -> No
     lab.a.write("notify", "#!/bin/sh\n", 0o755)
     begin(lab, notify_prog=notify)
     lab.cut_link()
-    lab.wait_until(logged(lab.b, "somebody still answers for the addresses"), "b says so")
+    lab.wait_until(logged(lab.b, "the service still answers"), "b says so")
     lab.wait_until(
         lambda: "somebody still answers" in lab.b.read("notified"),
         "someone is woken",
@@ -154,7 +154,7 @@ def test_fail_typed_while_the_master_is_well(lab: Lab, eyes: Eyes, link: str) ->
     begin(lab)
     if link == "cut":
         lab.cut_link()
-        lab.wait_until(logged(lab.b, "somebody still answers for the addresses"), "b says so")
+        lab.wait_until(logged(lab.b, "the service still answers"), "b says so")
         assert lab.b.say("fail").startswith("error ")
         assert stays(lambda: eyes.holders == {"a"}, 2 * WINDOW)
         lab.mend_link()
@@ -325,7 +325,7 @@ def test_the_master_returns_while_the_slave_is_active(lab: Lab, eyes: Eyes, mres
 def test_a_master_that_stood_still_goes_on_if_nobody_took_over(lab: Lab, eyes: Eyes) -> None:
     begin(lab)
     lab.a.freeze()
-    lab.wait_until(logged(lab.b, "somebody still answers for the addresses"), "b asks")
+    lab.wait_until(logged(lab.b, "the service still answers"), "b asks")
     assert stays(lambda: eyes.holders == {"a"}, 2 * WINDOW)
     lab.a.thaw()
     lab.wait_until(logged(lab.a, "stood still for"), "a notices")
@@ -445,7 +445,7 @@ def test_a_program_confirms_that_the_service_is_dead(lab: Lab, eyes: Eyes) -> No
     lab.a.write("confirm", text, 0o755)
     begin(lab, confirm=confirm)
     lab.a.power_cut()
-    lab.wait_until(logged(lab.b, "somebody still answers for the addresses"), "the program says so")
+    lab.wait_until(logged(lab.b, "the service still answers"), "the program says so")
     assert stays(lambda: not eyes.holders, 2 * WINDOW)
     (lab.b.outside / "alive").unlink()
     lab.wait_until(lambda: lab.b.role() == "active", "the program says that it is dead")

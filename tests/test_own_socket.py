@@ -303,7 +303,7 @@ def test_a_person_takes_over_on_a_standby_whose_link_is_gone(lab: Lab, lost: str
     LOST[lost](lab.b)
     refused = lab.b.command("ha-fail")
     assert refused.returncode == 1
-    why = "no answer from the peer, but somebody still answers for the addresses: "
+    why = "no answer from the peer, but the service still answers: "
     assert why in refused.stderr
     lab.a.power_cut()
     lab.wait_until(lambda: lab.holders() == [], "a is dead")

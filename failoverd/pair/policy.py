@@ -23,8 +23,8 @@ class Finding(Enum):  # what is found out; the first four are the peer's own wor
     IDLE = "the peer is standby"
     FAILED = "the peer is failed"
     SWITCHING = "the peer is switching"
-    TAKEN = f"{NO_ANSWER}, but somebody still answers for the addresses"
-    FREE = f"{NO_ANSWER}, and nobody answers for the addresses"
+    TAKEN = f"{NO_ANSWER}, but the service still answers"
+    FREE = f"{NO_ANSWER}, and the service does not answer"
     BLIND = f"{NO_ANSWER}, and the service network cannot be asked"
     SILENT = NO_ANSWER
 
