@@ -287,7 +287,7 @@ def test_an_address_that_somebody_puts_on_the_standby(lab: Lab) -> None:
     lab.b.ip(f"addr add {SERVICE}/24 dev eth0")
     assert lab.b.command("failoverd").returncode == 0
     lab.wait_until(lambda: settled(lab, lab.a), "b takes it away again")
-    assert "perhaps overtaken: the peer is active; stands down" in lab.b.log()
+    assert "role unconfirmed: the peer is active; stands down" in lab.b.log()
 
 
 def test_nobody_reads_what_it_prints_any_more(lab: Lab) -> None:

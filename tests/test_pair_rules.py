@@ -613,19 +613,24 @@ def test_what_ends_the_doubt(events: list[pair.Event], after: str, waits: bool) 
 
 
 def test_a_doubt_that_lasts_is_asked_about_again() -> None:
-    for event, seconds, wanted in (
-        (NO_STATUS, WINDOW, "ask 3, status"),
-        (STATUS["switching"], ROUND, "ask 3, status"),
-        (NOT_ASKED, None, ""),
-    ):
-        state, _ = step(machine("doubt", **ALONE), event)
-        assert deadline(state, Timer.RETRY) == (None if seconds is None else NOW + seconds)
-        if seconds is not None:
-            assert not step(state, pair.Tick(), MASTER, seconds - JUST)[1]
-            state, actions = step(state, pair.Tick(), MASTER, seconds)
-            assert done(actions) == wanted
+    state, _ = step(machine("doubt", **ALONE), STATUS["switching"])
+    assert deadline(state, Timer.RETRY) == NOW + ROUND
+    assert not step(state, pair.Tick(), MASTER, ROUND - JUST)[1]
+    assert done(step(state, pair.Tick(), MASTER, ROUND)[1]) == "ask 3, status"
+    assert left(step(machine("doubt", **ALONE), NOT_ASKED)[0]) == {}, "the peer has its time"
     blind, _ = step(machine("doubt", unanswered=True, **ALONE), NOT_ASKED)
     assert left(blind) == {"RETRY": WINDOW}
+    says = "role unconfirmed: no answer from the peer, and the service network cannot be asked"
+    assert alarms(machine("doubt", unanswered=True, **ALONE), NOT_ASKED) == [
+        f"{says}; asks again every window"
+    ]
+    # what is known of the network counts when the peer has not answered, and no round is lost
+    waits, actions = step(machine("doubt", asking=True, **ALONE), NO_STATUS)
+    assert (moment(waits), done(actions)) == ("doubt", "")
+    few, _ = step(machine("doubt", asking=True, **ALONE), pair.Answers(False, 2, False))
+    few, actions = step(few, NO_STATUS)
+    assert (moment(few), done(actions)) == ("doubt", "ask 1")
+    assert moment(step(few, pair.Answers(False, 1, False))[0]) == "active"
     state, _ = step(machine("doubt", taken=True, **ALONE), NO_STATUS, NO_ADDRESSES)
     assert moment(state) == "active"
 
@@ -1330,7 +1335,7 @@ AGAIN = HEARTBEAT + MASTER.status_timeout
 
 
 def test_none_active_for_two_windows_and_no_sooner() -> None:
-    heard = idle(NOBODY=2 * WINDOW, HEARD=99.0)
+    heard = idle(NOBODY=2 * WINDOW, HEARD=99.0, UNHEARD=99.0)
     assert moment(step(heard, pair.Tick(), MASTER, 2 * WINDOW - JUST)[0]) == "idle"
     state, actions = step(heard, pair.Tick(), MASTER, 2 * WINDOW)
     assert (moment(state), done(actions)) == ("nobody", "status")
@@ -1338,9 +1343,14 @@ def test_none_active_for_two_windows_and_no_sooner() -> None:
     switching = timed(replace(heard, peer=view("switching")), NOBODY=0.0, HEARD=9.0, UNHEARD=9.0)
     state, _ = step(switching, pair.Tick(), MASTER)
     assert (moment(state), deadline(state, Timer.NOBODY)) == ("idle", NOW + AGAIN)
-    # not heard any more, in that very moment or before: the silence of the link decides
-    for timers in ({"HEARD": 6.0}, {"HEARD": 5.0}):
-        state, _ = step(idle(NOBODY=6.0, **timers), pair.Tick(), MASTER, 6.0)
+    # answers are slow: it is met between two of them
+    slow = idle(NOBODY=6.0, HEARD=5.0, UNHEARD=9.0)
+    state, _ = step(slow, pair.Tick(), MASTER, 6.0)
+    assert (moment(state), deadline(state, Timer.NOBODY)) == ("idle", NOW + 6.0 + AGAIN)
+    # not heard for long, in that very moment or before: the silence of the link decides
+    for unheard in (6.0, 5.0):
+        gone = idle(NOBODY=6.0, HEARD=4.0, UNHEARD=unheard)
+        state, _ = step(gone, pair.Tick(), MASTER, 6.0)
         assert (moment(state), left(state)) == ("idle", {})
     for event in (pair.Request(7, "resume", True), pair.Stalled()):
         assert Timer.NOBODY not in dict(step(idle(NOBODY=6.0), event)[0].timers)
@@ -1354,7 +1364,7 @@ def test_whoever_comes_second_waits_longer() -> None:
     first = view("standby", boot="master")
     state, _ = step(idle(), pair.Replied(Query.COMPARE, True, view=first), SLAVE)
     assert left(state) == {"NOBODY": 2 * WINDOW + AGAIN}
-    state = timed(state, HEARD=99.0, NOBODY=3.0)
+    state = timed(state, HEARD=99.0, UNHEARD=99.0, NOBODY=3.0)
     assert moment(step(state, pair.Tick(), SLAVE, 3.0)[0]) == "nobody"
 
 
@@ -1549,7 +1559,8 @@ def test_what_an_active_machine_begins_with(why: Purpose) -> None:
     assert state.phase is Phase.ACTIVE
     assert not any((state.failed, state.resuming, state.unclean))
     assert (state.claimed, state.quiet, state.taken) == (0, 0, False)
-    assert state.blocked == ("what was in the way" if why is Purpose.TAKE_BACK else "")
+    stays = why in (Purpose.TAKE_BACK, Purpose.DOUBT)
+    assert state.blocked == ("what was in the way" if stays else "")
     new = tuple(pair.Interface(name) for name in MASTER.interfaces)
     assert state.interfaces == (replace(new[0], up=False, unasked=True), new[1])
     assert pair.Ask(Query.COMPARE, MASTER.status_timeout) in actions
@@ -1672,11 +1683,6 @@ REFUSALS = [
         pair.Replied(Query.STATUS, True, view=view("standby", "eth0 eth1", down="eth0 eth1")),
         "the peer is standby, and has no interface that is up",
     ),
-    (
-        "boot",
-        STATUS["active"],
-        "the peer is active, and nothing was received here on eth0, eth1 yet",
-    ),
 ]
 BETTER_OFF = tuple(replace(i, heard=True, packets=0, last=0) for i in cards())
 
@@ -1705,3 +1711,55 @@ def test_no_alarm_precedes_an_ordinary_takeover() -> None:
         assert alarms(state, event) == []
         state, _ = step(state, event)
     assert state.phase is Phase.PROMOTING
+
+
+# ---------------------------------------------------------------------------- beside the table
+
+
+def test_a_node_that_yields_asks_before_it_takes_the_role_back() -> None:
+    """The peer is active: it was so when this node stood down for it."""
+    giving = machine("giving", purpose=Purpose.BOTH, waiting=())
+    state, actions = step(giving, pair.Replied(Query.FAIL, False, "busy"))
+    assert done(actions) == "status"
+    assert state.told is Query.FAIL and not state.runs_out(Timer.UNDER_WAY)
+    assert step(state, STATUS["active"])[0].phase is Phase.STANDBY
+    assert step(state, STATUS["standby"])[0].purpose is Purpose.TAKE_BACK
+
+
+def test_a_stall_does_not_shorten_the_hold_down() -> None:
+    for stalled in (False, True):
+        before = machine("promoting", purpose=Purpose.PEER, from_peer=True, stalled=stalled)
+        state, _ = step(before, pair.Ended("script", True))
+        assert deadline(state, Timer.HOLD) == NOW + MASTER.hold_down
+
+
+def test_an_interface_that_failed_is_asked_about_whatever_the_doubt() -> None:
+    before = machine("doubt", interfaces=cards(eth0="fail"), quiet=3, **ALONE)
+    state, _ = step(before, NO_STATUS)
+    assert (moment(state), pair.announceable(state)) == ("active", ("eth1",))
+    state, actions = step(state, pair.Watched("eth0", 5, 5, "ok"))
+    assert pair.announceable(state) == ("eth1",) and "ask own" in done(actions)
+
+
+def test_a_start_beside_an_active_peer_is_no_alarm_and_hides_none() -> None:
+    new = tuple(pair.Interface(name) for name in MASTER.interfaces)
+    for blocked in ("", "what is in the way"):
+        before = machine("boot", interfaces=new, blocked=blocked)
+        assert not alarms(before, STATUS["active"])
+        assert [line.text for line in said(before, STATUS["active"])] == (
+            []
+            if blocked
+            else [
+                "boot: the peer is active, and here eth0, eth1: down, or nothing "
+                "received yet; no takeover"
+            ]
+        )
+
+
+def test_who_asked_nobody_does_not_say_that_nobody_answers() -> None:
+    for name, rules in (
+        ("silence", replace(SLAVE, confirm="none")),
+        ("operator", replace(SLAVE, addressed=frozenset())),
+    ):
+        lines = [line.text for line in said(machine(name, **ALONE), NO_STATUS, rules)]
+        assert [line for line in lines if line.endswith("no answer from the peer; takes the role")]

@@ -16,7 +16,7 @@ from failoverd.master import Master
 
 BEGINS = "this is a fault of failoverd, report it with this log: "
 STATE = " (phase standby, purpose none)"
-TAKEN = "somebody answers for the addresses, and nobody"
+TAKEN = "the addresses are both taken and free"
 LEFT = "a standby remembers the role that it had"
 
 

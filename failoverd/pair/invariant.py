@@ -39,22 +39,6 @@ def keeps_claim(state: State) -> bool:
     return state.phase is Phase.STANDBY and held
 
 
-def told_for_nothing(state: State) -> bool:
-    return state.told is not None and state.phase not in (Phase.TOLD, Phase.RESOLVING)
-
-
-def has_no_row(state: State) -> bool:
-    return state.phase is Phase.RESOLVING and (state.told or state.purpose) not in POLICY
-
-
-def awaits_for_nothing(state: State) -> bool:
-    return bool(state.program) and state.phase not in (Phase.FENCING, Phase.RESOLVING)
-
-
-def retries_for_nothing(state: State) -> bool:
-    return state.runs_out(Timer.RETRY) and state.phase not in (Phase.RESOLVING, Phase.STANDBY)
-
-
 def wants_what_it_has(state: State) -> bool:
     wants = state.stalled or state.resuming or state.told is not None
     return state.phase is Phase.ACTIVE and wants
@@ -65,11 +49,17 @@ NEVER: dict[str, Callable[[State], bool]] = {  # what must never be true of a ma
         (s.purpose is Purpose.NONE) is not (s.phase in RESTING)
     ),
     "whoever waits for an end is not answered": lambda s: s.phase in RESTING and bool(s.waiting),
-    "nobody's patience runs out": lambda s: s.runs_out(Timer.PATIENCE) and not s.waiting,
+    "the patience timer runs, but no request waits": lambda s: (
+        s.runs_out(Timer.PATIENCE) and not s.waiting
+    ),
     "a request that was answered is still carried out": is_carried_out,
-    "the policy has no row for what is resolved": has_no_row,
+    "the policy has no row for what is resolved": lambda s: (
+        s.phase is Phase.RESOLVING and (s.told or s.purpose) not in POLICY
+    ),
     "it waits, and nothing will come": is_stuck,
-    "what the peer was told outlives its end": told_for_nothing,
+    "what the peer was told outlives its end": lambda s: (
+        s.told is not None and s.phase not in (Phase.TOLD, Phase.RESOLVING)
+    ),
     "the peer was told nothing": lambda s: s.phase is Phase.TOLD and s.told is None,
     "the peer's answer is waited for without end": lambda s: (
         s.phase is Phase.TOLD and not s.runs_out(Timer.GIVE_UP)
@@ -77,14 +67,18 @@ NEVER: dict[str, Callable[[State], bool]] = {  # what must never be true of a ma
     "what was told for another purpose is waited for": lambda s: (
         s.runs_out(Timer.UNDER_WAY) and s.told is None
     ),
-    "what is over is tried again": retries_for_nothing,
+    "what is over is tried again": lambda s: (
+        s.runs_out(Timer.RETRY) and s.phase not in (Phase.RESOLVING, Phase.STANDBY)
+    ),
     "a standby that wants its role, or is not clean, has no next try": forgets_to_retry,
     "something else than a lost heartbeat asks for fencing": lambda s: (
         s.phase is Phase.FENCING and s.purpose is not Purpose.SILENCE
     ),
     "nothing fences": lambda s: s.phase is Phase.FENCING and not s.program,
-    "a program's word is awaited for nothing": awaits_for_nothing,
-    "somebody answers for the addresses, and nobody": lambda s: s.taken and s.quiet > 0,
+    "a program's word is awaited for nothing": lambda s: (
+        bool(s.program) and s.phase not in (Phase.FENCING, Phase.RESOLVING)
+    ),
+    "the addresses are both taken and free": lambda s: s.taken and s.quiet > 0,
     "more rounds are counted than make sure": lambda s: (
         not (0 <= s.quiet <= ROUNDS and 0 <= s.claimed <= ROUNDS)
     ),
@@ -96,7 +90,6 @@ NEVER: dict[str, Callable[[State], bool]] = {  # what must never be true of a ma
         s.guarded is not None and not s.from_peer
     ),
     "a peer is heard, and is not": lambda s: s.heard and not s.runs_out(Timer.UNHEARD),
-    "a timer has two deadlines": lambda s: len(dict(s.timers)) < len(s.timers),
 }
 
 

@@ -33,7 +33,7 @@ class Purpose(Enum):  # why a change of role is considered or under way
     OPERATOR = "operator"
     INTERFACE = "interface failed"
     RELEASE = "operator wants the peer to be active"
-    DOUBT = "perhaps overtaken"
+    DOUBT = "role unconfirmed"
     # These run the switch script at once.
     PEER = "told by the peer"
     BOTH = "both nodes active"

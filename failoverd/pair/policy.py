@@ -29,13 +29,8 @@ class Finding(Enum):  # what is found out; the first four are the peer's own wor
     SILENT = NO_ANSWER
 
 
-ROLES = {
-    "active": Finding.ACTIVE,
-    "rejoining": Finding.ACTIVE,
-    "standby": Finding.IDLE,
-    "failed": Finding.FAILED,
-    "switching": Finding.SWITCHING,
-}
+ROLES = {finding.value.removeprefix("the peer is "): finding for finding in Finding}
+ROLES["rejoining"] = Finding.ACTIVE
 
 
 class Outcome(Enum):  # what follows
@@ -90,7 +85,6 @@ BACK_NOW = either(has_failed, STAY, BACK)
 BACK_SURE = either(has_failed, STAY, either(has_arrived, BACK, WAIT))
 UNMET = {  # of a condition that does not hold
     compare.is_fit: "is better off",
-    compare.has_heard_all: "not every interface has received a packet here",
     compare.is_up: "no interface is up here",
     compare.peer_is_useless: "receives",
     compare.peer_is_able: "is no better off",
@@ -131,10 +125,12 @@ def decide(state: State, finding: Finding, rules: Rules) -> Outcome:
 
 def why(state: State, finding: Finding, rules: Rules, who: str = "") -> str:
     """The finding, who it is, and the condition that did not hold."""
-    text = finding.value + (f" ({who})" if who and state.taken else "")
+    asked = rules.confirm != "none" if state.purpose is Purpose.SILENCE else bool(rules.addressed)
+    unasked = finding is Finding.FREE and not asked
+    text = NO_ANSWER if unasked else finding.value + (f" ({who})" if who and state.taken else "")
     condition = row(state)[finding][0][0]
-    if condition not in UNMET or condition(state, rules):
+    if condition is None or condition(state, rules):
         return text
-    lacks = compare.missing(state) if condition in (compare.is_fit, compare.has_heard_all) else ""
-    lack = f"nothing was received here on {lacks} yet" if lacks else UNMET[condition]
-    return f"{text}, and {lack}"
+    if condition in (compare.is_fit, compare.has_heard_all) and (lacks := compare.missing(state)):
+        return f"{text}, and here {lacks}: down, or nothing received yet"
+    return f"{text}, and {UNMET[condition]}" if condition in UNMET else text

@@ -92,15 +92,13 @@ def peer_silent(turn: Turn) -> None:
         found(turn, Finding.SILENT)
     elif not turn.rules.addressed:
         found(turn, Finding.FREE)
-    elif doubts and state.taken:
-        found(turn, Finding.TAKEN)
-    elif doubts:
-        turn.start(Timer.RETRY, turn.rules.window)
     elif state.is_silence:
         confirm(turn)
-    else:
+    elif not doubts:
         turn.set(quiet=0, taken=False)
         turn.ask_network()
+    elif not state.asking:  # or else it is on its way
+        network_asked(turn, blind=False)
 
 
 def may_answer_yet(turn: Turn) -> bool:
@@ -151,36 +149,25 @@ def lose_patience(turn: Turn) -> None:
 
 def found(turn: Turn, finding: Finding) -> None:
     """Do what the policy says."""
-    FOLLOWS[decide(turn.state, finding, turn.rules)](turn, finding)
+    outcome = decide(turn.state, finding, turn.rules)
+    if outcome in SAID:
+        say(turn, finding, SAID[outcome])
+    FOLLOWS[outcome](turn, finding)
 
 
-def sentence(turn: Turn, finding: Finding, outcome: str, who: str = "") -> str:
-    """Purpose, knowledge and outcome."""
-    reason = why(turn.state, finding, turn.rules, who)
-    return f"{turn.state.purpose.value}: {reason}; {outcome}"
-
-
-def say(turn: Turn, finding: Finding, outcome: str) -> None:
-    turn.say(sentence(turn, finding, outcome))
-
-
-def say_once(turn: Turn, finding: Finding, outcome: str) -> None:
-    full = sentence(turn, finding, outcome, turn.state.who)
-    turn.say_once(sentence(turn, finding, outcome), full)
-
-
-def call(turn: Turn, finding: Finding) -> None:
-    say(turn, finding, "tells it to stand by")
-    turn.tell(Query.RESUME)
-
-
-def give(turn: Turn, finding: Finding) -> None:
-    say(turn, finding, "hands the role over")
-    turn.stand_down(turn.state.purpose)
+def say(turn: Turn, finding: Finding, outcome: str, once: bool = False, alarm: bool = True) -> None:
+    """Purpose, knowledge and outcome. once, alarm: as in `Turn.say_once`."""
+    short, full = (
+        f"{turn.state.purpose.value}: {why(turn.state, finding, turn.rules, who)}; {outcome}"
+        for who in ("", turn.state.who)
+    )
+    if once:
+        turn.say_once(short, full, alarm)
+    else:
+        turn.say(short)
 
 
 def take(turn: Turn, finding: Finding) -> None:
-    say(turn, finding, "takes the role")
     if turn.state.purpose is Purpose.SILENCE and turn.rules.fence:
         turn.go(Phase.FENCING)
         run_program(turn, "fence")
@@ -189,7 +176,6 @@ def take(turn: Turn, finding: Finding) -> None:
 
 
 def back(turn: Turn, finding: Finding) -> None:
-    say(turn, finding, "takes the role back")
     turn.settle(False, finding.value)
     turn.take_role(Purpose.TAKE_BACK)
 
@@ -198,7 +184,7 @@ def keep(turn: Turn, finding: Finding) -> None:
     if turn.state.purpose is Purpose.DOUBT:
         restore(turn)
         return
-    say_once(turn, finding, "the role stays")
+    say(turn, finding, "the role stays", once=True)
     turn.settle(False, why(turn.state, finding, turn.rules))
     turn.go(Phase.ACTIVE)
 
@@ -214,12 +200,16 @@ def restore(turn: Turn) -> None:
 
 def stay(turn: Turn, finding: Finding) -> None:
     gave = turn.state.posture is Posture.GIVING
-    say_once(turn, finding, "stays standby" if gave else "no takeover")
+    boots = turn.state.purpose is Purpose.BOOT and finding is Finding.ACTIVE
+    early = boots and bool(compare.missing(turn.state))  # no alarm: so each start of a host begins
+    if not (early and turn.state.blocked):
+        outcome = "stays standby" if gave else "no takeover"
+        say(turn, finding, outcome, once=True, alarm=not early)
     leave_silence(turn, why(turn.state, finding, turn.rules))
 
 
 def give_way(turn: Turn, finding: Finding) -> None:
-    say_once(turn, finding, "stands down")
+    say(turn, finding, "stands down", once=True)
     turn.stand_down(Purpose.BOTH)
 
 
@@ -243,16 +233,19 @@ def looked(turn: Turn, receives: bool) -> None:
         turn.say(f"{state.purpose.value}: receives again; the role stays")
         turn.go(Phase.ACTIVE)
     elif compare.peer_is_able(state, turn.rules) and compare.peer_has_news(state):
-        give(turn, Finding.IDLE)
+        say(turn, Finding.IDLE, SAID[Outcome.GIVE])
+        turn.stand_down(state.purpose)
 
 
 def wait(turn: Turn, finding: Finding) -> None:
     """Ask again. A lost heartbeat is watched until nobody answers for the addresses."""
     if not turn.state.is_silence:
         long = finding is Finding.BLIND
+        if long:
+            say(turn, finding, "asks again every window", once=True)
         turn.start(Timer.RETRY, turn.rules.window if long else turn.rules.round)
         return
-    say_once(turn, finding, "no takeover")
+    say(turn, finding, "no takeover", once=True)
     if turn.state.unclean or turn.rules.confirm == "program":
         leave_silence(turn, finding.value)
         return
@@ -272,10 +265,16 @@ def leave_silence(turn: Turn, refused: str) -> None:
         turn.enter_standby(refused)
 
 
+SAID = {
+    Outcome.TAKE: "takes the role",
+    Outcome.CALL: "tells it to stand by",
+    Outcome.GIVE: "hands the role over",
+    Outcome.BACK: "takes the role back",
+}
 FOLLOWS: dict[Outcome, Callable[[Turn, Finding], None]] = {
     Outcome.TAKE: take,
-    Outcome.CALL: call,
-    Outcome.GIVE: give,
+    Outcome.CALL: lambda turn, finding: turn.tell(Query.RESUME),
+    Outcome.GIVE: lambda turn, finding: turn.stand_down(turn.state.purpose),
     Outcome.BACK: back,
     Outcome.KEEP: keep,
     Outcome.STAY: stay,

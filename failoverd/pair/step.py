@@ -10,15 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from failoverd.pair import compare, messages, requests, resolver, watching
-from failoverd.pair.knowledge import (
-    HOLDING,
-    Phase,
-    Posture,
-    Purpose,
-    State,
-    Timer,
-    is_speechless,
-)
+from failoverd.pair.knowledge import HOLDING, Phase, Posture, Purpose, State, Timer, is_speechless
 from failoverd.pair.messages import Action, Announce, Ended, Event, Forget, Query, Replied
 from failoverd.pair.settings import ROUNDS, Rules
 from failoverd.pair.turn import Turn
@@ -126,7 +118,11 @@ def peer_ended(turn: Turn, event: Replied) -> None:
             turn.enter_standby(event.text)
         else:
             turn.settle(False, event.text)
-            turn.take_role(Purpose.TAKE_BACK)
+            if turn.state.purpose is Purpose.BOTH:
+                turn.stop(Timer.UNDER_WAY, Timer.GIVE_UP)
+                resolver.lose_answer(turn)
+            else:
+                turn.take_role(Purpose.TAKE_BACK)
 
 
 def unreplied(turn: Turn, event: messages.Unreplied) -> None:
@@ -149,7 +145,7 @@ def uncompared(turn: Turn) -> None:
         return
     if state.phase is Phase.STANDBY and is_speechless(state) and turn.rules.addressed:
         turn.ask_network(1)
-    elif state.posture is Posture.SERVING and not state.runs_out(Timer.OWN):
+    elif not state.runs_out(Timer.OWN):
         turn.ask_own()  # not at every one: they may fail faster than a question is answered
 
 
@@ -195,6 +191,8 @@ def promoted(turn: Turn, event: Ended) -> None:
         turn.stand_down(state.purpose)
         return
     turn.set(failed=False)
+    if state.purpose is Purpose.PEER:
+        turn.start(Timer.HOLD, turn.rules.hold_down)
     turn.restart_watchers(promoted=True)
     turn.settle(True, "active")
     if state.stalled:
@@ -208,7 +206,7 @@ def demoted(turn: Turn, event: Ended) -> None:
     of the role that was here."""
     state, purpose = turn.state, turn.state.purpose
     cleans = state.failed or purpose is Purpose.CLEAN
-    if event.ok or cleans or purpose is Purpose.BOTH:
+    if event.ok or cleans or (purpose is Purpose.BOTH and event.ran):
         note_clean(turn, event.ok)
     if cleans:
         if purpose is Purpose.CLEAN:  # the peer wants this machine to stand by
@@ -226,7 +224,7 @@ def demoted(turn: Turn, event: Ended) -> None:
         turn.take_role(Purpose.TAKE_BACK)
     else:
         text = "the switch script " + ("failed" if event.ran else "cannot be run")
-        if purpose is not Purpose.BOTH:
+        if not event.ran:
             turn.say_once(f"{text}: the role stays")
         turn.settle(False, text)
         turn.go(Phase.RESOLVING, Purpose.DOUBT)
@@ -295,10 +293,10 @@ def tick(turn: Turn, event: messages.Tick) -> None:
     """Take away the deadlines that have passed, and do what they mean."""
     due = [timer for timer, deadline in turn.state.timers if deadline <= turn.now]
     turn.stop(*due)
-    if Timer.HEARD in due:
+    if Timer.UNHEARD in due:
         turn.stop(Timer.NOBODY)
     for timer in due:
-        if timer in TIMERS and (timer is not Timer.NOBODY or Timer.HEARD not in due):
+        if timer in TIMERS:
             TIMERS[timer](turn)
 
 
@@ -324,9 +322,9 @@ def give_up(turn: Turn) -> None:
 def nobody_active(turn: Turn) -> None:
     """Neither has been active for two windows: the one that comes first takes the role."""
     state = turn.state
-    if state.phase is not Phase.STANDBY or not state.heard:
+    if state.phase is not Phase.STANDBY or not state.runs_out(Timer.UNHEARD):
         return
-    if not compare.peer_is_idle(state):  # it may clean up again and again
+    if not (state.heard and compare.peer_is_idle(state)):  # it may clean up again and again
         turn.start(Timer.NOBODY, turn.rules.compare_time)
         return
     # Whoever has tried already and failed has told that.
@@ -335,7 +333,7 @@ def nobody_active(turn: Turn) -> None:
 
 
 def own_due(turn: Turn) -> None:
-    if turn.state.posture is Posture.SERVING and turn.state.claimed:
+    if turn.state.claimed:
         turn.ask_own()
 
 

@@ -5,14 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from failoverd.pair import messages as out
-from failoverd.pair.knowledge import (
-    STANDING_BY,
-    Phase,
-    Posture,
-    Purpose,
-    State,
-    Timer,
-)
+from failoverd.pair.knowledge import STANDING_BY, Phase, Posture, Purpose, State, Timer
 from failoverd.pair.messages import Action, Query, Request
 from failoverd.pair.settings import ROUNDS, Rules
 
@@ -62,12 +55,12 @@ class Turn:
     def say(self, text: str, alarm: bool = False) -> None:
         self.act(out.Log(text, alarm))
 
-    def say_once(self, text: str, full: str = "") -> None:
-        """An alarm about what is in the way: not again while it stays so, however often met.
-        full: the same with what may change each time."""
+    def say_once(self, text: str, full: str = "", alarm: bool = True) -> None:
+        """What is in the way of what should be done: not again while it stays so, however often
+        met. full: the same with what may change each time."""
         if self.state.blocked != text:
             self.set(blocked=text)
-            self.say(full or text, alarm=True)
+            self.say(full or text, alarm)
 
     def reply(self, request: Request, ok: bool, text: str) -> None:
         self.act(out.Answer(request.id, ok, text))
@@ -130,7 +123,9 @@ class Turn:
             self.act(out.Question(False, at, verdict - unit * 0.1))
 
     def ask_own(self) -> None:
-        """Ask who else answers for the own addresses."""
+        """An active machine asks who else answers for its addresses."""
+        if self.state.posture is not Posture.SERVING:
+            return
         self.start(Timer.OWN, self.rules.window)
         if self.rules.addressed:
             until = self.now + self.rules.round / ROUNDS
@@ -189,13 +184,11 @@ class Turn:
         self.go(Phase.ACTIVE)
         self.set(failed=False, resuming=False, stalled=False, unclean=False)
         self.set(claimed=0, quiet=0, taken=False)
-        if purpose is not Purpose.TAKE_BACK:
+        if purpose not in (Purpose.TAKE_BACK, Purpose.DOUBT):
             self.set(blocked="")
         for interface in self.state.interfaces:
-            self.change(interface.name, unasked=not interface.up)
+            self.change(interface.name, unasked=not interface.up or interface.failed)
         self.stop(Timer.NOBODY)
-        if purpose is Purpose.PEER:
-            self.start(Timer.HOLD, self.rules.hold_down)
         self.compare()
         self.act(out.Announce())
         if not self.state.heard:

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from failoverd.pair import compare, resolver
+from failoverd.pair import messages as msg
 from failoverd.pair.knowledge import HOLDING, STANDING_BY, Phase, Posture, Purpose, State, Timer
-from failoverd.pair.messages import (
-    Announce,
-    Answers,
-    Bare,
-    Carrier,
-    Counted,
-    Heartbeats,
-    LinkWatched,
-    Stray,
-    Watched,
-)
 from failoverd.pair.settings import ROUNDS
 from failoverd.pair.turn import Turn
 
 # ---------------------------------------------------------------------------- the service network
 
 
-def answered(turn: Turn, event: Answers) -> None:
+def answered(turn: Turn, event: msg.Answers) -> None:
     if event.own:
         if turn.state.posture is Posture.SERVING:
             (claimed if event.anybody else unclaimed)(turn, event)
@@ -35,7 +25,7 @@ def answered(turn: Turn, event: Answers) -> None:
     resolver.network_asked(turn, blind=not event.anybody and event.asked == 0)
 
 
-def unclaimed(turn: Turn, event: Answers) -> None:
+def unclaimed(turn: Turn, event: msg.Answers) -> None:
     """Nobody else answers for the addresses that are here."""
     state = turn.state
     if state.claimed:
@@ -44,7 +34,7 @@ def unclaimed(turn: Turn, event: Answers) -> None:
     trust_interfaces(turn, announce=bool(state.claimed) or not state.heard)
 
 
-def claimed(turn: Turn, event: Answers) -> None:
+def claimed(turn: Turn, event: msg.Answers) -> None:
     """Somebody else answers for the addresses that are here."""
     if not turn.state.claimed:
         who = f": {event.who}" if event.who else ""
@@ -66,10 +56,10 @@ def trust_interfaces(turn: Turn, announce: bool) -> None:
     for interface in good:
         turn.change(interface.name, unasked=False)
     if announce or any(i.unasked for i in good):
-        turn.act(Announce())
+        turn.act(msg.Announce())
 
 
-def addresses_gone(turn: Turn, event: Bare) -> None:
+def addresses_gone(turn: Turn, event: msg.Bare) -> None:
     turn.set(bare=True)
     if turn.state.posture in HOLDING:
         turn.say("the addresses are gone from their interface", alarm=True)
@@ -78,7 +68,7 @@ def addresses_gone(turn: Turn, event: Bare) -> None:
         resolver.begin(turn, Purpose.DOUBT)
 
 
-def addresses_stray(turn: Turn, event: Stray) -> None:
+def addresses_stray(turn: Turn, event: msg.Stray) -> None:
     if turn.state.posture in STANDING_BY:
         text = "the addresses have come to their interface while standing by: taking them away"
         turn.say(text, alarm=True)
@@ -89,7 +79,7 @@ def addresses_stray(turn: Turn, event: Stray) -> None:
 # ---------------------------------------------------------------------------- interfaces
 
 
-def carrier(turn: Turn, event: Carrier) -> None:
+def carrier(turn: Turn, event: msg.Carrier) -> None:
     """What was announced on an interface without a carrier, nobody has received."""
     known = turn.state.interface(event.interface)
     if known is None:
@@ -97,7 +87,7 @@ def carrier(turn: Turn, event: Carrier) -> None:
     lost = known.unasked or (not event.up and turn.state.posture in HOLDING)
     note(turn, known.name, up=event.up, unasked=lost)
     if event.up and lost:
-        interface_back(turn)
+        turn.ask_own()
 
 
 def note(turn: Turn, interface: str, **changes: object) -> None:
@@ -109,12 +99,7 @@ def note(turn: Turn, interface: str, **changes: object) -> None:
         resolver.begin(turn, Purpose.BOOT)
 
 
-def interface_back(turn: Turn) -> None:
-    if turn.state.posture is Posture.SERVING:
-        turn.ask_own()
-
-
-def watched(turn: Turn, event: Watched) -> None:
+def watched(turn: Turn, event: msg.Watched) -> None:
     """A window of a service interface has ended."""
     before = turn.state.interface(event.interface)
     if before is None or event.verdict == "late":
@@ -140,10 +125,10 @@ def watched(turn: Turn, event: Watched) -> None:
     if good and holds and not compare.failed_here(turn.state):
         turn.set(blocked="")
     if before.unasked and good:
-        interface_back(turn)
+        turn.ask_own()
 
 
-def counted(turn: Turn, event: Counted) -> None:
+def counted(turn: Turn, event: msg.Counted) -> None:
     known = turn.state.interface(event.interface)
     if known is not None and known.failed:
         resolver.looked(turn, receives=event.packets >= max(1, turn.rules.low_water))
@@ -152,7 +137,7 @@ def counted(turn: Turn, event: Counted) -> None:
 # ---------------------------------------------------------------------------- the heartbeat link
 
 
-def link_watched(turn: Turn, event: LinkWatched) -> None:
+def link_watched(turn: Turn, event: msg.LinkWatched) -> None:
     if event.verdict == "late":
         return
     was_silent, fails = turn.state.silent, event.verdict == "fail"
@@ -185,8 +170,7 @@ def link_alive(turn: Turn) -> None:
 def link_silent(turn: Turn) -> None:
     """Silent twice."""
     state, rules = turn.state, turn.rules
-    if state.posture is Posture.SERVING:
-        turn.ask_own()
+    turn.ask_own()
     if not watches(state) or state.purpose is Purpose.OPERATOR:
         return
     if state.heard and state.phase is Phase.STANDBY and compare.peer_is_useless(state, rules):
@@ -217,6 +201,6 @@ def mute(turn: Turn) -> None:
     if useless is state.mute:
         return
     turn.set(mute=useless)
-    turn.act(Heartbeats(not useless))
+    turn.act(msg.Heartbeats(not useless))
     neither = "this machine does not serve and the peer cannot be reached: no more heartbeats, "
     turn.say(f"{neither}so that it can take over if it lives" if useless else "heartbeats go on")

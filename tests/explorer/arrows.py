@@ -30,7 +30,7 @@ class Arrow(NamedTuple):
 # Beside them there is the first one, which leads to STANDBY: a start.
 ARROWS = (
     Arrow(Phase.STANDBY, Phase.RESOLVING, "boot, heartbeat lost, no node active, operator"),
-    Arrow(Phase.ACTIVE, Phase.RESOLVING, "interface failed, operator, perhaps overtaken"),
+    Arrow(Phase.ACTIVE, Phase.RESOLVING, "interface failed, operator, role unconfirmed"),
     Arrow(SWITCHING, Phase.RESOLVING, "answer lost, stalled, still in doubt"),
     Arrow(Phase.RESOLVING, Phase.STANDBY, "no takeover"),
     Arrow(Phase.RESOLVING, Phase.ACTIVE, "the role stays"),
