@@ -281,10 +281,10 @@ class Programs:
         return f"killed, as it did not end within {self._us.conf.switch_timeout:g} s"
 
     def _tell_result(self, what: str, result: switch.Result, alarm: bool) -> None:
-        how = "succeeded" if result.exit == 0 else f"ended with exit status {result.exit}"
+        how = f"ended with exit status {result.exit} after" if result.exit else "succeeded after"
         if result.timed_out:
-            how = f"did not end within {self._us.conf.switch_timeout:g} s and was killed"
-        text = f"{what} {how} after {result.seconds:.3f} s"
+            how = f"did not end within {self._us.conf.switch_timeout:g} s and was killed after"
+        text = f"{what} {how} {result.seconds:.3f} s"
         if result.message:
             text += f": {result.message}"
         self._us.say(text, alarm=alarm and result.exit != 0, anew=True)
