@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"  # an ordinary user's may lack them
 
-from failoverd.lab.network import Lab  # noqa: E402 - the checkout is not installed
-from failoverd.lab.spaces import NoNamespaces, Spaces  # noqa: E402
+from dev.lab.network import Lab  # noqa: E402 - the checkout is not installed
+from dev.lab.spaces import NoNamespaces, Spaces  # noqa: E402
 
 # A shell's `&` has Ctrl-C ignored, and nohup the end of a session, and whoever is started inherits
 # that. The processes that tests start are to be as those of a terminal; a signal that is handled

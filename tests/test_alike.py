@@ -16,11 +16,11 @@ from test_ha_commands import ha_status_there, is_now, write_conf
 from test_pair_live import kill, main_pid
 from wire import Pair, two_machines
 
+from dev.lab.machine import Machine, Value
+from dev.lab.network import SERVICE, Lab
 from failoverd import alike, conf
 from failoverd.commands.ha_status import Look
 from failoverd.conf import Conf, parse
-from failoverd.lab.machine import Machine, Value
-from failoverd.lab.network import SERVICE, Lab
 from failoverd.master.likeness import Likeness
 from failoverd.master.situation import Situation
 from failoverd.protocol import MAX_SETTING, InterfaceStatus, Status, encode_status, parse_status

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from failoverd.lab import attack
-from failoverd.lab.network import Lab
+from dev.lab import attack
+from dev.lab.network import Lab
 from failoverd.listener.visitors import DESCRIPTORS
 
 

@@ -12,11 +12,11 @@ from collections.abc import Callable
 
 import pytest
 
+from dev.lab.filters import CLOSED, CUT, SMALL, drop, pass_all, why_no_filters
+from dev.lab.machine import SWITCH, Machine, Value
+from dev.lab.network import ROUTER, SERVICE, Lab
+from dev.lab.spaces import Process
 from failoverd import conf, pair
-from failoverd.lab.filters import CLOSED, CUT, SMALL, drop, pass_all, why_no_filters
-from failoverd.lab.machine import SWITCH, Machine, Value
-from failoverd.lab.network import ROUTER, SERVICE, Lab
-from failoverd.lab.spaces import Process
 from failoverd.pair import bounds
 
 LONG = 40.0

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from processes import children_of, wait_until
 
-from failoverd.lab.bench import flood, page, report, weights
-from failoverd.lab.bench.plan import ROWS
-from failoverd.lab.bench.report import Bar, Line, Panel, at_most, compared, figure, spread
-from failoverd.lab.spaces import ROOT
+from dev.lab.bench import flood, page, report, weights
+from dev.lab.bench.plan import ROWS
+from dev.lab.bench.report import Bar, Line, Panel, at_most, compared, figure, spread
+from dev.lab.spaces import ROOT
 
-BENCH = (sys.executable, "-m", "failoverd.lab.bench")
+BENCH = (sys.executable, "-m", "dev.lab.bench")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -113,7 +113,7 @@ def test_what_it_does_not_know_is_refused(wrong: tuple[str, str]) -> None:
 
 
 def _arguments(words: list[str]) -> object:
-    from failoverd.lab.bench.__main__ import arguments
+    from dev.lab.bench.__main__ import arguments
 
     return arguments(words)
 

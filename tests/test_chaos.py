@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 from processes import children_of, wait_until
 
+from dev.lab import chaos, faults
+from dev.lab.faults import BY_NAME, KINDS, NAMES, Fault, Step, Truth
+from dev.lab.judge import Judge, Limits, Sight, limits, needless
+from dev.lab.network import Lab
+from dev.lab.spaces import ROOT
 from failoverd import conf
-from failoverd.lab import chaos, faults
-from failoverd.lab.faults import BY_NAME, KINDS, NAMES, Fault, Step, Truth
-from failoverd.lab.judge import Judge, Limits, Sight, limits, needless
-from failoverd.lab.network import Lab
-from failoverd.lab.spaces import ROOT
 
-CHAOS = (sys.executable, "-m", "failoverd.lab.chaos")
+CHAOS = (sys.executable, "-m", "dev.lab.chaos")
 LIMITS = Limits(linked=1.0, wired=2.0, nobody=3.0, overlap=0.5, handover=1.0)
 WHOLE = faults.whole()
 DEAF = WHOLE.change("a", cards=("deaf",))

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import invariants
 import pytest
-from fuzz.targets import FRAGMENTS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from perl import Perl, means_the_same_to_perl
 
+from dev.fuzzer.targets import FRAGMENTS
 from failoverd import conf, language
 from failoverd.conf import SETTINGS, Address, Conf, ConfError, EthernetAddress, Witness
 

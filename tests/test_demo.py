@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from failoverd.lab.network import Lab
-from failoverd.lab.simulation import Simulation
-from failoverd.lab.spaces import ROOT
-from failoverd.lab.story import Screen, tell
+from dev.lab.network import Lab
+from dev.lab.simulation import Simulation
+from dev.lab.spaces import ROOT
+from dev.lab.story import Screen, tell
 
-DEMO = (sys.executable, "-m", "failoverd.lab.demo")
+DEMO = (sys.executable, "-m", "dev.lab.demo")
 NO_MORE = "echo 0 >/proc/sys/user/max_user_namespaces; echo 0 >/proc/sys/user/max_net_namespaces"
 
 

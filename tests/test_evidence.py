@@ -24,12 +24,12 @@ from netns import Namespace, cable, namespaces
 from test_misbehaving import mounted
 from test_pair_live import LONG, WATCHED, kill, main_pid, pids, runs, settled, start
 
+from dev.lab.eyes import Eyes
+from dev.lab.machine import SWITCH, Machine
+from dev.lab.network import SERVICE, Lab
+from dev.lab.spaces import ROOT
 from failoverd import links, pair, statefile
 from failoverd.conf import Address, Conf, EthernetAddress
-from failoverd.lab.eyes import Eyes
-from failoverd.lab.machine import SWITCH, Machine
-from failoverd.lab.network import SERVICE, Lab
-from failoverd.lab.spaces import ROOT
 from failoverd.log import Log
 from failoverd.master import Master
 from failoverd.master.cards import MOST_TOLD, Cards

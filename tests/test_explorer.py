@@ -12,14 +12,14 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from explorer import command, mutants, rooms
-from explorer.changes import ROOT, changes
-from explorer.explore import Explored
-from explorer.model import MENU, Setup, Violation
-from explorer.mutants import MUTANTS, Broken, find, judged
-from explorer.refinements import EQUIVALENT, REFINEMENTS
-from explorer.walk import walk
 
+from dev.explorer import command, mutants, rooms
+from dev.explorer.changes import ROOT, changes
+from dev.explorer.explore import Explored
+from dev.explorer.model import MENU, Setup, Violation
+from dev.explorer.mutants import MUTANTS, Broken, find, judged
+from dev.explorer.refinements import EQUIVALENT, REFINEMENTS
+from dev.explorer.walk import walk
 from failoverd.pair import Purpose, compare, invariant, policy
 from failoverd.pair.policy import Finding, Outcome
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
+from dev.lab.machine import Machine, Value
+from dev.lab.network import FAST, SERVICE, SERVICE6, Lab
 from failoverd import frames
-from failoverd.lab.machine import Machine, Value
-from failoverd.lab.network import FAST, SERVICE, SERVICE6, Lab
 
 ETH_P_ALL = 3
 LIMIT = 60.0

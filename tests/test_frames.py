@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 
 import invariants
 import pytest
-from fuzz.targets import resummed
 from hypothesis import given
 from hypothesis import strategies as st
 from netns import Namespace, cable, namespaces
 
+from dev.fuzzer.targets import resummed
 from failoverd import frames
 from failoverd.frames import Answer
 

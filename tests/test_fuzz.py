@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from fuzz import command
-from fuzz.targets import TARGETS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from dev.fuzzer import command
+from dev.fuzzer.targets import TARGETS
 
 edits = st.lists(
     st.tuples(st.integers(0, 4096), st.integers(0, 8), st.binary(max_size=4), st.integers(0, 999)),
@@ -87,7 +88,7 @@ def test_the_fuzzer_s_words_are_understood() -> None:
 def test_one_input_is_tried_without_a_fuzzer(tmp_path: Path) -> None:
     frame = tmp_path / "frame"
     frame.write_bytes(b"any bytes")
-    arguments = [sys.executable, "-m", "fuzz.command", "--input", str(frame), "frame"]
+    arguments = [sys.executable, "-m", "dev.fuzzer.command", "--input", str(frame), "frame"]
     done = subprocess.run(
         arguments,
         capture_output=True,

@@ -22,12 +22,12 @@ from conftest import why_no_lab
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dev.lab.machine import Machine
+from dev.lab.network import Lab
+from dev.lab.spaces import ROOT, Process
 from failoverd import conf, edit
 from failoverd.commands import ha_edit
 from failoverd.commands.ha_edit import exchanged
-from failoverd.lab.machine import Machine
-from failoverd.lab.network import Lab
-from failoverd.lab.spaces import ROOT, Process
 
 COMMAND = (sys.executable, "-I", str(ROOT / "bin" / "launch.py"), "ha-edit")
 WORD = "a word that nobody may see"

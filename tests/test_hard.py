@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
+from dev.lab import hard
+from dev.lab.network import Lab
 from failoverd.children import FIRST_DELAY, SETTLED
-from failoverd.lab import hard
-from failoverd.lab.network import Lab
 
 LONG = 20.0  # seconds; how busy the machine is must not matter here
 

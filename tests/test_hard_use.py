@@ -20,12 +20,12 @@ from netns import TUN
 from processes import try_in_child
 from test_pair_live import kill, main_pid, role_changes, runs, settled, start
 
+from dev.lab.machine import Machine
+from dev.lab.network import FAST, Lab
+from dev.lab.spaces import ROOT
 from failoverd import frames, process, statefile
 from failoverd.children import Children, what_it_printed
 from failoverd.conf import parse
-from failoverd.lab.machine import Machine
-from failoverd.lab.network import FAST, Lab
-from failoverd.lab.spaces import ROOT
 from failoverd.log import Log
 from failoverd.process import Channel
 

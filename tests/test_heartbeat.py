@@ -22,12 +22,12 @@ from inside import inside
 from netns import ROOTLESS, Namespace, cable, namespaces
 from test_pair_live import kill, main_pid, pids, role_changes, start
 
+from dev.lab.machine import SECRET, Machine, Value
+from dev.lab.network import ROUTER, Lab
+from dev.lab.spaces import Process
 from failoverd import counter, heartbeat, process
 from failoverd.children import Children, Slot
 from failoverd.conf import Conf
-from failoverd.lab.machine import SECRET, Machine, Value
-from failoverd.lab.network import ROUTER, Lab
-from failoverd.lab.spaces import Process
 from failoverd.master.crew import Crew
 from failoverd.master.own_socket import OwnSocket
 from failoverd.master.situation import Situation

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from inside import Nothing
 from test_pair_live import role_changes, settled, start
 
+from dev.lab.network import Lab
 from failoverd import process, protocol, statefile, watchd
 from failoverd.children import MAX_LINES, Allowance, Children
 from failoverd.conf import Conf
-from failoverd.lab.network import Lab
 from failoverd.log import Log
 from failoverd.master import Master
 from failoverd.master.questions import MAX_HWADDRS

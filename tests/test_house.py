@@ -76,7 +76,7 @@ def test_every_module_has_a_room_and_keeps_to_it(path: Path) -> None:
     elif name in EDGE:
         assert rooms_of(path) <= PURE | SHARED | {"__init__", name}
     else:
-        assert name in TOP | {"commands", "lab"}, f"{name}: in which room?"
+        assert name in TOP | {"commands"}, f"{name}: in which room?"
 
 
 @pytest.mark.parametrize("path", [p for p in modules() if house_part(room(p)) in PURE], ids=room)
@@ -90,7 +90,7 @@ def test_a_pure_room_reaches_nothing_of_the_world(path: Path) -> None:
 
 def test_no_module_is_needed_by_what_it_needs() -> None:
     """Arrows go one way, from file to file, so each can be read after those that it names."""
-    paths = [path for path in modules() if house_part(room(path)) != "lab"]
+    paths = modules()
     needs = {f"failoverd.{room(path)}".removesuffix(".__init__"): imports(path) for path in paths}
     TopologicalSorter(needs).prepare()
 
@@ -134,7 +134,6 @@ OTHER_CLOCKS = ("CLOCK_REALTIME", "utcnow(", "time.time_ns(", "today(")
 @pytest.mark.parametrize("path", modules(), ids=room)
 def test_only_what_people_read_knows_the_time_of_day(path: Path) -> None:
     text, name = path.read_text(), room(path)
-    if not name.startswith("lab."):
-        for clock, rooms in WALL_CLOCK.items():
-            assert name in rooms or f"{clock}(" not in text, f"{name} asks {clock}"
-        assert not [word for word in OTHER_CLOCKS if word in text]
+    for clock, rooms in WALL_CLOCK.items():
+        assert name in rooms or f"{clock}(" not in text, f"{name} asks {clock}"
+    assert not [word for word in OTHER_CLOCKS if word in text]

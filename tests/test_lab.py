@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from failoverd.lab.eyes import Eyes
-from failoverd.lab.machine import perl
-from failoverd.lab.network import SERVICE, SERVICE6, Lab
-from failoverd.lab.record import Record, scale, strip
-from failoverd.lab.spaces import ROOT, LabError
+from dev.lab.eyes import Eyes
+from dev.lab.machine import perl
+from dev.lab.network import SERVICE, SERVICE6, Lab
+from dev.lab.record import Record, scale, strip
+from dev.lab.spaces import ROOT, LabError
 
 ANY_ETHERTYPE = 0x0003
 TEST_ETHERTYPE = 0x88B5  # IEEE 802: for local experiments
@@ -199,7 +199,7 @@ def test_nothing_is_left_when_its_owner_is_killed(lab: Lab, tmp_path: Path) -> N
     """`lab` only says whether one can be made; the owner is a process of its own."""
     before = subprocess.run(["ip", "-br", "link"], capture_output=True, check=True).stdout
     program = """if True:
-        from failoverd.lab.network import Lab
+        from dev.lab.network import Lab
         lab = Lab()
         lab.a.popen("setsid", "sleep", "987654.25")
         lab.client.start_probing()

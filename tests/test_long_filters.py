@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from failoverd.lab.network import Lab
+from dev.lab.network import Lab
 
 REFUSED = " or ".join(f"ether proto {number}" for number in range(2000, 4300))
 WHY = "the kernel refuses its "

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from test_pair_live import WATCHED, kill, main_pid, pids, role_changes, settled, start
 
-from failoverd.lab.machine import Machine
-from failoverd.lab.network import SERVICE, Lab
-from failoverd.lab.spaces import Process
+from dev.lab.machine import Machine
+from dev.lab.network import SERVICE, Lab
+from dev.lab.spaces import Process
 
 
 def mounted(machine: Machine, name: str, *options: str) -> str:

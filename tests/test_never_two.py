@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from dev.lab.eyes import Eyes
+from dev.lab.machine import SWITCH, Machine, Value
+from dev.lab.network import FAST, ROUTER, SERVICE, Lab
+from dev.lab.spaces import Process
+from dev.lab.stage import parse_log
 from failoverd import conf, promises
-from failoverd.lab.eyes import Eyes
-from failoverd.lab.machine import SWITCH, Machine, Value
-from failoverd.lab.network import FAST, ROUTER, SERVICE, Lab
-from failoverd.lab.spaces import Process
-from failoverd.lab.stage import parse_log
 
 WATCHED: dict[str, Value] = {
     "timer_seconds": 0.5,

@@ -19,9 +19,9 @@ from test_misbehaving import mounted
 from test_pair_live import LONG, WATCHED, kill, main_pid, pids, settled, start
 from wire import SECRET, Pair, serve, sign, signed, two_machines
 
+from dev.lab.machine import Machine
+from dev.lab.network import Lab
 from failoverd.conf import Conf
-from failoverd.lab.machine import Machine
-from failoverd.lab.network import Lab
 from failoverd.log import Log
 from failoverd.master import own_socket
 from failoverd.master.own_socket import OwnSocket, listening

@@ -22,10 +22,10 @@ from pathlib import Path
 import pytest
 from processes import try_in_child
 
+from dev.lab.machine import Machine
+from dev.lab.network import Lab
+from dev.lab.spaces import ROOT
 from failoverd import __version__, conf, notify, process
-from failoverd.lab.machine import Machine
-from failoverd.lab.network import Lab
-from failoverd.lab.spaces import ROOT
 
 SCRIPTS = [
     *(

@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 import pytest
 
-from failoverd.lab.machine import Machine, Value
-from failoverd.lab.network import ROUTER, SERVICE, Lab
+from dev.lab.machine import Machine, Value
+from dev.lab.network import ROUTER, SERVICE, Lab
 
 # The router answers, so a quiet network is not a dead card; without an answer a window has failed.
 WATCHED: dict[str, Value] = {"low_water": 1, "witness": [f"eth0 {ROUTER}"]}

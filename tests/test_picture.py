@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from explorer.arrows import ARROWS, GROUPS
-from explorer.explore import Explored
-from explorer.model import Setup
 
+from dev.explorer.arrows import ARROWS, GROUPS
+from dev.explorer.explore import Explored
+from dev.explorer.model import Setup
 from failoverd.pair import Phase, Purpose, Query
 from failoverd.pair.policy import GRID, Finding, Outcome
 from failoverd.pair.turn import Turn

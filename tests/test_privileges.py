@@ -15,9 +15,9 @@ import pytest
 from processes import try_in_child
 from test_pair_live import main_pid, start
 
+from dev.lab.machine import SECRET, Machine
+from dev.lab.network import Lab
 from failoverd import process
-from failoverd.lab.machine import SECRET, Machine
-from failoverd.lab.network import Lab
 
 _KEYCTL_GET_KEYRING_ID, _SESSION_KEYRING = 0, -3
 _PR_SET_KEEPCAPS = 8

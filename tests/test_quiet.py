@@ -16,12 +16,12 @@ from samples import STANDBY
 from test_never_two import stays, within
 from test_pair_live import LONG, kill, main_pid, pids, role_changes, settled, start
 
+from dev.lab.filters import deafen, undeafen, why_no_filters
+from dev.lab.machine import Machine, Value
+from dev.lab.network import Lab
 from failoverd import links, promises, statefile
 from failoverd.children import Children
 from failoverd.conf import Conf
-from failoverd.lab.filters import deafen, undeafen, why_no_filters
-from failoverd.lab.machine import Machine, Value
-from failoverd.lab.network import Lab
 from failoverd.log import Log
 from failoverd.master.mutual import Mutual, pairs, whom_to_ask
 from failoverd.master.situation import Situation

@@ -18,10 +18,10 @@ from collections.abc import Callable
 import pytest
 from test_never_two import MARGIN
 
+from dev.lab.machine import Machine
+from dev.lab.network import ROUTER, SERVICE, Lab
+from dev.lab.spaces import ROOT
 from failoverd import conf, promises
-from failoverd.lab.machine import Machine
-from failoverd.lab.network import ROUTER, SERVICE, Lab
-from failoverd.lab.spaces import ROOT
 
 LONG = 60.0
 TIMERS = {"timer_seconds": "1", "plip_timer": "0.55", "plip_hbeat": "0.2"}

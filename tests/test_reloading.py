@@ -16,11 +16,11 @@ from typing import Any, cast
 import pytest
 from test_pair_live import kill, main_pid, pids, settled, start
 
+from dev.lab.machine import Machine
+from dev.lab.network import Lab
 from failoverd import filters, process
 from failoverd.conf import Conf
 from failoverd.filters import Program
-from failoverd.lab.machine import Machine
-from failoverd.lab.network import Lab
 from failoverd.master.reloading import Reloading, sound
 from failoverd.master.situation import Situation
 from failoverd.process import Channel, Message

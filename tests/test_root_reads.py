@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from test_pair_live import LONG, WATCHED, main_pid, settled
 
-from failoverd.lab.machine import Machine
-from failoverd.lab.network import Lab
-from failoverd.lab.spaces import ROOT, Process
+from dev.lab.machine import Machine
+from dev.lab.network import Lab
+from dev.lab.spaces import ROOT, Process
 
 READING = (
     *("read", "readv", "pread64", "preadv", "preadv2", "recvfrom", "recvmsg", "recvmmsg"),

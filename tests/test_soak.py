@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from failoverd.lab import soak
-from failoverd.lab.network import Lab
-from failoverd.lab.soak import Done, Held, Look, compared, share
-from failoverd.lab.spaces import ROOT
+from dev.lab import soak
+from dev.lab.network import Lab
+from dev.lab.soak import Done, Held, Look, compared, share
+from dev.lab.spaces import ROOT
 
 LOOK = Look(
     held={"a: failoverd": Held(7, 30, 6000), "a: listener": Held(8, 10, 5000)},
@@ -96,7 +96,7 @@ def test_a_short_soak_leaves_nothing(make_lab: Callable[[], Lab]) -> None:
 @pytest.mark.parametrize("wrong", [("--exchanges", "some"), ("--switches", "-1"), ("more",)])
 def test_usage_errors_exit_2(wrong: tuple[str, ...]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "failoverd.lab.soak", *wrong],
+        [sys.executable, "-m", "dev.lab.soak", *wrong],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -15,11 +15,11 @@ from samples import STANDBY
 from test_hard_use import hang_up
 from test_pair_live import LONG, WATCHED, kill, main_pid, pids, settled, start
 
+from dev.lab.machine import PRIVATE, Machine, Value
+from dev.lab.network import ROUTER, SERVICE, Lab
 from failoverd import alike, conf, links, survey
 from failoverd.commands import _facts
 from failoverd.commands.failoverd import AS_USER
-from failoverd.lab.machine import PRIVATE, Machine, Value
-from failoverd.lab.network import ROUTER, SERVICE, Lab
 from failoverd.links import Held
 from failoverd.protocol import InterfaceStatus
 from failoverd.survey import Facts, Interface, Place, Weight

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from samples import ACTIVE, STANDBY
 from test_evidence import situation
 
+from dev.lab.filters import CLOSED, drop, pass_all, why_no_filters
+from dev.lab.machine import SWITCH, Machine, Value
+from dev.lab.network import ROUTER, SERVICE, Lab
+from dev.lab.spaces import Process
 from failoverd import pair, protocol
 from failoverd.commands import ha_status
 from failoverd.commands._verdict import CRITICAL, OK, UNKNOWN, WARNING, Verdict, judge
 from failoverd.commands.ha_status import Look
-from failoverd.lab.filters import CLOSED, drop, pass_all, why_no_filters
-from failoverd.lab.machine import SWITCH, Machine, Value
-from failoverd.lab.network import ROUTER, SERVICE, Lab
-from failoverd.lab.spaces import Process
 from failoverd.master.situation import Situation
 from failoverd.protocol import (
     BOOTS,

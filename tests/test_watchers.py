@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from test_pair_live import LONG, WATCHED, kill, main_pid, pids, runs, settled
 
+from dev.lab.machine import Machine, Value
+from dev.lab.network import Lab
 from failoverd import links, pair
 from failoverd.children import Children
 from failoverd.commands import failoverd as command
 from failoverd.conf import Conf
-from failoverd.lab.machine import Machine, Value
-from failoverd.lab.network import Lab
 from failoverd.log import Log
 from failoverd.master.cards import Cards
 from failoverd.master.reports import Reports

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 from test_pair_live import LONG, kill, main_pid, start
 
-from failoverd.lab.filters import CLOSED, drop, why_no_filters
-from failoverd.lab.machine import Machine
-from failoverd.lab.network import SERVICE, Lab
+from dev.lab.filters import CLOSED, drop, why_no_filters
+from dev.lab.machine import Machine
+from dev.lab.network import SERVICE, Lab
 
 
 @pytest.mark.parametrize("typed_on", ["a", "b"])

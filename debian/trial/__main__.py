@@ -164,7 +164,7 @@ def pair(folder: Path, common: Tree, init: str, packages: Packages) -> None:
             return
         for step in (install, configure, start, restart, rotate, supervised, upgrade):
             step(a, b, packages)
-        client = Client(switch, ROOT / "failoverd/lab/prober.py", folder)
+        client = Client(switch, ROOT / "dev/lab/prober.py", folder)
         try:
             reboot_standby(a, b)
             reboot_active(a, b, client)

@@ -23,7 +23,7 @@ from trees import ENVIRONMENT, PATH, Failed, Tree, call
 
 SERVICE = "192.0.2.10"
 PATIENCE = 60.0  # seconds for anything that should happen soon
-RECORD = struct.Struct("<cd")  # of failoverd/lab/prober.py
+RECORD = struct.Struct("<cd")  # of dev/lab/prober.py
 # Process 1 of each; that of a container, "none", starts nothing, and reaps nobody.
 INITS = {
     "none": "/bin/sleep infinity",

@@ -1,0 +1,1 @@
+"""What developers run: CONTRIBUTING.md says what each is for. The package imports nothing of it."""

@@ -1,0 +1,807 @@
+"""What happens in a world: a tick, or a fault between two ticks.
+
+What the master does for the pair is done here in its place (`perform`), and so is what its children
+do: questions over the private link and on the ethernet side, windows, scripts. The obligations that
+the pair counts on are kept here to the letter, because the explorer proves nothing without them:
+a newer question of a purpose replaces the older, Forget drops what is asked, a command that has not
+left within a tick is given up, one that lay unread for longer than that is refused, and whoever
+stood still for longer than a window is told so first and hears no old reports.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import ceil
+
+from dev.explorer.model import (
+    ASTRAY,
+    AWAY,
+    BACK,
+    BUFFERED,
+    CARDS,
+    COMMAND,
+    DEAD,
+    DEAF,
+    EARS,
+    EITHER,
+    FROZEN,
+    GOING,
+    GONE,
+    HEARS,
+    HELD,
+    MISSED,
+    NAMES,
+    NOBODY,
+    OFF,
+    PLACED,
+    PURPOSES,
+    RUNNING,
+    SCRIPTS,
+    STILL,
+    STOPPED,
+    UNSEEN,
+    WAITING,
+    Asked,
+    Chance,
+    Counts,
+    Exchange,
+    Fault,
+    Game,
+    Host,
+    Run,
+    Stored,
+    Violation,
+    Window,
+    World,
+    counted,
+    expired,
+)
+from dev.explorer.words import describe, describe_fault
+from failoverd import pair
+from failoverd.pair.invariant import check
+
+
+class Machine:
+    """A Host while something happens to it: the same fields, in the same order, to be set."""
+
+    run: int
+    mind: int
+    stored: Stored
+    script: Run | None
+    behaviour: int
+    stumbled: bool
+    holds: int
+    placed: int
+    ears: tuple[int, ...]
+    link: Window
+    cards: tuple[Window, ...]
+    asks: tuple[Exchange, ...]
+    asked: tuple[Asked, ...]
+    program: tuple[str, int, int] | None
+    stale: tuple[str, bool, int] | None
+    counts: Counts
+    gap: int
+    boots_in: int
+    airing: int
+
+    def __init__(self, host: Host) -> None:
+        self.__dict__.update(zip(Host._fields, host, strict=True))
+
+    def host(self) -> Host:
+        return Host(*self.__dict__.values())
+
+
+def tick(game: Game, world: World, chance: Chance, notes: list[str] | None = None) -> World:
+    """A tick later. Whatever is worth telling goes to `notes`."""
+    return Scene(game, world, chance, notes).tick()
+
+
+def strike(
+    game: Game, world: World, fault: Fault, chance: Chance, notes: list[str] | None = None
+) -> World:
+    """After a fault, a repair, or a person's command."""
+    return Scene(game, world, chance, notes).strike(fault)
+
+
+class Scene:
+    """A world while it goes on: one tick, or one fault."""
+
+    def __init__(self, game: Game, world: World, chance: Chance, notes: list[str] | None) -> None:
+        self.game = game
+        self.setup = game.setup
+        self.machines = [Machine(host) for host in world.hosts]
+        self.wire = world.wire
+        self.ports, self.whole, self.airs = world.ports, world.whole, world.airs
+        self.switch = world.switch
+        self.traffic = world.traffic
+        self.owner = world.owner
+        self.believed = world.believed
+        self.giver = world.giver
+        self.held = world.held
+        self.faults = world.faults
+        self.delays = world.delays
+        self.chance = chance
+        self.notes = notes
+        self.errands: deque[tuple[int, Exchange]] = deque()
+        self.unstarted: deque[tuple[int, str, int]] = deque()  # programs: machine, kind, number
+        self.fed = 0
+
+    def world(self) -> World:
+        a, b = self.machines
+        return World(
+            (a.host(), b.host()),
+            self.wire,
+            self.ports,
+            self.whole,
+            self.airs,
+            self.switch,
+            self.traffic,
+            self.owner,
+            self.believed,
+            self.giver if self.held else -1,
+            self.held,
+            self.faults,
+            self.delays,
+        )
+
+    def note(self, text: str) -> None:
+        if self.notes is not None:
+            self.notes.append(text)
+
+    # ------------------------------------------------------------------ time
+
+    def tick(self) -> World:
+        answers = [self.hear_answers(machine) for machine in (0, 1)]
+        for machine in self.machines:
+            self.age(machine)
+        self.held = max(0, self.held - 1)
+        self.send_packets()
+        first = self.setup.first
+        for number in (first, 1 - first):
+            self.live(number, answers[number])
+        self.see_clients()
+        return self.world()
+
+    def age(self, machine: Machine) -> None:
+        machine.boots_in = max(-1, machine.boots_in - 1)
+        machine.airing = max(0, machine.airing - 1)
+        machine.stumbled = False
+        machine.asks = tuple(
+            e._replace(left=max(e.left - 1, 0) if e.left >= 0 else -1, waited=min(3, e.waited + 1))
+            for e in machine.asks
+        )
+        if machine.run in (OFF, DEAD):
+            return
+        number = self.machines.index(machine)
+        machine.mind = self.game.minds[number].age(machine.mind)
+        oldest = -2 * max(self.setup.window, self.setup.card_window)
+        machine.link = (*machine.link[:3], max(oldest, machine.link[3] - 1))
+        machine.cards = tuple((*w[:3], max(oldest, w[3] - 1)) for w in machine.cards)
+        if machine.script and machine.run != FROZEN:
+            self.run_script(number, machine.script)
+        if machine.program and machine.run != FROZEN:
+            kind, left, run = machine.program
+            machine.program = (kind, max(0, left - 1), run)
+        if machine.run != RUNNING:
+            machine.gap = min(self.setup.window + 1, machine.gap + 1)
+
+    def run_script(self, number: int, script: Run) -> None:
+        """It goes on while failoverd stands still, but is not killed then."""
+        left = max(0, script.left - 1)
+        ok = self.take_effect(number, script.role) if left == 0 and script.ok is None else script.ok
+        self.machines[number].script = script._replace(left=left, ok=ok)
+
+    def send_packets(self) -> None:
+        """Heartbeats over the private link, and whatever there is to hear on the ethernet side."""
+        for number, machine in enumerate(self.machines):
+            if machine.run in (OFF, DEAD, FROZEN):
+                continue
+            peer = self.machines[1 - number]
+            if peer.run == RUNNING and self.wire[1 - number] and not self.state(1 - number).mute:
+                machine.link = counted(self.game.link_rules, machine.link)
+            packets = self.game.packets[self.traffic if self.switch else STILL]
+            machine.cards = tuple(
+                counted(self.game.card_rules, w, packets) if ear == HEARS else w
+                for w, ear in zip(machine.cards, machine.ears, strict=True)
+            )
+
+    def live(self, number: int, answers: list[pair.Answers]) -> None:
+        """Everything that a machine's main loop finds in this tick."""
+        machine = self.machines[number]
+        if machine.boots_in == 0:
+            machine.boots_in = -1
+            self.boot(number)
+        if machine.run == RUNNING:
+            stood_still, old = machine.gap > 0, machine.gap > self.setup.window
+            machine.gap = 0
+            if old:
+                self.feed(number, pair.Stalled())
+            if stood_still:
+                self.look_at_cards(number)
+            for answer in answers:
+                self.feed(number, answer)
+            self.end_programs(number)
+            self.end_windows(number, drop=old)
+        self.pursue(number)
+        if machine.run == RUNNING and self.game.minds[number].due[machine.mind]:
+            self.feed(number, pair.Tick())
+        if machine.run == RUNNING:
+            self.look_for_addresses(number)
+
+    def look_for_addresses(self, number: int) -> None:
+        """Tell the pair, once, if they have come without its doing, or are gone, and the card is
+        not."""
+        machine = self.machines[number]
+        role, seen = self.role(number), machine.placed
+        if pair.is_switching(self.state(number)):
+            return
+        if machine.holds:
+            machine.placed = PLACED
+        if machine.holds and seen == UNSEEN and role != "active":
+            self.feed(number, pair.Stray())
+        gone = seen == PLACED and not machine.holds and GONE not in machine.ears
+        if gone and role == "active":
+            machine.placed = MISSED
+            self.feed(number, pair.Bare())
+
+    def end_programs(self, number: int) -> None:
+        machine = self.machines[number]
+        run = machine.script
+        if run and run.ok is not None:
+            role, ok, machine.script = run.role, run.ok, None
+            machine.placed = PLACED if machine.holds else UNSEEN
+            script = SCRIPTS[machine.behaviour]
+            self.note(f"{NAMES[number]}: the {role} script {'succeeds' if ok else script.name}")
+            self.feed(number, pair.Ended("script", ok))
+        if machine.stale:
+            (kind, ok, its_run), machine.stale = machine.stale, None
+            self.note(f"{NAMES[number]}: the forgotten {kind} program ends")
+            self.feed(number, pair.Ended(kind, ok, number=its_run))
+        if machine.program and machine.program[1] == 0:
+            (kind, _, its_run), machine.program = machine.program, None
+            ok = not self.fence_fails(number) if kind == "fence" else self.answering(number)
+            self.feed(number, pair.Ended(kind, ok, number=its_run))
+
+    def fence_fails(self, number: int) -> bool:
+        fails = "fence" in self.setup.menu and self.faults > 0 and self.chance.pick(2) > 0
+        self.faults -= fails
+        self.machines[number].stumbled |= fails
+        return fails
+
+    def take_effect(self, number: int, role: str) -> bool:
+        machine = self.machines[number]
+        script = SCRIPTS[machine.behaviour]
+        if role == "master":
+            there = GONE not in machine.ears
+            if script.master_adds and there:
+                machine.holds = HELD
+            return script.master_ok and there
+        if script.slave_removes:
+            machine.holds = AWAY
+        return script.slave_ok
+
+    def end_windows(self, number: int, drop: bool) -> None:
+        """drop: the reports are old ones, from before the loop stood still."""
+        machine = self.machines[number]
+        if machine.link[3] <= 0:
+            machine.link, event = expired(self.game.link_rules, machine.link)
+            if not drop:
+                self.feed(number, pair.LinkWatched(event.packets, event.verdict))
+        for card, window in enumerate(machine.cards):
+            if machine.cards[card][3] <= 0 and machine.cards[card] is window:
+                after, event = expired(self.game.card_rules, window)
+                machine.cards = (*machine.cards[:card], after, *machine.cards[card + 1 :])
+                machine.counts = tuple(w[:2] for w in machine.cards)
+                if not drop:
+                    self.feed(
+                        number,
+                        pair.Watched(CARDS[card], event.packets, event.last, event.verdict),
+                    )
+
+    # ------------------------------------------------------------------ the ethernet side
+
+    def reaches(self, number: int, card: int) -> bool:
+        machine = self.machines[number]
+        return self.switch and machine.run not in (OFF, FROZEN) and machine.ears[card] == HEARS
+
+    def hear_answers(self, number: int) -> list[pair.Answers]:
+        """What came of the questions on the ethernet side that are to be reported now."""
+        machine = self.machines[number]
+        if machine.run not in (RUNNING, STOPPED):
+            return []
+        found = []
+        still = []
+        for asked in machine.asked:
+            if asked.left > 1:
+                still.append(asked._replace(left=asked.left - 1))
+                continue
+            answered = asked.answered
+            if answered < 0:
+                answered = int(self.answering(number) and not self.loses_round(number, asked))
+            if machine.run == STOPPED or (asked.answered < 0 and self.delayed()):
+                still.append(asked._replace(answered=answered))
+                continue
+            sent = any(ear in (HEARS, DEAF) for ear in machine.ears)
+            found.append(pair.Answers(asked.own, asked.rounds if sent else 0, bool(answered)))
+        machine.asked = tuple(still)
+        return found
+
+    def loses_round(self, number: int, asked: Asked) -> bool:
+        """Of three questions one may be lost; where there is only one, that one."""
+        lost = asked.rounds == 1 and self.lost(1) > 0
+        if lost:
+            self.note(f"{NAMES[number]} loses what answers on the ethernet side")
+        return lost
+
+    def answering(self, number: int) -> bool:
+        """Does the other machine answer for the addresses?"""
+        return (
+            self.airs[number]
+            and self.machines[1 - number].holds != AWAY
+            and any(
+                self.reaches(0, card) and self.reaches(1, card) for card in range(self.setup.cards)
+            )
+        )
+
+    def see_clients(self) -> None:
+        """Whom the clients take for the service: whoever has announced the addresses last."""
+        active = [n for n in (0, 1) if self.machines[n].holds and self.role(n) == "active"]
+        if len(active) == 1:
+            self.owner = active[0]
+        serving = [self.serves(number) for number in (0, 1)]
+        if all(serving):
+            both = self.role(0) == "active" == self.role(1)  # else a script cannot stand down
+            self.believed = EITHER if both else NOBODY
+            return
+        for number in (0, 1):
+            if self.machines[number].airing:
+                self.believed = number if serving[number] else NOBODY
+
+    def role(self, number: int) -> str:
+        """What the machine's failoverd says it is, or was when it was killed."""
+        machine = self.machines[number]
+        return machine.stored.role or "standby"
+
+    def serves(self, number: int) -> bool:
+        machine = self.machines[number]
+        return machine.holds != AWAY and any(
+            self.reaches(number, c) for c in range(self.setup.cards)
+        )
+
+    # ------------------------------------------------------------------ the pair
+
+    def state(self, number: int) -> pair.State:
+        return self.game.minds[number].states[self.machines[number].mind]
+
+    def feed(self, number: int, event: pair.Event) -> None:
+        """One event for the pair of a machine, and all that follows from it at once."""
+        self.fed += 1
+        if self.fed > 200:
+            raise Violation("the two machines talk without end and no time passes")
+        machine, mind = self.machines[number], self.game.minds[number]
+        before = machine.mind
+        machine.mind, actions = mind.step(before, event)
+        after = mind.states[machine.mind]
+        if wrong := check(after):
+            raise Violation(f"{NAMES[number]}: {wrong}")
+        if machine.stored != mind.stored[machine.mind]:
+            machine.stored = mind.stored[machine.mind]
+        if self.notes is not None:
+            self.tell(number, event, before, actions)
+        if after.phase is pair.Phase.DEMOTING is not mind.states[before].phase:
+            self.stand_down(number, after.purpose)
+        promoted = after.phase is pair.Phase.PROMOTING is not mind.states[before].phase
+        silence = (
+            promoted and after.purpose is pair.Purpose.SILENCE and not mind.states[before].told
+        )
+        fenced = isinstance(event, pair.Ended) and event.kind == "fence" and event.ok
+        if silence and self.setup.fence and not fenced:
+            raise Violation(f"{NAMES[number]} takes over by silence without its fence program")
+        told = isinstance(event, (pair.Replied, pair.Request))  # the peer's word outweighs ARP
+        if promoted and after.taken and not told:
+            raise Violation(f"{NAMES[number]} takes a role that somebody else answers for")
+        failed = isinstance(event, pair.Ended) and event.kind == "script" and not event.ok
+        was = mind.states[before]
+        said = was.failed or was.unclean or "script" in was.blocked  # and not mended since
+        if failed and not said and not any(isinstance(a, pair.Log) and a.alarm for a in actions):
+            raise Violation(f"{NAMES[number]} does not report that its script failed")
+        for action in actions:
+            self.perform(number, action)
+        while self.unstarted:
+            who, kind, run = self.unstarted.popleft()
+            self.feed(who, pair.Ended(kind, False, ran=False, number=run))
+        while self.errands:
+            self.travel(*self.errands.popleft())
+
+    def stand_down(self, number: int, cause: pair.Purpose) -> None:
+        """Whoever got the role because of the peer's interface keeps it for the hold-down."""
+        by_interface = cause is pair.Purpose.INTERFACE
+        if by_interface and self.held and self.giver == 1 - number:
+            raise Violation(f"{NAMES[number]} hands back before the hold-down is over")
+        self.giver, self.held = number, self.setup.hold_down if by_interface else 0
+
+    def tell(
+        self, number: int, event: pair.Event, before: int, actions: tuple[pair.Action, ...]
+    ) -> None:
+        mind = self.game.minds[number]
+        was, now = mind.states[before], mind.states[self.machines[number].mind]
+        said = [a.text for a in actions if isinstance(a, pair.Log)]
+        if was.phase is not now.phase or said:
+            line = f"{NAMES[number]}: {describe(event)}"
+            if was.phase is not now.phase:
+                line += f": {was.phase.value} -> {now.phase.value}"
+            self.note("; ".join([line, *said]))
+
+    def perform(self, number: int, action: pair.Action) -> None:
+        machine = self.machines[number]
+        match action:
+            case pair.Ask():
+                self.ask(number, action)
+            case pair.Question():
+                left = max(1, ceil(action.until))
+                kept = tuple(a for a in machine.asked if a.own != action.own)
+                machine.asked = tuple(sorted((*kept, Asked(action.own, len(action.at), left))))
+            case pair.Look():
+                self.look(number)
+            case pair.Forget():
+                machine.asks = tuple(
+                    rest for e in machine.asks if (rest := forgotten(e)) is not None
+                )
+                if action.questions:
+                    self.drop(number)
+            case pair.Answer():
+                self.answer(number, action)
+            case pair.RunScript():
+                if machine.script:
+                    raise Violation(f"{NAMES[number]} runs two scripts at once")
+                script = SCRIPTS[machine.behaviour]
+                if self.starts(number, "script", script.runs):
+                    machine.script = Run(action.role, script.ticks or self.setup.switch_timeout)
+            case pair.RunProgram():
+                if self.starts(number, action.kind, run=action.number):
+                    machine.program = (action.kind, 1, action.number)
+            case pair.RestartWatchers():
+                start = (0, 0, True, self.setup.card_window)
+                machine.cards = tuple(start for _ in machine.cards)
+                machine.counts = tuple(start[:2] for _ in machine.cards)
+            case pair.Announce():
+                if pair.announceable(self.state(number)):
+                    machine.airing = 2
+
+    def drop(self, number: int) -> None:
+        """The master ends a program whose question is dropped; but its end may be on the way."""
+        machine = self.machines[number]
+        machine.asked = ()
+        if machine.program and "stale" in self.setup.menu and self.faults and self.chance.pick(2):
+            self.faults -= 1
+            kind, _, run = machine.program
+            machine.stale = kind, kind == "fence", run
+        machine.program = None
+
+    def starts(self, number: int, kind: str, may: bool = True, run: int = 0) -> bool:
+        """Whether a program can be started; if not, the pair is told so before time goes on."""
+        refused = "norun" in self.setup.menu and self.faults > 0 and self.chance.pick(2) > 0
+        self.faults -= refused
+        if may and not refused:
+            return True
+        self.machines[number].stumbled = True
+        self.note(f"{NAMES[number]}: the {kind} cannot be started")
+        self.unstarted.append((number, kind, run))
+        return False
+
+    def look(self, number: int) -> None:
+        """Every watcher tells what it has counted."""
+        for card, window in zip(CARDS, self.machines[number].cards, strict=False):
+            self.feed(number, pair.Counted(card, window[0]))
+
+    def ask(self, number: int, action: pair.Ask) -> None:
+        """A newer question of the same purpose replaces the older."""
+        machine = self.machines[number]
+        purpose = PURPOSES.index(action.query)
+        exchange = Exchange(purpose, int(action.timeout), GOING)
+        kept = (e if e.purpose != purpose else forgotten(e, True) for e in machine.asks)
+        machine.asks = tuple(e for e in kept if e is not None)
+        self.errands.append((number, exchange))
+
+    # ------------------------------------------------------------------ the private link
+
+    def wired(self) -> bool:
+        return self.wire == (True, True)
+
+    def enters(self, number: int) -> bool:
+        """Does a question of this machine come into the other's port?"""
+        return self.wired() and self.ports[number]
+
+    def returns(self, exchange: Exchange) -> bool:
+        """Does an answer come through? A status takes a large packet."""
+        return self.wired() and (self.whole or exchange.purpose in COMMAND)
+
+    def delayed(self) -> bool:
+        """Does what is sent now take a tick?"""
+        if self.delays and self.chance.pick(2):
+            self.delays -= 1
+            return True
+        return False
+
+    def lost(self, ways: int) -> int:
+        """Is what is sent now lost, and in which of some ways? 0: it is not."""
+        if "loss" not in self.setup.menu or not self.faults:
+            return 0
+        way = self.chance.pick(ways + 1)
+        if way:
+            self.faults -= 1
+        return way
+
+    def travel(self, number: int, exchange: Exchange) -> None:
+        """A new question sets out, or an answer its way back."""
+        machine = self.machines[number]
+        if exchange.stage == GOING:
+            self.set_out(number, exchange)
+            return
+        assert exchange.answer is not None
+        if exchange.left < 0:
+            return
+        exchange = exchange._replace(waited=0)
+        if isinstance(exchange.answer, pair.Unreplied):
+            self.hand_over(number, exchange)
+        elif not self.returns(exchange):
+            machine.asks = (*machine.asks, exchange)
+        elif self.lost(1):
+            self.note(f"{NAMES[number]} loses the answer to {PURPOSES[exchange.purpose].value}")
+            self.unanswered(number, exchange)
+        elif self.delayed():
+            machine.asks = (*machine.asks, exchange)
+        else:
+            self.hand_over(number, exchange)
+
+    def hand_over(self, number: int, exchange: Exchange) -> None:
+        """An answer has come; failoverd reads it as soon as it runs."""
+        machine = self.machines[number]
+        assert exchange.answer is not None
+        if machine.run == RUNNING:
+            self.feed(number, exchange.answer)
+        elif machine.run in (STOPPED, FROZEN):
+            machine.asks = (*machine.asks, exchange._replace(stage=BACK))
+
+    def set_out(self, number: int, exchange: Exchange) -> None:
+        machine, peer = self.machines[number], self.machines[1 - number]
+        if not self.enters(number) or peer.run in (OFF, FROZEN):
+            machine.asks = (*machine.asks, exchange)
+            return
+        if peer.run == DEAD:
+            self.unanswered(number, exchange)
+            return
+        way = self.lost(2 if exchange.purpose in COMMAND else 1)
+        if way:
+            what = "loses the question" if way == 1 else "loses the connection after the question"
+            self.note(f"{NAMES[number]} {what} {PURPOSES[exchange.purpose].value}")
+            if way == 2:
+                machine.asks = (*machine.asks, exchange._replace(left=-1))
+            self.unanswered(number, exchange)
+        elif exchange.purpose in COMMAND and self.delayed():
+            machine.asks = (*machine.asks, exchange)
+        else:
+            self.arrive(number, exchange)
+
+    def unanswered(self, number: int, exchange: Exchange) -> None:
+        if exchange.left >= 0:
+            lost = pair.Unreplied(PURPOSES[exchange.purpose])
+            self.hand_over(number, exchange._replace(answer=lost, waited=0))
+
+    def arrive(self, number: int, exchange: Exchange) -> None:
+        """A question reaches the other machine, which may not be able to read it."""
+        machine, peer = self.machines[number], self.machines[1 - number]
+        if peer.run == STOPPED:
+            machine.asks = (*machine.asks, exchange._replace(stage=BUFFERED, waited=0))
+            return
+        purpose = PURPOSES[exchange.purpose]
+        if exchange.purpose not in COMMAND:
+            peer.counts = tuple(w[:2] for w in peer.cards)
+            view = self.game.minds[1 - number].look(peer.mind, peer.counts)
+            reply = pair.Replied(purpose, True, "", view)
+            self.errands.append((number, exchange._replace(stage=BACK, answer=reply)))
+            self.look(1 - number)
+            return
+        if exchange.stage == BUFFERED and exchange.waited > 1:
+            reply = pair.Replied(purpose, False)
+            self.errands.append((number, exchange._replace(stage=BACK, answer=reply)))
+            return
+        request = self.new_request(1 - number)
+        if exchange.left >= 0:
+            waiting = exchange._replace(stage=WAITING, number=request, waited=0)
+            machine.asks = (*machine.asks, waiting)
+        self.note(f"{NAMES[1 - number]} is told {COMMAND[exchange.purpose]} by {NAMES[number]}")
+        self.feed(1 - number, pair.Request(request, COMMAND[exchange.purpose], True))
+
+    def new_request(self, number: int) -> int:
+        """A number that no request has that this machine has not answered yet."""
+        used = {request for request, _ in self.state(number).waiting}
+        used |= {e.number for e in self.machines[1 - number].asks if e.stage == WAITING}
+        return next(n for n in range(1, 99) if n not in used)
+
+    def answer(self, number: int, action: pair.Answer) -> None:
+        """A machine answers a request: the peer's, or a person's, whom nobody plays here."""
+        role = pair.role(self.state(number))
+        true = {"active": ("active",), "standby": ("standby", "switching", "failed")}
+        if action.ok and role not in true[action.text]:
+            raise Violation(f"{NAMES[number]} answers ok {action.text}, but it is {role}")
+        asker = self.machines[1 - number]
+        for exchange in asker.asks:
+            if exchange.stage == WAITING and exchange.number == action.id:
+                asker.asks = tuple(e for e in asker.asks if e is not exchange)
+                reply = pair.Replied(PURPOSES[exchange.purpose], action.ok)
+                self.errands.append(
+                    (1 - number, exchange._replace(stage=BACK, number=0, answer=reply))
+                )
+                return
+
+    def pursue(self, number: int) -> None:
+        """What is under way for a machine arrives, or it gives up."""
+        machine = self.machines[number]
+        if machine.run in (OFF, DEAD):
+            machine.asks = tuple(e for e in machine.asks if e.left < 0)
+        for exchange in machine.asks:
+            if exchange in machine.asks:
+                self.pursue_one(number, exchange)
+        while self.errands:
+            self.travel(*self.errands.popleft())
+
+    def pursue_one(self, number: int, exchange: Exchange) -> None:
+        machine, peer = self.machines[number], self.machines[1 - number]
+
+        def take() -> None:
+            machine.asks = tuple(e for e in machine.asks if e is not exchange)
+
+        arrived = self.enters(number) and peer.run not in (OFF, FROZEN)
+        if exchange.stage == GOING and exchange.purpose in COMMAND and exchange.waited > 1:
+            take()
+            self.unanswered(number, exchange)
+        elif exchange.stage == GOING and exchange.waited and arrived and machine.run != FROZEN:
+            take()
+            if peer.run == DEAD:
+                self.unanswered(number, exchange)
+            else:
+                self.arrive(number, exchange)
+        elif exchange.stage == BUFFERED and peer.run == RUNNING:
+            take()
+            self.arrive(number, exchange)
+        elif exchange.stage in (BUFFERED, WAITING) and peer.run in (OFF, DEAD):
+            if peer.run == DEAD and self.enters(number):
+                take()
+                self.unanswered(number, exchange)
+        elif (
+            exchange.stage == BACK
+            and exchange.waited
+            and machine.run == RUNNING
+            and (self.returns(exchange) or isinstance(exchange.answer, pair.Unreplied))
+        ):
+            take()
+            self.hand_over(number, exchange)
+        if exchange in machine.asks and exchange.left == 0 and machine.run == RUNNING:
+            take()
+            kept = forgotten(exchange, True)
+            if kept is not None:
+                machine.asks = (*machine.asks, kept)
+            self.unanswered(number, exchange)
+
+    # ------------------------------------------------------------------ faults
+
+    def strike(self, fault: Fault) -> World:
+        word, number, what = fault
+        self.faults -= 1
+        self.note(f"** {describe_fault(fault)}")
+        match word:
+            case "cut" | "mend":
+                up = word == "mend"
+                ends = [up if number in (2, end) else self.wire[end] for end in (0, 1)]
+                self.wire = (ends[0], ends[1])
+            case "port":
+                self.ports = replaced(self.ports, number, bool(what))
+            case "onearp":
+                self.airs = replaced(self.airs, number, bool(what))
+            case "hole":
+                self.whole = bool(what)
+            case "poll":
+                self.look(number)
+            case "switch":
+                self.switch = bool(what)
+            case "traffic":
+                self.traffic = what
+            case "fail" | "resume":
+                self.feed(number, pair.Request(self.new_request(number), word, False))
+            case "script":
+                self.machines[number].behaviour = what
+            case "bare":
+                self.machines[number].holds = AWAY
+            case "stray":
+                self.machines[number].holds = ASTRAY
+            case "ear":
+                self.plug(number, *divmod(what, len(EARS)))
+            case _:
+                self.break_machine(word, number)
+        while self.errands:
+            self.travel(*self.errands.popleft())
+        self.see_clients()
+        return self.world()
+
+    def plug(self, number: int, card: int, ear: int) -> None:
+        machine = self.machines[number]
+        machine.ears = (*machine.ears[:card], ear, *machine.ears[card + 1 :])
+        if ear == GONE:
+            machine.holds = AWAY
+        if machine.run == RUNNING:
+            self.look_at_cards(number)
+
+    def look_at_cards(self, number: int) -> None:
+        """Tell the pair whose carrier has come or gone."""
+        for card, ear in enumerate(self.machines[number].ears):
+            up = ear in (HEARS, DEAF)
+            if self.state(number).interfaces[card].up is not up:
+                self.feed(number, pair.Carrier(CARDS[card], up))
+
+    def break_machine(self, word: str, number: int) -> None:
+        machine = self.machines[number]
+        match word:
+            case "boot":
+                self.boot(number)
+            case "crash":
+                self.machines[number] = Machine(
+                    Host(ears=machine.ears, behaviour=machine.behaviour, asks=orphans(machine))
+                )
+            case "kill" | "restart":
+                self.kill(number)
+                if word == "restart":
+                    self.begin(number)
+            case "start":
+                self.begin(number)
+            case "freeze" | "stop":
+                machine.run = FROZEN if word == "freeze" else STOPPED
+                machine.gap = 0
+            case "thaw":
+                machine.run = RUNNING
+
+    def boot(self, number: int) -> None:
+        self.note(f"{NAMES[number]} is booted")
+        self.machines[number].run = DEAD
+        self.begin(number)
+
+    def kill(self, number: int) -> None:
+        """failoverd is killed; a script that runs has had its effect, or not."""
+        machine = self.machines[number]
+        if machine.script and machine.script.ok is None and self.chance.pick(2):
+            self.take_effect(number, machine.script.role)
+        machine.run, machine.mind, machine.script = DEAD, -1, None
+        machine.asks, machine.asked = orphans(machine), ()
+        machine.program = machine.stale = None
+        machine.link, machine.cards, machine.airing = Host().link, (), 0
+        machine.counts = ()
+
+    def begin(self, number: int) -> None:
+        """failoverd starts, after a boot or after it was killed."""
+        machine, setup = self.machines[number], self.setup
+        machine.run = RUNNING
+        machine.mind = self.game.minds[number].new
+        machine.link = (0, 0, True, setup.window)
+        machine.cards = tuple((0, 0, True, setup.card_window) for _ in machine.ears)
+        machine.counts = tuple((0, 0) for _ in machine.ears)
+        machine.gap = 0
+        machine.placed = PLACED if machine.placed else UNSEEN
+        was = machine.stored
+        self.look_at_cards(number)
+        self.feed(number, pair.Started(*was))
+
+
+def replaced(ways: tuple[bool, bool], number: int, way: bool) -> tuple[bool, bool]:
+    return (way, ways[1]) if number == 0 else (ways[0], way)
+
+
+def forgotten(exchange: Exchange, always: bool = False) -> Exchange | None:
+    """What is left of a question whose answer means nothing any more; comparisons go on."""
+    if exchange.purpose == PURPOSES.index(pair.Query.COMPARE) and not always:
+        return exchange
+    under_way = exchange.stage in (GOING, BUFFERED) and exchange.purpose in COMMAND
+    return exchange._replace(left=-1) if under_way and exchange.waited <= 1 else None
+
+
+def orphans(machine: Machine) -> tuple[Exchange, ...]:
+    return tuple(kept for e in machine.asks if (kept := forgotten(e, True)) is not None)

@@ -1,0 +1,277 @@
+"""What the client sees of each fault, system beside system: the rows about outages.
+
+Each figure has a lab of its own, and the systems take turns, so that what else the machine does
+falls on all alike. The outage is the longest time without an answer, at one probe a millisecond.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dev.lab.bench.report import Line, at_most, spread
+from dev.lab.bench.systems import Failoverd, Keepalived, System, Ucarp
+from dev.lab.eyes import Eyes
+from dev.lab.machine import Machine
+from dev.lab.network import Lab
+from dev.lab.spaces import LabError
+from failoverd import conf, promises
+
+if TYPE_CHECKING:
+    from dev.lab.bench.plan import Bench
+
+PROBE = 0.001  # seconds between two probes
+CALM = 0.3  # seconds with an answer before and after a fault
+LIMIT = 20.0  # seconds that an outage may last, but for the slow timers
+STOP_EVERY, STOP_SECONDS = 5.0, 0.2  # the active machine's processes are stopped so
+IDLE_SHARE = 0.9  # of the cores' time, for a machine that is calm
+DEAF_SECONDS = 1.0  # after which the holders of the address are counted
+
+Fault = Callable[[System, Lab], None]
+
+
+@dataclass
+class Sample:
+    """What one fault did."""
+
+    outage: float
+    holders: list[str]
+
+
+def power_cut(_system: System, lab: Lab) -> None:
+    """As seen from outside: to end a's processes would keep the machine that measures busy."""
+    lab.a.vanish()
+
+
+def planned(system: System, lab: Lab) -> None:
+    system.stop(lab)
+
+
+def deaf_port(_system: System, lab: Lab) -> None:
+    lab.a.deafen("eth0")
+
+
+def suffer(system: System, fault: Fault, after: float = 0.0) -> Sample:
+    """One fault in a lab of its own; `after` seconds later the holders are counted."""
+    with Lab() as lab:
+        system.start(lab)
+        lab.client.start_probing(interval=PROBE)
+        lab.wait_until(lab.client.answering, "the client is answered", LIMIT)
+        time.sleep(CALM + random.random() * 0.05)  # at any moment of a window
+        since = time.monotonic()
+        fault(system, lab)
+        outage = measured(lab, since, LIMIT)
+        time.sleep(after)
+        return Sample(outage, lab.holders())
+
+
+def measured(lab: Lab, since: float, limit: float) -> float:
+    """The outage of a fault that came at `since`, once the client is answered again."""
+    time.sleep(CALM)
+    lab.wait_until(
+        lambda: lab.client.answering(time.monotonic() - 0.1), "the client is answered", limit, 0.1
+    )
+    time.sleep(CALM)
+    return lab.client.outage(since - 0.01)
+
+
+def await_calm(bench: Bench) -> None:
+    """Wait for a moment until what else runs on this machine leaves the cores alone."""
+    end = time.monotonic() + bench.calm_seconds
+    while time.monotonic() < end:
+        total, idle = processor_time()
+        time.sleep(0.3)
+        later, idle_later = processor_time()
+        if idle_later - idle >= IDLE_SHARE * (later - total):
+            return
+
+
+def processor_time() -> tuple[int, int]:
+    """Of all cores since the boot, in ticks: all, and idle (proc(5), stat)."""
+    with open("/proc/stat", encoding="ascii") as file:
+        ticks = [int(word) for word in file.readline().split()[1:9]]
+    return sum(ticks), ticks[3] + ticks[4]
+
+
+def rivals(bench: Bench) -> Iterator[tuple[System, int]]:
+    """The systems that are here, and how many runs each gets: ucarp's outages last seconds."""
+    yield Failoverd(bench.fastest), bench.runs
+    if bench.has("keepalived"):
+        yield Keepalived(), bench.runs
+    if bench.has("ucarp"):
+        yield Ucarp(), min(bench.runs, max(2, bench.runs // 5))
+
+
+def samples(bench: Bench, what: str, fault: Fault, after: float = 0.0) -> dict[str, list[Sample]]:
+    """By system's name; those that are missing have none."""
+    systems = list(rivals(bench))
+    found: dict[str, list[Sample]] = {system.name: [] for system, _ in systems}
+    for number in range(bench.runs):
+        for system, runs in systems:
+            if number < runs:
+                bench.progress(f"{what}: {system.name} {number + 1} of {runs}")
+                await_calm(bench)
+                try:
+                    sample = suffer(system, fault, after)
+                except (LabError, OSError) as error:  # told, and the others go on
+                    bench.fail(f"{what}: {system.name}: {error}")
+                    continue
+                if isinstance(system, Failoverd):
+                    bench.refusals = system.refusals
+                found[system.name].append(sample)
+                bench.keep(what, system.name, sample.outage)
+    if not found["failoverd"]:
+        raise LabError("no run has succeeded")
+    return {name: group for name, group in found.items() if group}
+
+
+def told(
+    bench: Bench, what: str, found: dict[str, list[Sample]], limits: tuple[float, float | None]
+) -> list[Line]:
+    lengths = {name: [sample.outage for sample in group] for name, group in found.items()}
+    for name, group in lengths.items():
+        bench.bar("outage", f"{what}: {name}", group, name == "failoverd")
+    ours = lengths["failoverd"]
+    lines = spread(what, ours, "keepalived", lengths.get("keepalived", []), limits)
+    if lengths.get("ucarp"):
+        lines += spread(what, ours, "ucarp", lengths["ucarp"], (None, None))[:1]
+    return lines
+
+
+def power_row(bench: Bench) -> list[Line]:
+    return told(bench, "power cut", samples(bench, "power cut", power_cut), (0.8, 1.0))
+
+
+def planned_row(bench: Bench) -> list[Line]:
+    found = samples(bench, "planned switch", planned)
+    lines = told(bench, "planned switch", found, (0.8, None))
+    return [*lines, Line("- ha-fail said: not now", "", bench.refusals)]
+
+
+def deaf_row(bench: Bench) -> list[Line]:
+    found = samples(bench, "deaf port", deaf_port, DEAF_SECONDS)
+    lines = told(bench, "deaf port", found, (1.0, None))
+    most = {name: max(len(s.holders) for s in group) for name, group in found.items()}
+    fewest = min(len(sample.holders) for sample in found["failoverd"])
+    ours = most["failoverd"]
+    rival = next((name for name in ("keepalived", "ucarp") if name in most), "")
+    met = ours == fewest == 1
+    theirs = most.get(rival)
+    return [*lines, Line("deaf port, holders after it", "", ours, rival, theirs, "1", met)]
+
+
+# ------------------------------------------------------------------ the original's timers
+
+
+def slow_row(bench: Bench) -> list[Line]:
+    """The original's default timers: several labs at once, for each lasts most of a minute."""
+    settings = conf.Conf()
+    bound = promises.power_cut(settings)
+    assert bound.worst is not None
+    with ExitStack() as stack:
+        labs = [stack.enter_context(Lab(timers={})) for _ in range(bench.slow_labs)]
+        bench.progress(f"original's timers: {len(labs)} pairs start")
+        outages = slow_outages(bench, labs, settings.plip_timer)
+    for outage in outages:
+        bench.keep("original's timers", "failoverd", outage)
+    longest = round(bound.worst + 0.1, 1)  # the script's run and the client's
+    best = Line("original's timers, shortest", "s", min(outages), target=f">= {bound.best:g}")
+    return [best, at_most("original's timers, longest", "s", max(outages), longest)]
+
+
+def slow_outages(bench: Bench, labs: Sequence[Lab], window: float) -> list[float]:
+    for lab in labs:
+        for machine in lab.machines:
+            machine.write_conf()
+            machine.start_failoverd()
+    for lab in labs:
+        wait_for_active(lab.a)
+        lab.client.start_probing()
+    time.sleep(2.5 * window)  # the first windows are told apart from the later ones
+    cuts = []
+    for number, lab in enumerate(labs, start=1):
+        bench.progress(f"original's timers: power cut {number} of {len(labs)}")
+        cuts.append(time.monotonic())
+        power_cut(Failoverd(), lab)
+        time.sleep(random.random() * 2)
+    return [measured(lab, since, 60.0) for lab, since in zip(labs, cuts, strict=True)]
+
+
+def wait_for_active(machine: Machine) -> None:
+    machine.lab.wait_until(lambda: machine.role() == "active", "it is active", 90.0, 0.2)
+
+
+# ------------------------------------------------------------------ false takeovers
+
+
+@dataclass
+class Peace:
+    """What happened while nothing was broken."""
+
+    seconds: float
+    stops: int
+    takeovers: int
+    outage: float
+    overlap: float = field(default=0.0)
+
+
+@contextmanager
+def busy(machine: Machine) -> Iterator[None]:
+    """Every core is busy, by processes of an ordinary priority."""
+    burning = [machine.popen("sh", "-c", "while :; do :; done") for _ in range(os.cpu_count() or 1)]
+    try:
+        yield
+    finally:
+        for process in burning:
+            process.close()
+
+
+def peace(system: System, seconds: float) -> Peace:
+    """Every core busy, and a's processes stopped for a moment now and then."""
+    with Lab() as lab:
+        system.start(lab)
+        with busy(lab.switch), Eyes(lab) as eyes:
+            time.sleep(1.0)
+            began, stops = time.monotonic(), 0
+            while time.monotonic() < began + seconds:
+                time.sleep(min(STOP_EVERY, seconds / 2) - STOP_SECONDS)
+                lab.a.freeze()
+                time.sleep(STOP_SECONDS)
+                lab.a.thaw()
+                stops += 1
+            time.sleep(1.0)
+            ended = time.monotonic()
+            gained = [c for c in list(eyes.changes) if c.holds and c.at >= began]
+            overlap = sum(end - at for at, end in eyes.overlaps(began))
+            outage = lab.client.outage(began, ended)
+    return Peace(ended - began, stops, len(gained), outage, overlap)
+
+
+def false_row(bench: Bench) -> list[Line]:
+    found: dict[str, Peace] = {}
+    systems: list[System] = [Failoverd(bench.fastest)]
+    if bench.has("keepalived"):
+        systems.append(Keepalived())
+    for system in systems:
+        bench.progress(f"false takeovers: {system.name} for {bench.load_seconds:g} s")
+        found[system.name] = peace(system, bench.load_seconds)
+    ours, theirs = found["failoverd"], found.get("keepalived")
+    pair = [one for one in (ours, theirs) if one is not None]
+    title = f"false takeovers, {ours.stops} stops"
+    rows: Mapping[str, tuple[str, Callable[[Peace], float]]] = {
+        title: ("", lambda one: one.takeovers),
+        "- the longest outage in that": ("ms", lambda one: one.outage * 1000),
+        "- two holders": ("%", lambda one: 100 * one.overlap / one.seconds),
+    }
+    lines = []
+    for what, (unit, pick) in rows.items():
+        values = [pick(one) for one in pair]
+        other = values[1] if len(values) > 1 else None
+        target, met = ("0", values[0] == 0) if what == title else ("", None)
+        lines.append(Line(what, unit, values[0], "keepalived", other, target, met))
+    return lines

@@ -1,0 +1,150 @@
+"""The systems that are compared: how each is started in the lab, and how it is stopped in order."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from dev.lab.machine import Machine, Value
+from dev.lab.network import ROUTER, SERVICE, Lab
+from dev.lab.spaces import LabError, Process, search_path
+
+MOST_REFUSALS = 5
+START_LIMIT = 60.0  # seconds; at the original's default timers a start takes up to two windows
+
+# Shorter windows are allowed, but this one machine has to run both of the pair and the client.
+# Whether these are safe is for the row "false" to say, at --load-seconds 600.
+FASTEST: Mapping[str, Value] = {
+    "plip_timer": 0.008,
+    "plip_hbeat": 0.0075,
+    "timer_seconds": 0.005,
+    "realtime": "yes",
+    "low_water": 1,
+    "witness": [f"eth0 {ROUTER}"],
+    "switch_timeout": 5.0,
+    "hold_down": 2.0,
+}
+
+
+class System(Protocol):
+    """One that keeps the service address on a, and moves it to b."""
+
+    name: str
+
+    def start(self, lab: Lab) -> None:
+        """Start it on both machines, and wait until a alone has the address."""
+
+    def stop(self, lab: Lab) -> None:
+        """A planned switch from a to b, as its user would do it."""
+
+
+@dataclass
+class Failoverd:
+    settings: Mapping[str, Value] = field(default_factory=lambda: dict(FASTEST))
+    name: str = "failoverd"
+    refusals: int = 0  # of ha-fail
+    processes: dict[str, Process] = field(default_factory=dict)
+
+    def start(self, lab: Lab) -> None:
+        for machine in lab.machines:
+            machine.write_conf(**self.settings)
+            self.processes[machine.name] = machine.start_failoverd()
+        lab.wait_until(lambda: self._serves(lab), "a is active", START_LIMIT, 0.1)
+        lab.wait_until(lambda: self._hears(lab.b), "b hears a and stands by", START_LIMIT, 0.1)
+
+    def _serves(self, lab: Lab) -> bool:
+        """Raises LabError if it has ended."""
+        if any(process.poll() is not None for process in self.processes.values()):
+            raise LabError(f"failoverd has ended\n{lab.tails()}")
+        return lab.a.role() == "active"
+
+    @staticmethod
+    def _hears(machine: Machine) -> bool:
+        us = machine.status()["us"]
+        return bool(us) and us["role"] == "standby" and us["plip"]["state"] == "ok"
+
+    def stop(self, lab: Lab) -> None:
+        """It may say that it is not a good moment; then nothing has changed, and one asks again."""
+        for _ in range(MOST_REFUSALS):
+            result = lab.a.command("ha-fail")
+            if result.returncode == 0:
+                return
+            self.refusals += 1
+        raise LabError(f"ha-fail: {result.stderr.strip()}")
+
+
+_KEEPALIVED = """global_defs {{
+    router_id {name}
+    vrrp_version 3
+}}
+vrrp_instance service {{
+    state {state}
+    interface eth0
+    virtual_router_id 10
+    priority {priority}
+    advert_int {advert}
+    virtual_ipaddress {{
+        {service}/24
+    }}
+}}
+"""
+
+
+@dataclass
+class Keepalived:
+    advert: float = 0.01
+    name: str = "keepalived"
+    processes: dict[str, Process] = field(default_factory=dict)
+
+    def start(self, lab: Lab) -> None:
+        self.processes = {machine.name: self.start_one(machine) for machine in lab.machines}
+        lab.wait_until(lambda: lab.holders() == ["a"], "a alone has the address", START_LIMIT, 0.2)
+        time.sleep(0.3)  # both may have had it for a moment
+        lab.wait_until(lambda: lab.holders() == ["a"], "a alone has the address", START_LIMIT, 0.2)
+
+    def start_one(self, machine: Machine) -> Process:
+        master = machine is machine.lab.a
+        words = {"state": "MASTER" if master else "BACKUP", "priority": 150 if master else 100}
+        text = _KEEPALIVED.format(name=machine.name, advert=self.advert, service=SERVICE, **words)
+        conf = machine.write("keepalived.conf", text)
+        pids = ("-p", f"{machine.folder}/keepalived.pid", "-r", f"{machine.folder}/vrrp.pid")
+        return machine.popen("keepalived", "-n", "-P", "-f", conf, *pids)
+
+    def stop(self, lab: Lab) -> None:
+        self.processes["a"].terminate()
+        self.processes["a"].wait()
+
+
+@dataclass
+class Ucarp:
+    """Its shortest interval is one second."""
+
+    name: str = "ucarp"
+    processes: dict[str, Process] = field(default_factory=dict)
+
+    def start(self, lab: Lab) -> None:
+        for machine, skew in ((lab.a, "0"), (lab.b, "10")):
+            scripts = [
+                machine.write(
+                    f"{verb}.sh", f'#!/bin/sh\nip address {verb} "$2/24" dev "$1"\n', 0o755
+                )
+                for verb in ("add", "del")
+            ]
+            own = machine.cards["eth0"].addresses[0].split("/")[0]
+            what = ("-i", "eth0", "-s", own, "-v", "10", "-p", "word", "-a", SERVICE)
+            how = ("-u", scripts[0], "-d", scripts[1], "-z", "-b", "1", "-r", "3", "-k", skew)
+            self.processes[machine.name] = machine.popen("ucarp", *what, *how)
+        lab.wait_until(lambda: lab.holders() == ["a"], "a alone has the address", START_LIMIT, 0.2)
+        time.sleep(1.5)  # an advertisement of a's has come to b
+        lab.wait_until(lambda: lab.holders() == ["a"], "a alone has the address", START_LIMIT, 0.2)
+
+    def stop(self, lab: Lab) -> None:
+        self.processes["a"].terminate()
+        self.processes["a"].wait()
+
+
+def installed(program: str) -> bool:
+    return shutil.which(program, path=search_path()) is not None

@@ -1,0 +1,50 @@
+"""A packet filter on one machine of the lab: what an admin's firewall, or a bad link, does."""
+
+from __future__ import annotations
+
+from dev.lab.machine import PRIVATE, Machine
+
+CLOSED = f"input iifname {PRIVATE} tcp dport 2000 drop"  # to the peer; our own come in by lo
+SMALL = f"output oifname {PRIVATE} ip length > 300 drop"  # as where the path's MTU is a lie
+CUT = f"output oifname {PRIVATE} drop"
+
+_TABLE = "lab"
+_CHAINS = "".join(
+    f" chain {hook} {{ type filter hook {hook} priority 0; }};" for hook in ("input", "output")
+)
+
+
+def why_no_filters(machine: Machine) -> str:
+    """Why packets cannot be filtered here, "" if they can."""
+    try:
+        result = machine.run("nft", f"add table inet {_TABLE}")
+    except OSError as error:
+        return f"nft cannot be run: {error}"
+    return (
+        "" if result.returncode == 0 else f"nft does not work here: {result.stderr.splitlines()[0]}"
+    )
+
+
+def drop(machine: Machine, *rules: str) -> None:
+    """Add rules, each with its chain before it. Raises LabError."""
+    machine.check("nft", f"table inet {_TABLE} {{{_CHAINS} }}")
+    for rule in rules:
+        machine.check("nft", f"add rule inet {_TABLE} {rule}")
+
+
+def pass_all(machine: Machine) -> None:
+    """Take the rules away."""
+    machine.run("nft", f"delete table inet {_TABLE}")
+
+
+def deafen(switch: Machine, port: str) -> None:
+    """Nothing goes from a switch's port to the card there, which can still send. Raises LabError.
+
+    At the card itself it would be counted before any filter there sees it.
+    """
+    chain = f"chain toward {{ type filter hook egress device {port} priority 0; policy drop; }};"
+    switch.check("nft", f"table netdev {_TABLE}-{port} {{ {chain} }}")
+
+
+def undeafen(switch: Machine, port: str) -> None:
+    switch.run("nft", f"delete table netdev {_TABLE}-{port}")

@@ -1,0 +1,382 @@
+"""One machine of a lab: its cards, its files, its processes, and what can befall it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from dev.lab.keeper import FOLDER
+from dev.lab.spaces import ROOT, LabError, Process
+
+if TYPE_CHECKING:
+    from dev.lab.network import Lab
+
+PRIVATE = "plip0"
+SWITCH = ROOT / "ha-switch"
+_LOGGED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \S+\[\d+\] ")
+_LOG_LIMIT = 30.0  # seconds; a child writes the log's file, a moment later
+SECRET = "a word that only the lab's two machines know"
+
+Value = str | int | float | bool | Sequence[str]
+
+
+@dataclass(frozen=True)
+class Card:
+    """A network card as the machine has it when the power comes on."""
+
+    name: str
+    switch: str
+    hwaddr: str
+    addresses: tuple[str, ...]
+
+
+class Machine:
+    """A network namespace with cards. Paths inside the lab begin with `folder`."""
+
+    def __init__(self, lab: Lab, name: str, cards: Sequence[Card]) -> None:
+        self.lab = lab
+        self.name = name
+        self.cards = {card.name: card for card in cards}
+        self._deaf: set[str] = set()
+        self._unlogged = ""
+        self.folder = f"{FOLDER}/{name}"
+        self.outside.mkdir(mode=0o755)
+        lab.spaces.make(name)
+
+    @property
+    def outside(self) -> Path:
+        """The machine's folder as this process reaches it."""
+        return self.lab.spaces.folder / self.name
+
+    def port(self, card: str) -> str:
+        """The switch's end of this card's cable."""
+        return f"{self.name}-{card}"
+
+    # ------------------------------------------------------------------ processes
+
+    def run(
+        self, *argv: str, text: str = "", timeout: float = 30.0, cwd: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command here to its end, with `text` as its input."""
+        where = cwd or self.folder
+        return self.lab.spaces.run(self.name, argv, text=text, timeout=timeout, cwd=where)
+
+    def check(self, *argv: str, text: str = "") -> str:
+        """The output of a command that must succeed. Raises LabError with what it said."""
+        result = self.run(*argv, text=text)
+        if result.returncode != 0:
+            said = (result.stderr or result.stdout).strip()
+            raise LabError(f"{self.name}: {' '.join(argv)} failed: {said}")
+        return result.stdout
+
+    def ip(self, *lines: str, force: bool = False) -> None:
+        """Carry out lines of ip(8) here, by one process; `force` goes on after an error."""
+        tool = ("ip", "-force", "-batch", "-") if force else ("ip", "-batch", "-")
+        text = "".join(f"{line}\n" for line in lines)
+        if force:
+            self.run(*tool, text=text)
+        else:
+            self.check(*tool, text=text)
+
+    def popen(
+        self,
+        *argv: str,
+        stdin: int | IO[bytes] = subprocess.DEVNULL,
+        stdout: int | IO[bytes] = subprocess.DEVNULL,
+        stderr: int | IO[bytes] = subprocess.DEVNULL,
+        env: Mapping[str, str] | None = None,
+        cwd: str = "",
+    ) -> Process:
+        """Start a command here."""
+        return self.lab.spaces.start(
+            self.name,
+            argv,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env=env,
+            cwd=cwd or self.folder,
+        )
+
+    def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
+        """A socket of this process on this machine's network."""
+        return self.lab.spaces.socket(self.name, family, kind, protocol)
+
+    def freeze(self) -> None:
+        """Stop every process; the kernel goes on answering."""
+        self.lab.spaces.signal_all(self.name, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.lab.spaces.signal_all(self.name, signal.SIGCONT)
+
+    # ------------------------------------------------------------------ cards
+
+    def _plugged(self, card: Card) -> tuple[str, ...]:
+        """ip lines, for the switch, that make a card and plug it in."""
+        port = self.port(card.name)
+        learning = "off" if card.name == PRIVATE else "on"  # a cable, not a switch: it never knows
+        return (
+            f"link add name {port} type veth peer name {card.name} address {card.hwaddr} "
+            f"netns {self.name}",
+            f"link set dev {port} master {card.switch} up",
+            f"link set dev {port} type bridge_slave learning {learning}",
+        )
+
+    @staticmethod
+    def _configured(card: Card) -> tuple[str, ...]:
+        """ip lines, for the machine, that give a card what it has after a boot."""
+        lines = [f"link set dev {card.name} address {card.hwaddr}", f"link set dev {card.name} up"]
+        for address in card.addresses:
+            nodad = " nodad" if ":" in address else ""
+            lines.append(f"address replace {address} dev {card.name}{nodad}")
+        return tuple(lines)
+
+    def plugging(self) -> list[str]:
+        """ip lines, for the switch, that make all cards."""
+        return [line for card in self.cards.values() for line in self._plugged(card)]
+
+    def configuring(self) -> list[str]:
+        """ip lines, for the machine, that give all cards what they have after a boot."""
+        return [line for card in self.cards.values() for line in self._configured(card)]
+
+    def make_card(self, name: str) -> None:
+        """Make a card, for the first time or again after `delete_card`."""
+        card = self.cards[name]
+        self.lab.switch.ip(*self._plugged(card))
+        self.ip(*self._configured(card))
+
+    def delete_card(self, name: str) -> None:
+        """Delete a card as a driver that is unloaded does."""
+        self._deaf.discard(name)
+        self.ip(f"link delete dev {name}")
+
+    def _cable(self, card: str) -> list[str]:
+        """The switch's ends of a cable; the private link is one cable from machine to machine."""
+        if card == PRIVATE:
+            ends = [machine.port(PRIVATE) for machine in (self.lab.a, self.lab.b)]
+            return [end for end in ends if self.lab.switch.has(end)]  # a card may be deleted
+        return [self.port(card)]
+
+    def unplug(self, card: str) -> None:
+        """Pull the cable: the carrier is lost, of the private link at both ends."""
+        self.lab.switch.ip(*(f"link set dev {port} down" for port in self._cable(card)))
+
+    def plug(self, card: str) -> None:
+        self.lab.switch.ip(*(f"link set dev {port} up" for port in self._cable(card)))
+        self._stay_deaf()
+
+    def deafen(self, card: str) -> None:
+        """The switch's port drops everything, both ways, while the carrier stays up."""
+        self._deaf.add(card)
+        self.lab.switch.check("bridge", "link", "set", "dev", self.port(card), "state", "0")
+
+    def _stay_deaf(self) -> None:
+        """A port whose carrier has come back forwards again, be it broken or not."""
+        for card in self._deaf:
+            self.deafen(card)
+
+    def hear(self, card: str) -> None:
+        """The switch's port works again."""
+        self._deaf.discard(card)
+        self.lab.switch.check("bridge", "link", "set", "dev", self.port(card), "state", "3")
+
+    def addresses(self, card: str = "") -> list[str]:
+        """The kernel's addresses with prefix on a card, or on all; link-local ones left out."""
+        only = ("dev", card) if card else ()
+        result = self.run("ip", "-j", "address", "show", *only)
+        found = json.loads(result.stdout or "[]")
+        return [
+            f"{entry['local']}/{entry['prefixlen']}"
+            for link in found
+            for entry in link.get("addr_info", [])
+            if entry.get("scope") != "link"
+        ]
+
+    def hwaddr(self, card: str) -> str:
+        """The hardware address that a card has now."""
+        found = json.loads(self.check("ip", "-j", "link", "show", "dev", card))
+        return str(found[0]["address"])
+
+    # ------------------------------------------------------------------ power
+
+    def vanish(self) -> None:
+        """What the others see of a power cut, at once: no port forwards, no process runs.
+
+        To end processes and take links down lasts many milliseconds, in which a kernel would answer
+        for a dead machine, and other kernels wait for its lock. That is left to `power_cut`.
+        """
+        lines = "".join(f"link set dev {self.port(name)} state 0\n" for name in self.cards)
+        self.lab.switch.run("bridge", "-force", "-batch", "-", text=lines)  # a card may be deleted
+        self.freeze()
+
+    def power_cut(self) -> None:
+        """The power fails: processes, addresses, changed hardware addresses and /run are gone.
+
+        A namespace would keep what a machine loses: addresses, and the files of `state` and
+        `pidfile`. Its other files stay, as on a disk.
+        """
+        self.vanish()  # nobody notices that the end has come
+        names = list(self.cards)
+        self.ip(*(f"link set dev {name} down" for name in names), force=True)
+        if PRIVATE in self.cards:
+            self.unplug(PRIVATE)
+        self.lab.spaces.signal_all(self.name, signal.SIGKILL)
+        self.ip(*(f"address flush dev {name}" for name in names), force=True)
+        shutil.rmtree(self.outside / "run", ignore_errors=True)
+
+    def power_on(self) -> None:
+        """The machine boots as far as its network; what runs on it is the caller's to start."""
+        (self.outside / "run").mkdir(mode=0o755, exist_ok=True)
+        present = [card for card in self.cards.values() if self.has(card.name)]
+        self.ip(*(line for card in present for line in self._configured(card)))
+        self._stay_deaf()
+        if PRIVATE in self.cards:
+            self.plug(PRIVATE)
+
+    def has(self, card: str) -> bool:
+        """Whether the card is there, be it up or not."""
+        return self.run("ip", "link", "show", "dev", card).returncode == 0
+
+    # ------------------------------------------------------------------ failoverd
+
+    @property
+    def conf(self) -> str:
+        """Where failoverd.conf is, as a process inside sees it."""
+        return f"{self.folder}/failoverd.conf"
+
+    def write(self, name: str, text: str, mode: int = 0o644) -> str:
+        """Write a file into the machine's folder. Its path inside."""
+        path = self.outside / name
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            os.fchmod(descriptor, mode)
+            file.write(text)
+        return f"{self.folder}/{name}"
+
+    def read(self, name: str) -> str:
+        """The text of a file in the machine's folder, "" if there is none."""
+        try:
+            return (self.outside / name).read_text(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def settings(self) -> dict[str, Value]:
+        """failoverd.conf's variables as the lab sets them; every path is in the folder."""
+        peer = self.lab.b if self is self.lab.a else self.lab.a
+        folder = self.folder
+        return {
+            "interfaces": [name for name in self.cards if name != PRIVATE],
+            "verbose": False,
+            "packet_count": 500,
+            "tcp_port": 2000,
+            "primary": self.cards[PRIVATE].addresses[0].split("/")[0],
+            "secondary": peer.cards[PRIVATE].addresses[0].split("/")[0],
+            "plip_interface": PRIVATE,
+            "failover_root": folder,
+            "host_type": f"{folder}/host_type",
+            "secret": f"{folder}/secret",
+            "log": f"{folder}/log",
+            "failover_prog": f"{folder}/ha-switch",
+            "dumpfile": "/dev/null",
+            "pidfile": f"{folder}/run/pid",
+            "state": f"{folder}/run/state",
+            "addresses": [f"eth0 {self.lab.service}/24"],
+            "user": self.lab.user,
+            **self.lab.timers,
+        }
+
+    def write_conf(self, **variables: Value) -> str:
+        """Write failoverd.conf, host_type, the secret and ha-switch. The configuration's path."""
+        (self.outside / "run").mkdir(mode=0o755, exist_ok=True)
+        boot = "master" if self is self.lab.a else "slave"
+        self.write("host_type", f"boot:{boot}\n")
+        self.write("secret", f"{SECRET}\n", 0o600)
+        self.write("ha-switch", SWITCH.read_text(), 0o755)
+        lines = [perl(name, value) for name, value in {**self.settings(), **variables}.items()]
+        return self.write("failoverd.conf", "".join(lines))
+
+    def _command(self, name: str, *arguments: str) -> tuple[str, ...]:
+        """One of the project's commands, as its launcher in bin would run it."""
+        launch = str(ROOT / "bin" / "launch.py")
+        return (sys.executable, "-I", launch, name, "-c", self.conf, *arguments)
+
+    def command(
+        self, name: str, *arguments: str, text: str = "", timeout: float = 30.0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one of the project's commands with this machine's configuration to its end."""
+        return self.run(*self._command(name, *arguments), text=text, timeout=timeout)
+
+    def popen_command(self, name: str, *arguments: str) -> Process:
+        """Start one of the project's commands; what it says is lost."""
+        return self.popen(*self._command(name, *arguments))
+
+    def start_failoverd(self, *arguments: str) -> Process:
+        """Start failoverd in the foreground; what it prints goes to the file `terminal`."""
+        argv = self._command("failoverd", "-f", *arguments)
+        with (self.outside / "terminal").open("ab") as terminal:
+            return self.popen(*argv, stdout=terminal, stderr=subprocess.STDOUT)
+
+    def status(self) -> dict[str, Any]:
+        """What `ha-status --json` tells. Raises LabError if it tells nothing."""
+        result = self.command("ha-status", "--json")
+        try:
+            told: dict[str, Any] = json.loads(result.stdout)
+        except ValueError:
+            raise LabError(f"{self.name}: ha-status: {result.stderr.strip()}") from None
+        return told
+
+    def say(self, command: str, secret: str = SECRET, timeout: float = 30.0) -> str:
+        """Type the secret and a command into our own failoverd's port. Its last line."""
+        address = self.cards[PRIVATE].addresses[0].split("/")[0]
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with self.socket(family, socket.SOCK_STREAM) as connection:
+            connection.settimeout(timeout)
+            connection.connect((address, 2000))
+            connection.sendall(f"{secret}\n{command}\n".encode())
+            said = connection.makefile(encoding="utf-8").read()
+        return said.splitlines()[-1] if said else ""
+
+    def role(self) -> str:
+        """active, standby, switching or failed; "" while failoverd does not answer."""
+        try:
+            word, _, rest = self.say("status", timeout=5.0).partition(" ")
+            return str(json.loads(rest)["role"]) if word == "ok" else ""
+        except (OSError, ValueError, KeyError):
+            return ""
+
+    def log(self) -> str:
+        """failoverd's log so far. In the foreground that is at least what it has printed by now."""
+        printed = [line for line in self.read("terminal").splitlines() if _LOGGED.match(line)]
+        last = printed[-1] if printed else ""
+        end = time.monotonic() + _LOG_LIMIT
+        while last not in (log := self.read("log")) and last != self._unlogged:
+            if time.monotonic() > end:
+                self._unlogged = last  # who had to write it was killed, say
+            time.sleep(0.002)
+        return log
+
+
+def perl(name: str, value: Value) -> str:
+    """One assignment in failoverd.conf's language."""
+    if isinstance(value, bool):
+        value = "yes" if value else "no"
+    if isinstance(value, (str, int, float)):
+        return f"${name} = {quoted(str(value))};\n"
+    return f"@{name} = ({', '.join(quoted(word) for word in value)});\n"
+
+
+def quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

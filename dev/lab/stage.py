@@ -1,0 +1,86 @@
+"""The story's real stage: the lab, with a real failoverd on each machine."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import time
+from collections.abc import Callable
+
+from dev.lab.machine import Machine
+from dev.lab.network import Lab
+from dev.lab.record import Record
+from dev.lab.spaces import LabError, Process
+from dev.lab.story import SETTINGS, Line
+
+LIMIT = 15.0  # seconds that one event of the story may take at most
+
+_LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) \S+\[\d+\] (.*)")
+
+
+class LabStage:
+    """Implements dev.lab.story.Stage."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+        self._machines = {machine.name: machine for machine in lab.machines}
+        self._running: dict[str, Process] = {}
+        for machine in lab.machines:
+            machine.write_conf(**SETTINGS)
+        lab.client.start_probing()
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def start(self, name: str) -> None:
+        self._running[name] = self._machines[name].start_failoverd()
+
+    def power_cut(self, name: str) -> None:
+        del self._running[name]
+        self._machines[name].power_cut()
+
+    def power_on(self, name: str) -> None:
+        self._machines[name].power_on()
+        self.start(name)
+
+    def deafen(self, name: str) -> None:
+        self._machines[name].deafen("eth0")
+
+    def holders(self) -> list[str]:
+        return self._lab.holders()
+
+    def role(self, name: str) -> str:
+        return self._machines[name].role() if name in self._running else ""
+
+    def log(self, name: str) -> list[Line]:
+        return parse_log(self._machines[name])
+
+    @property
+    def record(self) -> Record:
+        return self._lab.client.record
+
+    def pause(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def wait_until(self, condition: Callable[[], bool], what: str) -> None:
+        self._lab.wait_until(lambda: self._alive() and condition(), what, LIMIT, every=0.05)
+
+    def _alive(self) -> bool:
+        """Raises LabError if a failoverd has ended by itself."""
+        for name, process in self._running.items():
+            if process.poll() is not None:
+                tails = self._lab.tails()
+                raise LabError(f"failoverd on {name} ended with {process.poll()}\n{tails}")
+        return True
+
+
+def parse_log(machine: Machine) -> list[Line]:
+    """The log's lines with monotonic times, and without the machine's folder."""
+    offset = time.monotonic() - time.time()
+    lines = []
+    for line in machine.log().splitlines():
+        found = _LINE.match(line)
+        if found:
+            wall = datetime.datetime.fromisoformat(found[1]).timestamp()
+            lines.append(Line(wall + offset, found[2].replace(f"{machine.folder}/", "")))
+    return lines
