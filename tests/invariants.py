@@ -1,4 +1,4 @@
-"""What must hold for every input, stated once: the property tests and bin/fuzz both call these.
+"""What must hold for every input, stated once: the property tests and dev/fuzz both call these.
 
 Each function takes an input and raises AssertionError if something does not hold of it. Whatever
 else it raises is a finding too. What is accepted is compared with a second, naive reading that is

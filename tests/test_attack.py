@@ -1,4 +1,4 @@
-"""The port under attack in the lab: bin/attack in short, without a word about how fast it is."""
+"""The port under attack in the lab: dev/attack in short, without a word about how fast it is."""
 
 from __future__ import annotations
 

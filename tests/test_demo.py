@@ -132,11 +132,11 @@ def marked(mark: str) -> list[str]:
 def checkout(tmp_path: Path) -> Path:
     """A checkout whose commands only tell how they were run, and whose .venv is this Python."""
     root = tmp_path / "check out"
-    for name in ("launch", "launch.py", "watchd", "ha-status"):
-        target = root / "bin" / name
+    for name in ("dev/launch", "dev/launch.py", "bin/watchd", "bin/ha-status"):
+        target = root / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes((ROOT / "bin" / name).read_bytes())
-        target.chmod((ROOT / "bin" / name).stat().st_mode)
+        target.write_bytes((ROOT / name).read_bytes())
+        target.chmod((ROOT / name).stat().st_mode)
     commands = root / "failoverd" / "commands"
     commands.mkdir(parents=True)
     for name in ("__init__.py", "commands/__init__.py"):
@@ -180,13 +180,13 @@ def refused(checkout: Path, command: str) -> str:
     status = 3 if command == "ha-status" else 1
     assert (result.returncode, result.stdout) == (status, ""), result.stderr
     assert result.stderr.startswith(f"{command}: ")
-    assert result.stderr.endswith(f": run {checkout}/bin/setup\n")
+    assert result.stderr.endswith(f": run {checkout}/dev/setup\n")
     return result.stderr
 
 
 def stale(checkout: Path, setup: str = "exit 1") -> None:
-    """pyproject.toml is newer than .venv; what bin/setup is, which says whether that matters."""
-    script = checkout / "bin" / "setup"
+    """pyproject.toml is newer than .venv; what dev/setup is, which says whether that matters."""
+    script = checkout / "dev" / "setup"
     script.write_text(f'#!/bin/sh\n[ "$*" = current ] && {setup}\ntouch "$0.done"\n')
     script.chmod(0o755)
     os.utime(checkout / ".venv" / "made", (0, 0))
@@ -202,7 +202,7 @@ def test_a_launcher_sets_nothing_up_but_says_what_to_run(checkout: Path, command
     assert "lacks the modules pcapy, ping3, daemon" in refused(checkout, command)
     here.unlink()  # its Python is gone, by an upgrade of the system
     assert f"there is no {here}" in refused(checkout, command)
-    assert not (checkout / "bin" / "setup.done").exists()
+    assert not (checkout / "dev" / "setup.done").exists()
 
 
 @pytest.mark.parametrize("command", ["watchd", "ha-status"])
@@ -219,4 +219,4 @@ def test_without_an_environment_the_systems_python_serves_if_it_has_the_modules(
     assert result.returncode == 3  # the command's own
     python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -S "$@"\n')
     assert "lacks the modules" in refused(checkout, command)
-    assert not (checkout / "bin" / "setup.done").exists()
+    assert not (checkout / "dev" / "setup.done").exists()

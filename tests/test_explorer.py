@@ -1,6 +1,6 @@
 """The five statements of section 5, in every state that two machines can come to within bounds.
 
-Here with one fault of every kind at any tick, and with two of the commonest; `bin/explore` goes on
+Here with one fault of every kind at any tick, and with two of the commonest; `dev/explore` goes on
 from there. That the explorer can see is shown by breaking the policy.
 """
 
@@ -104,7 +104,7 @@ def test_every_cell_is_broken_in_every_way_and_mended_again() -> None:
 
 
 def test_a_broken_cell_that_decides_the_same_is_told_apart() -> None:
-    """The first step for each of them; `bin/explore --mutants` goes on from there."""
+    """The first step for each of them; `dev/explore --mutants` goes on from there."""
     known = mutants.Known(mutants.SETUPS[0])
     tells = {
         "SILENCE FREE: always STAY": True,

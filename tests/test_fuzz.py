@@ -1,4 +1,4 @@
-"""What bin/fuzz tries by the million, in short: every target, from its seeds, by hypothesis."""
+"""What dev/fuzz tries by the million, in short: every target, from its seeds, by hypothesis."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from failoverd import conf, edit
 from failoverd.commands import ha_edit
 from failoverd.commands.ha_edit import exchanged
 
-COMMAND = (sys.executable, "-I", str(ROOT / "bin" / "launch.py"), "ha-edit")
+COMMAND = (sys.executable, "-I", str(ROOT / "dev" / "launch.py"), "ha-edit")
 WORD = "a word that nobody may see"
 CONF = """# The pair
 $failover_root = "{root}";

@@ -1,4 +1,4 @@
-"""Hard: a short run of bin/hard, and that it finds what must not be."""
+"""Hard: a short run of dev/hard, and that it finds what must not be."""
 
 from __future__ import annotations
 

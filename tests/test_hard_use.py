@@ -74,7 +74,7 @@ def knows(machine: Machine, secret: str) -> bool:
 
 def launched(machine: Machine, shell: str) -> subprocess.CompletedProcess[str]:
     """Run a line of shell in which "$@" starts the daemon."""
-    launch = str(ROOT / "bin" / "launch.py")
+    launch = str(ROOT / "dev" / "launch.py")
     command = (sys.executable, "-I", launch, "failoverd", "-c", machine.conf)
     return machine.run("sh", "-c", shell, "sh", *command)
 

@@ -113,11 +113,11 @@ def test_the_usual_configuration_is_the_one_in_the_page(command: str) -> None:
     assert f".Pa {DEFAULT_CONF}" in source(f"{command}.8")
 
 
-# The parts that bin/manual writes
+# The parts that dev/manual writes
 
 
 def test_the_generated_parts_are_current() -> None:
-    manual = [sys.executable, str(ROOT / "bin" / "manual"), "--check"]
+    manual = [sys.executable, str(ROOT / "dev" / "manual"), "--check"]
     result = subprocess.run(manual, capture_output=True, text=True, check=False, timeout=60)
     assert (result.returncode, result.stderr) == (0, "")
 

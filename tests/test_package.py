@@ -1,6 +1,6 @@
 """The package's parts: both inits, what systemd is told, and what debian/ says of the rest.
 
-The short form of `bin/package --trial`, which boots machines, installs, upgrades and purges.
+The short form of `dev/package --trial`, which boots machines, installs, upgrades and purges.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from failoverd import __version__, conf, notify, process
 SCRIPTS = [
     *(
         ".ci/run",
-        "bin/setup",
+        "dev/setup",
         "bin/test",
-        "bin/package",
+        "dev/package",
         "debian/adapt",
         "debian/running",
         "etc/hand-over",
@@ -57,7 +57,7 @@ class Init:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         path = f"PATH={machine.folder}/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
-        launch = f"exec {shlex.join([sys.executable, '-I', f'{ROOT}/bin/launch.py'])}"
+        launch = f"exec {shlex.join([sys.executable, '-I', f'{ROOT}/dev/launch.py'])}"
         for name in COMMANDS:
             machine.write(f"sbin/{name}", f'#!/bin/sh\n{launch} {name} "$@"\n', 0o755)
         hand_over = replaced(text("etc/hand-over"), r"PATH=.*", path)
@@ -155,7 +155,7 @@ def test_the_init_script_waits_for_nobody_whom_process_1_does_not_reap(lab: Lab)
     init = Init(lab.a)
     lab.a.write_conf()
     forgets = "import subprocess, sys; subprocess.Popen(sys.argv[1:]); sys.stdin.read()"
-    launch = (sys.executable, "-I", f"{ROOT}/bin/launch.py", "failoverd", "-f", "-c", lab.a.conf)
+    launch = (sys.executable, "-I", f"{ROOT}/dev/launch.py", "failoverd", "-f", "-c", lab.a.conf)
     parent = lab.a.popen(sys.executable, "-I", "-c", forgets, *launch, stdin=subprocess.PIPE)
     lab.wait_until(lambda: lab.a.role() != "", "it runs", LONG)
     pid = lab.a.read("run/pid").strip()
@@ -202,7 +202,7 @@ def test_failoverd_tells_systemd_that_it_is_ready_alive_and_what_it_is(
     lab.a.write_conf()
     manager = listening(lab.a.outside / "notify")
     env = {"NOTIFY_SOCKET": f"{lab.a.folder}/notify", "WATCHDOG_USEC": "300000"}
-    argv = (sys.executable, "-I", f"{ROOT}/bin/launch.py", "failoverd", "-f", "-c", lab.a.conf)
+    argv = (sys.executable, "-I", f"{ROOT}/dev/launch.py", "failoverd", "-f", "-c", lab.a.conf)
     with lab.a.popen(*argv, env={**os.environ, **env}) as failoverd:
         told = told_until(manager, "STATUS=active")
         assert told.count("READY=1") == 1 and told.index("READY=1") < told.index("STATUS=active")

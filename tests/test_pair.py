@@ -578,6 +578,6 @@ def alarms(state: pair.State, event: pair.Event, rules: pair.Rules = MASTER) -> 
 
 def test_the_picture_is_as_the_policy() -> None:
     root = Path(__file__).resolve().parent.parent
-    check_it = [sys.executable, str(root / "bin" / "picture"), "--check"]
+    check_it = [sys.executable, str(root / "dev" / "picture"), "--check"]
     result = subprocess.run(check_it, capture_output=True, text=True, check=False, timeout=60)
     assert (result.returncode, result.stderr) == (0, "")

@@ -17,7 +17,7 @@ from failoverd.pair import Phase, Purpose, Query
 from failoverd.pair.policy import GRID, Finding, Outcome
 from failoverd.pair.turn import Turn
 
-PICTURE = Path(__file__).resolve().parent.parent / "bin" / "picture"
+PICTURE = Path(__file__).resolve().parent.parent / "dev" / "picture"
 WIDTH = 100  # columns of the printed policy
 MOST = 20  # arrows
 

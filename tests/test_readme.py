@@ -92,7 +92,8 @@ def edits(machine: Machine, witness: bool) -> dict[str, list[tuple[str, str]]]:
 
 def follow(machine: Machine, lines: list[str]) -> str:
     """Type these lines in the checkout, as root. What they print."""
-    typed = "\n".join(line.replace("bin/", f"{machine.folder}/bin/") for line in lines)
+    ours = f"{machine.folder}/"  # where set_up has put those of the checkout
+    typed = "\n".join(f"{ours if line[:4] in ('bin/', 'dev/') else ''}{line}" for line in lines)
     script = f"PATH={machine.folder}/played:$PATH\n{typed}\n"
     result = machine.run("sh", "-e", "-c", script, cwd=str(ROOT), timeout=LONG)
     assert result.returncode == 0, f"{typed}\n{result.stdout}{result.stderr}"
@@ -103,11 +104,11 @@ def set_up(machine: Machine, witness: bool) -> None:
     result = machine.run("sh", "-e", "-c", ITS_OWN)
     if result.returncode != 0:
         pytest.skip(f"a machine cannot have folders of its own here: {result.stderr.strip()}")
-    python, launch = map(shlex.quote, (sys.executable, str(ROOT / "bin" / "launch.py")))
+    python, launch = map(shlex.quote, (sys.executable, str(ROOT / "dev" / "launch.py")))
     for name in ("failoverd", "ha-status"):
         machine.write(f"bin/{name}", COMMAND.format(python=python, launch=launch), 0o755)
     machine.write(
-        "bin/setup", f"#!/bin/sh\nexec {shlex.quote(str(ROOT / 'bin' / 'setup'))}\n", 0o755
+        "dev/setup", f"#!/bin/sh\nexec {shlex.quote(str(ROOT / 'dev' / 'setup'))}\n", 0o755
     )
     changes = machine.write("changes", json.dumps(edits(machine, witness)))
     program = machine.write("program", PROGRAM)

@@ -29,7 +29,7 @@ KERNEL = "<NETLINK:[ROUTE"
 
 def start_traced(machine: Machine) -> Process:
     """failoverd, whose own calls, not its children's, go to the file `trace`."""
-    launch = str(ROOT / "bin" / "launch.py")
+    launch = str(ROOT / "dev" / "launch.py")
     command = (sys.executable, "-I", launch, "failoverd", "-f", "-c", machine.conf)
     trace = ("strace", "-yy", "-o", f"{machine.folder}/trace", "-e", f"trace={','.join(READING)}")
     with (machine.outside / "terminal").open("ab") as terminal:

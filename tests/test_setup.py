@@ -1,4 +1,4 @@
-"""bin/setup: what a newcomer reads first."""
+"""dev/setup: what a newcomer reads first."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ PROJECT = '[project]\ndependencies = ["{}"]\n'
 def checkout(tmp_path: Path) -> Path:
     """A checkout that needs one package, of which pip finds version 1.0, and only that."""
     root = tmp_path / "check out"
-    (root / "bin").mkdir(parents=True)
-    setup = root / "bin" / "setup"
-    setup.write_bytes((ROOT / "bin" / "setup").read_bytes())
+    (root / "dev").mkdir(parents=True)
+    setup = root / "dev" / "setup"
+    setup.write_bytes((ROOT / "dev" / "setup").read_bytes())
     setup.chmod(0o755)
     told = {"METADATA": "Metadata-Version: 2.1\nName: needed\nVersion: 1.0\n"}
     told["WHEEL"] = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
@@ -36,7 +36,7 @@ def set_up(checkout: Path, needs: str, *words: str, **env: str) -> subprocess.Co
     pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": f"{folder} {folder}/no-such-folder"}
     others = {key: word for key, word in os.environ.items() if not key.startswith("PIP_")}
     return subprocess.run(
-        [checkout / "bin" / "setup", *words],
+        [checkout / "dev" / "setup", *words],
         env={**others, **pip, "PIP_CONFIG_FILE": os.devnull, **env},
         capture_output=True,
         text=True,
@@ -148,7 +148,7 @@ def test_who_is_not_root_is_told_what_it_takes_and_nothing_goes_on(
 def test_without_the_venv_module_nothing_goes_on(
     checkout: Path, source: dict[str, str], tmp_path: Path
 ) -> None:
-    script = checkout / "bin" / "setup"
+    script = checkout / "dev" / "setup"
     text = script.read_text()
     assert text.count(" /usr/bin/python3;") == 1
     script.write_text(text.replace(" /usr/local/bin/python3 /usr/bin/python3;", ";"))

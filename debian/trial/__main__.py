@@ -1,11 +1,11 @@
-"""Tries the Debian package as a sysadmin would: bin/package --trial starts this.
+"""Tries the Debian package as a sysadmin would: dev/package --trial starts this.
 
     python3 debian/trial FOLDER PACKAGE NEXT_PACKAGE [RELEASE]
 
 First the tests of what failoverd rests on are run against Debian's own libraries. Then two machines
 are booted from bare trees, once as containers in which no init runs, once with sysvinit and once
 with systemd. The package is installed, started, upgraded, rebooted and purged there. All files are
-in FOLDER, all processes and mounts in the namespaces that bin/package makes. It takes root, and
+in FOLDER, all processes and mounts in the namespaces that dev/package makes. It takes root, and
 some minutes. The trees are of this machine's release if none is named.
 """
 

@@ -1,4 +1,4 @@
-"""Builds the Debian package in a bare tree of a release: for bin/package --release.
+"""Builds the Debian package in a bare tree of a release: for dev/package --release.
 
     python3 debian/trial/builder.py FOLDER RELEASE SOURCE
 

@@ -1,4 +1,4 @@
-"""bin/explore: the exploration with any bounds, the random walk, and the mutants, on demand."""
+"""dev/explore: the exploration with any bounds, the random walk, and the mutants, on demand."""
 
 from __future__ import annotations
 

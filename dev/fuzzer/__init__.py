@@ -1,1 +1,1 @@
-"""Any bytes, for all that reads what others wrote: bin/fuzz, and a short form in the tests."""
+"""Any bytes, for all that reads what others wrote: dev/fuzz, and a short form in the tests."""

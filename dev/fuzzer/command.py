@@ -1,4 +1,4 @@
-"""bin/fuzz: one target after the other, each in a process of its own, and what came of it."""
+"""dev/fuzz: one target after the other, each in a process of its own, and what came of it."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def told(name: str, ran: Ran) -> str:
     if ran.finding is not None and ran.finding.exists():
         data = ran.finding.read_bytes()
         parts += [f"  input: {data[:300]!r}{' ...' if len(data) > 300 else ''}"]
-        parts += [f"  again: bin/fuzz --input {ran.finding} {name}"]
+        parts += [f"  again: dev/fuzz --input {ran.finding} {name}"]
     return "\n".join(parts)
 
 

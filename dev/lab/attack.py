@@ -1,4 +1,4 @@
-"""The command bin/attack: the port is attacked in the lab, and true requests are made meanwhile.
+"""The command dev/attack: the port is attacked in the lab, and true requests are made meanwhile.
 
 Every attack comes from one address: the peer's own, that of the machine itself, or a stranger's on
 the private link. A true `fail` is one that is signed, made by the peer's address, to a machine that

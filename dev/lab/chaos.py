@@ -1,4 +1,4 @@
-"""What bin/chaos runs: a real pair in the lab, faults by a seed, and a judge who watches.
+"""What dev/chaos runs: a real pair in the lab, faults by a seed, and a judge who watches.
 
 Each run is a lab of its own: a pair is started, a plan of faults (`faults.plan`, by the run's seed
 alone) is carried out, what is left broken lasts for a while, then all is mended. Meanwhile `eyes`
@@ -593,7 +593,7 @@ def campaign(options: argparse.Namespace, out: TextIO) -> int:
         out.writelines(f"{line}\n" for line in told.story)
         if told.complaints:
             out.writelines(f"{complaint}\n" for complaint in told.complaints)
-            out.write(f"again: bin/chaos --seed {seed} --settings {told.settings} --seconds 1\n")
+            out.write(f"again: dev/chaos --seed {seed} --settings {told.settings} --seconds 1\n")
         out.flush()
         runs, violations, seed = runs + 1, violations + bool(told.complaints), seed + 1
         if violations and not options.keep_going:

@@ -1,4 +1,4 @@
-"""What bin/hard runs: a real pair whose processes are killed, stopped and restarted at random.
+"""What dev/hard runs: a real pair whose processes are killed, stopped and restarted at random.
 
 Bursts of such acts hit both machines. After each of them every process has to be there again, once
 and in time; all the while no role changes, the address stays where it is, and the client loses no
@@ -303,7 +303,7 @@ def one(seed: int, seconds: float) -> int:
     try:
         told = campaign(seed, seconds)
     except (Broken, LabError) as error:
-        print(f"hard: {error}\nagain: bin/hard --seed {seed}")
+        print(f"hard: {error}\nagain: dev/hard --seed {seed}")
         return FAILED
     report(told, seed, sys.stdout)
     return 0

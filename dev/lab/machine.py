@@ -309,7 +309,7 @@ class Machine:
 
     def _command(self, name: str, *arguments: str) -> tuple[str, ...]:
         """One of the project's commands, as its launcher in bin would run it."""
-        launch = str(ROOT / "bin" / "launch.py")
+        launch = str(ROOT / "dev" / "launch.py")
         return (sys.executable, "-I", launch, name, "-c", self.conf, *arguments)
 
     def command(

@@ -1,4 +1,4 @@
-"""What bin/soak runs: one pair for long, and whether it is afterwards as it was at the start.
+"""What dev/soak runs: one pair for long, and whether it is afterwards as it was at the start.
 
 Thousands of exchanges, authentic and refused, go to the ports of both machines, and between them
 `ha-fail` switches to and fro. What a process holds is looked at when it has warmed up, half-way and

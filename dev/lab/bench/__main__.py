@@ -1,4 +1,4 @@
-"""The command bin/bench: measures row after row, then prints one table."""
+"""The command dev/bench: measures row after row, then prints one table."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from dev.lab.bench.report import Bar, Line, Panel, picture, table
 
-BEGIN, END = "<!-- figures: written by bin/bench -->\n", "<!-- end of the figures -->\n"
+BEGIN, END = "<!-- figures: written by dev/bench -->\n", "<!-- end of the figures -->\n"
 
 
 @dataclass(frozen=True)

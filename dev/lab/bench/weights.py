@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MANY = 64  # interfaces
 SETTLE = 7.0  # seconds after which the last of the announcements after a switch is over
 START_LIMIT = 60.0
-WATCHD = (sys.executable, "-I", str(ROOT / "bin" / "launch.py"), "watchd")
+WATCHD = (sys.executable, "-I", str(ROOT / "dev" / "launch.py"), "watchd")
 
 # The original's way: a callback for each packet, which dumps its headers and counts it.
 _PERL = r"""

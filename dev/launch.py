@@ -1,4 +1,4 @@
-"""Starts the command named first from this checkout's package; bin/launch runs it."""
+"""Starts the command named first from this checkout's package; dev/launch runs it."""
 
 import importlib
 import os
@@ -6,7 +6,7 @@ import sys
 from importlib.machinery import PathFinder
 
 NEEDED = ("pcapy", "ping3", "daemon")  # some are loaded late, in a child that nobody sees fail
-BIN = os.path.dirname(os.path.realpath(__file__))
+ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 
 
 def unfit() -> str:
@@ -18,10 +18,10 @@ def unfit() -> str:
 
 
 name = sys.argv.pop(1)
-sys.argv[0] = os.path.join(BIN, name)  # failoverd looks for watchd beside itself
+sys.argv[0] = os.path.join(ROOT, "bin", name)  # failoverd looks for watchd beside itself
 reason = unfit()
 if reason:
-    print(f"{name}: {reason}: run {BIN}/setup", file=sys.stderr)
+    print(f"{name}: {reason}: run {ROOT}/dev/setup", file=sys.stderr)
     sys.exit(3 if name == "ha-status" else 1)  # 3 is its "unknown"
-sys.path.insert(0, os.path.dirname(BIN))
+sys.path.insert(0, ROOT)
 sys.exit(importlib.import_module(f"failoverd.commands.{name.replace('-', '_')}").main())
