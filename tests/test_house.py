@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -15,6 +16,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "failoverd"
+DEV = ROOT / "dev"
+GUIDE = ROOT / "CONTRIBUTING.md"
 
 PURE = {"conf", "language", "watch", "tune", "pair", "promises", "protocol", "frames", "alike"}
 PURE |= {"survey"}
@@ -24,6 +27,9 @@ SHARED = {"log", "process", "links", "files", "filters"}
 EDGE = {"counter", "watchd", "heartbeat", "listener", "switch", "neighbours"} | SHARED
 EDGE |= {"capture", "statefile", "client", "notify", "edit", "scribe"}
 TOP = {"__init__", "master", "children"}
+# What only commands need; everything else is the daemon.
+NOT_THE_DAEMON = {"commands", "tune", "edit"}
+EXCUSED = {"master.crew": {"commands"}}  # the parts of our own watchd are still in its command
 
 # What reads a clock, the machine or the world.
 IMPURE = {
@@ -79,6 +85,19 @@ def test_every_module_has_a_room_and_keeps_to_it(path: Path) -> None:
         assert name in TOP | {"commands"}, f"{name}: in which room?"
 
 
+@pytest.mark.parametrize(
+    "path", [p for p in modules() if house_part(room(p)) not in NOT_THE_DAEMON], ids=room
+)
+def test_the_daemon_imports_no_command_and_no_tool(path: Path) -> None:
+    assert rooms_of(path) & NOT_THE_DAEMON <= EXCUSED.get(room(path), set())
+
+
+@pytest.mark.parametrize("path", modules(), ids=room)
+def test_the_package_imports_nothing_that_only_developers_have(path: Path) -> None:
+    only_here = {DEV.name, *(test.stem for test in ROOT.glob("tests/*.py"))}
+    assert not only_here & {name.partition(".")[0] for name in imports(path)}
+
+
 @pytest.mark.parametrize("path", [p for p in modules() if house_part(room(p)) in PURE], ids=room)
 def test_a_pure_room_reaches_nothing_of_the_world(path: Path) -> None:
     name = room(path)
@@ -95,7 +114,9 @@ def test_no_module_is_needed_by_what_it_needs() -> None:
     TopologicalSorter(needs).prepare()
 
 
-@pytest.mark.parametrize("path", modules(), ids=room)
+@pytest.mark.parametrize(
+    "path", [*modules(), *sorted(DEV.rglob("*.py"))], ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_every_module_says_why_it_is_there(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
 
@@ -119,6 +140,25 @@ def test_every_command_can_be_run_from_the_checkout_and_installed(path: Path) ->
     command = path.stem.replace("_", "-")
     assert scripts[command] == f"failoverd.commands.{path.stem}:main"
     assert os.access(ROOT / "bin" / command, os.X_OK)
+
+
+def test_bin_holds_what_users_type_and_nothing_else() -> None:
+    typed = {"failoverd", "watchd", "ha-status", "ha-fail", "ha-edit", "demo", "test"}
+    assert {path.name for path in (ROOT / "bin").iterdir()} == typed
+    assert all(os.access(ROOT / "bin" / name, os.X_OK) for name in typed)
+
+
+def test_a_newcomer_is_told_in_a_screen_what_is_in_dev_and_where_a_test_is() -> None:
+    text = GUIDE.read_text()
+    assert len(text.splitlines()) <= 45
+    there = {path.name + "/" * path.is_dir() for path in DEV.glob("[!_]*")}
+    rows = re.findall(r"(?m)^\| (`.*?) \|", text.split("## What is in dev/")[1].split("\n## ")[0])
+    assert {name for row in rows for name in re.findall("`(.*?)`", row)} - {"dev/..."} == there
+    tests = {path.stem for path in ROOT.glob("tests/test_*.py")}
+    assert {*re.findall(r"`(test_\w+)`", text)} <= tests
+    rooms = {house_part(room(path)) for path in modules()} - {"__init__"}
+    found = {name for name in rooms if any(test.startswith(f"test_{name}") for test in tests)}
+    assert {name for name in rooms - found if not re.search(f"`{name}/?`", text)} == set()
 
 
 # What tells the time of day: for people, in logs, captures and on their terminals. Decisions count
