@@ -1562,7 +1562,7 @@ def test_what_an_active_machine_begins_with(why: Purpose) -> None:
     stays = why in (Purpose.TAKE_BACK, Purpose.DOUBT)
     assert state.blocked == ("what was in the way" if stays else "")
     new = tuple(pair.Interface(name) for name in MASTER.interfaces)
-    assert state.interfaces == (replace(new[0], up=False, unasked=True), new[1])
+    assert state.interfaces == (replace(new[0], up=False, proved=True, unasked=True), new[1])
     assert pair.Ask(Query.COMPARE, MASTER.status_timeout) in actions
     assert left(state) == ({"HOLD": MASTER.hold_down} if why is Purpose.PEER else {})
     assert not questions(actions), "the peer is heard: it is asked itself"
@@ -1731,6 +1731,20 @@ def test_a_stall_does_not_shorten_the_hold_down() -> None:
         before = machine("promoting", purpose=Purpose.PEER, from_peer=True, stalled=stalled)
         state, _ = step(before, pair.Ended("script", True))
         assert deadline(state, Timer.HOLD) == NOW + MASTER.hold_down
+
+
+def test_a_role_does_not_stay_because_of_an_interface_that_was_bad_here_before() -> None:
+    """It has not come because of that one, so its peer may have it back when it is better off."""
+    both = pair.Interface("eth0", "fail", 0, 0), pair.Interface("eth1", "ok", 5, 5)
+    before = machine("promoting", purpose=Purpose.PEER, from_peer=True, interfaces=both)
+    state, _ = step(before, pair.Ended("script", True))
+    assert [i.proved for i in state.interfaces] == [True, False]
+    told = pair.Replied(Query.COMPARE, True, view=view("standby", "eth0 eth1"))
+    state, _ = step(state, told)
+    for name, held, begins in (("eth0", 0.0, True), ("eth0", 1.0, False), ("eth1", 0.0, False)):
+        at = replace(timed(state, HOLD=held), begun=True) if held else timed(state)
+        after, _ = step(at, pair.Watched(name, 0, 0, "fail"))
+        assert (after.purpose is Purpose.INTERFACE) is begins, (name, held)
 
 
 def test_an_interface_that_failed_is_asked_about_whatever_the_doubt() -> None:

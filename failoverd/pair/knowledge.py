@@ -96,7 +96,7 @@ class Interface:
     last: int = 0
     up: bool = True
     heard: bool = False  # a packet, ever
-    proved: bool = False  # one good window since this machine became active
+    proved: bool = False  # one good window since this machine became active, or bad before
     unasked: bool = False  # was bad: ask for the addresses before announcing them here
 
     @property

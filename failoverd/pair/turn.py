@@ -42,10 +42,10 @@ class Turn:
         self.set(timers=tuple(item for item in self.state.timers if item[0] not in stopped))
 
     def change(self, name: str, **changes: object) -> None:
-        """Note something about an interface; every one of them if name is empty."""
+        """Note something about an interface."""
         self.set(
             interfaces=tuple(
-                replace(i, **changes) if name in ("", i.name) else i  # type: ignore[arg-type]
+                replace(i, **changes) if name == i.name else i  # type: ignore[arg-type]
                 for i in self.state.interfaces
             )
         )
@@ -198,7 +198,8 @@ class Turn:
         """They begin again with boot true. A failure is known until there is another verdict; but
         a standby's, which may be that it receives little, is none on an active machine."""
         self.act(out.RestartWatchers())
-        self.change("", proved=False)
         for interface in self.state.interfaces:
+            # The role has not come because of one that was bad here, too.
+            self.change(interface.name, proved=promoted and interface.useless)
             if promoted or not interface.failed:
                 self.change(interface.name, verdict="boot", packets=0, last=0)
