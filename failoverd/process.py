@@ -1,7 +1,7 @@
 """Processes: children on a socket pair, giving up root, names in ps, endings.
 
-Every child of failoverd is forked without exec, so that its pages stay shared, and talks to it
-over a SOCK_SEQPACKET pair: one JSON object a packet, so a message arrives whole or not at all.
+Every child of failoverd is forked without exec and talks to it over a SOCK_SEQPACKET pair: one JSON
+object a packet, so a message arrives whole or not at all.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 MAX_MESSAGE = 64 * 1024  # bytes
 MAX_RESULT = 8 << 20  # bytes of what a child has worked out
@@ -47,10 +47,9 @@ _KEYCTL_JOIN_SESSION_KEYRING = 1
 _KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "armv7l": 311, "ppc64le": 271,
            "s390x": 280, "i686": 288}  # fmt: skip
 _MCL_CURRENT_AND_FUTURE = 3
+_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD,
+            signal.SIGPIPE)  # fmt: skip
 _libc = ctypes.CDLL(None, use_errno=True)
-# Looked up here, not in each child: what a child does anew is memory of its own.
-_prctl, _capset, _syscall = _libc.prctl, _libc.capset, _libc.syscall
-_mlockall, _signal = _libc.mlockall, _libc.signal
 
 CLEAN_ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -149,7 +148,7 @@ class LineChannel:
         self._fd = fd
         self._buffer = b""
         self.volume = 0
-        self._first = b""
+        self._beginning = b""
         self._skipping = False  # the rest of a line that was too long is no line of its own
 
     def fileno(self) -> int:
@@ -171,22 +170,20 @@ class LineChannel:
             return []
         if not data:
             raise ChannelClosed
-        text = self._buffer + data
-        *lines, rest = text.split(b"\n")
+        self._beginning = (self._beginning + data).lstrip()[:MAX_FIRST]
+        *lines, rest = (self._buffer + data).split(b"\n")
         self.volume += max(len(data), LEAST_WEIGHT * len(lines))
         if self._skipping and lines:
             del lines[0]
             self._skipping = False
         self._skipping = self._skipping or len(rest) > MAX_MESSAGE
         self._buffer = b"" if self._skipping else rest
-        if lines or self._skipping:
-            self._first = self._first or text.lstrip().partition(b"\n")[0]
         found = (parse_message(line) for line in lines if len(line) <= MAX_MESSAGE)
         return [message for message in found if message is not None]
 
     def first(self) -> bytes:
         """The beginning of the first line that the program has printed, whatever it is."""
-        return (self._first or self._buffer)[:MAX_FIRST]
+        return self._beginning.partition(b"\n")[0]
 
     def close(self) -> None:
         os.close(self._fd)
@@ -214,40 +211,73 @@ def fork_child(
 ) -> Child:
     """Fork a child that executes run(channel) and then exits; name is what ps shows.
 
-    The child has default signals, a session of its own, and no descriptor of the parent's but its
-    channel and those that it is to keep: not even 0 to 2, for they may be a terminal, and whoever
-    holds one can type into it. It ends when run returns or raises, with exit status 0 or 1, and
-    when its parent dies. What run raises is sent as {"event": "died", "message": ...}. Raises
-    OSError if there can be no child.
+    It ends when run returns or raises, with exit status 0 or 1. What run raises is sent as
+    {"event": "died", "message": ...}. Raises OSError if there can be no child.
     """
     title_room()  # found here, once for all children
+
+    def work() -> int:
+        set_title(name)
+        channel = Channel(theirs)
+        try:
+            run(channel)
+        except (KeyboardInterrupt, ChannelClosed):
+            pass
+        except Exception as error:  # noqa: BLE001 - the last resort: the parent logs it and restarts us
+            channel.send({"event": "died", "message": in_words(error)})
+            return 1
+        return 0
+
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        return _fork(Channel(ours), work, {theirs.fileno(), *keep})
+
+
+def start_program(argv: list[str], user: str) -> Child:
+    """Execute a program that prints JSON lines, such as another watchd. Raises OSError.
+
+    It runs as user, and may open packet sockets. What it says of errors counts as printed, too.
+    """
+
+    def work() -> int:
+        os.umask(0o022)
+        for number in (1, 2):
+            os.dup2(writing, number)
+        try:
+            give_up_root(user, frozenset({_CAP_NET_RAW}))
+            os.execve(argv[0], argv, CLEAN_ENVIRONMENT)
+        except (OSError, ValueError) as error:
+            os.write(1, f"cannot be run as {user}: {in_words(error)}\n".encode())
+        return 127
+
+    reading, writing = os.pipe()
+    with open(writing, "wb", 0):
+        return _fork(LineChannel(reading), work, {writing})
+
+
+def _fork(channel: Channel | LineChannel, work: Callable[[], int], keep: set[int]) -> Child:
+    """A child that exits with what work() returns, and that dies when its parent does.
+
+    It has default signals, a session of its own, and no descriptor of the parent's but those that
+    it is to keep: not even 0 to 2, for they may be a terminal, and whoever holds one can type into
+    it.
+    """
     parent = os.getpid()
     try:
         pid = os.fork()
     except OSError:
-        ours.close()
-        theirs.close()
+        channel.close()
         raise
     if pid:
-        theirs.close()
-        return Child(pid, Channel(ours))
+        return Child(pid, channel)
     status = 1
     try:
         reset_signals()
         os.setsid()
-        close_all_but({theirs.fileno(), *keep})
+        close_all_but(keep)
         open_nothing()
-        set_title(name)
         die_with_parent(parent)
-        channel = Channel(theirs)
-        try:
-            run(channel)
-            status = 0
-        except (KeyboardInterrupt, ChannelClosed):
-            status = 0
-        except Exception as error:  # noqa: BLE001 - the last resort: the parent logs it and restarts us
-            channel.send({"event": "died", "message": in_words(error)})
+        status = work()
     finally:
         os._exit(status)
 
@@ -273,77 +303,20 @@ def in_words(error: Exception) -> str:
     return f"a bug: {type(error).__name__}: {error} ({place.filename} line {place.lineno})"
 
 
-def start_program(argv: list[str], user: str) -> Child:
-    """Execute a program that prints JSON lines, such as another watchd. Raises OSError.
-
-    It runs as user, and may open packet sockets. What it says of errors counts as printed, too.
-    """
-    reading, writing = os.pipe()
-    parent = os.getpid()
-    try:
-        pid = os.fork()
-    except OSError:
-        os.close(reading)
-        os.close(writing)
-        raise
-    if pid:
-        os.close(writing)
-        return Child(pid, LineChannel(reading))
-    try:
-        reset_signals()
-        os.setsid()
-        os.umask(0o022)
-        for number in (1, 2):
-            os.dup2(writing, number)
-        close_all_but({1, 2})
-        open_nothing()
-        die_with_parent(parent)
-        give_up_root(user, frozenset({_CAP_NET_RAW}))
-        os.execve(argv[0], argv, CLEAN_ENVIRONMENT)
-    except (OSError, ValueError) as error:
-        os.write(1, f"cannot be run as {user}: {in_words(error)}\n".encode())
-    finally:
-        os._exit(127)
-
-
-def hear_child(name: str, run: Callable[[Channel], None], seconds: float) -> list[Message]:
-    """What a child says that executes run(channel), until it ends.
-
-    For what this process must not do itself, such as reading the secret, and for what would stay in
-    its memory. The last message is {"event": "died", ...} if run raised something or has not ended
-    in time. Raises OSError if there can be no child.
-    """
-    child = fork_child(name, run)
-    said: list[Message] = []
-    try:
-        while select.select([child.channel], [], [], seconds)[0]:
-            said += child.channel.receive()
-        os.kill(child.pid, signal.SIGKILL)
-        said.append({"event": "died", "message": f"it did not end within {seconds:g} s"})
-    except ChannelClosed:
-        pass
-    finally:
-        child.channel.close()
-        reap(child.pid)
-    return said
-
-
 class Errand:
     """A child that works out one JSON object, however large, while its parent does other things.
 
-    The object is written to a file in memory that only the two of them have: a message of a channel
-    is small, and somebody has to take it. fileno() can be read once the child has ended.
+    For what this process must not do itself, such as running what may hang. The object is written
+    to a file in memory that only the two of them have: a message of a channel is small, and
+    somebody has to take it. fileno() can be read once the child has ended.
     """
 
     def __init__(self, name: str, work: Callable[[Channel], Message]) -> None:
         """Have a child execute work(channel). Raises OSError if there can be none."""
         self._file = os.memfd_create("errand", os.MFD_CLOEXEC)
         try:
-            self._child, self._pidfd = watched(
-                fork_child(
-                    name, lambda channel: self._write(work, channel), frozenset({self._file})
-                )
-            )
+            write = partial(self._write, work)
+            self._child, self._pidfd = watched(fork_child(name, write, frozenset({self._file})))
         except (OSError, MemoryError):
             os.close(self._file)
             raise
@@ -353,9 +326,8 @@ class Errand:
             result = work(channel)
         except Exception as error:  # noqa: BLE001 - as in fork_child, but it may be a long story
             result = {"died": in_words(error)}
-        data = memoryview(json.dumps(result).encode())
-        while data:
-            data = data[os.write(self._file, data) :]
+        with open(self._file, "wb", closefd=False) as file:
+            file.write(json.dumps(result).encode())
 
     def fileno(self) -> int:
         return self._pidfd
@@ -381,11 +353,11 @@ class Errand:
         return found
 
     def close(self) -> None:
-        """Close all that led to the child, and reap it. One that is still alive is killed, and not
-        waited for longer than others."""
+        """Kill the child, reap it, unless the kernel holds it, and close all that led to it."""
         with contextlib.suppress(ProcessLookupError):
             self.kill()
-        reap(self._child.pid)
+        if select.select([self], [], [], PARTING)[0]:
+            os.waitpid(self._child.pid, 0)
         self._child.channel.close()
         os.close(self._file)
         os.close(self._pidfd)
@@ -409,51 +381,19 @@ def limit_work(seconds: float) -> None:
     signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
-def why_died(said: list[Message]) -> str:
-    """What a child raised, as a sentence, by what it has said; "" if nothing."""
-    return next((str(each["message"]) for each in said if each.get("event") == "died"), "")
-
-
-def reap(pid: int) -> None:
-    """Wait for a child that is ending; but not for one that the kernel holds, maybe for ever."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except OSError:  # no descriptor to be had
-        os.waitpid(pid, os.WNOHANG)
-        return
-    if select.select([pidfd], [], [], PARTING)[0]:
-        os.waitpid(pid, 0)
-    os.close(pidfd)
-
-
 def reset_signals() -> None:
-    """Default handlers and no wake-up descriptor: those were the parent's.
-
-    By libc, for signal.signal() would tell what was there, by way of enums and exceptions: 0.1 MB
-    of memory in each child.
-    """
+    """Default handlers and no wake-up descriptor: those were the parent's."""
     signal.set_wakeup_fd(-1)
-    for number in (
-        signal.SIGTERM,
-        signal.SIGINT,
-        signal.SIGHUP,
-        signal.SIGUSR1,
-        signal.SIGCHLD,
-        signal.SIGPIPE,
-    ):
-        _signal(number, None)  # SIG_DFL
+    for number in _HANDLED:
+        signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def close_all_but(keep: set[int]) -> None:
     """Close every descriptor that is not in keep: a child must not hold the pid file's lock."""
-    for name in os.listdir("/proc/self/fd"):
-        number = int(name)
-        if number not in keep:
-            try:
-                os.close(number)
-            except OSError:
-                pass  # the one that listdir itself had open
+    for number in set(map(int, os.listdir("/proc/self/fd"))) - keep:
+        with contextlib.suppress(OSError):  # the one that listdir itself had open
+            os.close(number)
 
 
 def open_nothing() -> None:
@@ -470,22 +410,18 @@ class Spare:
     def __init__(self, count: int) -> None:
         self._count = count
         self._held: list[int] = []
-        self._fill()
+        self.__exit__()
 
-    def _fill(self) -> None:
-        with contextlib.suppress(OSError):  # later, then
-            while len(self._held) < self._count:
-                self._held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-
-    def close(self) -> None:
+    def __enter__(self) -> None:
         while self._held:
             os.close(self._held.pop())
 
-    def __enter__(self) -> None:
-        self.close()
+    close = __enter__
 
     def __exit__(self, *_: object) -> None:
-        self._fill()
+        with contextlib.suppress(OSError):  # later, then
+            while len(self._held) < self._count:
+                self._held.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
 
 
 def discard_output() -> None:
@@ -527,27 +463,25 @@ def title_room() -> tuple[int, int]:
 
 
 def set_title(name: str) -> None:
-    """What ps shows of this process (proc(5)).
-
-    setproctitle loads threading, which costs each child more memory than these lines.
-    """
+    """What ps shows of this process (proc(5)). setproctitle does the same, and is one more compiled
+    package to install."""
     address, room = title_room()
     title = name.encode()[: max(0, room - 1)]
     ctypes.memset(address, 0, room)
     ctypes.memmove(address, title, len(title))
-    _prctl(_PR_SET_NAME, title, 0, 0, 0)
+    _libc.prctl(_PR_SET_NAME, title, 0, 0, 0)
 
 
 def die_with_parent(parent: int) -> None:
     """Be killed when the parent dies. To be called again after every change of user."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(0)
 
 
 def outlive_parent() -> None:
     """For who has something to finish when its parent dies, and then ends by itself."""
-    _prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
+    _libc.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
 
 
 def give_up_root(user: str, keep: frozenset[int] = frozenset()) -> None:
@@ -565,21 +499,19 @@ def give_up_root(user: str, keep: frozenset[int] = frozenset()) -> None:
             raise ValueError(f"there is no user {user} on this machine") from None
         _leave_keyring()
         for number in set(range(_CAPABILITIES)) - keep:  # before setresuid: this needs one itself
-            _prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
-        _prctl(_PR_SET_KEEPCAPS, bool(keep), 0, 0, 0)
+            _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
+        _libc.prctl(_PR_SET_KEEPCAPS, bool(keep), 0, 0, 0)
         try:
             os.setgroups([])
             os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
             os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
         except OSError as error:
-            text = (
-                f"cannot become {user} ({error.strerror}): in a user namespace, set $user to root"
-            )
-            raise OSError(error.errno, text) from None
+            why = f"cannot become {user} ({error.strerror}): in a user namespace, set $user to root"
+            raise OSError(error.errno, why) from None
         _drop_capabilities(keep)
         if not keep:
             resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     keep_secret()  # the kernel decided anew about cores with the change of user
     die_with_parent(parent)  # and forgot this
 
@@ -590,7 +522,7 @@ def keep_secret() -> None:
     Others may run as the same user.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _leave_keyring() -> None:
@@ -600,23 +532,28 @@ def _leave_keyring() -> None:
     """
     number = _KEYCTL.get(os.uname().machine)
     if number is not None:
-        _syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None)
+        _libc.syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 def _drop_capabilities(keep: frozenset[int]) -> None:
     """None but these is left, whatever our starter told the kernel to keep (capabilities(7),
     securebits). Raises OSError.
     """
-    _prctl(_PR_SET_KEEPCAPS, 0, 0, 0, 0)
-    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    _libc.prctl(_PR_SET_KEEPCAPS, 0, 0, 0, 0)
+    _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     head = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     mask = sum(1 << number for number in keep)
-    done = _capset(head, (ctypes.c_uint32 * 6)(mask, mask, mask)) == 0
+    what = "cannot give up capabilities: "
+    _check(_libc.capset(head, (ctypes.c_uint32 * 6)(mask, mask, mask)), what)
     for number in keep:  # what is executed has none but the ambient ones
-        done = done and _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number, 0, 0) == 0
-    if not done:
+        _check(_libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number, 0, 0), what)
+
+
+def _check(result: int, what: str = "") -> None:
+    """Raise OSError if the C library has told of an error."""
+    if result != 0:
         number = ctypes.get_errno()
-        raise OSError(number, f"cannot give up capabilities: {os.strerror(number)}")
+        raise OSError(number, what + os.strerror(number))
 
 
 def be_realtime(user: str = "root") -> None:
@@ -632,6 +569,4 @@ def be_realtime(user: str = "root") -> None:
             resource.setrlimit(resource.RLIMIT_MEMLOCK, unlimited)
         except (ValueError, OSError):
             raise OSError(errno.EPERM, f"memory cannot be locked for {user}") from None
-    if _mlockall(_MCL_CURRENT_AND_FUTURE) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+    _check(_libc.mlockall(_MCL_CURRENT_AND_FUTURE))

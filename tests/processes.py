@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,4 +25,17 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 def try_in_child(name: str, run: Callable[[process.Channel], None], seconds: float) -> str:
     """What run raises when a child executes it, as a sentence; "" if nothing."""
-    return process.why_died(process.hear_child(name, run, seconds))
+
+    child = process.fork_child(name, run)
+    why = ""
+    try:
+        while select.select([child.channel], [], [], seconds)[0]:
+            for message in child.channel.receive():
+                why = str(message["message"]) if message["event"] == "died" else why
+        os.kill(child.pid, signal.SIGKILL)
+        return f"it did not end within {seconds:g} s"
+    except process.ChannelClosed:
+        return why
+    finally:
+        child.channel.close()
+        os.waitpid(child.pid, 0)

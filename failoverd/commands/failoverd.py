@@ -603,16 +603,14 @@ def left_over(settings: Conf, log: Log) -> list[tuple[int, str]]:
 def listed(settings: Conf) -> tuple[list[tuple[int, str]], str]:
     """What $ps shows with a title of ours, and why it cannot be run, "" if it can."""
 
-    def look(channel: process.Channel) -> None:
-        for pid, title in titled(listing(settings.ps), settings.pidfile):
-            channel.send({"event": "found", "pid": pid, "title": title})
+    def look(_: process.Channel) -> process.Message:
+        return {"found": titled(listing(settings.ps), settings.pidfile)}
 
     try:
-        said = process.hear_child("failoverd: ps", look, PS_SECONDS + PS_GRACE)
-        why = process.why_died(said)
-    except OSError as error:
-        said, why = [], process.in_words(error)
-    return [(int(str(each["pid"])), str(each["title"])) for each in said if "pid" in each], why
+        found = process.find_out("failoverd: ps", look, PS_SECONDS + PS_GRACE)["found"]
+    except (OSError, ValueError) as error:
+        return [], process.in_words(error)
+    return [(int(pid), str(title)) for pid, title in found], ""  # type: ignore[attr-defined]
 
 
 def listing(ps: str) -> bytes:
