@@ -433,9 +433,12 @@ def start_clean() -> None:
     """Mend what a careless starter may hand down.
 
     Without 0 to 2 the pid file or the log would become one of them; while SIGCHLD is ignored, no
-    child's end can be waited for; a blocked signal never comes.
+    child's end can be waited for, and what else is ignored would be so in all that we run; a
+    blocked signal never comes.
     """
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # Python's own doing
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     open_streams()
 

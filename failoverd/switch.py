@@ -11,10 +11,12 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import select
 import signal
+import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,7 +31,7 @@ MAX_LINES = 500  # of one program, so that it cannot fill the log
 MAX_LINE = 1000  # bytes
 
 _PIPE_SIZE = 1 << 20
-_ALL_SIGNALS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+_LONG = re.compile(rb"[^\n]{%d}(?=[^\n])" % MAX_LINE)
 
 
 @dataclass(frozen=True)
@@ -53,30 +55,28 @@ def environment(
     role: str,
     reason: str,
     own_hwaddrs: Mapping[str, str],
-    addresses: Iterable[str] = (),
-    ethernet_addresses: Iterable[str] = (),
+    left: tuple[Iterable[str], Iterable[str]] = ((), ()),
 ) -> dict[str, str]:
     """All that a program is told (contract, section 7). Lists are separated by newlines.
 
     own_hwaddrs: by interface, the hardware addresses that the cards had before the first change.
-    addresses, ethernet_addresses: what comes before those of conf, if it is not among them.
+    left: what comes before the addresses and ethernet_addresses of conf, if it is not among them.
     """
-    own = [f"{interface} {hwaddr}" for interface, hwaddr in own_hwaddrs.items()]
+
+    def lines(*parts: Iterable[object]) -> str:
+        return "\n".join(dict.fromkeys(str(each) for part in parts for each in part))
+
     return {
         **CLEAN_ENVIRONMENT,
         "FAILOVER_ROLE": role,
         "FAILOVER_REASON": _printable(reason),
-        "FAILOVER_INTERFACES": "\n".join(conf.interfaces),
-        "FAILOVER_ADDRESSES": _lines(addresses, conf.addresses),
-        "FAILOVER_ETHERNET_ADDRESSES": _lines(ethernet_addresses, conf.ethernet_addresses),
-        "FAILOVER_OWN_ETHERNET_ADDRESSES": "\n".join(own),
+        "FAILOVER_INTERFACES": lines(conf.interfaces),
+        "FAILOVER_ADDRESSES": lines(left[0], conf.addresses),
+        "FAILOVER_ETHERNET_ADDRESSES": lines(left[1], conf.ethernet_addresses),
+        "FAILOVER_OWN_ETHERNET_ADDRESSES": lines(map(" ".join, own_hwaddrs.items())),
         "FAILOVER_PRIMARY": conf.primary,
         "FAILOVER_SECONDARY": conf.secondary,
     }
-
-
-def _lines(first: Iterable[str], then: Iterable[object]) -> str:
-    return "\n".join(dict.fromkeys([*first, *map(str, then)]))
 
 
 class Runner:
@@ -88,7 +88,6 @@ class Runner:
 
     def __init__(self) -> None:
         self._events = select.epoll()
-        self._output: _Output | None = None
         self._program: _Program | None = None
         self._given_up: _Program | None = None
         self._lines: list[str] = []
@@ -102,12 +101,12 @@ class Runner:
 
     @property
     def pid(self) -> int | None:
-        return self._program.pid if self._program else None
+        return self._program.process.pid if self._program else None
 
     @property
     def starttime(self) -> int | None:
         """With pid it names the process for all times of this boot: see running()."""
-        return self._program.starttime if self._program else None
+        return starttime(self._program.process.pid) if self._program else None
 
     @property
     def deadline(self) -> float | None:
@@ -121,32 +120,33 @@ class Runner:
 
         None if it runs now, else the Result that says why not.
         """
-        refusal = self._refusal()
-        if refusal:
-            return Result(CANNOT_RUN, 0.0, False, f"cannot run {argv[0]}: {refusal}", ran=False)
+        refusal = f"cannot run {argv[0]}: "
+        if self._program:
+            why = f"{self._program} still runs"
+            return Result(CANNOT_RUN, 0.0, False, refusal + why, ran=False)
+        if self._given_up and self._given_up.process.poll() is None:
+            why = f"{self._given_up} cannot be killed"
+            return Result(CANNOT_RUN, 0.0, False, refusal + why, ran=False)
+        self._given_up = None
+        began = time.monotonic()
+        output = process = None
         try:
-            with contextlib.ExitStack() as on_error:
-                output = _Output()
-                on_error.callback(output.close)
-                program = _Program(argv, environment, output.writer, timeout)
-                on_error.pop_all()
+            output = _Output()
+            process = _spawn(argv, environment, output.writer)
+            pidfd = os.pidfd_open(process.pid)
         except (OSError, ValueError, MemoryError) as error:
+            if process:  # too many open files: it must not run unwatched
+                kill_group(process.pid)
+                process.wait()
+            if output:
+                output.close()
             code = NOT_FOUND if isinstance(error, FileNotFoundError) else CANNOT_RUN
-            why = f"cannot run {argv[0]}: {_why(argv[0], error)}"
-            return Result(code, 0.0, False, why, ran=isinstance(error, _Unwatched))
-        self._output, self._program = output, program
-        for descriptor in (output.reader, program.pidfd):
+            why = _why(argv[0], error)
+            return Result(code, 0.0, False, refusal + why, ran=process is not None)
+        self._program = _Program(argv[0], process, pidfd, output, began, began + timeout)
+        for descriptor in (output.reader, pidfd):
             self._events.register(descriptor, select.EPOLLIN)
         return None
-
-    def _refusal(self) -> str:
-        """Why no program may be started now, "" if one may."""
-        if self._program:
-            return f"{self._program.name} (pid {self._program.pid}) still runs"
-        if self._given_up and self._given_up.ended() is None:
-            return f"{self._given_up.name} (pid {self._given_up.pid}) cannot be killed"
-        self._forget_given_up()
-        return ""
 
     def kill_late(self) -> None:
         """Kill the program and the children in its group if its time is over.
@@ -154,113 +154,71 @@ class Runner:
         If not even that helps, because the kernel holds it, reap() says so after KILL_GRACE.
         """
         program = self._program
-        if program and time.monotonic() >= program.deadline and not program.has_ended():
-            if program.killed:
-                program.hopeless = True
-            else:
-                program.killed = True
-                program.deadline += KILL_GRACE
-                kill_group(program.pid)
+        if program and time.monotonic() >= program.deadline and program.process.poll() is None:
+            program.hopeless = program.killed
+            self.abandon()
 
     def abandon(self) -> None:
         """Kill the program and its children: nobody wants to know any more how it ends. It still
         has to be reaped."""
         program = self._program
-        if program and not program.killed:
+        if program and not program.killed and program.process.poll() is None:
             program.killed = True
             program.deadline = time.monotonic() + KILL_GRACE
-            kill_group(program.pid)
+            kill_group(program.process.pid)
 
     def reap(self) -> Result | None:
         """How the program ended; None while it runs, and when there is none."""
         program = self._program
         if program is None:
             return None
-        status = program.ended()
+        status = program.process.poll()
         if status is None and not program.hopeless:
             return None
-        self._forget_output()
-        self._program = None
-        self._events.unregister(program.pidfd)
+        self._let_go(program)
         seconds = time.monotonic() - program.began
         if status is None:
             self._given_up = program
-            message = f"{program.name} (pid {program.pid}) hangs and cannot be killed"
-            return Result(-signal.SIGKILL, seconds, True, message)
-        program.close()
+            return Result(-signal.SIGKILL, seconds, True, f"{program} hangs and cannot be killed")
         return Result(status, seconds, program.killed)
 
     def lines(self) -> list[str]:
         """The complete lines that were printed since the last call; after the end, all the rest."""
-        if self._output:
-            self._lines += self._output.read()
+        if self._program:
+            self._lines += self._program.output.read()
         lines, self._lines = self._lines, []
         return lines
 
-    def _forget_output(self) -> None:
-        if self._output:
-            self._lines += self._output.rest()
-            self._events.unregister(self._output.reader)
-            self._output.close()
-            self._output = None
-
-    def _forget_given_up(self) -> None:
-        if self._given_up:
-            self._given_up.close()
-            self._given_up = None
+    def _let_go(self, program: _Program) -> None:
+        self._lines += program.output.rest()
+        for descriptor in (program.output.reader, program.pidfd):
+            self._events.unregister(descriptor)
+        program.output.close()
+        os.close(program.pidfd)
+        self._program = None
 
     def close(self) -> None:
         """Close what is open. A program that runs goes on."""
-        self._forget_output()
-        self._forget_given_up()
         if self._program:
-            self._program.close()
-            self._program = None
+            self._let_go(self._program)
         self._events.close()
 
 
-class _Unwatched(OSError):
-    """A program was started, and ended at once because it could not be watched."""
-
-
+@dataclass
 class _Program:
-    """One process that was started."""
+    """One process that was started. Times are monotonic."""
 
-    def __init__(
-        self, argv: Sequence[str], environment: Mapping[str, str], output: int, timeout: float
-    ) -> None:
-        self.name = argv[0]
-        self.began = time.monotonic()
-        self.deadline = self.began + timeout
-        self.killed = False
-        self.hopeless = False
-        self.pid = _spawn(argv, environment, output)
-        try:
-            self.pidfd = os.pidfd_open(self.pid)
-        except OSError as error:  # too many open files: it must not run unwatched
-            kill_group(self.pid)
-            os.waitpid(self.pid, 0)
-            raise _Unwatched(error.errno, error.strerror) from error
-        self.starttime = starttime(self.pid)
+    name: str
+    process: subprocess.Popen[bytes]
+    pidfd: int
+    output: _Output
+    began: float
+    deadline: float
+    killed: bool = False
+    hopeless: bool = False
 
-    def has_ended(self) -> bool:
-        with contextlib.suppress(ChildProcessError):
-            options = os.WEXITED | os.WNOHANG | os.WNOWAIT
-            return os.waitid(os.P_PIDFD, self.pidfd, options) is not None
-        return True
-
-    def ended(self) -> int | None:
-        """Its exit status, None while it runs. To be called once when it has ended."""
-        try:
-            done = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG)
-        except ChildProcessError:
-            return CANNOT_RUN  # SIGCHLD is ignored: the kernel threw the status away
-        if done is None:
-            return None
-        return done.si_status if done.si_code == os.CLD_EXITED else -done.si_status
-
-    def close(self) -> None:
-        os.close(self.pidfd)
+    def __str__(self) -> str:
+        return f"{self.name} (pid {self.process.pid})"
 
 
 class _Output:
@@ -319,16 +277,7 @@ class _Output:
 
 def _cut(data: bytes) -> list[bytes]:
     """The lines in data, long ones in pieces; the last one is unfinished."""
-    *whole, last = data.split(b"\n")
-    pieces = [
-        line[start : start + MAX_LINE]
-        for line in whole
-        for start in range(0, max(1, len(line)), MAX_LINE)
-    ]
-    while len(last) > MAX_LINE:
-        pieces.append(last[:MAX_LINE])
-        last = last[MAX_LINE:]
-    return [*pieces, last]
+    return _LONG.sub(rb"\g<0>\n", data).split(b"\n")
 
 
 def starttime(pid: int) -> int:
@@ -359,46 +308,21 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def _spawn(argv: Sequence[str], environment: Mapping[str, str], output: int) -> int:
-    """posix_spawn, which does not copy this process's memory: 1 ms sooner than fork."""
-    _bequeath_nothing()
-    with _in_root_directory():
-        return os.posix_spawn(
-            argv[0],
-            list(argv),
-            environment,
-            file_actions=(
-                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_DUP2, output, 1),
-                (os.POSIX_SPAWN_DUP2, output, 2),
-            ),
-            setsid=True,
-            setsigmask=(),
-            setsigdef=_ALL_SIGNALS,
-            scheduler=(os.SCHED_OTHER, os.sched_param(0)),  # $realtime is not for services
-        )
-
-
-@contextlib.contextmanager
-def _in_root_directory() -> Iterator[None]:
-    """What posix_spawn cannot set for the new process: cwd / and an ordinary umask."""
-    here = os.open(".", os.O_PATH | os.O_CLOEXEC)
-    mask = os.umask(0o022)
-    try:
-        os.chdir("/")
-        yield
-    finally:
-        os.umask(mask)
-        os.fchdir(here)
-        os.close(here)
-
-
-def _bequeath_nothing() -> None:
-    """Have all descriptors but 0 to 2 closed in new programs, those of C libraries too."""
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2:
-            with contextlib.suppress(OSError):  # the one that listdir itself had open
-                os.set_inheritable(int(name), False)
+def _spawn(
+    argv: Sequence[str], environment: Mapping[str, str], output: int
+) -> subprocess.Popen[bytes]:
+    """Signals are as `process.start_clean` has left them, and so is $realtime's policy: it is reset
+    at every fork."""
+    return subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        cwd="/",
+        env=environment,
+        start_new_session=True,
+        umask=0o022,
+    )
 
 
 def _why(program: str, error: OSError | ValueError | MemoryError) -> str:

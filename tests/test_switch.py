@@ -125,6 +125,7 @@ print(json.dumps({
     old = signal.signal(signal.SIGQUIT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:
+        process.start_clean()
         result, lines = run(runner, argv)
         assert (os.getcwd(), os.umask(before[1])) == (before[0], 0o077)
     finally:

@@ -12,6 +12,7 @@ import select
 import shlex
 import signal
 import stat
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable
@@ -615,8 +616,6 @@ def listed(settings: Conf) -> tuple[list[tuple[int, str]], str]:
 
 def listing(ps: str) -> bytes:
     """What $ps prints. Raises OSError, ValueError. For a child that ends then."""
-    import subprocess  # not in our own memory, for the sake of `threading`: see heartbeat.run
-
     try:
         return subprocess.run(
             shlex.split(ps),

@@ -199,8 +199,8 @@ class Programs:
 
     def _start(self, kind: str, argv: list[str], role: str, reason: str) -> None:
         conf, remembered = self._us.conf, self._us.remembered
-        left = remembered.left if argv[1:] == ["slave"] else None
-        environment = switch.environment(conf, role, reason, remembered.hwaddrs, *(left or ()))
+        left = (remembered.left if argv[1:] == ["slave"] else None) or ((), ())
+        environment = switch.environment(conf, role, reason, remembered.hwaddrs, left)
         self._argv[kind] = argv
         if kind == "script":
             self._addresses = environment["FAILOVER_ADDRESSES"].splitlines()
