@@ -8,6 +8,7 @@ payload but a time and Qs, so what it does here is the checksum.
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401 - loaded by the socket module when it is too late
 import errno
 import os
 import select
@@ -15,7 +16,9 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import ping3
 
 from failoverd import links, process
 from failoverd.protocol import TAG, Tags, parse_tags
@@ -23,16 +26,6 @@ from failoverd.protocol import TAG, Tags, parse_tags
 if TYPE_CHECKING:
     from failoverd.conf import Conf
 
-_IP_FREEBIND = 15
-_IPV6_FREEBIND = 78
-_IP_PKTINFO = 8
-_IP_UNICAST_IF = 50
-_IPV6_UNICAST_IF = 76
-_SOL_RAW = 255
-_ICMP_FILTER = 1
-_ICMPV6_FILTER = 1
-_ECHO_REPLY, _ECHO_REQUEST = 0, 8
-_V6_ECHO_REQUEST, _V6_ECHO_REPLY = 128, 129
 _HEADER = 8  # bytes of ICMP before the payload
 _PKTINFO = 20  # bytes of the longer of struct in_pktinfo and in6_pktinfo
 _MOST = 512  # packets that are read at once: a flood must not keep us from sending
@@ -40,11 +33,38 @@ _REPORT_EVERY = 0.1  # seconds, at the most often
 _SPARING = 0.05  # seconds; with shorter intervals not every packet that comes wakes us
 
 
+class _Family(NamedTuple):
+    """What differs: ip(7) and ipv6(7), icmp(7) and icmp6(7)."""
+
+    family: socket.AddressFamily
+    protocol: int
+    request: int
+    reply: int
+    filter: tuple[int, int]
+    filter_words: int
+    level: int
+    free_bind: int  # IP_FREEBIND
+    unicast_if: int  # IP_UNICAST_IF
+    tell_interface: int  # IP_PKTINFO: by which interface a packet came in is told
+    interface_told: int  # in a message of this kind
+    interface_form: str  # and form
+
+
+_IPV4 = _Family(
+    socket.AF_INET, socket.IPPROTO_ICMP, 8, 0, (255, 1), 1,
+    socket.IPPROTO_IP, 15, 50, 8, 8, "=i",
+)  # fmt: skip
+_IPV6 = _Family(
+    socket.AF_INET6, socket.IPPROTO_ICMPV6, 128, 129, (socket.IPPROTO_ICMPV6, 1), 8,
+    socket.IPPROTO_IPV6, 78, 76, socket.IPV6_RECVPKTINFO, socket.IPV6_PKTINFO, "=16xI",
+)  # fmt: skip
+
+
 class Pinger:
     """One raw ICMP socket. send() and drain() never block and never raise."""
 
     def __init__(self, source: str, peer: str, interface: str, tags: Tags) -> None:
-        self.v6 = ":" in peer
+        self.ip = _IPV6 if ":" in peer else _IPV4
         self.peer = peer
         self.interface = interface
         self.tags = tags
@@ -54,30 +74,21 @@ class Pinger:
         self.sent_at: dict[int, float] = {}
         self.rtt: float | None = None
         self.heard: float | None = None
-        self._index = 0
         self._socket = self._open(source)
 
     def _open(self, source: str) -> socket.socket:
-        family = socket.AF_INET6 if self.v6 else socket.AF_INET
-        protocol = socket.IPPROTO_ICMPV6 if self.v6 else socket.IPPROTO_ICMP
+        ip = self.ip
         try:
-            sock = socket.socket(family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+            sock = socket.socket(ip.family, socket.SOCK_RAW | socket.SOCK_CLOEXEC, ip.protocol)
         except PermissionError as error:
             message = "cannot open a raw socket: run failoverd as root, or with CAP_NET_RAW"
             raise PermissionError(error.errno, message) from error
         sock.setblocking(False)
-        if self.v6:
-            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
-            passed = (1 << _V6_ECHO_REQUEST) | (1 << _V6_ECHO_REPLY)
-            blocked = ((1 << 256) - 1) ^ passed
-            words = [(blocked >> (32 * i)) & 0xFFFFFFFF for i in range(8)]
-            sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMPV6_FILTER, struct.pack("=8I", *words))
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        else:
-            sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
-            blocked = 0xFFFFFFFF ^ (1 << _ECHO_REPLY | 1 << _ECHO_REQUEST)
-            sock.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", blocked))
-            sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        blocked = ~(1 << ip.request | 1 << ip.reply)
+        words = [blocked >> 32 * n & 0xFFFFFFFF for n in range(ip.filter_words)]
+        sock.setsockopt(*ip.filter, struct.pack(f"={len(words)}I", *words))
+        sock.setsockopt(ip.level, ip.tell_interface, 1)
+        sock.setsockopt(ip.level, ip.free_bind, 1)
         sock.bind((source, 0))  # free: the address may come later, and may go
         return sock
 
@@ -103,20 +114,13 @@ class Pinger:
         index = links.index(self.interface)
         if index is None:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
-        if index == self._index:
-            return
-        level = socket.IPPROTO_IPV6 if self.v6 else socket.IPPROTO_IP
-        option = _IPV6_UNICAST_IF if self.v6 else _IP_UNICAST_IF
-        self._socket.setsockopt(level, option, struct.pack("!I", index))
-        self._index = index
+        self._socket.setsockopt(self.ip.level, self.ip.unicast_if, struct.pack("!I", index))
 
     def _request(self, tag: bytes) -> bytes:
         """An echo request with the tag as its payload."""
-        if self.v6:  # the kernel sums up: it knows our address
-            return struct.pack("!BBHHH", _V6_ECHO_REQUEST, 0, 0, self.id, self.seq) + tag
-        import ping3
-
-        packet = struct.pack("!BBHHH", _ECHO_REQUEST, 0, 0, self.id, self.seq) + tag
+        packet = struct.pack("!BBHHH", self.ip.request, 0, 0, self.id, self.seq) + tag
+        if self.ip is _IPV6:
+            return packet  # the kernel sums up: it knows our address
         total = ping3.checksum(packet)  # of little-endian words, whatever this machine has
         return packet[:2] + struct.pack("<H", total) + packet[4:]
 
@@ -136,29 +140,21 @@ class Pinger:
 
     def _came_by(self, about: Sequence[tuple[int, int, bytes]]) -> int | None:
         """The index of the interface that a packet came in by: ip(7), ipv6(7)."""
-        level, kind, form = (
-            (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, "=16xI")
-            if self.v6
-            else (socket.IPPROTO_IP, _IP_PKTINFO, "=i")
-        )
-        found = (data for each, which, data in about if (each, which) == (level, kind))
+        wanted = self.ip.level, self.ip.interface_told
+        found = (data for level, kind, data in about if (level, kind) == wanted)
+        form = self.ip.interface_form
         return next((int(struct.unpack_from(form, data)[0]) for data in found), None)
 
-    def forget_sent(self) -> None:
-        """Replies to what was sent so far tell no round trip: they may have waited for us."""
-        self.sent_at.clear()
-
     def _take(self, data: bytes, now: float) -> None:
-        start = 0 if self.v6 else (data[0] & 15) * 4 if data else 0
+        start = 0 if self.ip is _IPV6 else (data[0] & 15) * 4 if data else 0
         if len(data) < start + _HEADER:
             return
         kind, _, _, ident, seq = struct.unpack_from("!BBHHH", data, start)
-        if kind == (_V6_ECHO_REQUEST if self.v6 else _ECHO_REQUEST):
+        if kind == self.ip.request:
             self._take_request(data[start + _HEADER :][:TAG], now)
-        elif kind == (_V6_ECHO_REPLY if self.v6 else _ECHO_REPLY) and ident == self.id:
+        elif kind == self.ip.reply and ident == self.id:
             sent = self.sent_at.pop(seq, None)
-            if sent is not None:
-                self.rtt = now - sent
+            self.rtt = self.rtt if sent is None else now - sent
 
     def _take_request(self, tag: bytes, now: float) -> None:
         """A heartbeat, if the tag is the peer's. With a new one, the old secret is over."""
@@ -202,13 +198,6 @@ class Beat:
 
 def run(channel: process.Channel, conf: Conf, on: bool, tags: Tags) -> None:
     """The child: heartbeats until failoverd goes. Raises OSError, ValueError at the start."""
-    import encodings.idna  # noqa: F401 - loaded by the socket module when it is too late
-
-    # Root may be all that can read it. No other process has it: it brings `threading` along, whose
-    # hooks at fork would make a third of a megabyte of every child's memory its own.
-    if ":" not in conf.secondary:
-        import ping3  # noqa: F401
-
     if conf.realtime:
         try:
             process.be_realtime(conf.user)
@@ -218,10 +207,7 @@ def run(channel: process.Channel, conf: Conf, on: bool, tags: Tags) -> None:
     pinger = Pinger(conf.primary, conf.secondary, conf.plip_interface, tags)
     process.give_up_root(conf.user)
     channel.send({"event": "ready"})
-    try:
-        loop(channel, pinger, Beat(conf, on, time.monotonic()))
-    finally:
-        pinger.close()
+    loop(channel, pinger, Beat(conf, on, time.monotonic()))
 
 
 def loop(channel: process.Channel, pinger: Pinger, beat: Beat) -> None:
@@ -237,9 +223,7 @@ def loop(channel: process.Channel, pinger: Pinger, beat: Beat) -> None:
     while True:
         report_at = reported + max(_REPORT_EVERY, beat.window / 3)
         wait = min(beat.next, report_at) - time.monotonic()
-        sources: list[process.Channel | Pinger] = (
-            [channel, pinger] if timing or not sparing else [channel]
-        )
+        sources = (channel, pinger) if timing or not sparing else (channel,)
         # select(), because poll() and epoll_wait() know only whole milliseconds
         ready, _, _ = select.select(sources, [], [], max(0.0, wait))
         now = time.monotonic()
@@ -251,7 +235,7 @@ def loop(channel: process.Channel, pinger: Pinger, beat: Beat) -> None:
             timing = not pinger.drain(now)
         if beat.due(now):
             if sparing:
-                pinger.forget_sent()
+                pinger.sent_at.clear()  # what waited for us tells no round trip
                 pinger.drain(now)
             trouble = tell_trouble(channel, trouble, pinger.send(now))
         if now - reported >= _REPORT_EVERY:

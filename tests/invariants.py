@@ -28,7 +28,7 @@ from failoverd.commands.failoverd import take_lock, titled
 from failoverd.commands.ha_edit import exchanged
 from failoverd.conf import SETTINGS, Conf, ConfError
 from failoverd.edit import EditError
-from failoverd.heartbeat import Pinger
+from failoverd.heartbeat import _IPV4, _IPV6, Pinger
 from failoverd.log import Log
 from failoverd.protocol import (
     CLIENT_LINE,
@@ -497,7 +497,8 @@ def beaten(packets: Sequence[bytes], v6: bool) -> None:
     """Only an echo request with the peer's tag is a heartbeat, and only our own question has a
     round trip."""
     pinger = Pinger.__new__(Pinger)  # without a socket
-    pinger.v6, pinger.id, pinger.heard, pinger.rtt = v6, 7, None, None
+    pinger.ip = _IPV6 if v6 else _IPV4
+    pinger.id, pinger.heard, pinger.rtt = 7, None, None
     pinger.sent_at, pinger.tags = {3: 1.0}, TAGS
     request, reply = (128, 129) if v6 else (8, 0)
     for packet in packets:
