@@ -99,36 +99,30 @@ class Children:
             if slot.child is None and now >= slot.due:
                 self._start(slot, now)
             elif slot.child is not None and now >= slot.silent_until():
-                self._give_up(slot, now)
+                self.give_up(slot.name, f"has not reported for {now - slot.heard:.1f} s")
 
     def give_up(self, name: str, why: str) -> None:
         """End a child that is no good, if it lives; another is started later."""
         slot = self.slots.get(name)
-        if slot is not None and slot.child is not None:
-            self._give_up(slot, time.monotonic(), why)
-
-    def _give_up(self, slot: Slot, now: float, why: str = "") -> None:
+        if slot is None or slot.child is None:
+            return
+        slot.heard = time.monotonic()  # it may take a while to die
         if slot.killed:
-            self._gone(slot.name, STUCK)
+            self._gone(name, STUCK)
         else:
-            slot.killed = True
-            slot.last_words = why or f"has not reported for {now - slot.heard:.1f} s"
-            self._kill(slot)
-        slot.heard = now  # it may take a while to die
+            slot.killed, slot.last_words = True, why
+            _kill(slot.child)
 
     def next_deadline(self) -> float | None:
         """When `tend` has something to do at the latest."""
-        times = [
-            slot.due if slot.child is None else slot.silent_until() for slot in self.slots.values()
-        ]
+        slots = self.slots.values()
+        times = (slot.silent_until() if slot.child else slot.due for slot in slots)
         return min(times, default=None)
 
     def send(self, name: str, message: Message) -> bool:
         """Tell a child something. False if it cannot hear it now."""
         slot = self.slots.get(name)
-        if slot is None or slot.child is None:
-            return False
-        return slot.child.channel.send(message)
+        return bool(slot and slot.child and slot.child.channel.send(message))
 
     def pid(self, name: str) -> int:
         slot = self.slots.get(name)
@@ -162,10 +156,11 @@ class Children:
         slot.began = slot.heard = now
         slot.ready, slot.last_words = isinstance(child.channel, LineChannel), ""
         slot.planned = slot.killed = False
-        self._selector.register(
-            child.channel.fileno(), selectors.EVENT_READ, lambda: self._read(slot, child)
-        )
-        self._selector.register(pidfd, selectors.EVENT_READ, lambda: self._died(slot, child))
+        self._watch(child.channel.fileno(), lambda: self._read(slot, child))
+        self._watch(pidfd, lambda: self._died(slot, child))
+
+    def _watch(self, fd: int, call: Callable[[], None]) -> None:
+        self._selector.register(fd, selectors.EVENT_READ, call)
 
     def _read(self, slot: Slot, child: Child) -> None:
         if slot.child is not child:
@@ -175,11 +170,11 @@ class Children:
             messages = child.channel.receive()
         except ChannelClosed:
             self._selector.unregister(child.channel.fileno())
-            self._kill(slot)
+            _kill(child)
             return
         if not slot.volume.take(child.channel.volume - before, time.monotonic()):
             slot.last_words = "says more than anybody can have to say"
-            self._kill(slot)
+            _kill(child)
         if messages:  # what is not understood is no report
             slot.heard = time.monotonic()
         for message in messages:
@@ -195,18 +190,10 @@ class Children:
                 slot.last_words = printable(str(message.get("message", "")))[:500]
             case "reopen":
                 slot.handed = message
-                self._replace(slot)
+                slot.planned = True  # a successor at once: it cannot go on with what it may open
+                _kill(slot.child)
             case _:
                 self._tell(slot.name, message)
-
-    def _replace(self, slot: Slot) -> None:
-        """A successor at once: this one said that it cannot go on with what it may open."""
-        slot.planned = True
-        self._kill(slot)
-
-    def _kill(self, slot: Slot) -> None:
-        if slot.child is not None:
-            _kill(slot.child)
 
     def _died(self, slot: Slot, child: Child) -> None:
         if slot.child is not child:
@@ -216,7 +203,7 @@ class Children:
             for message in child.channel.receive():  # its last words
                 self._take(slot, message)
         printed = what_it_printed(child)
-        status = self._forget(slot, child)
+        status = self._reap(slot, child)
         slot.shot = os.WIFSIGNALED(status) and not slot.last_words
         if slot.planned and now - slot.began > LEAST_LIFE:
             slot.due = now
@@ -231,8 +218,8 @@ class Children:
         slot.due = now + slot.delay
         slot.delay = min(slot.delay * 2, LONGEST_DELAY)
 
-    def _forget(self, slot: Slot, child: Child) -> int:
-        """Reap a child that has ended or is about to, and close what led to it. Its wait status."""
+    def _reap(self, slot: Slot, child: Child) -> int:
+        """End a child that has ended or is about to, and close what led to it. Its wait status."""
         _kill(child)  # and with it what it has started
         _, status = os.waitpid(child.pid, 0)
         self._unwatch(slot, child)
@@ -249,8 +236,8 @@ class Children:
     def restart(self, name: str) -> None:
         """End a child so that it is started again at once."""
         slot = self.slots[name]
-        slot.due = 0.0
-        self._replace(slot)
+        slot.planned, slot.due = True, 0.0
+        _kill(slot.child)
 
     def retire(self, name: str) -> None:
         """Have a child end by itself when it has finished, and started again at once."""
@@ -270,24 +257,26 @@ class Children:
         Before that the listener passes on the answer that it was given last: a peer that does not
         hear how its handover ended has to find out, and that takes it as long as a switch may take.
         """
-        ending = [slot for name, slot in self.slots.items() if name != spare]
-        living = [slot for slot in ending if slot.child is not None]
-        leaving = [slot.pidfd for slot in living if slot.child and slot.child.channel.finish()]
+        living = [
+            (slot, slot.child)
+            for name, slot in self.slots.items()
+            if slot.child is not None and name != spare
+        ]
+        leaving = [slot.pidfd for slot, child in living if child.channel.finish()]
         deadline = time.monotonic() + FAREWELL
         for pidfd in leaving:
             select.select([pidfd], [], [], max(0.0, deadline - time.monotonic()))
-        for slot in living:
+        for slot, _ in living:
             self._end(slot)
         self.slots.clear()
 
     def _end(self, slot: Slot) -> None:
         """Kill a child and reap it, at once or, if the kernel holds it, when it lets go of it."""
-        child, pidfd = slot.child, slot.pidfd
-        if child is None:
+        if slot.child is None:
             return
-        self._kill(slot)
-        if select.select([pidfd], [], [], PARTING)[0]:
-            self._forget(slot, child)
+        _kill(slot.child)
+        if select.select([slot.pidfd], [], [], PARTING)[0]:
+            self._reap(slot, slot.child)
         else:
             self.abandon(slot.name)
 
@@ -299,7 +288,7 @@ class Children:
         if slot.child is not None:
             self._unwatch(slot, slot.child)
             slot.due = time.monotonic()
-            self._selector.register(pidfd, selectors.EVENT_READ, lambda: self._reap_late(pidfd))
+            self._watch(pidfd, lambda: self._reap_late(pidfd))
 
     def _reap_late(self, pidfd: int) -> None:
         self._selector.unregister(pidfd)
@@ -307,9 +296,11 @@ class Children:
         os.close(pidfd)
 
 
-def _kill(child: Child) -> None:
+def _kill(child: Child | None) -> None:
     """Kill a child that is not reaped yet, so the pid is still its own; and, if it is a program of
     another's, what that has started and not sent into another group."""
+    if child is None:
+        return
     if isinstance(child.channel, LineChannel):
         with contextlib.suppress(ProcessLookupError):  # it has no group of its own yet
             os.killpg(child.pid, signal.SIGKILL)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from failoverd.protocol import host_in_network
 
@@ -89,16 +90,11 @@ def boot_id() -> str:
 
 def read(path: str) -> Remembered:
     """What was remembered in this boot; nothing if it is missing, unsound or another boot's."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
+    fd = _open_ours(path, os.O_RDONLY)
+    if fd is None:
         return Remembered()
-    try:
-        if not _is_ours(os.fstat(fd)):
-            return Remembered()  # planted by somebody else
-        return decode(os.read(fd, _MAX_BYTES), boot_id())
-    finally:
-        os.close(fd)
+    with open(fd, "rb") as file:
+        return decode(file.read(_MAX_BYTES), boot_id())
 
 
 def decode(data: bytes, boot: str) -> Remembered:
@@ -107,34 +103,10 @@ def decode(data: bytes, boot: str) -> Remembered:
         found = json.loads(data)
         if found["boot_id"] != boot or found["role"] not in ROLES:
             return Remembered()
-        since, script, left = str(found.get("since", "")), found.get("script"), found.get("left")
-        return Remembered(
-            role=found["role"],
-            since=since if _SINCE.fullmatch(since) else "",
-            began=_seconds(found.get("began")),
-            resuming=found.get("resuming") is True,
-            unclean=found.get("unclean") is True,
-            hwaddrs={_line(k): _line(v) for k, v in dict(found.get("hwaddrs", {})).items()},
-            script=None if script is None else _process(*script),
-            programs=[_process(*each) for each in found.get("programs", [])],
-            failed=[_failed_run(*each) for each in found.get("failed", [])],
-            peer_hwaddrs=_lines(found.get("peer_hwaddrs", [])),
-            peer_fixed={
-                _line(name): list(map(host_in_network, told))
-                for name, told in dict(found.get("peer_fixed", {})).items()
-            },
-            left=None if left is None else (_lines(left[0]), _lines(left[1])),
-            seen=[(_line(card), _line(address)) for card, address in found.get("seen", [])],
-            pidfile=str(found.get("pidfile", "")),
-        )
+        told = {name: take(found[name]) for name, take in _FIELDS.items() if name in found}
+        return Remembered(found["role"], **told)
     except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         return Remembered()
-
-
-def _lines(found: object) -> list[str]:
-    if not isinstance(found, list):
-        raise ValueError("not a list")
-    return _union([], map(_line, found))
 
 
 def _line(value: object) -> str:
@@ -144,20 +116,27 @@ def _line(value: object) -> str:
     return value
 
 
+def _lines(found: object) -> list[str]:
+    if not isinstance(found, list):
+        raise ValueError("not a list")
+    return _union([], map(_line, found))
+
+
+def _moment(value: object) -> str:
+    return value if isinstance(value, str) and _SINCE.fullmatch(value) else ""
+
+
 def _seconds(value: object) -> float | None:
     return value if type(value) is float and value >= 0 else None
 
 
-def _failed_run(
-    role: object, exit_status: object, line: object, why: object, when: object, at: object
-) -> FailedRun:
+def _failed_run(role: Any, code: Any, line: Any, why: Any, when: Any, at: Any) -> FailedRun:
     """How a run of the switch script failed, or ValueError."""
-    seconds = _seconds(at)
-    if role not in ("master", "slave") or type(exit_status) is not int or seconds is None:
+    if role not in ("master", "slave") or type(code) is not int:
         raise ValueError("not a run of the switch script")
-    if not _SINCE.fullmatch(_line(when)):
-        raise ValueError("not a moment")
-    return FailedRun(_line(role), exit_status, _line(line), _line(why), _line(when), seconds)
+    if not _moment(when) or _seconds(at) is None:
+        raise ValueError("not a time")
+    return FailedRun(role, code, _line(line), _line(why), when, at)
 
 
 def _process(pid: object, since: object) -> tuple[int, int]:
@@ -165,6 +144,26 @@ def _process(pid: object, since: object) -> tuple[int, int]:
     if type(pid) is not int or type(since) is not int or pid < 2 or since < 1:
         raise ValueError("not a process")
     return pid, since
+
+
+# How the value of each field is read. What may do harm raises ValueError, and all is forgotten.
+_FIELDS: dict[str, Callable[[Any], Any]] = {
+    "since": _moment,
+    "began": _seconds,
+    "resuming": lambda value: value is True,
+    "unclean": lambda value: value is True,
+    "hwaddrs": lambda value: {_line(k): _line(v) for k, v in dict(value).items()},
+    "script": lambda value: None if value is None else _process(*value),
+    "programs": lambda value: [_process(*each) for each in value],
+    "failed": lambda value: [_failed_run(*each) for each in value],
+    "peer_hwaddrs": _lines,
+    "peer_fixed": lambda value: {
+        _line(name): list(map(host_in_network, told)) for name, told in dict(value).items()
+    },
+    "left": lambda value: None if value is None else (_lines(value[0]), _lines(value[1])),
+    "seen": lambda value: [(_line(card), _line(address)) for card, address in value],
+    "pidfile": str,
+}
 
 
 def encode(remembered: Remembered, boot: str) -> str:
@@ -188,12 +187,9 @@ def write(path: str, remembered: Remembered) -> None:
 
 def _replace(path: str, data: bytes) -> None:
     new = f"{path}.new"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        fd = os.open(new, flags, 0o600)
-    except FileExistsError:  # never write through a link that somebody planted
+    with contextlib.suppress(FileNotFoundError):  # never write through a link that others planted
         os.unlink(new)
-        fd = os.open(new, flags, 0o600)
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         _write_at(fd, data, 0)
     except OSError:
@@ -209,15 +205,14 @@ def _overwrite(path: str, data: bytes) -> bool:
 
     Who is killed in the middle of more than one block leaves what is not read again.
     """
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
+    fd = _open_ours(path, os.O_WRONLY)
+    if fd is None:
         return False
     try:
-        info = os.fstat(fd)
-        if not _is_ours(info) or len(data) > info.st_size:
+        size = os.fstat(fd).st_size
+        if len(data) > size:
             return False
-        data = data.ljust(info.st_size)
+        data = data.ljust(size)
         if len(data) > _BLOCK:
             _write_at(fd, b"-", 0)
             _write_at(fd, data[_BLOCK:], _BLOCK)
@@ -232,7 +227,14 @@ def _write_at(fd: int, data: bytes, offset: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _is_ours(info: os.stat_result) -> bool:
-    """Whether nobody else can have written it."""
-    foreign = info.st_uid != os.geteuid() or info.st_mode & 0o022
-    return stat.S_ISREG(info.st_mode) and not foreign
+def _open_ours(path: str, how: int) -> int | None:
+    """The file, if it is there and nobody else can have written it."""
+    try:
+        fd = os.open(path, how | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    info = os.fstat(fd)
+    if stat.S_ISREG(info.st_mode) and info.st_uid == os.geteuid() and not info.st_mode & 0o022:
+        return fd
+    os.close(fd)
+    return None

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from failoverd import heartbeat, listener, neighbours, process, scribe, watchd
-from failoverd.children import STUCK, Children
+from failoverd.children import STUCK, Children, Make
 from failoverd.commands.watchd import instruments
 from failoverd.counter import what_counts
 from failoverd.filters import Program
@@ -45,33 +45,25 @@ class Crew:
         self._ends: tuple[str, str] | None = None  # between which addresses
 
     def add_all(self) -> None:
-        us = self._us
-        patience = process.patience(us.conf.plip_timer)
-        ends = us.conf.primary, us.conf.secondary
+        conf = self._us.conf
+        ends = conf.primary, conf.secondary
         if ends != self._ends:
             self._tags, self._ends = None, ends
         if "log" in self._children.slots:
-            self._children.slots["log"].patience = patience
+            self._children.slots["log"].patience = process.patience(conf.plip_timer)
         else:
-            self._children.add("log", self._fork_scribe, patience)
-        self._children.add("listener", self._fork_listener, patience)
-        self._add("neighbours", lambda channel, _: neighbours.run(channel, us.conf), patience)
-        for name in us.conf.interfaces:
-            self._add_watcher(name, patience)
+            self._add("log", self._fork_scribe)
+        self._add("listener", self._fork_listener)
+        self._add("neighbours", self._fork_neighbours)
+        for name in conf.interfaces:
+            self._add_watcher(name)
+        self._add_tagged()
+
+    def _add_tagged(self) -> None:
+        """Those who send and count heartbeats, once the tags are known."""
         if self._tags is not None:
-            self._add_tagged(self._tags)
-
-    def _add_tagged(self, tags: Tags) -> None:
-        """Those who send and count heartbeats."""
-        us = self._us
-        patience = process.patience(us.conf.plip_timer)
-
-        def beat(channel: process.Channel, _: Message | None) -> None:
-            on = not us.state.mute and not us.dry
-            heartbeat.run(channel, us.conf, on, self._tags or tags)
-
-        self._add("heartbeat", beat, patience)
-        self._add_watcher(us.conf.plip_interface, patience)
+            self._add("heartbeat", self._fork_heartbeat)
+            self._add_watcher(self._us.conf.plip_interface)
 
     def told_tags(self, message: Message) -> None:
         """The listener has read the secret. Raises what parse_tags does.
@@ -82,7 +74,7 @@ class Crew:
         new = parse_tags(message).newest
         before, self._tags = self._tags, self._tags.then(new) if self._tags else new
         if before is None:
-            self._add_tagged(new)
+            self._add_tagged()
         elif before.newest != new:
             self._us.say("new secret: the old one counts for heartbeats until the peer has it too")
             self._children.send("heartbeat", {"do": "tags", **self._tags.message()})
@@ -111,14 +103,32 @@ class Crew:
         self._children.retire("log")
         self._undumped.clear()
 
+    def _add(self, name: str, make: Make) -> None:
+        self._children.add(name, make, process.patience(self._us.conf.plip_timer))
+
+    def _add_watcher(self, interface: str) -> None:
+        name, program = f"watchd {interface}", self._watchers.program(interface)
+        self._watchers.expect(interface, time.monotonic())
+        if program is None:
+            self._add(name, partial(self._fork_watcher, interface))
+        else:  # `watchers` knows when it has to report
+            self._children.add(name, lambda _: self._execute(program, interface), math.inf)
+
+    def _fork(
+        self,
+        name: str,
+        run: Callable[[process.Channel], None],
+        keep: frozenset[int] = frozenset(),
+    ) -> process.Child:
+        return process.fork_child(f"failoverd: {name} [{self._us.conf.pidfile}]", run, keep)
+
     def _fork_scribe(self, _: Message | None) -> process.Child:
         conf, pipe = self._us.conf, self._us.log.pipe
-        return process.fork_child(
-            f"failoverd: log [{conf.pidfile}]",
-            lambda channel: scribe.run(
-                channel, pipe, conf.log, conf.user, process.report_interval(conf.plip_timer)
-            ),
-            keep=frozenset({pipe}),
+        silence = process.report_interval(conf.plip_timer)
+        return self._fork(
+            "log",
+            lambda channel: scribe.run(channel, pipe, conf.log, conf.user, silence),
+            frozenset({pipe}),
         )
 
     def _fork_listener(self, _: Message | None) -> process.Child:
@@ -128,13 +138,14 @@ class Crew:
             "listener", lambda channel: listener.run(channel, us.conf, us.up, own), kept
         )
 
-    def _add_watcher(self, interface: str, patience: float) -> None:
-        name, program = f"watchd {interface}", self._watchers.program(interface)
-        self._watchers.expect(interface, time.monotonic())
-        if program is None:
-            self._children.add(name, partial(self._fork_watcher, interface), patience)
-        else:  # `watchers` knows when it has to report
-            self._children.add(name, lambda _: self._execute(program, interface), math.inf)
+    def _fork_neighbours(self, _: Message | None) -> process.Child:
+        conf = self._us.conf
+        return self._fork("neighbours", lambda channel: neighbours.run(channel, conf))
+
+    def _fork_heartbeat(self, _: Message | None) -> process.Child:
+        conf, on, tags = self._us.conf, not self._us.state.mute and not self._us.dry, self._tags
+        assert tags is not None  # else it has no place
+        return self._fork("heartbeat", lambda channel: heartbeat.run(channel, conf, on, tags))
 
     def _fork_watcher(self, interface: str, given: Message | None) -> process.Child:
         name, conf = f"watchd {interface}", self._us.conf
@@ -156,31 +167,12 @@ class Crew:
         self._us.say(f"$watchd {program} is executed as {user}", interface, pid=child.pid)
         return child
 
-    def _add(
-        self,
-        name: str,
-        run: Callable[[process.Channel, Message | None], None],
-        patience: float,
-    ) -> None:
-        def make(given: Message | None) -> process.Child:
-            return self._fork(name, lambda channel: run(channel, given))
-
-        self._children.add(name, make, patience)
-
-    def _fork(
-        self,
-        name: str,
-        run: Callable[[process.Channel], None],
-        keep: frozenset[int] = frozenset(),
-    ) -> process.Child:
-        return process.fork_child(f"failoverd: {name} [{self._us.conf.pidfile}]", run, keep)
-
     def gone(self, name: str, why: str) -> None:
         """A child is dead or stuck; why is "" if that was planned. `children` starts the next."""
         interface = name.removeprefix("watchd ")
         if why and self._watchers.refuses(interface, why):
             self._children.remove(name)
-            self._add_watcher(interface, process.patience(self._us.conf.plip_timer))
+            self._add_watcher(interface)
             return
         if why:
             what = why if why is STUCK else f"is replaced: {why}"
