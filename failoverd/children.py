@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import selectors
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from failoverd.log import printable
-from failoverd.process import PARTING, ChannelClosed, Child, LineChannel, Message, watched
+from failoverd.process import PARTING, ChannelClosed, Child, LineChannel, Message
 
 FIRST_DELAY = 0.05  # seconds before a dead child is started again; doubled each time it dies soon
 LONGEST_DELAY = 30.0
@@ -61,7 +59,6 @@ class Slot:
     make: Make
     patience: float  # seconds without a word after which it is replaced
     child: Child | None = None
-    pidfd: int = -1
     began: float = 0.0
     heard: float = 0.0
     due: float = 0.0
@@ -78,6 +75,12 @@ class Slot:
     def silent_until(self) -> float:
         """When a living child has not reported for too long."""
         return self.heard + (self.patience if self.ready else max(self.patience, START_PATIENCE))
+
+    def replace(self) -> None:
+        """End the child so that another is started at once."""
+        self.planned = True
+        if self.child is not None:
+            self.child.kill()
 
 
 class Children:
@@ -111,7 +114,7 @@ class Children:
             self._gone(name, STUCK)
         else:
             slot.killed, slot.last_words = True, why
-            _kill(slot.child)
+            slot.child.kill()
 
     def next_deadline(self) -> float | None:
         """When `tend` has something to do at the latest."""
@@ -146,18 +149,18 @@ class Children:
 
     def _start(self, slot: Slot, now: float) -> None:
         try:
-            child, pidfd = watched(slot.make(slot.handed))
+            child = slot.make(slot.handed)
         except OSError as error:  # no process or descriptor to be had: try again later
             slot.began, slot.shot = now, False
             self._later(slot, now)
             self._gone(slot.name, f"cannot be started: {error.strerror}")
             return
-        slot.child, slot.pidfd, slot.handed = child, pidfd, None
+        slot.child, slot.handed = child, None
         slot.began = slot.heard = now
-        slot.ready, slot.last_words = isinstance(child.channel, LineChannel), ""
+        slot.ready, slot.last_words = child.is_program, ""
         slot.planned = slot.killed = False
         self._watch(child.channel.fileno(), lambda: self._read(slot, child))
-        self._watch(pidfd, lambda: self._died(slot, child))
+        self._watch(child.pidfd, lambda: self._died(slot, child))
 
     def _watch(self, fd: int, call: Callable[[], None]) -> None:
         self._selector.register(fd, selectors.EVENT_READ, call)
@@ -170,11 +173,11 @@ class Children:
             messages = child.channel.receive()
         except ChannelClosed:
             self._selector.unregister(child.channel.fileno())
-            _kill(child)
+            child.kill()
             return
         if not slot.volume.take(child.channel.volume - before, time.monotonic()):
             slot.last_words = "says more than anybody can have to say"
-            _kill(child)
+            child.kill()
         if messages:  # what is not understood is no report
             slot.heard = time.monotonic()
         for message in messages:
@@ -190,8 +193,7 @@ class Children:
                 slot.last_words = printable(str(message.get("message", "")))[:500]
             case "reopen":
                 slot.handed = message
-                slot.planned = True  # a successor at once: it cannot go on with what it may open
-                _kill(slot.child)
+                slot.replace()
             case _:
                 self._tell(slot.name, message)
 
@@ -219,25 +221,22 @@ class Children:
         slot.delay = min(slot.delay * 2, LONGEST_DELAY)
 
     def _reap(self, slot: Slot, child: Child) -> int:
-        """End a child that has ended or is about to, and close what led to it. Its wait status."""
-        _kill(child)  # and with it what it has started
-        _, status = os.waitpid(child.pid, 0)
+        """End a child that has ended or is about to. Its wait status."""
+        child.kill()  # and what it has started
         self._unwatch(slot, child)
-        os.close(slot.pidfd)
-        return status
+        return child.reap()
 
     def _unwatch(self, slot: Slot, child: Child) -> None:
-        for fd in (child.channel.fileno(), slot.pidfd):
+        for fd in (child.channel.fileno(), child.pidfd):
             with contextlib.suppress(KeyError):  # its channel was closed before it ended
                 self._selector.unregister(fd)
-        child.channel.close()
         slot.child, slot.ready = None, False
 
     def restart(self, name: str) -> None:
         """End a child so that it is started again at once."""
         slot = self.slots[name]
-        slot.planned, slot.due = True, 0.0
-        _kill(slot.child)
+        slot.due = 0.0
+        slot.replace()
 
     def retire(self, name: str) -> None:
         """Have a child end by itself when it has finished, and started again at once."""
@@ -257,26 +256,23 @@ class Children:
         Before that the listener passes on the answer that it was given last: a peer that does not
         hear how its handover ended has to find out, and that takes it as long as a switch may take.
         """
-        living = [
-            (slot, slot.child)
-            for name, slot in self.slots.items()
-            if slot.child is not None and name != spare
-        ]
-        leaving = [slot.pidfd for slot, child in living if child.channel.finish()]
+        living = [slot for slot in self.slots.values() if slot.child and slot.name != spare]
+        leaving = [slot.child for slot in living if slot.child and slot.child.channel.finish()]
         deadline = time.monotonic() + FAREWELL
-        for pidfd in leaving:
-            select.select([pidfd], [], [], max(0.0, deadline - time.monotonic()))
-        for slot, _ in living:
+        for child in leaving:
+            child.ends(max(0.0, deadline - time.monotonic()))
+        for slot in living:
             self._end(slot)
         self.slots.clear()
 
     def _end(self, slot: Slot) -> None:
         """Kill a child and reap it, at once or, if the kernel holds it, when it lets go of it."""
-        if slot.child is None:
+        child = slot.child
+        if child is None:
             return
-        _kill(slot.child)
-        if select.select([slot.pidfd], [], [], PARTING)[0]:
-            self._reap(slot, slot.child)
+        child.kill()
+        if child.ends(PARTING):
+            self._reap(slot, child)
         else:
             self.abandon(slot.name)
 
@@ -284,27 +280,15 @@ class Children:
         """Take another child in the place of one that the kernel holds; it is reaped when it is let
         go."""
         slot = self.slots[name]
-        pidfd = slot.pidfd
-        if slot.child is not None:
-            self._unwatch(slot, slot.child)
+        child = slot.child
+        if child is not None:
+            self._unwatch(slot, child)
             slot.due = time.monotonic()
-            self._watch(pidfd, lambda: self._reap_late(pidfd))
+            self._watch(child.pidfd, lambda: self._reap_late(child))
 
-    def _reap_late(self, pidfd: int) -> None:
-        self._selector.unregister(pidfd)
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-        os.close(pidfd)
-
-
-def _kill(child: Child | None) -> None:
-    """Kill a child that is not reaped yet, so the pid is still its own; and, if it is a program of
-    another's, what that has started and not sent into another group."""
-    if child is None:
-        return
-    if isinstance(child.channel, LineChannel):
-        with contextlib.suppress(ProcessLookupError):  # it has no group of its own yet
-            os.killpg(child.pid, signal.SIGKILL)
-    os.kill(child.pid, signal.SIGKILL)
+    def _reap_late(self, child: Child) -> None:
+        self._selector.unregister(child.pidfd)
+        child.reap()
 
 
 def what_it_printed(child: Child) -> str:

@@ -200,10 +200,34 @@ def parse_message(data: bytes) -> Message | None:
 
 @dataclass(frozen=True)
 class Child:
-    """A forked child as its parent sees it."""
+    """A forked child as its parent sees it, until it is reaped."""
 
     pid: int
     channel: Channel | LineChannel
+    pidfd: int = -1
+
+    @property
+    def is_program(self) -> bool:
+        """Whether it is another's."""
+        return isinstance(self.channel, LineChannel)
+
+    def kill(self) -> None:
+        """Kill it, and what another's program has started and not sent into another group."""
+        if self.is_program:
+            with contextlib.suppress(ProcessLookupError):  # it has no group of its own yet
+                os.killpg(self.pid, signal.SIGKILL)
+        os.kill(self.pid, signal.SIGKILL)
+
+    def ends(self, seconds: float) -> bool:
+        """Whether it ends within so many seconds. One that the kernel holds may never do so."""
+        return bool(select.select([self.pidfd], [], [], seconds)[0])
+
+    def reap(self) -> int:
+        """Wait for it, and close what led to it. Its wait status."""
+        _, status = os.waitpid(self.pid, 0)
+        self.channel.close()
+        os.close(self.pidfd)
+        return status
 
 
 def fork_child(
@@ -262,14 +286,17 @@ def _fork(channel: Channel | LineChannel, work: Callable[[], int], keep: set[int
     it is to keep: not even 0 to 2, for they may be a terminal, and whoever holds one can type into
     it.
     """
-    parent = os.getpid()
+    parent, pid = os.getpid(), 0
     try:
         pid = os.fork()
+        if pid:
+            return Child(pid, channel, os.pidfd_open(pid))
     except OSError:
+        if pid:  # it must not run unwatched
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
         channel.close()
         raise
-    if pid:
-        return Child(pid, channel)
     status = 1
     try:
         reset_signals()
@@ -280,17 +307,6 @@ def _fork(channel: Channel | LineChannel, work: Callable[[], int], keep: set[int
         status = work()
     finally:
         os._exit(status)
-
-
-def watched(child: Child) -> tuple[Child, int]:
-    """A new child with its pidfd. Raises OSError, after ending it, if there is none to be had."""
-    try:
-        return child, os.pidfd_open(child.pid)
-    except OSError:
-        os.kill(child.pid, signal.SIGKILL)
-        os.waitpid(child.pid, 0)
-        child.channel.close()
-        raise
 
 
 def in_words(error: Exception) -> str:
@@ -316,7 +332,7 @@ class Errand:
         self._file = os.memfd_create("errand", os.MFD_CLOEXEC)
         try:
             write = partial(self._write, work)
-            self._child, self._pidfd = watched(fork_child(name, write, frozenset({self._file})))
+            self._child = fork_child(name, write, frozenset({self._file}))
         except (OSError, MemoryError):
             os.close(self._file)
             raise
@@ -330,11 +346,11 @@ class Errand:
             file.write(json.dumps(result).encode())
 
     def fileno(self) -> int:
-        return self._pidfd
+        return self._child.pidfd
 
     def kill(self) -> None:
         """End the child: once it has ended there is no result."""
-        signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        self._child.kill()
 
     def result(self) -> Message:
         """What the child that has ended has worked out.
@@ -344,7 +360,7 @@ class Errand:
         """
         found = parse_message(os.pread(self._file, MAX_RESULT, 0))
         if found is None:
-            ended = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            ended = os.waitid(os.P_PIDFD, self.fileno(), os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if ended is not None and ended.si_status == signal.SIGPROF:
                 raise TimeoutError("it used up the time that it had")
             raise ValueError("the child that was to find out has died")
@@ -353,14 +369,14 @@ class Errand:
         return found
 
     def close(self) -> None:
-        """Kill the child, reap it, unless the kernel holds it, and close all that led to it."""
-        with contextlib.suppress(ProcessLookupError):
-            self.kill()
-        if select.select([self], [], [], PARTING)[0]:
-            os.waitpid(self._child.pid, 0)
-        self._child.channel.close()
+        """End the child and close what led to it; one that the kernel holds is not waited for."""
+        self.kill()
+        if self._child.ends(PARTING):
+            self._child.reap()
+        else:
+            self._child.channel.close()
+            os.close(self._child.pidfd)
         os.close(self._file)
-        os.close(self._pidfd)
 
 
 def find_out(name: str, work: Callable[[Channel], Message], seconds: float) -> Message:

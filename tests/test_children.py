@@ -78,7 +78,7 @@ def test_a_child_that_has_not_been_started_has_done_nothing() -> None:
     assert not any((slot.ready, slot.killed, slot.shot, slot.planned))
     assert (slot.began, slot.heard, slot.due, slot.delay) == (0.0, 0.0, 0.0, FIRST_DELAY)
     assert slot.silent_until() == START_PATIENCE
-    assert (slot.child, slot.pidfd) == (None, -1)
+    assert slot.child is None
 
 
 class Kept:
