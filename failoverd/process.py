@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import io
 import json
 import os
 import pwd
@@ -24,7 +25,6 @@ from functools import cache, partial
 
 MAX_MESSAGE = 64 * 1024  # bytes
 MAX_RESULT = 8 << 20  # bytes of what a child has worked out
-MAX_CHUNK = 4 * 1024  # bytes of a program's lines that are read at once
 MAX_FIRST = 200  # bytes of its first line that are kept
 MAX_BURST = 64  # messages that are read at once
 LEAST_WEIGHT = 1024  # bytes that the shortest message counts for
@@ -80,9 +80,11 @@ class Channel:
     least.
     """
 
-    def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
-        self._socket = sock
+    chunk = MAX_MESSAGE  # bytes that are read at once
+
+    def __init__(self, end: socket.socket | io.FileIO) -> None:
+        os.set_blocking(end.fileno(), False)
+        self._socket = end
         self.volume = 0
 
     def fileno(self) -> int:
@@ -91,7 +93,7 @@ class Channel:
     def send(self, message: Mapping[str, object]) -> bool:
         """Send one message. False if the other end is gone, or has long not read."""
         try:
-            self._socket.send(json.dumps(message).encode())
+            os.write(self.fileno(), json.dumps(message).encode())
         except OSError:
             return False
         return True
@@ -103,32 +105,37 @@ class Channel:
         everything was read.
         """
         messages: list[Message] = []
-        for _ in range(MAX_BURST):
+        for number in range(MAX_BURST):
             try:
                 # The kernel may find the queue empty, then find that the other end is gone, and
                 # overlook what came in between: only an end that is read twice is the end.
-                data = self._receive_one() or self._receive_one()
+                data = self._read() or self._read()
             except BlockingIOError:
                 break
-            if not data:
-                if messages:
-                    return messages
+            if not data and number == 0:
                 raise ChannelClosed
-            self.volume += max(LEAST_WEIGHT, len(data))
-            message = parse_message(data)
-            if message is not None:
-                messages.append(message)
+            if not data:
+                break
+            parts = self._split(data)
+            self.volume += max(len(data), LEAST_WEIGHT * len(parts))
+            messages += [m for m in map(parse_message, parts) if m is not None]
         return messages
 
-    def _receive_one(self) -> bytes:
-        """One message; nothing if the other end is gone, also if it did not read all of ours."""
+    def _read(self) -> bytes:
+        """Nothing if the other end is gone, also if it did not read all of ours."""
         try:
-            return self._socket.recv(MAX_MESSAGE)
+            return os.read(self.fileno(), self.chunk)
         except ConnectionError:
             return b""
 
+    def _split(self, data: bytes) -> list[bytes]:
+        return [data]
+
     def finish(self) -> bool:
-        """Let the other end read what was sent, and then that we are gone."""
+        """Let the other end read what was sent, and then that we are gone. False if it cannot know
+        that."""
+        if not isinstance(self._socket, socket.socket):
+            return False
         with contextlib.suppress(OSError):  # it is gone first
             self._socket.shutdown(socket.SHUT_WR)
         return True
@@ -137,56 +144,30 @@ class Channel:
         self._socket.close()
 
 
-class LineChannel:
-    """The reading end of a pipe on which a program prints one JSON object a line.
+class LineChannel(Channel):
+    """The reading end of a pipe on which a program prints one JSON object a line."""
 
-    volume: as of a Channel.
-    """
+    chunk = 4 * 1024
 
     def __init__(self, fd: int) -> None:
-        os.set_blocking(fd, False)
-        self._fd = fd
+        super().__init__(io.FileIO(fd))
         self._buffer = b""
-        self.volume = 0
         self._beginning = b""
         self._skipping = False  # the rest of a line that was too long is no line of its own
 
-    def fileno(self) -> int:
-        return self._fd
-
-    def send(self, message: Mapping[str, object]) -> bool:
-        """A program that prints only cannot be told anything."""
-        return False
-
-    def finish(self) -> bool:
-        """It cannot know that we go."""
-        return False
-
-    def receive(self) -> list[Message]:
-        """The next whole lines, as Channel.receive; none that is too long."""
-        try:
-            data = os.read(self._fd, MAX_CHUNK)
-        except BlockingIOError:
-            return []
-        if not data:
-            raise ChannelClosed
+    def _split(self, data: bytes) -> list[bytes]:
         self._beginning = (self._beginning + data).lstrip()[:MAX_FIRST]
         *lines, rest = (self._buffer + data).split(b"\n")
-        self.volume += max(len(data), LEAST_WEIGHT * len(lines))
         if self._skipping and lines:
-            del lines[0]
+            lines[0] = b""
             self._skipping = False
         self._skipping = self._skipping or len(rest) > MAX_MESSAGE
         self._buffer = b"" if self._skipping else rest
-        found = (parse_message(line) for line in lines if len(line) <= MAX_MESSAGE)
-        return [message for message in found if message is not None]
+        return [line if len(line) <= MAX_MESSAGE else b"" for line in lines]
 
     def first(self) -> bytes:
         """The beginning of the first line that the program has printed, whatever it is."""
         return self._beginning.partition(b"\n")[0]
-
-    def close(self) -> None:
-        os.close(self._fd)
 
 
 def parse_message(data: bytes) -> Message | None:
@@ -203,7 +184,7 @@ class Child:
     """A forked child as its parent sees it, until it is reaped."""
 
     pid: int
-    channel: Channel | LineChannel
+    channel: Channel
     pidfd: int = -1
 
     @property
@@ -279,7 +260,7 @@ def start_program(argv: list[str], user: str) -> Child:
         return _fork(LineChannel(reading), work, {writing})
 
 
-def _fork(channel: Channel | LineChannel, work: Callable[[], int], keep: set[int]) -> Child:
+def _fork(channel: Channel, work: Callable[[], int], keep: set[int]) -> Child:
     """A child that exits with what work() returns, and that dies when its parent does.
 
     It has default signals, a session of its own, and no descriptor of the parent's but those that

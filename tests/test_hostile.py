@@ -269,6 +269,7 @@ def test_one_that_asks_for_a_successor_again_and_again_waits_for_it() -> None:
 
 def test_descriptors_that_it_sends_are_not_taken(tmp_path: Path) -> None:
     def give(channel: Channel) -> None:
+        assert isinstance(channel._socket, socket.socket)
         for number in range(50):
             message = json.dumps({"event": "count", "packets": number}).encode()
             socket.send_fds(channel._socket, [message], [0, 0, 0])
