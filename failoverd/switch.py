@@ -120,17 +120,10 @@ class Runner:
 
         None if it runs now, else the Result that says why not.
         """
-        refusal = f"cannot run {argv[0]}: "
-        if self._program:
-            why = f"{self._program} still runs"
-            return Result(CANNOT_RUN, 0.0, False, refusal + why, ran=False)
-        if self._given_up and self._given_up.process.poll() is None:
-            why = f"{self._given_up} cannot be killed"
-            return Result(CANNOT_RUN, 0.0, False, refusal + why, ran=False)
-        self._given_up = None
         began = time.monotonic()
         output = process = None
         try:
+            self._refuse_second()
             output = _Output()
             process = _spawn(argv, environment, output.writer)
             pidfd = os.pidfd_open(process.pid)
@@ -141,12 +134,20 @@ class Runner:
             if output:
                 output.close()
             code = NOT_FOUND if isinstance(error, FileNotFoundError) else CANNOT_RUN
-            why = _why(argv[0], error)
-            return Result(code, 0.0, False, refusal + why, ran=process is not None)
+            why = f"cannot run {argv[0]}: {_why(argv[0], error)}"
+            return Result(code, 0.0, False, why, ran=process is not None)
         self._program = _Program(argv[0], process, pidfd, output, began, began + timeout)
         for descriptor in (output.reader, pidfd):
             self._events.register(descriptor, select.EPOLLIN)
         return None
+
+    def _refuse_second(self) -> None:
+        """Raise ValueError if no program may be started now."""
+        if self._program:
+            raise ValueError(f"{self._program} still runs")
+        if self._given_up and self._given_up.process.poll() is None:
+            raise ValueError(f"{self._given_up} cannot be killed")
+        self._given_up = None
 
     def kill_late(self) -> None:
         """Kill the program and the children in its group if its time is over.
@@ -229,16 +230,15 @@ class _Output:
     """
 
     def __init__(self) -> None:
-        self.reader, writer = os.pipe()
-        flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
+        self.reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         try:
+            flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
             self.writer = os.open(f"/proc/self/fd/{writer}", flags)
         except OSError:
             os.close(self.reader)
             raise
         finally:
             os.close(writer)
-        os.set_blocking(self.reader, False)
         with contextlib.suppress(OSError):
             fcntl.fcntl(self.reader, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
         self._partial = b""
@@ -327,16 +327,16 @@ def _spawn(
 
 def _why(program: str, error: OSError | ValueError | MemoryError) -> str:
     """Why a program could not be started, and the way out."""
-    number = error.errno if isinstance(error, OSError) else None
-    if number == errno.ENOENT and os.path.exists(program):
+    if not isinstance(error, OSError) or not error.errno:
+        return str(error) or "no memory"
+    if error.errno == errno.ENOENT and os.path.exists(program):
         return "the program that its first line names does not exist"
-    if number == errno.ENOENT:
-        return "there is no such file"
-    if number == errno.EACCES:
-        return f"it is not executable: chmod 755 {program}"
-    if number == errno.ENOEXEC:
-        return "it is no program: its first line must be #!/bin/sh or the like"
-    return (error.strerror if isinstance(error, OSError) else None) or str(error) or "no memory"
+    told = {
+        errno.ENOENT: "there is no such file",
+        errno.EACCES: f"it is not executable: chmod 755 {program}",
+        errno.ENOEXEC: "it is no program: its first line must be #!/bin/sh or the like",
+    }
+    return told.get(error.errno) or os.strerror(error.errno)
 
 
 def _printable(text: str) -> str:

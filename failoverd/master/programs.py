@@ -8,7 +8,7 @@ import selectors
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from failoverd import pair, protocol, switch
@@ -20,7 +20,7 @@ MAX_NOTICES = 16
 QUESTIONS = ("fence", "confirm")  # programs whose exit status answers one
 
 
-@dataclass(frozen=True)
+@dataclass
 class Old:
     """A program that a dead failoverd has left. deadline: when it is killed, or given up."""
 
@@ -135,10 +135,10 @@ class Programs:
         if old.killed:
             self._us.say(f"{old.what} of a dead failoverd cannot be killed: going on", alarm=True)
             self._forget_old(pidfd)
-            return
-        self._us.say(f"{old.what} of a dead failoverd is killed (pid {old.pid})", alarm=True)
-        switch.kill_group(old.pid)
-        self._old[pidfd] = replace(old, deadline=now + switch.KILL_GRACE, killed=True)
+        else:
+            self._us.say(f"{old.what} of a dead failoverd is killed (pid {old.pid})", alarm=True)
+            switch.kill_group(old.pid)
+            old.killed, old.deadline = True, now + switch.KILL_GRACE
 
     def _forget_old(self, pidfd: int) -> None:
         del self._old[pidfd]
@@ -245,34 +245,30 @@ class Programs:
             self.run(kind, self._next.pop(kind))
 
     def _note_switch(self, role: str, result: switch.Result) -> bool:
-        """Whether the switch has worked."""
+        """Whether the switch has worked. A run that cleans up does not hide the one that failed."""
+        remembered = self._us.remembered
         worked, against = False, ""
         if result.ran:
             worked, against = self._switched(role, self._addresses, result.exit == 0)
-        self._us.remembered.script = None
+        remembered.script = None
         if worked and role == "slave":
-            self._us.remembered.left = None
+            remembered.left = None
         why = "" if worked else "; ".join(filter(None, (self._how_it_failed(result), against)))
-        self._note_run(role, result, why, worked=worked)
-        return worked
-
-    def _note_run(self, role: str, result: switch.Result, why: str, *, worked: bool) -> None:
-        """What the status tells. A run that cleans up does not hide the one that failed."""
         why, line = protocol.words(why), protocol.words(self._line)
         self.last_switch = Run(role, result.exit, round(result.seconds, 3), why)
-        failed = [run for run in self._us.remembered.failed if run.role != role]
+        remembered.failed = [run for run in remembered.failed if run.role != role]
         if not worked:
-            failed.append(FailedRun(role, result.exit, line, why, utc_now(), uptime()))
-        self._us.remembered.failed = failed
+            remembered.failed.append(FailedRun(role, result.exit, line, why, utc_now(), uptime()))
+        return worked
 
     @property
     def failure(self) -> protocol.Failure | None:
         """The last run that failed, unless one for the same role has worked since."""
         if not self._us.remembered.failed:
             return None
-        role, exit_status, line, why, when, at = self._us.remembered.failed[-1]
-        age = round(max(0.0, uptime() - at), 3)
-        return protocol.Failure(role, exit_status, line, why, when, age)
+        last = self._us.remembered.failed[-1]
+        age = round(max(0.0, uptime() - last.at), 3)
+        return protocol.Failure(last.role, last.exit, last.line, last.why, last.when, age)
 
     def _how_it_failed(self, result: switch.Result) -> str:
         """What the exit status of a failed run does not say."""
