@@ -31,22 +31,14 @@ LEAST_WEIGHT = 1024  # bytes that the shortest message counts for
 PARTING = 0.5  # seconds that a child may take to end
 LEAST_PATIENCE = 2.0  # seconds; a shorter silence of a child may be a busy machine
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_DUMPABLE = 4
-_PR_SET_KEEPCAPS = 8
-_PR_SET_NAME = 15
-_PR_CAPBSET_DROP = 24
-_PR_SET_NO_NEW_PRIVS = 38
-_PR_CAP_AMBIENT = 47
-_PR_CAP_AMBIENT_RAISE = 2
-_PR_CAP_AMBIENT_CLEAR_ALL = 4
-_CAP_NET_RAW = 13
-_CAPABILITY_VERSION_3 = 0x20080522
-_CAPABILITIES = 64  # as many as the kernel's masks have bits
-_KEYCTL_JOIN_SESSION_KEYRING = 1
+# prctl(2), capabilities(7), keyctl(2), mlockall(2)
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_SET_NAME = 1, 4, 8, 15
+_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 24, 38, 47
+_PR_CAP_AMBIENT_RAISE, _PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
+_CAP_NET_RAW, _CAPABILITY_VERSION_3, _CAPABILITIES = 13, 0x20080522, 64
+_KEYCTL_JOIN_SESSION_KEYRING, _MCL_CURRENT_AND_FUTURE = 1, 3
 _KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "armv7l": 311, "ppc64le": 271,
            "s390x": 280, "i686": 288}  # fmt: skip
-_MCL_CURRENT_AND_FUTURE = 3
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD,
             signal.SIGPIPE)  # fmt: skip
 _libc = ctypes.CDLL(None, use_errno=True)
