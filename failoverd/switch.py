@@ -246,13 +246,10 @@ class _Output:
 
     def read(self) -> list[str]:
         """The lines that are complete by now."""
-        data = b""
-        while len(data) < _PIPE_SIZE:
-            try:
-                more = os.read(self.reader, 64 * 1024)
-            except BlockingIOError:
-                break
-            data += more
+        try:
+            data = os.read(self.reader, _PIPE_SIZE)  # no more than that can be in it
+        except BlockingIOError:
+            data = b""
         *lines, self._partial = _cut(self._partial + data)
         return self._bounded(lines)
 
@@ -262,12 +259,11 @@ class _Output:
         return lines + self._bounded([self._partial] if self._partial else [])
 
     def _bounded(self, lines: list[bytes]) -> list[str]:
-        room = max(0, MAX_LINES - self._count)
+        before, self._count = self._count, self._count + len(lines)
+        room = max(0, MAX_LINES - before)
         kept = [_printable(line.decode(errors="replace")) for line in lines[:room]]
-        if room < len(lines) and self._count <= MAX_LINES:
+        if before <= MAX_LINES < self._count:
             kept.append("(the rest of its output is left out)")
-            self._count = MAX_LINES + 1
-        self._count += len(lines[:room])
         return kept
 
     def close(self) -> None:
