@@ -61,7 +61,7 @@ class Taps(Protocol):
 
 
 class Dumps(Protocol):
-    """What writes packets' headers: capture.DumpFile."""
+    """What writes packets' headers: dumpfile.DumpFile."""
 
     def begin(self, linktype: int) -> None: ...
     def put(self, when: tuple[int, int], length: int, data: bytes) -> None: ...

@@ -22,7 +22,18 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from failoverd import capture, conf, files, frames, language, process, protocol, statefile, watch
+from failoverd import (
+    capture,
+    conf,
+    dumpfile,
+    files,
+    frames,
+    language,
+    process,
+    protocol,
+    statefile,
+    watch,
+)
 from failoverd.commands import watchd
 from failoverd.commands.failoverd import take_lock, titled
 from failoverd.commands.ha_edit import exchanged
@@ -424,7 +435,7 @@ def by_hand(rules: watch.Rules, times: Sequence[int]) -> list[tuple[float, str, 
 def dumped(path: str, before: bytes, packets: Sequence[bytes]) -> None:
     """Whatever was in a dump file, what we add is read back, behind whole packets only."""
     Path(path).write_bytes(before)
-    dump = capture.DumpFile(path, 128)
+    dump = dumpfile.DumpFile(path, 128)
     try:
         dump.begin(1)
         for number, packet in enumerate(packets):

@@ -24,10 +24,11 @@ from inside import FAR, ONLY_OURS, OWN, frame, inside, ip, sender, two_ends
 from invariants import never_back
 from netns import ROOTLESS, TUN, Namespace
 
-from failoverd import capture, counter, filters, frames, process
-from failoverd.capture import Batch, DumpFile, Truncated, Unreadable, open_capture
+from failoverd import capture, counter, dumpfile, filters, frames, process
+from failoverd.capture import Batch, Truncated, Unreadable, open_capture
 from failoverd.conf import Address, Conf
 from failoverd.counter import BadFilter, Counter, Refused, Tap
+from failoverd.dumpfile import DumpFile
 
 FRAME = frame(size=200)
 
@@ -850,8 +851,8 @@ def test_any_capture_is_read_as_by_the_book(
     parts = [struct.pack(order + "IIII", *when, len(d), len(d)) + d for *when, d in packets]
     moments = [s * capture.NANOSECONDS + f * (1 if nano else 1000) for s, f, _ in packets]
     latest = never_back(moments)
-    file = io.BufferedReader(Drip(b"".join(parts), size), size)
-    opened = capture.ClassicCapture("x", file, pcap([], order, nano))
+    content = pcap([], order, nano) + b"".join(parts)
+    opened = capture.Capture("x", io.BufferedReader(Drip(content, size), size))
     batches = list(opened.batches(lambda packet: len(packet) % 2))
     counted = [when for when, (_, _, d) in zip(latest, packets, strict=True) if len(d) % 2]
     assert [when for batch in batches for when in batch.counted] == counted
@@ -937,7 +938,7 @@ def test_a_dump_goes_on_where_it_ended(tmp_path: Path) -> None:
 
 
 def test_a_dump_has_a_size_and_one_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture, "DUMP_BYTES", 24 + 100 * 80)
+    monkeypatch.setattr(dumpfile, "DUMP_BYTES", 24 + 100 * 80)
     path = tmp_path / "dump.eth0"
     dump = dumped(path, 0)
     for _ in range(13):

@@ -27,6 +27,7 @@ from netns import ROOTLESS, Namespace, cable, namespaces
 from failoverd import counter, frames, process, watchd
 from failoverd.commands import watchd as command
 from failoverd.conf import Address, Conf, Witness
+from failoverd.instruments import instruments
 from failoverd.protocol import heartbeat_tags
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,7 +53,7 @@ class Watching:
     def __init__(self, conf: Conf, handed: dict[str, Any] | None = None) -> None:
         self.messages: list[dict[str, Any]] = []
         self.logged: list[str] = []
-        tools = partial(command.instruments, conf, "eth0", counter.what_counts(conf, "eth0"))
+        tools = partial(instruments, conf, "eth0", counter.what_counts(conf, "eth0"))
         self.child = process.fork_child(
             "test: watchd eth0",
             lambda channel: watchd.run_child(channel, conf, "eth0", handed, tools),

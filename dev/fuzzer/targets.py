@@ -262,8 +262,7 @@ def pcapng(late: int = 0, linktype: int = 1) -> bytes:
         for micro in (5, 9_000_000, 40)
     ]
     old = struct.pack("<HHIIII", 0, 0, 0, 50, 14, 14) + b"q" * 14
-    simple = struct.pack("<I", 14) + b"q" * 14
-    kinds = [*((6, packet) for packet in packets), (2, old), (3, simple)]
+    kinds = [*((6, packet) for packet in packets), (2, old)]
     blocks = [(0x0A0D0D0A, section), (1, interface), *kinds]
     return b"".join(block(*each) for each in blocks)
 
@@ -376,7 +375,7 @@ CONF_WORDS = encoded(FRAGMENTS)
 SIGNED = (b"\xf8\n\xf9active\n", b"\xf8\n\xfabusy\r\n", b"\xf8\nerror refused\n", b"\xf8\n\xfb\n")
 WIRE = "protocol:ServerConnection ClientConnection _fit"
 READ_STATUS = "protocol:parse_status encode_status status_tree _status _interface"
-READ_CAPTURE = "capture:open_capture ClassicCapture SectionsCapture Clock _whole _in_our_order"
+READ_CAPTURE = "capture:open_capture Capture Clock _Classic _Sections _whole"
 READ_FRAME = "frames:parse _parse_arp _parse_advertisement _options _checksum _is_multicast"
 READ_STATE = "statefile:decode encode _line _lines _process _union"
 READ_FILES = "files:read_host_type read_secret _word_fault _read_regular"
@@ -442,7 +441,7 @@ TARGETS = {
         check_capture,
         (READ_CAPTURE, "watch"),
         (
-            *(pcap(), pcap(">"), pcap("<", 0xA1B23C4D), pcap(">", linktype=0), pcapng()),
+            *(pcap(), pcap(">"), pcap("<", 0xA1B23C4D), pcap(linktype=0), pcapng()),
             *(pcapng() * 2, pcap()[:-3], pcapng()[:-3], b"", b"#!/bin/sh\n"),
         ),
     ),
@@ -465,7 +464,7 @@ TARGETS = {
     ),
     "dump": Target(
         check_dump,
-        ("capture:DumpFile _open_private _end_of_packets",),
+        ("dumpfile:DumpFile _open_private _end_of_packets",),
         (
             *(b"\xff\xfepacket", b"not ours\xff\xfex"),
             b"\xfd" + record(1, 2, b"old") + b"\xff\xfenew\xff\xfe",

@@ -32,8 +32,8 @@ from failoverd import (
     survey,
 )
 from failoverd.commands import _facts
-from failoverd.commands.watchd import instruments
 from failoverd.conf import Conf, Problem
+from failoverd.instruments import instruments
 from failoverd.log import Log, complain
 
 DEFAULT_CONF = "/etc/failover/failoverd.conf"

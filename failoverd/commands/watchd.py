@@ -1,6 +1,6 @@
 """watchd: watches one interface, or a capture of one, and says what failoverd would make of it.
 
-By hand it only tells; it never fails anything over. What failoverd forks is put together here too.
+By hand it only tells; it never fails anything over.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from types import ModuleType
@@ -23,15 +23,14 @@ from failoverd import __version__, conf, files, filters, links, process, watch, 
 from failoverd.commands import _remarks
 from failoverd.commands._words import Stop, counted, exact_span
 from failoverd.counter import (
-    HEADER_BYTES,
     BadFilter,
     Counter,
-    Tap,
     can_be_filtered,
     counts_in_capture,
     knows_direction,
     what_counts,
 )
+from failoverd.instruments import instruments
 from failoverd.process import Message
 from failoverd.protocol import heartbeat_tags
 
@@ -72,23 +71,6 @@ def main(argv: list[str] | None = None) -> int:
         process.discard_output()
         complain(f"cannot go on: {process.in_words(error)}")
         return CANNOT_READ if options.capture or options.tune else CANNOT_WATCH
-
-
-def instruments(
-    settings: conf.Conf, interface: str, expression: str, programs: Sequence[filters.Program] = ()
-) -> watchd.Instruments:
-    """What a watcher of this interface counts with. Opens $dumpfile: raises OSError."""
-    counter = Counter(interface, expression, programs)
-    if settings.dumpfile == os.devnull:
-        return watchd.Instruments(counter)
-    from failoverd.capture import DumpFile
-
-    path = f"{settings.dumpfile}.{interface}"
-    try:
-        dump = DumpFile(path, HEADER_BYTES)
-    except OSError as error:
-        raise OSError(f"$dumpfile: {error.filename}: {error.strerror}") from error
-    return watchd.Instruments(counter, Tap(interface, expression, programs), dump)
 
 
 # The command line
@@ -488,7 +470,7 @@ def filter_for(
         accept = counts_in_capture(expression, linktype, own)
     except BadFilter as error:
         raise misfit(options, settings, linktype, error) from None
-    if not knows_direction(linktype, own) and not capture.tells_direction:
+    if not knows_direction(linktype, own):
         complain(all_count(linktype))
     if len(capture.interfaces) > 1 and options.interface not in capture.interfaces:
         names = ", ".join(name or "(no name)" for name in capture.interfaces)

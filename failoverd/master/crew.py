@@ -11,9 +11,9 @@ from functools import partial
 
 from failoverd import heartbeat, listener, neighbours, process, scribe, watchd
 from failoverd.children import STUCK, Children, Make
-from failoverd.commands.watchd import instruments
 from failoverd.counter import what_counts
 from failoverd.filters import Program
+from failoverd.instruments import instruments
 from failoverd.master.mutual import whom_to_ask
 from failoverd.master.own_socket import OwnSocket
 from failoverd.master.situation import Situation

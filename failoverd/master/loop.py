@@ -14,8 +14,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-import failoverd.capture
-import failoverd.counter  # noqa: F401
+import failoverd.counter
+import failoverd.dumpfile  # noqa: F401
 from failoverd import __version__, alike, files, links, notify, pair, protocol
 from failoverd.children import Children
 from failoverd.conf import Conf
