@@ -1,42 +1,35 @@
 """What packet_count, timer_seconds and low_water would do with traffic that was seen.
 
-One quantity answers all of it: the wait, how long it takes from any moment until low_water packets
-have come. A window fails if it begins at a moment whose wait is longer than the window. How often
-that was so is counted, by running `watch` itself over the traffic. How often it will be so is
-estimated: the longest waits are taken as a sample of a generalised Pareto tail (peaks over a
-threshold; Pickands 1975), fitted by probability-weighted moments (Hosking and Wallis 1987), never
-lighter than exponential, and at the upper end of what a sample of this size leaves open. That holds
-for traffic like the sample's and no other, and the report has to say so. Times are nanoseconds.
+How often a window has failed is counted, by running `watch` itself over the traffic. How often it
+will fail is estimated from the wait, the time from any moment until low_water packets have come. If
+in so many pieces of time as long as the longest wait not one was without them, then with 95 %
+certainty less than 3 in so many are (rule of three); and a window that is several times as long is
+without them only if all its pieces are. That holds for traffic like the sample's whose silences do
+not come together, and the report has to say so. Times are nanoseconds.
 """
 
 from __future__ import annotations
 
 import math
 from array import array
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby, pairwise
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, groupby, pairwise
 
 from failoverd import watch
 
 SECOND = 1_000_000_000
 DAY = 86_400 * SECOND
 LIMIT = 2_000_000  # moments that are kept; with more, neighbours are joined
-MOMENTS = 20_000  # from which waits are measured
 LEAST_WINDOW = SECOND // 10  # below it the machine's own scheduling decides
 LONGEST_WINDOW = 3600 * SECOND
 MARGIN = 4  # traffic may fall to a quarter of its estimated low before low_water is reached
-RULE_OF_THREE = 3  # nothing seen in D: with 95 % certainty it comes less often than 3 times in D
+RULE_OF_THREE = 3  # nothing seen in n: with 95 % certainty it comes less often than 3 times in n
+ENOUGH = 30  # moments with packets, to say anything
 
 _CHUNK = 64
-_FINER = 8  # moments in a tick
-_GOLDEN = (math.sqrt(5) - 1) / 2  # moments are spread unevenly, or they fall in step with traffic
-_QUANTILES = (0.98, 0.95, 0.9, 0.8, 0.5)
-_ENOUGH = 30  # independent long waits, for a quantile to be the threshold
-_AT_LEAST = 10  # for the last of the quantiles
 _UPPER = 2.0  # standard deviations: the upper end of what holds with about 95 % certainty
-_MOST_SHAPE = 0.8
 
 
 class Traffic:
@@ -73,19 +66,30 @@ class Traffic:
         self.length = max(self.length, time)
 
     def _coarsen(self) -> None:
-        old = zip(self.times, self.totals, strict=True)
+        old = zip(self.times, pairwise([0, *self.totals]), strict=True)
         self.tick *= 2
         self.times, self.totals = array("q"), array("Q")
-        for time, total in old:
-            if self.times and time - self.times[-1] < self.tick:
-                self.totals[-1] = total
-            else:
-                self.times.append(time)
-                self.totals.append(total)
+        for time, (before, total) in old:
+            self.add(time, total - before)
 
-    def longest_gap(self) -> int:
-        """The longest time without a packet, at the begin and the end too."""
-        return max(after - before for before, after in pairwise([0, *self.times, self.length]))
+    def longest_wait(self, packets: int = 1) -> int:
+        """From any moment until so many packets have come. One that the end cut off counts as long
+        as it was: the silence may have been the end's cause."""
+        longest = at = 0
+        for time, total in chain([(0, 0)], zip(self.times, self.totals, strict=True)):
+            while at < len(self.times) and self.totals[at] < total + packets:
+                at += 1
+            end = self.times[at] if at < len(self.times) else self.length
+            longest = max(longest, end - time)
+        return longest
+
+    @property
+    def is_irregular(self) -> bool:
+        """Whether the longest gap stands out: hardly another is half as long. Of random traffic's
+        about the square root of all gaps are."""
+        gaps = [after - before for before, after in pairwise([0, *self.times, self.length])]
+        half = max(gaps) / 2
+        return sum(gap > half for gap in gaps) ** 4 < len(gaps)
 
     def until(self, time: int) -> int:
         """Packets before this time."""
@@ -164,87 +168,6 @@ def found_within(settings: Settings, is_full: bool) -> float | None:
     return 2 * settings.timer + (settings.timer / 8 if is_full else 0)
 
 
-# What is to be expected
-
-
-@dataclass(frozen=True)
-class Tail:
-    """The distribution of waits: as seen up to the threshold, as estimated beyond it."""
-
-    waits: Sequence[float]  # ascending
-    threshold: float
-    share: float  # of the waits that are longer than the threshold
-    scale: float
-    shape: float
-    clusters: int  # long waits that are independent of each other
-
-    @property
-    def is_heavy(self) -> bool:
-        """Whether extremes are less regular than those of evenly random traffic."""
-        return self.shape > 0
-
-    def chance(self, wait: float) -> float:
-        """That a wait is longer than this. Never less than was seen."""
-        seen = 1 - bisect_right(self.waits, wait) / len(self.waits)
-        if wait <= self.threshold:
-            return seen
-        excess = (wait - self.threshold) / self.scale
-        if self.shape:
-            beyond = math.exp(-math.log1p(self.shape * excess) / self.shape)
-        else:
-            beyond = math.exp(-excess)
-        return max(seen, self.share * beyond)
-
-    def alarms(self, timer: int, time: float) -> float:
-        """How many windows of this length fail in so much time."""
-        return self.chance(timer) * time / timer
-
-
-def tail(traffic: Traffic, packets: int) -> Tail | None:
-    """How long one waits for so many packets. None if too little was seen to say."""
-    waits = measured(traffic, packets)
-    ordered = sorted(waits)
-    for quantile in _QUANTILES if ordered else ():
-        threshold = ordered[int(quantile * len(ordered))]
-        clusters = sum(is_long for is_long, _ in groupby(wait > threshold for wait in waits))
-        if clusters >= (_AT_LEAST if quantile == _QUANTILES[-1] else _ENOUGH):
-            excesses = [wait - threshold for wait in ordered if wait > threshold]
-            scale, shape = fitted(excesses, clusters)
-            share = len(excesses) / len(ordered)
-            return Tail(ordered, threshold, share, scale, shape, clusters)
-    return None
-
-
-def measured(traffic: Traffic, packets: int) -> list[float]:
-    """Waits for so many packets, from moments spread evenly over the time watched.
-
-    A wait that the end cut off counts as long as it was: the silence may have been the end's cause.
-    """
-    count = min(MOMENTS, _FINER * traffic.length // traffic.tick)
-    waits = []
-    for number in range(count):
-        moment = traffic.length * (number + number * _GOLDEN % 1) / count
-        at = bisect_left(traffic.totals, traffic.until(math.ceil(moment)) + packets)
-        end = traffic.times[at] if at < len(traffic.times) else traffic.length
-        waits.append(end - moment)
-    return waits
-
-
-def fitted(excesses: Sequence[float], clusters: int) -> tuple[float, float]:
-    """Scale and shape of a generalised Pareto distribution, with a margin for the sample's size.
-
-    The excesses ascend. A tail that shows itself as heavy is taken at the upper end, too.
-    """
-    count = len(excesses)
-    mean = sum(excesses) / count
-    low = sum((1 - (at + 0.65) / count) * x for at, x in enumerate(excesses)) / count
-    ratio = mean / (mean - 2 * low) if mean > 2 * low else math.inf
-    shape, noise = 2 - ratio, 1 / math.sqrt(clusters)
-    shape = min(_MOST_SHAPE, shape + noise) if shape > noise else 0.0
-    # A long gap holds many of the moments: that doubles the variance (for exponential gaps).
-    return mean * (1 - shape) * (1 + _UPPER * math.sqrt(2) * noise), shape
-
-
 # What to propose
 
 
@@ -294,8 +217,16 @@ def expected(settings: Settings, done: Outcome, traffic: Traffic, time: float) -
         return 0.0
     if done.alarms:
         return (done.alarms + _UPPER * math.sqrt(done.alarms)) * time / traffic.length
-    waits = tail(traffic, min(settings.low_water, settings.packet_count))
-    return None if waits is None else waits.alarms(settings.timer, time)
+    if len(traffic.times) < ENOUGH:
+        return None
+    wait = traffic.longest_wait(min(settings.low_water, settings.packet_count))
+    return chance(settings.timer, wait, traffic.length) * time / settings.timer
+
+
+def chance(timer: int, wait: int, length: int) -> float:
+    """That a window fails, at most about, if in so much time this was the longest wait."""
+    piece = min(1.0, RULE_OF_THREE * wait / length)
+    return float(piece ** max(1.0, timer / max(1, wait)))
 
 
 def proposals(traffic: Traffic, aim: Aim, has_witness: bool = False) -> list[Judged]:
@@ -305,14 +236,15 @@ def proposals(traffic: Traffic, aim: Aim, has_witness: bool = False) -> list[Jud
     Of windows that find a death in time the longest one is the calmest. packet_count is more than a
     window brings: so every window is judged, and the first alarm, which is forgiven, is soon past.
     """
-    waits = tail(traffic, 1)
-    if waits is None:
+    if len(traffic.times) < ENOUGH:
         return []
     asked = max(LEAST_WINDOW, aim.within // 2)
-    low_water = 1 if has_witness else safe_low_water(traffic, asked, aim)
-    found = [judged("as asked", settings_for(traffic, asked, low_water), traffic, aim)]
+    found = [judged("as asked", settings_for(traffic, asked, 1), traffic, aim)]
+    if not has_witness:
+        found = [with_low_water(found[0], traffic, aim)]
+    wait = traffic.longest_wait()
     for timer in nice_numbers(LEAST_WINDOW, LONGEST_WINDOW):
-        if waits.alarms(timer, aim.time) <= 1:
+        if chance(timer, wait, traffic.length) * aim.time / timer <= 1:
             calm = judged("calm enough", settings_for(traffic, timer, 1), traffic, aim)
             if calm.expected is not None and calm.expected <= 1:
                 found += [calm] if timer != asked else []
@@ -320,23 +252,21 @@ def proposals(traffic: Traffic, aim: Aim, has_witness: bool = False) -> list[Jud
     return sorted(found, key=lambda entry: entry.settings.timer)
 
 
+def with_low_water(entry: Judged, traffic: Traffic, aim: Aim) -> Judged:
+    """With a quarter of what the quietest window had, if that is calm enough, and a whole day was
+    seen: a low_water measured by day fails in the night."""
+    least = min(traffic.windows(entry.settings.timer), default=0) // MARGIN
+    if traffic.length < DAY or least < 2:
+        return entry
+    low_water = max(nice_numbers(1, least))
+    better = judged(entry.name, replace(entry.settings, low_water=low_water), traffic, aim)
+    return better if better.expected is not None and better.expected <= 1 else entry
+
+
 def settings_for(traffic: Traffic, timer: int, low_water: int) -> Settings:
     average = traffic.packets * timer // max(1, traffic.length)
     busiest = max(traffic.windows(timer), default=average)
     return Settings(next(nice_numbers(max(10, 2 * busiest), 2**63)), timer, low_water)
-
-
-def safe_low_water(traffic: Traffic, timer: int, aim: Aim) -> int:
-    """1, unless a whole day was seen: a low_water measured by day fails in the night."""
-    if traffic.length < DAY:
-        return 1
-    safe = 1
-    for packets in nice_numbers(2, 2**63):
-        waits = tail(traffic, packets * MARGIN)
-        if waits is None or waits.alarms(timer, aim.time) > 1:
-            return safe
-        safe = packets
-    return safe
 
 
 def nice_numbers(first: int, last: int) -> Iterator[int]:

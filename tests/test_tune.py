@@ -101,7 +101,7 @@ def test_nothing_that_came_is_lost(found: list[float], seconds: int) -> None:
     assert moments == [round(time * SECOND) for time in times]
     windows = traffic.windows(seconds * SECOND)
     assert sum(windows) == traffic.until(len(windows) * seconds * SECOND)
-    assert traffic.longest_gap() == pytest.approx(max(found) * SECOND, abs=2)
+    assert traffic.longest_wait() == pytest.approx(max(found) * SECOND, abs=2)
 
 
 def test_it_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,53 +168,48 @@ def test_when_a_death_is_found(low_water: int, is_full: bool, expected: float | 
 # What is to be expected
 
 
-def test_waits_begin_at_any_moment() -> None:
-    waits = tune.measured(traffic_of([float(n) for n in range(101)], 100), 1)
-    assert max(waits) <= SECOND
-    assert sum(waits) / len(waits) == pytest.approx(SECOND / 2, rel=0.01)
-    three = tune.measured(traffic_of([float(n) for n in range(101)], 100), 3)
-    assert max(three) <= 3 * SECOND
-
-
-@settings(deadline=None, max_examples=15)
-@given(st.integers(1, 10**6), st.floats(0.1, 60))
-def test_no_chance_is_less_than_what_was_seen(seed: int, wait: float) -> None:
-    traffic = traffic_of(until(bursty(random.Random(seed)), 300), 300, tick=SECOND // 50)
-    waits = tune.tail(traffic, 1)
-    assert waits is not None
-    measured = tune.measured(traffic, 1)
-    seen = sum(each > wait * SECOND for each in measured) / len(measured)
-    assert 0 <= seen <= waits.chance(wait * SECOND) + 1e-9 <= 1 + 1e-9
-    assert waits.chance(wait * SECOND) >= waits.chance(2 * wait * SECOND)
+@settings(deadline=None)
+@given(gaps, st.integers(1, 9), st.integers(0, 20))
+def test_the_longest_wait_is_found_from_every_moment(
+    found: list[float], packets: int, after: int
+) -> None:
+    times = times_of(found)
+    end = times[-1] + after
+    longest = 0.0
+    for began in times:  # the longest ones begin right after a packet
+        rest = [time for time in times if time > began]
+        longest = max(longest, (rest[packets - 1] if len(rest) >= packets else end) - began)
+    traffic = traffic_of(times, end, tick=1)
+    assert traffic.longest_wait(packets) == pytest.approx(longest * SECOND, abs=2)
 
 
 def test_one_silence_is_not_estimated_away() -> None:
     before = [n / 5 for n in range(10_000)]
     times = before + [before[-1] + 2 + moment for moment in before]
-    waits = tune.tail(traffic_of(times, times[-1]), 1)
-    assert waits is not None
-    assert waits.chance(SECOND) == pytest.approx(1 / 4002, rel=0.2)
-
-
-def test_traffic_in_step_with_the_moments_is_a_sample_too() -> None:
-    times = [n / 5 for n in range(tune.MOMENTS)]
-    waits = tune.tail(traffic_of(times, tune.MOMENTS / 5), 1)
-    assert waits is not None and waits.chance(SECOND) < 1e-6
+    traffic = traffic_of(times, times[-1])
+    wait = traffic.longest_wait()
+    assert wait == 2 * SECOND
+    for seconds, seen in ((1, 1 / 4002), (1.5, 0.5 / 4002), (2, 0)):
+        assert tune.chance(round(seconds * SECOND), wait, traffic.length) > seen
+    assert traffic.is_irregular
 
 
 def test_the_chance_of_random_traffic_is_an_upper_end() -> None:
     """Of Poisson processes, whose waits are known: exp(-rate * wait)."""
-    for seconds, most in ((3, 3), (8, 60), (15, 10_000)):
-        ratios = []
-        for seed in range(8):
-            waits = tune.tail(traffic_of(until(steady(random.Random(seed), 1), 600), 600), 1)
-            assert waits is not None
-            ratios.append(waits.chance(seconds * SECOND) / math.exp(-seconds))
-        assert max(ratios) < most, seconds
-        assert sorted(ratios)[1] > 0.7, seconds
+    for seconds in (7, 10, 15):
+        for seed in range(20):
+            traffic = traffic_of(until(steady(random.Random(seed), 1), 600), 600)
+            found = tune.chance(seconds * SECOND, traffic.longest_wait(), traffic.length)
+            assert 1 < found / math.exp(-seconds) < 1e5, (seconds, seed)
 
 
-def test_a_heavy_tail_is_seen() -> None:
+def test_nothing_is_ruled_out_by_a_sample_as_short_as_a_wait() -> None:
+    assert tune.chance(100 * SECOND, 10 * SECOND, 30 * SECOND) == 1
+    assert tune.chance(10 * SECOND, 10 * SECOND, 3000 * SECOND) == pytest.approx(0.01)
+    assert tune.chance(20 * SECOND, 10 * SECOND, 3000 * SECOND) == pytest.approx(0.0001)
+
+
+def test_a_silence_that_stands_out_is_seen() -> None:
     def heavy(chance: random.Random) -> Iterator[float]:
         now = 0.0
         while True:
@@ -223,8 +218,7 @@ def test_a_heavy_tail_is_seen() -> None:
 
     def found(kind: Callable[[random.Random], Iterator[float]]) -> int:
         samples = [until(kind(random.Random(seed)), 900) for seed in range(6)]
-        waits = [tune.tail(traffic_of(times, 900), 1) for times in samples]
-        return sum(each is not None and each.is_heavy for each in waits)
+        return sum(traffic_of(times, 900).is_irregular for times in samples)
 
     assert found(heavy) >= 4
     assert found(lambda chance: steady(chance, 1)) <= 1
@@ -233,7 +227,6 @@ def test_a_heavy_tail_is_seen() -> None:
 @pytest.mark.parametrize(("rate", "length"), [(0.1, 60), (1, 5), (1, 0)])
 def test_too_little_is_no_sample(rate: float, length: float) -> None:
     times = until(steady(random.Random(4), rate), length)
-    assert tune.tail(traffic_of(times, length), 1) is None
     assert tune.proposals(traffic_of(times, length), tune.Aim(10 * SECOND, 30)) == []
 
 
@@ -337,7 +330,7 @@ def test_what_it_proposes_can_be_pasted(tmp_path: Path) -> None:
     assert "low_water 0, as now, no dead card is ever found" in done.stdout
     told = " ".join(done.stdout.split())
     assert "at most 20 s after" in told  # as failoverd -t says
-    assert "rule of three" in told and "takes 90 days" in told and "-fold" in told
+    assert "rule of three" in told and "takes 90 days" in told and "in a row" in told
     assert "shorter than a day" in told and "###" in told
     assert max(map(len, done.stdout.splitlines())) <= 100
     short = tuned(tmp_path, until(steady(random.Random(4), 20), 300)).stdout.splitlines()

@@ -142,7 +142,7 @@ class Report:
         first, last = datetime.fromtimestamp(self.began), datetime.fromtimestamp(self.ended)
         yield f"from {first:%Y-%m-%d %H:%M:%S} to {last:%Y-%m-%d %H:%M:%S}"
         if self.traffic.packets:
-            gap = self.traffic.longest_gap() / tune.SECOND
+            gap = self.traffic.longest_wait() / tune.SECOND
             yield f"the longest time without a packet was {span(gap)}"
 
     def _picture(self) -> Iterator[str]:
@@ -252,11 +252,10 @@ class Report:
             )
         if best is None:
             return
-        waits = tune.tail(self.traffic, 1)
-        if waits is not None and waits.is_heavy:
+        if self.traffic.is_irregular:
             yield (
-                "The long waits here are irregular (a heavy tail): the estimate can be wrong many "
-                "times over. Measure for longer, or name a @witness."
+                "The longest silence here stands out from the others: the estimate can be wrong "
+                "many times over. Measure for longer, or name a @witness."
             )
         if self.traffic.length < tune.DAY:
             yield (
@@ -274,13 +273,17 @@ class Report:
             f"there is not more than one in {span(length / tune.RULE_OF_THREE)} (rule of three); "
             f"to prove one in {span(days)} takes {span(tune.RULE_OF_THREE * days)}."
         )
-        waits = tune.tail(self.traffic, best.settings.low_water)
-        if waits is not None and days > length:
-            yield (
-                f"The last column is an estimate, stretched {rough(days / length)}-fold from "
-                f"{waits.clusters} long waits: an upper end (95 %) if traffic goes on like this, "
-                "and if rarer waits thin out as these do (generalised Pareto tail)."
-            )
+        if not best.settings.low_water or best.expected is None:
+            return
+        wait = self.traffic.longest_wait(best.settings.low_water) / tune.SECOND
+        what = counted(best.settings.low_water, "packet")
+        yield (
+            f"The last column is an estimate. The longest wait for {what} was {span(wait)}. By the "
+            f"rule of three, of {length / wait:,.0f} pieces of time of that length fewer than 3 "
+            "pass without, and a window fails only if all of it does: "
+            f"{best.settings.timer / tune.SECOND / wait:.3g} of them in a row. That holds if "
+            "traffic goes on like this, and one silence does not bring on another."
+        )
 
     def _when(self, moment: float) -> str:
         """The time of day; since the begin if the clock was set meanwhile."""
