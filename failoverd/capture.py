@@ -150,7 +150,7 @@ class Capture:
         """Reads as far as the first packet. Raises Unreadable and OSError."""
         self._name, self._file = name, file
         self.clock = Clock()
-        self._problem: Unreadable | None = None
+        self.problem: Unreadable | None = None
         self._ahead = file.read(_HEADER)
         self._format: _Format
         if self._ahead[:4] in _KINDS and len(self._ahead) == _HEADER:
@@ -178,32 +178,28 @@ class Capture:
     def batches(self, accept: Accept) -> Iterator[Batch]:
         """All packets, in constant memory; those count for which accept(packet) is true.
 
-        A batch is what is there: from a pipe that is not a whole block. Raises Unreadable or
-        Truncated after the batch with the last packet that could be read.
+        A batch is what is there: from a pipe that is not a whole block. After the last packet that
+        could be read `problem` says why there are no more, if the capture does not end there.
         """
-        rest, problem = b"", ""
-        while not problem and (block := self._read()):
-            data, counted, end = rest + block, list[int](), 0
+        rest = b""
+        while self.problem is None:
+            counted: list[int] = []
             try:
-                end = self._format.take(data, accept, self.clock, counted)
+                block, self._ahead = self._ahead or self._file.read1(_BLOCK), b""
+                if not block:
+                    break
+                data = rest + block
+                rest = data[self._format.take(data, accept, self.clock, counted) :]
             except Unreadable as error:
-                problem = str(error)
+                self.problem = Unreadable(f"{self._name}: {error}")
+            except OSError as error:
+                self.problem = Unreadable(f"{self._name}: {error.strerror}")
             except DAMAGE:
-                problem = "a block that makes no sense is damage"
+                self.problem = Unreadable(f"{self._name}: a block that makes no sense is damage")
             if self.clock.first is not None:
                 yield Batch(counted, self.clock.now)
-            rest = data[end:]
-        if problem:
-            raise Unreadable(f"{self._name}: {problem}")
-        if rest:
-            raise Truncated(f"{self._name}: the file ends in the middle of a packet")
-
-    def _read(self) -> bytes:
-        try:
-            block, self._ahead = self._ahead or self._file.read1(_BLOCK), b""
-            return block
-        except OSError as error:
-            raise Unreadable(f"{self._name}: {error.strerror}") from error
+        if rest and self.problem is None:
+            self.problem = Truncated(f"{self._name}: the file ends in the middle of a packet")
 
     def close(self) -> None:
         self._file.close()

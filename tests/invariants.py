@@ -341,7 +341,7 @@ def captured(path: str, data: bytes) -> None:
     Path(path).write_bytes(data)
     times: list[int] = []
     now = 0
-    whole = False
+    problem: capture.Unreadable | None
     try:
         with capture.open_capture(path) as reading:
             for batch in reading.batches(lambda packet: True):
@@ -350,12 +350,14 @@ def captured(path: str, data: bytes) -> None:
                 assert max(batch.counted, default=0) <= batch.now
                 now = batch.now
                 times += batch.counted
-        whole = True
+            problem = reading.problem
     except capture.Unreadable as error:
-        assert str(error).isprintable() and path in str(error)
+        problem = error
+    if problem is not None:
+        assert str(problem).isprintable() and path in str(problem)
     expected = naive_capture(data)
     if expected is not None:
-        assert (times, whole) == expected
+        assert (times, problem is None) == expected
     judged(times)
 
 

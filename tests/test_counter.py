@@ -768,15 +768,14 @@ def read(path: Path, accept: Callable[[bytes], object] = bool) -> tuple[list[int
     counted: list[int] = []
     now, end = 0, ""
     with open_capture(str(path)) as opened:
-        try:
-            for batch in opened.batches(accept):
-                assert isinstance(batch, Batch)
-                counted += batch.counted
-                now = batch.now
-        except Truncated:
+        for batch in opened.batches(accept):
+            assert isinstance(batch, Batch)
+            counted += batch.counted
+            now = batch.now
+        if opened.problem is not None:
+            end = str(opened.problem)
+        if isinstance(opened.problem, Truncated):
             end = "truncated"
-        except Unreadable as error:
-            end = str(error)
     return counted, now, end
 
 

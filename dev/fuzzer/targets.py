@@ -448,7 +448,7 @@ TARGETS = {
     "watchd": Target(
         check_watchd,
         (
-            "commands.watchd:judge replay Reading filter_for misfit all_count conclusion "
+            "commands.watchd:judge replay filter_for misfit all_count conclusion "
             "of_its_clock tune_read tune",
             "tune",
         ),

@@ -16,10 +16,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from types import ModuleType
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from failoverd import __version__, conf, files, filters, links, process, watch, watchd
+from failoverd import __version__, capture, conf, files, filters, links, process, watch, watchd
+from failoverd.capture import NANOSECONDS, Capture, Clock, Truncated, link_name
 from failoverd.commands import _remarks
 from failoverd.commands._words import Stop, counted, exact_span
 from failoverd.counter import (
@@ -35,7 +37,6 @@ from failoverd.process import Message
 from failoverd.protocol import heartbeat_tags
 
 if TYPE_CHECKING:
-    from failoverd.capture import Capture, Clock
     from failoverd.commands import _terminal
     from failoverd.tune import Traffic
 
@@ -56,21 +57,21 @@ Measured = tuple["Traffic", tuple[float, float]]
 def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly with `| head`
     options = arguments(argv)
+    failed = CANNOT_READ if options.capture or options.tune else CANNOT_WATCH
     process.open_streams()
     try:
         settings = read_conf(options.conf)
         if options.tune:
             return tune(options, settings)
         return replay(options, settings) if options.capture else live(options, settings)
-    except Stop as stop:
+    except (Stop, capture.Unreadable) as stop:
         complain(str(stop))
-        return CANNOT_READ if options.capture or options.tune else CANNOT_WATCH
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except OSError as error:
         process.discard_output()
         complain(f"cannot go on: {process.in_words(error)}")
-        return CANNOT_READ if options.capture or options.tune else CANNOT_WATCH
+    return failed
 
 
 # The command line
@@ -115,20 +116,20 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def disagreement(options: argparse.Namespace) -> str:
     """What is wrong with the options together, "" if nothing is."""
-    if options.capture is None and options.mac is not None:
-        return "--mac goes with -r FILE"
-    if options.until is not None and (options.capture is None or options.tune):
-        return "--until goes with -r FILE, and not with --tune"
+    read, tune = options.capture is not None, options.tune
     aims = (options.seconds, options.within, options.days)
-    if not options.tune and any(value is not None for value in aims):
-        return "--seconds, --within and --days go with --tune"
-    if options.capture is not None and options.seconds is not None:
-        return "--seconds goes without -r FILE, which is read to its end"
-    if options.within is not None and options.within < SHORTEST_AIM:
-        return f"--within: {SHORTEST_AIM:g} s is the least"
-    if 0 in (options.seconds, options.days):
-        return "--seconds and --days must be more than 0"
-    return ""
+    wrong = {
+        "--mac goes with -r FILE": options.mac is not None and not read,
+        "--until goes with -r FILE, and not with --tune": options.until is not None
+        and (not read or tune),
+        "--seconds, --within and --days go with --tune": not tune and aims != (None, None, None),
+        "--seconds goes without -r FILE, which is read to its end": read
+        and options.seconds is not None,
+        f"--within: {SHORTEST_AIM:g} s is the least": options.within is not None
+        and options.within < SHORTEST_AIM,
+        "--seconds and --days must be more than 0": 0 in (options.seconds, options.days),
+    }
+    return next((problem for problem, holds in wrong.items() if holds), "")
 
 
 def seconds(text: str) -> float:
@@ -208,17 +209,6 @@ def counted_here(settings: conf.Conf, interface: str) -> str:
 
 
 # A live interface
-
-
-class Shows(Protocol):
-    """Where a live watcher's events go. refresh is called every so many seconds, or seldom."""
-
-    every: float | None
-
-    def say(self, line: Message) -> None: ...
-    def complain(self, sentence: str) -> None: ...
-    def refresh(self, watcher: watchd.Watcher, now: float) -> None: ...
-    def close(self) -> None: ...
 
 
 def live(options: argparse.Namespace, settings: conf.Conf) -> int:
@@ -317,38 +307,43 @@ class Tally:
 
 
 class Viewer:
-    """What a person, or a program, is shown of a live watcher."""
+    """What a person, or a program, is shown of a live watcher: JSON, plain lines, or a screen."""
 
     def __init__(self, interface: str, as_json: bool) -> None:
         self._interface, self._as_json = interface, as_json
-        self._shows: Shows = Lines(as_json)
+        self._print = print_json if as_json else print_plain
+        self._screen: _terminal.Screen | None = None
         self._tally = Tally()
         self._told = f"the interface is {watchd.link_state(interface)}"  # by _remarks.at_start
 
     @property
     def every(self) -> float | None:
-        return self._shows.every
+        return None if self._screen is None else self._screen.every
 
     def begin(self) -> None:
         """From here on with a live line, if there is a terminal for it."""
         terminal = None if self._as_json else terminal_for(sys.stdout)
         if terminal is not None:
-            self._shows = terminal.Screen(self._interface)
+            self._screen = terminal.Screen(self._interface)
+            self._print = self._screen.say
 
     def say(self, message: Message) -> None:
-        if message["event"] == "log":
-            told, self._told = self._told, ""
-            if message["message"] == told:
-                return
-            self._shows.complain(f"{message['interface']}: {message['message']}")
+        if message["event"] != "log":
+            self._tally.add(message)
+            self._print(message)
             return
-        self._tally.add(message)
-        self._shows.say(message)
+        told, self._told = self._told, ""
+        if message["message"] != told:
+            self._complain(f"{message['interface']}: {message['message']}")
+
+    def _complain(self, sentence: str) -> None:
+        (self._screen.complain if self._screen else complain)(sentence)
 
     def look(self, watcher: watchd.Watcher, early: _remarks.Early, now: float) -> None:
         for remark in early.look(watcher.total, now - (watcher.began or now)):
-            self._shows.complain(remark)
-        self._shows.refresh(watcher, now)
+            self._complain(remark)
+        if self._screen:
+            self._screen.refresh(watcher, now)
 
     def summary(self, watcher: watchd.Watcher) -> None:
         self.close()
@@ -360,28 +355,8 @@ class Viewer:
         print(text, file=sys.stderr if self._as_json else sys.stdout, flush=True)
 
     def close(self) -> None:
-        self._shows.close()
-
-
-class Lines:
-    """JSON or plain lines, for whoever reads a pipe or a file."""
-
-    every: float | None = None
-
-    def __init__(self, as_json: bool) -> None:
-        self._print = print_json if as_json else print_plain
-
-    def say(self, line: Message) -> None:
-        self._print(line)
-
-    def complain(self, sentence: str) -> None:
-        complain(sentence)
-
-    def refresh(self, watcher: watchd.Watcher, now: float) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
+        if self._screen:
+            self._screen.close()
 
 
 def print_json(line: Message) -> None:
@@ -404,67 +379,43 @@ def print_plain(line: Message) -> None:
 
 def replay(options: argparse.Namespace, settings: conf.Conf) -> int:
     """Judge a capture; the exit status says whether it would have failed over."""
-    from failoverd.capture import Unreadable, open_capture
-
-    try:
-        with open_capture(options.capture, options.interface) as capture:
-            return judge(options, settings, capture)
-    except Unreadable as error:
-        raise Stop(str(error)) from None
+    with capture.open_capture(options.capture, options.interface) as opened:
+        return judge(options, settings, opened)
 
 
-def judge(options: argparse.Namespace, settings: conf.Conf, capture: Capture) -> int:
-    from failoverd.capture import NANOSECONDS
-
+def judge(options: argparse.Namespace, settings: conf.Conf, opened: Capture) -> int:
     rules = watchd.rules_for(settings, options.interface, NANOSECONDS)
     for remark in [] if rules.private else conf.remarks(settings):
         complain(remark)
     until = None if options.until is None else round(options.until * NANOSECONDS)
     show = print_json if options.json else print_plain
-    reading = Reading(capture, filter_for(options, settings, capture))
+    batches = opened.batches(filter_for(options, settings, opened))
     tally = Tally()
-    for event in watch.replay(rules, reading.batches(), until):
+    for event in watch.replay(rules, batches, until):
         line: Message = dict(event.line(options.interface, 0, NANOSECONDS))
         show(line)
         tally.add(line)
     sys.stdout.flush()
     never_fails = rules.low_water == 0 and not rules.private
-    if reading.problem is not None and capture.clock.first is None:
-        raise Stop(str(reading.problem))
-    for remark in of_its_clock(capture.clock):
+    if opened.problem is not None and opened.clock.first is None:
+        raise opened.problem
+    for remark in of_its_clock(opened.clock):
         complain(remark)
-    print(conclusion(tally, capture, never_fails), file=sys.stderr if options.json else sys.stdout)
-    if reading.problem is not None:
-        complain(f"{reading.problem}; what comes before counts")
-        if not reading.is_truncated:
+    print(conclusion(tally, opened, never_fails), file=sys.stderr if options.json else sys.stdout)
+    if opened.problem is not None:
+        complain(f"{opened.problem}; what comes before counts")
+        if not isinstance(opened.problem, Truncated):
             return CANNOT_READ
     if tally.first_fail:
         return WOULD_FAIL_OVER
     return 0 if tally.judged else NOTHING_JUDGED
 
 
-class Reading:
-    """A capture's batches; an end that is no proper end is kept in `problem`, not raised."""
-
-    def __init__(self, capture: Capture, accept: Callable[[bytes], object]) -> None:
-        self._capture, self._accept = capture, accept
-        self.problem: Exception | None = None
-        self.is_truncated = False
-
-    def batches(self) -> Iterator[tuple[list[int], int]]:
-        from failoverd.capture import Truncated, Unreadable
-
-        try:
-            yield from self._capture.batches(self._accept)
-        except Unreadable as error:
-            self.problem, self.is_truncated = error, isinstance(error, Truncated)
-
-
 def filter_for(
-    options: argparse.Namespace, settings: conf.Conf, capture: Capture
+    options: argparse.Namespace, settings: conf.Conf, opened: Capture
 ) -> Callable[[bytes], int]:
     """What counts in this capture. Says so if our own packets cannot be told."""
-    expression, linktype = counted_here(settings, options.interface), capture.linktype
+    expression, linktype = counted_here(settings, options.interface), opened.linktype
     own = options.mac or own_address(settings, options.interface)
     try:
         accept = counts_in_capture(expression, linktype, own)
@@ -472,16 +423,14 @@ def filter_for(
         raise misfit(options, settings, linktype, error) from None
     if not knows_direction(linktype, own):
         complain(all_count(linktype))
-    if len(capture.interfaces) > 1 and options.interface not in capture.interfaces:
-        names = ", ".join(name or "(no name)" for name in capture.interfaces)
+    if len(opened.interfaces) > 1 and options.interface not in opened.interfaces:
+        names = ", ".join(name or "(no name)" for name in opened.interfaces)
         complain(f"{options.capture} holds {names}, and not {options.interface}: all are one here")
     return accept
 
 
 def all_count(linktype: int) -> str:
     """That packets that the interface has sent itself cannot be told, and what could be done."""
-    from failoverd.capture import link_name
-
     text = "which packets this interface has sent itself is not known: all count"
     if knows_direction(linktype, NOBODYS):
         return f"{text} (--mac ADDRESS names its hardware address)"
@@ -492,8 +441,6 @@ def misfit(
     options: argparse.Namespace, settings: conf.Conf, linktype: int, error: BadFilter
 ) -> Stop:
     """That what counts cannot be asked of packets of this link type, and the way out."""
-    from failoverd.capture import link_name
-
     kind = f"packets of link type {link_name(linktype)}"
     if not can_be_filtered(linktype):
         return Stop(
@@ -540,14 +487,12 @@ def of_its_clock(clock: Clock) -> Iterator[str]:
 
 def time_of_day(nanoseconds: float) -> str:
     """Local time, from nanoseconds since 1970."""
-    from datetime import datetime
-
     return datetime.fromtimestamp(nanoseconds / 1e9).isoformat(" ", "milliseconds")
 
 
-def conclusion(tally: Tally, capture: Capture, never_fails: bool) -> str:
+def conclusion(tally: Tally, opened: Capture, never_fails: bool) -> str:
     """One sentence: would this configuration have failed over here, when and why?"""
-    clock = capture.clock
+    clock = opened.clock
     if clock.first is None:
         return "there is no packet in it: nothing was judged"
     if tally.first_fail is None:
@@ -620,26 +565,22 @@ def tune_watch(options: argparse.Namespace, settings: conf.Conf) -> Measured:
 
 def tune_read(options: argparse.Namespace, settings: conf.Conf) -> Measured:
     """The traffic of a capture, and when it began and ended."""
-    from failoverd.capture import NANOSECONDS, Unreadable, open_capture
     from failoverd.commands import _tune
 
-    try:
-        with open_capture(options.capture, options.interface) as capture:
-            capture.clock.passes_over = True
-            reading = Reading(capture, filter_for(options, settings, capture))
-            with progress(terminal_for(sys.stderr), f"reading {options.capture}") as shows:
-                traffic = _tune.from_batches(reading.batches(), shows)
-    except Unreadable as error:
-        raise Stop(str(error)) from None
-    if reading.problem is not None and not reading.is_truncated:
-        raise Stop(str(reading.problem))
-    clock = capture.clock
+    with capture.open_capture(options.capture, options.interface) as opened:
+        clock = opened.clock
+        clock.passes_over = True
+        batches = opened.batches(filter_for(options, settings, opened))
+        with progress(terminal_for(sys.stderr), f"reading {options.capture}") as shows:
+            traffic = _tune.from_batches(batches, shows)
+    if opened.problem is not None and not isinstance(opened.problem, Truncated):
+        raise opened.problem
     if clock.first is None:
         raise Stop(f"{options.capture}: there is no packet in it: nothing to measure")
     for remark in of_its_clock(clock):
         complain(remark)
-    if reading.problem is not None:
-        complain(f"{reading.problem}; what comes before counts")
+    if opened.problem is not None:
+        complain(f"{opened.problem}; what comes before counts")
     return traffic, (clock.first / NANOSECONDS, (clock.zero + clock.now) / NANOSECONDS)
 
 
