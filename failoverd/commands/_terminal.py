@@ -8,6 +8,7 @@ back when the command is stopped or killed. All that moves is ASCII.
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -136,9 +137,13 @@ class Progress:
     def __init__(self, what: str, hint: str = "") -> None:
         self._what, self._hint = what, hint
         self._region = Region(to_stderr=True)
+        self._due = 0.0
 
     def show(self, text: str, share: float | None = None) -> None:
-        """`share` is between 0 and 1, None if it is not known."""
+        """Now and then. `share` is between 0 and 1, None if it is not known."""
+        if time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + REFRESH_SECONDS
         part = "" if share is None else f"  [{'=' * round(share * WIDTH):{WIDTH}}]"
         self._region.show(one_line((self._what, "bold"), f"{part}  {text}", (self._hint, "dim")))
 

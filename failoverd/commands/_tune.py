@@ -6,9 +6,8 @@ import json
 import select
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from failoverd import conf, promises, tune
 from failoverd.commands._words import counted, span
@@ -17,24 +16,19 @@ from failoverd.watchd import Counts
 AIM_MET, AIM_NOT_MET, CANNOT_TELL = 0, 1, 3
 TICK = tune.SECOND // 50  # how often the counter is looked at
 NOTICED = 5 * TICK  # so late we stood still ourselves
-SHOW = tune.SECOND // 4
 COLUMNS = 79
+NAMES = ("packet_count", "timer_seconds", "low_water")
+
+Show = Callable[[str, float | None], object]  # how far it has come: a text, and a share of 1
 
 
-class Shows(Protocol):
-    """Where progress goes: _terminal.Progress, or nowhere."""
-
-    def show(self, text: str, share: float | None = None) -> None: ...
-
-
-def from_interface(counter: Counts, length: int, progress: Shows | None) -> tune.Traffic:
+def from_interface(counter: Counts, length: int, show: Show) -> tune.Traffic:
     """Watch for so many nanoseconds, or until Ctrl-C: what has come until then will do.
 
     Time in which we ourselves stood still counts as if it had not been.
     """
     traffic = tune.Traffic(TICK)
     began = looked = time.monotonic_ns()
-    shown = 0
     try:
         while traffic.length < length:
             due = looked + TICK
@@ -43,37 +37,26 @@ def from_interface(counter: Counts, length: int, progress: Shows | None) -> tune
             if looked - due > NOTICED:
                 began += looked - due
             traffic.add(min(looked - began, length), counter.take())
-            if progress and looked - shown >= SHOW:
-                shown = looked
-                progress.show(so_far(traffic, length), traffic.length / length)
+            passed = traffic.length / tune.SECOND
+            show(
+                f"{passed:.0f} of {length / tune.SECOND:g} s  {counted(traffic.packets, 'packet')}"
+                f"  {traffic.packets / max(passed, 1e-9):.1f} packets/s  ",
+                traffic.length / length,
+            )
     except KeyboardInterrupt:
         pass
     return traffic
 
 
-def so_far(traffic: tune.Traffic, length: int) -> str:
-    seconds = traffic.length / tune.SECOND
-    rate = traffic.packets / seconds if seconds else 0.0
-    return (
-        f"{seconds:.0f} of {length / tune.SECOND:g} s  {counted(traffic.packets, 'packet')}  "
-        f"{rate:.1f} packets/s  "
-    )
-
-
-def from_batches(
-    batches: Iterable[tuple[Sequence[int], int]], progress: Shows | None
-) -> tune.Traffic:
+def from_batches(batches: Iterable[tuple[Sequence[int], int]], show: Show) -> tune.Traffic:
     """What a capture holds."""
     traffic = tune.Traffic()
-    shown = 0
     for times, now in batches:
         for moment in times:
             traffic.add(moment)
         traffic.reach(now)
-        if progress and time.monotonic_ns() - shown >= SHOW:
-            shown = time.monotonic_ns()
-            length = span(traffic.length / tune.SECOND)
-            progress.show(f"{counted(traffic.packets, 'packet')} in {length}")
+        length = span(traffic.length / tune.SECOND)
+        show(f"{counted(traffic.packets, 'packet')} in {length}", None)
     return traffic
 
 
@@ -99,29 +82,24 @@ class Report:
         self.present = tune.judged("now", present, traffic, aim)
         self.proposed = tune.proposals(traffic, aim, bool(self.witnesses))
 
-    @property
-    def best(self) -> tune.Judged | None:
-        """What to take: what is asked for if that will do, else the least that is calm enough."""
-        named = {entry.name: entry for entry in self.proposed}
-        asked = named.get("as asked")
-        if asked is None or self.witnesses or asked.meets(self.aim):
-            return asked
-        return named.get("calm enough", asked)
-
-    @property
-    def status(self) -> int:
+        # What to take: what is asked for if that will do, else the least that is calm enough.
+        asked, calm = (
+            next((entry for entry in self.proposed if entry.name == name), None)
+            for name in ("as asked", "calm enough")
+        )
+        will_do = asked is None or calm is None or bool(self.witnesses) or asked.meets(aim)
+        self.best = asked if will_do else calm
         if self.best is None:
-            return CANNOT_TELL
-        if self.best.meets(self.aim):
-            return AIM_MET
-        return CANNOT_TELL if self.witnesses else AIM_NOT_MET
+            self.status = CANNOT_TELL
+        elif self.best.meets(aim):
+            self.status = AIM_MET
+        else:
+            self.status = CANNOT_TELL if self.witnesses else AIM_NOT_MET
 
     def lines(self, verbose: bool) -> Iterator[str]:
         """The answer, and with verbose what it rests on."""
         yield from self._advice()
-        for sentence in self._doubts():
-            yield ""
-            yield from textwrap.wrap(sentence, COLUMNS)
+        yield from paragraphs(self._doubts())
         yield ""
         yield from self._sample()
         if not verbose:
@@ -131,9 +109,7 @@ class Report:
         yield from self._picture()
         yield ""
         yield from self._table()
-        for sentence in self._certainty():
-            yield ""
-            yield from textwrap.wrap(sentence, COLUMNS)
+        yield from paragraphs(self._certainty())
 
     def _sample(self) -> Iterator[str]:
         length = self.traffic.length / tune.SECOND
@@ -165,23 +141,16 @@ class Report:
 
     def _table(self) -> Iterator[str]:
         days = f"per {span(self.aim.time / tune.SECOND)}"
-        rows = [("", "packet_count", "timer_seconds", "low_water", "found in", "alarms here", days)]
+        rows = [("", *NAMES, "found in", "alarms here", days)]
         for entry in (self.present, *self.proposed):
+            found_in, alarms = found(entry.found_within), f"{entry.outcome.alarms}"
             rows.append(
-                (
-                    entry.name,
-                    str(entry.settings.packet_count),
-                    seconds(entry.settings.timer),
-                    str(entry.settings.low_water),
-                    found(entry.found_within),
-                    str(entry.outcome.alarms),
-                    rough(entry.expected),
-                )
+                (entry.name, *texts(entry.settings), found_in, alarms, rough(entry.expected))
             )
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        for row in rows:
-            cells = [f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)]
-            yield " ".join([f"{row[0]:{widths[0]}}", *cells[1:]])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for name, *cells in rows:
+            right = (f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True))
+            yield " ".join([f"{name:{widths[0]}}", *right])
         if self.proposed:
             yield "as asked: the longest timer that finds a dead card in time"
         if len(self.proposed) > 1:
@@ -195,7 +164,10 @@ class Report:
         best = self.best
         if best is None:
             yield f"The aim: {aim}."
-            yield from textwrap.wrap(self._too_little(), COLUMNS)
+            none = "Nothing that counts came in, so every setting but low_water 0 fails."
+            few = "Too little came in to propose anything: watch for longer (--seconds), or read a "
+            few += "capture of a day."
+            yield from textwrap.wrap(few if self.traffic.packets else none, COLUMNS)
             return
         heads = {
             AIM_MET: f"For the aim ({aim}):",
@@ -203,9 +175,8 @@ class Report:
             CANNOT_TELL: f"Whether the aim is met ({aim}) depends on the witness. In time is:",
         }
         yield from textwrap.wrap(heads[self.status], COLUMNS)
-        yield f"    $packet_count = {best.settings.packet_count};"
-        yield f"    $timer_seconds = {seconds(best.settings.timer)};"
-        yield f"    $low_water = {best.settings.low_water};"
+        for name, value in zip(NAMES, texts(best.settings), strict=True):
+            yield f"    ${name} = {value};"
         yield from textwrap.wrap(self._promise(best), COLUMNS)
 
     def _promise(self, best: tune.Judged) -> str:
@@ -215,26 +186,15 @@ class Report:
             f"{rough(best.expected)} false alarms in {span(self.aim.time / tune.SECOND)} by "
             f"estimate{answers}."
         )
-        handover = promises.deaf(self._with(best.settings)).worst
+        asked = conf.Conf(
+            packet_count=best.settings.packet_count,
+            timer_seconds=best.settings.timer / tune.SECOND,
+            low_water=best.settings.low_water,
+        )
+        handover = promises.deaf(asked).worst
         if handover is None:
             return text
-        at_most = seconds(handover * tune.SECOND)
-        return f"{text} The handover then begins at most {at_most} s after the last packet."
-
-    def _with(self, settings: tune.Settings) -> conf.Conf:
-        return conf.Conf(
-            packet_count=settings.packet_count,
-            timer_seconds=settings.timer / tune.SECOND,
-            low_water=settings.low_water,
-        )
-
-    def _too_little(self) -> str:
-        if not self.traffic.packets:
-            return "Nothing that counts came in, so every setting but low_water 0 fails."
-        return (
-            "Too little came in to propose anything: watch for longer (--seconds), or read a "
-            "capture of a day."
-        )
+        return f"{text} The handover then begins at most {handover:.6g} s after the last packet."
 
     def _doubts(self) -> Iterator[str]:
         best = self.best
@@ -295,7 +255,6 @@ class Report:
 
     def json(self) -> str:
         """The same as one JSON object, with times in seconds."""
-        entries = (self.present, *self.proposed)
         tree = {
             "interface": self.interface,
             "seconds": self.traffic.length / tune.SECOND,
@@ -307,7 +266,7 @@ class Report:
             },
             "witness": self.witnesses,
             "best": self.best and self.best.name,
-            "settings": {entry.name: tree_of(entry) for entry in entries},
+            "settings": {entry.name: tree_of(entry) for entry in (self.present, *self.proposed)},
         }
         return json.dumps(tree)
 
@@ -324,6 +283,16 @@ def tree_of(entry: tune.Judged) -> dict[str, object]:
         "first_alarm": entry.outcome.first,
         "expected_alarms": entry.expected,
     }
+
+
+def paragraphs(sentences: Iterable[str]) -> Iterator[str]:
+    for sentence in sentences:
+        yield ""
+        yield from textwrap.wrap(sentence, COLUMNS)
+
+
+def texts(settings: tune.Settings) -> tuple[str, str, str]:
+    return f"{settings.packet_count}", seconds(settings.timer), f"{settings.low_water}"
 
 
 def seconds(nanoseconds: float) -> str:

@@ -556,8 +556,8 @@ def tune_watch(options: argparse.Namespace, settings: conf.Conf) -> Measured:
         if terminal is None:
             complain(f"watching {interface} for {length:g} s")
         began = time.time()
-        with progress(terminal, f"watching {interface}", "(Ctrl-C: that is enough)") as shows:
-            traffic = _tune.from_interface(counter, round(length * rules.SECOND), shows)
+        with progress(terminal, f"watching {interface}", "(Ctrl-C: that is enough)") as show:
+            traffic = _tune.from_interface(counter, round(length * rules.SECOND), show)
         if counter.is_deaf():
             complain(f"{interface} went away meanwhile: what was heard before it did counts")
     return traffic, (began, began + traffic.length / rules.SECOND)
@@ -571,8 +571,8 @@ def tune_read(options: argparse.Namespace, settings: conf.Conf) -> Measured:
         clock = opened.clock
         clock.passes_over = True
         batches = opened.batches(filter_for(options, settings, opened))
-        with progress(terminal_for(sys.stderr), f"reading {options.capture}") as shows:
-            traffic = _tune.from_batches(batches, shows)
+        with progress(terminal_for(sys.stderr), f"reading {options.capture}") as show:
+            traffic = _tune.from_batches(batches, show)
     if opened.problem is not None and not isinstance(opened.problem, Truncated):
         raise opened.problem
     if clock.first is None:
@@ -587,13 +587,13 @@ def tune_read(options: argparse.Namespace, settings: conf.Conf) -> Measured:
 @contextmanager
 def progress(
     terminal: ModuleType | None, what: str, hint: str = ""
-) -> Iterator[_terminal.Progress | None]:
-    """Where to show how far it has come, None without a terminal."""
+) -> Iterator[Callable[[str, float | None], object]]:
+    """Where to show how far it has come: nowhere without a terminal."""
     if terminal is None:
-        yield None
+        yield lambda _, __: None
         return
     with closing(terminal.Progress(what, hint)) as shows:
-        yield shows
+        yield shows.show
 
 
 if __name__ == "__main__":
