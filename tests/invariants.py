@@ -35,6 +35,8 @@ from failoverd import (
     watch,
 )
 from failoverd.commands import watchd
+from failoverd.commands._replay import WOULD_FAIL_OVER
+from failoverd.commands._watching import CANNOT_READ
 from failoverd.commands.failoverd import take_lock, titled
 from failoverd.commands.ha_edit import exchanged
 from failoverd.conf import SETTINGS, Conf, ConfError
@@ -367,16 +369,16 @@ def replayed(path: str, data: bytes, options: Sequence[str]) -> None:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = watchd.main(["-r", path, "--json", *options])
-    assert status in (0, watchd.WOULD_FAIL_OVER, watchd.CANNOT_READ)
+    assert status in (0, WOULD_FAIL_OVER, CANNOT_READ)
     events = [json.loads(line) for line in out.getvalue().splitlines()]
     assert all(line.isprintable() for line in err.getvalue().splitlines())
     if "--tune" in options:
-        assert len(events) == 1 or (status == watchd.CANNOT_READ and not events)
+        assert len(events) == 1 or (status == CANNOT_READ and not events)
         return
     times = [event["t"] for event in events]
     assert times == sorted(times) and all(math.isfinite(time) for time in times)
     failed = any(event["verdict"] == "fail" for event in events)
-    assert status == watchd.CANNOT_READ or (status == watchd.WOULD_FAIL_OVER) is failed
+    assert status == CANNOT_READ or (status == WOULD_FAIL_OVER) is failed
 
 
 def naive_capture(data: bytes) -> tuple[list[int], bool] | None:

@@ -149,7 +149,7 @@ def test_a_newcomer_is_told_in_a_screen_what_is_in_dev_and_where_a_test_is() -> 
 # What tells the time of day: for people, in logs, captures and on their terminals. Decisions count
 # monotonic seconds, so a clock that is set is no event.
 WALL_CLOCK = {
-    "time.time": {"log", "commands.watchd"},
+    "time.time": {"log", "commands._tune"},
     "time.gmtime": {"log"},
     "datetime.now": {"commands.ha_status", "commands._terminal"},
 }

@@ -26,6 +26,7 @@ from netns import ROOTLESS, Namespace, cable, namespaces
 
 from failoverd import counter, frames, process, watchd
 from failoverd.commands import watchd as command
+from failoverd.commands._watching import CANNOT_READ
 from failoverd.conf import Address, Conf, Witness
 from failoverd.instruments import instruments
 from failoverd.protocol import heartbeat_tags
@@ -745,7 +746,7 @@ def test_without_the_secret_it_says_what_is_missing(tmp_path: Path, capture: Pat
     (tmp_path / "live").mkdir()
     live = conf_file(tmp_path / "live", secret=str(secret), plip_interface="lo")
     for status, arguments in (
-        (command.CANNOT_READ, ("-r", str(capture), "-c", conf, "plip0")),
+        (CANNOT_READ, ("-r", str(capture), "-c", conf, "plip0")),
         (command.CANNOT_WATCH, ("-c", live, "lo")),
     ):
         done = piped('"$@"', *arguments)

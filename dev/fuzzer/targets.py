@@ -448,8 +448,8 @@ TARGETS = {
     "watchd": Target(
         check_watchd,
         (
-            "commands.watchd:judge replay filter_for misfit all_count conclusion "
-            "of_its_clock tune_read tune",
+            "commands._replay",
+            "commands._tune:tune_read run",
             "tune",
         ),
         (

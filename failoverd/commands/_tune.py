@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import select
+import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from datetime import datetime, timedelta
 
 from failoverd import conf, promises, tune
-from failoverd.commands._words import counted, span
-from failoverd.watchd import Counts
+from failoverd.capture import NANOSECONDS, Truncated, open_capture
+from failoverd.commands import _remarks
+from failoverd.commands._replay import filter_for, of_its_clock
+from failoverd.commands._watching import (
+    DAYS,
+    TUNE_SECONDS,
+    WITHIN_SECONDS,
+    cannot_count,
+    complain,
+    counted_here,
+    must_exist,
+    prepared,
+    progress,
+    terminal_for,
+)
+from failoverd.commands._words import Stop, counted, span
+from failoverd.counter import Counter
 
 AIM_MET, AIM_NOT_MET, CANNOT_TELL = 0, 1, 3
 TICK = tune.SECOND // 50  # how often the counter is looked at
@@ -19,10 +37,73 @@ NOTICED = 5 * TICK  # so late we stood still ourselves
 COLUMNS = 79
 NAMES = ("packet_count", "timer_seconds", "low_water")
 
+Measured = tuple[tune.Traffic, tuple[float, float]]
 Show = Callable[[str, float | None], object]  # how far it has come: a text, and a share of 1
 
 
-def from_interface(counter: Counts, length: int, show: Show) -> tune.Traffic:
+def run(options: argparse.Namespace, settings: conf.Conf) -> int:
+    """Measure, and say what to set. The exit status says whether the aim can be met."""
+    if options.interface == settings.plip_interface:
+        raise Stop(
+            f"{options.interface} is the private link, whose windows follow from $plip_hbeat: "
+            "failoverd -t says what they mean; --tune is for the ethernet side"
+        )
+    within = WITHIN_SECONDS if options.within is None else options.within
+    aim = tune.Aim(round(within * tune.SECOND), DAYS if options.days is None else options.days)
+    traffic, times = (tune_read if options.capture else tune_watch)(options, settings)
+    report = Report(options.interface, traffic, times, settings, aim)
+    for line in [report.json()] if options.json else report.lines(options.verbose):
+        print(line)
+    sys.stdout.flush()
+    return report.status
+
+
+def tune_watch(options: argparse.Namespace, settings: conf.Conf) -> Measured:
+    """The traffic of a live interface, and when it began and ended."""
+    interface = options.interface
+    must_exist(interface)
+    length = TUNE_SECONDS if options.seconds is None else options.seconds
+    terminal = terminal_for(sys.stderr)
+    expression = counted_here(settings, interface)
+    programs = prepared(settings, interface, expression)
+    with closing(Counter(interface, expression, programs)) as counter:
+        try:
+            if not counter.open():
+                raise Stop(f"{interface} is down: ip link set dev {interface} up, then try again")
+        except (OSError, ValueError) as error:
+            raise cannot_count(interface, error) from None
+        for remark in _remarks.at_start(settings, interface):
+            complain(remark)
+        if terminal is None:
+            complain(f"watching {interface} for {length:g} s")
+        began = time.time()
+        with progress(terminal, f"watching {interface}", "(Ctrl-C: that is enough)") as show:
+            traffic = from_interface(counter, round(length * tune.SECOND), show)
+        if counter.is_deaf():
+            complain(f"{interface} went away meanwhile: what was heard before it did counts")
+    return traffic, (began, began + traffic.length / tune.SECOND)
+
+
+def tune_read(options: argparse.Namespace, settings: conf.Conf) -> Measured:
+    """The traffic of a capture, and when it began and ended."""
+    with open_capture(options.capture, options.interface) as opened:
+        clock = opened.clock
+        clock.passes_over = True
+        batches = opened.batches(filter_for(options, settings, opened))
+        with progress(terminal_for(sys.stderr), f"reading {options.capture}") as show:
+            traffic = from_batches(batches, show)
+    if opened.problem is not None and not isinstance(opened.problem, Truncated):
+        raise opened.problem
+    if clock.first is None:
+        raise Stop(f"{options.capture}: there is no packet in it: nothing to measure")
+    for remark in of_its_clock(clock):
+        complain(remark)
+    if opened.problem is not None:
+        complain(f"{opened.problem}; what comes before counts")
+    return traffic, (clock.first / NANOSECONDS, (clock.zero + clock.now) / NANOSECONDS)
+
+
+def from_interface(counter: Counter, length: int, show: Show) -> tune.Traffic:
     """Watch for so many nanoseconds, or until Ctrl-C: what has come until then will do.
 
     Time in which we ourselves stood still counts as if it had not been.
