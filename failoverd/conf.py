@@ -104,52 +104,13 @@ def _seconds(low: float) -> Kind[float]:
     return Kind(read, lambda seconds: f"{seconds:.9f}".rstrip("0").rstrip("."))
 
 
-def _read_yes_no(text: str) -> bool:
-    if text not in ("yes", "no"):
-        raise ValueError('"yes" or "no"')
-    return text == "yes"
+def _matching(pattern: str, expected: str) -> Kind[str]:
+    def read(text: str) -> str:
+        if not re.fullmatch(pattern, text, re.DOTALL):
+            raise ValueError(expected)
+        return text
 
-
-def _read_text(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("text without a NUL byte")
-    return text
-
-
-def _read_command(text: str) -> str:
-    if not text.strip():
-        raise ValueError("a command")
-    return _read_text(text)
-
-
-def _read_path(text: str) -> str:
-    if not text.startswith("/") or "\0" in text:
-        raise ValueError("a path that begins with /")
-    return text
-
-
-def _read_any_path(text: str) -> str:
-    if not text or "\0" in text:
-        raise ValueError("a path")
-    return text
-
-
-def _read_program(text: str) -> str:
-    if text and (not text.startswith("/") or "\0" in text):
-        raise ValueError('the path of a program, which begins with /, or "" for none')
-    return text
-
-
-def _read_confirm(text: str) -> str:
-    if text not in ("arp", "none") and (not text.startswith("/") or "\0" in text):
-        raise ValueError('"arp", "none" or the path of a program, which begins with /')
-    return text
-
-
-def _read_user(text: str) -> str:
-    if not re.fullmatch(r"[^\s:/\0]+", text):
-        raise ValueError("the name of a user")
-    return text
+    return Kind(read)
 
 
 def _read_interface(text: str) -> str:
@@ -224,14 +185,17 @@ def _read_witness(text: str) -> Witness:
     return Witness(interface, _read_ip(address))
 
 
-YES_NO = Kind(_read_yes_no, lambda yes: "yes" if yes else "no")
-TEXT = Kind(_read_text)
-COMMAND = Kind(_read_command)
-PATH = Kind(_read_path)
-ANY_PATH = Kind(_read_any_path)
-PROGRAM = Kind(_read_program)
-CONFIRM = Kind(_read_confirm)
-USER = Kind(_read_user)
+_YES_NO = _matching("yes|no", '"yes" or "no"')
+YES_NO = Kind(lambda text: _YES_NO.read(text) == "yes", lambda yes: "yes" if yes else "no")
+TEXT = _matching(r"[^\0]*", "text without a NUL byte")
+COMMAND = _matching(r"[^\0]*[^\s\0][^\0]*", "a command")
+PATH = _matching(r"/[^\0]*", "a path that begins with /")
+ANY_PATH = _matching(r"[^\0]+", "a path")
+PROGRAM = _matching(r"(/[^\0]*)?", 'the path of a program, which begins with /, or "" for none')
+CONFIRM = _matching(
+    r"arp|none|/[^\0]*", '"arp", "none" or the path of a program, which begins with /'
+)
+USER = _matching(r"[^\s:/\0]+", "the name of a user")
 INTERFACE = Kind(_read_interface)
 IP = Kind(_read_private_ip)
 SERVED = Kind(_read_served)
@@ -247,34 +211,30 @@ class Setting:
     """What is known of one variable. `name` has no sigil, `default` holds without assignment."""
 
     name: str
-    sigil: str
     default: Any
+    sigil: str
     kind: Kind[Any]
     meaning: str
-    original: bool
-    alike: bool  # whether it must be the same on both machines
+    original: bool = False
+    alike: bool = False  # whether it must be the same on both machines
 
     @property
     def perl_name(self) -> str:
         return self.sigil + self.name
 
 
-def _one(default: T, kind: Kind[T], meaning: str, original: bool = False, alike: bool = False) -> T:
+def _one(default: T, kind: Kind[T], meaning: str, **marks: bool) -> T:
     """A scalar variable: `$name = "value";`."""
-    entry = {"sigil": "$", "kind": kind, "meaning": meaning, "original": original, "alike": alike}
-    return field(default=default, metadata=entry)
+    return field(
+        default=default, metadata={"sigil": "$", "kind": kind, "meaning": meaning, **marks}
+    )
 
 
-def _many(
-    default: tuple[T, ...],
-    kind: Kind[T],
-    meaning: str,
-    original: bool = False,
-    alike: bool = False,
-) -> tuple[T, ...]:
+def _many(default: tuple[T, ...], kind: Kind[T], meaning: str, **marks: bool) -> tuple[T, ...]:
     """A list variable: `@name = ('value', ...);`."""
-    entry = {"sigil": "@", "kind": kind, "meaning": meaning, "original": original, "alike": alike}
-    return field(default=default, metadata=entry)
+    return field(
+        default=default, metadata={"sigil": "@", "kind": kind, "meaning": meaning, **marks}
+    )
 
 
 @dataclass(frozen=True)
@@ -296,196 +256,94 @@ _ROOT = "$failover_root"  # in a default: the value of that variable
 class Conf:
     """The settings. `Conf()` is all defaults; `parse` checks what this class takes on trust."""
 
-    low_water: int = _one(
-        0,
-        _whole(0),
+    # fmt: off
+    low_water: int = _one(0, _whole(0), original=True, alike=True, meaning=
         "An ethernet interface that reads fewer packets than this before its alarm goes off has "
         "failed. With 0 no ethernet interface ever fails, only the private link; the file that is "
-        "shipped has 1.",
-        original=True,
-        alike=True,
-    )
+        "shipped has 1.")
     interfaces: tuple[str, ...] = _many(
-        ("eth0", "eth1"),
-        INTERFACE,
-        "The interfaces that carry the service. Each is watched.",
-        original=True,
-        alike=True,
-    )
-    verbose: bool = _one(
-        True, YES_NO, "Log every window of every interface, not only what changes.", original=True
-    )
-    mresume: bool = _one(
-        True,
-        YES_NO,
+        ("eth0", "eth1"), INTERFACE, original=True, alike=True, meaning=
+        "The interfaces that carry the service. Each is watched.")
+    verbose: bool = _one(True, YES_NO, original=True, meaning=
+        "Log every window of every interface, not only what changes.")
+    mresume: bool = _one(True, YES_NO, original=True, meaning=
         "The boot master asks the peer to stand by before it becomes active at start. With no it "
-        "contacts nobody, and both machines may then serve at once.",
-        original=True,
-    )
-    packet_count: int = _one(
-        500,
-        _whole(1),
-        "So many packets set the alarm anew before it goes off. Take less on a quiet network.",
-        original=True,
-    )
-    timer_seconds: float = _one(
-        20.0,
-        _seconds(0.005),
-        "The window of an ethernet interface in seconds: its alarm goes off after it.",
-        original=True,
-        alike=True,
-    )
-    watchd: str = _one(
-        "./watchd",
-        ANY_PATH,
+        "contacts nobody, and both machines may then serve at once.")
+    packet_count: int = _one(500, _whole(1), original=True, meaning=
+        "So many packets set the alarm anew before it goes off. Take less on a quiet network.")
+    timer_seconds: float = _one(20.0, _seconds(0.005), original=True, alike=True, meaning=
+        "The window of an ethernet interface in seconds: its alarm goes off after it.")
+    watchd: str = _one("./watchd", ANY_PATH, original=True, meaning=
         "The watcher. A relative path starts from where failoverd was started, then from where "
-        "failoverd itself is. Our own is known wherever it lies. A program other than ours runs as "
-        "$user and must print what `watchd --json` prints.",
-        original=True,
-    )
-    ps: str = _one(
-        "ps ax",
-        COMMAND,
+        "failoverd itself is. Our own is known wherever it lies. A program other than ours runs "
+        "as $user and must print what `watchd --json` prints.")
+    ps: str = _one("ps ax", COMMAND, original=True, meaning=
         "The command that lists all processes in the BSD style. It is used at start, to end what "
-        "a dead failoverd left running.",
-        original=True,
-    )
-    tcp_port: int = _one(
-        2000,
-        _whole(1, 65535),
-        "The TCP port for requests between the machines, the same on both.",
-        original=True,
-    )
-    primary: str = _one(
-        "1.0.0.1", IP, "The address of this machine on the private link.", original=True
-    )
-    secondary: str = _one(
-        "1.0.0.2", IP, "The address of the peer on the private link.", original=True
-    )
-    failover_root: str = _one(
-        "/etc/failover", PATH, "The folder of host_type and the secret.", original=True
-    )
-    host_type: str = _one(
-        f"{_ROOT}/host_type",
-        PATH,
-        "The file that says what this machine is at boot: boot:master or boot:slave.",
-        original=True,
-    )
-    secret: str = _one(
-        f"{_ROOT}/secret",
-        PATH,
-        "The file that holds the secret word, the same on both machines. Only root may read it.",
-        original=True,
-    )
-    plip_interface: str = _one(
-        "plip0",
-        INTERFACE,
-        "The interface of the private link between the two machines.",
-        original=True,
-    )
-    plip_timer: float = _one(
-        11.0,
-        _seconds(0.005),
+        "a dead failoverd left running.")
+    tcp_port: int = _one(2000, _whole(1, 65535), original=True, meaning=
+        "The TCP port for requests between the machines, the same on both.")
+    primary: str = _one("1.0.0.1", IP, original=True, meaning=
+        "The address of this machine on the private link.")
+    secondary: str = _one("1.0.0.2", IP, original=True, meaning=
+        "The address of the peer on the private link.")
+    failover_root: str = _one("/etc/failover", PATH, original=True, meaning=
+        "The folder of host_type and the secret.")
+    host_type: str = _one(f"{_ROOT}/host_type", PATH, original=True, meaning=
+        "The file that says what this machine is at boot: boot:master or boot:slave.")
+    secret: str = _one(f"{_ROOT}/secret", PATH, original=True, meaning=
+        "The file that holds the secret word, the same on both machines. Only root may read it.")
+    plip_interface: str = _one("plip0", INTERFACE, original=True, meaning=
+        "The interface of the private link between the two machines.")
+    plip_timer: float = _one(11.0, _seconds(0.005), original=True, alike=True, meaning=
         "The window of the private link in seconds. The peer counts as dead after two windows "
-        "without a heartbeat.",
-        original=True,
-        alike=True,
-    )
-    plip_hbeat: float = _one(
-        10.0,
-        _seconds(0.005),
-        "Seconds between two heartbeats, less than $plip_timer.",
-        original=True,
-        alike=True,
-    )
-    log: str = _one("/var/log/watchd.log", PATH, "The log file.", original=True)
-    failover_prog: str = _one(
-        "/usr/local/failoverd/ha-switch",
-        PATH,
-        "The switch script. It is run with the argument master or slave.",
-        original=True,
-    )
-    dumpfile: str = _one(
-        "/dev/null",
-        PATH,
+        "without a heartbeat.")
+    plip_hbeat: float = _one(10.0, _seconds(0.005), original=True, alike=True, meaning=
+        "Seconds between two heartbeats, less than $plip_timer.")
+    log: str = _one("/var/log/watchd.log", PATH, original=True, meaning=
+        "The log file.")
+    failover_prog: str = _one("/usr/local/failoverd/ha-switch", PATH, original=True, meaning=
+        "The switch script. It is run with the argument master or slave.")
+    dumpfile: str = _one("/dev/null", PATH, original=True, meaning=
         "Where packet headers are written as pcap files, one for each interface. /dev/null writes "
-        "none.",
-        original=True,
-    )
-    addresses: tuple[Address, ...] = _many(
-        (),
-        SERVED,
-        "The addresses that the active machine serves, each after its interface.",
-        alike=True,
-    )
-    ethernet_addresses: tuple[EthernetAddress, ...] = _many(
-        (),
-        ETHERNET,
+        "none.")
+    addresses: tuple[Address, ...] = _many((), SERVED, alike=True, meaning=
+        "The addresses that the active machine serves, each after its interface.")
+    ethernet_addresses: tuple[EthernetAddress, ...] = _many((), ETHERNET, alike=True, meaning=
         "The hardware addresses that go with the active role, one for an interface. None may be a "
-        "card's own.",
-        alike=True,
-    )
-    witness: tuple[Witness, ...] = _many(
-        (),
-        WITNESS,
+        "card's own.")
+    witness: tuple[Witness, ...] = _many((), WITNESS, meaning=
         "Somebody on the network who is always there, such as a router. It is asked in the middle "
-        "of an empty window, and its answer counts as a packet.",
-    )
-    filter: str = _one("", TEXT, "A pcap expression for what counts on the ethernet side.")
-    plip_filter: str = _one(
-        "",
-        TEXT,
-        "A pcap expression for what counts on the private link, in place of the peer's heartbeats.",
-    )
-    confirm: str = _one(
-        "arp",
-        CONFIRM,
-        "What a standby does before it takes over from a silent peer: arp asks the network whether "
-        "somebody still answers for @addresses, none asks nobody, a program says by exit status 0 "
-        "that the service still answers.",
-        alike=True,
-    )
-    fence_prog: str = _one(
-        "",
-        PROGRAM,
-        "A program that must exit 0 before a takeover from a silent peer. It cuts the peer off.",
-    )
-    notify_prog: str = _one(
-        "", PROGRAM, "A program that is run at every change of role and every grave alarm."
-    )
-    switch_timeout: float = _one(
-        30.0,
-        _seconds(0.005),
-        "Seconds after which a switch script is killed, the same on both machines.",
-        alike=True,
-    )
-    hold_down: float = _one(
-        60.0,
-        _seconds(0),
-        "Seconds that must pass before a role goes back because of the interface it came for.",
-        alike=True,
-    )
-    realtime: bool = _one(
-        False, YES_NO, "Real-time scheduling and locked memory for all that keeps time."
-    )
-    plain_secret: bool = _one(
-        True,
-        YES_NO,
-        "Take the secret in plain text on the port, as a person with nc sends it. failoverd itself "
-        "never sends it so.",
-    )
-    user: str = _one(
-        "nobody",
-        USER,
+        "of an empty window, and its answer counts as a packet.")
+    filter: str = _one("", TEXT, meaning=
+        "A pcap expression for what counts on the ethernet side.")
+    plip_filter: str = _one("", TEXT, meaning=
+        "A pcap expression for what counts on the private link, in place of the peer's "
+        "heartbeats.")
+    confirm: str = _one("arp", CONFIRM, alike=True, meaning=
+        "What a standby does before it takes over from a silent peer: arp asks the network "
+        "whether somebody still answers for @addresses, none asks nobody, a program says by exit "
+        "status 0 that the service still answers.")
+    fence_prog: str = _one("", PROGRAM, meaning=
+        "A program that must exit 0 before a takeover from a silent peer. It cuts the peer off.")
+    notify_prog: str = _one("", PROGRAM, meaning=
+        "A program that is run at every change of role and every grave alarm.")
+    switch_timeout: float = _one(30.0, _seconds(0.005), alike=True, meaning=
+        "Seconds after which a switch script is killed, the same on both machines.")
+    hold_down: float = _one(60.0, _seconds(0), alike=True, meaning=
+        "Seconds that must pass before a role goes back because of the interface it came for.")
+    realtime: bool = _one(False, YES_NO, meaning=
+        "Real-time scheduling and locked memory for all that keeps time.")
+    plain_secret: bool = _one(True, YES_NO, meaning=
+        "Take the secret in plain text on the port, as a person with nc sends it. failoverd "
+        "itself never sends it so.")
+    user: str = _one("nobody", USER, meaning=
         "The user that the unprivileged children run as, which should be nobody else's. If it is "
-        "not set and there is a user failoverd, it is that one.",
-    )
-    pidfile: str = _one(
-        "/run/failoverd.pid", PATH, "Holds the daemon's process id, and is locked while it runs."
-    )
-    state: str = _one(
-        "/run/failoverd.state", PATH, "Holds the role over a restart of the daemon, until reboot."
-    )
+        "not set and there is a user failoverd, it is that one.")
+    pidfile: str = _one("/run/failoverd.pid", PATH, meaning=
+        "Holds the daemon's process id, and is locked while it runs.")
+    state: str = _one("/run/failoverd.state", PATH, meaning=
+        "Holds the role over a restart of the daemon, until reboot.")
+    # fmt: on
     origin: Origin = field(default=Origin(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -526,7 +384,7 @@ class Conf:
 
 SETTINGS: Mapping[str, Setting] = MappingProxyType(
     {
-        entry.name: Setting(entry.name, default=entry.default, **entry.metadata)
+        entry.name: Setting(entry.name, entry.default, **entry.metadata)
         for entry in dataclasses.fields(Conf)
         if entry.metadata
     }
@@ -640,101 +498,79 @@ def _assignment(setting: Setting, value: Any) -> str:
     return f"{setting.perl_name} = ({elements});"
 
 
-# --- Checks over several variables: (the variables, what is wrong)
-
-Disagreement = tuple[tuple[str, ...], str]
+# --- Checks over several variables
 
 
-def _disagreements(conf: Conf, pair: bool) -> Iterator[Disagreement]:
-    yield from _check_interfaces(conf)
-    yield from _check_private_link(conf)
-    yield from _check_places(conf)
-    yield from _check_served(conf)
-    yield from _check_paths(conf)
-    if pair and conf.plip_hbeat >= conf.plip_timer:
-        yield (
-            ("plip_hbeat", "plip_timer"),
-            f"$plip_hbeat ({conf.plip_hbeat:g} s) must be less than $plip_timer "
-            f"({conf.plip_timer:g} s), or the link falls silent between two heartbeats",
-        )
+def _disagreements(conf: Conf, pair: bool) -> Iterator[tuple[set[str], str]]:
+    """The variables that do not go together, and why."""
+    for wrong, names, message in (*_of_the_link(conf, pair), *_of_lists(conf), *_of_files(conf)):
+        if wrong:
+            yield {*names.split()}, message
 
 
-def _check_interfaces(conf: Conf) -> Iterator[Disagreement]:
-    if not conf.interfaces:
-        yield ("interfaces",), "@interfaces is empty: name at least one interface of the service"
-    for name in _repeated(conf.interfaces):
-        yield ("interfaces",), f"@interfaces names {name} twice: leave one out"
-    if conf.plip_interface in conf.interfaces:
-        yield (
-            ("interfaces", "plip_interface"),
-            f"$plip_interface is {conf.plip_interface}, which is one of @interfaces: the private "
-            "link must be an interface of its own",
-        )
+_Check = tuple[bool, str, str]  # whether it is wrong, the variables, and what to say then
 
 
-def _check_private_link(conf: Conf) -> Iterator[Disagreement]:
-    both = ("primary", "secondary")
-    if conf.primary == conf.secondary:
-        yield (
-            both,
-            f"$primary and $secondary are both {conf.primary}: the first is this machine, the "
-            "second the peer",
-        )
-    if (":" in conf.primary) != (":" in conf.secondary):
-        yield both, "$primary and $secondary must be both IPv4 or both IPv6"
+def _of_the_link(conf: Conf, pair: bool) -> Iterator[_Check]:
+    ours, theirs, link = conf.primary, conf.secondary, conf.plip_interface
+    yield (
+        link in conf.interfaces,
+        "interfaces plip_interface",
+        f"$plip_interface is {link}, which is one of @interfaces: the private link must be an "
+        "interface of its own",
+    )
+    yield (
+        ours == theirs,
+        "primary secondary",
+        f"$primary and $secondary are both {ours}: the first is this machine, the second the peer",
+    )
+    yield (
+        (":" in ours) != (":" in theirs),
+        "primary secondary",
+        "$primary and $secondary must be both IPv4 or both IPv6",
+    )
+    yield (
+        pair and conf.plip_hbeat >= conf.plip_timer,
+        "plip_hbeat plip_timer",
+        f"$plip_hbeat ({conf.plip_hbeat:g} s) must be less than $plip_timer "
+        f"({conf.plip_timer:g} s), or the link falls silent between two heartbeats",
+    )
 
 
-def _check_places(conf: Conf) -> Iterator[Disagreement]:
-    """Every interface that is named beside an address must be watched."""
+def _of_lists(conf: Conf) -> Iterator[_Check]:
+    watched, hosts = conf.interfaces, [served.address for served in dict.fromkeys(conf.addresses)]
+    empty = "@interfaces is empty: name at least one interface of the service"
+    yield not watched, "interfaces", empty
+    for name in ("interfaces", "addresses", "ethernet_addresses", "witness"):
+        for element in _repeated(getattr(conf, name)):
+            yield True, name, f"@{name} names {element} twice: leave one out"
     for name in ("addresses", "ethernet_addresses", "witness"):
         for element in getattr(conf, name):
-            if element.interface not in conf.interfaces:
-                yield (
-                    (name, "interfaces"),
-                    f'@{name}: the interface of "{element}" is not one of @interfaces '
-                    f"({', '.join(conf.interfaces)})",
-                )
-        for element in _repeated(getattr(conf, name)):
-            yield (name,), f'@{name} names "{element}" twice: leave one out'
-
-
-def _check_served(conf: Conf) -> Iterator[Disagreement]:
-    hosts = [served.address for served in dict.fromkeys(conf.addresses)]
+            message = f'@{name}: the interface of "{element}" is not one of @interfaces '
+            wrong = element.interface not in watched
+            yield wrong, f"{name} interfaces", f"{message}({', '.join(watched)})"
     for host in _repeated(hosts):
-        yield ("addresses",), f"@addresses has {host} more than once: it can be in one place only"
-    cards = [card.interface for card in dict.fromkeys(conf.ethernet_addresses)]
-    for interface in _repeated(cards):
-        yield (
-            ("ethernet_addresses",),
-            f"@ethernet_addresses has more than one address for {interface}: a card has one",
-        )
-    for name in ("primary", "secondary"):
-        if getattr(conf, name) in hosts:
-            yield (
-                ("addresses", name),
-                f"@addresses has {getattr(conf, name)}, which is ${name}: the private link stays "
-                "when the service moves",
-            )
-    for witness in conf.witness:
-        if witness.address in hosts:
-            yield (
-                ("witness", "addresses"),
-                f"@witness has {witness.address}, which is one of @addresses: a witness is "
-                "somebody else",
-            )
+        message = f"@addresses has {host} more than once: it can be in one place only"
+        yield True, "addresses", message
+    for name in _repeated([card.interface for card in dict.fromkeys(conf.ethernet_addresses)]):
+        message = f"@ethernet_addresses has more than one address for {name}: a card has one"
+        yield True, "ethernet_addresses", message
+    for name, host in (("primary", conf.primary), ("secondary", conf.secondary)):
+        message = f"@addresses has {host}, which is ${name}: the private link stays when the "
+        yield host in hosts, f"addresses {name}", f"{message}service moves"
+    for host in (witness.address for witness in conf.witness):
+        message = f"@witness has {host}, which is one of @addresses: a witness is somebody else"
+        yield host in hosts, "witness addresses", message
 
 
-def _check_paths(conf: Conf) -> Iterator[Disagreement]:
+def _of_files(conf: Conf) -> Iterator[_Check]:
     """No two variables may write to, or read from, the same file; devices may be shared."""
     seen: dict[str, str] = {}
     for name in ("host_type", "secret", "log", "dumpfile", "pidfile", "state"):
         path = getattr(conf, name)
         other = seen.setdefault(path, name)
-        if other != name and not path.startswith("/dev/"):
-            yield (
-                (other, name),
-                f"${other} and ${name} are the same file, {shortened(path)}: each needs its own",
-            )
+        message = f"${other} and ${name} are the same file, {shortened(path)}: each needs its own"
+        yield other != name and not path.startswith("/dev/"), f"{other} {name}", message
 
 
 def _repeated(things: Sequence[T]) -> list[T]:
