@@ -394,18 +394,22 @@ _PERL_NAMES = {setting.perl_name: setting for setting in SETTINGS.values()}
 
 def effective(conf: Conf) -> list[tuple[str, str]]:
     """For each variable the line of failoverd.conf that sets what is in force, and its meaning."""
-    return [
-        (_assignment(setting, getattr(conf, setting.name)), setting.meaning)
-        for setting in SETTINGS.values()
-    ]
+    found = []
+    for name, texts in packed(conf).items():
+        setting, right = SETTINGS[name], ", ".join(map(quoted, texts))
+        right = right if setting.sigil == "$" else f"({right})"
+        found.append((f"{setting.perl_name} = {right};", setting.meaning))
+    return found
 
 
 def packed(conf: Conf) -> dict[str, list[str]]:
     """What is in force, as a JSON object can carry it: the strings of each variable."""
-    return {
-        setting.name: [setting.kind.show(each) for each in _elements(setting, conf)]
-        for setting in SETTINGS.values()
-    }
+    found = {}
+    for setting in SETTINGS.values():
+        value = getattr(conf, setting.name)
+        elements = value if setting.sigil == "@" else [value]
+        found[setting.name] = [setting.kind.show(each) for each in elements]
+    return found
 
 
 def unpacked(values: Mapping[str, Sequence[str]], file: str) -> Conf:
@@ -418,11 +422,6 @@ def unpacked(values: Mapping[str, Sequence[str]], file: str) -> Conf:
         each = [setting.kind.read(text) for text in values[setting.name]]
         found[setting.name] = tuple(each) if setting.sigil == "@" else each[0]
     return Conf(**found, origin=Origin(file))
-
-
-def _elements(setting: Setting, conf: Conf) -> Sequence[Any]:
-    value = getattr(conf, setting.name)
-    return value if setting.sigil == "@" else [value]
 
 
 def changed(old: Conf, new: Conf) -> list[str]:
@@ -489,13 +488,6 @@ def _typed(setting: Setting, assigned: Assigned) -> tuple[Any, list[str]]:
     if setting.sigil == "@":
         return tuple(values), faults
     return (None if faults else values[0]), faults
-
-
-def _assignment(setting: Setting, value: Any) -> str:
-    if setting.sigil == "$":
-        return f"{setting.perl_name} = {quoted(setting.kind.show(value))};"
-    elements = ", ".join(quoted(setting.kind.show(element)) for element in value)
-    return f"{setting.perl_name} = ({elements});"
 
 
 # --- Checks over several variables

@@ -13,6 +13,7 @@ import os
 import pwd
 import re
 import shlex
+import shutil
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,7 +24,6 @@ from failoverd.conf import Conf, ConfError, Problem, parse
 MAX_CONF = 256 * 1024  # bytes
 MAX_SECRET = 255  # bytes: a line of the protocol is at most 256 with its end
 OWN_USER = "failoverd"  # as whom the children run if it exists and $user is not set
-_MAX_LINKS = 40  # as the kernel, path_resolution(7)
 # What is in each file that starts our own watchd: bin/watchd of a checkout, and what pip and the
 # Debian package install. One that passes --json is a program of its own.
 _STARTS_OURS = re.compile(
@@ -32,6 +32,7 @@ _STARTS_OURS = re.compile(
 _BEGINNING = 4096  # bytes of a program in which that stands
 
 HostType = Literal["master", "slave"]
+_HOST_TYPES: dict[str, HostType] = {"boot:master": "master", "boot:slave": "slave"}
 
 
 def load(path: str, pair: bool = True) -> Conf:
@@ -66,29 +67,22 @@ def _read_conf(path: str) -> str:
 
 def read_host_type(path: str) -> HostType:
     """What this machine is at boot, from the one line of the file. Raises ConfError."""
+    write = "write boot:master or boot:slave"
     try:
-        lines = _read_regular(path, MAX_CONF).decode("utf-8", "replace").split("\n")
+        text = _read_regular(path, MAX_CONF).decode("utf-8", "replace")
     except OSError as error:
-        text = f"cannot be read ({error.strerror}): write boot:master or boot:slave into it"
-        raise _error(path, 1, text) from None
-    found: HostType | None = None
-    for number, line in enumerate(lines, 1):
-        word = line.partition("#")[0].strip()
-        if not word:
-            continue
-        if found is not None:
-            raise _error(
-                path, number, "there is a second line: leave one of boot:master, boot:slave"
-            )
-        if word == "boot:master":
-            found = "master"
-        elif word == "boot:slave":
-            found = "slave"
-        else:
-            raise _error(path, number, "not understood: write boot:master or boot:slave")
-    if found is None:
-        raise _error(path, 1, "says nothing: write boot:master or boot:slave into it")
-    return found
+        raise _error(path, 1, f"cannot be read ({error.strerror}): {write} into it") from None
+    words = [line.partition("#")[0].strip() for line in text.split("\n")]
+    found = [(number, word) for number, word in enumerate(words, 1) if word]
+    if not found:
+        raise _error(path, 1, f"says nothing: {write} into it")
+    number, word = found[0]
+    if word not in _HOST_TYPES:
+        raise _error(path, number, f"not understood: {write}")
+    if len(found) > 1:
+        text = "there is a second line: leave one of boot:master, boot:slave"
+        raise _error(path, found[1][0], text)
+    return _HOST_TYPES[word]
 
 
 def read_secret(path: str) -> bytes:
@@ -145,13 +139,11 @@ def check_files(conf: Conf, watchd: str | None = None) -> list[Problem]:
             read_host_type(conf.host_type)
         except ConfError as error:
             problems += error.problems
-    faults = [("secret", f"{conf.secret} {fault}") for fault in _secret_faults(conf.secret)]
-    for name in ("log", "dumpfile", "pidfile", "state"):
-        faults += [(name, fault) for fault in _place_faults(getattr(conf, name))]
-    for name in ("pidfile", "state"):
-        faults += [(name, fault) for fault in _folder_faults(getattr(conf, name))]
-    for name, path in _programs(conf, watchd):
-        faults += [(name, fault) for fault in _program_faults(path)]
+    faults = [
+        *(("secret", f"{conf.secret} {fault}") for fault in _secret_faults(conf.secret)),
+        *_place_faults(conf),
+        *((name, each) for name, path in _programs(conf, watchd) for each in _program_faults(path)),
+    ]
     if conf.user != "root" and not _user_exists(conf.user):
         faults.append(("user", f"there is no user {conf.user} on this machine"))
     usable = [fault for fault in faults if fault[0] not in conf.origin.unusable]
@@ -200,16 +192,6 @@ def _is_ours(path: str, own: str) -> bool:
     return _STARTS_OURS.search(text) is not None and b"--json" not in text
 
 
-def _found(program: str) -> str | None:
-    """Where a shell would find it.
-
-    shutil.which brings compressors along, which every child would then carry.
-    """
-    folders = [""] if "/" in program else os.get_exec_path()
-    paths = (os.path.join(folder, program) for folder in folders)
-    return next((path for path in paths if os.path.isfile(path) and os.access(path, os.X_OK)), None)
-
-
 def _programs(conf: Conf, watchd: str | None) -> Iterator[tuple[str, str]]:
     """The programs that root will run: the variable and the path."""
     yield "failover_prog", conf.failover_prog
@@ -220,36 +202,30 @@ def _programs(conf: Conf, watchd: str | None) -> Iterator[tuple[str, str]]:
         yield "confirm", conf.confirm_prog
     if watchd is not None:
         yield "watchd", watchd
-    lister = _found(conf.ps.split()[0])
+    lister = shutil.which(conf.ps.split()[0])
     if lister is not None and os.path.isabs(lister):  # that there is none is only a warning
         yield "ps", lister
 
 
-def _place_faults(path: str) -> list[str]:
-    """Why no file can be made there."""
-    folder = os.path.dirname(path)
-    if os.path.isdir(path):
-        return [f"{path} is a folder: name a file in it"]
-    try:
-        if stat.S_ISDIR(os.stat(folder).st_mode):
-            return []
-    except PermissionError as error:
-        return [f"{folder} cannot be looked at: {error.strerror}"]
-    except OSError:
-        pass
-    return [f"there is no folder {folder}: make it, or change the path"]
-
-
-def _folder_faults(path: str) -> list[str]:
-    """Why others could take the file away, or put an old one in its place."""
-    folder = os.path.dirname(path)
-    try:
-        mode = os.stat(folder).st_mode
-    except OSError:
-        return []  # told already
-    if mode & 0o022 and not mode & stat.S_ISVTX:
-        return [f"{folder} can be written by others than root: chmod go-w {shlex.quote(folder)}"]
-    return []
+def _place_faults(conf: Conf) -> Iterator[tuple[str, str]]:
+    """Why a file cannot be made where it is to be, or could be taken away or replaced by others."""
+    for name in ("log", "dumpfile", "pidfile", "state"):
+        path = getattr(conf, name)
+        folder = os.path.dirname(path)
+        try:
+            mode = os.stat(folder).st_mode
+        except PermissionError as error:
+            yield name, f"{folder} cannot be looked at: {error.strerror}"
+            continue
+        except OSError:
+            mode = 0
+        if os.path.isdir(path):
+            yield name, f"{path} is a folder: name a file in it"
+        elif not stat.S_ISDIR(mode):
+            yield name, f"there is no folder {folder}: make it, or change the path"
+        if name in ("pidfile", "state") and mode & 0o022 and not mode & stat.S_ISVTX:
+            mend = f"chmod go-w {shlex.quote(folder)}"
+            yield name, f"{folder} can be written by others than root: {mend}"
 
 
 def _user_exists(name: str) -> bool:
@@ -290,21 +266,15 @@ def _new_secret(path: str) -> str:
 
 def _word_fault(word: bytes) -> str | None:
     """Why the word cannot go over the wire as one line, None if it can."""
-    if not word:
-        return "is empty"
-    if b"\n" in word or b"\r" in word:
-        return "has more than one line"
-    if len(word) > MAX_SECRET:
-        return f"is longer than {MAX_SECRET} bytes"
-    try:
-        printable = word.decode().isprintable()
-    except UnicodeDecodeError:
-        printable = False
-    if not printable:
-        return "has characters that cannot be typed"
-    if word.startswith(b"hmac "):
-        return "begins like the other way to prove it, with hmac"
-    return None
+    shown = word.decode(errors="surrogateescape")
+    rows = (
+        (not word, "is empty"),
+        (b"\n" in word or b"\r" in word, "has more than one line"),
+        (len(word) > MAX_SECRET, f"is longer than {MAX_SECRET} bytes"),
+        (not shown.isprintable(), "has characters that cannot be typed"),
+        (word.startswith(b"hmac "), "begins like the other way to prove it, with hmac"),
+    )
+    return next((fault for wrong, fault in rows if wrong), None)
 
 
 # --- Programs
@@ -312,69 +282,47 @@ def _word_fault(word: bytes) -> str | None:
 
 def _program_faults(path: str) -> list[str]:
     """Why root must not run the program, each with what to do about it."""
+    program = os.path.realpath(path)
     try:
-        way = list(_way_to(path))
-        program = way[-1]
-        info = os.lstat(program)
+        mode = os.stat(path).st_mode
+        way = [(step, os.lstat(step)) for step in _way_to(path)]
     except FileNotFoundError:
         return [f"{path} does not exist: put the program there, or change the path"]
     except PermissionError as error:
         return [f"{path} cannot be looked at: {error.strerror}"]
     except OSError as error:
         return [f"{path} cannot be run: {error.strerror}"]
-    if not stat.S_ISREG(info.st_mode):
+    if not stat.S_ISREG(mode):
         return [f"{path} is not a regular file: name a program"]
-    faults = []
-    if not info.st_mode & 0o111:
-        faults.append(f"{path} is not executable: chmod +x {shlex.quote(path)}")
-    for step in dict.fromkeys(way):
-        faults += _step_faults(step, in_it=step == os.path.dirname(program))
+    faults = [] if mode & 0o111 else [f"{path} is not executable: chmod +x {shlex.quote(path)}"]
+    for step, info in way:
+        if info.st_uid not in trusted_owners():
+            faults.append(f"{step} belongs to user {info.st_uid}: chown root {shlex.quote(step)}")
+        # In a folder with the sticky bit, such as /tmp, others can add but not replace. That will
+        # do on the way to the program's own folder, as all that is on the way must be root's.
+        sticky = info.st_mode & stat.S_ISVTX and step != os.path.dirname(program)
+        harmless = stat.S_ISLNK(info.st_mode) or (stat.S_ISDIR(info.st_mode) and sticky)
+        if info.st_mode & 0o022 and not harmless:
+            faults.append(
+                f"{step} can be written by others than root: chmod go-w {shlex.quote(step)}, or "
+                "put the program elsewhere"
+            )
     return faults
 
 
-def _way_to(path: str) -> Iterator[str]:
-    """Every folder and link that the kernel goes through to reach the path, its file last."""
-    here = "/"
-    yield here
-    todo = path.split("/")[::-1]
-    links = 0
-    while todo:
-        name = todo.pop()
-        if name in ("", "."):
-            continue
-        if name == "..":
-            here = os.path.dirname(here)
-            continue
-        step = os.path.join(here, name)
-        if stat.S_ISLNK(os.lstat(step).st_mode):
-            links += 1
-            if links > _MAX_LINKS:
-                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-            target = os.readlink(step)
-            here = "/" if target.startswith("/") else here
-            todo += target.split("/")[::-1]
-        else:
-            here = step
-        yield step
-
-
-def _step_faults(path: str, in_it: bool) -> list[str]:
-    """Why others than root may change what is at the path; `in_it` if the program lies in it.
-
-    In a folder with the sticky bit, such as /tmp, others can add but not replace. That will do on
-    the way to the program's own folder, since all that is on the way must belong to root.
-    """
-    info = os.lstat(path)
-    faults = []
-    if info.st_uid not in trusted_owners():
-        faults.append(f"{path} belongs to user {info.st_uid}: chown root {shlex.quote(path)}")
-    sticky = stat.S_ISDIR(info.st_mode) and info.st_mode & stat.S_ISVTX and not in_it
-    if info.st_mode & 0o022 and not sticky and not stat.S_ISLNK(info.st_mode):
-        faults.append(
-            f"{path} can be written by others than root: chmod go-w {shlex.quote(path)}, or put "
-            "the program elsewhere"
-        )
-    return faults
+def _way_to(path: str) -> list[str]:
+    """Every folder and link that the kernel goes through to reach the path, and its file."""
+    steps, todo = ["/"], [path]
+    for target in todo:
+        parts = target.split("/")
+        for count, name in enumerate(parts):
+            step = os.path.join(os.path.realpath("/".join(parts[:count]) or "/"), name)
+            if name in ("", ".", "..") or step in steps:
+                continue
+            steps.append(step)
+            if os.path.islink(step):
+                todo.append(os.path.join(os.path.dirname(step), os.readlink(step)))
+    return steps
 
 
 def trusted_owners() -> set[int]:
