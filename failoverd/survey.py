@@ -10,6 +10,7 @@ import enum
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface
+from typing import NamedTuple
 
 from failoverd.conf import Address, Conf
 from failoverd.language import quoted
@@ -26,8 +27,10 @@ class Weight(enum.IntEnum):
     NEVER = 3  # it cannot come right
 
 
-@dataclass(frozen=True)
-class Finding:
+ODD, AMISS, NEVER = Weight
+
+
+class Finding(NamedTuple):
     """What is wrong with what a variable of the configuration (without sigil) stands for."""
 
     variable: str
@@ -59,6 +62,14 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.address}/{self.prefix}"
+
+    @property
+    def version(self) -> int:
+        return _version(self.address)
+
+    def reaches(self, address: str) -> bool:
+        """Whether the address is in its network."""
+        return ip_address(address) in ip_interface(str(self)).network
 
 
 @dataclass(frozen=True)
@@ -92,24 +103,30 @@ NEEDED = (
 )
 
 
+_Found = tuple[str, Weight, str]  # a Finding to be
+
+
 def findings(conf: Conf, facts: Facts) -> list[Finding]:
     """All that is wrong, in the order of NEEDED as far as it goes. A missing interface is left to
     whoever reads the configuration."""
-    found = [*_unusable(conf, facts), *_private_link(conf, facts), *_port(conf, facts)]
+    found = [*_unusable(conf, facts), *_private_link(conf, facts)]
+    if facts.holder:
+        way = "end that, or set another $tcp_port on both nodes"
+        text = f"{conf.primary} port {conf.tcp_port} is in use by {facts.holder}: {way}"
+        found.append(("tcp_port", NEVER, text))
     for served in conf.addresses:
         if served.interface in facts.interfaces:
+            found += _astray(served, facts)
             found += _served(served, conf, facts)
-    return [*dict.fromkeys(found), *_hardware(conf, facts), *_targets(conf, facts)]
+    found += [*_hardware(conf, facts), *_targets(conf, facts)]
+    return [Finding(*each) for each in dict.fromkeys(found)]
 
 
-def _unusable(conf: Conf, facts: Facts) -> Iterator[Finding]:
-    for variable, names in (
-        ("interfaces", conf.interfaces),
-        ("plip_interface", (conf.plip_interface,)),
-    ):
-        for name in names:
-            if name in facts.interfaces and (wrong := trouble(name, facts.interfaces[name])):
-                yield Finding(variable, Weight.ODD, wrong)
+def _unusable(conf: Conf, facts: Facts) -> Iterator[_Found]:
+    variables = dict.fromkeys(conf.interfaces, "interfaces")
+    for name, variable in [*variables.items(), (conf.plip_interface, "plip_interface")]:
+        if name in facts.interfaces and (wrong := trouble(name, facts.interfaces[name])):
+            yield variable, ODD, wrong
 
 
 def trouble(name: str, interface: Interface) -> str:
@@ -121,212 +138,147 @@ def trouble(name: str, interface: Interface) -> str:
     return ""
 
 
-def _works(name: str, facts: Facts) -> bool:
-    return name in facts.interfaces and not trouble(name, facts.interfaces[name])
+def _version(address: str) -> int:
+    return 6 if ":" in address else 4
+
+
+def _own(conf: Conf, facts: Facts, name: str, version: int) -> list[Place]:
+    """The addresses that the interface has whatever the role: a network of its own."""
+    return [
+        place
+        for place in facts.held
+        if (place.interface, place.version) == (name, version)
+        and place.address not in conf.served
+        and not ip_address(place.address).is_link_local
+    ]
 
 
 # --- The private link
 
 
-def _private_link(conf: Conf, facts: Facts) -> Iterator[Finding]:
-    link = conf.plip_interface
-    ours = [place for place in facts.held if place.address == conf.primary]
-    theirs = [place for place in facts.held if place.address == conf.secondary]
+def _private_link(conf: Conf, facts: Facts) -> Iterator[_Found]:
+    link, primary, secondary = conf.plip_interface, conf.primary, conf.secondary
+    ours = [place for place in facts.held if place.address == primary]
+    theirs = next((place for place in facts.held if place.address == secondary), None)
     if link not in facts.interfaces:
         return
-    if theirs:
-        yield _exchanged(conf, theirs[0], bool(ours))
+    if theirs and ours:
+        way = f"ip addr del {theirs} dev {theirs.interface}, or correct $secondary"
+        text = f"{secondary} is an address of this node, on {theirs.interface}: it must be the"
+        yield "secondary", NEVER, f"{text} peer's; {way}"
+    elif theirs:
+        text = f"this node has $secondary, {secondary} on {theirs.interface}, and not $primary"
+        way = "exchange $primary and $secondary"
+        yield "primary", NEVER, f"{text}, {primary}: {way}"
     elif not ours:
         yield _absent(conf, facts)
     elif not ({link, LOOPBACK} & {place.interface for place in ours} or facts.narrowly):
-        yield _elsewhere(conf, ours[0], facts)  # else the link is unnumbered, and borrows it
+        text = f"{primary} is on {ours[0].interface}, not on {link}"  # else the link is unnumbered
+        yield "primary", NEVER, f"{text}: {_way_back(conf, ours[0], facts)}"
     elif facts.routed is False and facts.interfaces[link].up:
-        yield _unrouted(conf, ours[0])
+        text = f"{secondary} is outside the network of {link}, {ours[0]}"
+        wide = _widened(primary)
+        way = f"correct $secondary, or ip addr add {primary} peer {secondary} dev {link}"
+        if wide.reaches(secondary):
+            taken = f"ip addr del {ours[0]} dev {ours[0].interface}"
+            way = f"{taken} and ip addr add {wide} dev {link}"
+        yield "secondary", AMISS, f"{text}: {way}"
 
 
-def _exchanged(conf: Conf, theirs: Place, both: bool) -> Finding:
-    if both:
-        text = (
-            f"{conf.secondary} is an address of this node, on {theirs.interface}: it must be the "
-            f"peer's; ip addr del {theirs} dev {theirs.interface}, or correct $secondary"
-        )
-        return Finding("secondary", Weight.NEVER, text)
-    text = (
-        f"this node has $secondary, {conf.secondary} on {theirs.interface}, and not $primary, "
-        f"{conf.primary}: exchange $primary and $secondary"
-    )
-    return Finding("primary", Weight.NEVER, text)
+def _widened(address: str) -> Place:
+    """The address with the prefix that is usual."""
+    return Place("", address, USUAL[_version(address)])
 
 
-def _absent(conf: Conf, facts: Facts) -> Finding:
-    link, primary = conf.plip_interface, conf.primary
-    others = [place for place in _own(conf, facts, link) if _version(place) == _of(primary)]
-    instead = f"; {link} has {' and '.join(map(str, others))}" if others else ""
+def _absent(conf: Conf, facts: Facts) -> _Found:
+    link, primary, wide = conf.plip_interface, conf.primary, _widened(conf.primary)
+    others = " and ".join(map(str, _own(conf, facts, link, wide.version)))
+    instead = f"; {link} has {others}" if others else ""
+    written = wide if wide.reaches(conf.secondary) else f"{primary} peer {conf.secondary}"
+    way = f"correct $primary, or ip addr add {written} dev {link}"
+    text = f"{primary} is on no interface of this node"
     if trouble(link, facts.interfaces[link]):
-        because = f"{primary} is on no interface of this node, and {link} does not work"
-        return Finding("primary", Weight.ODD, f"{because}{instead}: {_adding(conf)}")
-    text = f"{primary} is on no interface of this node{instead}: {_adding(conf)}"
-    return Finding("primary", Weight.AMISS, f"{text}, which must also be there after a boot")
+        return "primary", ODD, f"{text}, and {link} does not work{instead}: {way}"
+    way = f"{way}, which must also be there after a boot"
+    return "primary", AMISS, f"{text}{instead}: {way}"
 
 
-def _adding(conf: Conf) -> str:
-    """How the private link gets its address, in a network that has the peer's in it."""
-    primary, link = ip_interface(conf.primary), conf.plip_interface
-    near = ip_interface(f"{primary.ip}/{USUAL[primary.version]}")
-    if ip_address(conf.secondary) in near.network:
-        return f"correct $primary, or ip addr add {near} dev {link}"
-    return f"correct $primary, or ip addr add {primary.ip} peer {conf.secondary} dev {link}"
-
-
-def _elsewhere(conf: Conf, ours: Place, facts: Facts) -> Finding:
-    link = conf.plip_interface
-    text = f"{conf.primary} is on {ours.interface}, not on {link}"
-    if ours.interface not in conf.interfaces:
-        way = f"$plip_interface = {quoted(ours.interface)}; or move the address"
-    elif any(_in_network_of(served, _own(conf, facts, link)) for served in conf.addresses):
-        way = f"exchange {link} and {ours.interface} in the configuration"
-    else:
-        way = (
-            f"correct $plip_interface and @interfaces, or ip addr del {ours} dev "
-            f"{ours.interface} and ip addr add {ours} dev {link}"
-        )
-    return Finding("primary", Weight.NEVER, f"{text}: {way}")
-
-
-def _unrouted(conf: Conf, ours: Place) -> Finding:
-    link = conf.plip_interface
-    wide = ip_interface(f"{ours.address}/{USUAL[_version(ours)]}")
-    text = f"{conf.secondary} is outside the network of {link}, {ours}"
-    if ip_address(conf.secondary) in wide.network:
-        way = f"ip addr del {ours} dev {ours.interface} and ip addr add {wide} dev {link}"
-    else:
-        way = f"correct $secondary, or ip addr add {ours.address} peer {conf.secondary} dev {link}"
-    return Finding("secondary", Weight.AMISS, f"{text}: {way}")
-
-
-def _port(conf: Conf, facts: Facts) -> Iterator[Finding]:
-    if facts.holder:
-        text = (
-            f"{conf.primary} port {conf.tcp_port} is in use by {facts.holder}: end that, or set "
-            "another $tcp_port on both nodes"
-        )
-        yield Finding("tcp_port", Weight.NEVER, text)
+def _way_back(conf: Conf, ours: Place, facts: Facts) -> str:
+    """What to do about the private address on another interface."""
+    link, there = conf.plip_interface, ours.interface
+    if there not in conf.interfaces:
+        return f"$plip_interface = {quoted(there)}; or move the address"
+    on_link = [*_own(conf, facts, link, 4), *_own(conf, facts, link, 6)]
+    if any(place.reaches(served.address) for served in conf.addresses for place in on_link):
+        return f"exchange {link} and {there} in the configuration"
+    moved = f"ip addr del {ours} dev {there} and ip addr add {ours} dev {link}"
+    return f"correct $plip_interface and @interfaces, or {moved}"
 
 
 # --- The service addresses
 
 
-def _served(served: Address, conf: Conf, facts: Facts) -> Iterator[Finding]:
-    name = served.interface
-    astray = [p for p in facts.held if p.address == served.address and p.interface != name]
-    for place in astray:
-        text = f"{served.address} is on {place.interface}, not on {name}"
-        if (place.interface, place.address) in facts.left:
-            yield Finding("addresses", Weight.ODD, f"{text}: it moves with the next switch")
+def _astray(served: Address, facts: Facts) -> Iterator[_Found]:
+    """On other interfaces than the one that is named for it."""
+    for place in facts.held:
+        there = place.interface
+        if place.address != served.address or there == served.interface:
             continue
-        # On lo it may be meant so: who balances load has it there, and sees that none answers ARP.
-        weight = Weight.ODD if place.interface == LOOPBACK else Weight.AMISS
-        way = f"ip addr del {place} dev {place.interface}"
-        yield Finding("addresses", weight, f"{text}: {way}")
-    own = [place for place in _own(conf, facts, name) if _version(place) == _of(served.address)]
-    yield from _already_there(served, own, facts)
-    if _works(name, facts):
-        yield from _network(served, own, conf, facts)
+        text = f"{served.address} is on {there}, not on {served.interface}"
+        if (there, place.address) in facts.left:
+            yield "addresses", ODD, f"{text}: it moves with the next switch"
+        else:
+            # On lo it may be meant so: a load balancer's servers have it there, and answer no ARP.
+            weight = ODD if there == LOOPBACK else AMISS
+            yield "addresses", weight, f"{text}: ip addr del {place} dev {there}"
 
 
-def _already_there(served: Address, own: Sequence[Place], facts: Facts) -> Iterator[Finding]:
-    name = served.interface
-    here = [p for p in facts.held if (p.address, p.interface) == (served.address, name)]
-    if not here or facts.placed:
+def _served(served: Address, conf: Conf, facts: Facts) -> Iterator[_Found]:
+    name, address, version = served.interface, served.address, _version(served.address)
+    own = _own(conf, facts, name, version)
+    here = [place for place in facts.held if (place.interface, place.address) == (name, address)]
+    if here and not facts.placed and own:
+        text = f"{here[0]} is on {name} already, and not by failoverd: ip addr del {here[0]} dev"
+        text = f"{text} {name}, also in the system's network configuration"
+        yield "addresses", ODD, text
+    elif here and not facts.placed:
+        text = f"{here[0]} is this node's own address on {name}: name one that neither node has of"
+        yield "addresses", AMISS, f"{text} its own"
+    if trouble(name, facts.interfaces[name]):
         return
-    place = here[0]
-    if own:
-        text = (
-            f"{place} is on {name} already, and not by failoverd: ip addr del {place} dev {name}, "
-            "also in the system's network configuration"
-        )
-        yield Finding("addresses", Weight.ODD, text)
-        return
-    text = (
-        f"{place} is this node's own address on {name}: name one that neither node has of its own"
-    )
-    yield Finding("addresses", Weight.AMISS, text)
-
-
-def _network(served: Address, own: Sequence[Place], conf: Conf, facts: Facts) -> Iterator[Finding]:
-    """Whether the address belongs to a network that its interface has without it."""
-    name = served.interface
-    near = [place for place in own if _in_network_of(served, [place])]
-    others = (other for other in facts.interfaces if other not in (name, LOOPBACK))
-    right = next((n for n in others if _in_network_of(served, _own(conf, facts, n))), None)
+    others = [other for other in facts.interfaces if other not in (name, LOOPBACK)]
+    right = [n for n in others if any(p.reaches(address) for p in _own(conf, facts, n, version))]
+    near = [place for place in own if place.reaches(address)]
     if near:
-        if served.prefix not in {ip_address(served.address).max_prefixlen, *_prefixes(near)}:
-            text = f'the network of {name} is that of {near[0]}: write "{name} {served.address}'
-            yield Finding("addresses", Weight.ODD, f'"{served}": {text}/{near[0].prefix}"')
-    elif right is not None:
-        text = f"{served.address} is in the network of {right}, not of {name}: name {right} for it"
-        wrong = own or right == conf.plip_interface  # else both may be on the same network
-        yield Finding("addresses", Weight.AMISS if wrong else Weight.ODD, text)
+        if served.prefix not in {ip_address(address).max_prefixlen, *(p.prefix for p in near)}:
+            text = f'the network of {name} is that of {near[0]}: write "{name} {address}'
+            yield "addresses", ODD, f'"{served}": {text}/{near[0].prefix}"'
+    elif right:
+        text = f"{address} is in the network of {right[0]}, not of {name}: name {right[0]} for it"
+        wrong = own or right[0] == conf.plip_interface  # else both may be on the same network
+        yield "addresses", AMISS if wrong else ODD, text
     elif own:
-        networks = " and ".join(map(str, own))
-        text = f"{served.address} is outside the network of {name}, {networks}: correct one of them"
-        yield Finding("addresses", Weight.ODD, text)
+        text = f"{address} is outside the network of {name}, {' and '.join(map(str, own))}"
+        yield "addresses", ODD, f"{text}: correct one of them"
     else:
-        kind = f"IPv{_of(served.address)}"
-        text = (
-            f"{name} has no {kind} address of this node's own beside @addresses: give it one in "
-            "their network, or this node cannot be reached there on standby"
-        )
-        yield Finding("addresses", Weight.ODD, text)
+        text = f"{name} has no IPv{version} address of this node's own beside @addresses"
+        way = "give it one in their network, or this node cannot be reached there on standby"
+        yield "addresses", ODD, f"{text}: {way}"
 
 
-def _own(conf: Conf, facts: Facts, name: str) -> list[Place]:
-    """The addresses that the interface has whatever the role: a network of its own."""
-    moving = conf.served
-    return [
-        place
-        for place in facts.held
-        if place.interface == name
-        and place.address not in moving
-        and not ip_address(place.address).is_link_local
-    ]
+# --- Hardware addresses and probe targets
 
 
-def _in_network_of(served: Address, places: Sequence[Place]) -> bool:
-    address = ip_address(served.address)
-    return any(address in ip_interface(str(place)).network for place in places)
-
-
-def _prefixes(places: Sequence[Place]) -> set[int]:
-    return {place.prefix for place in places}
-
-
-def _version(place: Place) -> int:
-    return _of(place.address)
-
-
-def _of(address: str) -> int:
-    return 6 if ":" in address else 4
-
-
-# --- Hardware addresses
-
-
-def _hardware(conf: Conf, facts: Facts) -> Iterator[Finding]:
+def _hardware(conf: Conf, facts: Facts) -> Iterator[_Found]:
     for entry in conf.ethernet_addresses:
         interface = facts.interfaces.get(entry.interface)
         if interface and interface.hwaddr == entry.hwaddr and not facts.placed:
-            text = (
-                f"{entry.hwaddr} is the hardware address that {entry.interface} has of its own: "
-                "name one that neither node has, such as 02:00:00:00:00:10"
-            )
-            yield Finding("ethernet_addresses", Weight.AMISS, text)
+            text = f"{entry.hwaddr} is the hardware address that {entry.interface} has of its own"
+            way = "name one that neither node has, such as 02:00:00:00:00:10"
+            yield "ethernet_addresses", AMISS, f"{text}: {way}"
 
 
-# --- Probe targets
-
-
-def _targets(conf: Conf, facts: Facts) -> Iterator[Finding]:
+def _targets(conf: Conf, facts: Facts) -> Iterator[_Found]:
     """Interfaces whose only probe targets are this node itself, which never answers itself.
 
     One file on both nodes may name the own addresses of both.
@@ -334,12 +286,10 @@ def _targets(conf: Conf, facts: Facts) -> Iterator[Finding]:
     held = {place.address for place in facts.held}
     for name in dict.fromkeys(target.interface for target in conf.witness):
         targets = [each.address for each in conf.witness if each.interface == name]
-        if held.issuperset(str(ip_address(target)) for target in targets):
-            text = (
-                f"{' and '.join(targets)} is this node itself, which is never answered by itself: "
-                f"name a router on {name}, or another machine that is always on"
-            )
-            yield Finding("witness", Weight.ODD, text)
+        if held.issuperset(targets):
+            text = f"{' and '.join(targets)} is this node itself, which is never answered by itself"
+            way = f"name a router on {name}, or another machine that is always on"
+            yield "witness", ODD, f"{text}: {way}"
 
 
 def advice(conf: Conf, facts: Facts) -> list[str]:
