@@ -363,6 +363,14 @@ class Conf:
         """The addresses of @addresses, as the kernel writes them."""
         return frozenset(entry.address for entry in self.addresses)
 
+    @property
+    def watched(self) -> list[tuple[str, str]]:
+        """Each interface that is watched, after the variable that names it."""
+        return [
+            *(("interfaces", name) for name in self.interfaces),
+            ("plip_interface", self.plip_interface),
+        ]
+
     def window_of(self, interface: str) -> float:
         """How long a window of its watcher is, in seconds."""
         return self.plip_timer if interface == self.plip_interface else self.timer_seconds

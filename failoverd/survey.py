@@ -123,8 +123,7 @@ def findings(conf: Conf, facts: Facts) -> list[Finding]:
 
 
 def _unusable(conf: Conf, facts: Facts) -> Iterator[_Found]:
-    variables = dict.fromkeys(conf.interfaces, "interfaces")
-    for name, variable in [*variables.items(), (conf.plip_interface, "plip_interface")]:
+    for variable, name in conf.watched:
         if name in facts.interfaces and (wrong := trouble(name, facts.interfaces[name])):
             yield variable, ODD, wrong
 

@@ -171,11 +171,7 @@ def check_interfaces(settings: Conf) -> list[conf.Problem]:
     known = links.names()
     return [
         settings.problem(variable, f"{name}: no such interface; there are {', '.join(known)}")
-        for variable, names in (
-            ("interfaces", settings.interfaces),
-            ("plip_interface", (settings.plip_interface,)),
-        )
-        for name in names
+        for variable, name in settings.watched
         if name not in known and variable not in settings.origin.unusable
     ]
 
