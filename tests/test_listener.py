@@ -644,36 +644,3 @@ def test_not_endlessly_many_questions(pair: Pair, daemon: Daemon) -> None:
     for number in range(65):
         daemon.ask(number)
     assert lost(daemon, 64) == (False, "too many questions are open")
-
-
-FIN_WAIT2 = 5  # tcp(7), TCP_INFO: the other side knows that we have closed
-
-
-def test_a_connection_is_made_ready_for_what_is_urgent(pair: Pair) -> None:
-    """A machine that has stood down waits for no greeting; comparisons do not take its place."""
-    daemon, port = pair.listen(), pair.port()
-    deadline = time.monotonic() + LIMIT
-    while time.monotonic() < deadline:
-        daemon.tell({"do": "prepare"})
-        with greet(port) as ready:
-            daemon.ask(1)
-            with greet(port) as other:
-                assert other.recv(1000) == signed("0" * 32, "status")
-            daemon.ask(2, "fail")
-            if said := ready.recv(1000):  # else this machine was so slow that it had become too old
-                assert said == signed("0" * 32, "fail")
-                return
-            greet(port).close()
-    raise AssertionError("it is never used")
-
-
-def test_a_ready_connection_that_the_peer_has_closed_is_not_used(pair: Pair) -> None:
-    daemon, port = pair.listen(), pair.port()
-    daemon.tell({"do": "prepare"})
-    with greet(port) as ready:
-        ready.shutdown(socket.SHUT_WR)
-        while ready.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != FIN_WAIT2:
-            time.sleep(0.001)
-        daemon.ask(1, "fail")
-        with greet(port) as connection:
-            assert connection.recv(1000) == signed("0" * 32, "fail")

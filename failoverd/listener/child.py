@@ -102,5 +102,3 @@ class Listener:
                 "timeout": int() | float() as seconds,
             }:
                 self.questions.ask(number, command, float(seconds))
-            case {"do": "prepare"}:
-                self.questions.prepare()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
-import select
 import socket
 import time
 from collections.abc import Container, Iterable
@@ -18,7 +16,6 @@ from failoverd.listener.loop import READ, WRITE, Loop, family
 from failoverd.process import Channel
 from failoverd.protocol import TAKES_CHALLENGES, ClientConnection, Reply, Send, why_unconnected
 
-PREPARED_SECONDS = 1.0  # how long a connection is kept ready: the peer may die meanwhile
 SAY_SECONDS = 1.0  # a `fail` sent later than this might cross what was decided meanwhile
 MAX_QUESTIONS = 64
 MAX_TEXT = process.MAX_MESSAGE - 1024  # what of an answer fits into one message to failoverd
@@ -62,37 +59,10 @@ class Questions:
         self.place = f"{conf.secondary} port {conf.tcp_port}"
         self.own_nonces = own_nonces
         self.open: dict[int, Question] = {}
-        self.prepared: tuple[socket.socket, float] | None = None  # and when it is too old
         self.challenges = False
 
     def deadlines(self) -> Iterable[float]:
-        yield from (question.deadline for question in self.open.values())
-        if self.prepared is not None:
-            yield self.prepared[1]
-
-    def prepare(self) -> None:
-        """Connect already: the next question is an urgent one, and finds the greeting there."""
-        self.forget_prepared()
-        with contextlib.suppress(OSError):  # the question itself will tell
-            self.prepared = self.connect(), time.monotonic() + PREPARED_SECONDS
-
-    def forget_prepared(self) -> None:
-        if self.prepared is not None:
-            self.prepared[0].close()
-            self.prepared = None
-
-    def take_prepared(self) -> socket.socket | None:
-        """A connection on which the peer has greeted us and waits, if there is one."""
-        if self.prepared is None:
-            return None
-        sock, _ = self.prepared
-        poll = select.poll()
-        poll.register(sock, select.POLLIN | select.POLLRDHUP)
-        if [mask for _, mask in poll.poll(0)] != [select.POLLIN]:
-            self.forget_prepared()
-            return None
-        self.prepared = None
-        return sock
+        return (question.deadline for question in self.open.values())
 
     def ask(self, number: int, command: str, seconds: float, began: float | None = None) -> None:
         """Begin to ask; "reply" or "lost" follows within these seconds."""
@@ -100,7 +70,7 @@ class Questions:
             self.tell_lost(number, False, "too many questions are open")
             return
         try:
-            sock = (command != "status" and self.take_prepared()) or self.connect()
+            sock = self.connect()
         except OSError as error:
             self.tell_lost(number, False, *self.explain(error))
             return
@@ -195,8 +165,6 @@ class Questions:
         for question in [one for one in self.open.values() if one.deadline <= now]:
             seconds = question.deadline - question.began
             self.lose(question, f"{self.place} says nothing within {seconds:g} s")
-        if self.prepared is not None and self.prepared[1] <= now:
-            self.forget_prepared()
 
     def lose(self, question: Question, why: str, advice: str = "") -> None:
         self.forget(question)

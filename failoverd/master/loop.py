@@ -305,8 +305,6 @@ class Master:
         if action.role == "master":
             self.cards.note_hwaddrs()
             self.us.remembered.placed(self.us.conf)
-        else:
-            self.children.send("listener", {"do": "prepare"})  # the peer may be told `fail` next
         self.programs.run_script(action.role, action.reason)
 
     def _switched(self, role: str, told: list[str], ok: bool) -> tuple[bool, str]:
