@@ -134,11 +134,6 @@ class ServerConnection:
         self._signed = ""  # the command as it was signed
         self._over = False
 
-    @property
-    def is_half(self) -> bool:
-        """Whether the first of two lines was said."""
-        return self._word is not None and not self._over
-
     def greeting(self) -> bytes:
         return f"failoverd 1 {self.nonce}\n".encode()
 

@@ -22,6 +22,7 @@ from wire import SECRET, Pair, serve, sign, signed, two_machines
 from dev.lab.machine import Machine
 from dev.lab.network import Lab
 from failoverd.conf import Conf
+from failoverd.listener import visitors
 from failoverd.log import Log
 from failoverd.master import own_socket
 from failoverd.master.own_socket import OwnSocket, listening
@@ -226,7 +227,10 @@ def test_who_uses_it_is_a_person_and_an_answer_is_signed(wired: Pair, tmp_path: 
         serve([daemon], lambda: "refused a request from this machine" in daemon.logged())
 
 
-def test_a_crowd_at_it_keeps_nobody_out(wired: Pair, tmp_path: Path) -> None:
+def test_a_crowd_at_it_keeps_nobody_out(
+    wired: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(visitors, "MAX_VISITORS", 64)
     path = str(tmp_path / "own")
     with listening(path) as own:
         daemon = wired.listen(own=own)

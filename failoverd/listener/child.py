@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import encodings.idna  # noqa: F401 - socket may import it later, when we may not read it any more
-import resource
 import socket
 import time
 
@@ -12,7 +11,7 @@ from failoverd.conf import Conf
 from failoverd.listener.doors import Doors
 from failoverd.listener.loop import READ, Loop
 from failoverd.listener.questions import Questions
-from failoverd.listener.visitors import DESCRIPTORS, Visitors
+from failoverd.listener.visitors import Visitors
 from failoverd.process import Channel, Message
 from failoverd.protocol import heartbeat_tags
 
@@ -29,9 +28,6 @@ def run(
     files.read_secret raises.
     """
     process.keep_secret()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    enough = DESCRIPTORS if most == resource.RLIM_INFINITY else min(DESCRIPTORS, most)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (enough, most))
     secret = files.read_secret(conf.secret)
     tags = heartbeat_tags(secret, conf.primary, conf.secondary)
     channel.send({"event": "tags", **tags.message()})
@@ -66,7 +62,7 @@ class Listener:
         self.doors = Doors(self.loop, channel, conf, self.visitors.welcome, own)
         self.questions = Questions(self.loop, channel, conf, secret, self.visitors.nonces)
         self.next_tick = 0.0
-        self.loop.watch(channel, READ, self.hear_failoverd, first=True)
+        self.loop.watch(channel, READ, self.hear_failoverd)
 
     def serve(self) -> None:
         """Serve until failoverd is gone (ChannelClosed)."""
@@ -75,8 +71,8 @@ class Listener:
             if now >= self.next_tick:
                 self.next_tick = now + self.interval
                 self.tick(now)
-            deadlines = (*self.visitors.deadlines(), *self.questions.deadlines())
-            self.loop.turn(min((self.next_tick, *deadlines)) - now)
+            deadlines = (self.next_tick, self.visitors.deadline(), *self.questions.deadlines())
+            self.loop.turn(min(deadlines) - now)
             # After the turn: what arrived in time counts, also if we ourselves stood still.
             now = time.monotonic()
             self.visitors.expire(now)

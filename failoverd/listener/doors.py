@@ -137,7 +137,7 @@ class Doors:
         self.hear(door)
 
     def hear(self, door: Door) -> None:
-        self.loop.watch(door.socket, READ, lambda _mask: self.let_in(door), first=True)
+        self.loop.watch(door.socket, READ, lambda _mask: self.let_in(door))
 
     def close(self) -> None:
         self.link = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
 import socket
@@ -25,9 +24,8 @@ from failoverd.protocol import (
 
 REQUEST_SECONDS = 5.0  # the client's time for its request, and then for taking the answer
 LATE_SECONDS = 0.5  # how much later than its deadline a request may be read
-MAX_VISITORS = 1200  # from one address at a time, if there are descriptors for them
-MAX_OWN = 64  # by the Unix socket
-DESCRIPTORS = 2600  # enough for those of two addresses, and for what else is open
+MAX_VISITORS = 512  # at a time, if there are descriptors for them
+RESERVE = 128  # descriptors for what else is open
 CROWD = 64  # from one address: then who is refused has to leave at once
 LONGEST_SILENCE = 60.0  # seconds between two lines about unwanted clients, if there are many
 
@@ -52,17 +50,6 @@ class Visitor:
     leaving: bool = False
     spoke: bool = False
     ended: bool = False
-    renewed: bool = False
-
-
-class Guests:
-    """Those who are here from one address. `idle` are those who do not wait for failoverd, the one
-    who goes first if there is no room first."""
-
-    def __init__(self, places: int) -> None:
-        self.places = places
-        self.count = 0
-        self.idle: dict[Visitor, None] = {}
 
 
 class Visitors:
@@ -75,30 +62,21 @@ class Visitors:
         self.secret = secret
         self.peer = socket.inet_pton(family(conf), conf.secondary)
         self.everyone: dict[Visitor, None] = {}
+        self.idle: dict[str, dict[Visitor, None]] = {}  # by address: who waits for no answer
         self.places = places()
-        self.guests: dict[str, Guests] = {}
-        self.next_deadline = float("inf")  # nobody's is sooner
         self.nonces: set[str] = set()  # of the greetings that are still good
         self.waiting: dict[int, Visitor] = {}
         self.last_number = 0
         self.complaints = Complaints(channel)
 
-    def deadlines(self) -> Iterable[float]:
-        return (self.next_deadline,)
-
-    def give_time(self, visitor: Visitor, deadline: float) -> None:
-        visitor.deadline = deadline
-        self.next_deadline = min(self.next_deadline, deadline)
+    def deadline(self) -> float:
+        return min((visitor.deadline for visitor in self.everyone), default=float("inf"))
 
     def welcome(self, sock: socket.socket, host: str, is_guest: bool) -> None:
         now = time.monotonic()
         if not is_guest:
-            sock.close()
             self.complaints.add(f"closed a connection from {host}: it is not for them", now)
-            return
-        places = min(self.places, MAX_OWN) if host == OWN else self.places
-        guests = self.guests.setdefault(host, Guests(places))
-        if not self.make_room(guests):
+        if not is_guest or not self.make_room():
             sock.close()
             return
         sock.setblocking(False)
@@ -107,31 +85,26 @@ class Visitors:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         nonce = os.urandom(16).hex()
         connection = ServerConnection(nonce, self.secret, self.conf.plain_secret)
-        visitor = Visitor(sock, host, connection, 0.0)
-        self.give_time(visitor, now + REQUEST_SECONDS)
+        visitor = Visitor(sock, host, connection, now + REQUEST_SECONDS, out=connection.greeting())
         self.everyone[visitor] = None
-        guests.count += 1
-        guests.idle[visitor] = None
+        self.idle.setdefault(host, {})[visitor] = None
         self.nonces.add(nonce)
-        visitor.out = connection.greeting()
-        if guests.count > CROWD:
-            self.listen(visitor)  # who did not wait for the greeting is soon done with
-        if visitor in self.everyone:
-            self.flush(visitor)
+        self.flush(visitor)
 
-    def make_room(self, guests: Guests) -> bool:
-        """Let the one who came first go, if too many are here from this address.
+    def make_room(self) -> bool:
+        """Let one go if all places are taken: of the address with most idle ones, who came first.
 
-        So a flood from one address takes neither the other's places nor those whose request is
+        So a flood from one address takes neither another's places nor those of requests that are
         under way, and whoever comes has as much time for a request as so many others take to come.
-        To talk does not help, or a crowd that talks would have each newcomer sent away; only who
-        has said a first line begins anew, once. False if all places are theirs.
+        To talk does not help, or a crowd that talks would have each newcomer sent away. False if
+        nobody is idle.
         """
-        if guests.count >= guests.places:
-            if not guests.idle:
-                return False
-            self.drop(next(iter(guests.idle)))
-        return True
+        if len(self.everyone) < self.places:
+            return True
+        crowd = max(self.idle.values(), key=len)
+        if crowd:
+            self.drop(next(iter(crowd)))
+        return len(self.everyone) < self.places
 
     def attend(self, visitor: Visitor, mask: int) -> None:
         """Something came from the visitor, or it can take more."""
@@ -154,10 +127,6 @@ class Visitors:
             return
         connection = visitor.connection
         self.judge(visitor, connection.feed(data) if data else connection.end())
-        if connection.is_half and not visitor.renewed and visitor.number is None:
-            visitor.renewed = True
-            idle = self.guests[visitor.host].idle
-            idle[visitor] = idle.pop(visitor)
 
     def judge(self, visitor: Visitor, events: Iterable[Request | Refused]) -> None:
         now = time.monotonic()
@@ -193,9 +162,9 @@ class Visitors:
             return
         visitor.number, visitor.signed = self.last_number, request.by_hmac
         visitor.compares = request.by_hmac and from_peer and request.command == "status"
-        self.give_time(visitor, now + self.conf.switch_timeout + 1.0)
+        visitor.deadline = now + self.conf.switch_timeout + 1.0
         self.waiting[self.last_number] = visitor
-        del self.guests[visitor.host].idle[visitor]
+        del self.idle[visitor.host][visitor]
 
     def is_peer(self, host: str) -> bool:
         return host != OWN and socket.inet_pton(family(self.conf), host) == self.peer
@@ -214,16 +183,13 @@ class Visitors:
         self.end_waiting(visitor)
         visitor.leaving = True
         visitor.out += line
-        self.give_time(visitor, time.monotonic() + REQUEST_SECONDS)
+        visitor.deadline = time.monotonic() + REQUEST_SECONDS
         self.flush(visitor)
 
     def refuse(self, visitor: Visitor) -> None:
-        if self.guests[visitor.host].count <= CROWD:
-            self.answer(visitor, REFUSED)
-            return
-        with contextlib.suppress(OSError):
-            visitor.socket.send(visitor.out + REFUSED, socket.MSG_NOSIGNAL)
-        self.drop(visitor)
+        if len(self.idle[visitor.host]) > CROWD:
+            visitor.ended = True  # nobody waits until it has read that
+        self.answer(visitor, REFUSED)
 
     def flush(self, visitor: Visitor) -> None:
         """Send what can be sent, and say what we wait for next."""
@@ -248,12 +214,8 @@ class Visitors:
         self.loop.watch(visitor.socket, mask, lambda mask: self.attend(visitor, mask))
 
     def expire(self, now: float) -> None:
-        if now < self.next_deadline:
-            return
         for visitor in [visitor for visitor in self.everyone if visitor.deadline <= now]:
             self.lose_patience(visitor)
-        deadlines = (visitor.deadline for visitor in self.everyone)
-        self.next_deadline = min(deadlines, default=float("inf"))
 
     def lose_patience(self, visitor: Visitor) -> None:
         """Its time is up: to ask, to be answered by failoverd, or to take the answer."""
@@ -270,9 +232,7 @@ class Visitors:
     def drop(self, visitor: Visitor) -> None:
         self.end_waiting(visitor)
         del self.everyone[visitor]
-        guests = self.guests[visitor.host]
-        guests.count -= 1
-        del guests.idle[visitor]
+        del self.idle[visitor.host][visitor]
         self.nonces.discard(visitor.connection.nonce)
         self.loop.forget(visitor.socket)
         visitor.socket.close()
@@ -280,15 +240,14 @@ class Visitors:
     def end_waiting(self, visitor: Visitor) -> None:
         if visitor.number is not None:
             del self.waiting[visitor.number]
-            self.guests[visitor.host].idle[visitor] = None
+            self.idle[visitor.host][visitor] = None
         visitor.number = None
 
 
 def places() -> int:
-    """For how many visitors from one address we have descriptors; there are two addresses."""
+    """For how many visitors there are descriptors."""
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    reserve = DESCRIPTORS - 2 * MAX_VISITORS
-    return max(8, min(MAX_VISITORS, (most - reserve) // 2))
+    return max(8, min(MAX_VISITORS, most - RESERVE))
 
 
 class Complaints:
