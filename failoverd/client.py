@@ -70,8 +70,17 @@ def exchange(conf: Conf, secret: bytes, address: str, command: str, timeout: flo
 
     Raises ExchangeError, after `timeout` seconds at the latest.
     """
-    connection = ClientConnection(secret, command)
     deadline = time.monotonic() + timeout
+    connection = ClientConnection(secret, command, challenge=os.urandom(16).hex())
+    reply = _ask(conf, address, connection, deadline, timeout)
+    if reply.is_unknown:  # an older failoverd
+        reply = _ask(conf, address, ClientConnection(secret, command), deadline, timeout)
+    return reply
+
+
+def _ask(
+    conf: Conf, address: str, connection: ClientConnection, deadline: float, timeout: float
+) -> Reply:
     sent = False
     try:
         with _connect(conf, address, deadline) as sock:

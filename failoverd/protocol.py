@@ -14,10 +14,11 @@ right under any secret, an over-long or binary line, is refused at once. The hea
 wire carry a tag that comes from the same secret (Tags).
 
 The nonce is the server's alone, so an answer that somebody has recorded would be good again for
-whoever greets with its nonce: "ok active" from a peer that is dead, say. Therefore a client may
-add a challenge, 32 fresh hex digits, to its command ("hmac HEX fail CHALLENGE"), which both
-signatures then cover as they cover the command. Who has not heard of challenges answers "unknown
-command". A server tells a peer that it knows them at the end of its status (TAKES_CHALLENGES).
+whoever greets with its nonce: "ok active" from a peer that is dead, say. Therefore every client of
+ours adds a challenge, 32 fresh hex digits, to its command ("hmac HEX fail CHALLENGE"), which both
+signatures then cover as they cover the command. An older failoverd may answer, signed, that it does
+not know that command: only then it is asked once more without. One of another version sends none
+before it was told, at the end of a status, that it may (TAKES_CHALLENGES).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ COMMANDS = ("status", "fail", "resume")
 CLIENT_LINE = 256  # bytes, without the line's end
 SERVER_LINE = 64 * 1024  # bytes, with the line's end
 REFUSED = b"error refused\n"
+UNKNOWN = "unknown command"
 
 TAKES_CHALLENGES = ', "challenge": true}'  # instead of the last brace
 
@@ -103,6 +105,11 @@ class Reply:
     ok: bool
     text: str
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the command is unknown there."""
+        return not self.ok and self.text == UNKNOWN
+
 
 @dataclass(frozen=True)
 class NoAnswer:
@@ -131,7 +138,7 @@ class ServerConnection:
         self._buffer = b""
         self._word: str | None = None
         self._request: Request | None = None
-        self._signed = ""  # the command as it was signed
+        self.signed = ""  # the command as it was signed, with its challenge
         self._over = False
 
     def greeting(self) -> bytes:
@@ -164,7 +171,7 @@ class ServerConnection:
         if not self._request.by_hmac:
             return f"{verdict} {_fit(text, len(verdict) + 2)}\n".encode()
         text = _fit(text, len(verdict) + 67)
-        signature = _answer_signature(self._secret, self.nonce, self._signed, verdict, text)
+        signature = _answer_signature(self._secret, self.nonce, self.signed, verdict, text)
         return f"{verdict} {signature} {text}\n".encode()
 
     def _finish(self, event: Request | Refused) -> list[Request | Refused]:
@@ -191,7 +198,7 @@ class ServerConnection:
         right = _request_signature(self._secret, self.nonce, command)
         if not _same(signature.encode(), right.encode()):
             return Refused()
-        self._signed = command
+        self.signed = command
         challenged = _CHALLENGED.fullmatch(command)
         return Request(challenged[1] if challenged else command, True)
 

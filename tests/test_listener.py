@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
+import re
 import shutil
 import socket
 import struct
@@ -522,7 +522,24 @@ def test_the_secrets_differ(pair: Pair, daemon: Daemon) -> None:
     assert not other.of("request")
 
 
-def greet(port: socket.socket, nonce: str = "0" * 32) -> socket.socket:
+NONCE = "0" * 32
+
+
+def said_to(connection: socket.socket, nonce: str = NONCE) -> str:
+    """What we are asked, with the challenge, by a line that is signed as it should be."""
+    line = connection.recv(1000)
+    command = line.decode().split(" ", 2)[2].rstrip("\n")
+    assert line == signed(nonce, command)
+    return command
+
+
+def answer(asked: str, verdict: str, text: str) -> bytes:
+    """A true answer to that."""
+    signature = sign(f"{NONCE} {asked} {verdict} {text}")
+    return f"{verdict} {signature} {text}\n".encode()
+
+
+def greet(port: socket.socket, nonce: str = NONCE) -> socket.socket:
     """Take one connection and greet it like failoverd."""
     connection = port.accept()[0]
     connection.settimeout(LIMIT)
@@ -531,21 +548,22 @@ def greet(port: socket.socket, nonce: str = "0" * 32) -> socket.socket:
 
 
 @pytest.mark.parametrize(
-    ("answer", "why"),
+    ("line", "why"),
     [
         (b"ok active\n", "not signed"),
         (b"error refused\n", "authentication failed"),
-        (f"ok {sign('0' * 32 + ' resume ok active')} active\n".encode(), "not signed"),
+        (answer("resume", "ok", "active"), "not signed"),
+        (answer("fail", "ok", "active"), "not signed"),  # without the challenge
         (b"", "without an answer"),
         (b"\0" * 70_000, "too long"),
     ],
 )
-def test_a_false_answer_is_a_lost_question(pair: Pair, answer: bytes, why: str) -> None:
+def test_a_false_answer_is_a_lost_question(pair: Pair, line: bytes, why: str) -> None:
     daemon, port = pair.listen(), pair.port()
     daemon.ask(1, "fail")
     with greet(port) as connection:
-        assert connection.recv(1000) == signed("0" * 32, "fail")
-        connection.sendall(answer)
+        assert re.fullmatch("fail [0-9a-f]{32}", said_to(connection))
+        connection.sendall(line)
     sent, reason = lost(daemon, 1)
     assert sent and why in reason
 
@@ -554,8 +572,7 @@ def test_a_true_answer_in_small_pieces(pair: Pair) -> None:
     daemon, port = pair.listen(), pair.port()
     daemon.ask(1, "fail")
     with greet(port) as connection:
-        connection.recv(1000)
-        for byte in f"ok {sign('0' * 32 + ' fail ok active')} active\n".encode():
+        for byte in answer(said_to(connection), "ok", "active"):
             connection.sendall(bytes([byte]))
         daemon.wait_for("reply")
     assert daemon.of("reply") == [{"event": "reply", "id": 1, "ok": True, "text": "active"}]
@@ -566,8 +583,7 @@ def test_an_answer_too_long_to_be_passed_on(pair: Pair) -> None:
     daemon.ask(1)
     text = '"' * 40_000
     with greet(port) as connection:
-        connection.recv(1000)
-        connection.sendall(f"ok {sign('0' * 32 + ' status ok ' + text)} {text}\n".encode())
+        connection.sendall(answer(said_to(connection), "ok", text))
         assert lost(daemon, 1) == (True, "its answer was too long")
 
 
@@ -592,41 +608,46 @@ def test_a_recorded_exchange_is_no_answer(pair: Pair) -> None:
     pair.daemons.remove(there)
     enemy = pair.port()
     here.ask(1, timeout=5.0)
-    with greet(enemy, nonce) as first:
-        assert first.recv(1000) == signed(nonce, "status")
-        first.sendall(recorded)
-        with greet(enemy, nonce) as second:
-            serve([here], lambda: second in select.select([second], [], [], 0)[0])
-            said = second.recv(1000)
-            assert said.startswith(b"hmac ") and said != signed(nonce, "status")
-            second.sendall(recorded)
-            assert lost(here, 1)[1] == "its answer was not signed with our secret"
+    with greet(enemy, nonce) as connection:
+        assert said_to(connection, nonce).startswith("status ")
+        connection.sendall(recorded)
+        assert lost(here, 1)[1] == "its answer was not signed with our secret"
 
 
 def test_an_older_peer_that_knows_no_challenge(pair: Pair) -> None:
     here, port = pair.listen(), pair.port()
-    for number, command in enumerate(("status", "status", "fail", "status")):
+    for number, command in enumerate(("status", "fail")):
         here.ask(number, command)
         with greet(port) as connection:
-            line = connection.recv(1000).decode().split(" ", 2)[2].strip()
-            text = '{"role": "standby", "challenge": true}' if number == 0 else "{}"
-            if len(line) > 8 and number > 1:  # it was started anew, as an older one
-                refused = f"{'0' * 32} {line} error unknown command"
-                connection.sendall(f"error {sign(refused)} unknown command\n".encode())
-            else:
-                told = f"{'0' * 32} {line} ok {text}"
-                connection.sendall(f"ok {sign(told)} {text}\n".encode())
-            if number in (0, 2):
-                with greet(port) as again:
-                    line = again.recv(1000).decode().split(" ", 2)[2].strip()
-                    assert (len(line) > 8) is (number == 0)
-                    told = f"{'0' * 32} {line} ok {{}}"
-                    again.sendall(f"ok {sign(told)} {{}}\n".encode())
-                    here.wait_for("reply", number + 1)
-            else:
+            asked = said_to(connection)
+            connection.sendall(answer(asked, "error", "unknown command"))
+            with greet(port) as again:
+                assert said_to(again) == command
+                again.sendall(answer(command, "ok", "{}"))
                 here.wait_for("reply", number + 1)
-    assert [reply["id"] for reply in here.of("reply")] == [0, 1, 2, 3]
+    assert [(reply["id"], reply["ok"]) for reply in here.of("reply")] == [(0, True), (1, True)]
     assert not here.of("lost")
+
+
+def test_who_knows_no_command_at_all_is_not_asked_for_ever(pair: Pair) -> None:
+    here, port = pair.listen(), pair.port()
+    here.ask(1)
+    for _ in range(2):
+        with greet(port) as connection:
+            connection.sendall(answer(said_to(connection), "error", "unknown command"))
+    assert here.wait_for("reply")[0]["text"] == "unknown command"
+
+
+def test_an_older_peer_is_told_that_it_may_send_a_challenge(pair: Pair, daemon: Daemon) -> None:
+    """Or it would send none, and believe what was recorded."""
+    daemon.answers["status"] = (True, '{"role": "standby"}')
+    for command, told in (
+        ("status", '{"role": "standby", "challenge": true}'),
+        ("status " + "0" * 32, '{"role": "standby"}'),
+    ):
+        caller = pair.call(1)
+        rest = caller.say(signed(caller.greeting(), command)).rest().decode()
+        assert rest.split(" ", 2)[2] == told + "\n"
 
 
 def test_our_own_greeting_is_not_signed(pair: Pair, daemon: Daemon) -> None:

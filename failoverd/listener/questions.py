@@ -14,7 +14,7 @@ from failoverd import process
 from failoverd.conf import Conf
 from failoverd.listener.loop import READ, WRITE, Loop, family
 from failoverd.process import Channel
-from failoverd.protocol import TAKES_CHALLENGES, ClientConnection, Reply, Send, why_unconnected
+from failoverd.protocol import ClientConnection, Reply, Send, why_unconnected
 
 SAY_SECONDS = 1.0  # a `fail` sent later than this might cross what was decided meanwhile
 MAX_QUESTIONS = 64
@@ -38,11 +38,7 @@ class Question:
 
 
 class Questions:
-    """Our questions to the peer's port, any number at a time, each with its own connection.
-
-    Once the peer has said that it takes challenges it is asked with one each time, beginning with
-    the question to which it said so: what it said there may have been recorded long ago.
-    """
+    """Our questions to the peer's port, any number at a time, each with its own connection."""
 
     def __init__(
         self,
@@ -59,13 +55,19 @@ class Questions:
         self.place = f"{conf.secondary} port {conf.tcp_port}"
         self.own_nonces = own_nonces
         self.open: dict[int, Question] = {}
-        self.challenges = False
 
     def deadlines(self) -> Iterable[float]:
         return (question.deadline for question in self.open.values())
 
-    def ask(self, number: int, command: str, seconds: float, began: float | None = None) -> None:
-        """Begin to ask; "reply" or "lost" follows within these seconds."""
+    def ask(
+        self,
+        number: int,
+        command: str,
+        seconds: float,
+        began: float | None = None,
+        challenge: str | None = None,
+    ) -> None:
+        """Begin to ask; "reply" or "lost" follows within these seconds. challenge: a fresh one."""
         if len(self.open) >= MAX_QUESTIONS:
             self.tell_lost(number, False, "too many questions are open")
             return
@@ -75,7 +77,7 @@ class Questions:
             self.tell_lost(number, False, *self.explain(error))
             return
         began = began or time.monotonic()
-        challenge = os.urandom(16).hex() if self.challenges else ""
+        challenge = os.urandom(16).hex() if challenge is None else challenge
         connection = ClientConnection(self.secret, command, self.own_nonces, challenge)
         question = Question(
             number, command, challenge, sock, connection, seconds, began, began + seconds
@@ -150,16 +152,11 @@ class Questions:
             self.lose(question, "its answer was too long")
             return
         self.forget(question)
-        takes, text = bool(question.challenge), reply.text
-        if question.command == "status" and reply.ok and text.endswith(TAKES_CHALLENGES):
-            takes, text = True, text.removesuffix(TAKES_CHALLENGES) + "}"
-        elif not reply.ok and text == "unknown command":  # an older failoverd was started there
-            takes = False
-        if takes != bool(question.challenge):
-            self.challenges = takes
-            self.ask(question.number, question.command, question.seconds, question.began)
+        if question.challenge and reply.is_unknown:  # an older failoverd
+            self.ask(question.number, question.command, question.seconds, question.began, "")
             return
-        self.channel.send({"event": "reply", "id": question.number, "ok": reply.ok, "text": text})
+        message = {"event": "reply", "id": question.number, "ok": reply.ok, "text": reply.text}
+        self.channel.send(message)
 
     def expire(self, now: float) -> None:
         for question in [one for one in self.open.values() if one.deadline <= now]:

@@ -17,6 +17,7 @@ from failoverd.protocol import (
     COMMANDS,
     REFUSED,
     TAKES_CHALLENGES,
+    UNKNOWN,
     Refused,
     Request,
     ServerConnection,
@@ -45,7 +46,6 @@ class Visitor:
     deadline: float
     number: int | None = None
     signed: bool = False
-    compares: bool = False  # the peer asks for our status
     out: bytes = b""
     leaving: bool = False
     spoke: bool = False
@@ -136,7 +136,7 @@ class Visitors:
                     self.complaints.add(f"refused a request from {visitor.host}", now)
                 self.refuse(visitor)
             elif event.command not in COMMANDS:
-                self.answer(visitor, visitor.connection.answer(False, "unknown command"))
+                self.answer(visitor, visitor.connection.answer(False, UNKNOWN))
             else:
                 self.report(visitor, event, now)
 
@@ -147,13 +147,12 @@ class Visitors:
             self.answer(visitor, visitor.connection.answer(False, "too late"))
             return
         self.last_number += 1
-        from_peer = self.is_peer(visitor.host)
         delivered = self.channel.send(
             {
                 "event": "request",
                 "id": self.last_number,
                 "command": request.command,
-                "origin": "peer" if request.by_hmac and from_peer else "person",
+                "origin": "peer" if request.by_hmac and self.is_peer(visitor.host) else "person",
                 "at": now,
             }
         )
@@ -161,7 +160,6 @@ class Visitors:
             self.answer(visitor, visitor.connection.answer(False, "failoverd does not respond"))
             return
         visitor.number, visitor.signed = self.last_number, request.by_hmac
-        visitor.compares = request.by_hmac and from_peer and request.command == "status"
         visitor.deadline = now + self.conf.switch_timeout + 1.0
         self.waiting[self.last_number] = visitor
         del self.idle[visitor.host][visitor]
@@ -174,8 +172,8 @@ class Visitors:
         visitor = self.waiting.get(number)
         if visitor is None:
             return
-        if ok and visitor.compares and text.endswith("}") and text != "{}":
-            text = text[:-1] + TAKES_CHALLENGES
+        if ok and visitor.connection.signed == "status" and text.endswith("}") and text != "{}":
+            text = text[:-1] + TAKES_CHALLENGES  # for an older failoverd, which sent none
         self.answer(visitor, visitor.connection.answer(ok, text))
 
     def answer(self, visitor: Visitor, line: bytes) -> None:
