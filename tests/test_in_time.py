@@ -78,16 +78,18 @@ class Office:
         children = Kin()
         self.told = children.told
         self.requests = requests.Requests(self.us, children, lambda: STANDBY)
+        self.asked = 0
 
     def ask(self, command: str = "fail", origin: str = "peer", at: float = NOW) -> list[pair.Event]:
         """What the pair is told because of a request."""
         self.us.events.clear()
-        self.requests.told({"id": 5, "command": command, "origin": origin, "at": at})
+        self.asked += 1
+        self.requests.told({"id": self.asked, "command": command, "origin": origin, "at": at})
         return list(self.us.events)
 
     def answers(self) -> list[tuple[object, object]]:
         said = [m for name, m in self.told if name == "listener" and m["do"] == "answer"]
-        assert all(message["id"] == 5 for message in said)
+        assert len({message["id"] for message in said} & {*range(1, self.asked + 1)}) == len(said)
         return [(message["ok"], message["text"]) for message in said]
 
 
@@ -139,10 +141,18 @@ def test_a_crowd_of_requests_is_busy(office: Office) -> None:
 
 
 def test_only_so_many_wait(office: Office) -> None:
-    office.requests.waiting = {-n: (99, 5) for n in range(requests.MAX_REQUESTS - 1)}
+    office.requests.waiting = {-n: "" for n in range(requests.MAX_REQUESTS - 1)}
     assert len(office.ask()) == 1
     assert office.ask() == []
     assert office.answers() == [(False, "busy")]
+
+
+def test_who_waits_already_is_no_new_request(office: Office) -> None:
+    assert len(office.ask()) == 1
+    office.asked = 0
+    with pytest.raises(ValueError, match="fail"):
+        office.ask()
+    assert not office.us.events and len(office.requests.waiting) == 1
 
 
 @pytest.mark.parametrize(

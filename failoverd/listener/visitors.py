@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import count
 
 from failoverd.conf import Conf
 from failoverd.listener.doors import OWN
@@ -66,7 +67,7 @@ class Visitors:
         self.places = places()
         self.nonces: set[str] = set()  # of the greetings that are still good
         self.waiting: dict[int, Visitor] = {}
-        self.last_number = 0
+        self.numbers = count(os.getpid() << 30)  # which the listener before has not given
         self.complaints = Complaints(channel)
 
     def deadline(self) -> float:
@@ -146,11 +147,11 @@ class Visitors:
             # We were stopped while it lay here: its sender has decided anew meanwhile.
             self.answer(visitor, visitor.connection.answer(False, "too late"))
             return
-        self.last_number += 1
+        number = next(self.numbers)
         delivered = self.channel.send(
             {
                 "event": "request",
-                "id": self.last_number,
+                "id": number,
                 "command": request.command,
                 "origin": "peer" if request.by_hmac and self.is_peer(visitor.host) else "person",
                 "at": now,
@@ -159,9 +160,9 @@ class Visitors:
         if not delivered:
             self.answer(visitor, visitor.connection.answer(False, "failoverd does not respond"))
             return
-        visitor.number, visitor.signed = self.last_number, request.by_hmac
+        visitor.number, visitor.signed = number, request.by_hmac
         visitor.deadline = now + self.conf.switch_timeout + 1.0
-        self.waiting[self.last_number] = visitor
+        self.waiting[number] = visitor
         del self.idle[visitor.host][visitor]
 
     def is_peer(self, host: str) -> bool:

@@ -31,7 +31,8 @@ class Visit:
 
 
 class Requests:
-    """Those that wait for their answer, each by a number of ours."""
+    """Those that wait for their answer, each by the number that the listener gave it: no other
+    listener of this failoverd has given the same."""
 
     def __init__(
         self, us: Situation, children: Children, status: Callable[[], protocol.Status]
@@ -39,12 +40,10 @@ class Requests:
         self._us = us
         self._children = children
         self._status = status
-        self._serial = 0
         self._visits: deque[Visit] = deque()
         self._switching = Allowance(SWITCHING_A_SECOND, MAX_SWITCHING)
         self._glances = Allowance(1 / LEAST_GLANCE, 1)
-        self.waiting: dict[int, tuple[int, int]] = {}  # the listener's pid, and its number
-        self._persons: dict[int, str] = {}  # what was told by a person
+        self.waiting: dict[int, str] = {}  # by number: what was told by a person, else ""
 
     def deadline(self) -> float | None:
         """When `end_visits` has something to do."""
@@ -52,20 +51,17 @@ class Requests:
 
     def told(self, message: Message) -> None:
         """The listener passes on a request. Raises what `messages` does if it is none."""
-        command, request = str(message["command"]), whole(message, "id")
+        command, mine = str(message["command"]), whole(message, "id")
         origin, at = message["origin"], number(message, "at")
         now = time.monotonic()
         if origin not in ("peer", "person") or at is None:
             raise ValueError(origin)
-        self._serial += 1
-        mine = self._serial
+        if command not in protocol.COMMANDS or mine in self.waiting:
+            raise ValueError(command)
         crowded = len(self.waiting) >= MAX_REQUESTS
-        self.waiting[mine] = (self._children.pid("listener"), request)
+        self.waiting[mine] = ""
         if command == "status":
             self._told_status(mine, origin == "peer", now)
-        elif command not in ("fail", "resume"):
-            del self.waiting[mine]
-            raise ValueError(command)
         elif self._us.dry:
             self._us.say(f"would have been told {command}", anew=True)
             self.answer(pair.Answer(mine, False, "dry run"))
@@ -78,7 +74,7 @@ class Requests:
             self._us.feed(pair.Request(mine, command, True))
         else:
             self._us.report(f"told {command} by a person")
-            self._persons[mine] = command
+            self.waiting[mine] = command
             self._us.feed(pair.Request(mine, command, False))
 
     def _is_busy(self, crowded: bool, now: float) -> bool:
@@ -88,15 +84,13 @@ class Requests:
     def answer(self, action: pair.Answer, unreached: str = "") -> None:
         """unreached: why the peer did not answer when it was asked last, for a person who then is
         refused."""
-        command, text = self._persons.pop(action.id, ""), action.text
+        command, text = self.waiting.pop(action.id, ""), action.text
         if command:
             if unreached and not action.ok and text.startswith(pair.NO_ANSWER):
                 text = f"{text}: {unreached}"
             self._us.report(f"{command} by a person: {'ok' if action.ok else 'error'} {text}")
-        pid, request = self.waiting.pop(action.id, (0, 0))
-        if pid and pid == self._children.pid("listener"):
-            message = {"do": "answer", "id": request, "ok": action.ok, "text": text}
-            self._children.send("listener", message)
+        message = {"do": "answer", "id": action.id, "ok": action.ok, "text": text}
+        self._children.send("listener", message)
 
     # ------------------------------------------------------------------ status
 
