@@ -29,9 +29,12 @@ import hmac
 import ipaddress
 import json
 import re
-from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Container
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Annotated, Any
+
+from failoverd import typed
 
 COMMANDS = ("status", "fail", "resume")
 CLIENT_LINE = 256  # bytes, without the line's end
@@ -41,25 +44,11 @@ UNKNOWN = "unknown command"
 
 TAKES_CHALLENGES = ', "challenge": true}'  # instead of the last brace
 
-ROLES = ("active", "standby", "switching", "failed")
-BOOTS = ("master", "slave")
-STATES = ("boot", "ok", "silent", "fail", "down")
-# Who serves, as far as a machine knows: itself; the peer, by its word; somebody who answers for the
-# addresses; not known yet, for the peer was lost just now; nobody.
-SERVICES = ("here", "peer", "answered", "unknown", "nobody")
 TAG = 8  # bytes of a heartbeat's
-MAX_INTERFACES = 128
-MAX_FIXED = 8  # addresses of an interface
-MAX_SETTINGS = 64
-MAX_SETTING = 240  # characters of one that a status tells, and of any other text in it
-MAX_WATCHERS = 16  # of whom a status tells that they are not as they should be
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CHALLENGED = re.compile(f"({'|'.join(COMMANDS)}) [0-9a-f]{{32}}")
 _GREETING = re.compile(r"failoverd 1 ([0-9a-f]{32})")
-
-Value = TypeVar("Value")
-
 
 _ONE_SECRET = (
     "copy the file of $secret from one machine to the other, and send HUP to failoverd on both"
@@ -336,6 +325,13 @@ def _fit(text: str, rest: int) -> str:
 # The heartbeats' tags
 
 
+def _tag_bytes(value: object) -> bytes:
+    return bytes.fromhex(typed.like(f"[0-9a-f]{{{2 * TAG}}}")(value))
+
+
+_Few = Annotated[tuple[bytes, ...], typed.several(_tag_bytes, 2)]
+
+
 @dataclass(frozen=True)
 class Tags:
     """What marks our heartbeats, and what marks the peer's: a kernel's filter knows them by it.
@@ -343,8 +339,8 @@ class Tags:
     The newest first; a second one is that of the secret before, as long as the peer may have that.
     """
 
-    ours: tuple[bytes, ...]
-    peers: tuple[bytes, ...]
+    ours: _Few
+    peers: _Few
 
     def then(self, new: Tags) -> Tags:
         """New ones, and those that the peer is known to have had last, until it has the new."""
@@ -364,16 +360,12 @@ class Tags:
         }
 
 
-def parse_tags(message: Mapping[str, object]) -> Tags:
-    """What Tags.message made. Raises ValueError or KeyError for anything else."""
-    ours, peers = ([_parse_tag(each) for each in _list(message[key])] for key in ("ours", "peers"))
-    if not 1 <= len(ours) == len(peers) <= 2:
-        raise ValueError("not one or two tags each")
-    return Tags(tuple(ours), tuple(peers))
-
-
-def _parse_tag(value: object) -> bytes:
-    return bytes.fromhex(_like(_TAG, value))
+def parse_tags(message: object) -> Tags:
+    """What Tags.message made. Raises ValueError for anything else."""
+    tags = typed.decode(Tags, message)
+    if not 1 <= len(tags.ours) == len(tags.peers):
+        raise ValueError("ours: not as many as peers, or none")
+    return tags
 
 
 def heartbeat_tags(secret: bytes, us: str, peer: str) -> Tags:
@@ -394,19 +386,63 @@ def _tag(secret: bytes, sender: str, receiver: str) -> bytes:
 
 # The status
 
+ROLES = ("active", "standby", "switching", "failed")
+BOOTS = ("master", "slave")
+STATES = ("boot", "ok", "silent", "fail", "down")
+# Who serves, as far as a machine knows: itself; the peer, by its word; somebody who answers for the
+# addresses; not known yet, for the peer was lost just now; nobody.
+SERVICES = ("here", "peer", "answered", "unknown", "nobody")
+MAX_INTERFACES = 128
+MAX_FIXED = 8  # addresses of an interface
+MAX_SETTINGS = 64
+MAX_SETTING = 240  # characters of one that a status tells, and of any other text in it
+MAX_WATCHERS = 16  # of whom a status tells that they are not as they should be
+
+_HOST = re.compile(r"[0-9A-Za-z]([-.0-9A-Za-z_]{0,62}[0-9A-Za-z])?")
+
+
+def host_in_network(value: object) -> str:
+    """An address of one machine with the length of its prefix, or ValueError."""
+    if not isinstance(value, str) or len(value) > 64 or "%" in value:
+        raise ValueError("not an address")
+    address = ipaddress.ip_interface(value)
+    if address.ip.is_unspecified or address.ip.is_multicast or address.ip.is_loopback:
+        raise ValueError("not an address of one machine")
+    return str(address)
+
+
+def _interface_name(value: object) -> str:
+    """The name, if a kernel may have it and a terminal may show it."""
+    name = str(typed.like(r"[^\s/:]{1,15}")(value))
+    if not name.isprintable() or len(name.encode(errors="replace")) > 15:
+        raise ValueError("not an interface's name")
+    return name
+
+
+_Line = Annotated[str, typed.line(MAX_SETTING)]
+_Boot = Annotated[str, typed.one_of(*BOOTS)]
+_State = Annotated[str, typed.one_of(*STATES)]
+_Count = Annotated[int, typed.whole(0, 2**63)]
+_Exit = Annotated[int, typed.whole(-255, 255)]
+_Number = Annotated[float, typed.number(1e12)]
+_Time = Annotated[
+    str, typed.like(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
+]
+
 
 @dataclass(frozen=True)
 class InterfaceStatus:
     """One interface of the ethernet side: packets in this window and in the last one.
 
-    fixed: the machine's own addresses there, such as "192.0.2.1/24", without what the pair serves.
+    hwaddr: "" while there is no such interface. fixed: the machine's own addresses there, such as
+    "192.0.2.1/24", without what the pair serves; an older one tells none.
     """
 
-    state: str
-    packets: int
-    last: int
-    hwaddr: str  # "" while there is no such interface
-    fixed: tuple[str, ...] = ()  # an older one tells none
+    state: _State
+    packets: _Count
+    last: _Count
+    hwaddr: Annotated[str, typed.like(r"([0-9a-f]{2}(:[0-9a-f]{2}){0,31})?")]
+    fixed: Annotated[tuple[str, ...], typed.several(host_in_network, MAX_FIXED)] = ()
 
     @property
     def is_bad(self) -> bool:
@@ -426,12 +462,26 @@ class Failure:
     when: UTC, by that machine's clock; age: how long ago that was, in seconds, whatever the clock.
     """
 
-    role: str
-    exit: int
-    line: str
-    why: str
-    when: str
-    age: float
+    role: _Boot
+    exit: _Exit
+    line: _Line
+    why: _Line
+    when: _Time
+    age: _Number
+
+
+_Interfaces = Annotated[
+    tuple[tuple[str, InterfaceStatus], ...],
+    typed.table(_interface_name, partial(typed.decode, InterfaceStatus), MAX_INTERFACES),
+]
+_Settings = Annotated[
+    tuple[tuple[str, str], ...],
+    typed.table(typed.like(r"[$@][a-z_]{1,32}"), typed.line(MAX_SETTING), MAX_SETTINGS),
+]
+_Watchers = Annotated[
+    tuple[tuple[str, str], ...],
+    typed.table(_interface_name, typed.line(MAX_SETTING), MAX_SETTINGS),
+]
 
 
 @dataclass(frozen=True)
@@ -441,29 +491,41 @@ class Status:
     What has a default an older failoverd does not tell, or only while it is so.
     """
 
-    role: str
-    boot: str
-    since: str
-    version: str
-    interfaces: tuple[tuple[str, InterfaceStatus], ...]
-    plip_state: str
-    heartbeat_age: float | None
-    rtt_ms: float | None
-    switch_last: str | None
-    switch_exit: int | None
-    switch_seconds: float | None
+    role: Annotated[str, typed.one_of(*ROLES)]
+    boot: _Boot
+    since: _Time
+    version: Annotated[str, typed.like(r"[!-~]{1,64}")]
+    interfaces: _Interfaces
+    plip_state: _State
+    heartbeat_age: _Number | None
+    rtt_ms: _Number | None
+    switch_last: _Boot | None
+    switch_exit: _Exit | None
+    switch_seconds: _Number | None
     speechless: bool = False  # heartbeats come in, but the peer's port does not answer
     rejoining: bool = False  # active, but started anew: it asks before it calls itself that
-    settings: tuple[tuple[str, str], ...] = ()  # those that must be alike
-    host: str = ""  # the machine's name
-    now: str = ""  # UTC, when this was told
-    age: float | None = None  # since it has the role, whatever was done to its clock
-    service: str = ""  # one of SERVICES
+    settings: _Settings = ()  # those that must be alike
+    host: Annotated[str, typed.like(_HOST.pattern)] = ""  # the machine's name
+    now: _Time = ""  # UTC, when this was told
+    age: _Number | None = None  # since it has the role, whatever was done to its clock
+    service: Annotated[str, typed.one_of(*SERVICES)] = ""
     claimed: bool = False  # active, and somebody else answers for the addresses too
-    blocked: str = ""  # why it does not take over, while it would
-    switch_why: str = ""  # what there is against the last switch beside its exit status
+    blocked: _Line = ""  # why it does not take over, while it would
+    switch_why: _Line = ""  # what there is against the last switch beside its exit status
     failure: Failure | None = None
-    watchers: tuple[tuple[str, str], ...] = ()  # what is wrong with an interface's, by interface
+    watchers: _Watchers = ()  # what is wrong with an interface's, by interface
+
+
+# Where on the wire a field stands that is not at the top.
+_INSIDE = {
+    "plip_state": ("plip", "state"),
+    "heartbeat_age": ("plip", "heartbeat_age"),
+    "rtt_ms": ("plip", "rtt_ms"),
+    "switch_last": ("switch", "last"),
+    "switch_exit": ("switch", "exit"),
+    "switch_seconds": ("switch", "seconds"),
+    "switch_why": ("switch", "why"),
+}
 
 
 def encode_status(status: Status) -> str:
@@ -473,187 +535,49 @@ def encode_status(status: Status) -> str:
 
 def status_tree(status: Status) -> dict[str, object]:
     """The status as the JSON object of section 6. What has a default is told only if it is not."""
-    return {
-        "role": status.role,
-        **({"rejoining": True} if status.rejoining else {}),
-        **({"speechless": True} if status.speechless else {}),
-        "boot": status.boot,
-        "since": status.since,
-        "version": status.version,
-        "interfaces": {
-            name: {
-                "state": interface.state,
-                "packets": interface.packets,
-                "last": interface.last,
-                "hwaddr": interface.hwaddr,
-                **({"fixed": list(interface.fixed)} if interface.fixed else {}),
-            }
-            for name, interface in status.interfaces
-        },
-        "plip": {
-            "state": status.plip_state,
-            "heartbeat_age": status.heartbeat_age,
-            "rtt_ms": status.rtt_ms,
-        },
-        "switch": {
-            "last": status.switch_last,
-            "exit": status.switch_exit,
-            "seconds": status.switch_seconds,
-            **({"why": status.switch_why} if status.switch_why else {}),
-        },
-        **({"settings": dict(status.settings)} if status.settings else {}),
-        **_told(status),
-    }
+    tree = _told(status)
+    tree["interfaces"] = {name: _told(interface) for name, interface in status.interfaces}
+    if status.settings:
+        tree["settings"] = dict(status.settings)
+    if status.watchers:
+        watchers = status.watchers[:MAX_WATCHERS]
+        tree["watchers"] = {name: text[:MAX_SETTING] for name, text in watchers}
+    if status.failure is not None:
+        tree["failure"] = _told(status.failure)
+    for name, (outer, inner) in _INSIDE.items():
+        if name in tree:
+            tree.setdefault(outer, {})[inner] = tree.pop(name)
+    return tree
 
 
-def _told(status: Status) -> dict[str, object]:
-    """What came later."""
-    told: dict[str, object] = {
-        "host": status.host,
-        "now": status.now,
-        "age": status.age,
-        "service": status.service,
-        "claimed": status.claimed,
-        "blocked": status.blocked,
-        "failure": status.failure and vars(status.failure),
-        "watchers": {name: text[:MAX_SETTING] for name, text in status.watchers[:MAX_WATCHERS]},
-    }
-    return {name: value for name, value in told.items() if value or (name == "age" and value == 0)}
+def _told(form: InterfaceStatus | Failure | Status) -> dict[str, Any]:
+    values = {field.name: (getattr(form, field.name), field.default) for field in fields(form)}
+    return {name: value for name, (value, default) in values.items() if value != default}
 
 
 def parse_status(text: str) -> Status | None:
-    """The status that a peer told, None if anything in it is not as section 6 says.
+    """The status that a peer told, None if anything in it is not as section 6 says."""
+    try:
+        return read_status(text)
+    except ValueError:
+        return None
+
+
+def read_status(text: str) -> Status:
+    """Raises ValueError that says what is wrong.
 
     Keys that we do not know are left out: a newer peer may have more to tell.
     """
     try:
-        return _status(_mapping(json.loads(text)))
-    except (KeyError, ValueError, RecursionError):
-        return None
-
-
-def _status(tree: dict[str, object]) -> Status:
-    link = _mapping(tree.get("plip"))
-    switch = _mapping(tree.get("switch"))
-    interfaces = _mapping(tree.get("interfaces"))
-    settings = _mapping(tree.get("settings", {}))
-    watchers = _mapping(tree.get("watchers", {}))
-    if len(interfaces) > MAX_INTERFACES or max(len(settings), len(watchers)) > MAX_SETTINGS:
-        raise ValueError("too many interfaces, settings or watchers")
-    return Status(
-        role=_one_of(ROLES, tree.get("role")),
-        boot=_one_of(BOOTS, tree.get("boot")),
-        since=_like(_SINCE, tree.get("since")),
-        version=_like(_VERSION, tree.get("version")),
-        interfaces=tuple(
-            (_interface_name(name), _interface(_mapping(entry)))
-            for name, entry in interfaces.items()
-        ),
-        plip_state=_one_of(STATES, link.get("state")),
-        heartbeat_age=_optional(_number, link["heartbeat_age"]),
-        rtt_ms=_optional(_number, link["rtt_ms"]),
-        switch_last=_optional(lambda value: _one_of(BOOTS, value), switch["last"]),
-        switch_exit=_optional(lambda value: _integer(value, -255, 255), switch["exit"]),
-        switch_seconds=_optional(_number, switch["seconds"]),
-        rejoining=tree.get("rejoining") is True,
-        speechless=tree.get("speechless") is True,
-        settings=tuple((_like(_SETTING, name), _words(text)) for name, text in settings.items()),
-        host=_if_told(lambda value: _like(_HOST, value), tree.get("host")),
-        now=_if_told(lambda value: _like(_SINCE, value), tree.get("now")),
-        age=_optional(_number, tree.get("age")),
-        service=_if_told(lambda value: _one_of(SERVICES, value), tree.get("service")),
-        claimed=tree.get("claimed") is True,
-        blocked=_if_told(_words, tree.get("blocked")),
-        switch_why=_if_told(_words, switch.get("why")),
-        failure=_optional(_failure, tree.get("failure")),
-        watchers=tuple((_interface_name(name), _words(text)) for name, text in watchers.items()),
-    )
-
-
-def _failure(value: object) -> Failure:
-    tree = _mapping(value)
-    return Failure(
-        role=_one_of(BOOTS, tree.get("role")),
-        exit=_integer(tree.get("exit"), -255, 255),
-        line=_words(tree.get("line")),
-        why=_words(tree.get("why")),
-        when=_like(_SINCE, tree.get("when")),
-        age=_number(tree.get("age")),
-    )
-
-
-def _interface(tree: dict[str, object]) -> InterfaceStatus:
-    return InterfaceStatus(
-        state=_one_of(STATES, tree.get("state")),
-        packets=_integer(tree.get("packets"), 0, 2**63),
-        last=_integer(tree.get("last"), 0, 2**63),
-        hwaddr=_like(_HWADDR, tree.get("hwaddr")),
-        fixed=_fixed(tree.get("fixed", [])),
-    )
-
-
-def _fixed(value: object) -> tuple[str, ...]:
-    addresses = _list(value)
-    if len(addresses) > MAX_FIXED:
-        raise ValueError("too many addresses")
-    return tuple(map(host_in_network, addresses))
-
-
-def host_in_network(value: object) -> str:
-    """An address of one machine with the length of its prefix, or ValueError."""
-    if not isinstance(value, str) or len(value) > 64 or "%" in value:
-        raise ValueError("not an address")
-    address = ipaddress.ip_interface(value)
-    if address.ip.is_unspecified or address.ip.is_multicast or address.ip.is_loopback:
-        raise ValueError("not an address of one machine")
-    return str(address)
-
-
-_SINCE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
-_VERSION = re.compile(r"[!-~]{1,64}")
-_HOST = re.compile(r"[0-9A-Za-z]([-.0-9A-Za-z_]{0,62}[0-9A-Za-z])?")
-_SETTING = re.compile(r"[$@][a-z_]{1,32}")
-_INTERFACE = re.compile(r"[^\s/:]{1,15}")
-_TAG = re.compile(f"[0-9a-f]{{{2 * TAG}}}")
-_HWADDR = re.compile(r"([0-9a-f]{2}(:[0-9a-f]{2}){0,31})?")
-
-
-def _mapping(value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise ValueError("not an object")
-    return value
-
-
-def _list(value: object) -> list[object]:
-    if not isinstance(value, list):
-        raise ValueError("not a list")
-    return value
-
-
-def _one_of(known: tuple[str, ...], value: object) -> str:
-    if not isinstance(value, str) or value not in known:
-        raise ValueError("not a known word")
-    return value
-
-
-def _like(pattern: re.Pattern[str], value: object) -> str:
-    if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise ValueError("not of the right form")
-    return value
-
-
-def _interface_name(name: str) -> str:
-    """The name, if a kernel may have it and a terminal may show it."""
-    if not name.isprintable() or len(name.encode(errors="replace")) > 15:
-        raise ValueError("not an interface's name")
-    return _like(_INTERFACE, name)
-
-
-def _words(value: object) -> str:
-    """A text that fits on a terminal's line, more or less."""
-    if not isinstance(value, str) or not value.isprintable() or len(value) > MAX_SETTING:
-        raise ValueError("not a short text")
-    return value
+        tree = typed.mapping(json.loads(text))
+    except RecursionError:
+        raise ValueError("too deep") from None
+    flat = {key: value for key, value in tree.items() if key not in _INSIDE}
+    for name, (outer, inner) in _INSIDE.items():
+        inside = typed.mapping(tree.get(outer))
+        if inner in inside:
+            flat[name] = inside[inner]
+    return typed.decode(Status, flat)
 
 
 def words(text: str) -> str:
@@ -664,25 +588,3 @@ def words(text: str) -> str:
 def host(name: str) -> str:
     """The name of a machine as a status can tell it, "" if it is none (RFC 1123, section 2.1)."""
     return name if _HOST.fullmatch(name) else ""
-
-
-def _if_told(check: Callable[[object], str], value: object) -> str:
-    return "" if value is None else check(value)
-
-
-def _integer(value: object, least: int, most: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise ValueError("not a number in bounds")
-    return value
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("not a number")
-    if not 0 <= value <= 1e12:  # which NaN is not either
-        raise ValueError("not a number in bounds")
-    return float(value)
-
-
-def _optional(check: Callable[[object], Value], value: object) -> Value | None:
-    return None if value is None else check(value)

@@ -19,7 +19,7 @@ DEV = ROOT / "dev"
 GUIDE = ROOT / "CONTRIBUTING.md"
 
 PURE = {"conf", "language", "watch", "tune", "pair", "promises", "protocol", "frames", "alike"}
-PURE |= {"survey"}
+PURE |= {"survey", "typed"}
 # log and process serve every edge room, and so do links, what the kernel says of interfaces, files,
 # which reads what the configuration names, and filters, which makes programs of what is to count.
 SHARED = {"log", "process", "links", "files", "filters"}

@@ -150,7 +150,7 @@ def test_only_so_many_wait(office: Office) -> None:
 def test_who_waits_already_is_no_new_request(office: Office) -> None:
     assert len(office.ask()) == 1
     office.asked = 0
-    with pytest.raises(ValueError, match="fail"):
+    with pytest.raises(ValueError, match="waits already"):
         office.ask()
     assert not office.us.events and len(office.requests.waiting) == 1
 

@@ -14,12 +14,14 @@ from failoverd.children import STUCK, Children, Make
 from failoverd.counter import what_counts
 from failoverd.filters import Program
 from failoverd.instruments import instruments
+from failoverd.master.messages import Renewed
 from failoverd.master.mutual import whom_to_ask
 from failoverd.master.own_socket import OwnSocket
 from failoverd.master.situation import Situation
 from failoverd.master.watchers import Watchers
 from failoverd.process import Message
 from failoverd.protocol import Tags, parse_tags
+from failoverd.typed import decode
 
 
 class Crew:
@@ -82,7 +84,7 @@ class Crew:
 
     def told_renewed(self, message: Message) -> None:
         """A heartbeat of the peer's has come with the tag of the new secret."""
-        if self._tags is not None and message["tag"] == self._tags.peers[0].hex():
+        if self._tags is not None and decode(Renewed, message).tag == self._tags.peers[0].hex():
             self._tags = self._tags.newest
             self._us.say("the peer has the new secret too: the old one counts no more")
             self._recount()

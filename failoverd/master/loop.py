@@ -356,8 +356,10 @@ class Master:
                     self.questions.told_lost(message)
                 case "answers" if name == "neighbours":
                     self.questions.told_answers(message)
-        except (KeyError, TypeError, ValueError, OverflowError):
-            self.us.say(f"the child {name} said something that is no message", alarm=True)
+        except ValueError as error:
+            if self.children.may_log(name, time.monotonic()):
+                text = f"the child {name} said something that is no message: {error}"
+                self.us.say(text, alarm=True)
 
     # ------------------------------------------------------------------ what is so
 

@@ -1,29 +1,106 @@
-"""The fields of a child's message: each is what it should be, or the message is none."""
+"""What the children say: each message is decoded where it comes in, or it is none."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
+
+from failoverd import typed
 from failoverd.log import printable
-from failoverd.process import Message
+from failoverd.protocol import COMMANDS
+from failoverd.typed import Whole, mapping, one_of, string
+
+MOST_ANSWERS = 1 << 16
 
 
-def whole(message: Message, key: str) -> int:
-    """A whole number that is not negative, or ValueError."""
-    value = message[key]
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 53:
-        raise ValueError(key)
-    return value
+def shown(most: int) -> typed.Check:
+    """The beginning of whatever it is, as a text for people."""
+    return lambda value: printable(str(value)[:most])
 
 
-def number(message: Message, key: str, most: float = float("inf")) -> float | None:
-    """A number from 0 to `most`, None if there is none, else ValueError or OverflowError."""
-    value = message.get(key)
-    if value is None:
-        return None
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= most:
-        raise ValueError(key)
-    return float(value)
+Words = Annotated[str, shown(200)]
+Moment = Annotated[float, typed.number(1e12)]
 
 
-def words(message: Message, key: str, most: int) -> str:
-    """The beginning of a text for people, "" if there is none."""
-    return printable(str(message.get(key, ""))[:most])
+@dataclass(frozen=True)
+class Logged:
+    message: Annotated[str, shown(1000)] = ""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window has ended."""
+
+    packets: Whole
+    last: Whole
+    verdict: Annotated[str, one_of("ok", "boot", "late", "fail")]
+    reason: Words = ""
+
+
+@dataclass(frozen=True)
+class Counted:
+    packets: Whole
+    last: Whole
+
+
+@dataclass(frozen=True)
+class Heartbeats:
+    """When the peer's last one came, and how long ours was under way."""
+
+    heard: Moment | None = None
+    rtt: Moment | None = None
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """A heartbeat has come with this tag."""
+
+    tag: Annotated[str, string]
+
+
+@dataclass(frozen=True)
+class Requested:
+    """at: when the listener read it."""
+
+    id: Whole
+    command: Annotated[str, one_of(*COMMANDS)]
+    origin: Annotated[str, one_of("peer", "person")]
+    at: Moment
+
+
+@dataclass(frozen=True)
+class Reply:
+    id: Whole
+    ok: bool
+    text: Annotated[str, string]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A query without an answer. sent: some of it may have arrived."""
+
+    id: Whole
+    sent: bool = True
+    why: Words = ""
+    advice: Words = ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Who answered for one of the addresses."""
+
+    address: Annotated[str, shown(45)]
+    hwaddr: Annotated[str, shown(17)]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """unsent: by interface, why nobody could be asked there."""
+
+    id: Whole
+    asked: Whole
+    answers: Annotated[
+        tuple[Answer, ...], typed.several(partial(typed.decode, Answer), MOST_ANSWERS)
+    ]
+    unsent: Annotated[dict[str, object], mapping] | None = None

@@ -8,17 +8,18 @@ from failoverd import client, pair, protocol
 from failoverd.children import Children
 from failoverd.log import printable
 from failoverd.master.likeness import Likeness
-from failoverd.master.messages import whole, words
+from failoverd.master.messages import Answers, Lost, Reply
 from failoverd.master.mutual import Mutual
 from failoverd.master.rehearsal import TOLD, Rehearsal
 from failoverd.master.situation import Situation
 from failoverd.process import Message
+from failoverd.typed import decode
 
 MAX_HWADDRS = 128  # of the peer
 
 
 class Questions:
-    """Every method that is told a message raises what `messages` does if it is none."""
+    """Every method that is told a message raises ValueError if it is none."""
 
     def __init__(
         self, us: Situation, children: Children, rehearsal: Rehearsal | None, mutual: Mutual
@@ -92,26 +93,27 @@ class Questions:
         return f"{self._unreached}; {self._advice or unsure}"
 
     def told_reply(self, message: Message) -> None:
-        query = self._query(whole(message, "id"))
-        ok, text = message["ok"] is True, message["text"]
-        if not isinstance(text, str):
-            raise ValueError("text")
+        reply = decode(Reply, message)
+        query = self._query(reply.id)
         self._unreached = ""
         if query is None:
             return
         view = None
         if query in (pair.Query.COMPARE, pair.Query.STATUS):
-            status = protocol.parse_status(text) if ok else None
+            try:
+                status = protocol.read_status(reply.text) if reply.ok else None
+                why = reply.text[:80]
+            except ValueError as error:
+                status, why = None, str(error)[:200]
             if status is None:
-                shown = printable(text[:80])
-                self._us.say(f"the peer's status is no status: {shown}", alarm=True)
+                self._us.say(f"the peer's status is no status: {printable(why)}", alarm=True)
                 self._us.feed(pair.Unreplied(query))
                 return
             self.note_hwaddrs(status)
             self._mutual.learn(status)
             self._likeness.note(status)
             view = self._view(status)
-        self._us.feed(pair.Replied(query, ok, words(message, "text", 200), view))
+        self._us.feed(pair.Replied(query, reply.ok, printable(reply.text[:200]), view))
 
     def note_hwaddrs(self, status: protocol.Status) -> None:
         """At them the peer is asked on the ethernet side."""
@@ -127,14 +129,14 @@ class Questions:
         return view if self._rehearsal is None else self._rehearsal.imagine(view)
 
     def told_lost(self, message: Message) -> None:
-        serial, why = whole(message, "id"), words(message, "why", 200)
-        query = self._query(serial, keep=True)
+        lost = decode(Lost, message)
+        why, query = lost.why, self._query(lost.id, keep=True)
         new = why != self._unreached or query is not pair.Query.COMPARE
         if new and self._children.may_log("listener", time.monotonic()):
             asked = query.value if query and query in TOLD else "status"
             self._us.say(f"no answer from the peer to {asked}: {why}")
-        self._unreached, self._advice = why, words(message, "advice", 200)
-        self._lost(serial, message.get("sent") is not False)
+        self._unreached, self._advice = why, lost.advice
+        self._lost(lost.id, lost.sent)
 
     def _lost(self, serial: int, sent: bool) -> None:
         query = self._query(serial)
@@ -152,21 +154,19 @@ class Questions:
     # ------------------------------------------------------------------ the ethernet side
 
     def told_answers(self, message: Message) -> None:
-        serial, asked = whole(message, "id"), whole(message, "asked")
-        own = next((own for own, asking in self.searched.items() if asking == serial), None)
-        answers = message["answers"]
-        if own is None or not isinstance(answers, list):
+        told = decode(Answers, message)
+        own = next((own for own, asking in self.searched.items() if asking == told.id), None)
+        if own is None:
             return
         del self.searched[own]
-        self._say_where_not(message.get("unsent"))
-        pairs = [(str(a["address"])[:45], str(a["hwaddr"])[:17]) for a in answers]
-        who = ", ".join(f"{address} is at {hwaddr}" for address, hwaddr in pairs[:4])
-        self._us.feed(pair.Answers(own, asked, bool(pairs), who))
+        self._say_where_not(told.unsent or {})
+        who = ", ".join(f"{each.address} is at {each.hwaddr}" for each in told.answers[:4])
+        self._us.feed(pair.Answers(own, told.asked, bool(told.answers), who))
 
-    def _say_where_not(self, unsent: object) -> None:
+    def _say_where_not(self, unsent: dict[str, object]) -> None:
         """On which interfaces nobody could be asked: a takeover may never come for it."""
         for name in self._us.conf.interfaces:
-            if isinstance(unsent, dict) and name in unsent:
+            if name in unsent:
                 why = printable(str(unsent[name])[:100])
                 self._us.say(f"nobody can be asked there who has the addresses: {why}", name)
 

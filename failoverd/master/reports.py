@@ -7,15 +7,16 @@ import time
 from failoverd import links, pair
 from failoverd.children import Allowance, Children
 from failoverd.master.cards import Cards
-from failoverd.master.messages import number, whole, words
+from failoverd.master.messages import Counted, Heartbeats, Logged, Window
 from failoverd.master.situation import Situation
 from failoverd.process import Message
+from failoverd.typed import decode
 
 WINDOWS = 10.0  # events of one watcher in one window: it looks more than 8 times
 
 
 class Reports:
-    """Every method that is told a message raises what `messages` does if it is none."""
+    """Every method that is told a message raises ValueError if it is none."""
 
     def __init__(self, us: Situation, children: Children, cards: Cards) -> None:
         self._us = us
@@ -34,33 +35,29 @@ class Reports:
         program, _, interface = name.partition(" ")
         if self._children.may_log(name, time.monotonic()):
             pid = self._children.pid(name)
-            self._us.say(words(message, "message", 1000), interface, program=program, pid=pid)
+            text = decode(Logged, message).message
+            self._us.say(text, interface, program=program, pid=pid)
 
     def told_window(self, interface: str, message: Message) -> None:
-        packets, last = whole(message, "packets"), whole(message, "last")
-        verdict = message["verdict"]
-        if verdict not in ("ok", "boot", "late", "fail"):
-            raise ValueError(verdict)
+        window = decode(Window, message)
+        packets, last, verdict = window.packets, window.last, window.verdict
         if self.skip:
             return
-        self._log_window(interface, message)
+        self._log_window(interface, window)
         if interface == self._us.conf.plip_interface:
-            self._link = packets, last, str(verdict)
+            self._link = packets, last, verdict
             self._us.feed(pair.LinkWatched(packets, verdict))
         else:
             self._cards.look_at(interface)
             self.counts[interface] = (0, last if verdict == "late" else packets)
             self._us.feed(pair.Watched(interface, packets, last, verdict))
 
-    def _log_window(self, interface: str, message: Message) -> None:
-        verdict = str(message["verdict"])
+    def _log_window(self, interface: str, window: Window) -> None:
+        verdict, reason = window.verdict, window.reason
         changed = self._verdicts.get(interface) != verdict
         self._verdicts[interface] = verdict
         if (self._us.conf.verbose or changed) and self._may_show(interface):
-            text = (
-                f"{message['packets']} packets, {message['last']} in the window before: {verdict}"
-            )
-            reason = words(message, "reason", 200)
+            text = f"{window.packets} packets, {window.last} in the window before: {verdict}"
             self._us.log.event(
                 "watchd",
                 f"{text} ({reason})" if reason else text,
@@ -87,13 +84,15 @@ class Reports:
 
     def told_count(self, interface: str, message: Message) -> None:
         """A watcher was asked to look, and this is what it had counted."""
-        packets = whole(message, "packets")
-        self.counts[interface] = packets, whole(message, "last")
-        self._us.feed(pair.Counted(interface, packets))
+        count = decode(Counted, message)
+        self.counts[interface] = count.packets, count.last
+        self._us.feed(pair.Counted(interface, count.packets))
 
     def told_heartbeat(self, message: Message) -> None:
-        now = time.monotonic()
-        self.heard, self.rtt = number(message, "heard", now), number(message, "rtt", now)
+        told = decode(Heartbeats, message)
+        if max(told.heard or 0.0, told.rtt or 0.0) > time.monotonic():
+            raise ValueError("heard: it has not been yet")
+        self.heard, self.rtt = told.heard, told.rtt
 
     def link_state(self) -> str:
         """The private link's, in the words of section 6."""

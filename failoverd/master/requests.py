@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from failoverd import pair, protocol
 from failoverd.children import Allowance, Children
-from failoverd.master.messages import number, whole
+from failoverd.master.messages import Requested
 from failoverd.master.situation import Situation
 from failoverd.process import Message
+from failoverd.typed import decode
 
 STALE_SECONDS = 1.0  # a request that waited longer is not begun: its sender counts on that
 MAX_REQUESTS = 128  # that wait for an answer
@@ -50,26 +51,24 @@ class Requests:
         return self._visits[0].until if self._visits else None
 
     def told(self, message: Message) -> None:
-        """The listener passes on a request. Raises what `messages` does if it is none."""
-        command, mine = str(message["command"]), whole(message, "id")
-        origin, at = message["origin"], number(message, "at")
+        """The listener passes on a request. Raises ValueError if it is none."""
+        request = decode(Requested, message)
+        command, mine, by_peer = request.command, request.id, request.origin == "peer"
         now = time.monotonic()
-        if origin not in ("peer", "person") or at is None:
-            raise ValueError(origin)
-        if command not in protocol.COMMANDS or mine in self.waiting:
-            raise ValueError(command)
+        if mine in self.waiting:
+            raise ValueError("id: it waits already")
         crowded = len(self.waiting) >= MAX_REQUESTS
         self.waiting[mine] = ""
         if command == "status":
-            self._told_status(mine, origin == "peer", now)
+            self._told_status(mine, by_peer, now)
         elif self._us.dry:
             self._us.say(f"would have been told {command}", anew=True)
             self.answer(pair.Answer(mine, False, "dry run"))
-        elif now - at > STALE_SECONDS:
+        elif now - request.at > STALE_SECONDS:
             self.answer(pair.Answer(mine, False, "too late: we stood still meanwhile"))
         elif self._is_busy(crowded, now):
             self.answer(pair.Answer(mine, False, "busy"))
-        elif origin == "peer":
+        elif by_peer:
             self._us.say(f"told {command} by the peer", anew=True)
             self._us.feed(pair.Request(mine, command, True))
         else:
