@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from failoverd import process
 from failoverd.conf import Conf
-from failoverd.listener.loop import READ, WRITE, Loop, family
+from failoverd.listener.loop import READ, Loop, family
 from failoverd.process import Channel
 from failoverd.protocol import ClientConnection, Reply, Send, why_unconnected
 
@@ -33,7 +33,6 @@ class Question:
     seconds: float
     began: float
     deadline: float
-    connected: bool = False
     sent: bool = False
 
 
@@ -85,7 +84,7 @@ class Questions:
         if command != "status":
             question.deadline = began + min(seconds, SAY_SECONDS)
         self.open[number] = question
-        self.loop.watch(sock, WRITE, lambda _mask: self.pursue(question))
+        self.loop.watch(sock, READ, lambda _mask: self.pursue(question))
 
     def connect(self) -> socket.socket:
         sock = socket.socket(family(self.conf), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -106,24 +105,14 @@ class Questions:
         if self.open.get(question.number) is not question:
             return  # lost while this event was on its way
         try:
-            if question.connected:
-                self.read(question)
-            else:
-                self.note_connected(question)
+            self.read(question)
         except BlockingIOError:
             pass
         except OSError as error:
-            if question.connected:
+            if question.sent:
                 self.lose(question, f"the connection broke: {error.strerror}")
             else:
                 self.lose(question, *self.explain(error))
-
-    def note_connected(self, question: Question) -> None:
-        failure = question.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if failure:
-            raise OSError(failure, os.strerror(failure))
-        question.connected = True
-        self.loop.watch(question.socket, READ, lambda _mask: self.pursue(question))
 
     def read(self, question: Question) -> None:
         data = question.socket.recv(64 * 1024)

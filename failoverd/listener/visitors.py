@@ -46,7 +46,6 @@ class Visitor:
     connection: ServerConnection
     deadline: float
     number: int | None = None
-    signed: bool = False
     out: bytes = b""
     leaving: bool = False
     spoke: bool = False
@@ -160,7 +159,7 @@ class Visitors:
         if not delivered:
             self.answer(visitor, visitor.connection.answer(False, "failoverd does not respond"))
             return
-        visitor.number, visitor.signed = number, request.by_hmac
+        visitor.number = number
         visitor.deadline = now + self.conf.switch_timeout + 1.0
         self.waiting[number] = visitor
         del self.idle[visitor.host][visitor]
@@ -222,7 +221,7 @@ class Visitors:
             self.drop(visitor)
         elif visitor.number is None:
             self.judge(visitor, visitor.connection.end())
-        elif visitor.signed:
+        elif visitor.connection.signed:
             # A signed error would mean that nothing has happened, and we do not know that.
             self.drop(visitor)
         else:
