@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from failoverd import links
 from failoverd.conf import Conf
@@ -36,18 +35,11 @@ OWN = "this machine"  # where those come from who use the Unix socket
 Link = tuple[int | None, bool]  # the private link's index, None if it is missing, and whether up
 
 
-@dataclass(eq=False)
-class Door:
-    """A listening socket, and the packed addresses that may come in; None if whoever can may."""
-
-    socket: socket.socket
-    guests: tuple[bytes, ...] | None
-
-
 class Doors:
     """The listening sockets, opened anew when the private link changes.
 
-    `welcome(socket, host, is_guest)` is called for every connection.
+    `welcome(socket, host, is_guest)` is called for every connection. A door is a socket, and the
+    packed addresses that may come in by it: whoever can may use our own.
     """
 
     def __init__(
@@ -65,8 +57,8 @@ class Doors:
         self.family = family(conf)
         self.us = socket.inet_pton(self.family, conf.primary)
         self.peer = socket.inet_pton(self.family, conf.secondary)
-        self.doors: list[Door] = []
-        self.own = None if own is None else Door(own, None)
+        self.doors: dict[socket.socket, tuple[bytes, ...]] = {}
+        self.own = own
         self.link: Link | None = None  # as it was when the doors were opened; None: not open
         self.trouble = ""  # why they could not be opened, as it was logged
         self.news = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
@@ -126,45 +118,44 @@ class Doors:
 
     def open_door(self, interface: str | None, guests: tuple[bytes, ...]) -> None:
         sock = socket.socket(self.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        door = Door(sock, guests)
-        self.doors.append(door)
+        self.doors[sock] = guests
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if interface is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
         _allow_missing_address(sock)  # it may come later, even after a boot
         sock.bind((self.conf.primary, self.conf.tcp_port))
         sock.listen(BACKLOG)
-        self.hear(door)
+        self.hear(sock)
 
-    def hear(self, door: Door) -> None:
-        self.loop.watch(door.socket, READ, lambda _mask: self.let_in(door))
+    def hear(self, door: socket.socket) -> None:
+        self.loop.watch(door, READ, lambda _mask: self.let_in(door))
 
     def close(self) -> None:
         self.link = None
         for door in self.doors:
-            self.loop.forget(door.socket)
-            door.socket.close()
-        self.doors = []
+            self.loop.forget(door)
+            door.close()
+        self.doors = {}
 
-    def let_in(self, door: Door) -> None:
+    def let_in(self, door: socket.socket) -> None:
         """Take a few connections; those that are in already are to have their turn too."""
         if door not in (*self.doors, self.own):
             return  # closed by another event of the same turn
         for _ in range(TURN):
             try:
-                sock, name = door.socket.accept()
+                sock, name = door.accept()
             except OSError as error:
                 if error.errno in _EXHAUSTED:
                     # Whoever waits outside would wake us without end. The next tick opens anew.
                     self.close()
-                    self.loop.forget(door.socket)
+                    self.loop.forget(door)
                     self.complain(f"cannot take a connection: {error.strerror}")
                 return
-            if door.guests is None:
+            if door is self.own:
                 self.welcome(sock, OWN, True)
-            else:
-                host = name[0].partition("%")[0]
-                self.welcome(sock, host, socket.inet_pton(self.family, host) in door.guests)
+                continue
+            host = name[0].partition("%")[0]
+            self.welcome(sock, host, socket.inet_pton(self.family, host) in self.doors[door])
 
     def hear_news(self, _mask: int) -> None:
         """Some interface has changed. What is said of it does not matter: the link is looked at."""
