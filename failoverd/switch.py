@@ -133,9 +133,7 @@ class Runner:
                 process.wait()
             if output:
                 output.close()
-            code = NOT_FOUND if isinstance(error, FileNotFoundError) else CANNOT_RUN
-            why = f"cannot run {argv[0]}: {_why(argv[0], error)}"
-            return Result(code, 0.0, False, why, ran=process is not None)
+            return _not_run(argv[0], error, ran=process is not None)
         self._program = _Program(argv[0], process, pidfd, output, began, began + timeout)
         for descriptor in (output.reader, pidfd):
             self._events.register(descriptor, select.EPOLLIN)
@@ -319,6 +317,11 @@ def _spawn(
         start_new_session=True,
         umask=0o022,
     )
+
+
+def _not_run(program: str, error: OSError | ValueError | MemoryError, *, ran: bool) -> Result:
+    code = NOT_FOUND if isinstance(error, FileNotFoundError) else CANNOT_RUN
+    return Result(code, 0.0, False, f"cannot run {program}: {_why(program, error)}", ran=ran)
 
 
 def _why(program: str, error: OSError | ValueError | MemoryError) -> str:
