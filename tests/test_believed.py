@@ -226,7 +226,7 @@ def test_confirm_none_and_hup_let_it_take_over(lab: Lab) -> None:
     daemons = begin(lab)
     liar = lab.client.popen(sys.executable, "-c", ANSWERS_FOR_ALL, "020000000066")
     lab.a.power_cut()
-    lab.wait_until(lambda: "somebody still answers" in lab.b.log(), "b is kept from it", LONG)
+    lab.wait_until(lambda: "the service still answers" in lab.b.log(), "b is kept from it", LONG)
     lab.b.write("failoverd.conf", lab.b.read("failoverd.conf") + '$confirm = "none";\n')
     daemons["b"].send_signal(signal.SIGHUP)
     lab.wait_until(lambda: "b" in lab.holders(), "b takes over", LONG)
@@ -240,9 +240,9 @@ def test_somebody_who_answers_is_told_once_and_not_every_second(lab: Lab) -> Non
     begin(lab, notify_prog=notifier(lab.b))
     liar = lab.client.popen(sys.executable, "-c", ANSWERS_FOR_ALL)
     lab.a.power_cut()
-    lab.wait_until(lambda: "somebody still answers" in "".join(notified(lab.b)), "told", LONG)
+    lab.wait_until(lambda: "the service still answers" in "".join(notified(lab.b)), "told", LONG)
     time.sleep(5.0)  # rounds, each of them answered by another hardware address
-    assert sum("somebody still answers" in line for line in notified(lab.b)) == 1
+    assert sum("the service still answers" in line for line in notified(lab.b)) == 1
     liar.kill()
     lab.wait_until(lambda: "b" in lab.holders(), "b takes over when it ends", LONG)
 

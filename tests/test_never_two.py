@@ -121,7 +121,7 @@ def test_the_link_is_cut_then_the_master_really_dies(lab: Lab, eyes: Eyes) -> No
     lab.cut_link()
     lab.wait_until(logged(lab.b, "the service still answers"), "b says so")
     lab.wait_until(
-        lambda: "somebody still answers" in lab.b.read("notified"),
+        lambda: "the service still answers" in lab.b.read("notified"),
         "someone is woken",
     )
     assert stays(lambda: lab.holders() == ["a"], 4 * WINDOW)

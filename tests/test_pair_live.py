@@ -174,7 +174,7 @@ def test_a_dead_failoverd_with_a_live_service_is_not_taken_over(lab: Lab) -> Non
     lab.wait_until(lab.client.answering, "the client is answered")
     began = time.monotonic()
     kill(lab.a, main_pid(lab.a))
-    lab.wait_until(lambda: "somebody still answers" in lab.b.log(), "b finds the service alive")
+    lab.wait_until(lambda: "the service still answers" in lab.b.log(), "b finds the service alive")
     assert lab.holders() == ["a"]
     scripts = runs(lab.a, "master"), runs(lab.a, "slave")
     lab.a.start_failoverd()
@@ -187,7 +187,7 @@ def test_a_dead_failoverd_with_a_live_service_is_not_taken_over(lab: Lab) -> Non
 def test_link_cut_then_the_master_really_dies(lab: Lab) -> None:
     start(lab)
     lab.cut_link()
-    lab.wait_until(lambda: "somebody still answers" in lab.b.log(), "b asks and stays standby")
+    lab.wait_until(lambda: "the service still answers" in lab.b.log(), "b asks and stays standby")
     time.sleep(2.0)  # four windows: no second holder may appear in them
     assert lab.holders() == ["a"]
     lab.a.power_cut()

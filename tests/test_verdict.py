@@ -456,7 +456,7 @@ def test_a_link_that_is_lost_is_no_outage_before_it_is_known_who_serves(lab: Lab
     lab.b.ip("link set dev plip0 down")  # so that a question to the peer costs no time
     end = time.monotonic() + LONG
     shown: list[str] = []
-    while "somebody still answers" not in lab.b.log():
+    while "the service still answers" not in lab.b.log():
         asked = lab.b.command("ha-status")
         shown.append(asked.stdout.splitlines()[0])
         assert asked.returncode == WARNING and time.monotonic() < end, shown
