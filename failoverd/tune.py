@@ -286,30 +286,17 @@ ROWS = 16
 BAR = 40
 
 
-@dataclass(frozen=True)
-class Slice:
-    """Some windows in a row: when they begin, the fewest and the most packets of one of them."""
-
-    begin: int
-    least: int
-    most: int
-
-
-def slices(traffic: Traffic, timer: int) -> list[Slice]:
-    """The windows of this length, in at most ROWS slices of equally many."""
+def slices(traffic: Traffic, timer: int) -> list[tuple[int, int, int]]:
+    """The windows of this length, in at most ROWS slices of equally many: when each slice begins,
+    and the fewest and the most packets of one of its windows."""
     windows = traffic.windows(timer)
     size = max(1, math.ceil(len(windows) / ROWS))
-    return [
-        Slice(at * timer, min(windows[at : at + size]), max(windows[at : at + size]))
-        for at in range(0, len(windows), size)
-    ]
+    parts = ((at * timer, windows[at : at + size]) for at in range(0, len(windows), size))
+    return [(begin, min(part), max(part)) for begin, part in parts]
 
 
-def bar(entry: Slice, most: int, low_water: int) -> str:
+def bar(least: int, most: int, scale: int, low_water: int) -> str:
     """`#` up to the fewest packets, `-` up to the most, on a log scale; `!` below low_water."""
-    least, upper = (
-        round(BAR * math.log1p(value) / math.log1p(max(1, most)))
-        for value in (entry.least, entry.most)
-    )
-    text = "#" * least + "-" * (upper - least)
-    return f"!{text}" if entry.least < low_water else f" {text}"
+    unit = BAR / math.log1p(max(1, scale))
+    lower, upper = (round(unit * math.log1p(value)) for value in (least, most))
+    return f"{'!' if least < low_water else ' '}{'#' * lower}{'-' * (upper - lower)}"

@@ -293,10 +293,10 @@ def test_the_picture() -> None:
     traffic = traffic_of([0.5, 1.5, 1.6, 3.5] + [4 + n / 100 for n in range(100)], 64)
     drawn = tune.slices(traffic, SECOND)
     assert len(drawn) == tune.ROWS
-    assert drawn[0] == tune.Slice(0, 0, 2) and drawn[1] == tune.Slice(4 * SECOND, 0, 100)
-    assert tune.bar(drawn[1], 100, 1) == "!" + "-" * tune.BAR
-    assert tune.bar(tune.Slice(0, 100, 100), 100, 1) == " " + "#" * tune.BAR
-    assert tune.bar(tune.Slice(0, 0, 0), 0, 0) == " "
+    assert drawn[:2] == [(0, 0, 2), (4 * SECOND, 0, 100)]
+    assert tune.bar(0, 100, 100, 1) == "!" + "-" * tune.BAR
+    assert tune.bar(100, 100, 100, 1) == " " + "#" * tune.BAR
+    assert tune.bar(0, 0, 0, 0) == " "
     assert tune.slices(traffic, 100 * SECOND) == []
 
 

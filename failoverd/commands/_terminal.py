@@ -78,7 +78,8 @@ class Screen:
     def __init__(self, interface: str) -> None:
         self._interface = interface
         self._region = Region()
-        self._rate = Rate()
+        self._since = time.monotonic(), 0  # a second or so ago, and the packets until then
+        self._rate = 0.0
 
     def say(self, line: Message) -> None:
         verdict = str(line["verdict"])
@@ -101,34 +102,21 @@ class Screen:
         low = not rules.private and window.packets < rules.low_water
         style = "red" if low else "green" if window.packets else "yellow"
         passed = 1 - min(1.0, left / rules.timer)
-        rate = self._rate.measure(watcher.total, now)
+        since, before = self._since
+        if now - since >= 1:
+            self._rate = (watcher.total - before) / (now - since)
+            self._since = now, watcher.total
         self._region.show(
             one_line(
                 (self._interface, "bold"),
                 f"  [{'=' * round(passed * WIDTH):{WIDTH}}] {left:.1f} s left  ",
                 (str(window.packets), style),
-                f" of {rules.packet_count} packets  {rate:.1f} packets/s",
+                f" of {rules.packet_count} packets  {self._rate:.1f} packets/s",
             )
         )
 
     def close(self) -> None:
         self._region.close()
-
-
-class Rate:
-    """Packets a second, over the last second or so."""
-
-    def __init__(self) -> None:
-        self._since: tuple[float, int] | None = None
-        self._rate = 0.0
-
-    def measure(self, total: int, now: float) -> float:
-        if self._since is None:
-            self._since = now, total
-        elif now - self._since[0] >= 1:
-            self._rate = (total - self._since[1]) / (now - self._since[0])
-            self._since = now, total
-        return self._rate
 
 
 class Progress:

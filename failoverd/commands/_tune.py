@@ -213,12 +213,11 @@ class Report:
             f"packets in {seconds(timer)} s (log scale): # least, - most of each slice"
             f"{f', ! below {low_water}' if low_water else ''}"
         )
-        most = max(entry.most for entry in slices)
-        width = len(f"{most}")
-        for entry in slices:
-            numbers = f"{entry.least:{width}} to {entry.most:{width}}"
-            bar = tune.bar(entry, most, low_water)
-            yield f"{self._when(entry.begin)}  {numbers} {bar}".rstrip()
+        scale = max(most for _, _, most in slices)
+        width = len(f"{scale}")
+        for begin, least, most in slices:
+            bar = tune.bar(least, most, scale, low_water)
+            yield f"{self._when(begin)}  {least:{width}} to {most:{width}} {bar}".rstrip()
 
     def _table(self) -> Iterator[str]:
         days = f"per {span(self.aim.time / tune.SECOND)}"
