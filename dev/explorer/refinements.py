@@ -40,12 +40,6 @@ EQUIVALENT: dict[str, str] = {
     "return len(theirs) < len(ours)": "fewer than ours cannot be all of ours",
     **{f"{TURN}: MAX_WAITING = 16 -> MAX_WAITING = {n}": ANY_BOUND for n in (17, 32)},
     f"{STATEFILE} boot_id: open(_BOOT_ID, encoding='ascii') -> open(_BOOT_ID)": "it is ASCII",
-    f"{STATEFILE} read: os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK) "
-    "-> os.open(path, os.O_RDONLY & os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)": (
-        "no program is started before it is closed"
-    ),
-    f"{STATEFILE} decode: (str(found.get('since', '')), found.get('script'), found.get('left')) -> "
-    "(str(found.get('since')), found.get('script'), found.get('left'))": "None is no time either",
     f"{STATEFILE}: _MAX_BYTES = 64 * 1024 -> _MAX_BYTES = 65 * 1024": WHOLE_BLOCKS,
     f"{STATEFILE}: _MAX_BYTES = 64 * 1024 -> _MAX_BYTES = 64 * 1025": WHOLE_BLOCKS,
 }
