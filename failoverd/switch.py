@@ -153,7 +153,7 @@ class Runner:
         If not even that helps, because the kernel holds it, reap() says so after KILL_GRACE.
         """
         program = self._program
-        if program and time.monotonic() >= program.deadline and program.process.poll() is None:
+        if program and time.monotonic() >= program.deadline and program.ended() is None:
             program.hopeless = program.killed
             self.abandon()
 
@@ -161,7 +161,7 @@ class Runner:
         """Kill the program and its children: nobody wants to know any more how it ends. It still
         has to be reaped."""
         program = self._program
-        if program and not program.killed and program.process.poll() is None:
+        if program and not program.killed and program.ended() is None:
             program.killed = True
             program.deadline = time.monotonic() + KILL_GRACE
             kill_group(program.process.pid)
@@ -171,7 +171,7 @@ class Runner:
         program = self._program
         if program is None:
             return None
-        status = program.process.poll()
+        status = program.ended()
         if status is None and not program.hopeless:
             return None
         self._let_go(program)
@@ -218,6 +218,16 @@ class _Program:
 
     def __str__(self) -> str:
         return f"{self.name} (pid {self.process.pid})"
+
+    def ended(self) -> int | None:
+        """Its exit status, None while it runs. One that the kernel has thrown away is none of
+        success, as which Popen takes it."""
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            return self.process.poll()
+        if self.process.returncode is None:
+            self.process.returncode = CANNOT_RUN
+        return self.process.returncode
 
 
 class _Output:

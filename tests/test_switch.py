@@ -73,6 +73,16 @@ def run(runner: Runner, argv: list[str], timeout: float = LIMIT) -> tuple[Result
     return finish(runner)
 
 
+def test_an_exit_status_that_is_lost_is_no_success(runner: Runner) -> None:
+    """While SIGCHLD is ignored the kernel throws it away: a fence program might have failed."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        result, _ = run(runner, ["/bin/sleep", "0.5"])
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert (result.exit, result.timed_out) == (switch.CANNOT_RUN, False)
+
+
 def wait_for(condition: Callable[[], object]) -> None:
     limit = time.monotonic() + LIMIT
     while not condition():
