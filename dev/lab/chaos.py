@@ -453,8 +453,9 @@ class Run:
         return ""
 
     def _failed(self, name: str) -> str:
-        """`failed` is right for a machine whose script could once not succeed."""
-        ever = any(not truth.of(name).switches for _, truth in self.pair.history)
+        """`failed` is right for a machine whose script could once not succeed, or was frozen."""
+        history = [truth.of(name) for _, truth in self.pair.history]
+        ever = any(body.frozen or not body.switches for body in history)
         return "failed" if ever else "standby"
 
     def _is_as_good_as_can_be(self) -> str:
