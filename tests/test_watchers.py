@@ -71,9 +71,11 @@ def start_with(lab: Lab, program: str, **variables: Value) -> str:
 
 
 def processes(machine: Machine, path: str) -> list[str]:
-    """The pids of the watchers that are another's."""
-    listing = machine.check("ps", "-ww", "-eo", "pid=,args=")
-    return [line.split()[0] for line in listing.splitlines() if f"/bin/sh {path} " in line]
+    """The pids of the watchers that are another's, without the subshells that they fork."""
+    listing = machine.check("ps", "-ww", "-eo", "pid=,ppid=,args=").splitlines()
+    found = [line.split()[:2] for line in listing if f"/bin/sh {path} " in line]
+    shells = {pid for pid, _ in found}
+    return [pid for pid, parent in found if parent not in shells]
 
 
 def told(machine: Machine) -> dict[str, Any]:
