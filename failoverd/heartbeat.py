@@ -199,11 +199,7 @@ class Beat:
 def run(channel: process.Channel, conf: Conf, on: bool, tags: Tags) -> None:
     """The child: heartbeats until failoverd goes. Raises OSError, ValueError at the start."""
     if conf.realtime:
-        try:
-            process.be_realtime(conf.user)
-        except OSError as error:
-            text = f"$realtime: {error.strerror}; goes on without"
-            channel.send({"event": "log", "message": text})
+        process.try_realtime(conf.user, channel.send)
     pinger = Pinger(conf.primary, conf.secondary, conf.plip_interface, tags)
     process.give_up_root(conf.user)
     channel.send({"event": "ready"})

@@ -548,6 +548,14 @@ def _check(result: int, what: str = "") -> None:
         raise OSError(number, what + os.strerror(number))
 
 
+def try_realtime(user: str, say: Callable[[Message], object]) -> None:
+    """`be_realtime` for a child, which goes on without it and says so."""
+    try:
+        be_realtime(user)
+    except OSError as error:
+        say({"event": "log", "message": f"$realtime: {error.strerror}; goes on without"})
+
+
 def be_realtime(user: str = "root") -> None:
     """Real-time scheduling and locked memory for this process ($realtime). Raises OSError.
 

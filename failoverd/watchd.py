@@ -405,7 +405,7 @@ def run_child(
     """
     say = _Reporter(channel, 2 * process.report_interval(conf.plip_timer))
     if conf.realtime:
-        _be_realtime(conf.user, say)
+        process.try_realtime(conf.user, say)
     state = None if handed is None else handed.get("window")
     watcher = Watcher(conf, interface, instruments(), say, state, peer)
     watcher.open()
@@ -437,13 +437,6 @@ def _serve(channel: Channel, watcher: Watcher, say: _Reporter) -> None:
             elif message.get("do") == "reopen":  # something else counts now
                 watcher.must_reopen = True
     watcher.turn(time.monotonic())
-
-
-def _be_realtime(user: str, say: Say) -> None:
-    try:
-        process.be_realtime(user)
-    except OSError as error:
-        say({"event": "log", "message": f"$realtime: {error.strerror}; goes on without"})
 
 
 def run_by_hand(
