@@ -10,6 +10,7 @@ from collections.abc import Callable
 from failoverd import pair, process, statefile
 from failoverd.conf import Conf
 from failoverd.log import Log, utc_now
+from failoverd.pair import compare
 
 OFTEN = 5  # times that the same event is logged without delay
 SPARE = 8  # descriptors: enough to start a program, and to write $state
@@ -57,9 +58,9 @@ class Situation:
         if self.role == "active":
             return "here"
         if self.is_served:
-            by_word = state.heard and state.peer is not None and state.peer.serves
-            return "peer" if by_word or not self.rules.addressed else "answered"
-        told = state.heard and state.peer is not None and state.peer.role in ("standby", "failed")
+            by_word = state.peer_serves or not self.rules.addressed
+            return "peer" if by_word else "answered"
+        told = state.heard and compare.peer_is_idle(state)
         return "nobody" if told or state.silent or state.quiet > 0 else "unknown"
 
     @property

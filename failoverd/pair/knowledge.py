@@ -188,6 +188,11 @@ class State:
         return self.runs_out(Timer.HEARD)
 
     @property
+    def peer_serves(self) -> bool:
+        """It has said so within a window."""
+        return self.heard and self.peer is not None and self.peer.serves
+
+    @property
     def free(self) -> bool:
         """Three rounds in a row without an answer, or a program's word."""
         return self.quiet >= ROUNDS
@@ -227,8 +232,7 @@ def seeks(state: State) -> bool:
 
 def is_served(state: State) -> bool:
     """Whether it is known that a machine is active."""
-    peer_serves = state.heard and state.peer is not None and state.peer.serves
-    return state.posture in HOLDING or peer_serves or state.runs_out(Timer.SERVED)
+    return state.posture in HOLDING or state.peer_serves or state.runs_out(Timer.SERVED)
 
 
 def announceable(state: State) -> tuple[str, ...]:

@@ -114,15 +114,20 @@ def peer_ended(turn: Turn, event: Replied) -> None:
         turn.enter_standby()
     else:
         turn.say_once(f"the peer refused: {event.text}")
-        if calls or turn.state.failed:
-            turn.enter_standby(event.text)
-        else:
-            turn.settle(False, event.text)
-            if turn.state.purpose is Purpose.BOTH:
-                turn.stop(Timer.UNDER_WAY, Timer.GIVE_UP)
-                resolver.lose_answer(turn)
-            else:
-                turn.take_role(Purpose.TAKE_BACK)
+        refused(turn, event.text)
+
+
+def refused(turn: Turn, text: str) -> None:
+    state = turn.state
+    if state.posture is Posture.CALLING or state.failed:
+        turn.enter_standby(text)
+        return
+    turn.settle(False, text)
+    if state.purpose is Purpose.BOTH:  # this node stood down for one that was active: ask it
+        turn.stop(Timer.UNDER_WAY, Timer.GIVE_UP)
+        resolver.lose_answer(turn)
+    else:
+        turn.take_role(Purpose.TAKE_BACK)
 
 
 def unreplied(turn: Turn, event: messages.Unreplied) -> None:
