@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import ping3
 
 from failoverd import links, process
-from failoverd.protocol import TAG, Tags, parse_tags
+from failoverd.wire.protocol import TAG, Tags, parse_tags
 
 if TYPE_CHECKING:
     from failoverd.conf import Conf

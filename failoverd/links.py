@@ -18,6 +18,9 @@ from collections.abc import Container, Iterable, Iterator
 from itertools import count
 from typing import NamedTuple
 
+from failoverd.conf import Conf, survey
+from failoverd.wire.protocol import LOOK_THERE
+
 IFF_UP = 0x1
 IFF_RUNNING = 0x40
 
@@ -337,3 +340,15 @@ def _route(content: bytes) -> Route:
     gateway = told.get(_RTA_GATEWAY)
     family = socket.AF_INET if gateway and len(gateway) == 4 else socket.AF_INET6
     return Route(content[1], socket.inet_ntop(family, gateway) if gateway else "")
+
+
+def way_out(conf: Conf) -> str:
+    """What to do where the peer is not reached, by what this end of the private link shows."""
+    link, peer = conf.plip_interface, conf.secondary
+    here = survey.trouble(link, survey.Interface(is_up(link), works(link)))
+    if here or not is_unanswered(link, peer):
+        return here or LOOK_THERE
+    return (
+        f"nobody has {peer} on {link}: see whether the machine is up, which address its private "
+        "link has, and where the cables of both lead"
+    )

@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from failoverd import frames, links, process
+from failoverd import links, process
 from failoverd.process import Channel, Message
+from failoverd.wire import frames
 
 if TYPE_CHECKING:
     from failoverd.conf import Conf

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from failoverd.protocol import host_in_network
+from failoverd.wire.protocol import host_in_network
 
 if TYPE_CHECKING:
     from failoverd.conf import Conf

@@ -52,6 +52,18 @@ def forks_alone() -> Iterator[None]:
     assert not FORKED_BESIDE
 
 
+@pytest.fixture(autouse=True)
+def signals_handled_as_before() -> Iterator[None]:
+    """No test leaves a handler behind: with SIGPIPE's default a later write ends the runner."""
+    before = handlers()
+    yield
+    assert handlers() == before
+
+
+def handlers() -> dict[int, object]:
+    return {number: signal.getsignal(number) for number in signal.valid_signals()}
+
+
 @functools.cache
 def why_no_lab() -> str:
     """Why no lab can be made here, "" if one can."""

@@ -7,10 +7,8 @@ written here, so that garbage which is taken for something is found as well as a
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
-import io
 import ipaddress
 import json
 import math
@@ -22,28 +20,22 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from failoverd import (
-    capture,
-    conf,
-    dumpfile,
-    files,
-    frames,
-    language,
-    process,
-    protocol,
-    statefile,
-    watch,
-)
-from failoverd.commands import watchd
-from failoverd.commands._replay import WOULD_FAIL_OVER
-from failoverd.commands._watching import CANNOT_READ
+from watched_by_hand import run
+
+from failoverd import conf, process, statefile
 from failoverd.commands.failoverd import take_lock, titled
 from failoverd.commands.ha_edit import exchanged
-from failoverd.conf import SETTINGS, Conf, ConfError
-from failoverd.edit import EditError
+from failoverd.conf import SETTINGS, Conf, ConfError, files, language
 from failoverd.heartbeat import _IPV4, _IPV6, Pinger
 from failoverd.log import Log
-from failoverd.protocol import (
+from failoverd.switch import MAX_LINE, MAX_LINES, _Output
+from failoverd.tools import capture
+from failoverd.tools.edit import EditError
+from failoverd.tools.replay import WOULD_FAIL_OVER
+from failoverd.tools.watching import CANNOT_READ
+from failoverd.watch import dumpfile, judge
+from failoverd.wire import frames, protocol
+from failoverd.wire.protocol import (
     CLIENT_LINE,
     SERVER_LINE,
     ClientConnection,
@@ -54,7 +46,6 @@ from failoverd.protocol import (
     Send,
     ServerConnection,
 )
-from failoverd.switch import MAX_LINE, MAX_LINES, _Output
 
 FILE = "some.conf"
 NAMES = {setting.perl_name for setting in SETTINGS.values()}
@@ -366,12 +357,11 @@ def captured(path: str, data: bytes) -> None:
 def replayed(path: str, data: bytes, options: Sequence[str]) -> None:
     """`watchd -r` ends well or says why not, and every line is an event in the order of time."""
     Path(path).write_bytes(data)
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        status = watchd.main(["-r", path, "--json", *options])
+    done = run("-r", path, "--json", *options)
+    status = done.returncode
     assert status in (0, WOULD_FAIL_OVER, CANNOT_READ)
-    events = [json.loads(line) for line in out.getvalue().splitlines()]
-    assert all(line.isprintable() for line in err.getvalue().splitlines())
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert all(line.isprintable() for line in done.stderr.splitlines())
     if "--tune" in options:
         assert len(events) == 1 or (status == CANNOT_READ and not events)
         return
@@ -414,12 +404,12 @@ def judged(times: Sequence[int]) -> None:
     """A recording has the events that a watcher with a pencil finds (section 4)."""
     span = times[-1] if times else 0
     for count, timer, low, private in ((2, 1000, 0, True), (500, 20, 3, False)):
-        rules = watch.Rules(count, max(timer, span // 50), low, private, 10**9)
-        found = list(watch.replay(rules, [(times, span)] if times else []))
+        rules = judge.Rules(count, max(timer, span // 50), low, private, 10**9)
+        found = list(judge.replay(rules, [(times, span)] if times else []))
         assert [(e.t, e.event, e.packets, e.verdict) for e in found] == by_hand(rules, times)
 
 
-def by_hand(rules: watch.Rules, times: Sequence[int]) -> list[tuple[float, str, int, str]]:
+def by_hand(rules: judge.Rules, times: Sequence[int]) -> list[tuple[float, str, int, str]]:
     events: list[tuple[float, str, int, str]] = []
     deadline, packets, last, boot = rules.timer, 0, 0, True
     for time in times:

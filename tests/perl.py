@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Collection, Iterator
 
-from failoverd.language import Reading
+from failoverd.conf.language import Reading
 
 Values = dict[str, tuple[str, ...]]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from failoverd.protocol import InterfaceStatus, Status
+from failoverd.wire.protocol import InterfaceStatus, Status
 
 ACTIVE = Status(
     role="active",

@@ -19,21 +19,22 @@ from typing import IO, Any
 
 import pytest
 from inside import inside
+from live_pair import kill, main_pid, pids, role_changes, start
 from netns import ROOTLESS, Namespace, cable, namespaces
-from test_pair_live import kill, main_pid, pids, role_changes, start
 
 from dev.lab.machine import SECRET, Machine, Value
 from dev.lab.network import ROUTER, Lab
 from dev.lab.spaces import Process
-from failoverd import counter, heartbeat, process
-from failoverd.children import Children, Slot
+from failoverd import heartbeat, process
 from failoverd.conf import Conf
-from failoverd.master.crew import Crew
-from failoverd.master.own_socket import OwnSocket
-from failoverd.master.situation import Situation
+from failoverd.master.context import Context
+from failoverd.master.control_socket import ControlSocket
+from failoverd.master.supervisor import Slot, Supervisor
 from failoverd.master.watchers import Watchers
+from failoverd.master.workers import Workers
 from failoverd.process import Message
-from failoverd.protocol import Tags, heartbeat_tags, parse_tags
+from failoverd.watch import counter
+from failoverd.wire.protocol import Tags, heartbeat_tags, parse_tags
 
 IPV4, IPV6 = ("1.0.0.1", "1.0.0.2"), ("fd00::1", "fd00::2")
 WORD, BEFORE = b"open sesame", b"the word before"
@@ -317,7 +318,7 @@ def test_a_flood_does_not_keep_it_from_sending(spaces: list[Namespace]) -> None:
 # Who is told
 
 
-class Slots(Children):
+class Slots(Supervisor):
     """The children's places, of which none is ever taken."""
 
     def __init__(self) -> None:
@@ -329,7 +330,7 @@ class Slots(Children):
         return True
 
 
-class Quiet(Situation):
+class Quiet(Context):
     def __init__(self, settings: Conf) -> None:
         self.conf = settings
 
@@ -344,10 +345,10 @@ def test_those_who_send_and_count_follow_the_listeners_word(
     slots = Slots()
     us = Quiet(Conf())
     watchers = Watchers(us, slots, None, lambda _: None)
-    crew = Crew(us, slots, watchers, (), OwnSocket(us))
-    monkeypatch.setattr(crew, "_fork", lambda *_: None)
+    workers = Workers(us, slots, watchers, (), ControlSocket(us))
+    monkeypatch.setattr(workers, "_fork", lambda *_: None)
     monkeypatch.setattr(
-        "failoverd.master.crew.what_counts", lambda _, __, tags: counted.append(tags)
+        "failoverd.master.workers.what_counts", lambda _, __, tags: counted.append(tags)
     )
 
     def peers() -> tuple[bytes, ...]:
@@ -358,19 +359,19 @@ def test_those_who_send_and_count_follow_the_listeners_word(
     old, new = (heartbeat_tags(word, *IPV4) for word in (b"old", b"new"))
     recount = ("watchd plip0", {"do": "reopen"})
     assert not slots.slots, "nobody knows the secret yet"
-    crew.told_tags(old.message())
+    workers.told_tags(old.message())
     assert {*slots.slots} == {"heartbeat", "watchd plip0"} and peers() == old.peers
-    crew.told_tags(old.message())
+    workers.told_tags(old.message())
     assert slots.sent == [], "the listener was only started again"
-    crew.told_tags(new.message())
+    workers.told_tags(new.message())
     assert slots.sent == [
         ("heartbeat", {"do": "tags", **old.then(new).message()}),
         recount,
     ]
     assert peers() == new.peers + old.peers
-    crew.told_renewed({"tag": old.peers[0].hex()})
+    workers.told_renewed({"tag": old.peers[0].hex()})
     assert peers() == new.peers + old.peers and len(slots.sent) == 2, "that is not the new one"
-    crew.told_renewed({"tag": new.peers[0].hex()})
+    workers.told_renewed({"tag": new.peers[0].hex()})
     assert peers() == new.peers and slots.sent[2:] == [recount]
 
 

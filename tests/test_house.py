@@ -18,16 +18,17 @@ PACKAGE = ROOT / "failoverd"
 DEV = ROOT / "dev"
 GUIDE = ROOT / "CONTRIBUTING.md"
 
-PURE = {"conf", "language", "watch", "tune", "pair", "promises", "protocol", "frames", "alike"}
-PURE |= {"survey", "typed"}
+# A name is a package, or one file of it.
+PURE = {"pair", "wire", "conf", "conf.language", "conf.variables", "conf.alike", "watch.judge"}
+PURE |= {"conf.survey", "tools.promises", "tools.tune"}
 # log and process serve every edge room, and so do links, what the kernel says of interfaces, files,
 # which reads what the configuration names, and filters, which makes programs of what is to count.
-SHARED = {"log", "process", "links", "files", "filters"}
-EDGE = {"counter", "watchd", "heartbeat", "listener", "switch", "neighbours"} | SHARED
-EDGE |= {"capture", "dumpfile", "statefile", "client", "notify", "edit", "scribe"}
-TOP = {"__init__", "master", "children", "instruments"}
-# What only commands need; everything else is the daemon.
-NOT_THE_DAEMON = {"commands", "tune", "capture", "edit"}
+SHARED = {"log", "process", "links", "conf.files", "watch.filters"}
+EDGE = {"watch.counter", "watch.watcher", "watch.dumpfile", "heartbeat", "listener", "neighbours"}
+EDGE |= {"switch", "statefile", "log_writer", "sd_notify"} | SHARED
+EDGE |= {"tools.capture", "tools.client", "tools.edit"}
+TOP = {"__init__", "watch.__init__", "watch.instruments", "master", "commands", "tools"}
+NOT_THE_DAEMON = {"commands", "tools"}
 
 # What reads a clock, the machine or the world.
 IMPURE = {
@@ -40,13 +41,23 @@ IMPURE = {
 
 
 def room(path: Path) -> str:
-    """conf for failoverd/conf.py, commands.watchd for failoverd/commands/watchd.py."""
+    """log for failoverd/log.py, watch.judge for failoverd/watch/judge.py."""
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
-def house_part(name: str) -> str:
-    """pair for pair.table: a room of several files is one room."""
-    return name.split(".")[0]
+def part_of(name: str, rooms: set[str]) -> bool:
+    """Whether the file is one of these rooms, or in one."""
+    return name.removesuffix(".__init__") in rooms or name.split(".")[0] in rooms
+
+
+def kind(name: str) -> str:
+    """The narrower name counts: conf.files is an edge in a room that is pure."""
+    kinds = {"pure": PURE, "edge": EDGE, "top": TOP}
+    narrow = [each for each, rooms in kinds.items() if name in rooms]
+    broad = [each for each, rooms in kinds.items() if name.split(".")[0] in rooms]
+    found = narrow or broad
+    assert len(found) == 1, f"{name}: in which room?"
+    return found[0]
 
 
 def modules() -> list[Path]:
@@ -68,35 +79,35 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def rooms_of(path: Path) -> set[str]:
-    """The rooms of the house that a file imports."""
-    return {name.split(".")[1] for name in imports(path) if name.startswith("failoverd.")}
+    """The files of the package that a file imports; a package's offer is its __init__."""
+    return {name.removeprefix("failoverd.") for name in imports(path) if "failoverd." in name}
 
 
 @pytest.mark.parametrize("path", modules(), ids=room)
 def test_every_module_has_a_room_and_keeps_to_it(path: Path) -> None:
-    name = house_part(room(path))
-    if name in PURE:
-        assert rooms_of(path) <= PURE
-    elif name in EDGE:
-        assert rooms_of(path) <= PURE | SHARED | {"__init__", name}
-    else:
-        assert name in TOP | {"commands"}, f"{name}: in which room?"
+    name = room(path)
+    if kind(name) == "pure":
+        assert all(kind(used) == "pure" for used in rooms_of(path))
+    elif kind(name) == "edge":
+        for used in rooms_of(path) - {"__init__", "__version__"}:
+            own = used.split(".")[0] == name.split(".")[0] != "watch"
+            assert kind(used) == "pure" or part_of(used, SHARED) or own, f"{name} imports {used}"
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in modules() if house_part(room(p)) not in NOT_THE_DAEMON], ids=room
+    "path", [p for p in modules() if room(p).split(".")[0] not in NOT_THE_DAEMON], ids=room
 )
 def test_the_daemon_imports_no_command_and_no_tool(path: Path) -> None:
-    assert not rooms_of(path) & NOT_THE_DAEMON
+    assert not {used.split(".")[0] for used in rooms_of(path)} & NOT_THE_DAEMON
 
 
 @pytest.mark.parametrize("path", modules(), ids=room)
 def test_the_package_imports_nothing_that_only_developers_have(path: Path) -> None:
-    only_here = {DEV.name, *(test.stem for test in ROOT.glob("tests/*.py"))}
+    only_here = {DEV.name, *(test.stem for test in ROOT.glob("tests/**/*.py"))}
     assert not only_here & {name.partition(".")[0] for name in imports(path)}
 
 
-@pytest.mark.parametrize("path", [p for p in modules() if house_part(room(p)) in PURE], ids=room)
+@pytest.mark.parametrize("path", [p for p in modules() if kind(room(p)) == "pure"], ids=room)
 def test_a_pure_room_reaches_nothing_of_the_world(path: Path) -> None:
     name = room(path)
     for module in imports(path):
@@ -139,19 +150,25 @@ def test_a_newcomer_is_told_in_a_screen_what_is_in_dev_and_where_a_test_is() -> 
     there = {path.name + "/" * path.is_dir() for path in DEV.glob("[!_]*")}
     rows = re.findall(r"(?m)^\| (`.*?) \|", text.split("## What is in dev/")[1].split("\n## ")[0])
     assert {name for row in rows for name in re.findall("`(.*?)`", row)} - {"dev/..."} == there
-    tests = {path.stem for path in ROOT.glob("tests/test_*.py")}
-    assert {*re.findall(r"`(test_\w+)`", text)} <= tests
-    rooms = {house_part(room(path)) for path in modules()} - {"__init__"}
-    found = {name for name in rooms if any(test.startswith(f"test_{name}") for test in tests)}
-    assert {name for name in rooms - found if not re.search(f"`{name}/?`", text)} == set()
+
+
+def test_each_room_has_its_tests_where_they_are_looked_for() -> None:
+    """tests/ is laid out as the package is: tests/wire/ for wire/, tests/test_log.py for log.py."""
+    rooms = {room(path).split(".")[0] for path in modules()} - {"__init__"}
+    for name in rooms - TOLD_ELSEWHERE:
+        folder = ROOT / "tests" / name
+        assert list(folder.glob("test_*.py")) or (ROOT / f"tests/test_{name}.py").exists(), name
+
+
+TOLD_ELSEWHERE = {"log_writer", "sd_notify"}  # tests/test_log.py, tests/dev/test_package.py
 
 
 # What tells the time of day: for people, in logs, captures and on their terminals. Decisions count
 # monotonic seconds, so a clock that is set is no event.
 WALL_CLOCK = {
-    "time.time": {"log", "commands._tune"},
+    "time.time": {"log", "tools.tuning"},
     "time.gmtime": {"log"},
-    "datetime.now": {"commands.ha_status", "commands._terminal"},
+    "datetime.now": {"commands.ha_status", "tools.screen"},
 }
 OTHER_CLOCKS = ("CLOCK_REALTIME", "utcnow(", "time.time_ns(", "today(")
 

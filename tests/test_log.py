@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from failoverd.log import Log, open_file
-from failoverd.scribe import Writer
+from failoverd.log_writer import Writer
 
 
 def lines(path: Path) -> list[str]:

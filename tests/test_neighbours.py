@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from netns import ROOTLESS, Namespace, cable, namespaces
 
-from failoverd import frames, neighbours, process
+from failoverd import neighbours, process
 from failoverd.conf import Address, Conf, EthernetAddress
 from failoverd.process import Channel, Child, Message
+from failoverd.wire import frames
 
 OURS, PEER, SHARED = "02:00:00:00:0a:01", "02:00:00:00:0b:01", "02:00:00:00:00:10"
 STRANGER = "02:00:00:00:0c:01"

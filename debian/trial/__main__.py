@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 NEEDED = "adduser iproute2 procps python3 python3-daemon libpcap0.8 logrotate"
 # init: its packages, and what makes it fit a machine without terminals
 INIT_PACKAGES = {"sysvinit": "sysvinit-core", "systemd": "systemd systemd-sysv"}
-TESTS = ("counter", "watchd", "listener", "neighbours")
+TESTS = (*("watch/test_counter", "watch/test_watcher", "listener/test_server", "test_neighbours"),)
 
 SETTINGS = {
     "@interfaces": "('eth0')",
@@ -108,10 +108,21 @@ def parts(tree: Tree, packages: Packages) -> None:
     versions = tree.run("python3", "-I", "-c", VERSIONS)
     for line in versions.splitlines():
         say(f"      {line}")
-    names = [f"/root/tests/test_{name}.py" for name in TESTS]
+    names = [f"/root/tests/{name}.py" for name in TESTS]
     place = tree.root / "usr/lib/python3/dist-packages/failoverd.pth"
     place.write_text("/usr/lib/failoverd\n")  # for processes that the tests start, too
-    words = ("python3", "-m", "pytest", "--noconftest", "-p", "no:cacheprovider", "-q", "-rs")
+    words = (
+        "python3",
+        "-m",
+        "pytest",
+        "--noconftest",
+        "-o",
+        "pythonpath=/root/tests",
+        "-p",
+        "no:cacheprovider",
+        "-q",
+        "-rs",
+    )
     found = tree.run(*words, *names, net=False, check=False).splitlines()
     for line in found:
         if line.startswith("SKIPPED"):

@@ -1,7 +1,7 @@
 """What leads from one phase to another, in words: the arrows of the picture of `dev/picture`.
 
 An arrow may begin at a group of phases; then it begins at every one of them. That there is no other
-way, and that each is taken, is shown by exploring (tests/test_picture.py).
+way, and that each is taken, is shown by exploring (tests/dev/test_picture.py).
 """
 
 from __future__ import annotations

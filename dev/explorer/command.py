@@ -225,7 +225,7 @@ def hunt(options: argparse.Namespace) -> int:
     verdicts = tallied(hunt_all(options.jobs, *part_of(options)))
     print(
         f"{sum(verdicts.values())} broken cells: {verdicts['explored']} found by exploring, "
-        f"{verdicts['walked']} by walking, {verdicts['case']} by a line of tests/test_pair.py, "
+        f"{verdicts['walked']} by walking, {verdicts['case']} by a case of the tests, "
         f"{verdicts['refinement']} named as refinements, {verdicts['missed']} missed"
     )
     return 1 if verdicts["missed"] else 0

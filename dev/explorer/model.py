@@ -17,7 +17,9 @@ from functools import cache
 from math import ceil
 from typing import NamedTuple
 
-from failoverd import pair, protocol, watch
+from failoverd import pair
+from failoverd.watch import judge
+from failoverd.wire import protocol
 
 # How a machine runs. STOPPED: failoverd stands still, the kernel does not. FROZEN: both do.
 OFF, DEAD, RUNNING, STOPPED, FROZEN = range(5)
@@ -329,18 +331,18 @@ def ways(run: Callable[[Chance], World]) -> Iterator[tuple[tuple[int, ...], Worl
 
 
 @cache
-def counted(rules: watch.Rules, window: Window, packets: int = 1) -> Window:
+def counted(rules: judge.Rules, window: Window, packets: int = 1) -> Window:
     """A window in which so many packets were heard: none, few, or enough. More change nothing."""
     if window[0] >= packets:
         return window
-    after, event = watch.count(rules, watch.Window(*window), packets - window[0], 0)
+    after, event = judge.count(rules, judge.Window(*window), packets - window[0], 0)
     assert event is None
     return after.packets, after.last, after.boot, int(after.deadline)
 
 
 @cache
-def expired(rules: watch.Rules, window: Window) -> tuple[Window, watch.Event]:
-    after, event = watch.expire(rules, watch.Window(*window), 0)
+def expired(rules: judge.Rules, window: Window) -> tuple[Window, judge.Event]:
+    after, event = judge.expire(rules, judge.Window(*window), 0)
     return (after.packets, after.last, after.boot, int(after.deadline)), event
 
 
@@ -351,8 +353,8 @@ class Game:
         self.setup = setup
         self.minds = tuple(Mind(setup.rules(machine)) for machine in (0, 1))
         many = 1 << 30
-        self.link_rules = watch.Rules(many, setup.window, 0, True)
-        self.card_rules = watch.Rules(many, setup.card_window, setup.low_water, False)
+        self.link_rules = judge.Rules(many, setup.window, 0, True)
+        self.card_rules = judge.Rules(many, setup.card_window, setup.low_water, False)
         self.packets = (0, 1, max(1, setup.low_water))  # in a tick, by what there is to hear
 
     def first_worlds(self) -> list[World]:

@@ -2,7 +2,7 @@
 
 A mutant has another outcome in a cell, or one of its conditions is dropped, or means the contrary.
 Most decide differently at a moment that two machines come to; then an exploration or a walk should
-find that a statement does not hold. What no statement minds, the table of tests/test_pair.py holds.
+find that a statement does not hold. What no statement minds, tests/pair/test_policy.py holds.
 `REFINEMENTS` names those that break nothing, and what they are for.
 """
 
@@ -188,7 +188,7 @@ def walked(mutant: Mutant, setup: Setup) -> str:
 
 
 def failed_case(mutant: Mutant) -> str:
-    """The first line of the table of tests/test_pair.py that is wrong; "" if none is."""
+    """The first line of the table of tests/pair/test_policy.py that is wrong; "" if none is."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -200,7 +200,9 @@ def failed_case(mutant: Mutant) -> str:
 
             options = ("-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist")
             with Broken(mutant):
-                code = pytest.main([*options, "-k", "each_purpose", str(TESTS / "test_pair.py")])
+                code = pytest.main(
+                    [*options, "-k", "each_purpose", str(TESTS / "pair" / "test_policy.py")]
+                )
         finally:
             os._exit(int(code))
     os.close(writing)

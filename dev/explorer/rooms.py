@@ -39,43 +39,57 @@ class Room:
 
 
 def tests(name: str, chosen: str = "") -> Tests:
-    return (f"tests/test_{name}.py", *(("-k", chosen) if chosen else ()))
+    """name: room/part for tests/room/test_part.py."""
+    folder, _, part = name.rpartition("/")
+    return (f"tests/{folder}/test_{part}.py", *(("-k", chosen) if chosen else ()))
 
 
-EXPLORED = tests("explorer", "the_statements_hold")
+EXPLORED = tests("pair/explorer", "the_statements_hold")
 PAIR = (
     *("compare", "invariant", "knowledge", "policy", "resolver", "roles", "scripts"),
     *("settings", "step", "turn", "watching"),
 )
 ROOMS = {
-    "watch": Room(("watch",), (tests("watch"),)),
-    "bounds": Room(("pair/bounds",), (tests("bounds"),)),
-    "frames": Room(("frames",), (tests("frames"), tests("neighbours"))),
+    "judge": Room(("watch/judge",), (tests("watch/judge"),)),
+    "bounds": Room(("pair/bounds",), (tests("pair/bounds"),)),
+    "frames": Room(("wire/frames",), (tests("wire/frames"), tests("neighbours"))),
     "statefile": Room(("statefile",), (tests("statefile"),)),
     "heartbeat": Room(("heartbeat:Beat",), (tests("beat"),)),
-    "children": Room(
-        ("children:Allowance", "children:Slot", "children:Children._later"),
-        (tests("children"),),
+    "supervisor": Room(
+        tuple(f"master/supervisor:{part}" for part in ("Allowance", "Slot", "Supervisor._later")),
+        (tests("master/supervisor"),),
     ),
     "neighbours": Room(
         ("neighbours:next_announcement", "neighbours:_Question", "neighbours:_question"),
         (("tests/test_rounds.py", *tests("neighbours", "rounds or schedule")), tests("neighbours")),
     ),
-    "counter": Room(("counter",), (tests("counter"),)),
+    "counter": Room(("watch/counter",), (tests("watch/counter"),)),
     "listener": Room(
-        ("listener/questions:Questions", "listener/visitors:Visitors"),
-        (tests("in_time"), tests("listener")),
+        ("listener/client:Questions", "listener/server:Server"),
+        (tests("listener/in_time"), tests("listener/server")),
     ),
-    "announcements": Room(("master/announcements",), (tests("announcing"), tests("pair_live"))),
-    "requests": Room(("master/requests",), (tests("in_time"), tests("hostile"), tests("believed"))),
-    "questions": Room(
-        ("master/questions",), (tests("hostile"), tests("evidence"), tests("pair_live"))
+    "gratuitous_arp": Room(
+        ("master/gratuitous_arp",), (tests("master/gratuitous_arp"), tests("live/pair"))
     ),
-    "cards": Room(("master/cards",), (tests("evidence"), tests("left_alone"))),
+    "requests": Room(
+        ("master/requests",),
+        (tests("listener/in_time"), tests("master/hostile"), tests("live/believed")),
+    ),
+    "queries": Room(
+        ("master/queries",),
+        (tests("master/hostile"), tests("master/evidence"), tests("live/pair")),
+    ),
+    "interfaces": Room(
+        ("master/interfaces",), (tests("master/evidence"), tests("pair/left_alone"))
+    ),
     "pair": Room(
         tuple(f"pair/{name}" for name in PAIR),
         (
-            (*tests("pair"), *tests("pair_rules"), *tests("announcing", "only_who or nothing")),
+            (
+                *tests("pair/policy"),
+                *tests("pair/rules"),
+                *tests("master/gratuitous_arp", "only_who or nothing"),
+            ),
             EXPLORED,
         ),
     ),

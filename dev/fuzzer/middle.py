@@ -5,7 +5,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-from failoverd.protocol import ClientConnection, Refused, Reply, Request, Send, ServerConnection
+from failoverd.wire.protocol import (
+    ClientConnection,
+    Refused,
+    Reply,
+    Request,
+    Send,
+    ServerConnection,
+)
 
 SECRET = b"a word that nobody in the middle knows"
 COMMANDS = ("status", "fail", "resume")

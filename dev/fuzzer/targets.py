@@ -21,7 +21,9 @@ import invariants
 from invariants import NAMES, Port, sign
 
 from dev.fuzzer import middle
-from failoverd import frames, language, statefile
+from failoverd import statefile
+from failoverd.conf import language
+from failoverd.wire import frames
 
 Check = Callable[[bytes], None]
 
@@ -373,16 +375,16 @@ WORDS = (
 CONF_SEEDS = (*encoded(STATEMENTS), SHIPPED.read_bytes()[:600])
 CONF_WORDS = encoded(FRAGMENTS)
 SIGNED = (b"\xf8\n\xf9active\n", b"\xf8\n\xfabusy\r\n", b"\xf8\nerror refused\n", b"\xf8\n\xfb\n")
-WIRE = "protocol:ServerConnection ClientConnection _fit"
-READ_STATUS = "protocol:parse_status read_status encode_status status_tree _told"
-READ_CAPTURE = "capture:open_capture Capture Clock _Classic _Sections _whole"
-READ_FRAME = "frames:parse _parse_arp _parse_advertisement _options _checksum _is_multicast"
+WIRE = "wire.protocol:ServerConnection ClientConnection _fit"
+READ_STATUS = "wire.protocol:parse_status read_status encode_status status_tree _told"
+READ_CAPTURE = "tools.capture:open_capture Capture Clock _Classic _Sections _whole"
+READ_FRAME = "wire.frames:parse _parse_arp _parse_advertisement _options _checksum _is_multicast"
 READ_STATE = "statefile:decode encode _line _lines _process _union"
-READ_FILES = "files:read_host_type read_secret _word_fault _read_regular"
+READ_FILES = "conf.files:read_host_type read_secret _word_fault _read_regular"
 PRINTED = "switch:_Output.read _Output.rest _Output._bounded _cut _printable"
 
 TARGETS = {
-    "conf": Target(check_conf, ("language", "conf"), CONF_SEEDS, CONF_WORDS, 700),
+    "conf": Target(check_conf, ("conf.language", "conf.variables"), CONF_SEEDS, CONF_WORDS, 700),
     "exchange": Target(
         check_exchange,
         ("commands.ha_edit:exchanged _values _with_value",),
@@ -396,7 +398,7 @@ TARGETS = {
     ),
     "long": Target(
         check_long,
-        ("language",),
+        ("conf.language",),
         (
             *(b"\0$x=1;\n\0", b"$log='\0\\'\0", b"@interfaces=(\0'a',\0", b"\0qw(\0"),
             *(b'\0$log="$log";\0', b'$log="x";\0$log="$log$log";\0', b'$log="\0$x\0'),
@@ -404,10 +406,10 @@ TARGETS = {
         CONF_WORDS,
         64,
     ),
-    "perl": Target(check_perl, ("language",), CONF_SEEDS, CONF_WORDS, 400),
+    "perl": Target(check_perl, ("conf.language",), CONF_SEEDS, CONF_WORDS, 400),
     "server": Target(
         check_server,
-        ("protocol:ServerConnection",),
+        ("wire.protocol:ServerConnection",),
         (
             *(b"\x01\x80\xf8\nstatus\n", b"\xff\x20\xf9fail\r\n"),
             *(b"\0\0\xfb123456\r\n\xf8\n", b"aaopen"),
@@ -416,7 +418,7 @@ TARGETS = {
     ),
     "client": Target(
         check_client,
-        ("protocol:ClientConnection",),
+        ("wire.protocol:ClientConnection",),
         (*(b"\x10\x80" + seed for seed in SIGNED), b"\xff\0\xf8\n", b"ab\xfe\xfe\xf8\xfb\xfb\n"),
         (b"\xf8", b"\xf9", b"\xfa", b"\xfb", b"\r\n", b"\n", b"ok ", b"error refused\n"),
     ),
@@ -425,7 +427,7 @@ TARGETS = {
     "status": Target(check_status, (READ_STATUS,), (json.dumps(STATUS).encode(),), WORDS),
     "lines": Target(
         check_lines,
-        ("process:LineChannel parse_message",),
+        ("process.channel:LineChannel parse_message",),
         (b"\x09\x40" + b"\n".join(line[1:] for line in SAID_LINES), b'\xfeb\xfb\xfb{"a":1}\n{}\n'),
         (*WORDS, b"\xfb"),
     ),
@@ -439,7 +441,7 @@ TARGETS = {
     ),
     "capture": Target(
         check_capture,
-        (READ_CAPTURE, "watch"),
+        (READ_CAPTURE, "watch.judge"),
         (
             *(pcap(), pcap(">"), pcap("<", 0xA1B23C4D), pcap(linktype=0), pcapng()),
             *(pcapng() * 2, pcap()[:-3], pcapng()[:-3], b"", b"#!/bin/sh\n"),
@@ -448,9 +450,9 @@ TARGETS = {
     "watchd": Target(
         check_watchd,
         (
-            "commands._replay",
-            "commands._tune:tune_read run",
-            "tune",
+            "tools.replay",
+            "tools.tuning:tune_read run",
+            "tools.tune",
         ),
         (
             *(bytes([way]) + pcap(last=9_000_000) for way in range(4)),
@@ -460,11 +462,11 @@ TARGETS = {
             *(b"\0" + pcap(linktype=kind) for kind in (101, 239, 276)),
             b"\2" + pcapng(linktype=101),
         ),
-        late=("failoverd.tune", "failoverd.commands._tune", "failoverd.counter"),
+        late=("failoverd.tools.tune", "failoverd.tools.tuning", "failoverd.watch.counter"),
     ),
     "dump": Target(
         check_dump,
-        ("dumpfile:DumpFile _open_private _end_of_packets",),
+        ("watch.dumpfile:DumpFile _open_private _end_of_packets",),
         (
             *(b"\xff\xfepacket", b"not ours\xff\xfex"),
             b"\xfd" + record(1, 2, b"old") + b"\xff\xfenew\xff\xfe",

@@ -7,13 +7,14 @@ import os
 from collections.abc import Sequence
 from functools import cache
 
-from failoverd import pair, process, protocol, statefile
+from failoverd import pair, process, statefile
 from failoverd.conf import Address, Conf
 from failoverd.log import Log
 from failoverd.master import Master
-from failoverd.master.questions import Questions
+from failoverd.master.queries import Queries
 from failoverd.master.reports import Reports
 from failoverd.master.requests import Requests
+from failoverd.wire import protocol
 
 LISTENER = (pair.Request, pair.Replied, pair.Unreplied)
 MAY_SAY: dict[str, tuple[type, ...]] = {
@@ -49,12 +50,12 @@ class Ears(Master):
         self.us.events.clear()
         self.serial = 0
         self.us.log = Log(os.devnull)
-        self.reports = Reports(self.us, self.children, self.cards)
-        self.questions = Questions(self.us, self.children, None, self.mutual)
-        self.requests = Requests(self.us, self.children, self.status)
-        self.children.slots.clear()
+        self.reports = Reports(self.us, self.supervisor, self.cards)
+        self.questions = Queries(self.us, self.supervisor, None, self.peer_probes)
+        self.requests = Requests(self.us, self.supervisor, self.status)
+        self.supervisor.slots.clear()
         for name in CHILDREN:
-            self.children.add(name, lambda _: process.Child(0, process.LineChannel(0)), 1.0)
+            self.supervisor.add(name, lambda _: process.Child(0, process.LineChannel(0)), 1.0)
         self.us.feed(pair.Started(None, False))
         self._step_all()
 

@@ -23,7 +23,7 @@ from dev.lab.faults import CHILDREN, NAMES
 from dev.lab.machine import Machine
 from dev.lab.network import Lab
 from dev.lab.spaces import LabError, Process
-from failoverd.children import FIRST_DELAY, LONGEST_DELAY, SETTLED
+from failoverd.master.supervisor import FIRST_DELAY, LONGEST_DELAY, SETTLED
 
 MAIN = "failoverd"
 IN_TIME = 1.0  # seconds, and what the back-off takes
@@ -237,8 +237,8 @@ class Trial:
             said = machine.log() + machine.read("terminal")
             bug = BUG.search(said)
             self.insist(bug is None, f"{machine.name}: {bug and said[bug.start() :][:300]}")
-            doors = machine.check("ss", "-Hltn", "sport = 2000").splitlines()
-            self.insist(len(doors) == DOORS, f"{machine.name} has these doors: {doors}")
+            ports = machine.check("ss", "-Hltn", "sport = 2000").splitlines()
+            self.insist(len(ports) == DOORS, f"{machine.name} has these doors: {ports}")
 
     def check_client(self, since: float) -> None:
         time.sleep(ROUND_TRIP)

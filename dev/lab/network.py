@@ -80,16 +80,16 @@ class Lab:
         try:
             self.user = "root" if self.spaces.rootless else "nobody"
             numbers = range(cards)
-            self.a = Machine(self, "a", [*self._cards("a", 1, numbers), private(1)])
-            self.b = Machine(self, "b", [*self._cards("b", 2, numbers), private(2)])
-            self.client = Client(self, "client", self._cards("client", 100, numbers))
+            self.a = Machine(self, "a", [*self._interfaces("a", 1, numbers), private(1)])
+            self.b = Machine(self, "b", [*self._interfaces("b", 2, numbers), private(2)])
+            self.client = Client(self, "client", self._interfaces("client", 100, numbers))
             self.switch = Machine(self, "switch", [])
             self._build(cards)
         except BaseException:
             self.spaces.close()
             raise
 
-    def _cards(self, name: str, host: int, numbers: range) -> list[Card]:
+    def _interfaces(self, name: str, host: int, numbers: range) -> list[Card]:
         cards = []
         for number in numbers:
             addresses = [f"{NETWORKS[number]}.{host}/24"]

@@ -14,7 +14,8 @@ from dev.lab.machine import perl
 from dev.lab.network import SERVICE
 from dev.lab.record import Record
 from dev.lab.story import SETTINGS, Line
-from failoverd import conf, pair, watch
+from failoverd import conf, pair
+from failoverd.watch import judge
 
 HOP = 0.0002  # seconds that a packet is under way
 SCRIPT = 0.012  # seconds that ha-switch takes
@@ -44,10 +45,10 @@ class Node:
         self.boot = boot
         self.rules = pair.rules(self.conf, boot)
         self.judges = {
-            CARD: watch.Rules(
+            CARD: judge.Rules(
                 self.conf.packet_count, self.conf.timer_seconds, self.conf.low_water, False
             ),
-            "plip0": watch.Rules(self.conf.packet_count, self.conf.plip_timer, 0, True),
+            "plip0": judge.Rules(self.conf.packet_count, self.conf.plip_timer, 0, True),
         }
         self.lines: list[Line] = []
         self.life = 0  # what a former life has begun never ends
@@ -61,7 +62,7 @@ class Node:
         self.holds = False
         self.heartbeats = True
         self.state = pair.initial(self.rules)
-        self.windows: dict[str, watch.Window] = {}
+        self.windows: dict[str, judge.Window] = {}
         self.verdicts: dict[str, str] = {}
         self.counted = self.looked = 0  # packets, and how many there were when the peer last asked
         self.questions = 0
@@ -108,7 +109,7 @@ class Node:
             self.feed(pair.Tick())
 
     def open_window(self, interface: str) -> None:
-        self.windows[interface] = watch.start(self.judges[interface], self.world.now())
+        self.windows[interface] = judge.start(self.judges[interface], self.world.now())
         self.wait_for_alarm(interface)
 
     def wait_for_alarm(self, interface: str) -> None:
@@ -129,7 +130,7 @@ class Node:
         if not self.running or (interface == CARD and self.deaf):
             return
         self.counted += interface == CARD
-        window, event = watch.count(
+        window, event = judge.count(
             self.judges[interface], self.windows[interface], 1, self.world.now()
         )
         self.windows[interface] = window
@@ -140,13 +141,13 @@ class Node:
     def alarm(self, interface: str, deadline: float) -> None:
         if self.windows[interface].deadline != deadline:
             return  # the window has been re-set
-        self.windows[interface], event = watch.expire(
+        self.windows[interface], event = judge.expire(
             self.judges[interface], self.windows[interface], self.world.now()
         )
         self.judged(interface, event)
         self.wait_for_alarm(interface)
 
-    def judged(self, interface: str, event: watch.Event) -> None:
+    def judged(self, interface: str, event: judge.Event) -> None:
         if event.verdict == "fail" and self.verdicts.get(interface) != "fail":
             self.log(f"{interface}: {event.packets} packets: fail ({event.reason})")
         self.verdicts[interface] = event.verdict

@@ -23,7 +23,7 @@ from dev.lab.ending import guarded
 from dev.lab.machine import PRIVATE, SECRET, SWITCH, Machine
 from dev.lab.network import WATCHFUL, Lab
 from dev.lab.spaces import LabError
-from failoverd.protocol import REFUSED, ClientConnection, NoAnswer, Reply, Send
+from failoverd.wire.protocol import REFUSED, ClientConnection, NoAnswer, Reply, Send
 
 WARM = 0.1  # of all there is to do comes before the first look: what is loaded and cached once
 GROWTH = 128  # KiB that a process may have more of its own at the end than half-way

@@ -19,22 +19,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TextIO
 
-from failoverd import (
-    __version__,
-    conf,
-    counter,
-    files,
-    filters,
-    links,
-    listener,
-    process,
-    statefile,
-    survey,
-)
-from failoverd.commands import _facts
-from failoverd.conf import Conf, Problem
-from failoverd.instruments import instruments
+from failoverd import __version__, conf, links, listener, process, statefile
+from failoverd.conf import Conf, Problem, files, survey
 from failoverd.log import Log, complain
+from failoverd.tools import observe
+from failoverd.watch import counter, filters
+from failoverd.watch.instruments import instruments
 
 DEFAULT_CONF = "/etc/failover/failoverd.conf"
 END_SECONDS = 5.0  # how long a child of a dead failoverd has to end before it is killed
@@ -139,7 +129,7 @@ def read_settings(
     problems += check_interfaces(settings)
     faults, programs = check_filters(settings)
     problems += faults
-    facts = _facts.look_around(settings)
+    facts = observe.look_around(settings)
     found = survey.findings(settings, facts)
     refused = refusals(found, settings, test=test, running=running)
     problems += placed(refused, settings)
@@ -198,7 +188,7 @@ def check_filters(settings: Conf) -> tuple[list[conf.Problem], list[filters.Prog
 
 def test(checked: Checked) -> int:
     """Print the effective settings and what they mean in seconds."""
-    from failoverd import promises
+    from failoverd.tools import promises
 
     settings = checked.conf
     for line, _ in conf.effective(settings):
@@ -292,7 +282,9 @@ def compared(settings: Conf, boot: str) -> list[str]:
 
     With the secret, which was found to be sound.
     """
-    from failoverd import alike, client, protocol
+    from failoverd.conf import alike
+    from failoverd.tools import client
+    from failoverd.wire import protocol
 
     try:
         secret = files.read_secret(settings.secret)
@@ -541,7 +533,7 @@ class Service:
 
         What cannot change while failoverd runs is wrong, too.
         """
-        from failoverd.master.reloading import sound
+        from failoverd.master.reload import sound
 
         checked = read_settings(self.path, self.folder, running=running)
         settings = checked.conf

@@ -21,11 +21,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from failoverd import __version__, edit, files, language
-from failoverd.conf import SETTINGS, Conf, ConfError, parse, remarks
-from failoverd.edit import EditError
+from failoverd import __version__
+from failoverd.conf import SETTINGS, Conf, ConfError, files, language, parse, remarks
 from failoverd.log import complain
 from failoverd.process import open_streams
+from failoverd.tools import edit
+from failoverd.tools.edit import EditError
 
 DEFAULT_CONF = "/etc/failover/failoverd.conf"
 FAILURES = (EditError, ConfError, OSError)

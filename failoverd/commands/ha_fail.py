@@ -7,9 +7,9 @@ import signal
 import sys
 
 from failoverd import __version__, process
-from failoverd.client import ExchangeError, exchange, prepare
 from failoverd.conf import Conf
-from failoverd.protocol import parse_status
+from failoverd.tools.client import ExchangeError, exchange, prepare
+from failoverd.wire.protocol import parse_status
 
 STATUS_SECONDS = 5.0  # it is answered at once, also during a switch
 EXTRA_SECONDS = 5.0  # beyond $switch_timeout, as section 6 says

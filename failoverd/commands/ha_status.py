@@ -15,14 +15,14 @@ from datetime import UTC, datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, NoReturn
 
-from failoverd import __version__, alike, process, survey
-from failoverd.client import ExchangeError, exchange, prepare
-from failoverd.commands import _verdict
-from failoverd.commands._facts import look_around
-from failoverd.commands._verdict import CRITICAL, OK, UNKNOWN, WARNING, Verdict
-from failoverd.commands._words import Stop, counted, exact_span
-from failoverd.conf import Conf, Problem
-from failoverd.protocol import (
+from failoverd import __version__, process
+from failoverd.conf import Conf, Problem, alike, survey
+from failoverd.tools import verdict
+from failoverd.tools.client import ExchangeError, exchange, prepare
+from failoverd.tools.observe import look_around
+from failoverd.tools.verdict import CRITICAL, OK, UNKNOWN, WARNING, Verdict
+from failoverd.tools.words import Stop, counted, exact_span
+from failoverd.wire.protocol import (
     FILTER,
     FILTERED,
     LOOK_THERE,
@@ -34,7 +34,7 @@ from failoverd.protocol import (
 )
 
 if TYPE_CHECKING:
-    from failoverd.commands._terminal import Cell
+    from failoverd.tools.screen import Cell
 
 # A status is answered at once. The kernel finds out within 3 s that a machine does not answer ARP,
 # and says so better than our running out of patience.
@@ -151,7 +151,7 @@ class Look:
 
     @property
     def verdict(self) -> Verdict:
-        return _verdict.judge(
+        return verdict.judge(
             self.us,
             self.peer,
             address=self.address,
@@ -329,7 +329,7 @@ def _ask(conf: Conf, secret: bytes, address: str) -> Said:
 def _ahead(status: Status, before: datetime, after: datetime) -> tuple[float, float] | None:
     """By how many seconds its clock is ahead, at the least and at the most: it said so between
     these two moments."""
-    told = _verdict.moment(status.now)
+    told = verdict.moment(status.now)
     if told is None:
         return None
     return (told - after).total_seconds(), (told - before).total_seconds()
@@ -382,23 +382,23 @@ def _terminal() -> ModuleType | None:
     if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
         return None
     try:
-        from failoverd.commands import _terminal
+        from failoverd.tools import screen
     except ImportError:
         return None
-    return _terminal
+    return screen
 
 
 def _export(path: str, look: Look) -> None:
     """Write the file of metrics. Raises Stop."""
     try:
-        from failoverd.commands import _prometheus
+        from failoverd.tools import prometheus
     except ImportError:
         raise Stop(
             "--prometheus needs the Python package prometheus_client: install "
             "python3-prometheus-client, or failoverd[prometheus] with pip"
         ) from None
     try:
-        _prometheus.write(path, look.us, look.peer, look.verdict.status, look.ahead)
+        prometheus.write(path, look.us, look.peer, look.verdict.status, look.ahead)
     except OSError as error:
         raise Stop(f"{path} cannot be written: {error.strerror or error}") from None
 
@@ -452,7 +452,7 @@ def _facts(status: Status | None, verbose: bool) -> dict[str, Cell]:
         "role": (status.role + rejoining, ROLE_STYLES[status.role]),
         "since": (status.since.replace("T", " ").replace("Z", " UTC"), ""),
     }
-    age = _verdict.age(status)
+    age = verdict.age(status)
     if age is not None:
         facts["held for"] = exact_span(age), ""
     facts["at boot"] = status.boot, ""

@@ -13,11 +13,12 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from failoverd import __version__, conf, process, watchd
-from failoverd.capture import Unreadable
-from failoverd.commands import _remarks
-from failoverd.commands._replay import replay
-from failoverd.commands._watching import (
+from failoverd import __version__, conf, process
+from failoverd.process import Message
+from failoverd.tools import remarks
+from failoverd.tools.capture import Unreadable
+from failoverd.tools.replay import replay
+from failoverd.tools.watching import (
     CANNOT_READ,
     CONF,
     DAYS,
@@ -35,13 +36,13 @@ from failoverd.commands._watching import (
     read_conf,
     terminal_for,
 )
-from failoverd.commands._words import Stop, counted
-from failoverd.counter import what_counts
-from failoverd.instruments import instruments
-from failoverd.process import Message
+from failoverd.tools.words import Stop, counted
+from failoverd.watch.counter import what_counts
+from failoverd.watch.instruments import instruments
+from failoverd.watch.watcher import Watcher, link_state, rules_for, run_by_hand
 
 if TYPE_CHECKING:
-    from failoverd.commands import _terminal
+    from failoverd.tools import screen
 
 CANNOT_WATCH = 1
 SHORTEST_AIM = 0.2  # seconds: two of the shortest windows that --tune proposes
@@ -55,9 +56,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         settings = read_conf(options.conf)
         if options.tune:
-            from failoverd.commands import _tune
+            from failoverd.tools import tuning
 
-            return _tune.run(options, settings)
+            return tuning.run(options, settings)
         return replay(options, settings) if options.capture else live(options, settings)
     except (Stop, Unreadable) as stop:
         complain(str(stop))
@@ -148,17 +149,17 @@ def live(options: argparse.Namespace, settings: conf.Conf) -> int:
     interface = options.interface
     must_exist(interface)
     viewer = Viewer(interface, options.json)
-    early = _remarks.Early(settings, interface)
+    early = remarks.Early(settings, interface)
     watcher = opened(settings, interface, viewer.say)
     try:
-        for remark in _remarks.at_start(settings, interface):
+        for remark in remarks.at_start(settings, interface):
             complain(remark)
         if options.verbose:
             explain(settings, interface)
         if not options.json:
             print(headline(settings, interface), flush=True)
         viewer.begin()
-        watchd.run_by_hand(watcher, lambda now: viewer.look(watcher, early, now), viewer.every)
+        run_by_hand(watcher, lambda now: viewer.look(watcher, early, now), viewer.every)
     except KeyboardInterrupt:
         viewer.summary(watcher)
         return 0
@@ -167,12 +168,12 @@ def live(options: argparse.Namespace, settings: conf.Conf) -> int:
         watcher.close()
 
 
-def opened(settings: conf.Conf, interface: str, say: Print) -> watchd.Watcher:
+def opened(settings: conf.Conf, interface: str, say: Print) -> Watcher:
     try:
         expression = counted_here(settings, interface)
         programs = prepared(settings, interface, expression)
         tools = instruments(settings, interface, expression, programs)
-        watcher = watchd.Watcher(settings, interface, tools, say)
+        watcher = Watcher(settings, interface, tools, say)
         watcher.open()
     except (OSError, ValueError) as error:
         raise cannot_count(interface, error) from None
@@ -180,7 +181,7 @@ def opened(settings: conf.Conf, interface: str, say: Print) -> watchd.Watcher:
 
 
 def headline(settings: conf.Conf, interface: str) -> str:
-    rules = watchd.rules_for(settings, interface)
+    rules = rules_for(settings, interface)
     kind = "private link" if rules.private else f"low_water {rules.low_water}"
     return (
         f"watching {interface}: alarm after {rules.timer:g} s, {rules.packet_count} packets set it "
@@ -204,9 +205,9 @@ class Viewer:
     def __init__(self, interface: str, as_json: bool) -> None:
         self._interface, self._as_json = interface, as_json
         self._print = print_json if as_json else print_plain
-        self._screen: _terminal.Screen | None = None
+        self._screen: screen.Screen | None = None
         self._tally = Tally()
-        self._told = f"the interface is {watchd.link_state(interface)}"  # by _remarks.at_start
+        self._told = f"the interface is {link_state(interface)}"  # by _remarks.at_start
 
     @property
     def every(self) -> float | None:
@@ -231,13 +232,13 @@ class Viewer:
     def _complain(self, sentence: str) -> None:
         (self._screen.complain if self._screen else complain)(sentence)
 
-    def look(self, watcher: watchd.Watcher, early: _remarks.Early, now: float) -> None:
+    def look(self, watcher: Watcher, early: remarks.Early, now: float) -> None:
         for remark in early.look(watcher.total, now - (watcher.began or now)):
             self._complain(remark)
         if self._screen:
             self._screen.refresh(watcher, now)
 
-    def summary(self, watcher: watchd.Watcher) -> None:
+    def summary(self, watcher: Watcher) -> None:
         self.close()
         passed = time.monotonic() - (watcher.began or 0.0)
         text = (

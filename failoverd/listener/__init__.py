@@ -7,6 +7,6 @@ goes to failoverd as a message, whose answer comes back as one.
 the peer are `questions`, and one `loop` serves them all.
 """
 
-from failoverd.listener.child import check, run
+from failoverd.listener.worker import check, run
 
 __all__ = ["check", "run"]

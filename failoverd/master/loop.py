@@ -14,28 +14,29 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-import failoverd.counter
-import failoverd.dumpfile  # noqa: F401
-from failoverd import __version__, alike, files, links, notify, pair, protocol
-from failoverd.children import Children
-from failoverd.conf import Conf
-from failoverd.filters import Program
+import failoverd.watch.counter
+import failoverd.watch.dumpfile  # noqa: F401
+from failoverd import __version__, links, pair, sd_notify
+from failoverd.conf import Conf, alike, files
 from failoverd.log import Log, utc_now
-from failoverd.master.announcements import Announcements
-from failoverd.master.cards import Cards
-from failoverd.master.crew import Crew
-from failoverd.master.mutual import Mutual
-from failoverd.master.own_socket import OwnSocket
+from failoverd.master.alerts import Alerts
+from failoverd.master.context import Context, uptime
+from failoverd.master.control_socket import ControlSocket
+from failoverd.master.dry_run import DryRun
+from failoverd.master.gratuitous_arp import GratuitousArp
+from failoverd.master.interfaces import ServiceInterfaces
+from failoverd.master.peer_probes import PeerProbes
 from failoverd.master.programs import Programs
-from failoverd.master.questions import Questions
-from failoverd.master.rehearsal import Rehearsal
-from failoverd.master.reloading import Check, Reloading
+from failoverd.master.queries import Queries
+from failoverd.master.reload import Check, Reload
 from failoverd.master.reports import Reports
 from failoverd.master.requests import Requests
-from failoverd.master.situation import Situation, uptime
-from failoverd.master.vigil import Vigil
+from failoverd.master.supervisor import Supervisor
 from failoverd.master.watchers import Watchers
+from failoverd.master.workers import Workers
 from failoverd.process import Channel, Message
+from failoverd.watch.filters import Program
+from failoverd.wire import protocol
 
 LEAST_LOOK = 0.25  # seconds between two looks at the addresses of our cards, and at our files
 BREATH = 0.1  # seconds to wait for memory
@@ -57,24 +58,26 @@ class Master:
         check: Check | None = None,
         dry: bool = False,
     ) -> None:
-        self.us = Situation(conf, boot, log, self._notify, dry=dry)
+        self.us = Context(conf, boot, log, self._notify, dry=dry)
         self.keep_pidfile: Callable[[], None] | None = None
-        self.supervisor = notify.Supervisor.from_environment()
+        self.service_manager = sd_notify.ServiceManager.from_environment()
         self.selector = selectors.DefaultSelector()
-        self.children = Children(self.selector, self._told, self._gone)
-        self.own_socket = OwnSocket(self.us)
-        self.cards = Cards(self.us)
-        self.reports = Reports(self.us, self.children, self.cards)
-        self.watchers = Watchers(self.us, self.children, watcher, self.reports.unwatched)
-        self.crew = Crew(self.us, self.children, self.watchers, programs, self.own_socket)
-        self.reloading = Reloading(self.us, self.selector, check or _refuse, self._adopt)
-        self.announcements = Announcements(self.us)
+        self.supervisor = Supervisor(self.selector, self._told, self._gone)
+        self.control_socket = ControlSocket(self.us)
+        self.cards = ServiceInterfaces(self.us)
+        self.reports = Reports(self.us, self.supervisor, self.cards)
+        self.watchers = Watchers(self.us, self.supervisor, watcher, self.reports.unwatched)
+        self.workers = Workers(
+            self.us, self.supervisor, self.watchers, programs, self.control_socket
+        )
+        self.reload = Reload(self.us, self.selector, check or _refuse, self._adopt)
+        self.gratuitous_arp = GratuitousArp(self.us)
         self.programs = Programs(self.us, self.selector, self._switched)
-        self.rehearsal = Rehearsal(self.us) if dry else None
-        self.mutual = Mutual(self.us, self.children)
-        self.questions = Questions(self.us, self.children, self.rehearsal, self.mutual)
-        self.requests = Requests(self.us, self.children, self.status)
-        self.vigil = Vigil(self.us)
+        self.dry_run = DryRun(self.us) if dry else None
+        self.peer_probes = PeerProbes(self.us, self.supervisor)
+        self.questions = Queries(self.us, self.supervisor, self.dry_run, self.peer_probes)
+        self.requests = Requests(self.us, self.supervisor, self.status)
+        self.alerts = Alerts(self.us)
         self.actions: deque[pair.Action] = deque()
         self.next_look = 0.0
         self.next_count = 0.0  # when our addresses and files are looked for again
@@ -92,18 +95,18 @@ class Master:
             self.programs.await_old()
             self.programs.watch()
             self.us.log.use_pipe()
-            self.own_socket.open(time.monotonic())
-            self.crew.add_all()
+            self.control_socket.open(time.monotonic())
+            self.workers.add_all()
             gc.collect()
             gc.freeze()  # what is here now stays: collecting it would unshare its pages
             self._loop(ready)
         finally:
-            self.children.end_all(spare="log")  # the last words are yet to come
-            self.own_socket.close()
-            self.announcements.close()
+            self.supervisor.end_all(spare="log")  # the last words are yet to come
+            self.control_socket.close()
+            self.gratuitous_arp.close()
             self.us.spare.close()
             self.programs.close()
-            self.reloading.close()
+            self.reload.close()
             signal.set_wakeup_fd(-1)
             for end in wakeup:
                 end.close()
@@ -126,7 +129,7 @@ class Master:
             match number:
                 case signal.SIGTERM | signal.SIGINT:
                     self.us.stops += 1
-                    self.supervisor.tell("STOPPING=1")
+                    self.service_manager.tell("STOPPING=1")
                     self.us.say(f"told to stop by {signal.Signals(number).name}")
                 case signal.SIGHUP:
                     self._read_again()
@@ -148,7 +151,7 @@ class Master:
     # ------------------------------------------------------------------ the loop
 
     def _loop(self, ready: Ready) -> None:
-        self.children.tend(time.monotonic())
+        self.supervisor.tend(time.monotonic())
         while self.failure is None and not (self.us.stops and self._may_leave()):
             timeout = self._timeout(time.monotonic())
             before = uptime()
@@ -168,11 +171,11 @@ class Master:
             key.data()
         self._step_all()
         self._do_due(time.monotonic())
-        self.us.up = self.us.up or self.children.all_ready
+        self.us.up = self.us.up or self.supervisor.all_ready
         if self.us.up and not self.us.started and not self.programs.old_ones_run:
             self._begin()
             ready()
-            self.supervisor.tell("READY=1")
+            self.service_manager.tell("READY=1")
         self._step_all()
         self.reports.skip = False
 
@@ -191,13 +194,13 @@ class Master:
         times = [
             self.next_look,
             self.next_count,
-            self.children.next_deadline(),
+            self.supervisor.next_deadline(),
             pair.next_deadline(self.us.state),
-            self.announcements.deadline,
+            self.gratuitous_arp.deadline,
             self.requests.deadline(),
-            self.reloading.deadline,
-            self.supervisor.deadline,
-            self.vigil.deadline,
+            self.reload.deadline,
+            self.service_manager.deadline,
+            self.alerts.deadline,
             *self.programs.deadlines(),
         ]
         return max(0.0, min(t for t in times if t is not None) - now)
@@ -212,27 +215,27 @@ class Master:
 
     def _do_due(self, now: float) -> None:
         window = self.us.conf.plip_timer
-        self.children.tend(now)
-        self.watchers.tend(now)
         self.supervisor.tend(now)
+        self.watchers.tend(now)
+        self.service_manager.tend(now)
         if now >= self.next_look - window / 6:  # while we are awake
             self.next_look = now + window / 2
-            self.children.send("heartbeat", {"do": "alive"})
+            self.supervisor.send("heartbeat", {"do": "alive"})
             self.cards.look()
         if now >= self.next_count:
             self.next_count = now + max(LEAST_LOOK, window / 3)
             self.cards.look_for_addresses()
-            self.mutual.look(self.cards.held)
+            self.peer_probes.look(self.cards.held)
             self._look_for_files()
         deadline = pair.next_deadline(self.us.state)
         if deadline is not None and now >= deadline:
             self.us.feed(pair.Tick())
-        self.announcements.go_on(now)
+        self.gratuitous_arp.go_on(now)
         self.requests.end_visits(now)
         self.programs.kill_late(now)
-        self.reloading.give_up(now)
-        self.vigil.listen()
-        self.vigil.tend(now)
+        self.reload.give_up(now)
+        self.alerts.listen()
+        self.alerts.tend(now)
 
     def _look_for_files(self) -> None:
         """What was removed, or could not be written, is written as soon as that is possible: who is
@@ -241,8 +244,8 @@ class Master:
             self.us.save()
         if self.keep_pidfile is not None:
             self.keep_pidfile()
-        if not pair.is_switching(self.us.state) and self.own_socket.keep(time.monotonic()):
-            self.children.restart("listener")  # it inherits what there is when it begins
+        if not pair.is_switching(self.us.state) and self.control_socket.keep(time.monotonic()):
+            self.supervisor.restart("listener")  # it inherits what there is when it begins
 
     def _step_all(self) -> None:
         while self.us.events and self.us.started:
@@ -260,20 +263,20 @@ class Master:
                 self._changed(before, after)
             while self.actions:
                 self._perform(self.actions.popleft())
-            self.vigil.check()
+            self.alerts.check()
             if self.us.unsaved:
                 self.us.save()
 
     def _changed(self, before: str, after: str) -> None:
         self.us.change_role(before, after)
-        self.supervisor.tell(f"STATUS={after}")
+        self.service_manager.tell(f"STATUS={after}")
         if after != "active":
-            self.announcements.stop()
+            self.gratuitous_arp.stop()
 
     # ------------------------------------------------------------------ actions
 
     def _perform(self, action: pair.Action) -> None:
-        if self.rehearsal is not None and self.rehearsal.only_says(action):
+        if self.dry_run is not None and self.dry_run.only_says(action):
             return
         match action:
             case pair.RunScript():
@@ -291,9 +294,9 @@ class Master:
             case pair.Answer():
                 self.requests.answer(action, self.questions.why_unreached())
             case pair.Announce():
-                self.announcements.begin(time.monotonic())
+                self.gratuitous_arp.begin(time.monotonic())
             case pair.Heartbeats():
-                self.children.send("heartbeat", {"do": "heartbeats", "on": action.on})
+                self.supervisor.send("heartbeat", {"do": "heartbeats", "on": action.on})
             case pair.Look():
                 self._look_at_counts()
             case pair.RestartWatchers():
@@ -313,7 +316,7 @@ class Master:
 
     def _look_at_counts(self) -> None:
         for name in self.us.conf.interfaces:
-            if not self.children.send(f"watchd {name}", {"do": "look"}):
+            if not self.supervisor.send(f"watchd {name}", {"do": "look"}):
                 self.us.feed(pair.Counted(name, 0))  # another's watcher cannot look
 
     def _notify(self, kind: str, text: str) -> None:
@@ -323,10 +326,10 @@ class Master:
 
     def _gone(self, name: str, why: str) -> None:
         ours = name.removeprefix("watchd ") not in self.watchers.unproved
-        if why and ours and not self.us.up and not self.children.was_shot(name):
+        if why and ours and not self.us.up and not self.supervisor.was_shot(name):
             self.failure = f"{name}: {why}"
             return
-        self.crew.gone(name, why)
+        self.workers.gone(name, why)
         self.questions.gone(name)
 
     def _told(self, name: str, message: Message) -> None:
@@ -345,9 +348,9 @@ class Master:
                 case "heartbeat" if name == "heartbeat":
                     self.reports.told_heartbeat(message)
                 case "tags" if name == "listener":
-                    self.crew.told_tags(message)
+                    self.workers.told_tags(message)
                 case "renewed" if name == "heartbeat":
-                    self.crew.told_renewed(message)
+                    self.workers.told_renewed(message)
                 case "request" if name == "listener":
                     self.requests.told(message)
                 case "reply" if name == "listener":
@@ -357,7 +360,7 @@ class Master:
                 case "answers" if name == "neighbours":
                     self.questions.told_answers(message)
         except ValueError as error:
-            if self.children.may_log(name, time.monotonic()):
+            if self.supervisor.may_log(name, time.monotonic()):
                 text = f"the child {name} said something that is no message: {error}"
                 self.us.say(text, alarm=True)
 
@@ -415,26 +418,26 @@ class Master:
 
     def _read_again(self) -> None:
         """Re-open the log, and take the new configuration wholly or not at all."""
-        self.crew.open_log_again()
+        self.workers.open_log_again()
         self.us.report("told to read the configuration again by SIGHUP")
-        self.reloading.begin()
+        self.reload.begin()
 
     def _adopt(self, conf: Conf, programs: Sequence[Program]) -> None:
-        self.crew.programs = programs
+        self.workers.programs = programs
         old = self.us.conf
         if conf == old:
             self.us.report("configuration read again: nothing changed")
             if files.stamp(conf.secret) != self.secret:
                 self.secret = files.stamp(conf.secret)
-                self.children.restart("listener")
+                self.supervisor.restart("listener")
             return
         self.secret = files.stamp(conf.secret)
-        self.children.retire("log")
+        self.supervisor.retire("log")
         self.us.adopt(conf)
-        self.announcements.adopt()
+        self.gratuitous_arp.adopt()
         self.cards.adopt()
-        self.mutual.adopt()
-        self.crew.add_again()
+        self.peer_probes.adopt()
+        self.workers.add_again()
         self.cards.look()
         self.us.feed(pair.Reread())
         self.us.report("configuration read again")

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
-from failoverd import typed
 from failoverd.log import printable
-from failoverd.protocol import COMMANDS
-from failoverd.typed import Whole, mapping, one_of, string
+from failoverd.wire import typed
+from failoverd.wire.protocol import COMMANDS
+from failoverd.wire.typed import Whole, mapping, one_of, string
 
 MOST_ANSWERS = 1 << 16
 

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from failoverd import pair, protocol, switch
+from failoverd import pair, switch
 from failoverd.log import utc_now
-from failoverd.master.situation import Situation, uptime
+from failoverd.master.context import Context, uptime
 from failoverd.statefile import FailedRun
+from failoverd.wire import protocol
 
 MAX_NOTICES = 16
 QUESTIONS = ("fence", "confirm")  # programs whose exit status answers one
@@ -53,7 +54,7 @@ class Programs:
     shoot a peer that is well again.
     """
 
-    def __init__(self, us: Situation, selector: selectors.BaseSelector, switched: Switched) -> None:
+    def __init__(self, us: Context, selector: selectors.BaseSelector, switched: Switched) -> None:
         """switched is called when the switch script has ended."""
         self._us = us
         self._selector = selector

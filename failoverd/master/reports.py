@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 
 from failoverd import links, pair
-from failoverd.children import Allowance, Children
-from failoverd.master.cards import Cards
+from failoverd.master.context import Context
+from failoverd.master.interfaces import ServiceInterfaces
 from failoverd.master.messages import Counted, Heartbeats, Logged, Window
-from failoverd.master.situation import Situation
+from failoverd.master.supervisor import Allowance, Supervisor
 from failoverd.process import Message
-from failoverd.typed import decode
+from failoverd.wire.typed import decode
 
 WINDOWS = 10.0  # events of one watcher in one window: it looks more than 8 times
 
@@ -18,10 +18,10 @@ WINDOWS = 10.0  # events of one watcher in one window: it looks more than 8 time
 class Reports:
     """Every method that is told a message raises ValueError if it is none."""
 
-    def __init__(self, us: Situation, children: Children, cards: Cards) -> None:
+    def __init__(self, us: Context, supervisor: Supervisor, cards: ServiceInterfaces) -> None:
         self._us = us
-        self._children = children
-        self._cards = cards
+        self._supervisor = supervisor
+        self._interfaces = cards
         self.counts: dict[str, tuple[int, int]] = {}  # packets of this window, and the one before
         self.heard: float | None = None  # when the peer's last heartbeat came
         self.rtt: float | None = None  # of ours, in seconds
@@ -33,8 +33,8 @@ class Reports:
     def told_log(self, name: str, message: Message) -> None:
         """A watcher speaks of its own interface only, whatever it says."""
         program, _, interface = name.partition(" ")
-        if self._children.may_log(name, time.monotonic()):
-            pid = self._children.pid(name)
+        if self._supervisor.may_log(name, time.monotonic()):
+            pid = self._supervisor.pid(name)
             text = decode(Logged, message).message
             self._us.say(text, interface, program=program, pid=pid)
 
@@ -48,7 +48,7 @@ class Reports:
             self._link = packets, last, verdict
             self._us.feed(pair.LinkWatched(packets, verdict))
         else:
-            self._cards.look_at(interface)
+            self._interfaces.look_at(interface)
             self.counts[interface] = (0, last if verdict == "late" else packets)
             self._us.feed(pair.Watched(interface, packets, last, verdict))
 
@@ -61,7 +61,7 @@ class Reports:
             self._us.log.event(
                 "watchd",
                 f"{text} ({reason})" if reason else text,
-                pid=self._children.pid(f"watchd {interface}"),
+                pid=self._supervisor.pid(f"watchd {interface}"),
                 interface=interface,
             )
 

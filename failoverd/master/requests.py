@@ -7,12 +7,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from failoverd import pair, protocol
-from failoverd.children import Allowance, Children
+from failoverd import pair
+from failoverd.master.context import Context
 from failoverd.master.messages import Requested
-from failoverd.master.situation import Situation
+from failoverd.master.supervisor import Allowance, Supervisor
 from failoverd.process import Message
-from failoverd.typed import decode
+from failoverd.wire import protocol
+from failoverd.wire.typed import decode
 
 STALE_SECONDS = 1.0  # a request that waited longer is not begun: its sender counts on that
 MAX_REQUESTS = 128  # that wait for an answer
@@ -36,10 +37,10 @@ class Requests:
     listener of this failoverd has given the same."""
 
     def __init__(
-        self, us: Situation, children: Children, status: Callable[[], protocol.Status]
+        self, us: Context, supervisor: Supervisor, status: Callable[[], protocol.Status]
     ) -> None:
         self._us = us
-        self._children = children
+        self._supervisor = supervisor
         self._status = status
         self._visits: deque[Visit] = deque()
         self._switching = Allowance(SWITCHING_A_SECOND, MAX_SWITCHING)
@@ -89,7 +90,7 @@ class Requests:
                 text = f"{text}: {unreached}"
             self._us.report(f"{command} by a person: {'ok' if action.ok else 'error'} {text}")
         message = {"do": "answer", "id": action.id, "ok": action.ok, "text": text}
-        self._children.send("listener", message)
+        self._supervisor.send("listener", message)
 
     # ------------------------------------------------------------------ status
 
@@ -99,7 +100,7 @@ class Requests:
         looking = set[str]()
         if self._us.role != "switching" and self._glances.take(1, now):
             for name in self._us.conf.interfaces:
-                if self._children.send(f"watchd {name}", {"do": "look"}):
+                if self._supervisor.send(f"watchd {name}", {"do": "look"}):
                     looking.add(name)
         if by_peer and (looking or self._visits):  # those who looked just now are waited for
             self._visits.append(Visit(mine, looking, now + GLANCE_SECONDS))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from failoverd.children import START_PATIENCE, Children
-from failoverd.master.situation import Situation
+from failoverd.master.context import Context
+from failoverd.master.supervisor import START_PATIENCE, Supervisor
 
 WINDOWS = 2.5  # after so many without a report there should have been one
 
@@ -20,14 +20,14 @@ class Watchers:
 
     def __init__(
         self,
-        us: Situation,
-        children: Children,
+        us: Context,
+        supervisor: Supervisor,
         program: str | None,
         unwatched: Callable[[str], None],
     ) -> None:
         """program: another's in place of our watchd. unwatched(interface): nobody tells of it."""
         self._us = us
-        self._children = children
+        self._supervisor = supervisor
         self._program = program
         self._unwatched = unwatched
         self.unproved: set[str] = set()  # where another's program has been started and said nothing
@@ -44,8 +44,8 @@ class Watchers:
         told so as another process."""
         for interface in self._us.conf.interfaces:
             name = f"watchd {interface}"
-            if not self._children.send(name, {"do": "restart"}):
-                self._children.restart(name)
+            if not self._supervisor.send(name, {"do": "restart"}):
+                self._supervisor.restart(name)
             self.expect(interface, now)
 
     def expect_again(self, now: float) -> None:
@@ -101,4 +101,4 @@ class Watchers:
             self._late[interface] = "is not watched: its watcher reports no windows"
             self._us.say(self._late[interface], interface, alarm=True, anew=True)
             self._unwatched(interface)
-            self._children.give_up(f"watchd {interface}", "no report in time")
+            self._supervisor.give_up(f"watchd {interface}", "no report in time")

@@ -11,7 +11,7 @@ from enum import Enum
 
 from failoverd.pair.messages import Counts, PeerView, Query
 from failoverd.pair.settings import ROUNDS, Rules
-from failoverd.protocol import is_bad
+from failoverd.wire.protocol import is_bad
 
 
 class Phase(Enum):

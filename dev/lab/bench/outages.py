@@ -20,7 +20,8 @@ from dev.lab.eyes import Eyes
 from dev.lab.machine import Machine
 from dev.lab.network import Lab
 from dev.lab.spaces import LabError
-from failoverd import conf, promises
+from failoverd import conf
+from failoverd.tools import promises
 
 if TYPE_CHECKING:
     from dev.lab.bench.plan import Bench

@@ -1,0 +1,578 @@
+"""The one table of the variables of failoverd.conf (section 3 of the contract).
+
+The text is read by `language`, which gives a string, or a list of strings, for each assignment.
+The table says what such a string means, what it must be, and what it is without an assignment.
+
+To add a variable, add one field to `Conf`: reading, checking, `failoverd -t` and the manual's
+reference all follow from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
+
+from failoverd.conf.language import Assigned, quoted, read, shortened
+from failoverd.conf.language import Problem as Problem
+
+T = TypeVar("T")
+
+MAX_SECONDS = 1_000_000.0  # about 11 days: the kernel's timers take no more than 24
+MAX_WHOLE = 1_000_000_000  # the kernel counts packets in 32 bits
+
+
+class ConfError(ValueError):
+    """The file cannot be used; `problems` is everything that is wrong with it.
+
+    `conf` is what could be read nevertheless, so that what it names can be checked in one go. Its
+    `origin.unusable` are the variables to leave alone. None if nothing could be read.
+    """
+
+    def __init__(self, problems: Sequence[Problem], conf: Conf | None = None) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = list(problems)
+        self.conf = conf
+
+
+@dataclass(frozen=True)
+class Address:
+    """An address that the pair serves on an interface."""
+
+    interface: str
+    address: str
+    prefix: int
+
+    def __str__(self) -> str:
+        return f"{self.interface} {self.address}/{self.prefix}"
+
+
+@dataclass(frozen=True)
+class EthernetAddress:
+    """The hardware address, in lower case, that an interface has in the active role."""
+
+    interface: str
+    hwaddr: str
+
+    def __str__(self) -> str:
+        return f"{self.interface} {self.hwaddr}"
+
+
+@dataclass(frozen=True)
+class Witness:
+    """Somebody on an interface's network who is always there."""
+
+    interface: str
+    address: str
+
+    def __str__(self) -> str:
+        return f"{self.interface} {self.address}"
+
+
+# --- Kinds of values: a string of the file becomes a value, or a ValueError that says what is
+# --- expected.
+
+
+@dataclass(frozen=True)
+class Kind(Generic[T]):
+    """How a value is read from a string of the file, and how it is written there."""
+
+    read: Callable[[str], T]
+    show: Callable[[T], str] = str
+
+
+def _whole(low: int, high: int = MAX_WHOLE) -> Kind[int]:
+    def read(text: str) -> int:
+        if not re.fullmatch(r"\s*[0-9]{1,18}\s*", text, re.ASCII) or not low <= int(text) <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return int(text)
+
+    return Kind(read)
+
+
+def _seconds(low: float) -> Kind[float]:
+    def read(text: str) -> float:
+        plain = re.fullmatch(r"\s*(?:[0-9]{1,9}(?:\.[0-9]*)?|\.[0-9]+)\s*", text, re.ASCII)
+        if not plain or not low <= float(text) <= MAX_SECONDS:
+            raise ValueError(f"seconds, a number from {low:g} to {MAX_SECONDS:.0f}")
+        return round(float(text), 9)
+
+    return Kind(read, lambda seconds: f"{seconds:.9f}".rstrip("0").rstrip("."))
+
+
+def _matching(pattern: str, expected: str) -> Kind[str]:
+    def read(text: str) -> str:
+        if not re.fullmatch(pattern, text, re.DOTALL):
+            raise ValueError(expected)
+        return text
+
+    return Kind(read)
+
+
+def _read_interface(text: str) -> str:
+    """An interface's name as the kernel takes it (dev_valid_name in net/core/dev.c)."""
+    valid = re.fullmatch(r"[^\s/:]+", text) and text.isprintable() and len(text.encode()) <= 15
+    if not valid or text in (".", ".."):
+        raise ValueError("the name of an interface, at most 15 characters without blanks, / and :")
+    return text
+
+
+def _read_ip(text: str) -> str:
+    import ipaddress
+
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise ValueError("an IPv4 or IPv6 address") from None
+    if address.is_unspecified or address.is_multicast or text == "255.255.255.255":
+        raise ValueError("the address of one machine, not of all or of a group")
+    return str(address)
+
+
+def _read_private_ip(text: str) -> str:
+    """A link-local address means nothing without an interface, and many programs drop that."""
+    host = _read_ip(text)
+    if "%" in host or host.startswith("fe80:"):
+        raise ValueError("an address of the link's own, such as fd00::1, not a link-local one")
+    return host
+
+
+def _two_words(text: str, example: str) -> tuple[str, str]:
+    words = text.split()
+    if len(words) != 2:
+        raise ValueError(f'an interface and an address, such as "{example}"')
+    return _read_interface(words[0]), words[1]
+
+
+def _read_served(text: str) -> Address:
+    import ipaddress
+
+    interface, address = _two_words(text, "eth0 192.0.2.10/24")
+    host, _, prefix = address.partition("/")
+    if not re.fullmatch(r"[0-9]{1,3}", prefix) or "%" in host:
+        raise ValueError('an address with the length of its prefix, such as "eth0 192.0.2.10/24"')
+    host = _read_ip(host)
+    try:
+        network = ipaddress.ip_network(f"{host}/{int(prefix)}", strict=False)
+    except ValueError:
+        raise ValueError("a prefix of at most 32 bits, or 128 for IPv6") from None
+    names_network = host in (str(network.network_address), str(network.broadcast_address))
+    if network.prefixlen == 0 or (
+        network.version == 4 and network.prefixlen < 31 and names_network
+    ):
+        raise ValueError("the address of a machine, not of its whole network")
+    return Address(interface, host, network.prefixlen)
+
+
+def _read_ethernet(text: str) -> EthernetAddress:
+    interface, hwaddr = _two_words(text, "eth0 02:00:00:00:00:10")
+    hwaddr = hwaddr.lower()
+    if not re.fullmatch(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}", hwaddr):
+        raise ValueError('a hardware address, such as "eth0 02:00:00:00:00:10"')
+    if int(hwaddr[:2], 16) & 1 or hwaddr == "00:00:00:00:00:00":
+        raise ValueError("a hardware address of one card: its first byte is even, and it is not 0")
+    return EthernetAddress(interface, hwaddr)
+
+
+def _read_witness(text: str) -> Witness:
+    interface, address = _two_words(text, "eth0 192.0.2.1")
+    if "%" in address:
+        raise ValueError("an address without %, because the interface is named before it")
+    return Witness(interface, _read_ip(address))
+
+
+_YES_NO = _matching("yes|no", '"yes" or "no"')
+YES_NO = Kind(lambda text: _YES_NO.read(text) == "yes", lambda yes: "yes" if yes else "no")
+TEXT = _matching(r"[^\0]*", "text without a NUL byte")
+COMMAND = _matching(r"[^\0]*[^\s\0][^\0]*", "a command")
+PATH = _matching(r"/[^\0]*", "a path that begins with /")
+ANY_PATH = _matching(r"[^\0]+", "a path")
+PROGRAM = _matching(r"(/[^\0]*)?", 'the path of a program, which begins with /, or "" for none')
+CONFIRM = _matching(
+    r"arp|none|/[^\0]*", '"arp", "none" or the path of a program, which begins with /'
+)
+USER = _matching(r"[^\s:/\0]+", "the name of a user")
+INTERFACE = Kind(_read_interface)
+IP = Kind(_read_private_ip)
+SERVED = Kind(_read_served)
+ETHERNET = Kind(_read_ethernet)
+WITNESS = Kind(_read_witness)
+
+
+# --- The table
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is known of one variable. `name` has no sigil, `default` holds without assignment."""
+
+    name: str
+    default: Any
+    sigil: str
+    kind: Kind[Any]
+    meaning: str
+    original: bool = False
+    alike: bool = False  # whether it must be the same on both machines
+
+    @property
+    def perl_name(self) -> str:
+        return self.sigil + self.name
+
+
+def _one(default: T, kind: Kind[T], meaning: str, **marks: bool) -> T:
+    """A scalar variable: `$name = "value";`."""
+    return field(
+        default=default, metadata={"sigil": "$", "kind": kind, "meaning": meaning, **marks}
+    )
+
+
+def _many(default: tuple[T, ...], kind: Kind[T], meaning: str, **marks: bool) -> tuple[T, ...]:
+    """A list variable: `@name = ('value', ...);`."""
+    return field(
+        default=default, metadata={"sigil": "@", "kind": kind, "meaning": meaning, **marks}
+    )
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which file a configuration came from, and in which line each variable was assigned last.
+
+    `unusable` are the variables that have their defaults only because of a problem.
+    """
+
+    file: str = "failoverd.conf"
+    lines: Mapping[str, int] = field(default_factory=dict)
+    unusable: frozenset[str] = frozenset()
+
+
+_ROOT = "$failover_root"  # in a default: the value of that variable
+
+
+@dataclass(frozen=True)
+class Conf:
+    """The settings. `Conf()` is all defaults; `parse` checks what this class takes on trust."""
+
+    # fmt: off
+    low_water: int = _one(0, _whole(0), original=True, alike=True, meaning=
+        "An ethernet interface that reads fewer packets than this before its alarm goes off has "
+        "failed. With 0 no ethernet interface ever fails, only the private link; the file that is "
+        "shipped has 1.")
+    interfaces: tuple[str, ...] = _many(
+        ("eth0", "eth1"), INTERFACE, original=True, alike=True, meaning=
+        "The interfaces that carry the service. Each is watched.")
+    verbose: bool = _one(True, YES_NO, original=True, meaning=
+        "Log every window of every interface, not only what changes.")
+    mresume: bool = _one(True, YES_NO, original=True, meaning=
+        "The boot master asks the peer to stand by before it becomes active at start. With no it "
+        "contacts nobody, and both machines may then serve at once.")
+    packet_count: int = _one(500, _whole(1), original=True, meaning=
+        "So many packets set the alarm anew before it goes off. Take less on a quiet network.")
+    timer_seconds: float = _one(20.0, _seconds(0.005), original=True, alike=True, meaning=
+        "The window of an ethernet interface in seconds: its alarm goes off after it.")
+    watchd: str = _one("./watchd", ANY_PATH, original=True, meaning=
+        "The watcher. A relative path starts from where failoverd was started, then from where "
+        "failoverd itself is. Our own is known wherever it lies. A program other than ours runs "
+        "as $user and must print what `watchd --json` prints.")
+    ps: str = _one("ps ax", COMMAND, original=True, meaning=
+        "The command that lists all processes in the BSD style. It is used at start, to end what "
+        "a dead failoverd left running.")
+    tcp_port: int = _one(2000, _whole(1, 65535), original=True, meaning=
+        "The TCP port for requests between the machines, the same on both.")
+    primary: str = _one("1.0.0.1", IP, original=True, meaning=
+        "The address of this machine on the private link.")
+    secondary: str = _one("1.0.0.2", IP, original=True, meaning=
+        "The address of the peer on the private link.")
+    failover_root: str = _one("/etc/failover", PATH, original=True, meaning=
+        "The folder of host_type and the secret.")
+    host_type: str = _one(f"{_ROOT}/host_type", PATH, original=True, meaning=
+        "The file that says what this machine is at boot: boot:master or boot:slave.")
+    secret: str = _one(f"{_ROOT}/secret", PATH, original=True, meaning=
+        "The file that holds the secret word, the same on both machines. Only root may read it.")
+    plip_interface: str = _one("plip0", INTERFACE, original=True, meaning=
+        "The interface of the private link between the two machines.")
+    plip_timer: float = _one(11.0, _seconds(0.005), original=True, alike=True, meaning=
+        "The window of the private link in seconds. The peer counts as dead after two windows "
+        "without a heartbeat.")
+    plip_hbeat: float = _one(10.0, _seconds(0.005), original=True, alike=True, meaning=
+        "Seconds between two heartbeats, less than $plip_timer.")
+    log: str = _one("/var/log/watchd.log", PATH, original=True, meaning=
+        "The log file.")
+    failover_prog: str = _one("/usr/local/failoverd/ha-switch", PATH, original=True, meaning=
+        "The switch script. It is run with the argument master or slave.")
+    dumpfile: str = _one("/dev/null", PATH, original=True, meaning=
+        "Where packet headers are written as pcap files, one for each interface. /dev/null writes "
+        "none.")
+    addresses: tuple[Address, ...] = _many((), SERVED, alike=True, meaning=
+        "The addresses that the active machine serves, each after its interface.")
+    ethernet_addresses: tuple[EthernetAddress, ...] = _many((), ETHERNET, alike=True, meaning=
+        "The hardware addresses that go with the active role, one for an interface. None may be a "
+        "card's own.")
+    witness: tuple[Witness, ...] = _many((), WITNESS, meaning=
+        "Somebody on the network who is always there, such as a router. It is asked in the middle "
+        "of an empty window, and its answer counts as a packet.")
+    filter: str = _one("", TEXT, meaning=
+        "A pcap expression for what counts on the ethernet side.")
+    plip_filter: str = _one("", TEXT, meaning=
+        "A pcap expression for what counts on the private link, in place of the peer's "
+        "heartbeats.")
+    confirm: str = _one("arp", CONFIRM, alike=True, meaning=
+        "What a standby does before it takes over from a silent peer: arp asks the network "
+        "whether somebody still answers for @addresses, none asks nobody, a program says by exit "
+        "status 0 that the service still answers.")
+    fence_prog: str = _one("", PROGRAM, meaning=
+        "A program that must exit 0 before a takeover from a silent peer. It cuts the peer off.")
+    notify_prog: str = _one("", PROGRAM, meaning=
+        "A program that is run at every change of role and every grave alarm.")
+    switch_timeout: float = _one(30.0, _seconds(0.005), alike=True, meaning=
+        "Seconds after which a switch script is killed, the same on both machines.")
+    hold_down: float = _one(60.0, _seconds(0), alike=True, meaning=
+        "Seconds that must pass before a role goes back because of the interface it came for.")
+    realtime: bool = _one(False, YES_NO, meaning=
+        "Real-time scheduling and locked memory for all that keeps time.")
+    plain_secret: bool = _one(True, YES_NO, meaning=
+        "Take the secret in plain text on the port, as a person with nc sends it. failoverd "
+        "itself never sends it so.")
+    user: str = _one("nobody", USER, meaning=
+        "The user that the unprivileged children run as, which should be nobody else's. If it is "
+        "not set and there is a user failoverd, it is that one.")
+    pidfile: str = _one("/run/failoverd.pid", PATH, meaning=
+        "Holds the daemon's process id, and is locked while it runs.")
+    state: str = _one("/run/failoverd.state", PATH, meaning=
+        "Holds the role over a restart of the daemon, until reboot.")
+    # fmt: on
+    origin: Origin = field(default=Origin(), compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for setting in SETTINGS.values():
+            value = getattr(self, setting.name)
+            if value == setting.default and isinstance(value, str) and value.startswith(_ROOT):
+                # A frozen dataclass has no other way to finish its own fields.
+                object.__setattr__(self, setting.name, self.failover_root + value[len(_ROOT) :])
+
+    @property
+    def confirm_prog(self) -> str:
+        """The program that $confirm names; "" if it names none."""
+        return "" if self.confirm in ("arp", "none") else self.confirm
+
+    @property
+    def served(self) -> frozenset[str]:
+        """The addresses of @addresses, as the kernel writes them."""
+        return frozenset(entry.address for entry in self.addresses)
+
+    @property
+    def watched(self) -> list[tuple[str, str]]:
+        """Each interface that is watched, after the variable that names it."""
+        return [
+            *(("interfaces", name) for name in self.interfaces),
+            ("plip_interface", self.plip_interface),
+        ]
+
+    def window_of(self, interface: str) -> float:
+        """How long a window of its watcher is, in seconds."""
+        return self.plip_timer if interface == self.plip_interface else self.timer_seconds
+
+    @property
+    def control_socket(self) -> str:
+        """The Unix socket by which this machine's own commands reach failoverd; no two values of
+        $pidfile have the same."""
+        if self.pidfile.endswith(".pid"):
+            return self.pidfile.removesuffix(".pid") + ".sock"
+        return self.pidfile + ".socket"
+
+    def problem(self, name: str, message: str) -> Problem:
+        """Something is wrong with what variable `name` stands for; placed where it was assigned."""
+        line = self.origin.lines.get(name)
+        label = SETTINGS[name].perl_name + ("" if line else " (not set, so the default)")
+        return Problem(self.origin.file, line or 1, f"{label}: {message}")
+
+
+SETTINGS: Mapping[str, Setting] = MappingProxyType(
+    {
+        entry.name: Setting(entry.name, entry.default, **entry.metadata)
+        for entry in dataclasses.fields(Conf)
+        if entry.metadata
+    }
+)
+_PERL_NAMES = {setting.perl_name: setting for setting in SETTINGS.values()}
+
+
+def effective(conf: Conf) -> list[tuple[str, str]]:
+    """For each variable the line of failoverd.conf that sets what is in force, and its meaning."""
+    found = []
+    for name, texts in packed(conf).items():
+        setting, right = SETTINGS[name], ", ".join(map(quoted, texts))
+        right = right if setting.sigil == "$" else f"({right})"
+        found.append((f"{setting.perl_name} = {right};", setting.meaning))
+    return found
+
+
+def packed(conf: Conf) -> dict[str, list[str]]:
+    """What is in force, as a JSON object can carry it: the strings of each variable."""
+    found = {}
+    for setting in SETTINGS.values():
+        value = getattr(conf, setting.name)
+        elements = value if setting.sigil == "@" else [value]
+        found[setting.name] = [setting.kind.show(each) for each in elements]
+    return found
+
+
+def unpacked(values: Mapping[str, Sequence[str]], file: str) -> Conf:
+    """The configuration in such an object, whose values are read and checked as those of the file.
+
+    Raises ValueError and the like if it is none.
+    """
+    found: dict[str, Any] = {}
+    for setting in SETTINGS.values():
+        each = [setting.kind.read(text) for text in values[setting.name]]
+        found[setting.name] = tuple(each) if setting.sigil == "@" else each[0]
+    return Conf(**found, origin=Origin(file))
+
+
+def changed(old: Conf, new: Conf) -> list[str]:
+    """The names, without sigil, of the variables whose values differ."""
+    return [name for name in SETTINGS if getattr(old, name) != getattr(new, name)]
+
+
+def remarks(conf: Conf) -> list[str]:
+    """What is allowed, and does what section 4 says, but is hardly what was meant."""
+    found = []
+    if conf.low_water > conf.packet_count:
+        found.append(
+            f"$low_water ({conf.low_water}) is more than $packet_count ({conf.packet_count}), at "
+            "which the alarm is set anew: every alarm is a failure, however many packets were read"
+        )
+    return found
+
+
+def parse(text: str, file: str, pair: bool = True) -> Conf:
+    """Read and check the text of a configuration. `file` is only for messages.
+
+    `pair=False` leaves out what concerns both machines and not the watching of one interface.
+    Raises ConfError with everything that is wrong.
+    """
+    reading = read(text, file, _PERL_NAMES)
+    problems = list(reading.problems)
+    unusable = {_PERL_NAMES[name].name for name in reading.spoiled if name in _PERL_NAMES}
+    values: dict[str, Any] = {}
+    lines: dict[str, int] = {}
+    for perl_name, assigned in reading.assigned.items():
+        setting = _PERL_NAMES[perl_name]
+        lines[setting.name] = assigned.line
+        if setting.name not in unusable:
+            value, faults = _typed(setting, assigned)
+            problems.extend(Problem(file, assigned.line, fault) for fault in faults)
+            if faults:
+                unusable.add(setting.name)
+            else:
+                values[setting.name] = value
+    if "failover_root" in unusable:
+        unusable.update({"host_type", "secret"} - set(lines))
+    conf = Conf(**values, origin=Origin(file, lines, frozenset(unusable)))
+    for names, message in _disagreements(conf, pair):
+        if not unusable.intersection(names):
+            line = max(lines.get(name, 1) for name in names)
+            problems.append(Problem(file, line, message))
+    if problems:
+        raise ConfError(sorted(problems, key=lambda problem: problem.line), conf)
+    return conf
+
+
+def _typed(setting: Setting, assigned: Assigned) -> tuple[Any, list[str]]:
+    """The value that an assignment means, and all that is wrong with it, in whole sentences."""
+    values = []
+    faults = []
+    for text in assigned.strings:
+        try:
+            values.append(setting.kind.read(text))
+        except ValueError as error:
+            # $secret names a file. Who wrote the word itself there must not see it in a log.
+            shown = "a value" if setting.name == "secret" else shortened(text)
+            verb = "is" if setting.sigil == "$" else "has"
+            faults.append(f"{setting.perl_name} {verb} {shown}: expected {error}")
+    if setting.sigil == "@":
+        return tuple(values), faults
+    return (None if faults else values[0]), faults
+
+
+# --- Checks over several variables
+
+
+def _disagreements(conf: Conf, pair: bool) -> Iterator[tuple[set[str], str]]:
+    """The variables that do not go together, and why."""
+    for wrong, names, message in (*_of_the_link(conf, pair), *_of_lists(conf), *_of_files(conf)):
+        if wrong:
+            yield {*names.split()}, message
+
+
+_Check = tuple[bool, str, str]  # whether it is wrong, the variables, and what to say then
+
+
+def _of_the_link(conf: Conf, pair: bool) -> Iterator[_Check]:
+    ours, theirs, link = conf.primary, conf.secondary, conf.plip_interface
+    yield (
+        link in conf.interfaces,
+        "interfaces plip_interface",
+        f"$plip_interface is {link}, which is one of @interfaces: the private link must be an "
+        "interface of its own",
+    )
+    yield (
+        ours == theirs,
+        "primary secondary",
+        f"$primary and $secondary are both {ours}: the first is this machine, the second the peer",
+    )
+    yield (
+        (":" in ours) != (":" in theirs),
+        "primary secondary",
+        "$primary and $secondary must be both IPv4 or both IPv6",
+    )
+    yield (
+        pair and conf.plip_hbeat >= conf.plip_timer,
+        "plip_hbeat plip_timer",
+        f"$plip_hbeat ({conf.plip_hbeat:g} s) must be less than $plip_timer "
+        f"({conf.plip_timer:g} s), or the link falls silent between two heartbeats",
+    )
+
+
+def _of_lists(conf: Conf) -> Iterator[_Check]:
+    watched, hosts = conf.interfaces, [served.address for served in dict.fromkeys(conf.addresses)]
+    empty = "@interfaces is empty: name at least one interface of the service"
+    yield not watched, "interfaces", empty
+    for name in ("interfaces", "addresses", "ethernet_addresses", "witness"):
+        for element in _repeated(getattr(conf, name)):
+            yield True, name, f"@{name} names {element} twice: leave one out"
+    for name in ("addresses", "ethernet_addresses", "witness"):
+        for element in getattr(conf, name):
+            message = f'@{name}: the interface of "{element}" is not one of @interfaces '
+            wrong = element.interface not in watched
+            yield wrong, f"{name} interfaces", f"{message}({', '.join(watched)})"
+    for host in _repeated(hosts):
+        message = f"@addresses has {host} more than once: it can be in one place only"
+        yield True, "addresses", message
+    for name in _repeated([card.interface for card in dict.fromkeys(conf.ethernet_addresses)]):
+        message = f"@ethernet_addresses has more than one address for {name}: a card has one"
+        yield True, "ethernet_addresses", message
+    for name, host in (("primary", conf.primary), ("secondary", conf.secondary)):
+        message = f"@addresses has {host}, which is ${name}: the private link stays when the "
+        yield host in hosts, f"addresses {name}", f"{message}service moves"
+    for host in (witness.address for witness in conf.witness):
+        message = f"@witness has {host}, which is one of @addresses: a witness is somebody else"
+        yield host in hosts, "witness addresses", message
+
+
+def _of_files(conf: Conf) -> Iterator[_Check]:
+    """No two variables may write to, or read from, the same file; devices may be shared."""
+    seen: dict[str, str] = {}
+    for name in ("host_type", "secret", "log", "dumpfile", "pidfile", "state"):
+        path = getattr(conf, name)
+        other = seen.setdefault(path, name)
+        message = f"${other} and ${name} are the same file, {shortened(path)}: each needs its own"
+        yield other != name and not path.startswith("/dev/"), f"{other} {name}", message
+
+
+def _repeated(things: Sequence[T]) -> list[T]:
+    """What is there more than once, in order, each named once."""
+    return [thing for thing, times in Counter(things).items() if times > 1]

@@ -1,0 +1,100 @@
+"""The child: opens the port, gives up root, and serves until failoverd is gone."""
+
+from __future__ import annotations
+
+import encodings.idna  # noqa: F401 - socket may import it later, when we may not read it any more
+import socket
+import time
+
+from failoverd import process
+from failoverd.conf import Conf, files
+from failoverd.listener.client import Queries
+from failoverd.listener.loop import READ, Loop
+from failoverd.listener.ports import Ports
+from failoverd.listener.server import Server
+from failoverd.process import Channel, Message
+from failoverd.wire.protocol import heartbeat_tags
+
+
+def run(
+    channel: Channel, conf: Conf, patient: bool = False, own: socket.socket | None = None
+) -> None:
+    """The listener child: open the port, give up root, serve until failoverd is gone.
+
+    own: the listening Unix socket of this machine's own commands, if there is one.
+
+    A patient one, which follows another, waits for an interface or address that is missing.
+    Raises OSError with a sentence for people if the port cannot be opened, and whatever
+    files.read_secret raises.
+    """
+    process.keep_secret()
+    secret = files.read_secret(conf.secret)
+    tags = heartbeat_tags(secret, conf.primary, conf.secondary)
+    channel.send({"event": "tags", **tags.message()})
+    listener = Listener(channel, conf, secret, own)
+    listener.ports.open_first(patient)
+    process.give_up_root(conf.user)
+    channel.send({"event": "ready"})
+    listener.serve()
+
+
+def check(channel: Channel, conf: Conf, running: Conf) -> None:
+    """Raise what would keep a listener with this configuration from its work, in a child.
+
+    `running` is the configuration of the one that has the port now.
+    """
+    process.keep_secret()
+    files.read_secret(conf.secret)
+    if (conf.primary, conf.tcp_port) != (running.primary, running.tcp_port):
+        Ports(Loop(), channel, conf, lambda *_: None).open_first(patient=False)
+
+
+class Listener:
+    """Everything that is open, and the one loop that serves it."""
+
+    def __init__(
+        self, channel: Channel, conf: Conf, secret: bytes, own: socket.socket | None
+    ) -> None:
+        self.channel = channel
+        self.interval = process.report_interval(conf.plip_timer)
+        self.loop = Loop()
+        self.server = Server(self.loop, channel, conf, secret)
+        self.ports = Ports(self.loop, channel, conf, self.server.welcome, own)
+        self.questions = Queries(self.loop, channel, conf, secret, self.server.nonces)
+        self.next_tick = 0.0
+        self.loop.watch(channel, READ, self.hear_failoverd)
+
+    def serve(self) -> None:
+        """Serve until failoverd is gone (ChannelClosed)."""
+        while True:
+            now = time.monotonic()
+            if now >= self.next_tick:
+                self.next_tick = now + self.interval
+                self.tick(now)
+            deadlines = (self.next_tick, self.server.deadline(), *self.questions.deadlines())
+            self.loop.turn(min(deadlines) - now)
+            # After the turn: what arrived in time counts, also if we ourselves stood still.
+            now = time.monotonic()
+            self.server.expire(now)
+            self.questions.expire(now)
+
+    def tick(self, now: float) -> None:
+        self.channel.send({"event": "alive"})
+        self.server.complaints.flush(now)
+        self.ports.check()
+
+    def hear_failoverd(self, _mask: int) -> None:
+        for message in self.channel.receive():
+            self.obey(message)
+
+    def obey(self, message: Message) -> None:
+        match message:
+            case {"do": "answer", "id": int(number), "ok": bool(ok), "text": str(text)}:
+                self.server.pass_on(number, ok, text)
+            case {
+                "do": "ask",
+                "id": int(number),
+                "command": str(command),
+                "timeout": int() | float() as seconds,
+            }:
+                self.questions.ask(number, command, float(seconds))

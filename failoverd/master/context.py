@@ -1,0 +1,152 @@
+"""What failoverd knows of this machine and says of it: common to all parts of the main loop."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+
+from failoverd import pair, process, statefile
+from failoverd.conf import Conf
+from failoverd.log import Log, utc_now
+from failoverd.pair import compare
+
+OFTEN = 5  # times that the same event is logged without delay
+SPARE = 8  # descriptors: enough to start a program, and to write $state
+
+Notify = Callable[[str, str], None]  # "alarm" or "role", and a sentence or a role
+
+
+class Context:
+    """Us: what is set, what the pair knows, what is remembered, and the events still to decide."""
+
+    def __init__(self, conf: Conf, boot: str, log: Log, notify: Notify, *, dry: bool) -> None:
+        self.conf = conf
+        self.boot = boot
+        self.log = log
+        self.dry = dry
+        self.rules = pair.rules(conf, boot)
+        self.state = pair.initial(self.rules)
+        self.events: deque[pair.Event] = deque()
+        self.remembered = statefile.read(conf.state)
+        self.born = utc_now(), uptime()  # when this failoverd began
+        self.fixed: dict[str, tuple[str, ...]] = {}  # by interface, our own addresses there
+        self.peer_cards: dict[str, str] = {}  # by interface, the peer's hardware address
+        self.unsaved = False  # $state does not know yet what has changed
+        self.spare = process.Spare(SPARE)
+        self.stops = 0  # how often we were told to stop
+        self.up = False  # all children were ready once: who dies now is replaced
+        self.started = False  # the pair has begun to decide
+        self._notify = notify
+        self._notified = self.remembered.role  # the last role that $notify_prog was told
+
+    @property
+    def role(self) -> str:
+        return pair.role(self.state)
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a machine is known to be active. With nobody to ask, heartbeats are all that
+        tells: they come from one that serves."""
+        return pair.is_served(self.state) or (self.state.beats and not self.rules.addressed)
+
+    @property
+    def service(self) -> str:
+        """Who serves, as far as is known: one of protocol.SERVICES."""
+        state = self.state
+        if self.role == "active":
+            return "here"
+        if self.is_served:
+            by_word = state.peer_serves or not self.rules.addressed
+            return "peer" if by_word else "answered"
+        told = state.heard and compare.peer_is_idle(state)
+        return "nobody" if told or state.silent or state.quiet > 0 else "unknown"
+
+    @property
+    def blocked(self) -> str:
+        """Why this machine does not take over, while the private link would have it do so."""
+        state = self.state
+        is_wanted = state.silent or pair.is_speechless(state)
+        return state.blocked if is_wanted and self.role in ("standby", "failed") else ""
+
+    @property
+    def since(self) -> tuple[str, float | None]:
+        """When the role began, in UTC, and how many seconds ago, None if that is not known."""
+        since, began = self.remembered.since, self.remembered.began
+        if not self.started or not since:
+            since, began = self.born
+        return since, None if began is None else max(0.0, uptime() - began)
+
+    def feed(self, event: pair.Event) -> None:
+        """Take an event in; it is decided on before the loop sleeps again."""
+        self.events.append(event)
+
+    def drop(self, is_void: Callable[[pair.Event], bool]) -> None:
+        """Forget those of the events still to decide that mean nothing any more."""
+        self.events = deque(event for event in self.events if not is_void(event))
+
+    def adopt(self, conf: Conf) -> None:
+        """Go on with another configuration."""
+        self.conf = conf
+        self.rules = pair.rules(conf, self.boot)
+        self.state = pair.adapt(self.state, self.rules)
+
+    def change_role(self, before: str, after: str) -> None:
+        """Note the role that a step led to."""
+        if after != before:
+            self.say(f"role: {before} -> {after}", anew=True)
+            if after not in ("switching", self._notified):
+                self._notified = after
+                self._notify("role", after)
+            self.remembered.since = ""
+        if not self.remembered.since:
+            self.remembered.since, self.remembered.began = utc_now(), uptime()
+        self.unsaved = True
+
+    def save(self) -> None:
+        self.unsaved = False
+        if self.dry:
+            return
+        self.remembered.role = self.role
+        self.remembered.resuming = self.state.resuming
+        self.remembered.unclean = self.state.unclean
+        self.remembered.pidfile = self.conf.pidfile
+        try:
+            with self.spare:
+                statefile.write(self.conf.state, self.remembered)
+        except OSError as error:
+            self.unsaved = True
+            self.say(f"cannot write $state {self.conf.state}: {error.strerror}", alarm=True)
+
+    def say(
+        self,
+        text: str,
+        interface: str = "",
+        *,
+        alarm: bool = False,
+        anew: bool = False,
+        program: str = "failoverd",
+        pid: int = 0,
+    ) -> None:
+        """A line for the log. anew: an event of its own, even if the words are the same: it may
+        come a few times before it counts as a repetition."""
+        pid = pid or os.getpid()
+        free = OFTEN if anew else 0
+        written = self.log.write(program, text, pid=pid, interface=interface, free=free)
+        if alarm and written:
+            self._notify("alarm", f"{interface}: {text}" if interface else text)
+
+    def tell(self, text: str, alarm: bool) -> None:
+        """What the pair says. An alarm is about something new, and so left out only if the very
+        same has come a few times already, and just now: a liar must not wake one all night."""
+        self.say(text, alarm=alarm, anew=alarm)
+
+    def report(self, text: str) -> None:
+        """A line about what a person did: never left out."""
+        self.log.event("failoverd", text, pid=os.getpid())
+
+
+def uptime() -> float:
+    """Seconds since boot, those of a suspended machine too."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

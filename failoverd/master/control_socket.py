@@ -1,0 +1,131 @@
+"""The Unix socket beside $pidfile, by which this machine's own commands reach us.
+
+It works whatever has become of the private link and of $primary. It is made here, by root, and
+never read here: the listener inherits it. So it outlives every listener, and whoever comes between
+two of them waits in its queue.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Iterator
+
+from failoverd import process
+from failoverd.master.context import Context
+
+BACKLOG = 128
+RETRY_SECONDS = 5.0  # between two attempts to make it
+LONGEST_NAME = 107  # bytes that the kernel takes (unix(7))
+
+
+class ControlSocket:
+    """Ours, once it could be made."""
+
+    def __init__(self, us: Context) -> None:
+        self._us = us
+        self._identity: tuple[int, int] | None = None  # of its name in the file system
+        self._trouble = ""  # why there is none, as it was said
+        self._retry = 0.0
+        self.socket: socket.socket | None = None
+
+    def open(self, now: float) -> bool:
+        """Make it, instead of one whose name is gone. If that fails it is said, once."""
+        path = self._us.conf.control_socket
+        try:
+            made = listening(path)
+        except OSError as error:
+            self._retry = now + RETRY_SECONDS
+            self._complain(process.in_words(error))
+            return False
+        self.close()
+        self.socket, self._identity = made, identity(path)
+        if self._trouble:
+            self._trouble = ""
+            self._us.say(f"this machine's own commands are heard on {path}")
+        return True
+
+    def keep(self, now: float) -> bool:
+        """Make it anew if it is gone, by whomever. Whether it is another one now."""
+        is_there = self._identity is not None and self._identity == identity(
+            self._us.conf.control_socket
+        )
+        return not is_there and now >= self._retry and self.open(now)
+
+    def close(self) -> None:
+        """Take it away, but not one that is another's by now."""
+        if self.socket is None:
+            return
+        path = self._us.conf.control_socket
+        if identity(path) == self._identity:
+            with contextlib.suppress(OSError):  # the file system may be read-only by now
+                os.unlink(path)
+        self.socket.close()
+        self.socket = self._identity = None
+
+    def _complain(self, why: str) -> None:
+        if why != self._trouble:
+            conf = self._us.conf
+            self._us.say(
+                f"cannot make {conf.control_socket}: {why}; until that is fixed, or $pidfile is "
+                "another, this machine's own commands reach failoverd only by "
+                f"{conf.primary} port {conf.tcp_port}"
+            )
+        self._trouble = why
+
+
+def listening(path: str) -> socket.socket:
+    """A new socket of that name, for root alone. Raises OSError."""
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        with short(path) as name:
+            make_room(path, name)
+            os.fchmod(made.fileno(), 0o600)  # it is born so: nobody else comes in at any moment
+            made.bind(name)
+        made.listen(BACKLOG)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def make_room(path: str, name: str) -> None:
+    """Remove what a dead failoverd has left. Raises OSError if it is anything else."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise OSError("something else has that name")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        wrong = probe.connect_ex(name)
+    if wrong in (0, errno.EAGAIN):
+        raise OSError("a living program listens there")
+    if wrong != errno.ECONNREFUSED:
+        raise OSError(wrong, os.strerror(wrong))
+    os.unlink(path)
+
+
+@contextlib.contextmanager
+def short(path: str) -> Iterator[str]:
+    """The path, or another way to the same if it is longer than the kernel takes."""
+    if len(os.fsencode(path)) <= LONGEST_NAME:
+        yield path
+        return
+    folder, name = os.path.split(path)
+    number = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{number}/{name}"
+    finally:
+        os.close(number)
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """What tells it from another that has its name; None if nothing has."""
+    try:
+        info = os.lstat(path)
+    except OSError:
+        return None
+    return info.st_dev, info.st_ino

@@ -1,0 +1,48 @@
+"""A dry run: says what would be done, and goes on as if it had succeeded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from failoverd import pair
+from failoverd.master.context import Context
+
+TOLD = (pair.Query.FAIL, pair.Query.RESUME)  # what changes something at the peer
+
+
+class DryRun:
+    def __init__(self, us: Context) -> None:
+        self._us = us
+        self._imagined = False  # it has come to a role that it does not really have
+
+    def only_says(self, action: pair.Action) -> bool:
+        """Whether the action was said in place of being done."""
+        us = self._us
+        match action:
+            case pair.RunScript():
+                us.say(f"would run {us.conf.failover_prog} {action.role} ({action.reason})")
+                self._imagined = True
+                us.feed(pair.Ended("script", True))
+            case pair.RunProgram():
+                program = us.conf.fence_prog if action.kind == "fence" else us.conf.confirm
+                us.say(f"would run {program}")
+                us.feed(pair.Ended(action.kind, action.kind == "fence", number=action.number))
+            case pair.Ask() if action.query in TOLD:
+                us.say(f"would tell the peer {action.query.value}")
+                us.feed(pair.Replied(action.query, True))
+            case pair.Announce():
+                us.say("would announce our addresses")
+            case pair.Heartbeats():
+                pass
+            case _:
+                return False
+        return True
+
+    def imagine(self, view: pair.PeerView) -> pair.PeerView:
+        """The peer as it would be if it had heard what we only said."""
+        ours = self._us.role
+        if ours == "active" and view.role == "active":
+            return replace(view, role="standby")
+        if ours == "standby" and self._imagined and view.role == "standby":
+            return replace(view, role="active")
+        return view

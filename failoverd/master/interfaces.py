@@ -1,0 +1,216 @@
+"""What is on our interfaces: a carrier, hardware addresses, and the addresses of the service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
+
+from failoverd import links, pair
+from failoverd.master.context import Context
+
+MOST_TOLD = 3  # addresses that one line of the log names
+
+
+class ServiceInterfaces:
+    """Looks at the interfaces of the ethernet side, and tells the pair what has changed."""
+
+    def __init__(self, us: Context) -> None:
+        self._us = us
+        self.against = ""  # what the kernel showed against the last switch
+        self.held: list[links.Held] = []  # every address of this machine at the last look
+        self._adopting = False  # what is there at the next look is no news
+        self._missed: set[Place] = set()  # those that the pair knows to be gone
+        served = {address for _, address in self._wanted()}
+        seen = {place for place in us.remembered.seen if place[1] in served}
+        self._note_placed(seen | self._left())
+
+    def _wanted(self) -> set[Place]:
+        """Each of @addresses on its card."""
+        return places(map(str, self._us.conf.addresses))
+
+    def _left(self) -> set[Place]:
+        """Those of them that we had put there before we were started again."""
+        remembered = self._us.remembered
+        if remembered.role != "active" or remembered.left is None:
+            return set()
+        return self._wanted() & places(remembered.left[0])
+
+    def _note_placed(self, places: set[Place]) -> None:
+        """These were seen."""
+        self._placed = places
+        self._us.remembered.seen = sorted(places)
+
+    def switched(self, role: str, told: list[str], *, ok: bool) -> bool:
+        """The switch script has ended. told: its FAILOVER_ADDRESSES; ok: exit status 0.
+
+        Whether the switch has worked: for that the kernel has to show what the script says.
+        """
+        self.against = ""
+        look = ok or role == "slave"  # what a stand-down leaves here is said in any case
+        worked = look and self._is_shown(role, told) and ok
+        self._note_placed(places(told) if worked and role == "master" else set())
+        self._adopting = not worked
+        self._missed.clear()
+        return worked
+
+    def _is_shown(self, role: str, told: list[str]) -> bool:
+        """Whether nothing is there against it that a script has worked; what is, is said."""
+        wanted = places(told)
+        try:
+            against = left_behind(wanted) if role == "slave" else missing(wanted)
+        except OSError as error:
+            why = error.strerror
+            self._us.say(f"the script's word is all there is: addresses cannot be read: {why}")
+            return True
+        if against:
+            self.against = told_shortly(against)
+            text = f"the switch to {role} has not worked: {self.against}"
+            self._us.say(text, alarm=True, anew=True)
+        return not against
+
+    def role_at_start(self) -> str | None:
+        """What this machine was: $state's word, unless the kernel shows that the file is old.
+
+        It may have been impossible to write it, and whoever serves must not stand down for that.
+        """
+        us, wanted = self._us, self._wanted()
+        role = us.remembered.role
+        if role not in ("standby", "failed") or us.remembered.unclean or not wanted:
+            return role
+        try:
+            if missing(wanted):
+                return role
+        except OSError:
+            return role
+        us.say(f"$state says {role}, but all of @addresses are here: taken for active")
+        us.remembered.placed(us.conf)
+        us.remembered.since = ""
+        return "active"
+
+    def adopt(self) -> None:
+        """The configuration is another."""
+        self.note_hwaddrs()
+        self._note_placed(set())
+
+    def note_hwaddrs(self) -> None:
+        """Each card's own hardware address, before a switch changes it (section 7)."""
+        shared = {entry.interface: entry.hwaddr for entry in self._us.conf.ethernet_addresses}
+        known = self._us.remembered.hwaddrs
+        for name in self._us.conf.interfaces:
+            now = links.hwaddr(name)
+            if now is None or (name in known and self._us.remembered.left is not None):
+                continue  # there is none, or a switch may have changed it
+            if now != shared.get(name):
+                known[name] = now
+            elif name not in known:
+                words = "has the pair's hardware address, its own is not known"
+                self._us.say(words, name, alarm=True)
+
+    def look(self) -> None:
+        for name in self._us.conf.interfaces:
+            self.look_at(name)
+
+    def look_at(self, name: str) -> None:
+        up = links.works(name)
+        known = self._us.state.interface(name)
+        if known is not None and known.up is not up:
+            if self._us.started:
+                self._us.say("is up" if up else "is down", name, anew=True)
+            self._us.feed(pair.Carrier(name, up))
+
+    def look_for_addresses(self) -> None:
+        """A card that is deleted and made again takes the service's addresses with it.
+
+        Told once for each that was there. On a standby machine none may be anywhere.
+        """
+        wanted = self._wanted()
+        try:
+            self.held = links.held()
+        except OSError:
+            return  # not to be told is not to be without
+        found = among(self.held, wanted)
+        self._look_for_new(found)
+        here = {place(one) for one in found if not one.duplicate}
+        gone = {one for one in self._placed & wanted - here if links.index(one[0]) is not None}
+        if self._us.role == "active":
+            new, self._missed = gone - self._missed, gone
+            if new:
+                self._us.feed(pair.Bare())
+
+    def _look_for_new(self, found: list[links.Held]) -> None:
+        us = self._us
+        under_way = pair.is_switching(us.state) or pair.seeks(us.state)
+        if not us.started or (under_way and not self._adopting):
+            return  # what is there now may be gone at its end, or right
+        new = [one for one in found if place(one) not in self._placed]
+        if new and us.role != "active" and not self._adopting:
+            here = ", ".join(f"{one.address}/{one.prefix} on {one.interface}" for one in new)
+            us.say(f"we stand by and have {here}", anew=True)
+            us.feed(pair.Stray())
+        self._adopting = False
+        if new:
+            self._note_placed(self._placed | set(map(place, new)))
+            us.save()
+
+
+Place = tuple[str, str]  # an interface and an address
+
+
+def place(held: links.Held) -> Place:
+    return held.interface, held.address
+
+
+def places(lines: Iterable[str]) -> set[Place]:
+    """Where the entries of FAILOVER_ADDRESSES belong; those that are none are left out."""
+    return set(_places(lines))
+
+
+def _places(lines: Iterable[str]) -> Iterator[Place]:
+    for line in lines:
+        interface, _, address = line.partition(" ")
+        try:
+            yield interface, str(ip_address(address.partition("/")[0]))
+        except ValueError:
+            continue
+
+
+def held_of(wanted: set[Place]) -> list[links.Held]:
+    """Those of the addresses that are here, on whatever interface. Raises OSError."""
+    return among(links.held(), wanted) if wanted else []
+
+
+def among(held: list[links.Held], wanted: set[Place]) -> list[links.Held]:
+    addresses = {address for _, address in wanted}
+    return [one for one in held if one.address in addresses]
+
+
+def left_behind(wanted: set[Place]) -> list[str]:
+    """What is against it that this machine has stood down, and the way out. Raises OSError."""
+    return [
+        f"{one.address}/{one.prefix} is still on {one.interface}: "
+        f"ip address del {one.address}/{one.prefix} dev {one.interface}"
+        for one in held_of(wanted)
+    ]
+
+
+def missing(wanted: set[Place]) -> list[str]:
+    """What is against it that each address is on its card, and the way out. Raises OSError."""
+    found = {place(one): one.duplicate for one in held_of(wanted)}
+    return [
+        f"{address} is not on {interface}{_why_missing(interface, found.get((interface, address)))}"
+        for interface, address in sorted(wanted)
+        if found.get((interface, address), True)
+    ]
+
+
+def _why_missing(interface: str, duplicate: bool | None) -> str:
+    if duplicate:
+        return ", as another machine was found to have it: add it with nodad"
+    if links.index(interface) is None:
+        return ": there is no such interface"
+    return ": the script has to put it there, see ha-switch(8)"
+
+
+def told_shortly(against: list[str]) -> str:
+    more = len(against) - MOST_TOLD
+    return "; ".join(against[:MOST_TOLD]) + (f"; and {more} more" if more > 0 else "")

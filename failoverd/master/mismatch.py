@@ -1,0 +1,45 @@
+"""Whether the peer is set as we are: said once when it differs, and once when it does no more."""
+
+from __future__ import annotations
+
+from failoverd import __version__
+from failoverd.conf import alike
+from failoverd.master.context import Context
+from failoverd.wire.protocol import Status
+
+GRAVE = ("@interfaces", "@addresses", "@ethernet_addresses")  # a takeover may fail for them
+
+
+class Mismatch:
+    def __init__(self, us: Context) -> None:
+        self._us = us
+        self._said: dict[str, str] = {}
+        self._same_boot = False
+        self._compared: tuple[object, ...] = ()  # what was, last: most statuses tell nothing new
+
+    def note(self, status: Status) -> None:
+        """Compare what the peer has told."""
+        self._note_boot(status.boot)
+        names = [name for name, _ in status.interfaces]
+        compared = (self._us.conf, status.settings, status.version, names)
+        if compared == self._compared:
+            return
+        self._compared = compared
+        ours = alike.of_conf(self._us.conf, __version__)
+        found = alike.differences(ours, alike.of_status(status))
+        for name, sentence in found.items():
+            if self._said.get(name) != sentence:
+                self._us.say(f"not the same on both machines: {sentence}",
+                             anew=True, alarm=name in GRAVE)  # fmt: skip
+        for name in (name for name in self._said if name not in found):
+            self._us.say(f"the same on both machines again: {name}", anew=True)
+        self._said = found
+
+    def _note_boot(self, boot: str) -> None:
+        """Its host_type must differ."""
+        same = boot == self._us.boot
+        if same and not self._same_boot:
+            self._us.say(alike.same_boot(boot), anew=True, alarm=True)
+        elif self._same_boot and not same:
+            self._us.say(f"the peer has boot:{boot} in host_type now", anew=True)
+        self._same_boot = same

@@ -1,0 +1,91 @@
+"""Whom our watchers ask on the ethernet side beside @witness: the peer, at its own addresses there.
+
+Each machine tells its own in its status, and the other keeps them. A machine asks from an address
+of its own, so that the question counts at the peer as the answer counts here: on a quiet network
+both hear something, or it is known which of the two does not. So an address is asked only from one
+that the peer, by the same rule, would ask: both are in the network of the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_interface
+
+from failoverd import links, neighbours
+from failoverd.master.context import Context
+from failoverd.master.supervisor import Supervisor
+from failoverd.process import Message
+from failoverd.wire import protocol
+
+NOBODY: Message = {"do": "peer", "ask": [], "card": ""}
+
+
+class PeerProbes:
+    """Knows the own addresses of both, and keeps the watchers informed."""
+
+    def __init__(self, us: Context, supervisor: Supervisor) -> None:
+        self._us = us
+        self._supervisor = supervisor
+        self._held: list[links.Held] | None = None
+        self._told: dict[str, Message] = {}  # by interface
+
+    def look(self, held: list[links.Held]) -> None:
+        """All addresses of this machine, as the kernel shows them now."""
+        if held == self._held:
+            return
+        self._held = held
+        conf = self._us.conf
+        here = (one for one in held if one.interface in conf.interfaces)
+        self._us.fixed = links.fixed(here, conf.served)
+        self._tell()
+
+    def adopt(self) -> None:
+        """The configuration is another, and so are the watchers."""
+        self._held = None
+        self._told.clear()
+
+    def learn(self, status: protocol.Status) -> None:
+        """What the peer says of itself is kept, until it says something else."""
+        us, known = self._us, dict(status.interfaces)
+        mine = [name for name in us.conf.interfaces if name in known]
+        us.peer_cards = {name: known[name].hwaddr for name in mine}
+        told = {
+            name: list(known[name].fixed[: links.MOST_FIXED]) for name in mine if known[name].fixed
+        }
+        if told != us.remembered.peer_fixed:
+            us.remembered.peer_fixed = told
+            us.save()
+        self._tell()
+
+    def _tell(self) -> None:
+        for name in self._us.conf.interfaces:
+            message = whom_to_ask(self._us, name)
+            if self._told.get(name, NOBODY) != message:
+                self._told[name] = message
+                self._supervisor.send(f"watchd {name}", message)
+
+
+def whom_to_ask(us: Context, interface: str) -> Message:
+    """What a watcher is told, also when it begins: from which address which one is asked."""
+    theirs = us.remembered.peer_fixed.get(interface, ())
+    asked = list(pairs(us.fixed.get(interface, ()), theirs, us.conf.served))
+    card = us.peer_cards.get(interface, "")
+    known = asked and neighbours.CARD.fullmatch(card)
+    return {"do": "peer", "ask": asked, "card": card if known else ""}
+
+
+def pairs(
+    ours: Iterable[str], theirs: Iterable[str], taken: Iterable[str] = ()
+) -> Iterator[tuple[str, str]]:
+    """For each address of the peer's the one that it is asked from, if both are neighbours.
+
+    taken: addresses that are not to be asked, such as those that the pair serves.
+    """
+    own = [ip_interface(one) for one in ours]
+    for peer in map(ip_interface, theirs):
+        if str(peer.ip) in {*taken, *(str(one.ip) for one in own)}:
+            continue
+        for one in own:
+            if one.version == peer.version and one.ip in peer.network and peer.ip in one.network:
+                yield str(one.ip), str(peer.ip)
+                break

@@ -1,0 +1,193 @@
+"""What we ask, and what comes of it: the peer's port, and whoever is on the ethernet side."""
+
+from __future__ import annotations
+
+import time
+
+from failoverd import links, pair
+from failoverd.log import printable
+from failoverd.master.context import Context
+from failoverd.master.dry_run import TOLD, DryRun
+from failoverd.master.messages import Answers, Lost, Reply
+from failoverd.master.mismatch import Mismatch
+from failoverd.master.peer_probes import PeerProbes
+from failoverd.master.supervisor import Supervisor
+from failoverd.process import Message
+from failoverd.wire import protocol
+from failoverd.wire.typed import decode
+
+MAX_HWADDRS = 128  # of the peer
+
+
+class Queries:
+    """Every method that is told a message raises ValueError if it is none."""
+
+    def __init__(
+        self, us: Context, supervisor: Supervisor, dry_run: DryRun | None, peer_probes: PeerProbes
+    ) -> None:
+        self._us = us
+        self._supervisor = supervisor
+        self._dry_run = dry_run
+        self._peer_probes = peer_probes
+        self._mismatch = Mismatch(us)
+        self._serial = 0
+        self._unreached = ""  # why the last question to the peer was not answered
+        self._advice = ""  # and what to do, if that is sure
+        self.asked: dict[pair.Query, int] = {}  # of the peer
+        self.searched: dict[bool, int] = {}  # on the ethernet side, by whether it is for our own
+
+    def ask(self, action: pair.Ask) -> None:
+        self._serial += 1
+        self.asked[action.query] = self._serial
+        status = action.query in (pair.Query.COMPARE, pair.Query.STATUS)
+        command = "status" if status else action.query.value
+        if not status:
+            self._us.say(f"telling the peer {command}", anew=True)
+        message = {"do": "ask", "id": self._serial, "command": command, "timeout": action.timeout}
+        if not self._supervisor.send("listener", message):
+            self._unreached, self._advice = "the listener, which asks it, does not run", "try again"
+            self._lost(self._serial, sent=False)
+
+    def search(self, action: pair.Question) -> None:
+        self._serial += 1
+        self.searched[action.own] = self._serial
+        message: Message = {
+            "do": "question",
+            "id": self._serial,
+            "interfaces": sorted(i.name for i in self._us.state.interfaces if i.up),
+            "at": list(action.at),
+            "until": action.until,
+            "own": self._us.remembered.hwaddrs,
+            "peer": self._us.remembered.peer_hwaddrs,
+        }
+        if not self._supervisor.send("neighbours", message):
+            self._us.feed(pair.Answers(action.own, 0, False))
+
+    def forget(self, action: pair.Forget) -> None:
+        """Also what has come already, and waits behind the event that made it mean nothing."""
+        self._us.drop(lambda event: is_forgotten(event, action))
+        compare = self.asked.get(pair.Query.COMPARE)
+        self.asked = {} if compare is None else {pair.Query.COMPARE: compare}
+        if action.questions and self.searched:
+            self.searched.clear()
+            self._supervisor.send("neighbours", {"do": "forget"})
+
+    def gone(self, name: str) -> None:
+        """A child died: whoever waits for its answers gets none."""
+        if name == "listener":
+            self._unreached, self._advice = "the listener, which asks it, has died", "try again"
+            for serial in list(self.asked.values()):
+                self._lost(serial, sent=True)
+        elif name == "neighbours":
+            for own in list(self.searched):
+                del self.searched[own]
+                self._us.feed(pair.Answers(own, 0, False))
+
+    # ------------------------------------------------------------------ the peer's port
+
+    def why_unreached(self) -> str:
+        """Why the peer did not answer what it was asked last, and the way out; "" if it did."""
+        if not self._unreached:
+            return ""
+        state = self._us.state
+        unsure = protocol.FILTERED if pair.is_speechless(state) else links.way_out(self._us.conf)
+        return f"{self._unreached}; {self._advice or unsure}"
+
+    def told_reply(self, message: Message) -> None:
+        reply = decode(Reply, message)
+        query = self._query(reply.id)
+        self._unreached = ""
+        if query is None:
+            return
+        view = None
+        if query in (pair.Query.COMPARE, pair.Query.STATUS):
+            try:
+                status = protocol.read_status(reply.text) if reply.ok else None
+                why = reply.text[:80]
+            except ValueError as error:
+                status, why = None, str(error)[:200]
+            if status is None:
+                self._us.say(f"the peer's status is no status: {printable(why)}", alarm=True)
+                self._us.feed(pair.Unreplied(query))
+                return
+            self.note_hwaddrs(status)
+            self._peer_probes.learn(status)
+            self._mismatch.note(status)
+            view = self._view(status)
+        self._us.feed(pair.Replied(query, reply.ok, printable(reply.text[:200]), view))
+
+    def note_hwaddrs(self, status: protocol.Status) -> None:
+        """At them the peer is asked on the ethernet side."""
+        known = set(self._us.remembered.peer_hwaddrs)
+        told = {interface.hwaddr for _, interface in status.interfaces if interface.hwaddr}
+        if told - known:
+            every = known | told
+            self._us.remembered.peer_hwaddrs = sorted(every if len(every) <= MAX_HWADDRS else told)
+            self._us.save()
+
+    def _view(self, status: protocol.Status) -> pair.PeerView:
+        view = peer_view(status, self._us.conf.interfaces)
+        return view if self._dry_run is None else self._dry_run.imagine(view)
+
+    def told_lost(self, message: Message) -> None:
+        lost = decode(Lost, message)
+        why, query = lost.why, self._query(lost.id, keep=True)
+        new = why != self._unreached or query is not pair.Query.COMPARE
+        if new and self._supervisor.may_log("listener", time.monotonic()):
+            asked = query.value if query and query in TOLD else "status"
+            self._us.say(f"no answer from the peer to {asked}: {why}")
+        self._unreached, self._advice = why, lost.advice
+        self._lost(lost.id, lost.sent)
+
+    def _lost(self, serial: int, sent: bool) -> None:
+        query = self._query(serial)
+        if query is not None:
+            self._us.feed(pair.Unreplied(query, sent))
+
+    def _query(self, serial: int, keep: bool = False) -> pair.Query | None:
+        for query, asked in self.asked.items():
+            if asked == serial:
+                if not keep:
+                    del self.asked[query]
+                return query
+        return None
+
+    # ------------------------------------------------------------------ the ethernet side
+
+    def told_answers(self, message: Message) -> None:
+        told = decode(Answers, message)
+        own = next((own for own, asking in self.searched.items() if asking == told.id), None)
+        if own is None:
+            return
+        del self.searched[own]
+        self._say_where_not(told.unsent or {})
+        who = ", ".join(f"{each.address} is at {each.hwaddr}" for each in told.answers[:4])
+        self._us.feed(pair.Answers(own, told.asked, bool(told.answers), who))
+
+    def _say_where_not(self, unsent: dict[str, object]) -> None:
+        """On which interfaces nobody could be asked: a takeover may never come for it."""
+        for name in self._us.conf.interfaces:
+            if name in unsent:
+                why = printable(str(unsent[name])[:100])
+                self._us.say(f"nobody can be asked there who has the addresses: {why}", name)
+
+
+def is_forgotten(event: pair.Event, action: pair.Forget) -> bool:
+    """Whether an event is an answer to what an action drops."""
+    match event:
+        case pair.Replied() | pair.Unreplied():
+            return event.query is not pair.Query.COMPARE
+        case pair.Answers():
+            return action.questions
+    return False
+
+
+def peer_view(status: protocol.Status, interfaces: tuple[str, ...]) -> pair.PeerView:
+    """What the pair wants to know of a peer's status; interfaces: those that both should have."""
+    known = dict(status.interfaces)
+    bad = frozenset(name for name in interfaces if name not in known or known[name].is_bad)
+    down = frozenset(name for name in bad if name not in known or known[name].state == "down")
+    role = "rejoining" if status.rejoining else status.role
+    counts = tuple((name, known[name].packets, known[name].last) for name in sorted(known))
+    failed = frozenset(name for name in known if known[name].state == "fail")
+    return pair.PeerView(role, status.boot, bad, down=down, counts=counts, failed=failed)

@@ -1,0 +1,106 @@
+"""HUP: a child reads the configuration again and checks it, and the loop goes on meanwhile.
+
+To read a file may hang, to translate a filter may take a minute; and a loop that stands still for a
+window sends no heartbeats. What is sound comes back as plain values. The child reads nothing but
+what root has written, but each value is read and checked here once more: that costs nothing.
+"""
+
+from __future__ import annotations
+
+import selectors
+import time
+from collections.abc import Callable, Sequence
+
+from failoverd import conf
+from failoverd.conf import Conf
+from failoverd.master.context import Context
+from failoverd.process import Channel, Errand, Message, in_words
+from failoverd.watch import filters
+from failoverd.watch.filters import Program
+
+CHECK_SECONDS = 2 * filters.WAITING_SECONDS + 30.0  # both filters, and all the rest
+
+Check = Callable[
+    [Channel, Conf], Message
+]  # in a child; what `sound` has made, or it raises why not
+Adopt = Callable[[Conf, Sequence[Program]], None]
+
+
+def sound(settings: Conf, programs: Sequence[Program]) -> Message:
+    """What a check says of a configuration that can be adopted."""
+    return {"file": settings.origin.file, "values": conf.packed(settings)} | filters.packed(
+        programs
+    )
+
+
+class Reload:
+    """At most one check at a time. Who asks during one gets another after it."""
+
+    def __init__(
+        self, us: Context, selector: selectors.BaseSelector, check: Check, adopt: Adopt
+    ) -> None:
+        self._us = us
+        self._selector = selector
+        self._check = check
+        self._adopt = adopt
+        self._errand: Errand | None = None
+        self._again = False
+        self.deadline: float | None = None  # when a check has taken too long, in monotonic seconds
+
+    def begin(self) -> None:
+        """Have the configuration read again."""
+        self._again = self._errand is not None
+        if self._again:
+            return
+        running = self._us.conf
+        title = f"failoverd: check [{running.pidfile}]"
+        try:
+            errand = Errand(title, lambda channel: self._check(channel, running))
+        except (OSError, MemoryError) as error:
+            self._refuse(f"no child can be started that reads it: {in_words(error)}")
+            return
+        self._errand, self.deadline = errand, time.monotonic() + CHECK_SECONDS
+        self._selector.register(errand, selectors.EVENT_READ, lambda: self._ended(errand))
+
+    def give_up(self, now: float) -> None:
+        """End a check that has taken too long. It is reaped when the kernel lets go of it."""
+        if self._errand is None or self.deadline is None or now < self.deadline:
+            return
+        self._errand.kill()
+        self._errand, self.deadline = None, None
+        self._refuse(f"the check did not end within {CHECK_SECONDS:g} s")
+        self._go_on()
+
+    def close(self) -> None:
+        if self._errand is not None:
+            self._errand.close()
+
+    def _ended(self, errand: Errand) -> None:
+        self._selector.unregister(errand)
+        if errand is not self._errand:
+            errand.close()
+            return
+        self._errand, self.deadline = None, None
+        try:
+            found = errand.result()
+            settings = conf.unpacked(found["values"], str(found["file"]))  # type: ignore[arg-type]
+            programs = filters.unpacked(found)
+            remarks = [str(each) for each in found.get("remarks", ())]  # type: ignore[attr-defined]
+        except (ValueError, LookupError, TypeError, MemoryError) as error:
+            self._refuse(str(error) or "no memory")
+        else:
+            self._adopt(settings, programs)
+            for remark in remarks:
+                self._us.report(remark)
+        finally:
+            errand.close()
+        self._go_on()
+
+    def _refuse(self, why: str) -> None:
+        for line in why.splitlines():
+            self._us.report(line)
+        self._us.report("the configuration stays as it was")
+
+    def _go_on(self) -> None:
+        if self._again:
+            self.begin()

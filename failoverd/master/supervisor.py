@@ -1,0 +1,306 @@
+"""The children: what should run is compared with what runs, and what died is started again.
+
+No policy about the pair here: a child that dies, hangs or says nonsense is replaced, and whoever
+waits for an answer of its is told that there will be none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from failoverd.log import printable
+from failoverd.process import PARTING, ChannelClosed, Child, LineChannel, Message
+
+FIRST_DELAY = 0.05  # seconds before a dead child is started again; doubled each time it dies soon
+LONGEST_DELAY = 30.0
+SETTLED = 20.0  # times its delay that a child has to live for its death to be taken for a new one
+START_PATIENCE = 10.0  # seconds that a child may take to be ready, however short the windows are
+FAREWELL = 5.0  # seconds in which a child that is told to end may still do what it was told to
+STUCK = "has not ended although it was killed: the kernel holds it"
+LEAST_LIFE = 1.0  # seconds; who wants to be replaced sooner has to wait like one that died
+MAX_VOLUME = 4 << 20  # bytes a second from one child, as its channel counts them
+MAX_LINES = 30  # for the log, from one child, if it was quiet before
+LINES_A_SECOND = 1.0  # later on
+
+Make = Callable[[Message | None], Child]
+Tell = Callable[[str, Message], None]
+Gone = Callable[[str, str], None]  # name, and why; "" if it was planned
+
+
+@dataclass
+class Allowance:
+    """So much of something a second, and `most` at once after a rest."""
+
+    rate: float
+    most: float
+    used: float = 0.0
+    since: float = 0.0
+
+    def take(self, amount: float, now: float) -> bool:
+        """Whether this much more is allowed now."""
+        self.used = max(0.0, self.used - (now - self.since) * self.rate)
+        self.since = now
+        if self.used + amount > self.most:
+            return False
+        self.used += amount
+        return True
+
+
+@dataclass
+class Slot:
+    """The place of one child, whether it lives or not."""
+
+    name: str
+    make: Make
+    patience: float  # seconds without a word after which it is replaced
+    child: Child | None = None
+    began: float = 0.0
+    heard: float = 0.0
+    due: float = 0.0
+    delay: float = FIRST_DELAY
+    ready: bool = False
+    handed: Message | None = None  # what the successor is given
+    last_words: str = ""
+    killed: bool = False  # because it did not report
+    shot: bool = False  # its last life was ended by others
+    planned: bool = False  # it is ended to be replaced
+    lines: Allowance = field(default_factory=lambda: Allowance(LINES_A_SECOND, MAX_LINES))
+    volume: Allowance = field(default_factory=lambda: Allowance(MAX_VOLUME, 2 * MAX_VOLUME))
+
+    def silent_until(self) -> float:
+        """When a living child has not reported for too long."""
+        return self.heard + (self.patience if self.ready else max(self.patience, START_PATIENCE))
+
+    def replace(self) -> None:
+        """End the child so that another is started at once."""
+        self.planned = True
+        if self.child is not None:
+            self.child.kill()
+
+
+class Supervisor:
+    """All children of one failoverd, in one selector."""
+
+    def __init__(self, selector: selectors.BaseSelector, tell: Tell, gone: Gone) -> None:
+        self._selector = selector
+        self._tell = tell
+        self._gone = gone
+        self.slots: dict[str, Slot] = {}
+
+    def add(self, name: str, make: Make, patience: float) -> None:
+        """Want a child; `tend` starts it."""
+        self.slots[name] = Slot(name, make, patience, due=time.monotonic())
+
+    def tend(self, now: float) -> None:
+        """Start what should run and does not; end what has not reported for too long."""
+        for slot in list(self.slots.values()):
+            if slot.child is None and now >= slot.due:
+                self._start(slot, now)
+            elif slot.child is not None and now >= slot.silent_until():
+                self.give_up(slot.name, f"has not reported for {now - slot.heard:.1f} s")
+
+    def give_up(self, name: str, why: str) -> None:
+        """End a child that is no good, if it lives; another is started later."""
+        slot = self.slots.get(name)
+        if slot is None or slot.child is None:
+            return
+        slot.heard = time.monotonic()  # it may take a while to die
+        if slot.killed:
+            self._gone(name, STUCK)
+        else:
+            slot.killed, slot.last_words = True, why
+            slot.child.kill()
+
+    def next_deadline(self) -> float | None:
+        """When `tend` has something to do at the latest."""
+        slots = self.slots.values()
+        times = (slot.silent_until() if slot.child else slot.due for slot in slots)
+        return min(times, default=None)
+
+    def send(self, name: str, message: Message) -> bool:
+        """Tell a child something. False if it cannot hear it now."""
+        slot = self.slots.get(name)
+        return bool(slot and slot.child and slot.child.channel.send(message))
+
+    def pid(self, name: str) -> int:
+        slot = self.slots.get(name)
+        return slot.child.pid if slot and slot.child else 0
+
+    def was_shot(self, name: str) -> bool:
+        """Whether a child has ended by no fault of its own, as far as it said."""
+        return name in self.slots and self.slots[name].shot
+
+    def was_silent(self, name: str) -> bool:
+        """Whether a child was killed because it did not report."""
+        return name in self.slots and self.slots[name].killed
+
+    @property
+    def all_ready(self) -> bool:
+        return all(slot.ready for slot in self.slots.values())
+
+    def may_log(self, name: str, now: float) -> bool:
+        """Whether there may be one more line because of what a child said."""
+        return name in self.slots and self.slots[name].lines.take(1, now)
+
+    def _start(self, slot: Slot, now: float) -> None:
+        try:
+            child = slot.make(slot.handed)
+        except OSError as error:  # no process or descriptor to be had: try again later
+            slot.began, slot.shot = now, False
+            self._later(slot, now)
+            self._gone(slot.name, f"cannot be started: {error.strerror}")
+            return
+        slot.child, slot.handed = child, None
+        slot.began = slot.heard = now
+        slot.ready, slot.last_words = child.is_program, ""
+        slot.planned = slot.killed = False
+        self._watch(child.channel.fileno(), lambda: self._read(slot, child))
+        self._watch(child.pidfd, lambda: self._died(slot, child))
+
+    def _watch(self, fd: int, call: Callable[[], None]) -> None:
+        self._selector.register(fd, selectors.EVENT_READ, call)
+
+    def _read(self, slot: Slot, child: Child) -> None:
+        if slot.child is not child:
+            return  # ended by another event of the same turn of the loop
+        before = child.channel.volume
+        try:
+            messages = child.channel.receive()
+        except ChannelClosed:
+            self._selector.unregister(child.channel.fileno())
+            child.kill()
+            return
+        if not slot.volume.take(child.channel.volume - before, time.monotonic()):
+            slot.last_words = "says more than anybody can have to say"
+            child.kill()
+        if messages:  # what is not understood is no report
+            slot.heard = time.monotonic()
+        for message in messages:
+            self._take(slot, message)
+
+    def _take(self, slot: Slot, message: Message) -> None:
+        match message.get("event"):
+            case "ready":
+                slot.ready = True
+            case "alive":
+                pass
+            case "died":
+                slot.last_words = printable(str(message.get("message", "")))[:500]
+            case "reopen":
+                slot.handed = message
+                slot.replace()
+            case _:
+                self._tell(slot.name, message)
+
+    def _died(self, slot: Slot, child: Child) -> None:
+        if slot.child is not child:
+            return
+        now = time.monotonic()
+        with contextlib.suppress(ChannelClosed):
+            for message in child.channel.receive():  # its last words
+                self._take(slot, message)
+        printed = what_it_printed(child)
+        status = self._reap(slot, child)
+        slot.shot = os.WIFSIGNALED(status) and not slot.last_words
+        if slot.planned and now - slot.began > LEAST_LIFE:
+            slot.due = now
+        else:
+            self._later(slot, now)
+        why = slot.last_words or f"ended with {describe(status)}"
+        self._gone(slot.name, "" if slot.planned else why + printed)
+
+    def _later(self, slot: Slot, now: float) -> None:
+        if now - slot.began > SETTLED * slot.delay:
+            slot.delay = FIRST_DELAY
+        slot.due = now + slot.delay
+        slot.delay = min(slot.delay * 2, LONGEST_DELAY)
+
+    def _reap(self, slot: Slot, child: Child) -> int:
+        """End a child that has ended or is about to. Its wait status."""
+        child.kill()  # and what it has started
+        self._unwatch(slot, child)
+        return child.reap()
+
+    def _unwatch(self, slot: Slot, child: Child) -> None:
+        for fd in (child.channel.fileno(), child.pidfd):
+            with contextlib.suppress(KeyError):  # its channel was closed before it ended
+                self._selector.unregister(fd)
+        slot.child, slot.ready = None, False
+
+    def restart(self, name: str) -> None:
+        """End a child so that it is started again at once."""
+        slot = self.slots[name]
+        slot.due = 0.0
+        slot.replace()
+
+    def retire(self, name: str) -> None:
+        """Have a child end by itself when it has finished, and started again at once."""
+        slot = self.slots[name]
+        slot.planned, slot.due = True, 0.0
+        self.send(name, {"do": "retire"})
+
+    def remove(self, name: str) -> None:
+        """End a child for good."""
+        self._end(self.slots[name])
+        del self.slots[name]
+        self._gone(name, "")
+
+    def end_all(self, spare: str = "") -> None:
+        """End every child and reap it, but for one that ends when we do.
+
+        Before that the listener passes on the answer that it was given last: a peer that does not
+        hear how its handover ended has to find out, and that takes it as long as a switch may take.
+        """
+        living = [slot for slot in self.slots.values() if slot.child and slot.name != spare]
+        leaving = [slot.child for slot in living if slot.child and slot.child.channel.finish()]
+        deadline = time.monotonic() + FAREWELL
+        for child in leaving:
+            child.ends(max(0.0, deadline - time.monotonic()))
+        for slot in living:
+            self._end(slot)
+        self.slots.clear()
+
+    def _end(self, slot: Slot) -> None:
+        """Kill a child and reap it, at once or, if the kernel holds it, when it lets go of it."""
+        child = slot.child
+        if child is None:
+            return
+        child.kill()
+        if child.ends(PARTING):
+            self._reap(slot, child)
+        else:
+            self.abandon(slot.name)
+
+    def abandon(self, name: str) -> None:
+        """Take another child in the place of one that the kernel holds; it is reaped when it is let
+        go."""
+        slot = self.slots[name]
+        child = slot.child
+        if child is not None:
+            self._unwatch(slot, child)
+            slot.due = time.monotonic()
+            self._watch(child.pidfd, lambda: self._reap_late(child))
+
+    def _reap_late(self, child: Child) -> None:
+        self._selector.unregister(child.pidfd)
+        child.reap()
+
+
+def what_it_printed(child: Child) -> str:
+    """Of another's program, to go on with a sentence about its end; "" if it is one of ours."""
+    if not isinstance(child.channel, LineChannel):
+        return ""
+    first = printable(child.channel.first().decode(errors="replace")).strip()
+    return f"; it printed: {first}" if first else "; it printed nothing"
+
+
+def describe(status: int) -> str:
+    """A wait status in words."""
+    if os.WIFSIGNALED(status):
+        return f"signal {os.WTERMSIG(status)}"
+    return f"exit status {os.waitstatus_to_exitcode(status)}"

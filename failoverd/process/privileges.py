@@ -1,0 +1,111 @@
+"""Privileges: giving up root for good, keeping the secret, and real time."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import pwd
+import resource
+from collections.abc import Callable
+
+from failoverd.process.channel import Message
+from failoverd.process.kernel import check, die_with_parent, libc
+
+# prctl(2), capabilities(7), keyctl(2), mlockall(2)
+_PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_CAPBSET_DROP = 4, 8, 24
+_PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 38, 47
+_PR_CAP_AMBIENT_RAISE, _PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
+CAP_NET_RAW, _CAPABILITY_VERSION_3, _CAPABILITIES = 13, 0x20080522, 64
+_KEYCTL_JOIN_SESSION_KEYRING, _MCL_CURRENT_AND_FUTURE = 1, 3
+_KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "armv7l": 311, "ppc64le": 271,
+           "s390x": 280, "i686": 288}  # fmt: skip
+
+
+def give_up_root(user: str, keep: frozenset[int] = frozenset()) -> None:
+    """Become user for good, with no group, no capability and no way to a new privilege or process.
+
+    keep: capabilities (below 32) that are left, to this process and to what it executes, which may
+    have processes of its own. "root" keeps the user and its capabilities, for a user namespace that
+    maps one id only. Raises ValueError if there is no such user, OSError if we may not change.
+    """
+    parent = os.getppid()
+    if user != "root" and os.geteuid() == 0:
+        try:
+            entry = pwd.getpwnam(user)
+        except KeyError:
+            raise ValueError(f"there is no user {user} on this machine") from None
+        _leave_keyring()
+        for number in set(range(_CAPABILITIES)) - keep:  # before setresuid: this needs one itself
+            libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
+        libc.prctl(_PR_SET_KEEPCAPS, bool(keep), 0, 0, 0)
+        try:
+            os.setgroups([])
+            os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
+            os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
+        except OSError as error:
+            why = f"cannot become {user} ({error.strerror}): in a user namespace, set $user to root"
+            raise OSError(error.errno, why) from None
+        _drop_capabilities(keep)
+        if not keep:
+            resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    keep_secret()  # the kernel decided anew about cores with the change of user
+    die_with_parent(parent)  # and forgot this
+
+
+def keep_secret() -> None:
+    """Leave no core, and let nobody read our memory, nor trace us, but root.
+
+    Others may run as the same user.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _leave_keyring() -> None:
+    """Root's session keyring is ours as long as we are in its session: begin another (keyctl(2)).
+
+    Where the kernel has no keys or forbids it there is nothing to leave.
+    """
+    number = _KEYCTL.get(os.uname().machine)
+    if number is not None:
+        libc.syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None)
+
+
+def _drop_capabilities(keep: frozenset[int]) -> None:
+    """None but these is left, whatever our starter told the kernel to keep (capabilities(7),
+    securebits). Raises OSError.
+    """
+    libc.prctl(_PR_SET_KEEPCAPS, 0, 0, 0, 0)
+    libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    head = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    mask = sum(1 << number for number in keep)
+    what = "cannot give up capabilities: "
+    check(libc.capset(head, (ctypes.c_uint32 * 6)(mask, mask, mask)), what)
+    for number in keep:  # what is executed has none but the ambient ones
+        check(libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number, 0, 0), what)
+
+
+def try_realtime(user: str, say: Callable[[Message], object]) -> None:
+    """`be_realtime` for a child, which goes on without it and says so."""
+    try:
+        be_realtime(user)
+    except OSError as error:
+        say({"event": "log", "message": f"$realtime: {error.strerror}; goes on without"})
+
+
+def be_realtime(user: str = "root") -> None:
+    """Real-time scheduling and locked memory for this process ($realtime). Raises OSError.
+
+    Neither passes to its children: those that want it say so themselves. Who is going to be another
+    user than root has a limit of locked memory, beyond which it could not even allocate any.
+    """
+    os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(10))
+    if user != "root":
+        try:
+            unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+            resource.setrlimit(resource.RLIMIT_MEMLOCK, unlimited)
+        except (ValueError, OSError):
+            raise OSError(errno.EPERM, f"memory cannot be locked for {user}") from None
+    check(libc.mlockall(_MCL_CURRENT_AND_FUTURE))

@@ -1,0 +1,1 @@
+"""What only commands need: the daemon imports nothing of it."""

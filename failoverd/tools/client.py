@@ -1,0 +1,193 @@
+"""One question from this machine's commands to a failoverd: ours, or the peer's over the link.
+
+Ours is reached by its Unix socket, whatever has become of the link; by its port only if there is
+no such socket, as with an older one. Blocking, with one deadline for the whole exchange, and always
+by HMAC. Whatever goes wrong becomes one sentence for a person.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import sys
+import time
+
+from failoverd import links, process
+from failoverd.conf import Conf, ConfError, files
+from failoverd.wire.protocol import (
+    LOOK_THERE,
+    ClientConnection,
+    NoAnswer,
+    Reply,
+    Send,
+    why_unconnected,
+)
+
+
+class ExchangeError(Exception):
+    """There was no authentic answer; the text is a sentence that says why and what to do.
+
+    `sent` is set if the request may have arrived, so that it may have been done.
+    """
+
+    def __init__(self, sentence: str, sent: bool = False) -> None:
+        super().__init__(sentence)
+        self.sent = sent
+
+
+# What of the configuration an exchange rests on.
+_NEEDED = {"primary", "secondary", "tcp_port", "plip_interface", "secret", "switch_timeout"}
+
+
+def prepare(path: str) -> tuple[Conf, bytes]:
+    """The configuration in the file `path`, and the secret. Raises ExchangeError.
+
+    An error elsewhere in the file is told, and no more: failoverd itself goes on without it, and a
+    machine that is going down must be able to hand over.
+    """
+    try:
+        conf = _load(path)
+        process.keep_secret()
+        return conf, files.read_secret(conf.secret)
+    except ConfError as error:
+        hint = "\nonly root can read the secret: run this as root" if os.geteuid() else ""
+        raise ExchangeError(f"{error}{hint}") from None
+
+
+def _load(path: str) -> Conf:
+    try:
+        return files.load(path)
+    except ConfError as error:
+        if error.conf is None or _NEEDED & error.conf.origin.unusable:
+            raise
+        print(f"{error}\n{path} has errors: going on with the rest of it", file=sys.stderr)
+        return error.conf
+
+
+def exchange(conf: Conf, secret: bytes, address: str, command: str, timeout: float) -> Reply:
+    """Ask the failoverd at `address`, which is conf.primary (ours) or conf.secondary.
+
+    Raises ExchangeError, after `timeout` seconds at the latest.
+    """
+    deadline = time.monotonic() + timeout
+    connection = ClientConnection(secret, command, challenge=os.urandom(16).hex())
+    reply = _ask(conf, address, connection, deadline, timeout)
+    if reply.is_unknown:  # an older failoverd
+        reply = _ask(conf, address, ClientConnection(secret, command), deadline, timeout)
+    return reply
+
+
+def _ask(
+    conf: Conf, address: str, connection: ClientConnection, deadline: float, timeout: float
+) -> Reply:
+    sent = False
+    try:
+        with _connect(conf, address, deadline) as sock:
+            while True:
+                sock.settimeout(_remaining(deadline))
+                data = sock.recv(64 * 1024)
+                for event in connection.feed(data) if data else connection.end():
+                    if isinstance(event, Reply):
+                        return event
+                    if isinstance(event, NoAnswer):
+                        raise ExchangeError(_no_answer(conf, address, event), sent)
+                    assert isinstance(event, Send)
+                    sent = True
+                    sock.sendall(event.data)
+    except TimeoutError:
+        raise ExchangeError(_silence(conf, address, timeout), sent) from None
+    except OSError as error:
+        raise ExchangeError(_failure(conf, address, error), sent) from None
+
+
+def _connect(conf: Conf, address: str, deadline: float) -> socket.socket:
+    own = None
+    if address == conf.primary and "pidfile" not in conf.origin.unusable:
+        own = _control_socket(conf.control_socket)
+    return own or _connect_tcp(conf, address, deadline)
+
+
+def _control_socket(path: str) -> socket.socket | None:
+    """A connection to our failoverd, None if there is none to be had.
+
+    By way of its descriptor, so that it is the one that was looked at, however long its name is.
+    """
+    try:
+        found = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        info = os.fstat(found)
+        if not stat.S_ISSOCK(info.st_mode) or info.st_uid not in files.trusted_owners():
+            raise OSError("anybody may have planted it")
+        sock.setblocking(False)  # who finds the queue full is told at once
+        sock.connect(f"/proc/self/fd/{found}")
+        return sock
+    except OSError:
+        sock.close()
+        return None
+    finally:
+        os.close(found)
+
+
+def _connect_tcp(conf: Conf, address: str, deadline: float) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # To ourselves we are bound to no interface: a socket bound to lo would not hear that the
+        # connection is refused, and the listener sees to it that it is heard with the link down.
+        if address != conf.primary:
+            link = conf.plip_interface.encode()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link)
+        # The address is ours to ourselves too, or nothing is sent: it must not reach another's.
+        sock.bind((conf.primary, 0))
+        sock.settimeout(_remaining(deadline))
+        sock.connect((address, conf.tcp_port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _remaining(deadline: float) -> float:
+    remaining = deadline - time.monotonic()
+    if remaining <= 0:
+        raise TimeoutError
+    return remaining
+
+
+def _silence(conf: Conf, address: str, seconds: float) -> str:
+    if address != conf.primary:
+        return f"the peer {address} does not answer within {seconds:g} s; {links.way_out(conf)}"
+    return (
+        f"failoverd here does not answer within {seconds:g} s; it is stopped or hangs: see "
+        f"{conf.log}"
+    )
+
+
+def _failure(conf: Conf, address: str, error: OSError) -> str:
+    place = f"{address} port {conf.tcp_port}"
+    if address != conf.primary:
+        why, advice = why_unconnected(error, place, conf.primary, conf.plip_interface)
+        return f"no answer from the peer: {why}; {advice or links.way_out(conf)}"
+    if os.geteuid():
+        return f"only root may ask failoverd here by {conf.control_socket}: run this as root"
+    if files.is_locked(conf.pidfile):
+        return (
+            f"failoverd runs here, but neither {conf.control_socket} nor {place} leads to it "
+            f"({error.strerror}): {conf.log} says why; if failoverd.conf was changed, send it HUP"
+        )
+    return f"failoverd is not running here: nothing listens on {conf.control_socket}; start it"
+
+
+def _no_answer(conf: Conf, address: str, event: NoAnswer) -> str:
+    if address != conf.primary:
+        return f"no answer from the peer: {event.why}; {event.advice or LOOK_THERE}"
+    if event.refused:
+        return (
+            f"authentication with failoverd here failed: its secret is not that in {conf.secret} "
+            "by now; send it HUP"
+        )
+    return f"no answer from failoverd here: {event.why}"

@@ -1,0 +1,171 @@
+"""What the commands show on a terminal.
+
+The only place that imports rich, and imported only where there is a terminal, after the first line
+has been printed: it takes a while. Nothing here hides the cursor, so that nothing has to bring it
+back when the command is stopped or killed. All that moves is ASCII.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from failoverd.process import Message
+from failoverd.tools.words import counted
+
+if TYPE_CHECKING:
+    from failoverd.watch.watcher import Watcher
+
+REFRESH_SECONDS = 0.25
+WIDTH = 24  # of a bar
+VERDICTS = {"ok": "green", "boot": "dim", "late": "yellow", "fail": "bold red"}
+
+
+class Region:
+    """The lines at the bottom that change, below those that stay."""
+
+    def __init__(self, to_stderr: bool = False, stays: bool = False) -> None:
+        """`stays`: the last picture is left on the screen."""
+        self.console = Console(stderr=to_stderr, highlight=False)
+        self._live = Live(
+            console=self.console,
+            auto_refresh=False,
+            transient=not stays,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def show(self, what: RenderableType) -> None:
+        if isinstance(what, Text):  # an echoed ^C must not go to a line that is not ours
+            what.truncate(max(1, self.console.width - len("^C") - 1), overflow="crop")
+        with undisturbed():
+            if not self._live.is_started:
+                self._live.start()
+                self.console.show_cursor(True)
+            self._live.update(what, refresh=True)
+
+    def close(self) -> None:
+        self._live.stop()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let Ctrl-C wait: after half a picture, whatever follows goes to the wrong lines."""
+    pressed: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if pressed and callable(handler):
+            handler(signal.SIGINT, None)
+
+
+class Screen:
+    """watchd's: a line a window, and below them the one that is open."""
+
+    every: float | None = REFRESH_SECONDS
+
+    def __init__(self, interface: str) -> None:
+        self._interface = interface
+        self._region = Region()
+        self._since = time.monotonic(), 0  # a second or so ago, and the packets until then
+        self._rate = 0.0
+
+    def say(self, line: Message) -> None:
+        verdict = str(line["verdict"])
+        packets = counted(line["packets"], "packet")
+        text = Text.assemble(
+            (datetime.now().strftime("%H:%M:%S.%f")[:-3], "dim"),
+            "  ",
+            (f"{'full' if line['event'] == 'full' else verdict:4}", VERDICTS[verdict]),
+            f"  {packets}, {line['last']} before: ",
+            (str(line["reason"]), VERDICTS[verdict] if verdict in ("late", "fail") else ""),
+        )
+        self._region.console.print(text, soft_wrap=True)
+
+    def complain(self, sentence: str) -> None:
+        self._region.console.print(Text(f"watchd: {sentence}", "yellow"), soft_wrap=True)
+
+    def refresh(self, watcher: Watcher, now: float) -> None:
+        window, rules = watcher.window, watcher.rules
+        left = max(0.0, window.deadline - now)
+        low = not rules.private and window.packets < rules.low_water
+        style = "red" if low else "green" if window.packets else "yellow"
+        passed = 1 - min(1.0, left / rules.timer)
+        since, before = self._since
+        if now - since >= 1:
+            self._rate = (watcher.total - before) / (now - since)
+            self._since = now, watcher.total
+        self._region.show(
+            one_line(
+                (self._interface, "bold"),
+                f"  [{'=' * round(passed * WIDTH):{WIDTH}}] {left:.1f} s left  ",
+                (str(window.packets), style),
+                f" of {rules.packet_count} packets  {self._rate:.1f} packets/s",
+            )
+        )
+
+    def close(self) -> None:
+        self._region.close()
+
+
+class Progress:
+    """How far something has come, on stderr: the result goes to stdout."""
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        self._what, self._hint = what, hint
+        self._region = Region(to_stderr=True)
+        self._due = 0.0
+
+    def show(self, text: str, share: float | None = None) -> None:
+        """Now and then. `share` is between 0 and 1, None if it is not known."""
+        if time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + REFRESH_SECONDS
+        part = "" if share is None else f"  [{'=' * round(share * WIDTH):{WIDTH}}]"
+        self._region.show(one_line((self._what, "bold"), f"{part}  {text}", (self._hint, "dim")))
+
+    def close(self) -> None:
+        self._region.close()
+
+
+def one_line(*parts: str | tuple[str, str]) -> Text:
+    """Text that a narrow terminal cuts off instead of wrapping it."""
+    return Text.assemble(*parts, no_wrap=True, overflow="crop")
+
+
+# The pair
+
+Cell = tuple[str, str]  # text and what it is like: good, odd, bad, or nothing in particular
+STYLES = {"good": "green", "odd": "yellow", "bad": "bold red", "faint": "dim", "head": "bold"}
+
+
+def pair(headline: Cell, rows: Iterable[tuple[Cell, Cell, Cell]], notes: Iterable[Cell]) -> Table:
+    """One line a fact, one column a machine; above it what it means, below it what is wrong."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*(styled(cell) for cell in row))
+    whole = Table.grid()
+    whole.add_row(styled(headline))
+    whole.add_row(table)
+    for note in notes:
+        whole.add_row(styled(note))
+    return whole
+
+
+def styled(cell: Cell) -> Text:
+    return Text(cell[0], STYLES.get(cell[1], ""))
+
+
+def show(what: RenderableType) -> None:
+    Console(highlight=False).print(what)

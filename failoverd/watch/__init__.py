@@ -1,0 +1,1 @@
+"""Watching one interface: what counts, the count, the judgement of a window, the watcher."""

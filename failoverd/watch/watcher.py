@@ -1,0 +1,455 @@
+"""The watcher: wakes up, counts, lets `watch` judge, says what came out.
+
+The same Watcher runs in a child of failoverd and by hand. What it counts with is handed to it, so
+that this room has only the clock, the waiting and the witnesses. It sleeps to the next moment at
+which something can happen: the alarm, a look at the counter (a full count may be noticed an eighth
+of a window late), the middle of an empty window. It ends only when it is told to: an interface that
+is away is silent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
+
+from failoverd import links, process
+from failoverd.process import Channel, Message
+from failoverd.watch import judge
+from failoverd.wire import frames
+
+if TYPE_CHECKING:
+    from failoverd.conf import Conf
+
+LOOKS = 8.5  # at the counter in a window; more than 8, for it takes time to wake up
+LEAST_LOOK = 0.005  # seconds between two of them; at the shortest windows they cost more than tell
+FIRST_RETRY = 0.1  # seconds until an interface is opened once more; doubles each time
+LONGEST_RETRY = 10.0
+_MANY = 1 << 53  # packets
+NOTE_SECONDS = 1.0  # a flapping interface does not flood the log
+
+Say = Callable[[Message], object]
+Put = Callable[[tuple[int, int], int, bytes], None]
+
+
+class Counts(Protocol):
+    """What counts packets: counter.Counter."""
+
+    @property
+    def is_open(self) -> bool: ...
+    def open(self) -> bool: ...
+    def take(self) -> int: ...
+    def is_deaf(self) -> bool: ...
+    def close(self) -> None: ...
+
+
+class Taps(Protocol):
+    """What reads packets' headers: counter.Tap."""
+
+    @property
+    def is_open(self) -> bool: ...
+    @property
+    def linktype(self) -> int: ...
+    def open(self) -> bool: ...
+    def fileno(self) -> int: ...
+    def read(self, put: Put) -> None: ...
+    def close(self) -> None: ...
+
+
+class Dumps(Protocol):
+    """What writes packets' headers: dumpfile.DumpFile."""
+
+    def begin(self, linktype: int) -> None: ...
+    def put(self, when: tuple[int, int], length: int, data: bytes) -> None: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What a watcher counts with, and where it puts packet headers ($dumpfile), if anywhere."""
+
+    counter: Counts
+    tap: Taps | None = None
+    dump: Dumps | None = None
+
+
+def rules_for(conf: Conf, interface: str, second: int | float = 1.0) -> judge.Rules:
+    """How this interface is judged, with times in units of which a second has so many."""
+    private = interface == conf.plip_interface
+    timer = (conf.plip_timer if private else conf.timer_seconds) * second
+    if isinstance(second, int):
+        timer = round(timer)
+    return judge.Rules(conf.packet_count, timer, conf.low_water, private, second)
+
+
+class Watcher:
+    """One interface: its counter, its window, its witnesses.
+
+    `say` is given the JSON object of every event, and {"event": "log", ...} for the log. `handed`
+    is the `state` of the watcher that this one succeeds. `peer` is what `know_peer` is told first;
+    without it nothing is asked but @witness.
+    """
+
+    def __init__(
+        self,
+        conf: Conf,
+        interface: str,
+        instruments: Instruments,
+        say: Say,
+        handed: Mapping[str, Any] | None = None,
+        peer: Message | None = None,
+    ) -> None:
+        self.interface = interface
+        self.rules = rules_for(conf, interface)
+        self.may_open = True  # until root is given up
+        self.must_reopen = False
+        self.total = 0
+        self._say = say
+        self._counter, self._tap, self._dump = (
+            instruments.counter,
+            instruments.tap,
+            instruments.dump,
+        )
+        self._witnesses = Witnesses(conf, interface, peer)
+        self._looked = self._retry_at = 0.0
+        self._retry = FIRST_RETRY
+        self._look_interval = max(LEAST_LOOK, self.rules.timer / LOOKS)
+        self._has_asked = False
+        self._look_again = 0.0
+        self._notes: dict[str, str] = {}
+        self._noted_state, self._noted_at = "up", 0.0
+        self.began: float | None = None
+        if handed is not None:
+            with contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):
+                self._inherit(handed)
+
+    def _inherit(self, handed: Mapping[str, Any]) -> None:
+        """Go on where a predecessor was. It had given up root and this one has not: nothing that
+        it says may do harm. Raises ValueError and the like for what cannot be."""
+        now = time.monotonic()
+        packets, last = (min(max(0, int(handed[key])), _MANY) for key in ("packets", "last"))
+        deadline, began, retry = (float(handed[key]) for key in ("deadline", "began", "retry"))
+        if not (0 <= began <= now and 0 <= deadline <= now + self.rules.timer):
+            raise ValueError("times that cannot be")
+        self.window = judge.Window(packets, last, handed["boot"] is True, deadline)
+        self.began, self._retry = began, min(max(FIRST_RETRY, retry), LONGEST_RETRY)
+
+    def state(self) -> Message:
+        """What a successor goes on with. CLOCK_MONOTONIC is the same in all processes."""
+        window = self.window
+        return {
+            "packets": window.packets,
+            "last": window.last,
+            "boot": window.boot,
+            "deadline": window.deadline,
+            "began": self.began,
+            "retry": self._retry,
+        }
+
+    def open(self) -> None:
+        """Open what needs root, and begin. The first watcher of an interface raises OSError or
+        ValueError if that is impossible; an interface that is not there is not an error."""
+        if self.began is None:
+            self._open()
+            self.began = time.monotonic()
+            self.window = judge.start(self.rules, self.began)
+        else:
+            self._try_open()
+        now = time.monotonic()
+        self._put_off_opening(now)
+        self._looked = now
+        self._note_state(now)
+
+    def next_time(self) -> float:
+        """When `turn` has something to do, in monotonic seconds."""
+        times = [self.window.deadline, self._next_look()]
+        if self._witnesses and not self._has_asked:
+            times.append(self._middle())
+        return min(times)
+
+    def _next_look(self) -> float:
+        """All watchers with this timer look at the same moments: what one of them has brought into
+        the caches is there for the others (measured with 64 of them: a fifth less CPU)."""
+        return (self._looked // self._look_interval + 1) * self._look_interval
+
+    def readers(self) -> list[Taps]:
+        """What should wake the loop when it can be read."""
+        return [self._tap] if self._tap is not None and self._tap.is_open else []
+
+    def turn(self, now: float) -> None:
+        """Do whatever is due."""
+        self._looked = now
+        self._count(now)
+        self._ask_witnesses(now)
+        self._write_dump()
+        self._tend(now)
+
+    def look(self, now: float) -> None:
+        """Say how much has been counted in this window.
+
+        Who looks wants to know whether we hear, and looks again soon: the witnesses are asked, so
+        that a quiet moment does not look like a dead card.
+        """
+        self._count(now)
+        window = self.window
+        self._say({"event": "count", "packets": window.packets, "last": window.last})
+        if self._witnesses and now >= self._look_again:
+            self._look_again = now + self.rules.timer / LOOKS
+            self._note("witness", self._witnesses.ask(peer=window.packets == 0))
+
+    def know_peer(self, message: Message) -> None:
+        """Whom to ask beside @witness, as master.mutual says it."""
+        self._witnesses.know_peer(message)
+
+    def restart(self, now: float) -> None:
+        """Begin again with boot true: this machine has switched."""
+        self.total += self._counter.take()
+        self.window = judge.start(self.rules, now)
+        self._has_asked = False
+
+    def close(self) -> None:
+        self._counter.close()
+        self._witnesses.close()
+        for part in (self._tap, self._dump):
+            if part is not None:
+                part.close()
+
+    def _count(self, now: float) -> None:
+        packets = self._counter.take()
+        self.total += packets
+        self.window, event = judge.count(self.rules, self.window, packets, now)
+        if event is None and now >= self.window.deadline:
+            self.window, event = judge.expire(self.rules, self.window, now)
+        if event is not None:
+            self._has_asked = False
+            self._say(dict(event.line(self.interface, self.began or 0.0)))
+
+    def _middle(self) -> float:
+        return self.window.deadline - self.rules.timer / 2
+
+    def _ask_witnesses(self, now: float) -> None:
+        if not self._witnesses or self._has_asked or now < self._middle():
+            return
+        self._has_asked = True
+        if self.window.packets == 0:
+            self._note("witness", self._witnesses.ask())
+
+    def _write_dump(self) -> None:
+        if self._tap is None or self._dump is None:
+            return
+        self._tap.read(self._dump.put)
+        try:
+            self._dump.flush()
+        except OSError as error:
+            self._note("dumpfile", f"packets are missing in $dumpfile: {error.strerror}")
+        else:
+            self._note("dumpfile", "")
+
+    def _tend(self, now: float) -> None:
+        """See to it that the counter hears, as far as there is something to hear."""
+        self._note_state(now)
+        if self._counter.is_open and not self._counter.is_deaf():
+            if now > self._retry_at + LONGEST_RETRY:
+                self._retry = FIRST_RETRY
+            return
+        if now < self._retry_at or not links.is_up(self.interface):
+            return
+        self._put_off_opening(now)
+        if self.may_open:
+            self._try_open()
+        else:
+            self.must_reopen = True
+
+    def _put_off_opening(self, now: float) -> None:
+        """The next attempt is not before _retry_at, whether this one goes well or not."""
+        self._retry_at = now + self._retry
+        self._retry = min(self._retry * 2, LONGEST_RETRY)
+
+    def _try_open(self) -> None:
+        try:
+            self._open()
+        except (OSError, ValueError) as error:
+            self._note("open", str(error))
+        else:
+            self._note("open", "")
+
+    def _open(self) -> None:
+        if self._counter.open() and self._tap is not None and self._dump is not None:
+            self._tap.open()
+            self._dump.begin(self._tap.linktype)
+
+    def _note_state(self, now: float) -> None:
+        state = link_state(self.interface)
+        if state != self._noted_state and now >= self._noted_at + NOTE_SECONDS:
+            self._noted_state, self._noted_at = state, now
+            self._log(f"the interface is {state}")
+
+    def _note(self, subject: str, message: str) -> None:
+        """Log what is wrong with a subject, once until it is something else; "" is nothing."""
+        if self._notes.get(subject, "") != message:
+            self._notes[subject] = message
+            self._log(message or f"{subject}: works again")
+
+    def _log(self, message: str) -> None:
+        self._say({"event": "log", "interface": self.interface, "message": message})
+
+
+def link_state(interface: str) -> str:
+    """up, unplugged, down or missing."""
+    if links.works(interface):
+        return "up"
+    if links.is_up(interface):
+        return "unplugged"
+    return "missing" if links.index(interface) is None else "down"
+
+
+class Witnesses:
+    """Asks those who are always there, and the peer, from the card's own hardware address.
+
+    Not every network passes probes (RFC 9161, ARP inspection): where this machine has an address of
+    its own in the witness's network, it asks from that, and is answered by the witness or for it.
+    The socket has protocol 0: it only sends. It needs root once; it is bound to nothing, so it
+    outlives the interface. False if there is nobody to ask.
+    """
+
+    def __init__(self, conf: Conf, interface: str, peer: Message | None = None) -> None:
+        self._interface = interface
+        self._targets = [w.address for w in conf.witness if w.interface == interface]
+        self._served = conf.served
+        self._socket: socket.socket | None = None
+        self._peer: list[tuple[str, str]] = []  # from which address which of its is asked
+        self._card = ""  # the peer's hardware address
+        if peer is not None:
+            self.know_peer(peer)
+        if self._targets or peer is not None:
+            self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            self._socket.setblocking(False)
+
+    def __bool__(self) -> bool:
+        return bool(self._targets or self._peer)
+
+    def know_peer(self, message: Message) -> None:
+        self._peer = [(own, peer) for own, peer in cast(list[tuple[str, str]], message["ask"])]
+        self._card = str(message["card"])
+
+    def ask(self, *, peer: bool = True) -> str:
+        """Ask each of them once, or all but the peer. Returns what is wrong, "" if nothing is."""
+        hwaddr = links.hwaddr(self._interface)
+        if self._socket is None or hwaddr is None or not links.is_up(self._interface):
+            return ""  # the state of the interface is reported by itself
+        for target, make in self._all(hwaddr, self._peer if peer else []):
+            try:
+                self._socket.sendto(make(), (self._interface, 0))
+            except OSError as error:
+                return f"cannot ask {target}: {error.strerror}"
+        return ""
+
+    def _all(
+        self, hwaddr: str, peers: list[tuple[str, str]]
+    ) -> Iterator[tuple[str, Callable[[], bytes]]]:
+        """Who is asked, and how: the peer everywhere, and, as not every network floods that and not
+        every $filter admits it, at its card."""
+        for target in self._targets:
+            yield target, partial(self._question, hwaddr, target)
+        for own, peer in peers:
+            for card in ("", self._card) if self._card else ("",):
+                yield f"the peer's {peer}", partial(frames.question, hwaddr, own, peer, card)
+
+    def _question(self, hwaddr: str, target: str) -> bytes:
+        """May raise OSError."""
+        if ":" in target:
+            for address in links.addresses(self._interface):
+                if address.startswith("fe80:") and address not in self._served:
+                    return frames.marked_solicitation(hwaddr, address, target)
+            return frames.neighbour_solicitation(hwaddr, target)
+        own = links.network(self._interface)
+        if own and str(own.ip) not in self._served and ipaddress.IPv4Address(target) in own.network:
+            return frames.marked_request(hwaddr, str(own.ip), target)
+        return frames.arp_request(hwaddr, frames.NOBODY, target)
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+
+
+class _Reporter:
+    """Says things to failoverd, and knows when the next one is due."""
+
+    def __init__(self, channel: Channel, silence: float) -> None:
+        self._channel = channel
+        self._silence = silence
+        self.due = 0.0
+
+    def __call__(self, message: Message) -> None:
+        self._channel.send(message)
+        self.due = time.monotonic() + self._silence
+
+
+def run_child(
+    channel: Channel,
+    conf: Conf,
+    interface: str,
+    handed: Mapping[str, Any] | None,
+    instruments: Callable[[], Instruments],
+    peer: Message | None = None,
+) -> None:
+    """The forked child: open as root, give root up, watch until failoverd is gone.
+
+    It returns after a message {"event": "reopen"}, which a successor has to be given as `handed`.
+    Raises OSError or ValueError for what makes the first opening impossible.
+    """
+    say = _Reporter(channel, 2 * process.report_interval(conf.plip_timer))
+    if conf.realtime:
+        process.try_realtime(conf.user, say)
+    state = None if handed is None else handed.get("window")
+    watcher = Watcher(conf, interface, instruments(), say, state, peer)
+    watcher.open()
+    process.give_up_root(conf.user)
+    watcher.may_open = conf.user == "root"
+    say({"event": "ready"})
+    while not watcher.must_reopen:
+        _serve(channel, watcher, say)
+    say({"event": "reopen", "interface": interface, "window": watcher.state()})
+
+
+def _serve(channel: Channel, watcher: Watcher, say: _Reporter) -> None:
+    """Sleep until something happens, and do it."""
+    next_time = watcher.next_time()
+    if next_time >= say.due:
+        say({"event": "alive"})
+    wait = max(0.0, min(next_time, say.due) - time.monotonic())
+    # select(), because poll() and epoll_wait() know only whole milliseconds
+    sources: list[Channel | Taps] = [channel, *watcher.readers()]
+    ready, _, _ = select.select(sources, [], [], wait)
+    if channel in ready:
+        for message in channel.receive():
+            if message.get("do") == "restart":
+                watcher.restart(time.monotonic())
+            elif message.get("do") == "look":
+                watcher.look(time.monotonic())
+            elif message.get("do") == "peer":
+                watcher.know_peer(message)
+            elif message.get("do") == "reopen":  # something else counts now
+                watcher.must_reopen = True
+    watcher.turn(time.monotonic())
+
+
+def run_by_hand(
+    watcher: Watcher, refresh: Callable[[float], None], every: float | None
+) -> NoReturn:
+    """Watch until KeyboardInterrupt. After each turn, and at least every so many seconds, call
+    refresh(now)."""
+    while True:
+        now = time.monotonic()
+        wait = max(0.0, watcher.next_time() - now)
+        select.select(watcher.readers(), [], [], wait if every is None else min(wait, every))
+        now = time.monotonic()
+        watcher.turn(now)
+        refresh(now)

@@ -1,0 +1,101 @@
+"""Why ha-fail has not switched is said as it is, with what to do."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import pytest
+from live_pair import LONG, kill, main_pid, start
+
+from dev.lab.filters import CLOSED, drop, why_no_filters
+from dev.lab.machine import Machine
+from dev.lab.network import SERVICE, Lab
+
+
+@pytest.mark.parametrize("typed_on", ["a", "b"])
+def test_that_the_secrets_differ_is_said(lab: Lab, typed_on: str) -> None:
+    start(lab)
+    lab.b.write("secret", "quite another word\n", 0o600)
+    kill(lab.b, main_pid(lab.b), signal.SIGHUP)
+    lab.wait_until(
+        lambda: all("the secrets differ" in machine.log() for machine in lab.machines), "noticed"
+    )
+    machine = lab.a if typed_on == "a" else lab.b
+    lab.wait_until(lambda: machine.status()["us"] is not None, "the next listener is there")
+    told = machine.command("ha-fail")
+    assert told.returncode == 1
+    assert "authentication failed: the secrets differ; copy the file of $secret" in told.stderr
+    assert "silent" not in told.stderr
+    assert f"{'resume' if typed_on == 'a' else 'fail'} by a person: error" in machine.log()
+    assert "authentication failed" in machine.log().rpartition("by a person: error")[2]
+    shown = machine.command("ha-status")
+    assert "no answer from the peer: authentication failed: the secrets differ" in shown.stderr
+    assert "packet filter" not in shown.stderr
+    assert lab.holders() == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "fact"),
+    [
+        ("reject with tcp reset", "port 2000 refuses the connection"),
+        ("drop", "port 2000 says nothing within"),
+    ],
+)
+@pytest.mark.parametrize("closed_on", ["a", "b"])
+def test_that_the_port_is_blocked_on_one_side_is_said(
+    lab: Lab, closed_on: str, verdict: str, fact: str
+) -> None:
+    if why := why_no_filters(lab.a):
+        pytest.skip(why)
+    start(lab)
+    closed, asker = (lab.a, lab.b) if closed_on == "a" else (lab.b, lab.a)
+    drop(closed, CLOSED.replace("drop", verdict))
+    lab.wait_until(lambda: asker.status()["us"].get("speechless"), "it is long so", LONG)
+    told = asker.command("ha-fail")
+    assert told.returncode == 1
+    shown = asker.command("ha-status")
+    for said in (told.stderr, shown.stderr):
+        assert "; its heartbeats come in, so failoverd runs there: look for a packet" in said, said
+        assert "start it" not in said and "silent" not in said
+    assert fact in told.stderr
+    assert lab.holders() == ["a"]
+
+
+def test_that_failoverd_is_dead_there_is_said(lab: Lab) -> None:
+    """Also a moment after: that its heartbeats have come in just now means nothing."""
+    start(lab, plip_timer=3.0)
+    lab.wait_until(lambda: lab.a.status()["us"]["plip"]["state"] == "ok", "a window", LONG)
+    kill(lab.b, main_pid(lab.b))
+    told = lab.a.command("ha-fail")
+    assert told.returncode == 1
+    assert "1.0.0.2 port 2000 refuses the connection; see whether the machine" in told.stderr
+    assert "heartbeats" not in told.stderr
+    assert SERVICE in "".join(lab.a.addresses("eth0"))
+
+
+HERE: dict[str, tuple[Callable[[Machine, Machine], None], str]] = {
+    "down": (
+        lambda here, _: here.ip("link set plip0 down"),
+        "plip0 is down: ip link set dev plip0 up",
+    ),
+    "no carrier": (lambda here, _: here.unplug("plip0"), "plip0 has no carrier: check its cable"),
+    "no address there": (
+        lambda _, there: there.ip("address flush dev plip0"),
+        "nobody has 1.0.0.2 on plip0: see whether the machine is up",
+    ),
+}
+
+
+@pytest.mark.parametrize("trouble", HERE)
+def test_what_this_end_of_the_link_shows_is_said(lab: Lab, trouble: str) -> None:
+    start(lab)
+    make, sentence = HERE[trouble]
+    make(lab.a, lab.b)
+    lab.a.run("ip", "neighbour", "flush", "dev", "plip0")  # else it takes the kernel a minute
+    lab.wait_until(lambda: lab.a.status()["us"]["plip"]["state"] in ("down", "fail"), "known", LONG)
+    for command in ("ha-status", "ha-fail"):
+        told = lab.a.command(command)
+        assert told.returncode == 1 and sentence in told.stderr, told.stderr
+        assert "packet filter" not in told.stderr
+    assert lab.a.command("failoverd", "-t").stdout.count(sentence) >= 1

@@ -1,0 +1,322 @@
+"""ha-status and ha-fail as programs, against real listeners on two machines."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from asked_there import ha_status_there, is_now, write_conf
+from netns import ROOTLESS
+from samples import ACTIVE, STANDBY
+from wire import IPV4, IPV6, Pair, two_machines
+
+from failoverd.commands import ha_fail, ha_status
+from failoverd.master.control_socket import listening
+from failoverd.wire.protocol import Status, encode_status
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    with two_machines(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def conf(pair: Pair, tmp_path: Path) -> str:
+    return write_conf(pair, tmp_path)
+
+
+def ha_fail_there(pair: Pair, conf: str, *options: str) -> tuple[int, str, str]:
+    return pair.python(0, "failoverd.commands.ha_fail", "-c", conf, *options)
+
+
+# ha-status
+
+
+@pytest.mark.parametrize("addresses", [IPV4, IPV6], ids=["IPv4", "IPv6"])
+def test_both_machines_side_by_side(pair: Pair, tmp_path: Path, addresses: tuple[str, str]) -> None:
+    conf = write_conf(pair, tmp_path, addresses)
+    is_now(pair.listen(0, addresses=addresses), ACTIVE)
+    is_now(pair.listen(1, addresses=addresses), STANDBY)
+    status, out, errors = ha_status_there(pair, conf)
+    assert (status, errors) == (0, "")
+    rows = [line.split("  ") for line in out.splitlines()]
+    table = {row[0]: [cell.strip() for cell in row[1:] if cell] for row in rows}
+    assert table[""] == [f"us ({addresses[0]})", f"peer ({addresses[1]})"]
+    assert table["role"] == ["active", "standby"]
+    assert table["since"] == ["2026-11-22 12:00:00.123 UTC"] * 2
+    assert table["interface eth0"] == ["ok, 12 packets, before 40"] * 2
+    assert table["heartbeat"] == ["0.4 s ago", "not heard"]
+    assert table["round trip"] == ["0.2 ms", "unknown"]
+    assert table["last switch"] == ["master, exit 0, 0.006 s", "none"]
+    _, out, _ = ha_status_there(pair, conf, "-v")
+    assert "02:00:00:00:00:01" in out and "2.0.0" in out
+    status, out, errors = ha_status_there(pair, conf, "--json")
+    assert (status, errors) == (0, "")
+    tree = json.loads(out)
+    assert list(tree) == ["us", "peer", "verdict"]
+    assert tree["verdict"] == "OK: this node is active, and peer 1.0.0.2 can take over".replace(
+        IPV4[1], addresses[1]
+    )
+    assert tree["us"] == json.loads(encode_status(ACTIVE))
+    assert tree["peer"] == json.loads(encode_status(STANDBY))
+
+
+def test_only_the_peer_runs(pair: Pair, conf: str) -> None:
+    is_now(pair.listen(1), ACTIVE)
+    status, out, errors = ha_status_there(pair, conf, "--json")
+    assert status == 3
+    verdict = "UNKNOWN: failoverd on this node gives no valid answer; peer 1.0.0.2 is active"
+    peer = json.loads(encode_status(ACTIVE))
+    assert json.loads(out) == {"us": None, "peer": peer, "verdict": verdict}
+    assert "failoverd is not running here" in errors
+    status, out, errors = ha_status_there(pair, conf)
+    assert status == 3 and out.splitlines()[0] == verdict
+    assert "not heard" in out and "active" in out
+
+
+def test_only_we_run(pair: Pair, conf: str) -> None:
+    is_now(pair.listen(0), ACTIVE)
+    status, out, errors = ha_status_there(pair, conf, "--json")
+    assert status == 1
+    assert json.loads(out)["peer"] is None
+    assert "from the peer: 1.0.0.2 port 2000 refuses the connection; see whether" in errors
+    pair.spaces[0].ip("link set plip0 down")
+    status, out, errors = ha_status_there(pair, conf, "--json")
+    assert status == 1
+    assert json.loads(out)["us"]["role"] == "active"
+    assert "1.0.0.2 port 2000 cannot be reached over plip0: Network is unreachable" in errors
+
+
+class OneAfterAnother(dict[str, tuple[bool, str]]):
+    """Answers to `status`: these, and the last for ever."""
+
+    def __init__(self, *statuses: Status) -> None:
+        super().__init__(status=(True, ""))
+        self._texts = [encode_status(status) for status in statuses]
+
+    def __getitem__(self, key: str) -> tuple[bool, str]:
+        return True, self._texts.pop(0) if len(self._texts) > 1 else self._texts[0]
+
+
+def test_a_role_that_moves_between_two_answers_is_no_outage(pair: Pair, conf: str) -> None:
+    us, peer = pair.listen(0), pair.listen(1)
+    us.answers = OneAfterAnother(ACTIVE, replace(STANDBY, boot="master"))
+    is_now(peer, replace(ACTIVE, boot="slave"))
+    status, out, _ = ha_status_there(pair, conf)
+    assert status == 0 and out.startswith("OK: peer 1.0.0.2 is active")
+    us.answers = OneAfterAnother(ACTIVE)
+    status, out, _ = ha_status_there(pair, conf)
+    assert status == 2 and out.startswith("CRITICAL: this node and peer 1.0.0.2 are both active")
+
+
+def test_a_takeover_while_the_dead_peer_is_waited_for_is_no_outage(pair: Pair, conf: str) -> None:
+    pair.listen(0).answers = OneAfterAnother(STANDBY, ACTIVE)
+    pair.port(1)  # nothing is ever said there
+    status, out, errors = ha_status_there(pair, conf)
+    assert status == 1 and out.startswith("WARNING: this node is active, but peer 1.0.0.2 gives no")
+    assert errors.count("does not answer within") == 1
+
+
+def test_the_peer_says_what_is_no_status(pair: Pair, conf: str) -> None:
+    is_now(pair.listen(0), ACTIVE)
+    pair.listen(1).answers = {"status": (True, '{"role": "\x1b[2J"}')}
+    status, out, errors = ha_status_there(pair, conf)
+    assert status == 1
+    assert "no status that we understand" in errors and "\x1b" not in out + errors
+
+
+def test_the_status_cannot_be_asked_for(pair: Pair, conf: str, tmp_path: Path) -> None:
+    status, out, errors = ha_status_there(pair, str(tmp_path / "none.conf"), "--json")
+    assert (status, out) == (3, "")
+    assert "none.conf" in errors
+    pair.secret.chmod(0o644)
+    status, out, errors = ha_status_there(pair, conf)
+    assert (status, out) == (3, f"UNKNOWN: nothing can be asked with {conf}\n")
+    assert "chmod 600" in errors
+
+
+# ha-fail
+
+
+@pytest.mark.parametrize(
+    ("role", "command", "becomes"),
+    [
+        ("active", "resume", "standby"),
+        ("standby", "fail", "active"),
+        ("switching", "fail", "active"),
+        ("failed", "fail", "active"),
+    ],
+)
+def test_it_switches(pair: Pair, conf: str, role: str, command: str, becomes: str) -> None:
+    daemon = pair.listen()
+    is_now(daemon, replace(ACTIVE, role=role))
+    daemon.answers[command] = (True, becomes)
+    assert ha_fail_there(pair, conf) == (0, "", "")
+    status, _, errors = ha_fail_there(pair, conf, "-v")
+    assert status == 0 and becomes in errors
+    asked = [str(request["command"]) for request in daemon.of("request")]
+    assert asked == ["status", command] * 2
+    assert {request["origin"] for request in daemon.of("request")} == {"person"}
+
+
+def test_it_says_why_not(pair: Pair, conf: str) -> None:
+    daemon = pair.listen()
+    is_now(daemon, ACTIVE)
+    daemon.answers["resume"] = (False, "the peer is not able")
+    status, out, errors = ha_fail_there(pair, conf)
+    assert (status, out) == (1, "")
+    assert errors.startswith("ha-fail: not switched: the peer is not able\nha-fail: ha-status ")
+
+
+def test_the_daemon_does_not_answer_in_time(pair: Pair, conf: str) -> None:
+    daemon = pair.listen(switch_timeout=0.2)
+    is_now(daemon, ACTIVE)
+    status, _, errors = ha_fail_there(pair, conf)
+    assert status == 1
+    assert "whether it has happened, ha-status tells" in errors
+
+
+def test_the_daemon_does_not_run(pair: Pair, conf: str) -> None:
+    status, _, errors = ha_fail_there(pair, conf)
+    assert status == 1
+    assert "failoverd is not running here" in errors and "ha-status" not in errors
+    pair.spaces[0].ip("address del 1.0.0.1/24 dev plip0")
+    status, _, errors = ha_fail_there(pair, conf)
+    assert status == 1
+    assert "failoverd is not running here" in errors
+
+
+def test_the_secret_has_changed(pair: Pair, conf: str) -> None:
+    daemon = pair.listen()
+    pair.secret.write_bytes(b"another\n")
+    status, _, errors = ha_fail_there(pair, conf)
+    assert status == 1
+    assert f"its secret is not that in {pair.secret} by now; send it HUP" in errors
+    assert "another" not in errors
+    assert not daemon.of("request")
+
+
+@pytest.mark.skipif(ROOTLESS, reason="there is nobody else than root in this namespace")
+def test_who_may_not_read_the_secret_is_told_to_be_root(pair: Pair, conf: str) -> None:
+    code = (
+        "import locale, os, shutil, sys\n"  # which argparse would import too late
+        "from failoverd.commands import ha_fail\n"
+        "os.setresuid(65534, 65534, 65534)\n"
+        "sys.exit(ha_fail.main(['-c', sys.argv[1]]))"
+    )
+    status, _, errors = pair.run(0, [sys.executable, "-c", code, conf])
+    assert status == 1
+    assert "Permission denied" in errors and "run this as root" in errors
+
+
+# Both
+
+
+@pytest.mark.skipif(ROOTLESS, reason="nothing can belong to another user in this namespace")
+def test_a_socket_that_another_user_has_planted_is_not_spoken_to(
+    pair: Pair, conf: str, tmp_path: Path
+) -> None:
+    is_now(pair.listen(0), ACTIVE)
+    is_now(pair.listen(1), STANDBY)
+    path = str(tmp_path / "failoverd.sock")
+    with listening(path) as planted:
+        os.chown(path, 65534, 65534)
+        assert ha_status_there(pair, conf)[0] == 0  # by the port
+        with pytest.raises(BlockingIOError):
+            planted.accept()
+
+
+@pytest.mark.skipif(ROOTLESS, reason="there is nobody else than root in this namespace")
+def test_who_may_not_use_the_socket_is_told_to_be_root(
+    pair: Pair, conf: str, tmp_path: Path
+) -> None:
+    code = (
+        "import encodings.idna, os, sys\n"
+        "from failoverd import client\n"
+        "conf, secret = client.prepare(sys.argv[1])\n"
+        "os.setresuid(65534, 65534, 65534)\n"
+        "try: client.exchange(conf, secret, conf.primary, 'status', 60.0)\n"
+        "except client.ExchangeError as error: print(error)"
+    )
+    with listening(str(tmp_path / "failoverd.sock")):
+        said = pair.run(0, [sys.executable, "-c", code, conf])
+    assert said[1] == (
+        f"only root may ask failoverd here by {tmp_path}/failoverd.sock: run this as root\n"
+    ), said
+
+
+def test_an_error_elsewhere_in_the_file_keeps_nobody_from_asking(pair: Pair, conf: str) -> None:
+    """failoverd runs on with what it read before, and must hand over when the machine goes down."""
+    is_now(pair.listen(0), ACTIVE)
+    is_now(pair.listen(1), STANDBY)
+    with open(conf, "a") as file:
+        file.write("$timer_secs = 3;\n")
+    status, out, errors = ha_status_there(pair, conf)
+    assert status == 0 and out.startswith("OK: this node is active")
+    assert "unknown variable $timer_secs" in errors and "going on" in errors
+    with open(conf, "a") as file:
+        file.write("$secondary = nonsense;\n")
+    status, out, errors = ha_status_there(pair, conf)
+    assert status == 3 and out.startswith("UNKNOWN: ") and "going on" not in errors
+
+
+def test_a_failoverd_that_has_another_port_is_not_called_dead(
+    pair: Pair, conf: str, tmp_path: Path
+) -> None:
+    with (tmp_path / "failoverd.pid").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _, _, errors = ha_status_there(pair, conf)
+    assert "failoverd runs here, but neither" in errors and "send it HUP" in errors
+
+
+def test_a_closed_output_is_no_accident(pair: Pair, conf: str) -> None:
+    is_now(pair.listen(0), ACTIVE)
+    is_now(pair.listen(1), STANDBY)
+    command = (
+        shlex.join([sys.executable, "-m", "failoverd.commands.ha_status", "-c", conf]) + " >&-"
+    )
+    assert pair.run(0, ["sh", "-c", command]) == (0, "", "")
+    status, _, errors = pair.run(0, ["sh", "-c", command.replace(">&-", ">/dev/full")])
+    assert status == 3 and errors.startswith("ha-status: cannot write the output: No space left")
+    assert errors.count("\n") == 1
+    pair.secret.chmod(0o644)
+    status, _, errors = pair.run(0, ["sh", "-c", command.replace(">&-", ">/dev/full")])
+    assert status == 3 and "Traceback" not in errors
+
+
+def test_a_silent_port_costs_no_more_than_the_timeout(pair: Pair, conf: str) -> None:
+    """The program that has the port may not be failoverd, and say nothing."""
+    pair.port(0)
+    code = (
+        "import sys\n"
+        "from failoverd import client\n"
+        "conf, secret = client.prepare(sys.argv[1])\n"
+        "try: client.exchange(conf, secret, conf.primary, 'fail', 0.3)\n"
+        "except client.ExchangeError as error: print(error.sent, error)"
+    )
+    status, out, errors = pair.run(0, [sys.executable, "-c", code, conf])
+    assert (status, errors) == (0, "")
+    assert out.startswith("False failoverd here does not answer within 0.3 s; it is stopped or")
+
+
+@pytest.mark.parametrize(("main", "usage"), [(ha_status.main, 3), (ha_fail.main, 2)])
+def test_usage(
+    main: Callable[[list[str]], int], usage: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """2 would be CRITICAL to who monitors by ha-status."""
+    wrong = [["--dance"], ["x"], ["-c"]]
+    cases = [(["--help"], 0), (["--version"], 0), *((each, usage) for each in wrong)]
+    for arguments, expected in cases:
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        assert end.value.code == expected
+    out = capsys.readouterr().out
+    assert "Exit status" in out and "2.0.0" in out

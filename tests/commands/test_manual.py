@@ -1,0 +1,313 @@
+"""The manual pages and the completion say what the code does, in every word that can be compared.
+
+Pages are read as mdoc(7) source: a line is text, or a macro with its words.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from failoverd import pair
+from failoverd.commands.failoverd import DEFAULT_CONF
+from failoverd.conf import SETTINGS, Conf
+from failoverd.tools import promises
+from failoverd.wire import protocol
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MAN = ROOT / "man"
+COMMANDS = ("failoverd", "watchd", "ha-status", "ha-fail", "ha-edit")
+PAGES = (*(f"{command}.8" for command in COMMANDS), "ha-switch.8", "failoverd.conf.5")
+COMPLETION = ROOT / "etc" / "bash_completion.d" / "failoverd"
+# Files that no variable names.
+OTHER_FILES = {DEFAULT_CONF, Conf().control_socket, "/etc/default/failoverd", "/var/tmp/ha-edit-*"}
+TOUCHED = ("host_type", "secret", "failover_prog", "log", "pidfile", "state")
+
+
+def source(page: str) -> str:
+    return (MAN / page).read_text()
+
+
+def section(page: str, title: str) -> str:
+    """The source between one .Sh and the next."""
+    found = re.search(rf"(?ms)^\.Sh {title}\n(.*?)(?=^\.Sh |\Z)", source(page))
+    assert found, f"{page} has no section {title}"
+    return found[1]
+
+
+def plain(words: str) -> str:
+    """What the arguments of a macro look like on paper, with ... for what stands for something."""
+    text = re.sub(r"\bAr \S+( \S+)??(?=$| (?:No|Ar|Pq|,)\b)", "...", words)
+    text = re.sub(r"(?<!\S)(?:No|Ns|Pq|Ql|Va) ", "", text)
+    for written, meant in ((r"\(dq", "\0"), (r"\&", ""), (r"\-", "-"), (r"\e", "\\")):
+        text = text.replace(written, meant)
+    return re.sub(r'^"(.*?)".*', r"\1", text).replace("\0", '"')
+
+
+# Options
+
+
+@functools.cache
+def help_text(command: str) -> str:
+    module = f"failoverd.commands.{command.replace('-', '_')}"
+    result = subprocess.run(
+        [sys.executable, "-m", module, "--help"],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "80"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return result.stdout
+
+
+def offered(command: str) -> dict[str, str]:
+    """Every option of --help, with the word for its argument."""
+    options = {}
+    for line in re.findall(r"(?m)^  (-.*?)(?:  .*)?$", help_text(command)):
+        names = re.findall(r"(?<!\S)--?[A-Za-z][\w-]*", line)
+        argument = re.sub(r"(?<!\S)-[\w-]+,?", "", line).strip()
+        options.update(dict.fromkeys(names, argument))
+    return options
+
+
+def described(page: str) -> dict[str, str]:
+    """Every option that a page describes, with the word for its argument."""
+    options = {}
+    for line in re.findall(r"(?m)^\.It (Fl .*)$", source(page)):
+        argument = "".join(re.findall(r"Ar (\S+)", line))
+        options.update({f"-{name}": argument for name in re.findall(r"Fl (\S+)", line)})
+    return options
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_page_describes_every_option_and_no_other(command: str) -> None:
+    assert described(f"{command}.8") == offered(command)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_synopsis_shows_every_option_and_no_other(command: str) -> None:
+    shown: set[str] = set()
+    for word in re.findall(r"Fl (\S+)", section(f"{command}.8", "SYNOPSIS")):
+        shown |= {f"-{word}"} if word.startswith("-") else {f"-{letter}" for letter in word}
+    assert shown == set(offered(command))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_a_screen(command: str) -> None:
+    assert len(help_text(command).splitlines()) <= 24
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_usual_configuration_is_the_one_in_the_page(command: str) -> None:
+    assert DEFAULT_CONF in help_text(command)
+    assert f".Pa {DEFAULT_CONF}" in source(f"{command}.8")
+
+
+# The parts that dev/manual writes
+
+
+def test_the_generated_parts_are_current() -> None:
+    manual = [sys.executable, str(ROOT / "dev" / "manual"), "--check"]
+    result = subprocess.run(manual, capture_output=True, text=True, check=False, timeout=60)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_the_reference_has_every_variable_once() -> None:
+    found = re.findall(r"(?m)^\.It Va (\S+) Li = ", section("failoverd.conf.5", "VARIABLES"))
+    assert found == [setting.perl_name for setting in SETTINGS.values()]
+
+
+def test_every_line_of_seconds_is_explained() -> None:
+    page = section("failoverd.conf.5", "CHOOSING TIMERS")
+    for bound in promises.all_bounds(Conf()):
+        assert f"\n.It {bound.what}\n" in page
+
+
+def test_every_variable_in_a_page_exists() -> None:
+    known = {setting.perl_name for setting in SETTINGS.values()}
+    for page in PAGES:
+        named = re.findall(r"(?:\.Va|Va|\\fI) ?([$@][a-z_]+)", source(page))
+        assert set(named) <= known, page
+
+
+# Names that other parts of the code have too
+
+
+def listed(page: str, title: str, first: str) -> set[str]:
+    """The plain items of the list whose first item is `first`."""
+    text = section(page, title)
+    start = re.search(rf"(?m)^\.It (?:Ql )?{re.escape(first)}$", text)
+    assert start, f"{page}: no list with {first}"
+    items = text[start.start() :].partition("\n.El")[0]
+    return {plain(item) for item in re.findall(r"(?m)^\.It (.*)$", items)}
+
+
+def test_the_roles_are_those_of_the_code() -> None:
+    assert listed("failoverd.8", "THE PAIR", "active") == set(protocol.ROLES)
+
+
+def test_the_states_are_those_of_the_code() -> None:
+    assert listed("ha-status.8", "DESCRIPTION", "ok") == set(protocol.STATES)
+
+
+def test_the_reasons_are_those_of_the_code() -> None:
+    """A machine in doubt runs no script before it knows why."""
+    reasons = set(pair.Purpose) - {pair.Purpose.NONE, pair.Purpose.DOUBT}
+    told = {purpose.value for purpose in reasons}
+    assert listed("ha-switch.8", "ENVIRONMENT", "boot") == told
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_path_of_a_page_is_the_default_of_its_variable(page: str) -> None:
+    if page == "ha-switch.8":
+        assert Conf().failover_prog in source(page)
+    items = re.findall(r"(?m)^\.It Pa (\S+)(?: Pq Va \$(\w+))?$", section(page, "FILES"))
+    assert items
+    for path, variable in items:
+        if variable:
+            assert path == getattr(Conf(), variable)
+        else:
+            assert path in OTHER_FILES
+
+
+@pytest.mark.parametrize("page", ["failoverd.8", "failoverd.conf.5"])
+def test_no_file_of_the_daemon_is_left_out(page: str) -> None:
+    for variable in TOUCHED:
+        assert f".It Pa {getattr(Conf(), variable)} Pq Va ${variable}\n" in section(page, "FILES")
+
+
+# What the programs say
+
+
+def said(file: Path) -> Iterator[str]:
+    """Every string of a Python file; what is put into one is a NUL."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(
+                part.value
+                if isinstance(part, ast.Constant) and isinstance(part.value, str)
+                else "\0"
+                for part in node.values
+            )
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+@functools.cache
+def all_said() -> str:
+    strings = [text for file in ROOT.glob("failoverd/**/*.py") for text in said(file)]
+    return "\n".join([*strings, (ROOT / "ha-switch").read_text()])
+
+
+def quotations(page: str) -> list[str]:
+    """What a page quotes as an error or a line of the log."""
+    text = section(page, "WHEN IT DOES NOT WORK")
+    if page == "failoverd.8":
+        text += section(page, "THE LOG")
+    return [plain(words) for words in re.findall(r"(?m)^\.It Ql (.*)$", text)]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_is_quoted_is_really_said(page: str) -> None:
+    assert quotations(page)
+    for quotation in quotations(page):
+        for piece in re.split(r"\.\.\.|[:;] |, and |[()]", quotation):
+            words = piece.strip(" ,;:")
+            assert words in all_said(), f"{quotation!r}: nothing says {words!r}"
+
+
+# Form
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_has_what_a_person_looks_for(page: str) -> None:
+    for title in ("NAME", "SYNOPSIS", "DESCRIPTION", "FILES", "EXAMPLES"):
+        section(page, title)
+    for title in ("WHEN IT DOES NOT WORK", "DIFFERENCES FROM THE ORIGINAL", "SEE ALSO"):
+        section(page, title)
+    if page.endswith(".8"):
+        section(page, "SIGNALS")
+        section(page, "EXIT STATUS")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_sound_mdoc(page: str) -> None:
+    if shutil.which("mandoc") is None:
+        pytest.skip("mandoc is not installed: apt-get install mandoc")
+    lint = ["mandoc", "-T", "lint", "-W", "warning", str(MAN / page)]
+    result = subprocess.run(lint, capture_output=True, text=True, check=False, timeout=60)
+    assert (result.stdout, result.stderr, result.returncode) == ("", "", 0)
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("width", [None, 80, 60])
+def test_a_page_is_shown_without_warnings(page: str, width: int | None) -> None:
+    """Into a pipe, and on a narrow terminal: a table of fixed widths is too wide for the one or
+    the other, and whoever reads the page is told so by groff."""
+    if shutil.which("man") is None:
+        pytest.skip("man is not installed: apt-get install man-db")
+    env = {key: word for key, word in os.environ.items() if key not in ("MANWIDTH", "COLUMNS")}
+    if width:
+        env["MANWIDTH"] = str(width)
+    with (MAN / page).open() as text:
+        read = ["man", "--warnings", "--local-file", "-"]
+        result = subprocess.run(
+            read, stdin=text, env=env, capture_output=True, text=True, check=False, timeout=60
+        )
+    assert (result.stderr, result.returncode) == ("", 0)
+
+
+def test_every_page_is_tested() -> None:
+    assert {path.name for path in MAN.iterdir()} == set(PAGES)
+
+
+# Completion
+
+
+def completed(*words: str) -> list[str]:
+    """What the completion offers for the last word; a line "compopt ..." asks bash for files."""
+    script = f"""
+    compopt() {{ echo "compopt $*"; }}
+    . {shlex.quote(str(COMPLETION))}
+    function=$(complete -p "$1")
+    function=${{function#*-F }}
+    "${{function%% *}}" "$1" "${{!#}}" "${{@: -2:1}}"
+    printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    bash = ["bash", "--norc", "-c", script, "bash", *words]
+    result = subprocess.run(bash, capture_output=True, text=True, check=False, timeout=60)
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout.split("\n")[:-1]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_completion_offers_every_option_and_no_other(command: str) -> None:
+    assert completed(command, "-") == sorted(offered(command), key=lambda name: name.lstrip("-"))
+    long = sorted(name for name in offered(command) if name.startswith("--"))
+    assert completed(command, "--") == long
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_completion_offers_files_for_the_configuration(command: str) -> None:
+    assert completed(command, "-c", "etc")[0] == "compopt -o default"
+
+
+def test_completion_knows_what_a_command_takes() -> None:
+    assert completed("watchd", "l") == ["lo"]
+    assert "lo" in completed("watchd", "--json", "")
+    assert completed("watchd", "-r", "night")[0] == "compopt -o default"
+    assert completed("watchd", "--until", "l") == [""]
+    assert completed("watchd", "no-such") == [""]
+    assert completed("ha-edit", "/etc/fail")[0] == "compopt -o default"

@@ -1,0 +1,259 @@
+"""What must be the same on both machines: how they differ is said at once, and by whoever asks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from asked_there import ha_status_there, is_now, write_conf
+from live_pair import kill, main_pid
+from samples import ACTIVE, STANDBY
+from wire import Pair, two_machines
+
+from dev.lab.machine import Machine, Value
+from dev.lab.network import SERVICE, Lab
+from failoverd import conf
+from failoverd.commands.ha_status import Look
+from failoverd.conf import Conf, alike, parse
+from failoverd.master.context import Context
+from failoverd.master.mismatch import Mismatch
+from failoverd.wire.protocol import (
+    MAX_SETTING,
+    InterfaceStatus,
+    Status,
+    encode_status,
+    parse_status,
+)
+
+
+def told(text: str, version: str = "2") -> Mapping[str, str]:
+    return alike.of_conf(parse(text, "failoverd.conf"), version)
+
+
+BASE = "@interfaces = ('eth0', 'eth1');"
+DIFFERENT = [
+    ("@interfaces = ('eth1', 'eth0');", {}),
+    ("@interfaces = ('eth0', 'ens3');",
+     {"@interfaces": "@interfaces: eth1 only here and ens3 only on the peer"}),
+    ("@interfaces = ('eth0');", {"@interfaces": "@interfaces: eth1 only here"}),
+    ("@addresses = ('eth0 192.0.2.10/24');",
+     {"@addresses": "@addresses: eth0 192.0.2.10/24 only on the peer"}),
+    ("@ethernet_addresses = ('eth0 02:00:00:00:00:10');",
+     {"@ethernet_addresses":
+      "@ethernet_addresses: eth0 02:00:00:00:00:10 only on the peer"}),
+    ("$plip_timer = 12.5;", {"$plip_timer": "$plip_timer is 11 here, 12.5 on the peer"}),
+    ("$plip_hbeat = 1;", {"$plip_hbeat": "$plip_hbeat is 10 here, 1 on the peer"}),
+    ("$timer_seconds = 20.0;", {}),
+    ("$timer_seconds = 2;", {"$timer_seconds": "$timer_seconds is 20 here, 2 on the peer"}),
+    ("$low_water = 1;", {"$low_water": "$low_water is 0 here, 1 on the peer"}),
+    ("$hold_down = 0;", {"$hold_down": "$hold_down is 60 here, 0 on the peer"}),
+    ("$switch_timeout = 3;", {"$switch_timeout": "$switch_timeout is 30 here, 3 on the peer"}),
+    ("$confirm = 'none';", {"$confirm": "$confirm is arp here, none on the peer"}),
+    ("$confirm = '/bin/true';", {"$confirm": "$confirm is arp here, a program on the peer"}),
+    ("$primary = '1.0.0.2'; $secondary = '1.0.0.1'; $log = '/x'; $packet_count = 7;", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "found"), DIFFERENT)
+def test_each_difference_is_named(text: str, found: dict[str, str]) -> None:
+    assert alike.differences(told(BASE), told(f"{BASE}\n{text}")) == found
+
+
+def test_what_the_service_is_made_of_comes_first() -> None:
+    """Only so much of it is told in one line."""
+    other = "$low_water = 7; $timer_seconds = 3; @addresses = ('eth0 192.0.2.99/24');"
+    names = [*alike.differences(told(BASE, "2.0"), told(f"{BASE}\n{other}", "2.1"))]
+    assert names == ["@addresses", "$low_water", "$timer_seconds", "version"]
+
+
+def test_programs_may_lie_in_different_places() -> None:
+    assert not alike.differences(told("$confirm = '/bin/true';"), told("$confirm = '/bin/false';"))
+
+
+def test_versions_are_compared_too() -> None:
+    found = alike.differences(told(BASE, "2.0"), told(BASE, "2.1"))
+    assert found == {"version": "version is 2.0 here, 2.1 on the peer"}
+
+
+def test_a_long_list_is_told_as_a_digest() -> None:
+    def served(last: int) -> str:
+        every = [f"'eth0 198.51.100.{n}/32'" for n in [*range(1, 200), last]]
+        return f"@addresses = ({', '.join(every)});"
+
+    one, other = told(served(200)), told(served(201))
+    assert one == told(served(200)) and len(one["@addresses"]) <= MAX_SETTING
+    expected = {"@addresses": "@addresses differs from the peer's"}
+    assert alike.differences(one, other) == expected
+    assert alike.differences(one, told("@addresses = ();")) == expected
+
+
+def test_a_status_tells_all_that_the_table_marks() -> None:
+    names = {setting.perl_name for setting in conf.SETTINGS.values() if setting.alike}
+    status = replace(ACTIVE, settings=alike.settings(Conf()))
+    heard = parse_status(encode_status(status))
+    assert heard == status
+    assert {*alike.of_status(status)} == names | {"version"} == {*alike.of_conf(Conf(), "2")}
+
+
+def test_an_older_peer_is_compared_in_what_it_tells() -> None:
+    older = parse_status(encode_status(replace(ACTIVE, version="1.0")))
+    assert older is not None
+    found = alike.differences(told("@interfaces = ('eth0');", "1.0"), alike.of_status(older))
+    assert found == {}
+    assert {*alike.differences(told(BASE), alike.of_status(older))} == {"@interfaces", "version"}
+
+
+# What the daemon says of it
+
+
+class Ears(Context):
+    """Notes what would be logged."""
+
+    def __init__(self, settings: Conf) -> None:
+        self.conf = settings
+        self.boot = "master"
+        self.lines: list[tuple[str, bool]] = []
+
+    def say(self, text: str, *_: object, alarm: bool = False, **__: object) -> None:
+        self.lines.append((text, alarm))
+
+
+def test_it_is_said_once_and_when_it_ends() -> None:
+    ears = Ears(Conf(interfaces=("eth0",)))
+    mismatch = Mismatch(ears)
+    same = peer_of(ears.conf)
+    other = replace(same, interfaces=(("ens3", InterfaceStatus("ok", 1, 1, "")),))
+    third = replace(other, settings=alike.settings(Conf(hold_down=1.0)))
+    for status in (same, same, other, other, third, third, same):
+        mismatch.note(status)
+    assert ears.lines == [
+        (
+            "not the same on both machines: @interfaces: eth0 only here and ens3 only on the peer",
+            True,
+        ),
+        ("not the same on both machines: $hold_down is 60 here, 1 on the peer", False),
+        ("the same on both machines again: @interfaces", False),
+        ("the same on both machines again: $hold_down", False),
+    ]
+
+
+def test_two_of_one_host_type_say_so_each_time_that_it_begins() -> None:
+    ears = Ears(Conf(interfaces=("eth0",)))
+    mismatch = Mismatch(ears)
+    slave = peer_of(ears.conf)
+    master = replace(slave, boot="master")
+    for status in (slave, master, replace(master, role="active"), slave, slave, master):
+        mismatch.note(status)
+    begins = (
+        "both machines have boot:master in host_type: change one, and restart failoverd there",
+        True,
+    )
+    assert ears.lines == [begins, ("the peer has boot:slave in host_type now", False), begins]
+
+
+def peer_of(settings: Conf) -> Status:
+    from failoverd import __version__
+
+    names = settings.interfaces
+    interfaces = tuple((name, InterfaceStatus("ok", 1, 1, "")) for name in names)
+    return replace(
+        STANDBY, version=__version__, interfaces=interfaces, settings=alike.settings(settings)
+    )
+
+
+def rename(machine: Machine, before: str, after: str) -> None:
+    machine.ip(f"link set dev {before} down", f"link set dev {before} name {after}")
+    machine.ip(f"link set dev {after} up")
+
+
+def card_named(name: str) -> dict[str, Value]:
+    return {"interfaces": [name], "addresses": [f"{name} {SERVICE}/24"]}
+
+
+def test_a_pair_whose_cards_have_other_names_says_so(lab: Lab) -> None:
+    rename(lab.b, "eth0", "ens3")
+    lab.a.write_conf(**card_named("eth0"))
+    lab.b.write_conf(**card_named("ens3"), hold_down=3.0)
+    for machine in lab.machines:
+        machine.start_failoverd()
+    told = "not the same on both machines: "
+    for machine, here, there in ((lab.a, "eth0", "ens3"), (lab.b, "ens3", "eth0")):
+        line = f"{told}@interfaces: {here} only here and {there} only on the peer"
+        lab.wait_until(lambda m=machine, text=line: text in m.log(), line)  # type: ignore[misc]
+    line = f"{told}$hold_down is 2 here, 3 on the peer"
+    lab.wait_until(lambda: line in lab.a.log(), line)
+    lab.wait_until(lambda: lab.a.role() == "active", "a is active")
+
+    shown = lab.a.command("ha-status")
+    assert shown.returncode == 1
+    assert "$hold_down is 2 here, 3 on the peer" in shown.stderr
+    assert f"@addresses: eth0 {SERVICE}/24 only here" in shown.stderr
+    tree = json.loads(lab.a.command("ha-status", "--json").stdout)
+    assert "$hold_down is 2 here, 3 on the peer" in tree["differences"]
+
+    tested = lab.a.command("failoverd", "-t")
+    assert tested.returncode == 0, tested.stderr
+    assert f"note: {line}" in tested.stdout.splitlines()
+
+    rename(lab.b, "ens3", "eth0")
+    lab.b.write_conf()
+    kill(lab.b, main_pid(lab.b), signal.SIGHUP)
+    lab.wait_until(
+        lambda: lab.a.log().count("the same on both machines again: ") == 3, "all is alike again"
+    )
+    shown = lab.a.command("ha-status")
+    assert "not the same" not in shown.stderr
+    tested = lab.a.command("failoverd", "-t")
+    assert "not the same" not in tested.stdout and "not compared" not in tested.stdout
+
+
+def test_a_peer_that_cannot_be_asked_is_no_error(lab: Lab) -> None:
+    lab.a.write_conf()
+    tested = lab.a.command("failoverd", "-t")
+    assert tested.returncode == 0, tested.stderr
+    assert "note: not compared with the peer: " in tested.stdout
+    lab.cut_link()
+    began = time.monotonic()
+    tested = lab.a.command("failoverd", "-t")
+    assert tested.returncode == 0 and "not compared" in tested.stdout
+    assert time.monotonic() - began < 20
+
+
+# What ha-status makes of it
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    with two_machines(tmp_path) as made:
+        yield made
+
+
+def test_ha_status_warns_without_another_line_in_its_table(pair: Pair, tmp_path: Path) -> None:
+    path = write_conf(pair, tmp_path)
+    is_now(pair.listen(0), ACTIVE)
+    peer = pair.listen(1)
+    is_now(peer, STANDBY)
+    status, same, errors = ha_status_there(pair, path)
+    assert (status, errors) == (0, "")
+    is_now(peer, replace(STANDBY, version="2.1.0"))
+    status, out, errors = ha_status_there(pair, path)
+    assert status == 1 and out.splitlines()[1:] == same.splitlines()[1:]
+    assert out.startswith("WARNING: this node is active, but not the same on both nodes: version")
+    assert errors == (
+        "ha-status: not the same on both machines: version is 2.0.0 here, 2.1.0 on the peer"
+        f"{os.linesep}"
+    )
+
+
+def test_worse_news_stay_the_exit_status() -> None:
+    other = replace(ACTIVE, version="2.1.0")
+    assert Look(ACTIVE, other).verdict.status == 2
+    assert Look(ACTIVE, replace(STANDBY, version="2.1.0")).verdict.status == 1
+    assert Look(ACTIVE, STANDBY).verdict.status == 0
+    assert Look(ACTIVE, None).differences == []

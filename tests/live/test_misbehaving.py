@@ -1,0 +1,295 @@
+"""A machine that misbehaves: disks, descriptors, processes, memory, cards. No role changes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from live_pair import WATCHED, kill, main_pid, mounted, pids, role_changes, settled, start
+
+from dev.lab.machine import Machine
+from dev.lab.network import SERVICE, Lab
+from dev.lab.spaces import Process
+
+# ------------------------------------------------------------------ disks
+
+
+def hand_over(lab: Lab) -> None:
+    """From a to b and back, by a person, without anybody noticing what ails the machines."""
+    for machine in (lab.b, lab.a):
+        result = lab.a.command("ha-fail")
+        assert result.returncode == 0, result.stderr
+        assert settled(lab, machine)
+
+
+def alive(lab: Lab, mains: list[int]) -> bool:
+    """Whether these are still the main processes, and the pair is as it was in the beginning."""
+    return mains == [main_pid(machine) for machine in lab.machines] and settled(lab, lab.a)
+
+
+def test_a_disk_that_is_full(lab: Lab) -> None:
+    """Neither for the log nor for $state and the pid file is there any room."""
+    folder = mounted(lab.a, "run", "-o", "size=64k")
+    lab.a.run("sh", "-c", f"cat /dev/zero >{folder}/x")
+    lab.a.write_conf(log=f"{folder}/log")
+    lab.b.write_conf()
+    for machine in lab.machines:
+        machine.start_failoverd()
+    lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by")
+    assert "cannot write $pidfile" in lab.a.read("terminal")
+    assert "cannot write $state" in lab.a.read("terminal")
+    hand_over(lab)
+    lab.a.check("rm", f"{folder}/x")
+    lab.wait_until(lambda: json.loads(lab.a.read("run/state") or "{}"), "the state is written")
+    assert json.loads(lab.a.read("run/state"))["role"] == "active"
+    lab.wait_until(lambda: lab.a.read("run/pid"), "and so is the pid file")
+    kill(lab.a, pids(lab.a, "failoverd: heartbeat ")[0])
+    lab.wait_until(lambda: "the child heartbeat" in lab.a.read("run/log"), "the log goes on")
+    assert "lines lost: No space left on device" in lab.a.read("run/log")
+
+
+def test_a_run_folder_that_is_read_only_and_then_away(lab: Lab) -> None:
+    start(lab)
+    mains = [main_pid(machine) for machine in lab.machines]
+    folder = mounted(lab.a, "run", "-o", "ro")
+    hand_over(lab)
+    assert "cannot write $state" in lab.a.log()
+    assert lab.a.command("ha-fail").returncode == 0
+    lab.a.check("umount", folder)
+    lab.wait_until(lambda: "standby" in lab.a.read("run/state"), "the state is up to date")
+    lab.a.check("rm", "-r", folder)
+    assert lab.a.command("ha-fail").returncode == 0
+    lab.a.check("mkdir", folder)
+    lab.wait_until(lambda: "active" in lab.a.read("run/state"), "the state is there again")
+    lab.wait_until(lambda: lab.a.read("run/pid"), "and the pid file")
+    assert alive(lab, mains)
+    assert f"already running (pid {mains[0]})" in lab.a.command("failoverd").stderr
+
+
+def test_a_log_on_a_disk_that_hangs(lab: Lab) -> None:
+    """The standby's disk hangs when the active machine dies: it takes over all the same.
+
+    Its watchers hang, too, for they write $dumpfile.
+    """
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("no file systems in user space (/dev/fuse) here")
+    folder = f"{lab.b.folder}/disk"
+    lab.b.check("mkdir", folder)
+    program = str(Path(__file__).parent.parent / "hanging.py")
+    store, switch = f"{lab.b.folder}/store", f"{lab.b.folder}/hangs"
+    lab.b.popen(sys.executable, "-I", program, folder, store, switch)
+    lab.wait_until(lambda: lab.b.run("test", "-e", f"{folder}/log").returncode == 0, "a disk")
+    lab.a.write_conf()
+    lab.b.write_conf(log=f"{folder}/log", dumpfile=f"{folder}/dump", verbose=True)
+    for machine in lab.machines:
+        machine.start_failoverd()
+    lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by")
+    main, (scribe,) = main_pid(lab.b), pids(lab.b, "failoverd: log ")
+    lab.b.write("hangs", "")
+    before = lab.b.read("store")
+
+    def held() -> bool:
+        return "\nState:\tD" in lab.b.check("cat", f"/proc/{scribe}/status")
+
+    lab.wait_until(held, "the disk holds the log's writer")
+    said = "plip0: goes on without $dumpfile"
+    lab.wait_until(lambda: said in lab.b.read("terminal"), "the link's watcher has hung, too")
+    lab.a.power_cut()
+    lab.wait_until(lambda: lab.b.role() == "active", "b takes over", 40.0)
+    said = "the child log has not ended although it was killed"
+    lab.wait_until(lambda: said in lab.b.read("terminal"), "b says what its log suffers from")
+    assert lab.b.read("store") == before
+    (lab.b.outside / "hangs").unlink()
+    lab.wait_until(lambda: "the child log is replaced" in lab.b.read("store"), "the log goes on")
+    assert "role: switching -> active" in lab.b.read("store")
+    assert main_pid(lab.b) == main
+
+
+# ------------------------------------------------------------------ descriptors and processes
+
+
+def limit_descriptors(machine: Machine, pid: int, user: str, limit: int) -> None:
+    group = machine.check("id", "-g", user).strip()
+    own = ("setpriv", "--reuid", user, "--regid", group, "--clear-groups")
+    command = ("prlimit", "-p", str(pid), f"--nofile={limit}:{limit}")
+    machine.check(*(() if user == "root" else own), *command)
+
+
+def test_no_descriptor_is_left(lab: Lab) -> None:
+    """Neither to failoverd nor to any of its children: they serve with what they have."""
+    start(lab, **WATCHED)
+    mains = [main_pid(machine) for machine in lab.machines]
+    before = [role_changes(machine) for machine in lab.machines]
+    for machine in lab.machines:
+        for pid in pids(machine, "failoverd: "):
+            limit_descriptors(machine, pid, lab.user, 3)
+        main = main_pid(machine)
+        held = len(machine.check("ls", f"/proc/{main}/fd").split())
+        limit_descriptors(machine, main, "root", held)
+    said = "Too many open files"
+    lab.wait_until(lambda: all(said in m.log() for m in lab.machines), "the listeners have none")
+    for machine in lab.machines:
+        kill(machine, pids(machine, "failoverd: listener ")[0])
+    lab.wait_until(lambda: alive(lab, mains), "other listeners have descriptors again")
+    assert [role_changes(machine) for machine in lab.machines] == before
+    hand_over(lab)
+
+
+HOLD_ALL = """
+import os, sys, time
+reading, writing = os.pipe()
+try:
+    while True:
+        if os.fork() == 0:
+            os.close(writing)
+            os.read(reading, 1)  # until the first one ends
+            os._exit(0)
+except OSError as error:
+    print(error.strerror, flush=True)
+time.sleep(1000)
+"""
+
+
+@pytest.fixture
+def crowded(lab: Lab) -> Iterator[Callable[[], Process]]:
+    """Have every process number in the lab taken, until what is returned is closed."""
+    if tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) < (6, 14):
+        pytest.skip("before Linux 6.14 the limit of processes is the whole machine's")
+    crowds: list[Process] = []
+
+    def crowd() -> Process:
+        argv = (sys.executable, "-I", "-S", "-c", HOLD_ALL)
+        crowds.append(lab.client.popen(*argv, stdout=subprocess.PIPE))
+        assert crowds[0].stdout is not None
+        assert crowds[0].stdout.readline() == b"Resource temporarily unavailable\n"
+        return crowds[0]
+
+    lab.client.check("sh", "-c", "echo 320 >/proc/sys/kernel/pid_max")
+    yield crowd
+    for process in crowds:
+        process.close()
+
+
+def test_no_process_can_be_had(lab: Lab, crowded: Callable[[], Process]) -> None:
+    start(lab)
+    mains = [main_pid(machine) for machine in lab.machines]
+    before = [role_changes(machine) for machine in lab.machines]
+    victims = [(m, pids(m, "failoverd: heartbeat ")[0]) for m in lab.machines]
+    with crowded():
+        for _, pid in victims:
+            lab.spaces.request({"do": "signal", "pid": pid, "signal": int(signal.SIGKILL)})
+        said = "the child heartbeat is replaced: cannot be started"
+        lab.wait_until(lambda: all(said in m.log() for m in lab.machines), "no child can be had")
+        assert lab.b.say("fail").startswith("error")
+        assert lab.a.say("resume") == "error the switch script cannot be run"
+        assert (lab.a.role(), lab.b.role()) == ("active", "standby")
+    lab.wait_until(lambda: alive(lab, mains), "the pair is as it was")
+    lab.wait_until(
+        lambda: all(pids(m, "failoverd: heartbeat ") for m in lab.machines), "the children too"
+    )
+    assert "the switch script cannot be run: the role stays" in lab.a.log()
+    hand_over(lab)
+    assert lab.holders() == ["a"]
+    assert len(before) == 2
+
+
+def test_no_memory_can_be_had(lab: Lab) -> None:
+    start(lab, **WATCHED)
+    mains = [main_pid(machine) for machine in lab.machines]
+    for machine, main in zip(lab.machines, mains, strict=True):
+        status = machine.check("cat", f"/proc/{main}/status")
+        (size,) = re.findall(r"VmSize:\s+(\d+) kB", status)
+        machine.check("prlimit", "-p", str(main), f"--as={int(size) * 1024}:unlimited")
+        for pid in pids(machine, "failoverd: "):
+            kill(machine, pid)
+        kill(machine, main, signal.SIGHUP)
+        kill(machine, main, signal.SIGUSR1)
+    said = ("status: ", "the configuration stays as it was")
+    lab.wait_until(
+        lambda: all(any(word in m.read("terminal") for word in said) for m in lab.machines),
+        "they answer",
+    )
+    for machine, main in zip(lab.machines, mains, strict=True):
+        machine.check("prlimit", "-p", str(main), "--as=unlimited")
+    lab.wait_until(lambda: alive(lab, mains), "the pair is as it was")
+
+
+# ------------------------------------------------------------------ cards
+
+
+def test_cards_that_are_renamed_and_moved(lab: Lab) -> None:
+    """The standby's card and its end of the link go to another name, another namespace and back."""
+    start(lab, **WATCHED)
+    mains = [main_pid(machine) for machine in lab.machines]
+    before = [role_changes(machine) for machine in lab.machines]
+
+    def own_status(machine: Machine) -> Any:
+        """Without the peer's, for which ha-status waits."""
+        return json.loads(machine.say("status").removeprefix("ok "))
+
+    def missed(card: str) -> bool:
+        if card == "eth0":
+            return bool(own_status(lab.b)["interfaces"]["eth0"]["state"] == "down")
+        return own_status(lab.a)["plip"]["state"] not in ("boot", "ok")
+
+    def whole() -> bool:
+        if not alive(lab, mains):
+            return False
+        us = own_status(lab.b)
+        return (us["interfaces"]["eth0"]["state"], us["plip"]["state"]) == ("ok", "ok")
+
+    for card in ("eth0", "plip0"):
+        for there, home in ((lab.b, ""), (lab.client, f"netns {lab.b.name}")):
+            away = f"netns {there.name}" if home else ""
+            lab.b.ip(f"link set dev {card} down", f"link set dev {card} {away} name other0")
+            lab.wait_until(partial(missed, card), f"b misses {card}")
+            there.ip(f"link set dev other0 {home} name {card}")
+            lab.b.ip(*lab.b._configured(lab.b.cards[card]))
+            lab.wait_until(whole, f"{card} is back")
+    assert [role_changes(machine) for machine in lab.machines] == before
+
+
+def test_a_card_that_was_renamed_while_it_had_the_address(lab: Lab) -> None:
+    """The active machine's: it gives the address up all the same, and goes on when it is back."""
+    start(lab, **WATCHED)
+    lab.a.ip("link set dev eth0 down", "link set dev eth0 name other0")
+    lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
+    assert lab.holders() == ["b"]
+    assert f"other0: removed {SERVICE}/24" in lab.a.log()
+    lab.a.ip("link set dev other0 name eth0", "link set dev eth0 up")
+    lab.wait_until(lambda: settled(lab, lab.b), "b alone has the address")
+
+
+def test_an_address_that_somebody_puts_on_the_standby(lab: Lab) -> None:
+    """While its failoverd watches, and while it does not run."""
+    start(lab, **WATCHED)
+    lab.b.ip(f"addr add {SERVICE}/24 dev eth0")
+    lab.wait_until(lambda: lab.holders() == ["a"], "b takes it away")
+    kill(lab.b, main_pid(lab.b))
+    lab.b.ip(f"addr add {SERVICE}/24 dev eth0")
+    assert lab.b.command("failoverd").returncode == 0
+    lab.wait_until(lambda: settled(lab, lab.a), "b takes it away again")
+    assert "role unconfirmed: the peer is active; stands down" in lab.b.log()
+
+
+def test_nobody_reads_what_it_prints_any_more(lab: Lab) -> None:
+    """As when the journal has died: whoever was started in the foreground goes on."""
+    lab.a.write_conf()
+    with lab.a.popen(*lab.a._command("failoverd", "-f"), stderr=subprocess.PIPE) as failoverd:
+        lab.wait_until(lambda: lab.a.role() == "active", "a is active alone")
+        assert failoverd.stderr is not None
+        failoverd.stderr.close()
+        for title in ("heartbeat", "listener"):
+            kill(lab.a, pids(lab.a, f"failoverd: {title} ")[0])
+        lab.wait_until(lambda: lab.a.log().count("ended with signal 9") == 2, "the log goes on")
+        lab.wait_until(lambda: lab.a.role() == "active", "and so do they")
+        assert failoverd.poll() is None

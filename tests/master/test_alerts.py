@@ -1,0 +1,84 @@
+"""What failoverd finds wrong with its own decisions: it is said, once, and changes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from failoverd import pair
+from failoverd.conf import Conf
+from failoverd.log import Log
+from failoverd.master import Master
+
+BEGINS = "this is a fault of failoverd, report it with this log: "
+STATE = " (phase standby, purpose none)"
+TAKEN = "the addresses are both taken and free"
+LEFT = "a standby remembers the role that it had"
+
+
+@pytest.fixture
+def master(tmp_path: Path) -> Iterator[Master]:
+    """A failoverd without children, on standby."""
+    conf = Conf(interfaces=("lo",), log=str(tmp_path / "log"), state=str(tmp_path / "state"))
+    log = Log(conf.log)
+    try:
+        made = Master(conf, "slave", log)
+    except PermissionError as error:
+        pytest.skip(str(error))
+    made.us.started = True
+    made.us.state = replace(made.us.state, begun=True)
+    yield made
+    made.gratuitous_arp.close()
+    made.programs.close()
+    made.selector.close()
+    log.close()
+
+
+def step(master: Master) -> None:
+    """The next event is decided on as it is where nobody checks anything."""
+    event = pair.Counted("lo", 1)
+    decided, _ = pair.step(master.us.state, event, master.us.rules, time.monotonic())
+    master.us.feed(event)
+    master._step_all()
+    assert master.us.state == decided
+
+
+def said(master: Master) -> list[str]:
+    return [line.partition(BEGINS)[2] for line in read(master) if BEGINS in line]
+
+
+def read(master: Master) -> list[str]:
+    return Path(master.us.conf.log).read_text().splitlines()
+
+
+def test_what_cannot_be_is_an_alarm_once_and_decides_nothing(
+    master: Master, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alarms: list[tuple[str, str]] = []
+    monkeypatch.setattr(master.programs, "notify", lambda *words: alarms.append(words))
+    sound = master.us.state
+    taken, left = replace(sound, taken=True, quiet=1), replace(sound, claimed=1)
+    for state in (sound, taken, taken, sound, taken, left, taken, left, sound):
+        master.us.state = state
+        step(master)
+    found = [TAKEN + STATE, LEFT + STATE]
+    assert said(master) == found
+    assert alarms == [("alarm", BEGINS + text) for text in found]
+
+
+SPEECHLESS, SPEAKS = "but its port does not answer", "the peer's port answers again"
+
+
+def test_a_peer_that_only_sends_heartbeats_is_said_once_and_that_it_ended(master: Master) -> None:
+    """One that neither serves nor can ask stops its heartbeats: that is no end of it."""
+    mute = replace(master.us.state, timers=())
+    heard = replace(mute, beats=True, timers=((pair.Timer.UNHEARD, 9.0),))
+    for state in (heard, replace(mute, beats=True), mute, replace(mute, beats=True), heard, heard):
+        master.us.state = state
+        master.alerts.listen()
+    told = [word for line in read(master) for word in (SPEECHLESS, SPEAKS) if word in line]
+    assert told == [SPEECHLESS, SPEAKS]

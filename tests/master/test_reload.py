@@ -1,0 +1,343 @@
+"""HUP: the configuration is read and checked beside the main loop, which never waits for it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import selectors
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from live_pair import kill, main_pid, pids, settled, start
+
+from dev.lab.machine import Machine
+from dev.lab.network import Lab
+from failoverd import process
+from failoverd.conf import Conf
+from failoverd.master.context import Context
+from failoverd.master.reload import Reload, sound
+from failoverd.process import Channel, Message
+from failoverd.watch import filters
+from failoverd.watch.filters import Program
+
+GENEROUS = 60.0
+READ = "configuration read again"
+KEPT = "the configuration stays as it was"
+
+
+def hang_up(machine: Machine) -> None:
+    kill(machine, main_pid(machine), signal.SIGHUP)
+
+
+def checking(machine: Machine) -> list[int]:
+    return pids(machine, "failoverd: check")
+
+
+class Slow:
+    """A failoverd.conf that whoever reads it has to wait for."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._lab = machine.lab
+        self._path = machine.outside / "failoverd.conf"
+        self.text = self._path.read_text()
+        self._path.unlink()
+        os.mkfifo(self._path)
+
+    def give(self, text: str) -> None:
+        """Let one reader have it, once there is one."""
+        self._lab.wait_until(lambda: self._gave(text), "somebody reads it")
+
+    def _gave(self, text: str) -> bool:
+        try:
+            pipe = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            assert error.errno == errno.ENXIO  # nobody reads
+            return False
+        with open(pipe, "w") as file:
+            file.write(text)
+        return True
+
+
+def told(machine: Machine, times: int) -> bool:
+    """Whether it has been told so often to read it."""
+    return machine.log().count("told to read the configuration again") >= times
+
+
+def windows_of_link(machine: Machine) -> list[str]:
+    return [line for line in machine.log().splitlines() if " plip0: " in line]
+
+
+def test_heartbeats_go_on_while_the_configuration_is_read(lab: Lab) -> None:
+    """The file may lie on a disk that hangs, and a long filter takes a minute."""
+    start(lab, verbose=True)
+    slow = Slow(lab.a)
+    hang_up(lab.a)
+    lab.wait_until(lambda: checking(lab.a), "it is read")
+    before = len(windows_of_link(lab.b))
+    lab.wait_until(lambda: len(windows_of_link(lab.b)) >= before + 6, "six windows")
+    assert not [line for line in windows_of_link(lab.b)[before:] if " 0 packets" in line]
+    assert lab.a.role() == "active" and checking(lab.a) and READ not in lab.a.log()
+
+    for number in (2, 3, 4):  # are one more reading, after this one
+        hang_up(lab.a)
+        lab.wait_until(partial(told, lab.a, number), "it is told")
+    slow.give(slow.text + '$timer_seconds = "1.5";\n')
+    lab.wait_until(lambda: READ in lab.a.log(), "it is read once")
+    slow.give(slow.text + '$timer_seconds = "many";\n')
+    lab.wait_until(lambda: KEPT in lab.a.log(), "it is read twice")
+    assert f"{lab.a.conf}:" in lab.a.log().split(KEPT)[0].splitlines()[-2]
+    assert not checking(lab.a)
+    assert lab.a.log().count(READ) == lab.a.log().count(KEPT) == 1
+    lab.wait_until(lambda: settled(lab, lab.a), "a is active still")
+
+
+def test_a_check_that_dies_changes_nothing(lab: Lab) -> None:
+    start(lab)
+    slow = Slow(lab.a)
+    hang_up(lab.a)
+    lab.wait_until(lambda: checking(lab.a), "it is read")
+    kill(lab.a, checking(lab.a)[0])
+    lab.wait_until(lambda: KEPT in lab.a.log(), "that is told")
+    assert "has died" in lab.a.log()
+    hang_up(lab.a)
+    slow.give(slow.text)
+    lab.wait_until(lambda: f"{READ}: nothing changed" in lab.a.log(), "the next one is read")
+
+
+def test_nobody_who_stops_waits_for_a_check(lab: Lab) -> None:
+    start(lab)
+    Slow(lab.a)
+    hang_up(lab.a)
+    lab.wait_until(lambda: checking(lab.a), "it is read")
+    kill(lab.a, main_pid(lab.a), signal.SIGTERM)
+    lab.wait_until(lambda: not (lab.a.outside / "run/pid").exists(), "a has stopped")
+    lab.wait_until(lambda: not checking(lab.a), "nothing is left")
+
+
+def hosts(count: int) -> str:
+    names = [f"host 198.51.{100 + n // 200}.{1 + n % 200}" for n in range(count)]
+    return f"not ({' or '.join(names)})"
+
+
+def cpu_seconds(machine: Machine, pid: int) -> float:
+    """What a process has used so far: utime and stime of proc_pid_stat(5)."""
+    fields = machine.check("cat", f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_no_watcher_translates_a_long_filter(lab: Lab) -> None:
+    """A minute of it would be taken for hanging, and then it would be begun anew for ever."""
+    began = time.process_time()
+    filters.translate(hosts(300), filters.DLT_EN10MB)
+    translation = time.process_time() - began
+
+    machine = lab.b
+
+    def ready(*before: int) -> bool:
+        """Whether another watcher than before counts."""
+        watchers = pids(machine, "failoverd: watchd eth0")
+        return len(watchers) == 1 and watchers[0] not in before and counts(machine)
+
+    def used() -> float:
+        return cpu_seconds(machine, *pids(machine, "failoverd: watchd eth0"))
+
+    machine.write_conf(filter=hosts(300), verbose=True)
+    machine.start_failoverd()
+    lab.wait_until(ready, "it counts")
+    assert used() < translation / 4
+    first = pids(machine, "failoverd: watchd eth0")
+    machine.write_conf(filter=hosts(301), verbose=True)
+    hang_up(machine)
+    lab.wait_until(lambda: READ in machine.log(), "it is read again")
+    lab.wait_until(lambda: ready(*first), "the next one counts")
+    assert used() < translation / 4
+
+
+def counts(machine: Machine) -> bool:
+    """Whether the youngest watcher of eth0 has ended a window."""
+    (watcher,) = pids(machine, "failoverd: watchd eth0") or [0]
+    return f"watchd[{watcher}] eth0: " in machine.log()
+
+
+# By itself
+
+
+class Harness:
+    """A Reload, with a loop that turns when it is told to."""
+
+    def __init__(self, check: Callable[[Channel, Conf], Message]) -> None:
+        self.reports: list[str] = []
+        self.adopted: list[tuple[Conf, tuple[Program, ...]]] = []
+        self.selector = selectors.DefaultSelector()
+        us = SimpleNamespace(conf=Conf(), report=self.reports.append)
+        self.reload = Reload(
+            cast(Context, us),
+            self.selector,
+            check,
+            lambda conf, programs: self.adopted.append((conf, tuple(programs))),
+        )
+
+    def turn(self) -> None:
+        for key, _ in self.selector.select(GENEROUS):
+            key.data()
+
+
+@pytest.fixture
+def harness() -> Iterator[Callable[..., Harness]]:
+    made: list[Harness] = []
+
+    def make(check: Callable[[Channel, Conf], Message]) -> Harness:
+        made.append(Harness(check))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.reload.close()
+        each.selector.close()
+
+
+def test_what_the_child_found_sound_is_adopted(harness: Callable[..., Harness]) -> None:
+    program = filters.translate("ip", filters.DLT_EN10MB)
+
+    def check(_: Channel, running: Conf) -> Message:
+        return sound(replace(running, low_water=7), [program])
+
+    loop = harness(check)
+    loop.reload.begin()
+    loop.turn()
+    assert loop.adopted == [(replace(Conf(), low_water=7), (program,))]
+    assert loop.reports == [] and loop.reload.deadline is None
+
+
+def test_a_host_type_that_has_changed_is_said_to_need_a_restart(lab: Lab) -> None:
+    start(lab)
+    lab.a.write("host_type", "boot:slave\n")
+    hang_up(lab.a)
+    path = f"{lab.a.folder}/host_type"
+    lab.wait_until(lambda: f"{path} has boot:slave now: restart failoverd" in lab.a.log(), "said")
+    lab.a.write("host_type", "boot:master\n")
+    before = lab.a.log().count(READ)
+    hang_up(lab.a)
+    lab.wait_until(lambda: lab.a.log().count(READ) > before, "it is read again")
+    assert lab.a.log().count("restart failoverd") == 1
+
+
+LONG_STORY = "\n".join(f"failoverd.conf:{n}: a mistake" for n in range(50_000))
+
+
+@pytest.mark.parametrize(
+    ("check", "why"),
+    [
+        (lambda *_: {"values": {}}, "'file'"),
+        (lambda *_: {"file": "f", "values": 3, "programs": []}, ""),
+        (lambda *_: sound(Conf(), []) | {"programs": [["ip", 1, "xyz"]]}, ""),
+        (lambda *_: os._exit(3), "has died"),
+        (lambda *_: 1 // 0, "a bug: ZeroDivisionError"),
+    ],
+)
+def test_what_is_no_configuration_changes_nothing(
+    harness: Callable[..., Harness], check: Any, why: str
+) -> None:
+    loop = harness(check)
+    loop.reload.begin()
+    loop.turn()
+    assert loop.adopted == [] and loop.reports[-1] == KEPT
+    assert why in loop.reports[0]
+
+
+def test_all_that_is_wrong_is_told_however_much(harness: Callable[..., Harness]) -> None:
+    def check(*_: object) -> Message:
+        raise ValueError(LONG_STORY)
+
+    loop = harness(check)
+    loop.reload.begin()
+    loop.turn()
+    assert loop.reports == [*LONG_STORY.splitlines(), KEPT]
+
+
+def test_a_check_without_end_is_given_up(harness: Callable[..., Harness]) -> None:
+    hangs = [True]  # as it is when the child is forked
+
+    def check(_: Channel, running: Conf) -> Message:
+        while hangs[0]:
+            signal.pause()
+        return sound(running, [])
+
+    loop = harness(check)
+    reload = loop.reload
+    reload.begin()
+    lasting = pid_of(reload)
+    reload.begin()
+    assert reload.deadline is not None
+    reload.give_up(reload.deadline - 1)
+    assert loop.reports == []
+    hangs[0] = False
+    reload.give_up(reload.deadline)
+    assert "did not end within" in loop.reports[0] and loop.reports[1:] == [KEPT]
+    assert reload.deadline is not None  # of the second one
+    second = pid_of(reload)
+    limit = time.monotonic() + GENEROUS
+    while len(loop.selector.get_map()) > 0 and time.monotonic() < limit:
+        loop.turn()
+    assert loop.adopted == [(Conf(), ())]
+    for child in (lasting, second):
+        assert is_reaped(child)
+
+
+def pid_of(reload: Reload) -> int:
+    assert reload._errand is not None
+    return reload._errand._child.pid
+
+
+def is_reaped(pid: int) -> bool:
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return True
+    return False
+
+
+def test_without_a_process_to_be_had_that_is_said(
+    harness: Callable[..., Harness], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    loop = harness(lambda *_: sound(Conf(), []))
+    monkeypatch.setattr(os, "fork", full)
+    before = len(os.listdir("/proc/self/fd"))
+    loop.reload.begin()
+    assert "no child can be started" in loop.reports[0] and loop.reports[1:] == [KEPT]
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+# The child that brings something back
+
+
+def test_an_errand_brings_back_what_no_message_could_hold() -> None:
+    large = {"text": "x" * (process.MAX_MESSAGE * 4), "broken": "\udcff"}
+    assert process.find_out("test: errand", lambda _: dict(large), GENEROUS) == large
+
+
+def test_an_errand_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    forked: list[process.Child] = []
+    fork = process.fork_child
+
+    def remember(*arguments: Any) -> process.Child:
+        forked.append(fork(*arguments))
+        return forked[-1]
+
+    def work(_: Channel) -> Message:
+        while True:
+            signal.pause()
+
+    monkeypatch.setattr(process.fork, "fork_child", remember)
+    with pytest.raises(TimeoutError, match=r"did not end within 0\.1 s"):
+        process.find_out("test: errand", work, 0.1)
+    assert is_reaped(forked[0].pid)

@@ -1,0 +1,429 @@
+"""watchd and ha-status on a real terminal, and ha-status' file of metrics."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from asked_there import ha_status_there, is_now, write_conf
+from inside import ONLY_OURS, frame, two_ends
+from netns import PATH, ROOTLESS, Namespace
+from samples import ACTIVE, STANDBY
+from screen import LIMIT, Terminal, terminal
+from watched_by_hand import by_hand, conf_file
+from wire import Daemon, Pair, serve, two_machines
+
+from failoverd.tools import words
+from failoverd.tools.screen import undisturbed
+from failoverd.wire.protocol import Failure
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+WATCHD = [sys.executable, "-m", "failoverd.commands.watchd"]
+HA_STATUS = [sys.executable, "-m", "failoverd.commands.ha_status"]
+HERE = {"PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8"}
+RED, GREEN = "\x1b[31m", "\x1b[32m"
+
+
+@pytest.fixture
+def spaces() -> Iterator[list[Namespace]]:
+    with two_ends() as made:
+        yield made
+
+
+@pytest.fixture
+def far(spaces: list[Namespace]) -> Iterator[socket.socket]:
+    """Sends to eth0 of the first machine."""
+    with spaces[1].socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+        sock.bind(("far", 0))
+        yield sock
+
+
+# watchd
+
+
+def test_ctrl_c_waits_until_a_picture_is_whole() -> None:
+    before, drawn = signal.getsignal(signal.SIGINT), False
+    with pytest.raises(KeyboardInterrupt), undisturbed():
+        os.kill(os.getpid(), signal.SIGINT)
+        drawn = True
+    assert drawn and signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_line_a_window_and_a_live_line_below(
+    spaces: list[Namespace], far: socket.socket, tmp_path: Path
+) -> None:
+    conf = conf_file(tmp_path, timer_seconds=1, packet_count=7, low_water=3, filter=ONLY_OURS)
+    with terminal(spaces[0], tmp_path, [*WATCHD, "-c", conf, "eth0"], **HERE) as screen:
+        screen.see("watching eth0: alarm after 1 s, 7 packets set it anew, low_water 3")
+        screen.see("s left  0 of 7 packets  0.0 packets/s")
+        for _ in range(7):
+            far.send(frame())
+        screen.wait(
+            lambda text: re.search(r"\d\d:\d\d:\d\d\.\d{3}  full  7 packets, 0 before", text)
+        )
+        screen.see("boot", "first alarm")
+        screen.wait(lambda text: re.search(r"fail  0 packets, \d before: below low water", text))
+        assert RED in screen.text(colours=True)
+        lines = screen.text().rstrip().splitlines()
+        assert "s left" in lines[-1] and sum("s left" in line for line in lines) == 1
+        assert screen.cursor_is_shown()
+        screen.press("C-c")
+        text = screen.see("ended with 0")
+    lines = text.rstrip().splitlines()
+    assert re.fullmatch(r"eth0: [\d.]+ s, 7 packets, \d+ windows, \d+ failed", lines[-2])
+    assert "s left" not in text and "Traceback" not in text
+
+
+def test_a_narrow_terminal_cuts_the_live_line(spaces: list[Namespace], tmp_path: Path) -> None:
+    conf = conf_file(tmp_path, timer_seconds=0.5, filter=ONLY_OURS)
+    with terminal(spaces[0], tmp_path, [*WATCHD, "-c", conf, "eth0"], **HERE) as screen:
+        screen.see("s left")
+        screen.resize(40, 30)
+        screen.see("silent twice")
+        text = screen.text()
+        assert sum(line.startswith("eth0  [") for line in text.splitlines()) <= 2
+        assert "packets/s" not in text.rstrip().splitlines()[-1]
+
+
+def test_without_colours_if_somebody_says_so(spaces: list[Namespace], tmp_path: Path) -> None:
+    conf = conf_file(tmp_path, timer_seconds=0.3, low_water=1, filter=ONLY_OURS)
+    argv = [*WATCHD, "-c", conf, "eth0"]
+    with terminal(spaces[0], tmp_path, argv, **HERE, NO_COLOR="1") as screen:
+        screen.see("below low water", "s left")
+        assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", screen.text(colours=True))
+
+
+def test_a_terminal_that_can_nothing_gets_plain_lines(
+    spaces: list[Namespace], tmp_path: Path
+) -> None:
+    conf = conf_file(tmp_path, timer_seconds=0.3, filter=ONLY_OURS)
+    argv = [*WATCHD, "-c", conf, "eth0"]
+    with terminal(spaces[0], tmp_path, argv, **HERE, TERM="dumb") as screen:
+        assert "s left" not in screen.see("silent twice")
+
+
+@contextmanager
+def told(space: Namespace, *arguments: str) -> Iterator[Callable[[str], str]]:
+    """watchd in a pipe: a function that waits for a word, and returns all that was said so far."""
+    with by_hand(space, *arguments, stderr=subprocess.STDOUT) as watcher:
+        assert watcher.stdout is not None
+        stream = watcher.stdout.fileno()
+        said = ""
+
+        def wait(word: str) -> str:
+            nonlocal said
+            end = time.monotonic() + LIMIT
+            while word not in said:
+                assert select.select([stream], [], [], end - time.monotonic())[0], said
+                said += os.read(stream, 4096).decode()
+            return said
+
+        yield wait
+
+
+def test_it_says_that_only_our_own_packets_are_there(
+    spaces: list[Namespace], tmp_path: Path
+) -> None:
+    for space, name in zip(spaces, ("eth0", "far"), strict=True):
+        space.run("sh", "-c", f"echo 1 >/proc/sys/net/ipv6/conf/{name}/disable_ipv6")
+    conf = conf_file(tmp_path, timer_seconds=2)
+    with spaces[0].socket(socket.AF_PACKET, socket.SOCK_RAW) as ours:
+        ours.bind(("eth0", 0))
+        with told(spaces[0], "-c", conf, "eth0") as wait:
+            assert "eth0 has no address" in wait("watching")
+            for _ in range(3):
+                ours.send(frame())
+            said = wait("the other side")
+    assert re.search(r"nothing has come in for 1\.\d s, only our own packets go out \(3\)", said)
+
+
+def test_it_says_that_what_comes_in_does_not_count(
+    spaces: list[Namespace], far: socket.socket, tmp_path: Path
+) -> None:
+    conf = conf_file(tmp_path, timer_seconds=1, filter="udp port 9")
+    with told(spaces[0], "-c", conf, "eth0") as wait:
+        wait("watching")
+        far.send(frame())
+        assert re.search(r"\d+ packets came in, but \$filter", wait("rule them out"))
+
+
+def test_it_says_that_no_heartbeat_comes(
+    spaces: list[Namespace], far: socket.socket, tmp_path: Path
+) -> None:
+    path = tmp_path / "conf"
+    secret = tmp_path / "secret"
+    secret.write_text("open sesame\n")
+    secret.chmod(0o600)
+    path.write_text(
+        "$plip_interface = 'eth0'; @interfaces = ('eth1'); $plip_timer = 1;\n"
+        f"$secret = '{secret}';\n"
+    )
+    with told(spaces[0], "-c", str(path), "eth0") as wait:
+        wait("watching")
+        far.send(frame())
+        assert "no heartbeat of the peer" in wait("With the same secret?")
+
+
+def test_it_says_that_low_water_is_above_what_comes(
+    spaces: list[Namespace], far: socket.socket, tmp_path: Path
+) -> None:
+    conf = conf_file(tmp_path, timer_seconds=2, low_water=100, filter=ONLY_OURS)
+    with told(spaces[0], "-c", conf, "eth0") as wait:
+        wait("watching")
+        for _ in range(5):
+            far.send(frame())
+        assert "$low_water is 100, but what comes makes about" in wait("such a window fails")
+
+
+def test_it_says_that_an_interface_is_promiscuous_or_down(
+    spaces: list[Namespace], tmp_path: Path
+) -> None:
+    spaces[0].ip("link set eth0 promisc on", "link set eth0 down")
+    with told(spaces[0], "-c", conf_file(tmp_path), "eth0") as wait:
+        said = wait("watching")
+    assert "eth0 is down: nothing comes in" in said
+    assert "eth0 is promiscuous: packets for others count too" in said
+
+
+def test_rich_is_loaded_on_a_terminal_only(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from failoverd.commands import ha_status, watchd\n"
+        "watchd.terminal_for(sys.stdout), ha_status._terminal()\n"
+        "sys.exit('rich' in sys.modules or 'prometheus_client' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=HERE, stdout=subprocess.PIPE, check=False
+    )
+    assert done.returncode == 0
+
+
+def test_tuning_shows_how_far_it_is_and_ends_at_ctrl_c(
+    spaces: list[Namespace], tmp_path: Path
+) -> None:
+    argv = [*WATCHD, "-c", conf_file(tmp_path), "--tune", "eth0"]
+    with terminal(spaces[0], tmp_path, argv, **HERE) as screen:
+        screen.wait(lambda text: re.search(r"watching eth0  \[ +\]  [1-9] of 300 s", text))
+        screen.press("C-c")
+        text = screen.see("The aim: found within 10 s", "ended with 3")
+    assert "of 300 s" not in text
+
+
+# ha-status
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    with two_machines(tmp_path) as made:
+        yield made
+
+
+def seen(pair: Pair, screen: Terminal, which: Callable[[str], object]) -> str:
+    """The screen once it is so; the daemons serve meanwhile."""
+    last = ""
+
+    def check() -> bool:
+        nonlocal last
+        last = screen.text()
+        return bool(which(last))
+
+    serve(pair.daemons, check)
+    return last
+
+
+def both(pair: Pair) -> tuple[Daemon, Daemon]:
+    us, peer = pair.listen(0), pair.listen(1)
+    is_now(us, ACTIVE)
+    is_now(peer, STANDBY)
+    return us, peer
+
+
+def test_the_pair_at_a_glance_is_coloured(pair: Pair, tmp_path: Path) -> None:
+    both(pair)
+    argv = [*HA_STATUS, "-c", write_conf(pair, tmp_path)]
+    with terminal(pair.spaces[0], tmp_path, argv, **HERE) as screen:
+        text = seen(pair, screen, lambda text: "ended with 0" in text)
+        coloured = screen.text(colours=True)
+    lines = [line.split() for line in text.splitlines()]
+    assert lines[0][:5] == ["OK:", "this", "node", "is", "active,"]
+    assert ["role", "active", "standby"] in lines
+    assert GREEN in coloured
+
+
+def test_no_color_is_respected(pair: Pair, tmp_path: Path) -> None:
+    us, _ = both(pair)
+    is_now(us, replace(ACTIVE, role="failed"))
+    argv = [*HA_STATUS, "-c", write_conf(pair, tmp_path)]
+    with terminal(pair.spaces[0], tmp_path, argv, **HERE, NO_COLOR="1") as screen:
+        text = seen(pair, screen, lambda text: "ended with 2" in text)
+        assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", screen.text(colours=True))
+    assert "CRITICAL: no node is known to be active: this node is failed" in text
+
+
+def test_watching_the_pair(pair: Pair, tmp_path: Path) -> None:
+    us, peer = both(pair)
+    argv = [*HA_STATUS, "-c", write_conf(pair, tmp_path), "--watch"]
+    with terminal(pair.spaces[0], tmp_path, argv, **HERE) as screen:
+        text = seen(pair, screen, lambda text: "Ctrl-C ends" in text)
+        assert "OK: this node is active" in text
+        is_now(us, replace(STANDBY, role="switching"))
+        is_now(peer, ACTIVE)
+        text = seen(pair, screen, lambda text: "1.0.0.2 is active, but" in text)
+        assert text.count("interface eth0") == 1  # drawn over, not below
+        assert "this node is switching" in text
+        is_now(us, STANDBY)
+        pair.spaces[0].ip("link set plip0 down")
+        text = seen(pair, screen, lambda text: "no answer from the peer" in text)
+        assert "CRITICAL: no node is known to be active: this node is standby" in text
+        screen.press("C-c")
+        text = seen(pair, screen, lambda text: "ended with 0" in text)
+    assert "Traceback" not in text and text.count("interface eth0") == 1
+
+
+def piped_watch(pair: Pair, conf: str, *more: str, count: int) -> list[str]:
+    """So many lines of ha-status --watch in a pipe."""
+    argv = pair.spaces[0].enter([*HA_STATUS, "-c", conf, "--watch", *more])
+    lines: list[str] = []
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, env={**HERE, "PATH": PATH, "PYTHONUNBUFFERED": "1"}
+    ) as program:
+        assert program.stdout is not None
+        os.set_blocking(program.stdout.fileno(), False)
+        kept = b""
+
+        def check() -> bool:
+            nonlocal kept
+            kept += program.stdout.read() or b""  # type: ignore[union-attr]
+            return kept.count(b"\n") >= count
+
+        try:
+            serve(pair.daemons, check)
+            program.send_signal(signal.SIGINT)
+            assert program.wait(LIMIT) == 0
+        finally:
+            program.kill()
+        lines = kept.decode().splitlines()
+    return lines
+
+
+def test_watching_through_a_pipe(pair: Pair, tmp_path: Path) -> None:
+    both(pair)
+    conf = write_conf(pair, tmp_path)
+    first, second = (json.loads(line) for line in piped_watch(pair, conf, "--json", count=2)[:2])
+    assert first == second and first["us"]["role"] == "active"
+    lines = piped_watch(pair, conf, count=9)
+    assert "this node is active" in lines[1] and "\x1b" not in "".join(lines)
+
+
+def test_how_long_ago() -> None:
+    cases = [(0, "0 s"), (59, "59 s"), (3600 * 3 + 60 * 12 + 5, "3 h 12 min"), (86_400, "1 day")]
+    cases += [(90_000, "1 day 1 h"), (86_400 * 30 + 61, "30 days 1 min")]
+    for seconds, text in cases:
+        assert words.exact_span(seconds) == text
+    spans = [
+        (0.5, "0.5 s"),
+        (100, "100 s"),
+        (200, "3.33 min"),
+        (86_400, "24 h"),
+        (2.6e6, "30.1 days"),
+    ]
+    for length, text in spans:
+        assert words.span(length) == text
+
+
+def test_how_long_is_told_by_each_ones_own_clock(pair: Pair, tmp_path: Path) -> None:
+    """One with a clock of its own, and one whose clock was set meanwhile."""
+    us, peer = both(pair)
+    is_now(us, replace(ACTIVE, now="2026-11-22T15:12:30.123Z"))
+    is_now(peer, replace(STANDBY, now="1970-01-01T00:00:00.000Z", age=90_000.0))
+    status, out, errors = ha_status_there(pair, write_conf(pair, tmp_path))
+    assert re.search(r"(?m)^held for +3 h 12 min +1 day 1 h$", out)
+    found = re.search(r"the peer's clock is (\d+) days .* behind this node's: ", errors)
+    assert found and int(found[1]) > 20_000 and status == 0
+
+
+# --prometheus
+
+
+def metrics(text: str) -> dict[str, float]:
+    values = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, value in values}
+
+
+def test_metrics_for_prometheus(pair: Pair, tmp_path: Path) -> None:
+    both(pair)
+    conf = write_conf(pair, tmp_path)
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    file = folder / "failoverd.prom"
+    file.write_text("old\n")
+    old = file.stat().st_ino
+    assert ha_status_there(pair, conf, "--prometheus", str(file)) == (0, "", "")
+    assert [path.name for path in folder.iterdir()] == ["failoverd.prom"]
+    assert file.stat().st_ino != old and file.stat().st_mode & 0o777 == 0o644
+    found = metrics(file.read_text())
+    assert "failoverd_clock_difference_seconds" not in found  # of an older peer
+    assert found["failoverd_status"] == 0 and found["failoverd_active_machines"] == 1
+    assert found['failoverd_up{machine="us"}'] == found['failoverd_up{machine="peer"}'] == 1
+    assert found['failoverd_role{machine="us",role="active"}'] == 1
+    assert found['failoverd_role{machine="us",role="standby"}'] == 0
+    assert found['failoverd_role{machine="peer",role="standby"}'] == 1
+    assert found['failoverd_role_since_timestamp_seconds{machine="us"}'] == 1795348800.123
+    key = '{interface="eth0",machine="us"'
+    assert found[f'failoverd_interface_state{key},state="ok"}}'] == 1
+    assert found[f"failoverd_interface_last_window_packets{key}}}"] == 40
+    assert found['failoverd_heartbeat_round_trip_seconds{machine="us"}'] == 0.0002
+    assert 'failoverd_heartbeat_age_seconds{machine="peer"}' not in found  # not known
+    assert found['failoverd_last_switch_exit_status{argument="master",machine="us"}'] == 0
+    names = {re.match(r"\w+", name)[0] for name in found}  # type: ignore[index]
+    assert {line.split()[2] for line in file.read_text().splitlines() if "HELP" in line} == names
+    status, out, _ = ha_status_there(pair, conf, "--prometheus", "-")
+    assert status == 0 and metrics(out) == found
+
+
+def test_ages_as_metrics(pair: Pair, tmp_path: Path) -> None:
+    us, peer = both(pair)
+    failure = Failure("master", 1, "", "", ACTIVE.since, 60.0)
+    is_now(us, replace(ACTIVE, age=7.0))
+    is_now(peer, replace(STANDBY, now="1970-01-01T00:00:00.000Z", failure=failure))
+    status, out, _ = ha_status_there(pair, write_conf(pair, tmp_path), "--prometheus", "-")
+    found = metrics(out)
+    assert status == found["failoverd_status"] == 1
+    assert found['failoverd_role_age_seconds{machine="us"}'] == 7
+    assert found["failoverd_clock_difference_seconds"] < -86_400 * 365
+    labels = '{argument="master",machine="peer"}'
+    assert found[f"failoverd_failed_switch_age_seconds{labels}"] == 60
+
+
+def test_metrics_of_a_dead_peer(pair: Pair, tmp_path: Path) -> None:
+    is_now(pair.listen(0), ACTIVE)
+    status, out, errors = ha_status_there(pair, write_conf(pair, tmp_path), "--prometheus", "-")
+    found = metrics(out)
+    assert status == 1 and "refuses the connection" in errors
+    assert found["failoverd_status"] == 1 and found['failoverd_up{machine="peer"}'] == 0
+    assert not any("role" in name and "peer" in name for name in found)
+
+
+@pytest.mark.skipif(ROOTLESS, reason="another user could not make the file")
+def test_metrics_that_cannot_be_written(pair: Pair, tmp_path: Path) -> None:
+    both(pair)
+    conf = write_conf(pair, tmp_path)
+    for path in ("/nowhere/x.prom", "/dev/null"):
+        status, out, errors = ha_status_there(pair, conf, "--prometheus", path)
+        assert (status, out) == (3, "")
+        assert f"ha-status: {path} cannot be written: " in errors
+    assert Path("/dev/null").is_char_device()
+    status, _, errors = ha_status_there(pair, conf, "--prometheus", "-", "--json")
+    assert status == 3 and "--prometheus goes without" in errors

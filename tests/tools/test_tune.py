@@ -1,0 +1,539 @@
+"""What watchd --tune measures, estimates and proposes: by tables, by chance, and as a command."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from heapq import merge
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from inside import FAR, ONLY_OURS, OWN, frame, two_ends
+from netns import Namespace
+from watched_by_hand import by_hand, conf_file, run
+
+from failoverd import conf
+from failoverd.tools import tune
+from failoverd.watch import judge
+
+SECOND, DAY = tune.SECOND, tune.DAY
+GENEROUS = 60.0
+
+
+# Traffic of several kinds, as endless times in seconds
+
+
+def steady(chance: random.Random, rate: float) -> Iterator[float]:
+    now = 0.0
+    while True:
+        now += chance.expovariate(rate)
+        yield now
+
+
+def periodic(chance: random.Random, period: float) -> Iterator[float]:
+    now = 0.0
+    while True:
+        now += period
+        yield now + chance.random()
+
+
+def quiet_night(chance: random.Random) -> Iterator[float]:
+    """A router's ARP every half minute, and somebody else's four a minute."""
+    return merge(periodic(chance, 30), steady(chance, 4 / 60))
+
+
+def bursty(chance: random.Random) -> Iterator[float]:
+    now = 0.0
+    while True:
+        now += chance.expovariate(1 / 4)
+        for _ in range(chance.randrange(5, 80)):
+            now += chance.expovariate(50)
+            yield now
+
+
+def day_and_night(chance: random.Random) -> Iterator[float]:
+    now = 0.0
+    while True:
+        now += chance.expovariate(0.2 + 3 * max(0.0, math.sin(now / 86_400 * 2 * math.pi)))
+        yield now
+
+
+def until(times: Iterator[float], end: float) -> list[float]:
+    return list(takewhile(lambda time: time < end, times))
+
+
+def traffic_of(times: list[float], length: float, tick: int = SECOND // 1000) -> tune.Traffic:
+    traffic = tune.Traffic(tick)
+    for moment in times:
+        traffic.add(round(moment * SECOND))
+    traffic.reach(round(length * SECOND))
+    return traffic
+
+
+gaps = st.lists(st.floats(0.01, 30), min_size=1, max_size=80)
+
+
+def times_of(found: list[float]) -> list[float]:
+    times = [0.0]
+    for gap in found:
+        times.append(times[-1] + gap)
+    return times
+
+
+# What is kept of the traffic
+
+
+@given(gaps, st.integers(1, 9))
+def test_nothing_that_came_is_lost(found: list[float], seconds: int) -> None:
+    times = times_of(found)
+    traffic = traffic_of(times, times[-1])
+    assert traffic.packets == len(times)
+    moments = [moment for batch, _ in traffic.batches() for moment in batch]
+    assert moments == [round(time * SECOND) for time in times]
+    windows = traffic.windows(seconds * SECOND)
+    assert sum(windows) == traffic.until(len(windows) * seconds * SECOND)
+    assert traffic.longest_wait() == pytest.approx(max(found) * SECOND, abs=2)
+
+
+def test_it_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune, "LIMIT", 100)
+    times = until(steady(random.Random(1), 100), 60)
+    traffic = traffic_of(times, 60)
+    assert len(traffic.times) <= 101 and traffic.packets == len(times)
+    assert traffic.tick <= 2 * SECOND
+    whole = traffic_of(times, 60, tick=1)
+    assert all(
+        abs(a - b) < 300
+        for a, b in zip(traffic.windows(10 * SECOND), whole.windows(10 * SECOND), strict=True)
+    )
+
+
+# What would have happened
+
+
+@settings(deadline=None)
+@given(gaps, st.integers(1, 8), st.integers(1, 20), st.integers(0, 9))
+def test_the_outcome_is_what_the_watcher_would_have_said(
+    found: list[float], packet_count: int, timer: int, low_water: int
+) -> None:
+    times = times_of(found)
+    rules = judge.Rules(packet_count, timer * SECOND, low_water, private=False, second=SECOND)
+    batch = [round(time * SECOND) for time in times]
+    events = list(judge.replay(rules, [(batch, batch[-1])]))
+    verdicts = [event.verdict for event in events]
+    told = tune.outcome(
+        tune.Settings(packet_count, timer * SECOND, low_water), traffic_of(times, times[-1])
+    )
+    assert told.windows == len(events)
+    assert told.failed == verdicts.count("fail")
+    assert told.full == sum(event.event == "full" for event in events)
+    failed = [verdict == "fail" for verdict in verdicts]
+    assert told.alarms == sum(b and not a for a, b in zip([False, *failed], failed, strict=False))
+
+
+@settings(deadline=None)
+@given(gaps, st.integers(1, 30), st.integers(1, 20), st.integers(1, 9))
+def test_a_death_is_found_as_soon_as_is_said(
+    found: list[float], packet_count: int, timer: int, low_water: int
+) -> None:
+    times = times_of(found)
+    setting = tune.Settings(packet_count, timer * SECOND, low_water)
+    limit = tune.found_within(setting, is_full=False)
+    assert limit == 2 * timer * SECOND
+    rules = judge.Rules(packet_count, timer * SECOND, low_water, private=False, second=SECOND)
+    batch = [round(time * SECOND) for time in times]
+    death = batch[-1]
+    events = judge.replay(rules, [(batch, death)], death + 9 * timer * SECOND)
+    first = next(event.t for event in events if event.t > death and event.verdict == "fail")
+    assert first <= death + limit
+
+
+@pytest.mark.parametrize(
+    ("low_water", "is_full", "expected"), [(0, False, None), (1, False, 20), (1, True, 21.25)]
+)
+def test_when_a_death_is_found(low_water: int, is_full: bool, expected: float | None) -> None:
+    found = tune.found_within(tune.Settings(10, 10 * SECOND, low_water), is_full)
+    assert found == (None if expected is None else expected * SECOND)
+
+
+# What is to be expected
+
+
+@settings(deadline=None)
+@given(gaps, st.integers(1, 9), st.integers(0, 20))
+def test_the_longest_wait_is_found_from_every_moment(
+    found: list[float], packets: int, after: int
+) -> None:
+    times = times_of(found)
+    end = times[-1] + after
+    longest = 0.0
+    for began in times:  # the longest ones begin right after a packet
+        rest = [time for time in times if time > began]
+        longest = max(longest, (rest[packets - 1] if len(rest) >= packets else end) - began)
+    traffic = traffic_of(times, end, tick=1)
+    assert traffic.longest_wait(packets) == pytest.approx(longest * SECOND, abs=2)
+
+
+def test_one_silence_is_not_estimated_away() -> None:
+    before = [n / 5 for n in range(10_000)]
+    times = before + [before[-1] + 2 + moment for moment in before]
+    traffic = traffic_of(times, times[-1])
+    wait = traffic.longest_wait()
+    assert wait == 2 * SECOND
+    for seconds, seen in ((1, 1 / 4002), (1.5, 0.5 / 4002), (2, 0)):
+        assert tune.chance(round(seconds * SECOND), wait, traffic.length) > seen
+    assert traffic.is_irregular
+
+
+def test_the_chance_of_random_traffic_is_an_upper_end() -> None:
+    """Of Poisson processes, whose waits are known: exp(-rate * wait)."""
+    for seconds in (7, 10, 15):
+        for seed in range(20):
+            traffic = traffic_of(until(steady(random.Random(seed), 1), 600), 600)
+            found = tune.chance(seconds * SECOND, traffic.longest_wait(), traffic.length)
+            assert 1 < found / math.exp(-seconds) < 1e5, (seconds, seed)
+
+
+def test_nothing_is_ruled_out_by_a_sample_as_short_as_a_wait() -> None:
+    assert tune.chance(100 * SECOND, 10 * SECOND, 30 * SECOND) == 1
+    assert tune.chance(10 * SECOND, 10 * SECOND, 3000 * SECOND) == pytest.approx(0.01)
+    assert tune.chance(20 * SECOND, 10 * SECOND, 3000 * SECOND) == pytest.approx(0.0001)
+
+
+def test_a_silence_that_stands_out_is_seen() -> None:
+    def heavy(chance: random.Random) -> Iterator[float]:
+        now = 0.0
+        while True:
+            now += 0.05 * chance.paretovariate(1.7)
+            yield now
+
+    def found(kind: Callable[[random.Random], Iterator[float]]) -> int:
+        samples = [until(kind(random.Random(seed)), 900) for seed in range(6)]
+        return sum(traffic_of(times, 900).is_irregular for times in samples)
+
+    assert found(heavy) >= 4
+    assert found(lambda chance: steady(chance, 1)) <= 1
+
+
+@pytest.mark.parametrize(("rate", "length"), [(0.1, 60), (1, 5), (1, 0)])
+def test_too_little_is_no_sample(rate: float, length: float) -> None:
+    times = until(steady(random.Random(4), rate), length)
+    assert tune.proposals(traffic_of(times, length), tune.Aim(10 * SECOND, 30)) == []
+
+
+# What is proposed
+
+
+def aim(within: float = 10, days: float = 30) -> tune.Aim:
+    return tune.Aim(round(within * SECOND), days)
+
+
+def test_steady_traffic_meets_the_aim() -> None:
+    calm, asked = tune.proposals(traffic_of(until(steady(random.Random(4), 20), 300), 300), aim())
+    assert (calm.name, asked.name) == ("calm enough", "as asked")
+    assert asked.meets(aim()) and calm.meets(aim())
+    assert (asked.settings.timer, asked.settings.low_water) == (5 * SECOND, 1)
+    assert calm.settings.timer < asked.settings.timer
+    assert asked.found_within == 10 * SECOND
+    assert asked.settings.packet_count > 100  # more than five seconds bring
+    assert asked.outcome.full == 0
+
+
+def test_a_quiet_night_does_not() -> None:
+    traffic = traffic_of(until(quiet_night(random.Random(4)), 7200), 7200)
+    asked, calm = tune.proposals(traffic, aim())
+    assert (asked.name, calm.name) == ("as asked", "calm enough")
+    assert not asked.meets(aim()) and asked.outcome.alarms > 100
+    assert asked.expected is not None and asked.expected > asked.outcome.alarms
+    assert not calm.meets(aim()) and calm.meets(aim(within=300))
+    assert calm.outcome.alarms == 0
+
+
+def test_a_low_water_takes_a_whole_day() -> None:
+    times = until(day_and_night(random.Random(4)), 90_000)
+    _, whole = tune.proposals(traffic_of(times, 90_000), aim(within=1200))
+    assert whole.settings.low_water > 1 and whole.meets(aim(within=1200))
+    assert whole.settings.low_water < min(traffic_of(times, 90_000).windows(600 * SECOND)) / 2
+    part = [time for time in times if time < 40_000]
+    assert tune.proposals(traffic_of(part, 40_000), aim(within=1200))[-1].settings.low_water == 1
+    witnessed = tune.proposals(traffic_of(times, 90_000), aim(within=1200), has_witness=True)[-1]
+    assert witnessed.settings.low_water == 1
+
+
+@pytest.mark.parametrize("kind", [lambda c: steady(c, 1), quiet_night, bursty])
+def test_a_proposal_holds_for_what_comes_later(
+    kind: Callable[[random.Random], Iterator[float]],
+) -> None:
+    """Measured for half an hour, tried for a day: at most the one alarm it allows."""
+    times = kind(random.Random(7))
+    before = until(times, 1800)
+    found = tune.proposals(traffic_of(before, 1800), aim(days=1))
+    proposed = next((entry for entry in found if entry.name == "calm enough"), found[-1])
+    assert proposed.expected is not None and proposed.expected <= 1
+    later = [time - 1800 for time in until(times, 1800 + 86_400)]
+    assert tune.outcome(proposed.settings, traffic_of(later, 86_400)).alarms <= 1
+
+
+def test_nice_numbers() -> None:
+    assert list(tune.nice_numbers(1, 50)) == [1, 2, 3, 5, 7, 10, 15, 20, 30, 50]
+    assert next(tune.nice_numbers(71, 2**63)) == 100
+    assert list(tune.nice_numbers(5, 4)) == []
+
+
+def test_the_picture() -> None:
+    traffic = traffic_of([0.5, 1.5, 1.6, 3.5] + [4 + n / 100 for n in range(100)], 64)
+    drawn = tune.slices(traffic, SECOND)
+    assert len(drawn) == tune.ROWS
+    assert drawn[:2] == [(0, 0, 2), (4 * SECOND, 0, 100)]
+    assert tune.bar(0, 100, 100, 1) == "!" + "-" * tune.BAR
+    assert tune.bar(100, 100, 100, 1) == " " + "#" * tune.BAR
+    assert tune.bar(0, 0, 0, 0) == " "
+    assert tune.slices(traffic, 100 * SECOND) == []
+
+
+# The command, over a capture
+
+
+def write_capture(file: Path, times: list[float], source: str = FAR) -> str:
+    parts = [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)]
+    for when in times:
+        seconds, micro = divmod(round(1_700_000_000_000_000 + when * 1e6), 1_000_000)
+        parts.append(struct.pack("<IIII", seconds, micro, 60, 60) + frame(source))
+    file.write_bytes(b"".join(parts))
+    return str(file)
+
+
+def tuned(folder: Path, times: list[float], *more: str, **variables: object) -> Any:
+    """The command over these packets: its status, and what it says."""
+    capture = write_capture(folder / "x.pcap", times)
+    options = ("-c", conf_file(folder, **variables), "--tune", "--mac", OWN, "-r", capture)
+    return run(*options, *more, "eth0")
+
+
+def test_what_it_proposes_can_be_pasted(tmp_path: Path) -> None:
+    done = tuned(tmp_path, until(steady(random.Random(4), 20), 300), "-v")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line for line in done.stdout.splitlines() if line.startswith("    $")]
+    proposed = conf.parse("\n".join(lines), "proposal")
+    assert (proposed.timer_seconds, proposed.low_water) == (5, 1)
+    first = "For the aim (found within 10 s, at most one false alarm in 30 days):"
+    assert done.stdout.splitlines()[0] == first
+    assert "low_water 0, as now, no dead card is ever found" in done.stdout
+    told = " ".join(done.stdout.split())
+    assert "at most 20 s after" in told  # as failoverd -t says
+    assert "rule of three" in told and "takes 90 days" in told and "in a row" in told
+    assert "shorter than a day" in told and "###" in told
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    short = tuned(tmp_path, until(steady(random.Random(4), 20), 300)).stdout.splitlines()
+    assert short[:-1] == done.stdout.splitlines()[: len(short) - 1]
+    assert short[-1].startswith("-v shows") and len(short) < 20
+
+
+@pytest.mark.parametrize(("rate", "within"), [(20, 10), (3, 10), (3, 5), (2, 10), (1, 300)])
+@pytest.mark.parametrize("witness", ["", "@witness = ('eth0 192.0.2.1');"])
+def test_only_an_aim_that_is_met_is_called_so(
+    tmp_path: Path, rate: float, within: float, witness: str
+) -> None:
+    """What it says first, its exit status, and the row that it proposes agree."""
+    capture = write_capture(tmp_path / "x.pcap", until(steady(random.Random(4), rate), 900))
+    file = tmp_path / "conf"
+    file.write_text(f"@interfaces = ('eth0'); {witness}\n")
+    options = ("-c", str(file), "--tune", "--mac", OWN, "-r", capture, "--within", f"{within:g}")
+    done, told = run(*options, "eth0"), json.loads(run(*options, "--json", "eth0").stdout)
+    best = told["settings"][told["best"]]
+    meets = best["expected_alarms"] <= 1 and best["found_within"] <= within
+    heads = {0: "For the aim", 1: "No setting meets", 3: "Whether the aim is met"}
+    assert done.stdout.startswith(heads[done.returncode])
+    assert (done.returncode == 0) is meets is (told["aim"]["met"] is True)
+    assert done.returncode in ((0, 3) if witness else (0, 1))
+    rows = [row["timer_seconds"] for name, row in told["settings"].items() if name != "now"]
+    assert rows == sorted(rows)
+
+
+@pytest.mark.parametrize("years", [56, -56])
+def test_a_clock_that_is_set_is_no_silence(tmp_path: Path, years: int) -> None:
+    """A time of more than a day that nobody recorded is no time, and the clock may go back."""
+    times = until(steady(random.Random(4), 20), 300)
+    moved = [time + (time > 150) * years / 2 * 365 * 86_400 for time in times]
+    done, plain = tuned(tmp_path, moved, "--json"), tuned(tmp_path, times, "--json")
+    assert (done.returncode, plain.stderr) == (0, "")
+    told, expected = json.loads(done.stdout), json.loads(plain.stdout)
+    assert told["packets"] == expected["packets"]
+    assert told["seconds"] == pytest.approx(expected["seconds"], abs=1)
+    assert told["settings"]["as asked"]["alarms"] == 0
+    what = "nothing was recorded from " if years > 0 else "the clock was set back by 10219 days"
+    assert what in done.stderr and len(done.stderr.splitlines()) == 1
+    pictured = tuned(tmp_path, moved, "-v").stdout
+    assert "+0:02:" in pictured and "+" not in tuned(tmp_path, times, "-v").stdout
+
+
+def test_it_says_what_the_present_settings_would_have_done(tmp_path: Path) -> None:
+    times = until(quiet_night(random.Random(4)), 7200)
+    done = tuned(tmp_path, times, "--json", timer_seconds=20, low_water=1)
+    told = json.loads(done.stdout)
+    assert done.returncode == 1 and told["aim"] == {"within": 10.0, "days": 30.0, "met": False}
+    now = told["settings"]["now"]
+    assert (now["packet_count"], now["timer_seconds"], now["low_water"]) == (500, 20, 1)
+    assert now["alarms"] > 5 and now["found_within"] == 40
+    judged = run("-c", conf_file(tmp_path, timer_seconds=20, low_water=1), "--mac", OWN,
+                 "--json", "-r", str(tmp_path / "x.pcap"), "eth0")  # fmt: skip
+    events = [json.loads(line) for line in judged.stdout.splitlines()]
+    assert now["windows"] == len(events)
+    first = next(event["t"] for event in events if event["verdict"] == "fail")
+    assert now["first_alarm"] == pytest.approx(first, abs=0.01)
+
+
+def test_quiet_traffic_is_told_of_a_witness(tmp_path: Path) -> None:
+    times = until(quiet_night(random.Random(4)), 7200)
+    done = tuned(tmp_path, times)
+    assert done.returncode == 1
+    assert "No setting meets the aim" in done.stdout and "needs a @witness" in done.stdout
+    with_one = tmp_path / "one"
+    with_one.mkdir()
+    capture = write_capture(with_one / "x.pcap", times)
+    file = with_one / "conf"
+    file.write_text("@interfaces = ('eth0'); @witness = ('eth0 192.0.2.1');\n")
+    done = run("-c", str(file), "--tune", "--mac", OWN, "-r", capture, "eth0")
+    assert done.returncode == 3 and "The witness 192.0.2.1 is asked" in done.stdout
+    assert "depends on the witness" in done.stdout
+    assert "    $timer_seconds = 5;" in done.stdout
+
+
+def test_the_aim_can_be_another(tmp_path: Path) -> None:
+    times = until(quiet_night(random.Random(4)), 7200)
+    done = tuned(tmp_path, times, "--within", "300", "--days", "2")
+    assert done.returncode == 0
+    assert "found within 5 min, at most one false alarm in 2 days" in done.stdout
+
+
+@pytest.mark.parametrize("times", [[0.0], [float(n) for n in range(5)]])
+def test_too_little_to_tell(tmp_path: Path, times: list[float]) -> None:
+    done = tuned(tmp_path, times)
+    assert done.returncode == 3 and "Too little came in to propose anything" in done.stdout
+    assert json.loads(tuned(tmp_path, times, "--json").stdout)["aim"]["met"] is None
+
+
+def test_nothing_to_tell(tmp_path: Path) -> None:
+    done = tuned(tmp_path, [])
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "there is no packet in it" in done.stderr
+    done = tuned(tmp_path, [float(n) for n in range(60)], filter="udp port 9")
+    assert done.returncode == 3 and "Nothing that counts came in" in done.stdout
+    assert "needs a @witness" in done.stdout
+
+
+def test_what_cannot_be_read_is_no_sample(tmp_path: Path) -> None:
+    capture = write_capture(tmp_path / "x.pcap", until(steady(random.Random(4), 20), 300))
+    file, name = Path(capture), conf_file(tmp_path)
+    file.write_bytes(file.read_bytes()[:-5])
+    done = run("-c", name, "--tune", "--mac", OWN, "-r", capture, "eth0")
+    assert done.returncode == 0 and "what comes before counts" in done.stderr
+    done = run("-c", name, "--tune", "-r", name, "eth0")
+    assert done.returncode == 3 and done.stderr.startswith(f"watchd: {name}: ")
+    done = run("-c", name, "--tune", "--seconds", "1", "plip0")
+    assert done.returncode == 3 and "plip0 is the private link" in done.stderr
+    done = run("-c", name, "--tune", "--seconds", "1", "eth7")
+    assert done.returncode == 3 and "there is no interface eth7" in done.stderr
+
+
+USAGE = [
+    ("--seconds", "3", "lo"),
+    ("--within", "3", "lo"),
+    ("--tune", "-r", "x", "--seconds", "3", "lo"),
+    ("--tune", "-r", "x", "--until", "3", "lo"),
+    ("--tune", "--within", "0.1", "lo"),
+    ("--tune", "--days", "0", "lo"),
+]
+
+
+@pytest.mark.parametrize("arguments", USAGE)
+def test_usage_errors_exit_2(arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2 and done.stderr.startswith("usage: watchd"), done.stderr
+
+
+# The command, live
+
+
+@pytest.fixture
+def spaces() -> Iterator[list[Namespace]]:
+    with two_ends() as made:
+        yield made
+
+
+@pytest.fixture
+def talking(spaces: list[Namespace]) -> Iterator[None]:
+    """Somebody at the cable's other end says something every 20 ms, until its input is closed."""
+    code = (
+        "import select, socket, sys\n"
+        "sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0); sock.bind(('far', 0))\n"
+        "said = bytes.fromhex(sys.argv[1])\n"
+        "while not select.select([sys.stdin], [], [], 0.02)[0]: sock.send(said)"
+    )
+    argv = spaces[1].enter([sys.executable, "-I", "-c", code, frame().hex()])
+    with subprocess.Popen(argv, stdin=subprocess.PIPE):
+        yield
+
+
+def test_it_measures_a_live_interface(
+    spaces: list[Namespace], talking: None, tmp_path: Path
+) -> None:
+    name = conf_file(tmp_path, filter=ONLY_OURS)
+    more = ("--within", "30", "--json", "eth0")
+    with by_hand(spaces[0], "-c", name, "--tune", "--seconds", "2.5", *more) as watcher:
+        out, err = watcher.communicate(timeout=GENEROUS)
+    told = json.loads(out)
+    assert "watching eth0 for 2.5 s" in err
+    assert told["seconds"] == 2.5 and told["packets"] > 20
+    assert watcher.returncode in (0, 1)
+    assert told["settings"]["as asked"]["timer_seconds"] == 15
+
+
+def test_ctrl_c_is_enough(spaces: list[Namespace], talking: None, tmp_path: Path) -> None:
+    name = conf_file(tmp_path, filter=ONLY_OURS)
+    with by_hand(spaces[0], "-c", name, "--tune", "--json", "eth0") as watcher:
+        assert watcher.stderr is not None
+        while "watching" not in watcher.stderr.readline():
+            pass
+        time.sleep(1.5)  # for something to be measured
+        watcher.send_signal(signal.SIGINT)
+        out, _ = watcher.communicate(timeout=GENEROUS)
+    assert 0 < json.loads(out)["seconds"] < 299
+    assert watcher.returncode in (0, 1, 3)
+
+
+def test_an_interface_that_is_down_cannot_be_measured(
+    spaces: list[Namespace], tmp_path: Path
+) -> None:
+    spaces[0].ip("link set eth0 down")
+    with by_hand(spaces[0], "-c", conf_file(tmp_path), "--tune", "eth0") as watcher:
+        out, err = watcher.communicate(timeout=GENEROUS)
+    assert (watcher.returncode, out) == (3, "")
+    assert "ip link set dev eth0 up" in err
+
+
+def test_what_failoverd_dumped_can_be_tuned(
+    spaces: list[Namespace], talking: None, tmp_path: Path
+) -> None:
+    dump = tmp_path / "dump"
+    name = conf_file(tmp_path, filter=ONLY_OURS, dumpfile=dump, timer_seconds=0.2)
+    written = tmp_path / "dump.eth0"
+    with by_hand(spaces[0], "-c", name, "eth0"):
+        end = time.monotonic() + GENEROUS
+        while not written.exists() or written.stat().st_size < 24 + 60 * (16 + 60):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    done = run("-c", name, "--tune", "--within", "60", "--mac", OWN, "-r", str(written), "eth0")
+    assert done.returncode in (0, 1), done.stderr
+    assert "$timer_seconds = 30;" in done.stdout
