@@ -18,7 +18,12 @@ from failoverd.commands import watchd as command
 
 ROOT = Path(__file__).resolve().parent.parent
 WATCHD = [sys.executable, "-m", "failoverd.commands.watchd"]
-ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "TERM": "xterm", "TZ": "UTC"}
+ENVIRONMENT = {
+    "PYTHONPATH": str(ROOT),
+    "PATH": os.environ.get("PATH", os.defpath),
+    "TERM": "xterm",
+    "TZ": "UTC",
+}
 
 
 def conf_file(folder: Path, **variables: object) -> str:

@@ -534,7 +534,7 @@ class Terminal:
 
 SCRATCH_ELSEWHERE = """
 import sys
-from failoverd import edit
+from failoverd.tools import edit
 from failoverd.commands import ha_edit
 _, edit.SCRATCH_PLACE, conf, *arguments = sys.argv
 sys.exit(ha_edit.main(["-c", conf, *arguments]))

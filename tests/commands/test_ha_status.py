@@ -240,7 +240,7 @@ def test_who_may_not_use_the_socket_is_told_to_be_root(
 ) -> None:
     code = (
         "import encodings.idna, os, sys\n"
-        "from failoverd import client\n"
+        "from failoverd.tools import client\n"
         "conf, secret = client.prepare(sys.argv[1])\n"
         "os.setresuid(65534, 65534, 65534)\n"
         "try: client.exchange(conf, secret, conf.primary, 'status', 60.0)\n"
@@ -297,7 +297,7 @@ def test_a_silent_port_costs_no_more_than_the_timeout(pair: Pair, conf: str) -> 
     pair.port(0)
     code = (
         "import sys\n"
-        "from failoverd import client\n"
+        "from failoverd.tools import client\n"
         "conf, secret = client.prepare(sys.argv[1])\n"
         "try: client.exchange(conf, secret, conf.primary, 'fail', 0.3)\n"
         "except client.ExchangeError as error: print(error.sent, error)"
