@@ -53,15 +53,21 @@ def forks_alone() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def signals_handled_as_before() -> Iterator[None]:
-    """No test leaves a handler behind: with SIGPIPE's default a later write ends the runner."""
-    before = handlers()
+def signals_as_before() -> Iterator[None]:
+    """What signals do to this process, and which are to come, no test changes for those after
+    it: by SIGPIPE's default another would end without a word."""
+    before = signals()
     yield
-    assert handlers() == before
+    assert signals() == before
 
 
-def handlers() -> dict[int, object]:
-    return {number: signal.getsignal(number) for number in signal.valid_signals()}
+def signals() -> dict[str, object]:
+    """What each signal does here, which ones wait, and which timers will send one."""
+    found: dict[str, object] = {each.name: signal.getsignal(each) for each in signal.Signals}
+    found["blocked"] = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    for timer in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
+        found[f"timer {timer}"] = signal.getitimer(timer) != (0.0, 0.0)
+    return found
 
 
 @functools.cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,14 +35,11 @@ def conf_file(folder: Path, **variables: object) -> str:
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The command in this very process: it does not watch here, so it ends by itself."""
     out, err = io.StringIO(), io.StringIO()
-    before = signal.getsignal(signal.SIGPIPE)
     try:
         with redirect_stdout(out), redirect_stderr(err):
             status = command.main(list(arguments))
     except SystemExit as end:
         status = int(str(end.code))
-    finally:
-        signal.signal(signal.SIGPIPE, before)
     return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 

@@ -236,7 +236,8 @@ def stretches(setup: Setup) -> list[Stretch]:
     heard = ceil(bounds.ethernet_healing_time(rules) + switch) + 2
     nobody = ceil(bounds.longest_without_active(rules))
     unserved = nobody + ceil(3 * rules.card_window + rules.proof_time + rules.hold_down)
-    if lost_twice(setup):
+    if lost_twice(setup):  # the second costs another comparison
+        nobody += setup.window
         heard += ceil(rules.window + bounds.linked_healing_time(rules))
         unserved += ceil(bounds.handover_time(rules))
     return [

@@ -49,7 +49,6 @@ SHORTEST_AIM = 0.2  # seconds: two of the shortest windows that --tune proposes
 
 
 def main(argv: list[str] | None = None) -> int:
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly with `| head`
     options = arguments(argv)
     failed = CANNOT_READ if options.capture or options.tune else CANNOT_WATCH
     process.open_streams()
@@ -59,11 +58,16 @@ def main(argv: list[str] | None = None) -> int:
             from failoverd.tools import tuning
 
             return tuning.run(options, settings)
-        return replay(options, settings) if options.capture else live(options, settings)
+        status = replay(options, settings) if options.capture else live(options, settings)
+        sys.stdout.flush()
+        return status
     except (Stop, Unreadable) as stop:
         complain(str(stop))
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except BrokenPipeError:  # not by SIGPIPE's default, which is the whole process's, and lasts
+        process.discard_output()
+        return 128 + signal.SIGPIPE
     except OSError as error:
         process.discard_output()
         complain(f"cannot go on: {process.in_words(error)}")

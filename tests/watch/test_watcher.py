@@ -507,6 +507,20 @@ def test_by_hand_json_is_nothing_but_events(spaces: list[Namespace], tmp_path: P
     assert watcher.returncode == 0
 
 
+def test_by_hand_a_reader_that_has_seen_enough_ends_it_quietly(
+    spaces: list[Namespace], tmp_path: Path
+) -> None:
+    here, _ = spaces
+    conf = conf_file(tmp_path, timer_seconds=0.1)
+    with by_hand(here, "-c", conf, "--json", "eth0") as watcher:
+        assert watcher.stdout is not None and watcher.stderr is not None
+        assert json.loads(watcher.stdout.readline())["boot"]
+        watcher.stdout.close()
+        assert watcher.wait(GENEROUS) == 128 + signal.SIGPIPE
+        err = watcher.stderr.read()
+    assert "Traceback" not in err and "pipe" not in err
+
+
 def test_on_a_terminal_there_is_a_live_line(spaces: list[Namespace], tmp_path: Path) -> None:
     here, _ = spaces
     conf = conf_file(tmp_path, timer_seconds=0.3, packet_count=7)
@@ -757,5 +771,6 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path: Path) -> None:
     file = tmp_path / "x.pcap"
     file.write_bytes(pcap([n / 100 for n in range(20_000)]))
     conf = conf_file(tmp_path, packet_count=1)
-    done = piped('"$@" | head -n 1', "-c", conf, "-r", str(file), "--mac", OWN, "eth0")
-    assert done.stderr == "" and len(done.stdout.splitlines()) == 1
+    line = '("$@"; echo $? >&2) | head -n 1'
+    done = piped(line, "-c", conf, "-r", str(file), "--mac", OWN, "eth0")
+    assert done.stderr == "141\n" and len(done.stdout.splitlines()) == 1
