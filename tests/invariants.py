@@ -23,11 +23,12 @@ from pathlib import Path
 from watched_by_hand import run
 
 from failoverd import conf, process, statefile
-from failoverd.commands.failoverd import take_lock, titled
 from failoverd.commands.ha_edit import exchanged
 from failoverd.conf import SETTINGS, Conf, ConfError, files, language
 from failoverd.heartbeat import _IPV4, _IPV6, Pinger
 from failoverd.log import Log
+from failoverd.process.leftover import titled
+from failoverd.process.pidfile import take_lock
 from failoverd.switch import MAX_LINE, MAX_LINES, _Output
 from failoverd.tools import capture
 from failoverd.tools.edit import EditError

@@ -498,7 +498,7 @@ TARGETS = {
     "state": Target(check_state, (READ_STATE,), (STATE,), (*WORDS, BOOT.encode())),
     "files": Target(
         check_files,
-        (READ_FILES, "commands.failoverd:take_lock titled"),
+        (READ_FILES, "process.pidfile:take_lock", "process.leftover:titled"),
         (
             *(
                 b"\0# remark\nboot:master\n",

@@ -17,6 +17,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 from failoverd.conf import Conf, ConfError, Problem, parse
@@ -281,48 +282,49 @@ def _word_fault(word: bytes) -> str | None:
 
 
 def _program_faults(path: str) -> list[str]:
-    """Why root must not run the program, each with what to do about it."""
-    program = os.path.realpath(path)
+    """Why root must not run the program, each with the way out."""
     try:
-        mode = os.stat(path).st_mode
-        way = [(step, os.lstat(step)) for step in _way_to(path)]
+        way = _way_to(path)
     except FileNotFoundError:
         return [f"{path} does not exist: put the program there, or change the path"]
-    except PermissionError as error:
-        return [f"{path} cannot be looked at: {error.strerror}"]
     except OSError as error:
-        return [f"{path} cannot be run: {error.strerror}"]
+        verb = "looked at" if isinstance(error, PermissionError) else "run"
+        return [f"{path} cannot be {verb}: {error.strerror}"]
+    mode = next(iter(way.values())).st_mode
     if not stat.S_ISREG(mode):
         return [f"{path} is not a regular file: name a program"]
     faults = [] if mode & 0o111 else [f"{path} is not executable: chmod +x {shlex.quote(path)}"]
-    for step, info in way:
+    own_folders = {os.path.dirname(path), os.path.dirname(os.path.realpath(path))}
+    for step, info in way.items():
         if info.st_uid not in trusted_owners():
             faults.append(f"{step} belongs to user {info.st_uid}: chown root {shlex.quote(step)}")
-        # In a folder with the sticky bit, such as /tmp, others can add but not replace. That will
-        # do on the way to the program's own folder, as all that is on the way must be root's.
-        sticky = info.st_mode & stat.S_ISVTX and step != os.path.dirname(program)
-        harmless = stat.S_ISLNK(info.st_mode) or (stat.S_ISDIR(info.st_mode) and sticky)
-        if info.st_mode & 0o022 and not harmless:
-            faults.append(
-                f"{step} can be written by others than root: chmod go-w {shlex.quote(step)}, or "
-                "put the program elsewhere"
-            )
+        # To a folder with the sticky bit, such as /tmp, others can add, but not replace what is
+        # root's. That will do on the way to the program's own folder.
+        sticky = info.st_mode & stat.S_ISVTX and step not in own_folders
+        if info.st_mode & 0o022 and not (stat.S_ISDIR(info.st_mode) and sticky):
+            way_out = f"chmod go-w {shlex.quote(step)}, or put the program elsewhere"
+            faults.append(f"{step} can be written by others than root: {way_out}")
     return faults
 
 
-def _way_to(path: str) -> list[str]:
-    """Every folder and link that the kernel goes through to reach the path, and its file."""
-    steps, todo = ["/"], [path]
-    for target in todo:
-        parts = target.split("/")
-        for count, name in enumerate(parts):
-            step = os.path.join(os.path.realpath("/".join(parts[:count]) or "/"), name)
-            if name in ("", ".", "..") or step in steps:
-                continue
-            steps.append(step)
-            if os.path.islink(step):
-                todo.append(os.path.join(os.path.dirname(step), os.readlink(step)))
-    return steps
+def is_open_to_all(program: str) -> bool:
+    """Whether every user can execute the program, as far as the modes tell."""
+    try:
+        return all(info.st_mode & 0o001 for info in _way_to(program).values())
+    except OSError:
+        return False
+
+
+def _way_to(path: str) -> dict[str, os.stat_result]:
+    """The program and every folder on the way to it: as it is written, and without links, but each
+    file and folder once. Raises OSError."""
+    found: dict[str, os.stat_result] = {}
+    for way in (Path(path), Path(os.path.realpath(path))):
+        for step in map(str, (way, *way.parents)):
+            info = os.stat(step)
+            if not any(os.path.samestat(info, other) for other in found.values()):
+                found[step] = info
+    return found
 
 
 def trusted_owners() -> set[int]:

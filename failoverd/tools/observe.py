@@ -6,26 +6,25 @@ Nothing is sent and nothing is changed. What an ordinary user cannot see counts 
 from __future__ import annotations
 
 import errno
-import glob
 import os
+import re
 import socket
-import sys
+import subprocess
 from collections.abc import Iterator
-from ipaddress import ip_address
 
 from failoverd import links, statefile
 from failoverd.conf import Conf, survey
 
 # Addresses that no route leads to but a default one: 0.0.0.0/8 and the discard prefix (RFC 6666).
 NOWHERE = ("0.0.0.1", "100::1")
-LISTENING = "0A"  # TCP_LISTEN, proc(5)
-EVERYWHERE = ("0" * 8, "0" * 32)  # 0.0.0.0 and ::
+SS_SECONDS = 10.0
 TRIES = 5  # whoever has the port may just be ending
-UNSEEN = "a program that is hidden from here (ss -ltnp shows it to root)"
+UNSEEN = "another program (ss -ltnp shows it to root)"
 
 
 def look_around(conf: Conf, *, port: bool = True) -> survey.Facts:
-    """What `gather` finds; no facts, if what they are asked for is unknown."""
+    """The facts for survey.findings; none, if what they are asked for is unknown, or the kernel
+    does not tell the addresses. port: whether also who has it, which takes a while."""
     if conf.origin.unusable.intersection(survey.NEEDED):
         return survey.Facts({})
     try:
@@ -35,15 +34,15 @@ def look_around(conf: Conf, *, port: bool = True) -> survey.Facts:
 
 
 def gather(conf: Conf, *, port: bool = True) -> survey.Facts:
-    """The facts for survey.findings. port: whether also who has it, which takes a while.
-
-    Raises OSError if the kernel does not tell the addresses.
-    """
+    """Raises OSError if the kernel does not tell the addresses."""
     found = links.held()
     held = [survey.Place(one.interface, one.address, one.prefix) for one in found]
     known, route = _link_route(conf, any(place.address == conf.primary for place in held))
     return survey.Facts(
-        interfaces={name: _interface(name) for name in links.names()},
+        interfaces={
+            name: survey.Interface(links.is_up(name), links.works(name), links.hwaddr(name))
+            for name in links.names()
+        },
         held=held,
         routed=route is not None if known else None,
         narrowly=route is not None and route.prefix > 0,
@@ -62,16 +61,12 @@ def _left(state: str) -> Iterator[tuple[str, str]]:
         yield name, address.partition("/")[0]
 
 
-def _interface(name: str) -> survey.Interface:
-    return survey.Interface(links.is_up(name), links.works(name), links.hwaddr(name))
+def _link_route(conf: Conf, has_primary: bool) -> tuple[bool, links.Route | None]:
+    """Whether the kernel tells the route to $secondary over the heartbeat link, and the route.
 
-
-def _link_route(conf: Conf, is_ours: bool) -> tuple[bool, links.Route | None]:
-    """Whether the kernel tells the route to $secondary over the private link, and the route.
-
-    As it is used, from $primary, if that is an address of this node: there may be rules for it.
+    As it is used, from $primary, if this node has it: there may be rules for it.
     """
-    source = conf.primary if is_ours else ""
+    source = conf.primary if has_primary else ""
     try:
         return True, links.route(conf.plip_interface, conf.secondary, source)
     except OSError:
@@ -79,7 +74,7 @@ def _link_route(conf: Conf, is_ours: bool) -> tuple[bool, links.Route | None]:
 
 
 def _gateways(conf: Conf) -> Iterator[tuple[str, str]]:
-    """The default gateway over each interface of the service, an IPv4 one if there is one."""
+    """The default gateway over each service interface, an IPv4 one if there is one."""
     for name in conf.interfaces:
         for target in reversed(NOWHERE):
             try:
@@ -102,16 +97,17 @@ def may_be_placed(state: str) -> bool:
 
 
 def port_holder(conf: Conf) -> str:
-    """Who has the port instead of the failoverd of this $pidfile, "" if nobody."""
+    """Who has the port, "" if it is free, or the failoverd of this $pidfile has it."""
     for _ in range(TRIES):
         if not _is_taken(conf):
             return ""
-        holders = list(_holders(conf))
-        if any(_is_own(title, conf.pidfile) for _, title in holders):
+        holders = _holders(conf)
+        if any(_is_own(title, conf.pidfile) for title in holders.values()):
             return ""
         if holders:
-            return " and ".join(sorted({f"{_name(*each)} (pid {each[0]})" for each in holders}))
-    return "" if _runs_here(conf.pidfile) else UNSEEN
+            return " and ".join(f"{title} (pid {pid})" for pid, title in holders.items())
+    titles = map(_title, filter(str.isdecimal, os.listdir("/proc")))
+    return "" if any(_is_own(title, conf.pidfile) for title in titles) else UNSEEN
 
 
 def _is_taken(conf: Conf) -> bool:
@@ -129,64 +125,35 @@ def _is_taken(conf: Conf) -> bool:
     return False
 
 
-def _holders(conf: Conf) -> Iterator[tuple[int, str]]:
-    """Pid and title of the processes that listen where we will."""
-    wanted = {f"socket:[{inode}]" for inode in _listening(conf)}
-    for path in glob.iglob("/proc/[0-9]*/fd/*") if wanted else ():
-        try:
-            if os.readlink(path) in wanted:
-                pid = int(path.split("/")[2])
-                yield pid, _title(pid)
-        except OSError:
-            continue  # it has ended, or is another user's
+def _holders(conf: Conf) -> dict[int, str]:
+    """Pid, and title or name, of the processes that listen on the port, as ss shows them."""
+    command = ["ss", "-Hltnp", f"sport = :{conf.tcp_port}"]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=SS_SECONDS, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    found: dict[int, str] = {}
+    for line in done.stdout.splitlines():
+        place = line.split()[3].rpartition(":")[0].partition("%")[0].strip("[]")
+        if place in (conf.primary, "*", "0.0.0.0", "::"):
+            for name, pid in re.findall(r'\("(.*?)",pid=(\d+)', line):
+                found[int(pid)] = _title(pid) or name
+    return found
 
 
-def _listening(conf: Conf) -> Iterator[str]:
-    """The inodes of the sockets that listen on the port, at $primary or at every address."""
-    places = {f"{host}:{conf.tcp_port:04X}" for host in (_in_table(conf.primary), *EVERYWHERE)}
-    for table in ("tcp", "tcp6"):
-        try:
-            with open(f"/proc/self/net/{table}", encoding="ascii") as file:
-                rows = [line.split() for line in file]
-        except OSError:
-            continue  # there is no IPv6 here
-        yield from (row[9] for row in rows if row[1] in places and row[3] == LISTENING)
-
-
-def _in_table(address: str) -> str:
-    """How the tables of proc(5) write an address: in words of this machine's byte order."""
-    packed = ip_address(address).packed
-    words = (packed[at : at + 4] for at in range(0, len(packed), 4))
-    return "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words)
-
-
-def _title(pid: int) -> str:
-    """What ps shows, "" if the process has ended."""
+def _title(pid: str) -> str:
+    """The title of a worker of failoverd, which names its $pidfile."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read(4096).replace(b"\0", b" ").decode(errors="replace").strip()
+            title = file.read(4096).replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
         return ""
-
-
-def _name(pid: int, title: str) -> str:
-    if title.startswith("failoverd: "):
-        return title  # which names its $pidfile
-    try:
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return "a program"
+    return title if title.startswith("failoverd: ") else ""
 
 
 def _is_own(title: str, pidfile: str) -> bool:
-    """Whether it is the listener of this very $pidfile; where there is little room its title is
-    cut."""
+    """Whether it is the listener of this $pidfile; where there is little room a title is cut."""
     begin = "failoverd: listener ["
     return title.startswith(begin) and f"{begin}{pidfile}]".startswith(title)
-
-
-def _runs_here(pidfile: str) -> bool:
-    """Whether the listener of this $pidfile runs, for one who cannot see what it has open."""
-    titles = (_title(int(path.split("/")[2])) for path in glob.iglob("/proc/[0-9]*/cmdline"))
-    return any(_is_own(title, pidfile) for title in titles)

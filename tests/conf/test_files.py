@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from failoverd.commands.failoverd import shared_user
 from failoverd.conf import Conf, ConfError, files
+from failoverd.tools import check
 
 PROJECT = Path(__file__).parent.parent.parent
 ROOT = os.geteuid() == 0
@@ -470,6 +470,6 @@ def test_the_watcher_where_failoverd_was_started_comes_first(tmp_path: Path) -> 
 
 
 def test_a_user_that_others_share_is_told_of(sound: Conf) -> None:
-    (told,) = shared_user(replace(sound, user="nobody"))
+    (told,) = check._shared_user(replace(sound, user="nobody"))
     assert "adduser --system" in told and files.OWN_USER in told
-    assert shared_user(replace(sound, user="failoverd")) == []
+    assert check._shared_user(replace(sound, user="failoverd")) == []

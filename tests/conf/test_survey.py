@@ -17,11 +17,11 @@ from samples import STANDBY
 from dev.lab.machine import PRIVATE, Machine, Value
 from dev.lab.network import ROUTER, SERVICE, Lab
 from failoverd import conf, links
-from failoverd.commands.failoverd import AS_USER
 from failoverd.conf import alike, survey
 from failoverd.conf.survey import Facts, Interface, Place, Weight
 from failoverd.links import Held
 from failoverd.tools import observe
+from failoverd.tools.check import AS_USER
 from failoverd.wire.protocol import InterfaceStatus
 
 SETTINGS = """
@@ -139,7 +139,7 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
                 "primary",
                 AMISS,
                 "10.0.0.1 is on no interface of this node: correct $primary, or ip addr add "
-                "10.0.0.1 peer 10.9.0.1 dev plip0, which must also be there after a boot",
+                "10.0.0.1/24 dev plip0, which must also be there after a boot",
             )
         ],
     ),
@@ -150,8 +150,8 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
             (
                 "primary",
                 NEVER,
-                "1.0.0.1 is on eth0, not on plip0: correct $plip_interface and @interfaces, or ip "
-                "addr del 1.0.0.1/24 dev eth0 and ip addr add 1.0.0.1/24 dev plip0",
+                "1.0.0.1 is on eth0, not on plip0: correct $plip_interface, or ip addr del "
+                "1.0.0.1/24 dev eth0 and ip addr add 1.0.0.1/24 dev plip0",
             )
         ],
     ),
@@ -162,7 +162,8 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
             (
                 "primary",
                 NEVER,
-                '1.0.0.1 is on eth1, not on plip0: $plip_interface = "eth1"; or move the address',
+                "1.0.0.1 is on eth1, not on plip0: correct $plip_interface, or ip addr del "
+                "1.0.0.1/24 dev eth1 and ip addr add 1.0.0.1/24 dev plip0",
             )
         ],
     ),
@@ -173,7 +174,8 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
             (
                 "primary",
                 NEVER,
-                "1.0.0.1 is on eth0, not on plip0: exchange plip0 and eth0 in the configuration",
+                "1.0.0.1 is on eth0, not on plip0: correct $plip_interface, or ip addr del "
+                "1.0.0.1/24 dev eth0 and ip addr add 1.0.0.1/24 dev plip0",
             ),
             (
                 "addresses",
@@ -225,8 +227,8 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
             (
                 "secondary",
                 AMISS,
-                "1.0.9.2 is outside the network of plip0, 1.0.0.1/24: correct $secondary, or ip "
-                "addr add 1.0.0.1 peer 1.0.9.2 dev plip0",
+                "1.0.9.2 is outside the network of plip0, 1.0.0.1/24: correct $secondary, or the "
+                "prefix",
             )
         ],
     ),

@@ -13,7 +13,6 @@ from live_pair import LONG, WATCHED, kill, main_pid, pids, runs, settled
 from dev.lab.machine import Machine, Value
 from dev.lab.network import Lab
 from failoverd import links, pair
-from failoverd.commands import failoverd as command
 from failoverd.conf import Conf
 from failoverd.log import Log
 from failoverd.master.context import Context
@@ -355,18 +354,14 @@ def test_what_others_may_do_is_told_before(lab: Lab) -> None:
     path = lab.a.write("my-watchd", COUNTS, 0o755)
     closed = lab.a.write("closed", COUNTS, 0o700)
     assert notes(lab.a, user="root") == ""
-    assert f"$watchd {path} is not ours, runs as root" in notes(lab.a, watchd=path, user="root")
+    assert f"$watchd {path} is not failoverd's own, runs as root" in notes(
+        lab.a, watchd=path, user="root"
+    )
     told = notes(lab.a, user="nobody")
     assert "$user is nobody" in told and "adduser --system" in told and "$watchd" not in told
     if not lab.spaces.rootless:
         told = notes(lab.a, watchd=path, user="nobody")
-        assert f"{path} is not ours, and runs as nobody" in told
+        assert f"{path} is not failoverd's own, and runs as nobody" in told
         told = notes(lab.a, watchd=closed, user="nobody")
         assert f"{closed} cannot be executed by nobody" in told
         assert f"chmod a+rx {closed}" in told
-
-
-def test_what_cannot_be_found_out_in_time_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is only a remark, and no reason not to start."""
-    monkeypatch.setattr(command, "PS_GRACE", 0.0)
-    assert command.may_execute("nobody", "/bin/sh")

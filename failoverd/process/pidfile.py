@@ -1,0 +1,97 @@
+"""The pid file. Its lock says that failoverd runs, and goes with the process however that ends, so
+a file that a dead failoverd left is no obstacle."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import stat
+
+from failoverd.conf import files
+
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_LONGEST = 32  # bytes: a pid, and blanks around it
+
+
+class PidFile:
+    """The locked pid file of this process."""
+
+    def __init__(self, path: str) -> None:
+        """Raises OSError with a sentence if another failoverd has it."""
+        self.path = path
+        self.fd = take_lock(path)
+        self._written = False
+
+    def write(self) -> str:
+        """Why the pid cannot be written, "" if it is. A full disk does not end the daemon."""
+        try:
+            os.pwrite(self.fd, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            return f"cannot write $pidfile {self.path}: {error.strerror}"
+        self._written = True
+        return ""
+
+    def keep(self) -> None:
+        """Make the file again if it, or all of /run, was removed; while its folder is missing
+        that is tried again later."""
+        if os.path.lexists(self.path):
+            if not self._written:
+                self.write()
+            return
+        with contextlib.suppress(OSError):
+            lock = take_lock(self.path)
+            os.close(self.fd)
+            self.fd = lock
+            self.write()
+
+    def remove(self) -> None:
+        """Unless it cannot be removed, or is another's by now: the lock is what counts."""
+        with contextlib.suppress(OSError):
+            if _is_at(self.path, self.fd):
+                os.unlink(self.path)
+
+
+def take_lock(path: str) -> int:
+    """The open and locked file. Raises OSError with a sentence."""
+    while True:
+        with contextlib.ExitStack() as undo:
+            try:
+                lock = os.open(path, _FLAGS, 0o600)
+            except OSError as error:
+                raise OSError(cannot_open("pidfile", path, error)) from None
+            undo.callback(os.close, lock)
+            info = os.fstat(lock)
+            plain = stat.S_ISREG(info.st_mode) and info.st_nlink <= 1
+            if not plain or info.st_uid not in files.trusted_owners():
+                raise OSError(f"$pidfile {path} is not a plain file of root's alone: remove it")
+            os.fchmod(lock, 0o600)  # whoever may open it may lock it, and keep us from starting
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pid = os.pread(lock, _LONGEST, 0).decode(errors="replace").strip()
+                who = f"pid {pid}" if pid else "it is just starting"
+                raise OSError(f"already running ({who})") from None
+            found = os.pread(lock, _LONGEST + 1, 0)
+            if len(found) > _LONGEST or not re.fullmatch(rb"\s*\d{0,9}\s*", found):
+                raise OSError(f"$pidfile {path} is something else: remove it or name another")
+            if _is_at(path, lock):  # else the one that ended meanwhile took its file with it
+                os.ftruncate(lock, 0)  # the pid of a dead one
+                undo.pop_all()
+                return lock
+
+
+def _is_at(path: str, fd: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+
+
+def cannot_open(variable: str, path: str, error: OSError) -> str:
+    """A file of failoverd's own is never opened through a link, which others may have planted."""
+    why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+    way = "start it as root" if os.geteuid() else "name another one in the configuration"
+    return f"cannot open ${variable} {path}: {why}; {way}"

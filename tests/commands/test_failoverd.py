@@ -1,0 +1,85 @@
+"""The screen of `failoverd -t`, and what a start that is refused leaves: the real command."""
+
+from __future__ import annotations
+
+import re
+
+from live_pair import WATCHED
+
+from dev.lab.machine import Machine
+from dev.lab.network import Lab
+from failoverd.conf import SETTINGS
+
+TEN_MISTAKES = """
+$low_watre = "1";
+$packet_count = "0";
+$timer_seconds = "soon";
+@interfaces = 'eth0';
+$primary = "1.0.0";
+$tcp_port = 70000;
+@addresses = ('eth0 192.0.2.10');
+$log = "watchd.log";
+$confirm = "maybe";
+@witness = ('192.0.2.1');
+"""
+
+
+def screen(machine: Machine, *options: str) -> tuple[int, list[str], list[str]]:
+    """Exit status, and the lines of standard output and standard error."""
+    done = machine.command("failoverd", "-t", *options)
+    return done.returncode, done.stdout.splitlines(), done.stderr.splitlines()
+
+
+def test_a_valid_file_is_told_in_a_table_and_its_values_only_on_v(lab: Lab) -> None:
+    lab.a.write_conf(**WATCHED)
+    status, told, errors = screen(lab.a)
+    assert (status, errors) == (0, [])
+    notes = len([line for line in told if line.startswith("note: ")])
+    assert told[-1] == f"{lab.a.conf}: valid: no errors, no warnings, {notes} notes".replace(
+        "1 notes", "1 note"
+    )
+    start = told.index("")
+    assert all(line.startswith("note: ") for line in told[:start])
+    table = told[start : told.index("", told.index("", start + 1) + 1)]
+    assert len(table) - 3 <= 10
+    assert max(map(len, told[start:])) <= 80
+    assert not [line for line in told if line.startswith(("$", "@"))]
+    more = screen(lab.a, "-v")[1]
+    values = [line for line in more if line.startswith(("$", "@"))]
+    assert [line.split()[0] for line in values] == [one.perl_name for one in SETTINGS.values()]
+    assert more[-1] == told[-1]
+
+
+def test_warnings_come_first_and_are_counted(lab: Lab) -> None:
+    lab.a.write_conf(**WATCHED, ps="/no/such/ps ax")
+    lab.a.unplug("eth0")
+    status, told, _ = screen(lab.a)
+    assert status == 0
+    assert [line.split(":")[0] for line in told[:2]] == ["warning", "warning"]
+    assert "valid: no errors, 2 warnings, " in told[-1]
+
+
+def test_ten_mistakes_are_told_at_once_with_file_and_line(lab: Lab) -> None:
+    lab.a.write("failoverd.conf", TEN_MISTAKES)
+    status, told, errors = screen(lab.a)
+    assert status == 1
+    lines = [re.match(rf"{lab.a.conf}:(\d+): ", line) for line in errors]
+    found = {int(each[1]) for each in lines if each}
+    assert found >= set(range(2, 12))
+    assert told == [f"{lab.a.conf}: invalid: {len(errors)} errors, no warnings, no notes"]
+
+
+def test_a_file_that_is_not_there_is_one_error(lab: Lab) -> None:
+    lab.a.check("rm", "-f", lab.a.conf)
+    status, told, errors = screen(lab.a)
+    assert status == 1 and told == [f"{lab.a.conf}: invalid: 1 error, no warnings, no notes"]
+    assert errors == [f"{lab.a.conf}:1: there is no such file: name another with -c, or make it"]
+
+
+def test_a_refused_start_is_told_in_the_log_in_one_line(lab: Lab) -> None:
+    lab.a.write_conf(interfaces=["eth8", "eth9"], addresses=[])
+    done = lab.a.command("failoverd")
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 2
+    (line,) = lab.a.log().splitlines()
+    assert "not started: " in line and "eth8: no such interface" in line
+    assert line.endswith(" (and 1 more)")
