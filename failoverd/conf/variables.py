@@ -41,7 +41,7 @@ class ConfError(ValueError):
 
 @dataclass(frozen=True)
 class Address:
-    """An address that the pair serves on an interface."""
+    """A service address on its interface."""
 
     interface: str
     address: str
@@ -53,7 +53,7 @@ class Address:
 
 @dataclass(frozen=True)
 class EthernetAddress:
-    """The hardware address, in lower case, that an interface has in the active role."""
+    """The hardware address, in lower case, that an interface of the active node has."""
 
     interface: str
     hwaddr: str
@@ -64,7 +64,7 @@ class EthernetAddress:
 
 @dataclass(frozen=True)
 class Witness:
-    """Somebody on an interface's network who is always there."""
+    """A probe target on an interface's network."""
 
     interface: str
     address: str
@@ -129,11 +129,11 @@ def _read_ip(text: str) -> str:
     except ValueError:
         raise ValueError("an IPv4 or IPv6 address") from None
     if address.is_unspecified or address.is_multicast or text == "255.255.255.255":
-        raise ValueError("the address of one machine, not of all or of a group")
+        raise ValueError("the address of one host, not of all or of a group")
     return str(address)
 
 
-def _read_private_ip(text: str) -> str:
+def _read_link_ip(text: str) -> str:
     """A link-local address means nothing without an interface, and many programs drop that."""
     host = _read_ip(text)
     if "%" in host or host.startswith("fe80:"):
@@ -160,11 +160,9 @@ def _read_served(text: str) -> Address:
         network = ipaddress.ip_network(f"{host}/{int(prefix)}", strict=False)
     except ValueError:
         raise ValueError("a prefix of at most 32 bits, or 128 for IPv6") from None
-    names_network = host in (str(network.network_address), str(network.broadcast_address))
-    if network.prefixlen == 0 or (
-        network.version == 4 and network.prefixlen < 31 and names_network
-    ):
-        raise ValueError("the address of a machine, not of its whole network")
+    ends = {str(network.network_address), str(network.broadcast_address)}
+    if network.prefixlen == 0 or (network.version == 4 and network.prefixlen < 31 and host in ends):
+        raise ValueError("the address of a host, not of its whole network")
     return Address(interface, host, network.prefixlen)
 
 
@@ -174,7 +172,7 @@ def _read_ethernet(text: str) -> EthernetAddress:
     if not re.fullmatch(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}", hwaddr):
         raise ValueError('a hardware address, such as "eth0 02:00:00:00:00:10"')
     if int(hwaddr[:2], 16) & 1 or hwaddr == "00:00:00:00:00:00":
-        raise ValueError("a hardware address of one card: its first byte is even, and it is not 0")
+        raise ValueError("a unicast hardware address: its first byte is even, and it is not 0")
     return EthernetAddress(interface, hwaddr)
 
 
@@ -197,7 +195,7 @@ CONFIRM = _matching(
 )
 USER = _matching(r"[^\s:/\0]+", "the name of a user")
 INTERFACE = Kind(_read_interface)
-IP = Kind(_read_private_ip)
+IP = Kind(_read_link_ip)
 SERVED = Kind(_read_served)
 ETHERNET = Kind(_read_ethernet)
 WITNESS = Kind(_read_witness)
@@ -216,25 +214,21 @@ class Setting:
     kind: Kind[Any]
     meaning: str
     original: bool = False
-    alike: bool = False  # whether it must be the same on both machines
+    alike: bool = False  # whether it must be the same on both nodes
 
     @property
     def perl_name(self) -> str:
         return self.sigil + self.name
 
 
-def _one(default: T, kind: Kind[T], meaning: str, **marks: bool) -> T:
-    """A scalar variable: `$name = "value";`."""
-    return field(
-        default=default, metadata={"sigil": "$", "kind": kind, "meaning": meaning, **marks}
-    )
+def _one(default: T, kind: Kind[T], **marks: Any) -> T:
+    """A scalar variable: `$name = "value";`. marks: other fields of its Setting."""
+    return field(default=default, metadata={"sigil": "$", "kind": kind, **marks})
 
 
-def _many(default: tuple[T, ...], kind: Kind[T], meaning: str, **marks: bool) -> tuple[T, ...]:
+def _many(default: tuple[T, ...], kind: Kind[T], **marks: Any) -> tuple[T, ...]:
     """A list variable: `@name = ('value', ...);`."""
-    return field(
-        default=default, metadata={"sigil": "@", "kind": kind, "meaning": meaning, **marks}
-    )
+    return field(default=default, metadata={"sigil": "@", "kind": kind, **marks})
 
 
 @dataclass(frozen=True)
@@ -258,87 +252,86 @@ class Conf:
 
     # fmt: off
     low_water: int = _one(0, _whole(0), original=True, alike=True, meaning=
-        "An ethernet interface that reads fewer packets than this before its alarm goes off has "
-        "failed. With 0 no ethernet interface ever fails, only the private link; the file that is "
-        "shipped has 1.")
+        "A service interface that receives fewer packets than this in a window has failed. With 0 "
+        "no service interface ever fails, only the heartbeat link; the file that is shipped has 1.")
     interfaces: tuple[str, ...] = _many(
         ("eth0", "eth1"), INTERFACE, original=True, alike=True, meaning=
-        "The interfaces that carry the service. Each is watched.")
+        "The service interfaces. Each is watched.")
     verbose: bool = _one(True, YES_NO, original=True, meaning=
         "Log every window of every interface, not only what changes.")
     mresume: bool = _one(True, YES_NO, original=True, meaning=
-        "The boot master asks the peer to stand by before it becomes active at start. With no it "
-        "contacts nobody, and both machines may then serve at once.")
+        "At start the preferred node (boot:master) asks the peer to stand by before it becomes "
+        "active. With no it contacts no other node, and both may then be active.")
     packet_count: int = _one(500, _whole(1), original=True, meaning=
-        "So many packets set the alarm anew before it goes off. Take less on a quiet network.")
+        "After so many packets the window restarts. Take less on a quiet network.")
     timer_seconds: float = _one(20.0, _seconds(0.005), original=True, alike=True, meaning=
-        "The window of an ethernet interface in seconds: its alarm goes off after it.")
+        "The window of a service interface in seconds.")
     watchd: str = _one("./watchd", ANY_PATH, original=True, meaning=
         "The watcher. A relative path starts from where failoverd was started, then from where "
-        "failoverd itself is. Our own is known wherever it lies. A program other than ours runs "
-        "as $user and must print what `watchd --json` prints.")
+        "failoverd itself is. failoverd's own watchd is known wherever it lies. Any other program "
+        "runs as $user and must print what `watchd --json` prints.")
     ps: str = _one("ps ax", COMMAND, original=True, meaning=
         "The command that lists all processes in the BSD style. It is used at start, to end what "
         "a dead failoverd left running.")
     tcp_port: int = _one(2000, _whole(1, 65535), original=True, meaning=
-        "The TCP port for requests between the machines, the same on both.")
+        "The TCP port for requests between the nodes, the same on both.")
     primary: str = _one("1.0.0.1", IP, original=True, meaning=
-        "The address of this machine on the private link.")
+        "The address of this node on the heartbeat link.")
     secondary: str = _one("1.0.0.2", IP, original=True, meaning=
-        "The address of the peer on the private link.")
+        "The address of the peer on the heartbeat link.")
     failover_root: str = _one("/etc/failover", PATH, original=True, meaning=
         "The folder of host_type and the secret.")
     host_type: str = _one(f"{_ROOT}/host_type", PATH, original=True, meaning=
-        "The file that says what this machine is at boot: boot:master or boot:slave.")
+        "The file that says which node is the preferred one: boot:master on it, boot:slave on the "
+        "other.")
     secret: str = _one(f"{_ROOT}/secret", PATH, original=True, meaning=
-        "The file that holds the secret word, the same on both machines. Only root may read it.")
+        "The file that holds the shared secret, the same on both nodes. Only root may read it.")
     plip_interface: str = _one("plip0", INTERFACE, original=True, meaning=
-        "The interface of the private link between the two machines.")
+        "The interface of the heartbeat link between the two nodes.")
     plip_timer: float = _one(11.0, _seconds(0.005), original=True, alike=True, meaning=
-        "The window of the private link in seconds. The peer counts as dead after two windows "
-        "without a heartbeat.")
+        "The window of the heartbeat link in seconds. The peer is lost after two windows without a "
+        "heartbeat.")
     plip_hbeat: float = _one(10.0, _seconds(0.005), original=True, alike=True, meaning=
         "Seconds between two heartbeats, less than $plip_timer.")
-    log: str = _one("/var/log/watchd.log", PATH, original=True, meaning=
-        "The log file.")
+    log: str = _one("/var/log/watchd.log", PATH, original=True, meaning="The log file.")
     failover_prog: str = _one("/usr/local/failoverd/ha-switch", PATH, original=True, meaning=
         "The switch script. It is run with the argument master or slave.")
     dumpfile: str = _one("/dev/null", PATH, original=True, meaning=
         "Where packet headers are written as pcap files, one for each interface. /dev/null writes "
         "none.")
     addresses: tuple[Address, ...] = _many((), SERVED, alike=True, meaning=
-        "The addresses that the active machine serves, each after its interface.")
+        "The service addresses, which the active node has, each after its interface.")
     ethernet_addresses: tuple[EthernetAddress, ...] = _many((), ETHERNET, alike=True, meaning=
-        "The hardware addresses that go with the active role, one for an interface. None may be a "
-        "card's own.")
+        "The hardware addresses that move with the active role, one for an interface. None may be "
+        "that of either node's own interface.")
     witness: tuple[Witness, ...] = _many((), WITNESS, meaning=
-        "Somebody on the network who is always there, such as a router. It is asked in the middle "
-        "of an empty window, and its answer counts as a packet.")
+        "Probe targets: hosts on the service network that are always up, such as a router. They "
+        "are probed in the middle of an empty window, and an answer counts as a packet.")
     filter: str = _one("", TEXT, meaning=
-        "A pcap expression for what counts on the ethernet side.")
+        "A pcap expression for what counts on the service interfaces.")
     plip_filter: str = _one("", TEXT, meaning=
-        "A pcap expression for what counts on the private link, in place of the peer's "
+        "A pcap expression for what counts on the heartbeat link, instead of the peer's "
         "heartbeats.")
     confirm: str = _one("arp", CONFIRM, alike=True, meaning=
-        "What a standby does before it takes over from a silent peer: arp asks the network "
-        "whether somebody still answers for @addresses, none asks nobody, a program says by exit "
-        "status 0 that the service still answers.")
+        "The takeover check, before a takeover because heartbeats are lost: arp sends ARP probes "
+        "for @addresses and does not take over if one is answered, none checks nothing, a program "
+        "says by exit status 0 that the service still answers.")
     fence_prog: str = _one("", PROGRAM, meaning=
-        "A program that must exit 0 before a takeover from a silent peer. It cuts the peer off.")
+        "The fencing program, which must exit 0 before a takeover because heartbeats are lost.")
     notify_prog: str = _one("", PROGRAM, meaning=
-        "A program that is run at every change of role and every grave alarm.")
+        "A program that is run at every change of role and every grave alert.")
     switch_timeout: float = _one(30.0, _seconds(0.005), alike=True, meaning=
-        "Seconds after which a switch script is killed, the same on both machines.")
+        "Seconds after which a switch script is killed, the same on both nodes.")
     hold_down: float = _one(60.0, _seconds(0), alike=True, meaning=
         "Seconds that must pass before a role goes back because of the interface it came for.")
     realtime: bool = _one(False, YES_NO, meaning=
-        "Real-time scheduling and locked memory for all that keeps time.")
+        "Real-time scheduling and locked memory for the workers that keep time.")
     plain_secret: bool = _one(True, YES_NO, meaning=
         "Take the secret in plain text on the port, as a person with nc sends it. failoverd "
         "itself never sends it so.")
     user: str = _one("nobody", USER, meaning=
-        "The user that the unprivileged children run as, which should be nobody else's. If it is "
-        "not set and there is a user failoverd, it is that one.")
+        "The user that the unprivileged workers run as, which no other program should run as. If "
+        "it is not set and there is a user failoverd, it is that one.")
     pidfile: str = _one("/run/failoverd.pid", PATH, meaning=
         "Holds the daemon's process id, and is locked while it runs.")
     state: str = _one("/run/failoverd.state", PATH, meaning=
@@ -377,7 +370,7 @@ class Conf:
 
     @property
     def control_socket(self) -> str:
-        """The Unix socket by which this machine's own commands reach failoverd; no two values of
+        """The Unix socket by which this node's own commands reach failoverd; no two values of
         $pidfile have the same."""
         if self.pidfile.endswith(".pid"):
             return self.pidfile.removesuffix(".pid") + ".sock"
@@ -439,13 +432,9 @@ def changed(old: Conf, new: Conf) -> list[str]:
 
 def remarks(conf: Conf) -> list[str]:
     """What is allowed, and does what section 4 says, but is hardly what was meant."""
-    found = []
-    if conf.low_water > conf.packet_count:
-        found.append(
-            f"$low_water ({conf.low_water}) is more than $packet_count ({conf.packet_count}), at "
-            "which the alarm is set anew: every alarm is a failure, however many packets were read"
-        )
-    return found
+    low, full = conf.low_water, conf.packet_count
+    text = f"$low_water ({low}) is more than $packet_count ({full}), after which the window "
+    return [f"{text}restarts: every window that ends is a failure"] if low > full else []
 
 
 def parse(text: str, file: str, pair: bool = True) -> Conf:
@@ -512,55 +501,46 @@ _Check = tuple[bool, str, str]  # whether it is wrong, the variables, and what t
 
 
 def _of_the_link(conf: Conf, pair: bool) -> Iterator[_Check]:
-    ours, theirs, link = conf.primary, conf.secondary, conf.plip_interface
-    yield (
-        link in conf.interfaces,
-        "interfaces plip_interface",
-        f"$plip_interface is {link}, which is one of @interfaces: the private link must be an "
-        "interface of its own",
-    )
-    yield (
-        ours == theirs,
-        "primary secondary",
-        f"$primary and $secondary are both {ours}: the first is this machine, the second the peer",
-    )
-    yield (
-        (":" in ours) != (":" in theirs),
-        "primary secondary",
-        "$primary and $secondary must be both IPv4 or both IPv6",
-    )
-    yield (
-        pair and conf.plip_hbeat >= conf.plip_timer,
-        "plip_hbeat plip_timer",
-        f"$plip_hbeat ({conf.plip_hbeat:g} s) must be less than $plip_timer "
-        f"({conf.plip_timer:g} s), or the link falls silent between two heartbeats",
-    )
+    ours, theirs, link, beat = conf.primary, conf.secondary, conf.plip_interface, conf.plip_hbeat
+    both = "primary secondary"
+    text = f"$plip_interface is {link}, which is one of @interfaces: "
+    text += "the heartbeat link must be an interface of its own"
+    yield link in conf.interfaces, "interfaces plip_interface", text
+    text = f"$primary and $secondary are both {ours}: the first is this node, the second the peer"
+    yield ours == theirs, both, text
+    text = "$primary and $secondary must be both IPv4 or both IPv6"
+    yield (":" in ours) != (":" in theirs), both, text
+    text = f"$plip_hbeat ({beat:g} s) must be less than $plip_timer ({conf.plip_timer:g} s), or "
+    text += "heartbeats are lost by design"
+    yield pair and beat >= conf.plip_timer, "plip_hbeat plip_timer", text
 
 
 def _of_lists(conf: Conf) -> Iterator[_Check]:
     watched, hosts = conf.interfaces, [served.address for served in dict.fromkeys(conf.addresses)]
-    empty = "@interfaces is empty: name at least one interface of the service"
-    yield not watched, "interfaces", empty
+    text = "@interfaces is empty: name at least one service interface"
+    yield not watched, "interfaces", text
     for name in ("interfaces", "addresses", "ethernet_addresses", "witness"):
         for element in _repeated(getattr(conf, name)):
             yield True, name, f"@{name} names {element} twice: leave one out"
-    for name in ("addresses", "ethernet_addresses", "witness"):
-        for element in getattr(conf, name):
-            message = f'@{name}: the interface of "{element}" is not one of @interfaces '
-            wrong = element.interface not in watched
-            yield wrong, f"{name} interfaces", f"{message}({', '.join(watched)})"
+        for element in getattr(conf, name) if name != "interfaces" else ():
+            text = f'@{name}: the interface of "{element}" is not one of @interfaces '
+            text += f"({', '.join(watched)})"
+            yield element.interface not in watched, f"{name} interfaces", text
     for host in _repeated(hosts):
-        message = f"@addresses has {host} more than once: it can be in one place only"
-        yield True, "addresses", message
-    for name in _repeated([card.interface for card in dict.fromkeys(conf.ethernet_addresses)]):
-        message = f"@ethernet_addresses has more than one address for {name}: a card has one"
-        yield True, "ethernet_addresses", message
+        yield (
+            True,
+            "addresses",
+            f"@addresses has {host} more than once: it can be in one place only",
+        )
+    for name in _repeated([entry.interface for entry in dict.fromkeys(conf.ethernet_addresses)]):
+        text = f"@ethernet_addresses has more than one address for {name}: an interface has one"
+        yield True, "ethernet_addresses", text
     for name, host in (("primary", conf.primary), ("secondary", conf.secondary)):
-        message = f"@addresses has {host}, which is ${name}: the private link stays when the "
-        yield host in hosts, f"addresses {name}", f"{message}service moves"
-    for host in (witness.address for witness in conf.witness):
-        message = f"@witness has {host}, which is one of @addresses: a witness is somebody else"
-        yield host in hosts, "witness addresses", message
+        text = f"@addresses has {host}, which is ${name}: the heartbeat link's address never moves"
+        yield host in hosts, f"addresses {name}", text
+    for host in (target.address for target in conf.witness):
+        text = f"@witness has {host}, which is one of @addresses: a probe target is another host"
+        yield host in hosts, "witness addresses", text
 
 
 def _of_files(conf: Conf) -> Iterator[_Check]:
@@ -569,8 +549,8 @@ def _of_files(conf: Conf) -> Iterator[_Check]:
     for name in ("host_type", "secret", "log", "dumpfile", "pidfile", "state"):
         path = getattr(conf, name)
         other = seen.setdefault(path, name)
-        message = f"${other} and ${name} are the same file, {shortened(path)}: each needs its own"
-        yield other != name and not path.startswith("/dev/"), f"{other} {name}", message
+        text = f"${other} and ${name} are the same file, {shortened(path)}: each needs its own"
+        yield other != name and not path.startswith("/dev/"), f"{other} {name}", text
 
 
 def _repeated(things: Sequence[T]) -> list[T]:

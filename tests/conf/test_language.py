@@ -359,8 +359,8 @@ WRONG_VALUES = [
     ("@interfaces = ('')", "at most 15 characters"),
     ("$primary = '1.0.0'", "an IPv4 or IPv6 address"),
     ("$primary = '1.0.0.01'", "an IPv4 or IPv6 address"),
-    ("$primary = '0.0.0.0'", "the address of one machine"),
-    ("$secondary = 'ff02::1'", "the address of one machine"),
+    ("$primary = '0.0.0.0'", "the address of one host"),
+    ("$secondary = 'ff02::1'", "the address of one host"),
     ("$primary = 'fe80::1%plip0'", "not a link-local one"),
     ("@addresses = ('eth0')", "an interface and an address"),
     ("@addresses = ('eth0 192.0.2.10')", "the length of its prefix"),
@@ -430,7 +430,7 @@ def test_watching_one_interface_needs_no_sound_pair() -> None:
 def test_low_water_above_packet_count_is_a_remark() -> None:
     assert conf.remarks(Conf()) == []
     (remark,) = conf.remarks(conf.parse("$low_water = 501;", "f"))
-    assert "every alarm is a failure" in remark
+    assert "every window that ends is a failure" in remark
 
 
 @pytest.mark.parametrize("right", ["'hunter2'", "hunter2", "hunter2()", "'hunter2\n'"])
