@@ -24,7 +24,7 @@ from failoverd.watch.instruments import instruments
 DEFAULT_CONF = "/etc/failover/failoverd.conf"
 FIXED = ("pidfile", "state", "watchd", "realtime")  # they cannot change while failoverd runs
 
-Tell = Callable[[str | None], None]  # whoever waits for the start: None if all is up, else why not
+Tell = Callable[[str | None], None]  # for the starter, who waits: None if all is up, else why not
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -192,7 +192,7 @@ class Service:
         return self.serve(lambda error: None)
 
     def detached(self) -> int:
-        """Become a daemon; this process waits for its word, so that errors reach the terminal."""
+        """Become a daemon; this process waits for it, so that errors reach the terminal."""
         for warning in self.warnings:
             complain("failoverd", warning)
         reading, writing = os.pipe()
@@ -205,21 +205,21 @@ class Service:
         os.close(writing)
         os.close(self.pidfile.fd)
         with os.fdopen(reading, encoding="utf-8", errors="replace") as pipe:
-            word = pipe.read()
+            told = pipe.read()
         os.waitpid(pid, 0)
-        if word == "ready":
+        if told == "ready":
             return 0
-        complain("failoverd", word or "ended while starting; see the log")
+        complain("failoverd", told or "ended while starting; see the log")
         return 1
 
     def as_daemon(self, writing: int) -> int:
         import daemon
 
         def tell(error: str | None) -> None:
-            with contextlib.suppress(BrokenPipeError):  # whoever started us has gone
+            with contextlib.suppress(BrokenPipeError):  # the starter has gone
                 os.write(writing, (error or "ready").encode())
             if error is None:
-                os.close(writing)  # else it stays open until we are gone, and our lock with us
+                os.close(writing)  # else it stays open until this ends, and the lock with it
 
         with daemon.DaemonContext(
             detach_process=True,
@@ -261,7 +261,7 @@ class Service:
         return 0
 
     def prepare(self) -> None:
-        """What is not as it should be is told, and keeps nobody from guarding the pair."""
+        """What is not as it should be is logged, and does not keep the pair from being guarded."""
         if why := self.pidfile.write():
             self.say(f"warning: {why}")
         for warning in self.warnings:

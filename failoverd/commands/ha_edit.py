@@ -292,7 +292,7 @@ class Session:
 _NAMES = {setting.perl_name for setting in SETTINGS.values()}
 _BLANKS = r"(?:\s|#[^\n]*\n)*+"
 _STRING = r"'(?:[^'\\]|\\.)*+'|\"(?:[^\"\\]|\\.)*+\""
-_ADDED = "; # added by ha-edit: the other machine has the default"
+_ADDED = "; # added by ha-edit: the other node has the default"
 
 
 def _for_peer(file: File, data: bytes) -> bytes:

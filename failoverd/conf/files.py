@@ -1,7 +1,7 @@
 """Reads the configuration and the files it names, and judges whether root may trust them.
 
 A problem of a file is placed at the line of failoverd.conf that names the file, where there is
-one. Whoever can change a program that root runs, or a folder on the way to it, is root.
+one. A user who can change a program that root runs, or a folder on the way to it, is root.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from failoverd.conf import Conf, ConfError, Problem, parse
 
 MAX_CONF = 256 * 1024  # bytes
 MAX_SECRET = 255  # bytes: a line of the protocol is at most 256 with its end
-OWN_USER = "failoverd"  # as whom the children run if it exists and $user is not set
-# What is in each file that starts our own watchd: bin/watchd of a checkout, and what pip and the
-# Debian package install. One that passes --json is a program of its own.
+OWN_USER = "failoverd"  # as whom the workers run if it exists and $user is not set
+# What is in each file that starts failoverd's own watchd: bin/watchd of a checkout, and what pip
+# and the Debian package install. One that passes --json is a program of its own.
 _STARTS_OURS = re.compile(
     rb"(?m)^(# watchd, run from this checkout\.|from failoverd\.commands\.watchd import main)$"
 )
@@ -46,7 +46,7 @@ def load(path: str, pair: bool = True) -> Conf:
 
 
 def _with_user(conf: Conf) -> Conf:
-    """With the default of $user, which is a matter of this machine."""
+    """With the default of $user, which is a matter of this node."""
     if "user" in conf.origin.lines or not _user_exists(OWN_USER):
         return conf
     return replace(conf, user=OWN_USER)
@@ -67,7 +67,7 @@ def _read_conf(path: str) -> str:
 
 
 def read_host_type(path: str) -> HostType:
-    """What this machine is at boot, from the one line of the file. Raises ConfError."""
+    """Whether this node is the preferred one, from the one line of the file. Raises ConfError."""
     write = "write boot:master or boot:slave"
     try:
         text = _read_regular(path, MAX_CONF).decode("utf-8", "replace")
@@ -81,26 +81,24 @@ def read_host_type(path: str) -> HostType:
     if word not in _HOST_TYPES:
         raise _error(path, number, f"not understood: {write}")
     if len(found) > 1:
-        text = "there is a second line: leave one of boot:master, boot:slave"
-        raise _error(path, found[1][0], text)
+        second = "there is a second line: leave one of boot:master, boot:slave"
+        raise _error(path, found[1][0], second)
     return _HOST_TYPES[word]
 
 
 def read_secret(path: str) -> bytes:
-    """The secret word, as it goes over the wire. Raises ConfError, whose text never shows it.
+    """The shared secret, as it goes over the wire. Raises ConfError, whose text never shows it.
 
-    Only the listener calls this, and whoever checks the configuration by hand.
+    Only the listener calls this, and the commands.
     """
-    faults = _secret_faults(path)
-    if faults:
+    if faults := _secret_faults(path):
         raise ConfError([Problem(path, 1, fault) for fault in faults])
     try:
         data = _read_regular(path, MAX_SECRET + len("\r\n") + 1)
     except OSError as error:
         raise _error(path, 1, f"cannot be read: {error.strerror}") from None
     word = data.removesuffix(b"\n").removesuffix(b"\r")
-    fault = _word_fault(word)
-    if fault:
+    if fault := _word_fault(word):
         raise _error(path, 1, f"{fault}: {_new_secret(path)}")
     return word
 
@@ -146,13 +144,14 @@ def check_files(conf: Conf, watchd: str | None = None) -> list[Problem]:
         *((name, each) for name, path in _programs(conf, watchd) for each in _program_faults(path)),
     ]
     if conf.user != "root" and not _user_exists(conf.user):
-        faults.append(("user", f"there is no user {conf.user} on this machine"))
+        way_out = f"adduser --system --group --no-create-home {shlex.quote(conf.user)}"
+        faults.append(("user", f"there is no user {conf.user} on this node: {way_out}"))
     usable = [fault for fault in faults if fault[0] not in conf.origin.unusable]
     return problems + [conf.problem(name, message) for name, message in usable]
 
 
 def check_secret(conf: Conf) -> list[Problem]:
-    """What is wrong with the word in the file of the secret, where check_files found no fault."""
+    """What is wrong with the secret in its file, where check_files found no fault."""
     if "secret" in conf.origin.unusable or _secret_faults(conf.secret):
         return []
     try:
@@ -165,7 +164,7 @@ def check_secret(conf: Conf) -> list[Problem]:
 
 
 def find_watchd(conf: Conf, start_dir: str, own_dir: str) -> str | None:
-    """The program to execute as watcher, None if it is our own, which is forked.
+    """The program to execute as watcher, None for failoverd's own, which is forked.
 
     A relative $watchd is looked for from start_dir, then from own_dir, where failoverd itself is.
     What is nowhere is returned as a path from start_dir, so that check_files can say so.
@@ -177,12 +176,12 @@ def find_watchd(conf: Conf, start_dir: str, own_dir: str) -> str | None:
     for path in candidates:
         if os.path.isfile(path):
             return None if _is_ours(path, own) else path
-    # Run as a module, or from a package, there may be no file for our own.
+    # Run as a module, or from a package, there may be no file for failoverd's own.
     return None if candidates[1] == os.path.normpath(own) else candidates[0]
 
 
 def _is_ours(path: str, own: str) -> bool:
-    """Whether a program is our own watchd, wherever it lies: ours is forked, and never executed."""
+    """Whether a program is failoverd's own watchd, wherever it lies."""
     with contextlib.suppress(OSError):
         if os.path.samefile(path, own):
             return True
@@ -195,17 +194,14 @@ def _is_ours(path: str, own: str) -> bool:
 
 def _programs(conf: Conf, watchd: str | None) -> Iterator[tuple[str, str]]:
     """The programs that root will run: the variable and the path."""
-    yield "failover_prog", conf.failover_prog
-    for name in ("fence_prog", "notify_prog"):
-        if getattr(conf, name):
-            yield name, getattr(conf, name)
-    if conf.confirm_prog:
-        yield "confirm", conf.confirm_prog
-    if watchd is not None:
-        yield "watchd", watchd
-    lister = shutil.which(conf.ps.split()[0])
-    if lister is not None and os.path.isabs(lister):  # that there is none is only a warning
-        yield "ps", lister
+    lister = shutil.which(conf.ps.split()[0]) or ""  # that there is none is only a warning
+    paths = {
+        **{name: getattr(conf, name) for name in ("failover_prog", "fence_prog", "notify_prog")},
+        "confirm": conf.confirm_prog,
+        "watchd": watchd,
+        "ps": lister if os.path.isabs(lister) else "",
+    }
+    yield from ((name, path) for name, path in paths.items() if path)
 
 
 def _place_faults(conf: Conf) -> Iterator[tuple[str, str]]:
@@ -225,8 +221,8 @@ def _place_faults(conf: Conf) -> Iterator[tuple[str, str]]:
         elif not stat.S_ISDIR(mode):
             yield name, f"there is no folder {folder}: make it, or change the path"
         if name in ("pidfile", "state") and mode & 0o022 and not mode & stat.S_ISVTX:
-            mend = f"chmod go-w {shlex.quote(folder)}"
-            yield name, f"{folder} can be written by others than root: {mend}"
+            way_out = f"chmod go-w {shlex.quote(folder)}"
+            yield name, f"{folder} can be written by others than root: {way_out}"
 
 
 def _user_exists(name: str) -> bool:
@@ -241,7 +237,7 @@ def _user_exists(name: str) -> bool:
 
 
 def _secret_faults(path: str) -> list[str]:
-    """What is wrong with the file of the secret, each with the command that mends it."""
+    """What is wrong with the file of the secret, each with the command that fixes it."""
     try:
         info = os.stat(path)
     except FileNotFoundError:
@@ -266,14 +262,14 @@ def _new_secret(path: str) -> str:
 
 
 def _word_fault(word: bytes) -> str | None:
-    """Why the word cannot go over the wire as one line, None if it can."""
+    """Why the secret cannot go over the wire as one line, None if it can."""
     shown = word.decode(errors="surrogateescape")
     rows = (
         (not word, "is empty"),
         (b"\n" in word or b"\r" in word, "has more than one line"),
         (len(word) > MAX_SECRET, f"is longer than {MAX_SECRET} bytes"),
         (not shown.isprintable(), "has characters that cannot be typed"),
-        (word.startswith(b"hmac "), "begins like the other way to prove it, with hmac"),
+        (word.startswith(b"hmac "), "begins with hmac, which signed requests begin with"),
     )
     return next((fault for wrong, fault in rows if wrong), None)
 
@@ -328,10 +324,10 @@ def _way_to(path: str) -> dict[str, os.stat_result]:
 
 
 def trusted_owners() -> set[int]:
-    """Who may own what we trust: root and whoever runs this.
+    """Who may own what is trusted: root and the user that runs this.
 
     A user namespace shows every owner that it does not map as the overflow user. If that user
-    cannot exist in it, nobody here can act as such an owner, and root of the machine is one.
+    cannot exist in it, no process in it can act as such an owner, and root outside is one.
     """
     trusted = {0, os.geteuid()}
     try:

@@ -15,7 +15,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 
-MAX_PROBLEMS = 100  # nobody reads on; and a quote that is missing can cost a look at all the rest
+MAX_PROBLEMS = 100  # no reader goes on; and a quote that is missing can cost a look at all the rest
 MAX_VALUE = 64 * 1024  # characters: "$log$log" again and again is soon longer than the memory
 
 
@@ -91,7 +91,7 @@ _AFTER_STRING = re.compile(rf"{_BLANKS}[;,)]")
 _DECIMAL = re.compile(r"(?:0|[1-9][0-9_]*)?(?:\.[0-9_]*)?(?:[eE][+-]?[0-9]+)?")
 _QW = r"qw(?!\w)"
 _LIST = rf"\(|{_QW}"
-_WORDS = re.compile(rf"{_QW}(?:(?=\#)|{_BLANKS})(?!=>)([!-/:-@\[\]-`{{-~])", re.ASCII)
+_WORDS = re.compile(rf"{_QW}[ \t]*\(([^()\\]*)\)", re.ASCII)
 _PIECE = re.compile(
     r"""
       (?P<plain> [^\\$@]+ | @ (?! [\w:'{$+-] ) )
@@ -244,23 +244,11 @@ class _Reader:
         return number
 
     def _words(self) -> list[str]:
-        """The words of a qw: any delimiter, brackets nest, a backslash protects a delimiter."""
-        mistake = _Mistake(self._at, "the list that begins here has no end: write qw(a b)")
+        """The words of a qw, between ( and )."""
         found = self._take(_WORDS)
         if not found:
-            raise mistake
-        opening = found[1]
-        closing = {"(": ")", "[": "]", "{": "}", "<": ">"}.get(opening, opening)
-        protected = rf"\\([\\{re.escape(opening + closing)}])"
-        depth = 1
-        mark = re.compile(rf"{protected}|[{re.escape(opening + closing)}]")
-        for each in mark.finditer(self._text, self._at):
-            depth += -1 if each[0] == closing else each[0] == opening
-            if not depth:
-                body = re.sub(protected, r"\1", self._text[self._at : each.start()])
-                self._at = self._last = each.end()
-                return re.findall(r"[^ \t\n\r\f\v]+", body)
-        raise mistake
+            raise _Mistake(self._at, "the list that begins here is not understood: write qw(a b)")
+        return re.findall(r"[^ \t\n\r\f\v]+", found[1])
 
     def _interpolated(self, text: str, start: int) -> str | None:
         """The value of a string in double quotes, None if a part of it is in error."""

@@ -1,7 +1,7 @@
 """Whether the network of this node is the one that the configuration describes.
 
-A judgement over facts that somebody else has gathered. What can never be right keeps failoverd from
-starting; what may come right by itself, such as an address that comes after a boot, does not.
+A judgement over facts that `tools.observe` has gathered. What can never be right keeps failoverd
+from starting; what may come right by itself, such as an address that comes after a boot, does not.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Facts:
     routed: whether a route leads to $secondary over the heartbeat link; None if that is unknown.
     narrowly: whether that is another route than a default one.
     gateways: the default gateway over each interface that has one.
-    holder: who else has the port, "" if nobody.
+    holder: which other program has the port, "" if none.
     asking: the interfaces where this node has an address from which it asks the peer's.
     placed: whether failoverd has put the service addresses on their interfaces, or may have.
     left: interface and address of each that it has put somewhere, by an earlier configuration too.
@@ -104,7 +104,7 @@ NEEDED = (
 
 def findings(conf: Conf, facts: Facts) -> list[Finding]:
     """All that is wrong, in the order of NEEDED as far as it goes. A missing interface is left to
-    whoever reads the configuration."""
+    the check of the configuration."""
     found = [*_no_traffic(conf, facts), *_heartbeat_link(conf, facts), *_port(conf, facts)]
     for served in conf.addresses:
         if served.interface in facts.interfaces:
@@ -268,7 +268,7 @@ def _targets(conf: Conf, facts: Facts) -> Iterator[Finding]:
         targets = [each.address for each in conf.witness if each.interface == name]
         if held.issuperset(targets):
             text = f"{' and '.join(targets)} is this node itself, which is never answered by itself"
-            way = f"name a router on {name}, or another machine that is always on"
+            way = f"name a router on {name}, or another host that is always up"
             yield Finding("witness", f"{text}: {way}", ODD)
 
 
@@ -279,7 +279,7 @@ def advice(conf: Conf, facts: Facts) -> list[str]:
     if not bare:
         return []
     gateways = [f"{name} {facts.gateways[name]}" for name in bare if name in facts.gateways]
-    way = "name a router there, or another machine that is always on, as @witness"
+    way = "name a router there, or another host that is always up, as @witness"
     if gateways:
         entries = ", ".join(f"'{entry}'" for entry in [*map(str, conf.witness), *gateways])
         way = f"the default gateway is one: @witness = ({entries});"

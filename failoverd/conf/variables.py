@@ -440,7 +440,7 @@ def remarks(conf: Conf) -> list[str]:
 def parse(text: str, file: str, pair: bool = True) -> Conf:
     """Read and check the text of a configuration. `file` is only for messages.
 
-    `pair=False` leaves out what concerns both machines and not the watching of one interface.
+    `pair=False` leaves out what concerns both nodes and not the watching of one interface.
     Raises ConfError with everything that is wrong.
     """
     reading = read(text, file, _PERL_NAMES)
@@ -478,7 +478,7 @@ def _typed(setting: Setting, assigned: Assigned) -> tuple[Any, list[str]]:
         try:
             values.append(setting.kind.read(text))
         except ValueError as error:
-            # $secret names a file. Who wrote the word itself there must not see it in a log.
+            # $secret names a file. If the secret itself stands there, it must not be in a log.
             shown = "a value" if setting.name == "secret" else shortened(text)
             verb = "is" if setting.sigil == "$" else "has"
             faults.append(f"{setting.perl_name} {verb} {shown}: expected {error}")

@@ -19,6 +19,8 @@ END_SECONDS = 5.0  # how long a child of a dead failoverd has to end before it i
 PS_SECONDS = 10.0  # how long $ps may take
 _GRACE = 5.0  # and the child that runs it
 
+Found = list[tuple[int, str]]  # pid and title
+
 
 def end_left_over(ps: str, pidfile: str, say: Callable[[str], object]) -> None:
     """End the children that a dead failoverd of this $pidfile left running."""
@@ -40,32 +42,28 @@ def end_left_over(ps: str, pidfile: str, say: Callable[[str], object]) -> None:
                 os.close(pidfd)
 
 
-def listed(ps: str, pidfile: str) -> tuple[list[tuple[int, str]], str]:
+def listed(ps: str, pidfile: str) -> tuple[Found, str]:
     """Pid and title of what $ps shows as children for this $pidfile; and why $ps cannot be run, ""
     if it can. A child runs it, for ps may hang in the kernel."""
 
     def look(_: Channel) -> Message:
+        argv = shlex.split(ps)
         try:
             done = subprocess.run(
-                shlex.split(ps),
-                capture_output=True,
-                timeout=PS_SECONDS,
-                check=True,
-                env=CLEAN_ENVIRONMENT,
+                argv, stdout=subprocess.PIPE, env=CLEAN_ENVIRONMENT, timeout=PS_SECONDS, check=True
             )
+            return {"found": titled(done.stdout, pidfile)}
         except subprocess.SubprocessError as error:
             raise ValueError(str(error)) from None
-        return {"found": titled(done.stdout, pidfile)}
 
     try:
-        found = find_out("failoverd: ps", look, PS_SECONDS + _GRACE)["found"]
+        return cast(Found, find_out("failoverd: ps", look, PS_SECONDS + _GRACE)["found"]), ""
     except (OSError, ValueError) as error:
         return [], in_words(error)
-    return [(pid, title) for pid, title in cast(list[tuple[int, str]], found)], ""
 
 
-def titled(listing: bytes, pidfile: str) -> list[tuple[int, str]]:
-    """Pid and title of our children in what ps printed; nobody's title can add a line."""
+def titled(listing: bytes, pidfile: str) -> Found:
+    """Pid and title of failoverd's children in what ps printed; no title can add a line."""
     row = re.compile(
         rf"\s*([1-9]\d{{0,8}})\s+(?:\S+\s+){{3}}(failoverd: \S.* \[{re.escape(pidfile)}\])\s*",
         re.ASCII,

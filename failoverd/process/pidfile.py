@@ -67,7 +67,7 @@ def take_lock(path: str) -> int:
             plain = stat.S_ISREG(info.st_mode) and info.st_nlink <= 1
             if not plain or info.st_uid not in files.trusted_owners():
                 raise OSError(f"$pidfile {path} is not a plain file of root's alone: remove it")
-            os.fchmod(lock, 0o600)  # whoever may open it may lock it, and keep us from starting
+            os.fchmod(lock, 0o600)  # a user who may open it may lock it, and prevent a start
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -24,7 +24,7 @@ OWN_USER = (
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found. watcher: None if it is our own. boot: only without errors.
+    """What was found. watcher: None for failoverd's own. boot: only without errors.
 
     warnings: what is wrong with the network, and does not keep failoverd from running.
     """

@@ -1,4 +1,4 @@
-"""The files and programs of ha-edit: nothing is decided here, and nobody is asked.
+"""The files and programs of ha-edit: nothing is decided here, and no questions are asked.
 
 A file is replaced by a rename, and rsync over ssh fetches and sends the peer's copy. Programs say
 themselves what went wrong, on standard error.
@@ -92,7 +92,7 @@ class Peer:
     """The peer's files, by rsync over ssh on the heartbeat link, or over what RSYNC_RSH names."""
 
     def __init__(self, conf: Conf) -> None:
-        # With the link down packets would go by the default route, to whoever has the address.
+        # With the link down packets would go by the default route, to any host with the address.
         named = os.environ.get("RSYNC_RSH", "").strip()
         by_hand = named or f"ssh -o BindInterface={conf.plip_interface}"
         self._shell = named or f"{by_hand} -o BatchMode=yes -o ConnectTimeout=5"

@@ -18,7 +18,6 @@ from failoverd.conf import Conf, survey
 # Addresses that no route leads to but a default one: 0.0.0.0/8 and the discard prefix (RFC 6666).
 NOWHERE = ("0.0.0.1", "100::1")
 SS_SECONDS = 10.0
-TRIES = 5  # whoever has the port may just be ending
 UNSEEN = "another program (ss -ltnp shows it to root)"
 
 
@@ -37,7 +36,13 @@ def gather(conf: Conf, *, port: bool = True) -> survey.Facts:
     """Raises OSError if the kernel does not tell the addresses."""
     found = links.held()
     held = [survey.Place(one.interface, one.address, one.prefix) for one in found]
-    known, route = _link_route(conf, any(place.address == conf.primary for place in held))
+    # As it is used, from $primary, if this node has it: there may be rules for it.
+    source = conf.primary if any(place.address == conf.primary for place in held) else ""
+    known, route = True, None
+    try:
+        route = links.route(conf.plip_interface, conf.secondary, source)
+    except OSError:
+        known = False
     return survey.Facts(
         interfaces={
             name: survey.Interface(links.is_up(name), links.works(name), links.hwaddr(name))
@@ -59,18 +64,6 @@ def _left(state: str) -> Iterator[tuple[str, str]]:
     for entry in (statefile.read(state).left or ((), ()))[0]:
         name, _, address = entry.partition(" ")
         yield name, address.partition("/")[0]
-
-
-def _link_route(conf: Conf, has_primary: bool) -> tuple[bool, links.Route | None]:
-    """Whether the kernel tells the route to $secondary over the heartbeat link, and the route.
-
-    As it is used, from $primary, if this node has it: there may be rules for it.
-    """
-    source = conf.primary if has_primary else ""
-    try:
-        return True, links.route(conf.plip_interface, conf.secondary, source)
-    except OSError:
-        return False, None
 
 
 def _gateways(conf: Conf) -> Iterator[tuple[str, str]]:
@@ -97,17 +90,12 @@ def may_be_placed(state: str) -> bool:
 
 
 def port_holder(conf: Conf) -> str:
-    """Who has the port, "" if it is free, or the failoverd of this $pidfile has it."""
-    for _ in range(TRIES):
-        if not _is_taken(conf):
-            return ""
-        holders = _holders(conf)
-        if any(_is_own(title, conf.pidfile) for title in holders.values()):
-            return ""
-        if holders:
-            return " and ".join(f"{title} (pid {pid})" for pid, title in holders.items())
+    """Who has the port, "" if it is free, or the failoverd of this $pidfile runs, which may have
+    it."""
     titles = map(_title, filter(str.isdecimal, os.listdir("/proc")))
-    return "" if any(_is_own(title, conf.pidfile) for title in titles) else UNSEEN
+    if not _is_taken(conf) or any(_is_own(title, conf.pidfile) for title in titles):
+        return ""
+    return " and ".join(_holders(conf)) or UNSEEN
 
 
 def _is_taken(conf: Conf) -> bool:
@@ -125,26 +113,26 @@ def _is_taken(conf: Conf) -> bool:
     return False
 
 
-def _holders(conf: Conf) -> dict[int, str]:
-    """Pid, and title or name, of the processes that listen on the port, as ss shows them."""
+def _holders(conf: Conf) -> list[str]:
+    """What listens on the port, as ss shows it, which may not be there."""
     command = ["ss", "-Hltnp", f"sport = :{conf.tcp_port}"]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=SS_SECONDS, check=False
-        )
+        shown = subprocess.run(command, capture_output=True, timeout=SS_SECONDS, check=False).stdout
     except (OSError, subprocess.SubprocessError):
-        return {}
-    found: dict[int, str] = {}
-    for line in done.stdout.splitlines():
-        place = line.split()[3].rpartition(":")[0].partition("%")[0].strip("[]")
-        if place in (conf.primary, "*", "0.0.0.0", "::"):
-            for name, pid in re.findall(r'\("(.*?)",pid=(\d+)', line):
-                found[int(pid)] = _title(pid) or name
-    return found
+        return []
+    at = (conf.primary, "*", "0.0.0.0", "::")
+    lines = [line for line in shown.decode(errors="replace").splitlines() if _place(line) in at]
+    found = re.findall(r'\("(.*?)",pid=(\d+)', "\n".join(lines))
+    return list(dict.fromkeys(f"{_title(pid) or name} (pid {pid})" for name, pid in found))
+
+
+def _place(line: str) -> str:
+    """The local address in a line of ss, such as "LISTEN 0 64 1.0.0.1%plip0:2000 ..."."""
+    return line.split()[3].rpartition(":")[0].partition("%")[0].strip("[]")
 
 
 def _title(pid: str) -> str:
-    """The title of a worker of failoverd, which names its $pidfile."""
+    """The title of a worker of failoverd, which names its $pidfile, "" of any other process."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             title = file.read(4096).replace(b"\0", b" ").decode(errors="replace").strip()

@@ -93,14 +93,14 @@ def conf_text(root: str | Path, us: str = "1.0.0.1", peer: str = "1.0.0.2") -> s
         ),
         pytest.param(
             "1;\n",
-            '1;\n$primary = "1.0.0.2"; # added by ha-edit: the other machine has the default\n'
-            '$secondary = "1.0.0.1"; # added by ha-edit: the other machine has the default\n',
+            '1;\n$primary = "1.0.0.2"; # added by ha-edit: the other node has the default\n'
+            '$secondary = "1.0.0.1"; # added by ha-edit: the other node has the default\n',
             id="neither is set",
         ),
         pytest.param(
             '$secondary = "1.0.0.9";\n',
             '$secondary = "1.0.0.1";\n'
-            '$primary = "1.0.0.9"; # added by ha-edit: the other machine has the default\n',
+            '$primary = "1.0.0.9"; # added by ha-edit: the other node has the default\n',
             id="one is set",
         ),
     ],

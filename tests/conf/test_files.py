@@ -188,7 +188,7 @@ def test_the_secret_word(tmp_path: Path, sound: Conf, content: bytes, word: byte
         (b"hunter2\0", "has characters that cannot be typed"),
         (b"hunter2\t", "has characters that cannot be typed"),
         (b"hunter2\xff", "has characters that cannot be typed"),
-        (b"hmac hunter2", "begins like the other way"),
+        (b"hmac hunter2", "begins with hmac, which signed"),
     ],
 )
 def test_words_that_cannot_go_over_the_wire(
@@ -342,7 +342,8 @@ def test_a_user_that_does_not_exist(sound: Conf) -> None:
     config = Path(sound.origin.file)
     config.write_text(config.read_text().replace('"root"', '"no-such-user"'))
     assert only(faults(files.load(str(config)))).endswith(
-        "$user: there is no user no-such-user on this machine"
+        "$user: there is no user no-such-user on this node: adduser --system --group "
+        "--no-create-home no-such-user"
     )
 
 

@@ -295,7 +295,7 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
                 "witness",
                 ODD,
                 "192.0.2.1 is this node itself, which is never answered by itself: name a router "
-                "on eth0, or another machine that is always on",
+                "on eth0, or another host that is always up",
             )
         ],
     ),
@@ -440,7 +440,7 @@ LOW_WATER = (
     "with $low_water 0 the active node keeps its role however long its interfaces receive nothing; "
     'with a probe target, $low_water = "1"; gives it to the peer'
 )
-NAME_ONE = "name a router there, or another machine that is always on, as @witness"
+NAME_ONE = "name a router there, or another host that is always up, as @witness"
 
 
 @pytest.mark.parametrize(
