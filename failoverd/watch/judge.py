@@ -13,8 +13,10 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-LATE_SECONDS = 0.05  # a window may always end this late before that says something about us
-LISTED = 1000  # of a recording's silence so many windows are events, and all that follow are one
+LATE_SECONDS = 0.05  # a window may always end this late before that says something of this node
+# A recording's silence of more windows has two events, one for its first window and one for all
+# others: a clock that was set in the middle of a capture makes a silence of years.
+LISTED = 1000
 
 Line = dict[str, str | int | float | bool]
 
@@ -57,11 +59,6 @@ class Event:
     reason: str
     windows: int = 1
 
-    @property
-    def is_silence(self) -> bool:
-        """Whether it says nothing new after another one of which this holds, too."""
-        return self.packets == 0 == self.last and not self.boot
-
     def line(self, interface: str, began: float = 0.0, second: float = 1.0) -> Line:
         """The JSON object of this event; `began` is when watching began, in the unit of `t`."""
         line: Line = {
@@ -78,12 +75,12 @@ class Event:
 
 
 def start(rules: Rules, now: float) -> Window:
-    """The first window, and the one after a switch of this machine."""
+    """The first window, and the one after a switch of this node."""
     return Window(packets=0, last=0, boot=True, deadline=now + rules.timer)
 
 
 def count(rules: Rules, window: Window, packets: int, now: float) -> tuple[Window, Event | None]:
-    """`packets` more have come in. If that makes the window full, the alarm is set anew."""
+    """`packets` more were received. If that makes the window full, it restarts."""
     total = window.packets + packets
     if total < rules.packet_count:
         return Window(total, window.last, window.boot, window.deadline), None
@@ -92,7 +89,7 @@ def count(rules: Rules, window: Window, packets: int, now: float) -> tuple[Windo
 
 
 def expire(rules: Rules, window: Window, now: float) -> tuple[Window, Event]:
-    """The alarm goes off. To be called once `now` has reached the deadline, and after `count`."""
+    """The window ends. To be called once `now` has reached the deadline, and after `count`."""
     verdict, reason = judge(rules, window, now)
     event = Event(now, "alarm", window.packets, window.last, window.boot, verdict, reason)
     last = window.last if verdict == "late" else window.packets
@@ -100,7 +97,7 @@ def expire(rules: Rules, window: Window, now: float) -> tuple[Window, Event]:
 
 
 def judge(rules: Rules, window: Window, now: float) -> tuple[str, str]:
-    """Verdict and reason for a window whose alarm goes off at `now`."""
+    """Verdict and reason for a window that ends at `now`."""
     late = now - window.deadline
     if late > rules.timer / 2 and late > LATE_SECONDS * rules.second:
         return "late", f"the alarm came {late / rules.second:.3f} s late"
@@ -123,17 +120,8 @@ def replay(
     """All events of a recording: times of packets, ascending, and how far time has come with them.
 
     The first window begins at 0. One that is open at the end is not judged; with `until`, time goes
-    on to that moment, and no further. Without a single packet no window ever begins. A silence of
-    more than LISTED windows ends with one event for all the others: a clock that was set in the
-    middle of a capture makes a silence of years.
+    on to that moment, and no further. Without a single packet no window ever begins.
     """
-    return _shortened(rules.timer, _events(rules, batches, until))
-
-
-def _events(
-    rules: Rules, batches: Iterable[tuple[Sequence[float], float]], until: float | None
-) -> Iterator[Event]:
-    """All of them, as few as it takes."""
     window = None
     for times, now in batches:
         end = now if until is None else min(now, until)
@@ -144,35 +132,14 @@ def _events(
         yield from _pass(rules, window, (), until)
 
 
-def _shortened(timer: float, events: Iterable[Event]) -> Iterator[Event]:
-    """Of each silence its first windows one by one and the rest at once, however it was cut."""
-    listed, rest = 0, None
-    for event in events:
-        if not event.is_silence:
-            if rest is not None:
-                yield rest
-            yield event
-            listed, rest = 0, None
-            continue
-        few = min(event.windows, LISTED - listed)
-        listed += few
-        for later in range(event.windows - 1, event.windows - 1 - few, -1):
-            yield replace(event, t=event.t - later * timer, windows=1)
-        if few < event.windows:
-            before = 0 if rest is None else rest.windows
-            rest = replace(event, windows=before + event.windows - few)
-    if rest is not None:
-        yield rest
-
-
 def _pass(
     rules: Rules, window: Window, times: Sequence[float], now: float
 ) -> Generator[Event, None, Window]:
     """Let time pass to `now`, and packets come in. A deadline at a packet's time goes first."""
     at, stop = 0, bisect_right(times, now)
     while True:
-        before_alarm = bisect_left(times, window.deadline, at, stop)
-        end = min(before_alarm, at + rules.packet_count - window.packets)
+        before_deadline = bisect_left(times, window.deadline, at, stop)
+        end = min(before_deadline, at + rules.packet_count - window.packets)
         if end > at:
             window, event = count(rules, window, end - at, times[end - 1])
             at = end
@@ -182,13 +149,14 @@ def _pass(
         if now < window.deadline:
             return window
         alike = _alike(rules, window, times[at] if at < stop else now)
-        deadline = window.deadline + (alike - 1) * rules.timer
-        window, event = expire(rules, replace(window, deadline=deadline), deadline)
-        yield event if alike == 1 else replace(event, windows=alike)
+        for windows in [1] * alike if alike <= LISTED else [1, alike - 1]:
+            deadline = window.deadline + (windows - 1) * rules.timer
+            window, event = expire(rules, replace(window, deadline=deadline), deadline)
+            yield event if windows == 1 else replace(event, windows=windows)
 
 
 def _alike(rules: Rules, window: Window, until: float) -> int:
-    """How many windows, from this one on, end in the same way before anything comes in."""
+    """How many windows, from this one on, end in the same way before anything is received."""
     if window.packets or window.last or window.boot:
         return 1
     return 1 + int((until - window.deadline) // rules.timer)
