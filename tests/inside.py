@@ -13,6 +13,8 @@ from ctypes import CDLL
 
 from netns import PATH, Namespace, cable, namespaces
 
+from failoverd.watch.counter import Counter
+
 EXPERIMENT = 0x88B5  # an ethertype for local experiments (IEEE 802): nobody else sends it
 ONLY_OURS = f"ether proto {EXPERIMENT:#x}"
 OWN, FAR = "02:00:00:00:00:01", "02:00:00:00:00:fe"
@@ -75,10 +77,15 @@ def sender(namespace: Namespace, interface: str) -> socket.socket:
             assert CDLL(None).setns(here.fileno(), 0) == 0
 
 
-class Nothing:
-    """A counter of an interface on which nothing comes."""
+class Nothing(Counter):
+    """A counter of an interface on which nothing is received."""
 
-    is_open = True
+    def __init__(self) -> None:
+        super().__init__("lo", "ip")
+
+    @property
+    def is_open(self) -> bool:
+        return True
 
     def open(self) -> bool:
         return True

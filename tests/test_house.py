@@ -20,14 +20,14 @@ GUIDE = ROOT / "CONTRIBUTING.md"
 
 # A name is a package, or one file of it.
 PURE = {"pair", "wire", "conf", "conf.language", "conf.variables", "conf.alike", "watch.judge"}
-PURE |= {"conf.survey", "tools.promises", "tools.tune"}
+PURE |= {"conf.survey", "tools.promises"}
 # log and process serve every edge room, and so do links, what the kernel says of interfaces, files,
 # which reads what the configuration names, and filters, which makes programs of what is to count.
 SHARED = {"log", "process", "links", "conf.files", "watch.filters"}
 EDGE = {"watch.counter", "watch.watcher", "watch.dumpfile", "heartbeat", "listener", "neighbours"}
 EDGE |= {"switch", "statefile", "log_writer", "sd_notify"} | SHARED
 EDGE |= {"tools.capture", "tools.client", "tools.edit"}
-TOP = {"__init__", "watch.__init__", "watch.instruments", "master", "commands", "tools"}
+TOP = {"__init__", "watch.__init__", "master", "commands", "tools"}
 NOT_THE_DAEMON = {"commands", "tools"}
 
 # What reads a clock, the machine or the world.
@@ -90,7 +90,7 @@ def test_every_module_has_a_room_and_keeps_to_it(path: Path) -> None:
         assert all(kind(used) == "pure" for used in rooms_of(path))
     elif kind(name) == "edge":
         for used in rooms_of(path) - {"__init__", "__version__"}:
-            own = used.split(".")[0] == name.split(".")[0] != "watch"
+            own = used.split(".")[0] == name.split(".")[0]
             assert kind(used) == "pure" or part_of(used, SHARED) or own, f"{name} imports {used}"
 
 
@@ -166,7 +166,7 @@ TOLD_ELSEWHERE = {"log_writer", "sd_notify"}  # tests/test_log.py, tests/dev/tes
 # What tells the time of day: for people, in logs, captures and on their terminals. Decisions count
 # monotonic seconds, so a clock that is set is no event.
 WALL_CLOCK = {
-    "time.time": {"log", "tools.tuning"},
+    "time.time": {"log", "tools.tune"},
     "time.gmtime": {"log"},
     "datetime.now": {"commands.ha_status", "tools.screen"},
 }

@@ -451,8 +451,7 @@ TARGETS = {
         check_watchd,
         (
             "tools.replay",
-            "tools.tuning:tune_read run",
-            "tools.tune",
+            "tools.tune:Traffic read judged proposals Report run",
         ),
         (
             *(bytes([way]) + pcap(last=9_000_000) for way in range(4)),
@@ -462,7 +461,7 @@ TARGETS = {
             *(b"\0" + pcap(linktype=kind) for kind in (101, 239, 276)),
             b"\2" + pcapng(linktype=101),
         ),
-        late=("failoverd.tools.tune", "failoverd.tools.tuning", "failoverd.watch.counter"),
+        late=("failoverd.tools.tune", "failoverd.watch.counter"),
     ),
     "dump": Target(
         check_dump,

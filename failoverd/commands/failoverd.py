@@ -19,7 +19,7 @@ from failoverd.process.leftover import end_left_over
 from failoverd.process.pidfile import PidFile, cannot_open
 from failoverd.tools.check import AS_USER, Checked, about_watcher, check, notes, without_ps
 from failoverd.watch import counter
-from failoverd.watch.instruments import instruments
+from failoverd.watch.watcher import instruments
 
 DEFAULT_CONF = "/etc/failover/failoverd.conf"
 FIXED = ("pidfile", "state", "watchd", "realtime")  # they cannot change while failoverd runs

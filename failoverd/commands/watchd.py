@@ -11,11 +11,11 @@ import re
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING
+from contextlib import closing
+from typing import TYPE_CHECKING, NamedTuple
 
 from failoverd import __version__, conf, process
 from failoverd.process import Message
-from failoverd.tools import remarks
 from failoverd.tools.capture import Unreadable
 from failoverd.tools.replay import replay
 from failoverd.tools.watching import (
@@ -24,22 +24,20 @@ from failoverd.tools.watching import (
     DAYS,
     TUNE_SECONDS,
     WITHIN_SECONDS,
-    Print,
+    Plain,
     Tally,
-    cannot_count,
     complain,
     counted_here,
     must_exist,
+    odd_at_start,
+    opening,
     prepared,
-    print_json,
-    print_plain,
     read_conf,
     terminal_for,
 )
 from failoverd.tools.words import Stop, counted
 from failoverd.watch.counter import what_counts
-from failoverd.watch.instruments import instruments
-from failoverd.watch.watcher import Watcher, link_state, rules_for, run_by_hand
+from failoverd.watch.watcher import Watcher, instruments, link_state, rules_for, run_by_hand
 
 if TYPE_CHECKING:
     from failoverd.tools import screen
@@ -55,9 +53,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         settings = read_conf(options.conf)
         if options.tune:
-            from failoverd.tools import tuning
+            from failoverd.tools import tune
 
-            return tuning.run(options, settings)
+            return tune.run(options, settings)
         status = replay(options, settings) if options.capture else live(options, settings)
         sys.stdout.flush()
         return status
@@ -104,7 +102,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--tune", action="store_true", help="measure the traffic, and propose what to set")
     add("--seconds", type=seconds, metavar="N", help=f"measure for so long ({TUNE_SECONDS:g})")
     add("--within", type=seconds, metavar="T",
-        help=f"aim: a dead card is found within T seconds ({WITHIN_SECONDS:g})")  # fmt: skip
+        help=f"aim: a dead interface is found within T seconds ({WITHIN_SECONDS:g})")  # fmt: skip
     add("--days", type=seconds, metavar="N",
         help=f"aim: at most one false alarm in N days ({DAYS:g})")  # fmt: skip
     add("--version", action="version", version=f"watchd {__version__}")
@@ -147,49 +145,44 @@ def hardware_address(text: str) -> str:
 
 # A live interface
 
+SOON = 5.0  # seconds after which there should be something to be seen
+KERNELS = "/proc/self/net/dev"  # of this network namespace, unlike /sys
+
 
 def live(options: argparse.Namespace, settings: conf.Conf) -> int:
     """Watch until Ctrl-C."""
     interface = options.interface
     must_exist(interface)
-    viewer = Viewer(interface, options.json)
-    early = remarks.Early(settings, interface)
-    watcher = opened(settings, interface, viewer.say)
-    try:
-        for remark in remarks.at_start(settings, interface):
-            complain(remark)
-        if options.verbose:
-            explain(settings, interface)
-        if not options.json:
-            print(headline(settings, interface), flush=True)
-        viewer.begin()
-        run_by_hand(watcher, lambda now: viewer.look(watcher, early, now), viewer.every)
-    except KeyboardInterrupt:
-        viewer.summary(watcher)
-        return 0
-    finally:
-        viewer.close()
-        watcher.close()
-
-
-def opened(settings: conf.Conf, interface: str, say: Print) -> Watcher:
-    try:
+    viewer = Viewer(settings, interface, options.json)
+    with opening(interface):
         expression = counted_here(settings, interface)
         programs = prepared(settings, interface, expression)
         tools = instruments(settings, interface, expression, programs)
-        watcher = Watcher(settings, interface, tools, say)
+        watcher = Watcher(settings, interface, tools, viewer.say)
         watcher.open()
-    except (OSError, ValueError) as error:
-        raise cannot_count(interface, error) from None
-    return watcher
+    with closing(watcher), closing(viewer):
+        try:
+            for remark in odd_at_start(settings, interface):
+                complain(remark)
+            if options.verbose:
+                explain(settings, interface)
+            if not options.json:
+                print(headline(settings, interface), flush=True)
+                viewer.begin()
+            run_by_hand(watcher, lambda now: viewer.look(watcher, now), viewer.screen.every)
+        except KeyboardInterrupt:
+            viewer.close()
+            for line in viewer.summary(watcher):
+                print(line, file=sys.stderr if options.json else sys.stdout, flush=True)
+    return 0
 
 
 def headline(settings: conf.Conf, interface: str) -> str:
     rules = rules_for(settings, interface)
-    kind = "private link" if rules.private else f"low_water {rules.low_water}"
+    kind = "heartbeat link" if rules.private else f"low_water {rules.low_water}"
     return (
-        f"watching {interface}: alarm after {rules.timer:g} s, {rules.packet_count} packets set it "
-        f"anew, {kind}"
+        f"watching {interface}: window {rules.timer:g} s, restarts at {rules.packet_count} packets,"
+        f" {kind} (Ctrl-C ends)"
     )
 
 
@@ -200,60 +193,104 @@ def explain(settings: conf.Conf, interface: str) -> None:
     complain(f"what counts: inbound and ({shown})")
     for witness in settings.witness:
         if witness.interface == interface:
-            complain(f"witness in the middle of an empty window: {witness.address}")
+            complain(f"probe target in the middle of an empty window: {witness.address}")
+
+
+class Kernels(NamedTuple):
+    """Packets that the kernel has seen on an interface, whether they count or not."""
+
+    received: int
+    dropped: int
+    sent: int
+
+
+def kernels(interface: str) -> Kernels | None:
+    """None if there is no such interface. The file is described in proc_net(5)."""
+    with open(KERNELS, encoding="ascii", errors="replace") as table:
+        rows = dict(line.strip().split(":", 1) for line in table if ":" in line)
+    fields = [int(field) for field in rows.get(interface, "").split()]
+    return Kernels(fields[1], fields[3], fields[9]) if fields else None
 
 
 class Viewer:
-    """What a person, or a program, is shown of a live watcher: JSON, plain lines, or a screen."""
+    """What a person, or a program, is shown of a live watcher: a screen, lines, or JSON."""
 
-    def __init__(self, interface: str, as_json: bool) -> None:
-        self._interface, self._as_json = interface, as_json
-        self._print = print_json if as_json else print_plain
-        self._screen: screen.Screen | None = None
-        self._tally = Tally()
-        self._told = f"the interface is {link_state(interface)}"  # by _remarks.at_start
-
-    @property
-    def every(self) -> float | None:
-        return None if self._screen is None else self._screen.every
+    def __init__(self, settings: conf.Conf, interface: str, as_json: bool) -> None:
+        self.screen: Plain | screen.Screen = Plain(as_json)
+        self._interface, self._rules, self._tally = (
+            interface,
+            rules_for(settings, interface),
+            Tally(),
+        )
+        self._told = f"the interface is {link_state(interface)}"  # by odd_at_start
+        self._before = kernels(interface)
+        timer = self._rules.timer
+        self._early: float | None = timer if self._rules.private else min(timer / 2, SOON)
 
     def begin(self) -> None:
         """From here on with a live line, if there is a terminal for it."""
-        terminal = None if self._as_json else terminal_for(sys.stdout)
-        if terminal is not None:
-            self._screen = terminal.Screen(self._interface)
-            self._print = self._screen.say
+        if terminal := terminal_for(sys.stdout):
+            self.screen = terminal.Screen(self._interface)
 
     def say(self, message: Message) -> None:
         if message["event"] != "log":
             self._tally.add(message)
-            self._print(message)
+            self.screen.say(message)
             return
         told, self._told = self._told, ""
         if message["message"] != told:
-            self._complain(f"{message['interface']}: {message['message']}")
+            self.screen.complain(f"{message['interface']}: {message['message']}")
 
-    def _complain(self, sentence: str) -> None:
-        (self._screen.complain if self._screen else complain)(sentence)
+    def look(self, watcher: Watcher, now: float) -> None:
+        passed = now - (watcher.began or now)
+        if self._early is not None and passed >= self._early:
+            self._early = None
+            if not watcher.total and (remark := self._nothing(passed)):
+                self.screen.complain(remark)
+        self.screen.refresh(watcher, now)
 
-    def look(self, watcher: Watcher, early: remarks.Early, now: float) -> None:
-        for remark in early.look(watcher.total, now - (watcher.began or now)):
-            self._complain(remark)
-        if self._screen:
-            self._screen.refresh(watcher, now)
-
-    def summary(self, watcher: Watcher) -> None:
-        self.close()
-        passed = time.monotonic() - (watcher.began or 0.0)
-        text = (
-            f"{self._interface}: {passed:.1f} s, {counted(watcher.total, 'packet')}, "
-            f"{counted(self._tally.windows, 'window')}, {self._tally.fails} failed"
+    def _nothing(self, passed: float) -> str:
+        """Why nothing that counts may have been received so far."""
+        now, before = kernels(self._interface), self._before
+        if now is None or before is None or link_state(self._interface) != "up":
+            return ""
+        received, sent = now.received - before.received, now.sent - before.sent
+        if received:
+            why = (
+                "no heartbeat of the peer; does failoverd run there, with the same secret?"
+                if self._rules.private
+                else "$filter or the pair's own addresses rule them out, or the switch itself sent "
+                "them"
+            )
+            text = f"{counted(received, 'packet')} received, but {why}"
+            return f"nothing that counts in {passed:.1f} s: {text}"
+        return (
+            f"nothing received for {passed:.1f} s, {counted(sent, 'packet')} sent: check the "
+            "cable, the switch port and the other side"
         )
-        print(text, file=sys.stderr if self._as_json else sys.stdout, flush=True)
+
+    def summary(self, watcher: Watcher) -> list[str]:
+        """What the whole time was like."""
+        seconds = time.monotonic() - (watcher.began or 0.0)
+        ok, failed, late = (
+            sum(self._tally.windows.get(verdict, 0) for verdict in verdicts)
+            for verdicts in (("ok", "boot"), ("fail",), ("late",))
+        )
+        now, before = kernels(self._interface), self._before
+        dropped = now.dropped - before.dropped if now and before else "an unknown number"
+        lines = [
+            f"{self._interface}: {seconds:.1f} s",
+            f"windows: {ok} ok, {failed} failed, {late} late",
+            f"packets: {watcher.total}, {dropped} dropped by the kernel",
+        ]
+        if self._tally.packets:
+            least, most, total = self._tally.packets
+            average = f"{total / self._tally.ended:.1f}"
+            lines.append(f"packets per window: min {least}, avg {average}, max {most}")
+        return lines
 
     def close(self) -> None:
-        if self._screen:
-            self._screen.close()
+        self.screen.close()
 
 
 if __name__ == "__main__":

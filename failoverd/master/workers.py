@@ -20,7 +20,6 @@ from failoverd.process import Message
 from failoverd.watch import watcher
 from failoverd.watch.counter import what_counts
 from failoverd.watch.filters import Program
-from failoverd.watch.instruments import instruments
 from failoverd.wire.protocol import Tags, parse_tags
 from failoverd.wire.typed import decode
 
@@ -157,7 +156,7 @@ class Workers:
         tags = self._tags.peers if self._tags else ()
         peer = whom_to_ask(self._us, interface) if interface in conf.interfaces else None
         expression = what_counts(conf, interface, tags)  # here, and not in the child
-        tools = partial(instruments, conf, interface, expression, self.programs)
+        tools = partial(watcher.instruments, conf, interface, expression, self.programs)
         return self._fork(
             name, lambda channel: watcher.run_child(channel, conf, interface, given, tools, peer)
         )

@@ -10,7 +10,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from io import BufferedReader, FileIO, RawIOBase
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, cast
+
+import pcapy
+
+from failoverd.watch.filters import DLT_LINUX_SLL, DLT_LINUX_SLL2, BadFilter
 
 NANOSECONDS = 1_000_000_000
 MAX_PACKET = 262144  # bytes; libpcap takes no larger ones either
@@ -111,17 +115,6 @@ def link_name(number: int) -> str:
     return f"{linktype} ({_NAMES[linktype]})" if linktype in _NAMES else f"{linktype}"
 
 
-class _Format(Protocol):
-    linktype: int
-    interfaces: Sequence[str]
-
-    def take(self, data: bytes, accept: Accept, clock: Clock, counted: list[int]) -> int:
-        """Count the whole packets that this begins with. Returns where they end.
-
-        Raises Unreadable, or one of DAMAGE for what makes no sense.
-        """
-
-
 def open_capture(path: str, interface: str = "") -> Capture:
     """The capture in this file ("-" is standard input). Raises Unreadable.
 
@@ -129,18 +122,14 @@ def open_capture(path: str, interface: str = "") -> Capture:
     """
     name = "standard input" if path == "-" else path
     try:
-        raw = FileIO(0 if path == "-" else path)
-        file: BufferedReader[RawIOBase] = BufferedReader(raw, _BLOCK)
+        file: BufferedReader[RawIOBase] = BufferedReader(FileIO(0 if path == "-" else path), _BLOCK)
+        try:
+            return Capture(name, file, interface)
+        except BaseException:
+            file.close()
+            raise
     except OSError as error:
         raise Unreadable(f"{name}: {error.strerror}") from error
-    try:
-        return Capture(name, file, interface)
-    except OSError as error:
-        file.close()
-        raise Unreadable(f"{name}: {error.strerror}") from error
-    except Unreadable:
-        file.close()
-        raise
 
 
 class Capture:
@@ -152,7 +141,7 @@ class Capture:
         self.clock = Clock()
         self.problem: Unreadable | None = None
         self._ahead = file.read(_HEADER)
-        self._format: _Format
+        self._format: _Classic | _Sections
         if self._ahead[:4] in _KINDS and len(self._ahead) == _HEADER:
             self._format, self._ahead = _Classic(self._ahead), b""
         elif self._ahead[:4] == _SECTION_MARK:
@@ -181,8 +170,8 @@ class Capture:
         A batch is what is there: from a pipe that is not a whole block. After the last packet that
         could be read `problem` says why there are no more, if the capture does not end there.
         """
-        rest = b""
-        while self.problem is None:
+        rest, why = b"", ""
+        while not why:
             counted: list[int] = []
             try:
                 block, self._ahead = self._ahead or self._file.read1(_BLOCK), b""
@@ -191,14 +180,16 @@ class Capture:
                 data = rest + block
                 rest = data[self._format.take(data, accept, self.clock, counted) :]
             except Unreadable as error:
-                self.problem = Unreadable(f"{self._name}: {error}")
+                why = str(error)
             except OSError as error:
-                self.problem = Unreadable(f"{self._name}: {error.strerror}")
+                why = str(error.strerror)
             except DAMAGE:
-                self.problem = Unreadable(f"{self._name}: a block that makes no sense is damage")
+                why = "a block that makes no sense is damage"
             if self.clock.first is not None:
                 yield Batch(counted, self.clock.now)
-        if rest and self.problem is None:
+        if why:
+            self.problem = Unreadable(f"{self._name}: {why}")
+        elif rest:
             self.problem = Truncated(f"{self._name}: the file ends in the middle of a packet")
 
     def close(self) -> None:
@@ -336,3 +327,56 @@ class _Sections:
 def _whole(packet: bytes, length: int) -> bytes:
     """The packet as long as it was on the wire, for filters that ask for a length."""
     return packet if length <= len(packet) else packet.ljust(min(length, 0xFFFF), b"\0")
+
+
+# What counts
+
+# Where cooked packets have their type; 4 is what has a length instead: spanning tree, CDP, ...
+_COOKED = {DLT_LINUX_SLL: "not ether[14:2] = 4", DLT_LINUX_SLL2: "not ether[0:2] = 4"}
+_LOAD = 0  # BPF_LD
+_KERNELS = 0xFFFFF000  # what is loaded from here on is the kernel's, not the packet's: SKF_AD_OFF
+
+
+def counts_in_capture(expression: str, linktype: int, own: str | None) -> Callable[[bytes], int]:
+    """A test of packets in a capture file of this link type, without those that `own` has sent.
+
+    Raises BadFilter.
+    """
+    terms = (_inbound(linktype, own), _COOKED.get(linktype, ""), f"({expression})")
+    try:
+        program = _compiled(linktype, " and ".join(term for term in terms if term))
+    except (pcapy.PcapError, ValueError) as error:
+        raise BadFilter(str(error)) from error
+    return cast(Callable[[bytes], int], program.filter)
+
+
+def knows_direction(linktype: int, own: str | None) -> bool:
+    """Whether packets that a capture's machine has sent itself can be told from the others."""
+    return bool(_inbound(linktype, own))
+
+
+def can_be_filtered(linktype: int) -> bool:
+    """Whether libpcap knows where in packets of this link type to look for what they are."""
+    return _compiles(linktype, "ip or ip6")
+
+
+def _inbound(linktype: int, own: str | None) -> str:
+    """What admits only packets that came in, if such packets tell: by a direction or an address."""
+    if _compiles(linktype, "inbound"):
+        return "inbound"
+    by_address = f"not ether src {own}"
+    return by_address if own is not None and _compiles(linktype, by_address) else ""
+
+
+def _compiles(linktype: int, expression: str) -> bool:
+    """Whether that can be asked of the packet alone, as it is in a file."""
+    try:
+        program = _compiled(linktype, expression).get_bpf()
+    except (pcapy.PcapError, ValueError):
+        return False
+    loads = (k for code, _, _, k in program if code & 7 == _LOAD)
+    return all(k < _KERNELS for k in loads)
+
+
+def _compiled(linktype: int, expression: str) -> pcapy.BPFProgram:
+    return pcapy.compile(linktype, MAX_PACKET, expression, 1, 0)

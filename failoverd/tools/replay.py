@@ -9,18 +9,27 @@ from datetime import datetime
 
 from failoverd import conf, links
 from failoverd.process import Message
-from failoverd.tools.capture import NANOSECONDS, Capture, Clock, Truncated, link_name, open_capture
+from failoverd.tools.capture import (
+    NANOSECONDS,
+    Capture,
+    Clock,
+    Truncated,
+    can_be_filtered,
+    counts_in_capture,
+    knows_direction,
+    link_name,
+    open_capture,
+)
 from failoverd.tools.watching import (
     CANNOT_READ,
+    Plain,
     Tally,
     complain,
     counted_here,
-    print_json,
-    print_plain,
 )
 from failoverd.tools.words import Stop, counted, exact_span
 from failoverd.watch import watcher
-from failoverd.watch.counter import BadFilter, can_be_filtered, counts_in_capture, knows_direction
+from failoverd.watch.filters import BadFilter
 from failoverd.watch.judge import replay as judged
 
 WOULD_FAIL_OVER = 1
@@ -39,12 +48,12 @@ def judge(options: argparse.Namespace, settings: conf.Conf, opened: Capture) -> 
     for remark in [] if rules.private else conf.remarks(settings):
         complain(remark)
     until = None if options.until is None else round(options.until * NANOSECONDS)
-    show = print_json if options.json else print_plain
+    screen = Plain(options.json)
     batches = opened.batches(filter_for(options, settings, opened))
     tally = Tally()
     for event in judged(rules, batches, until):
         line: Message = dict(event.line(options.interface, 0, NANOSECONDS))
-        show(line)
+        screen.say(line)
         tally.add(line)
     sys.stdout.flush()
     never_fails = rules.low_water == 0 and not rules.private
@@ -150,9 +159,9 @@ def conclusion(tally: Tally, opened: Capture, never_fails: bool) -> str:
         if not tally.judged:
             ended = "only the first window has ended in it, which never fails"
             none = "not one window has ended in it"
-            return f"{ended if tally.windows else none}: nothing was judged (--until S judges on)"
+            return f"{ended if tally.ended else none}: nothing was judged (--until S judges on)"
         never = ": an ethernet interface never fails with $low_water 0" if never_fails else ""
-        return f"would not have failed over ({counted(tally.windows, 'window')}){never}"
+        return f"would not have failed over ({counted(tally.ended, 'window')}){never}"
     after = float(str(tally.first_fail["t"]))
     is_known = not clock.set_back or after * 1e9 < clock.first_set[0]
     at = f", at {time_of_day(clock.first + after * 1e9)}" if is_known else ""

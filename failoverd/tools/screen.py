@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from failoverd.process import Message
-from failoverd.tools.words import counted
+from failoverd.tools.words import HEADER, row
 
 if TYPE_CHECKING:
     from failoverd.watch.watcher import Watcher
@@ -80,17 +80,12 @@ class Screen:
         self._region = Region()
         self._since = time.monotonic(), 0  # a second or so ago, and the packets until then
         self._rate = 0.0
+        self._region.console.print(Text(HEADER, "bold"), soft_wrap=True)
 
     def say(self, line: Message) -> None:
+        text = Text(row(line, datetime.now()))
         verdict = str(line["verdict"])
-        packets = counted(line["packets"], "packet")
-        text = Text.assemble(
-            (datetime.now().strftime("%H:%M:%S.%f")[:-3], "dim"),
-            "  ",
-            (f"{'full' if line['event'] == 'full' else verdict:4}", VERDICTS[verdict]),
-            f"  {packets}, {line['last']} before: ",
-            (str(line["reason"]), VERDICTS[verdict] if verdict in ("late", "fail") else ""),
-        )
+        text.highlight_words([f" {verdict} "], VERDICTS[verdict])
         self._region.console.print(text, soft_wrap=True)
 
     def complain(self, sentence: str) -> None:
@@ -153,8 +148,8 @@ STYLES = {"good": "green", "odd": "yellow", "bad": "bold red", "faint": "dim", "
 def pair(headline: Cell, rows: Iterable[tuple[Cell, Cell, Cell]], notes: Iterable[Cell]) -> Table:
     """One line a fact, one column a machine; above it what it means, below it what is wrong."""
     table = Table.grid(padding=(0, 2, 0, 0))
-    for row in rows:
-        table.add_row(*(styled(cell) for cell in row))
+    for cells in rows:
+        table.add_row(*(styled(cell) for cell in cells))
     whole = Table.grid()
     whole.add_row(styled(headline))
     whole.add_row(table)

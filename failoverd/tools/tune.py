@@ -1,35 +1,70 @@
-"""What packet_count, timer_seconds and low_water would do with traffic that was seen.
+"""watchd --tune: measures the traffic of an interface or a capture, and says what to set.
 
-How often a window has failed is counted, by running `watch` itself over the traffic. How often it
-will fail is estimated from the wait, the time from any moment until low_water packets have come. If
-in so many pieces of time as long as the longest wait not one was without them, then with 95 %
-certainty less than 3 in so many are (rule of three); and a window that is several times as long is
+How often a window would have failed is counted, by running the rules of section 4 over the traffic.
+How often one will fail is estimated from the longest wait, the time from any moment until low_water
+packets have come. If in n pieces of time as long as that not one was without them, then with 95 %
+certainty fewer than 3 in n are (rule of three); and a window that is several times as long is
 without them only if all its pieces are. That holds for traffic like the sample's whose silences do
-not come together, and the report has to say so. Times are nanoseconds.
+not come together. Times are seconds.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
+import select
+import sys
+import textwrap
+import time
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from itertools import chain, groupby, pairwise
 
+from failoverd import conf
+from failoverd.pair.bounds import handover_time
+from failoverd.pair.settings import rules as pair_rules
+from failoverd.tools.capture import NANOSECONDS, Truncated, open_capture
+from failoverd.tools.replay import filter_for, of_its_clock
+from failoverd.tools.watching import (
+    DAYS,
+    TUNE_SECONDS,
+    WITHIN_SECONDS,
+    complain,
+    counted_here,
+    must_exist,
+    odd_at_start,
+    opening,
+    prepared,
+    progress,
+    terminal_for,
+)
+from failoverd.tools.words import Stop, counted, span
 from failoverd.watch import judge
+from failoverd.watch.counter import Counter
 
-SECOND = 1_000_000_000
-DAY = 86_400 * SECOND
+AIM_MET, AIM_NOT_MET, CANNOT_TELL = 0, 1, 3
+DAY = 86_400.0
 LIMIT = 2_000_000  # moments that are kept; with more, neighbours are joined
-LEAST_WINDOW = SECOND // 10  # below it the machine's own scheduling decides
-LONGEST_WINDOW = 3600 * SECOND
+LEAST_WINDOW, LONGEST_WINDOW = 0.1, 3600.0  # below it the node's own scheduling decides
 MARGIN = 4  # traffic may fall to a quarter of its estimated low before low_water is reached
 RULE_OF_THREE = 3  # nothing seen in n: with 95 % certainty it comes less often than 3 times in n
 ENOUGH = 30  # moments with packets, to say anything
+UPPER = 2.0  # standard deviations: the upper end of what holds with about 95 % certainty
+NICE = [float(f"{digits}e{power}") for power in range(-1, 19) for digits in (1, 1.5, 2, 3, 5, 7)]
+TICK = 0.02  # how often the live counter is looked at
+STALLED = 5 * TICK  # so late this process itself was stalled
+ROWS, BAR = 16, 40  # of the picture
+CHUNK = 64  # moments that are replayed at once
+COLUMNS = 79
 
-_CHUNK = 64
-_UPPER = 2.0  # standard deviations: the upper end of what holds with about 95 % certainty
+Show = Callable[[str, float | None], object]  # how far it has come: a text, and a share of 1
+
+# What came
 
 
 class Traffic:
@@ -38,19 +73,18 @@ class Traffic:
     Packets that came within `tick` of each other are kept as one moment, that of the first.
     """
 
-    def __init__(self, tick: int = SECOND // 1000) -> None:
-        self.tick = tick
-        self.times = array("q")
-        self.totals = array("Q")  # packets up to and at each of these times
-        self.length = 0
+    def __init__(self, tick: float = 0.001, since: float = 0.0) -> None:
+        """since: when watching began, in seconds since 1970."""
+        self.tick, self.since, self.length = tick, since, 0.0
+        self.times, self.totals = array("d"), array("Q")  # totals: up to and at each of the times
 
     @property
     def packets(self) -> int:
         return self.totals[-1] if self.totals else 0
 
-    def add(self, time: int, packets: int = 1) -> None:
-        """So many packets at this time, which is not before the last one."""
-        self.reach(time)
+    def add(self, time: float, packets: int = 1) -> None:
+        """So many packets, perhaps none, at this time, which is not before the last one."""
+        self.length = max(self.length, time)
         if not packets:
             return
         if self.times and time - self.times[-1] < self.tick:
@@ -61,111 +95,112 @@ class Traffic:
         if len(self.times) > LIMIT:
             self._coarsen()
 
-    def reach(self, time: int) -> None:
-        """Nothing more came until then."""
-        self.length = max(self.length, time)
-
     def _coarsen(self) -> None:
         old = zip(self.times, pairwise([0, *self.totals]), strict=True)
         self.tick *= 2
-        self.times, self.totals = array("q"), array("Q")
-        for time, (before, total) in old:
-            self.add(time, total - before)
+        self.times, self.totals = array("d"), array("Q")
+        for moment, (before, total) in old:
+            self.add(moment, total - before)
 
-    def longest_wait(self, packets: int = 1) -> int:
+    def longest_wait(self, packets: int = 1) -> float:
         """From any moment until so many packets have come. One that the end cut off counts as long
         as it was: the silence may have been the end's cause."""
-        longest = at = 0
-        for time, total in chain([(0, 0)], zip(self.times, self.totals, strict=True)):
+        longest, at = 0.0, 0
+        for moment, total in chain([(0.0, 0)], zip(self.times, self.totals, strict=True)):
             while at < len(self.times) and self.totals[at] < total + packets:
                 at += 1
             end = self.times[at] if at < len(self.times) else self.length
-            longest = max(longest, end - time)
+            longest = max(longest, end - moment)
         return longest
 
     @property
     def is_irregular(self) -> bool:
         """Whether the longest gap stands out: hardly another is half as long. Of random traffic's
         about the square root of all gaps are."""
-        gaps = [after - before for before, after in pairwise([0, *self.times, self.length])]
+        gaps = [after - before for before, after in pairwise([0.0, *self.times, self.length])]
         half = max(gaps) / 2
         return sum(gap > half for gap in gaps) ** 4 < len(gaps)
 
-    def until(self, time: int) -> int:
-        """Packets before this time."""
-        at = bisect_left(self.times, time)
-        return self.totals[at - 1] if at else 0
+    def windows(self, timer: float) -> list[int]:
+        """Packets in each whole window of this length."""
+        ends = (n * timer for n in range(int(self.length // timer) + 1))
+        totals = [0, *self.totals]
+        marks = [totals[bisect_left(self.times, end)] for end in ends]
+        return [after - before for before, after in pairwise(marks)]
 
-    def batches(self) -> Iterator[tuple[list[int], int]]:
-        """As watch.replay wants it."""
-        before = 0
-        for first in range(0, len(self.times), _CHUNK):
-            moments: list[int] = []
-            for at in range(first, min(first + _CHUNK, len(self.times))):
-                moments += [self.times[at]] * (self.totals[at] - before)
-                before = self.totals[at]
+    def batches(self) -> Iterator[tuple[list[float], float]]:
+        """As judge.replay wants it."""
+        totals = [0, *self.totals]
+        for first in range(0, len(self.times), CHUNK):
+            moments: list[float] = []
+            for at in range(first, min(first + CHUNK, len(self.times))):
+                moments += [self.times[at]] * (totals[at + 1] - totals[at])
             yield moments, moments[-1]
         yield [], self.length
 
-    def windows(self, timer: int) -> list[int]:
-        """Packets in each whole window of this length."""
-        marks = [self.until(at) for at in range(0, self.length + 1, timer)]
-        return [after - before for before, after in pairwise(marks)]
+
+def measured(options: argparse.Namespace, settings: conf.Conf) -> Traffic:
+    """The traffic of a live interface, for so long or until Ctrl-C: what has come will do."""
+    interface = options.interface
+    must_exist(interface)
+    length = TUNE_SECONDS if options.seconds is None else options.seconds
+    terminal = terminal_for(sys.stderr)
+    expression = counted_here(settings, interface)
+    counter = Counter(interface, expression, prepared(settings, interface, expression))
+    with closing(counter), opening(interface):
+        if not counter.open():
+            raise Stop(f"{interface} is down: ip link set dev {interface} up, then try again")
+        for remark in odd_at_start(settings, interface):
+            complain(remark)
+        if terminal is None:
+            complain(f"watching {interface} for {length:g} s")
+        traffic = Traffic(TICK, time.time())
+        shown = progress(terminal, f"watching {interface}", "(Ctrl-C: that is enough)")
+        with shown as show, suppress(KeyboardInterrupt):
+            count(counter, traffic, length, show)
+        if counter.is_deaf():
+            complain(f"{interface} went away meanwhile: what was received before counts")
+    return traffic
 
 
-# What happened
+def count(counter: Counter, traffic: Traffic, length: float, show: Show) -> None:
+    """Watch for so long. Time in which this process was stalled counts as if it had not been."""
+    began = looked = time.monotonic()
+    while traffic.length < length:
+        due = looked + TICK
+        select.select([], [], [], max(0.0, due - time.monotonic()))
+        looked = time.monotonic()
+        if looked - due > STALLED:
+            began += looked - due
+        traffic.add(min(looked - began, length), counter.take())
+        rate = traffic.packets / max(traffic.length, TICK)
+        packets = f"{counted(traffic.packets, 'packet')}  {rate:.1f} packets/s  "
+        show(f"{traffic.length:.0f} of {length:g} s  {packets}", traffic.length / length)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What is to be tuned; the timer in nanoseconds."""
-
-    packet_count: int
-    timer: int
-    low_water: int
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What these settings would have done. Failures in a row are one alarm."""
-
-    windows: int = 0
-    full: int = 0
-    failed: int = 0
-    alarms: int = 0
-    first: float | None = None  # seconds
-
-
-def outcome(settings: Settings, traffic: Traffic) -> Outcome:
-    """Run the rules of the watcher over the traffic."""
-    rules = judge.Rules(
-        settings.packet_count, settings.timer, settings.low_water, private=False, second=SECOND
-    )
-    windows = full = failed = alarms = 0
-    first = None
-    for fails, events in groupby(
-        judge.replay(rules, traffic.batches()), lambda event: event.verdict == "fail"
-    ):
-        for event in events:
-            windows += event.windows
-            full += event.event == "full"
-            failed += fails * event.windows
-            if fails and first is None:
-                first = event.t / SECOND
-        alarms += fails
-    return Outcome(windows, full, failed, alarms, first)
-
-
-def found_within(settings: Settings, is_full: bool) -> float | None:
-    """Nanoseconds from an interface's death to the verdict at worst; None: it is never found.
-
-    The last packets may have filled a window's low_water, so the next one must pass too. Where
-    windows become full before their alarm, the first alarm is forgiven (boot), and the last full
-    count may have been noticed an eighth of a window late.
-    """
-    if settings.low_water == 0:
-        return None
-    return 2 * settings.timer + (settings.timer / 8 if is_full else 0)
+def read(options: argparse.Namespace, settings: conf.Conf) -> Traffic:
+    """The traffic of a capture."""
+    traffic = Traffic()
+    with open_capture(options.capture, options.interface) as opened:
+        clock = opened.clock
+        clock.passes_over = True
+        batches = opened.batches(filter_for(options, settings, opened))
+        with progress(terminal_for(sys.stderr), f"reading {options.capture}") as show:
+            for moments, now in batches:
+                for moment in moments:
+                    traffic.add(moment / NANOSECONDS)
+                traffic.add(now / NANOSECONDS, 0)
+                show(f"{counted(traffic.packets, 'packet')} in {span(traffic.length)}", None)
+    if opened.problem is not None and not isinstance(opened.problem, Truncated):
+        raise opened.problem
+    if clock.first is None:
+        raise Stop(f"{options.capture}: there is no packet in it: nothing to measure")
+    for remark in of_its_clock(clock):
+        complain(remark)
+    if opened.problem is not None:
+        complain(f"{opened.problem}; what comes before counts")
+    traffic.since = clock.first / NANOSECONDS
+    return traffic
 
 
 # What to propose
@@ -173,9 +208,9 @@ def found_within(settings: Settings, is_full: bool) -> float | None:
 
 @dataclass(frozen=True)
 class Aim:
-    """An interface's death is found `within` so much time, with one false alarm in `days`."""
+    """A dead interface is found `within` so many seconds, with one false alarm in `days`."""
 
-    within: int
+    within: float
     days: float
 
     @property
@@ -185,118 +220,315 @@ class Aim:
 
 @dataclass(frozen=True)
 class Judged:
-    """Settings, what they would have done, and what is to be expected of them."""
+    """Settings, what they would have done, and what is to be expected of them. The names are those
+    of the JSON object."""
 
-    name: str
-    settings: Settings
-    outcome: Outcome
-    found_within: float | None
-    expected: float | None  # alarms in the aim's days, at most about; None: cannot be said
+    packet_count: int
+    timer_seconds: float
+    low_water: int
+    found_within: float | None = None  # from an interface's death to the verdict; None: never
+    alarms: int = 0  # failed windows in a row are one
+    windows: int = 0
+    first_alarm: float | None = None
+    expected_alarms: float | None = None  # in the aim's days, at most about; None: cannot be said
+
+    @property
+    def is_calm(self) -> bool:
+        return self.expected_alarms is not None and self.expected_alarms <= 1
 
     def meets(self, aim: Aim) -> bool:
-        return (
-            self.found_within is not None
-            and self.found_within <= aim.within
-            and self.expected is not None
-            and self.expected <= 1
-        )
+        return self.is_calm and self.found_within is not None and self.found_within <= aim.within
 
 
-def judged(name: str, settings: Settings, traffic: Traffic, aim: Aim) -> Judged:
-    done = outcome(settings, traffic)
-    within = found_within(settings, done.full > 0)
-    return Judged(name, settings, done, within, expected(settings, done, traffic, aim.time))
+def judged(packet_count: int, timer: float, low_water: int, traffic: Traffic, aim: Aim) -> Judged:
+    """Run the rules of the watcher over the traffic."""
+    rules = judge.Rules(packet_count, timer, low_water, private=False)
+    windows = full = alarms = 0
+    first = None
+    events = judge.replay(rules, traffic.batches())
+    for fails, run in groupby(events, lambda event: event.verdict == "fail"):
+        for event in run:
+            windows += event.windows
+            full += event.event == "full"
+            first = event.t if fails and first is None else first
+        alarms += fails
+    entry = Judged(
+        packet_count,
+        timer,
+        low_water,
+        found_within(timer, low_water, full > 0),
+        alarms,
+        windows,
+        first,
+    )
+    return replace(entry, expected_alarms=expected(entry, traffic, aim.time))
 
 
-def expected(settings: Settings, done: Outcome, traffic: Traffic, time: float) -> float | None:
+def found_within(timer: float, low_water: int, is_full: bool) -> float | None:
+    """Seconds from an interface's death to the verdict at worst; None: it is never found.
+
+    The last packets may have filled a window's low_water, so the next one must pass too. Where
+    windows become full before their time, the first to end is forgiven (boot), and the last full
+    count may have been noticed an eighth of a window late.
+    """
+    if low_water == 0:
+        return None
+    return 2 * timer + (timer / 8 if is_full else 0)
+
+
+def expected(entry: Judged, traffic: Traffic, time: float) -> float | None:
     """False alarms in so much time: as many as were seen, or if none was what the waits say.
 
-    With low_water above packet_count every alarm is a failure.
+    With low_water above packet_count every window that ends by time is a failure.
     """
-    if settings.low_water == 0:
+    if entry.low_water == 0:
         return 0.0
-    if done.alarms:
-        return (done.alarms + _UPPER * math.sqrt(done.alarms)) * time / traffic.length
+    if entry.alarms:
+        return (entry.alarms + UPPER * math.sqrt(entry.alarms)) * time / traffic.length
     if len(traffic.times) < ENOUGH:
         return None
-    wait = traffic.longest_wait(min(settings.low_water, settings.packet_count))
-    return chance(settings.timer, wait, traffic.length) * time / settings.timer
+    wait = traffic.longest_wait(min(entry.low_water, entry.packet_count))
+    return chance(entry.timer_seconds, wait, traffic.length) * time / entry.timer_seconds
 
 
-def chance(timer: int, wait: int, length: int) -> float:
+def chance(timer: float, wait: float, length: float) -> float:
     """That a window fails, at most about, if in so much time this was the longest wait."""
     piece = min(1.0, RULE_OF_THREE * wait / length)
-    return float(piece ** max(1.0, timer / max(1, wait)))
+    return float(piece ** max(1.0, timer / max(1e-9, wait)))
 
 
-def proposals(traffic: Traffic, aim: Aim, has_witness: bool = False) -> list[Judged]:
+def proposals(traffic: Traffic, aim: Aim, has_probe_target: bool = False) -> dict[str, Judged]:
     """What is asked for, and the shortest timer with one false alarm in so many days, if any is.
-    The one that finds a death sooner comes first.
+    The one that finds a dead interface sooner comes first.
 
-    Of windows that find a death in time the longest one is the calmest. packet_count is more than a
-    window brings: so every window is judged, and the first alarm, which is forgiven, is soon past.
+    Of windows that find it in time the longest one is the calmest. packet_count is more than a
+    window brings: so every window is judged, and the first one, which is forgiven, is soon past.
     """
     if len(traffic.times) < ENOUGH:
-        return []
-    asked = max(LEAST_WINDOW, aim.within // 2)
-    found = [judged("as asked", settings_for(traffic, asked, 1), traffic, aim)]
-    if not has_witness:
-        found = [with_low_water(found[0], traffic, aim)]
+        return {}
+    timer = max(LEAST_WINDOW, aim.within / 2)
+    asked = judged(roomy(traffic, timer), timer, 1, traffic, aim)
+    if not has_probe_target:
+        asked = with_low_water(asked, traffic, aim)
+    found = {"as asked": asked}
     wait = traffic.longest_wait()
-    for timer in nice_numbers(LEAST_WINDOW, LONGEST_WINDOW):
+    for timer in (nice for nice in NICE if nice <= LONGEST_WINDOW):
         if chance(timer, wait, traffic.length) * aim.time / timer <= 1:
-            calm = judged("calm enough", settings_for(traffic, timer, 1), traffic, aim)
-            if calm.expected is not None and calm.expected <= 1:
-                found += [calm] if timer != asked else []
+            calm = judged(roomy(traffic, timer), timer, 1, traffic, aim)
+            if calm.is_calm:
+                found |= {"calm enough": calm} if timer != asked.timer_seconds else {}
                 break
-    return sorted(found, key=lambda entry: entry.settings.timer)
+    return dict(sorted(found.items(), key=lambda item: item[1].timer_seconds))
 
 
 def with_low_water(entry: Judged, traffic: Traffic, aim: Aim) -> Judged:
     """With a quarter of what the quietest window had, if that is calm enough, and a whole day was
     seen: a low_water measured by day fails in the night."""
-    least = min(traffic.windows(entry.settings.timer), default=0) // MARGIN
+    least = min(traffic.windows(entry.timer_seconds), default=0) // MARGIN
     if traffic.length < DAY or least < 2:
         return entry
-    low_water = max(nice_numbers(1, least))
-    better = judged(entry.name, replace(entry.settings, low_water=low_water), traffic, aim)
-    return better if better.expected is not None and better.expected <= 1 else entry
+    low_water = max(int(nice) for nice in NICE if nice <= least)
+    better = judged(entry.packet_count, entry.timer_seconds, low_water, traffic, aim)
+    return better if better.is_calm else entry
 
 
-def settings_for(traffic: Traffic, timer: int, low_water: int) -> Settings:
-    average = traffic.packets * timer // max(1, traffic.length)
+def roomy(traffic: Traffic, timer: float) -> int:
+    """A packet_count of twice what the busiest window brought."""
+    average = round(traffic.packets * timer / max(1e-9, traffic.length))
     busiest = max(traffic.windows(timer), default=average)
-    return Settings(next(nice_numbers(max(10, 2 * busiest), 2**63)), timer, low_water)
+    return int(next((nice for nice in NICE if nice >= max(10, 2 * busiest)), NICE[-1]))
 
 
-def nice_numbers(first: int, last: int) -> Iterator[int]:
-    """1, 1.5, 2, 3, 5, 7 and so on, from the first that is not below `first` to `last`."""
-    power = 1
-    while power <= last:
-        for tenths in (10, 15, 20, 30, 50, 70):
-            number = power * tenths // 10
-            if first <= number <= last and number * 10 == power * tenths:
-                yield number
-        power *= 10
+# What is said of it
 
 
-# The picture
+class Report:
+    """The answer about one interface's traffic, in lines for failoverd.conf and its comments."""
 
-ROWS = 16
-BAR = 40
+    def __init__(self, interface: str, traffic: Traffic, settings: conf.Conf, aim: Aim) -> None:
+        self.interface, self.traffic, self.aim = interface, traffic, aim
+        self.targets = [w.address for w in settings.witness if w.interface == interface]
+        self.now = judged(
+            settings.packet_count, settings.timer_seconds, settings.low_water, traffic, aim
+        )
+        self.proposed = proposals(traffic, aim, bool(self.targets))
 
+        # What to take: what is asked for if that will do, else the least that is calm enough.
+        asked = self.proposed.get("as asked")
+        will_do = self.targets or asked is None or asked.meets(aim)
+        self.name = "calm enough" if not will_do and "calm enough" in self.proposed else "as asked"
+        self.best = self.proposed.get(self.name)
+        if self.best is None or (self.targets and not self.best.meets(aim)):
+            self.status = CANNOT_TELL
+        else:
+            self.status = AIM_MET if self.best.meets(aim) else AIM_NOT_MET
 
-def slices(traffic: Traffic, timer: int) -> list[tuple[int, int, int]]:
-    """The windows of this length, in at most ROWS slices of equally many: when each slice begins,
-    and the fewest and the most packets of one of its windows."""
-    windows = traffic.windows(timer)
-    size = max(1, math.ceil(len(windows) / ROWS))
-    parts = ((at * timer, windows[at : at + size]) for at in range(0, len(windows), size))
-    return [(begin, min(part), max(part)) for begin, part in parts]
+    def lines(self, verbose: bool) -> Iterator[str]:
+        """The answer, and with verbose what it rests on. All of it can be pasted."""
+        yield from comment(f"{self.interface}: {self._verdict()}")
+        if self.best is not None:
+            yield f"$packet_count = {self.best.packet_count};"
+            yield f"$timer_seconds = {self.best.timer_seconds:.6g};"
+            yield f"$low_water = {self.best.low_water};"
+        for sentence in (*self._promise(), *self._doubts(), self._measured()):
+            yield from comment(sentence)
+        if not verbose:
+            yield "# -v shows the packets per window, and what other settings would do."
+            return
+        for line in ("", *self._table(), "", *self._picture()):
+            yield f"# {line}".rstrip()
+        for sentence in self._certainty():
+            yield from comment(sentence)
+
+    def _verdict(self) -> str:
+        aim = f"dead interface found within {span(self.aim.within)}, at most one false alarm in "
+        aim += span(self.aim.time)
+        if self.best is None and not self.traffic.packets:
+            return f"cannot tell ({aim}): no packet that counts was received."
+        if self.best is None:
+            return f"cannot tell ({aim}): too few packets, measure for longer."
+        if self.status == CANNOT_TELL:
+            return f"cannot tell ({aim}): it depends on the probe target. In time is:"
+        if self.status == AIM_MET:
+            return f"aim met ({aim})."
+        return f"AIM NOT MET ({aim}): no setting does with this traffic. The nearest:"
+
+    def _promise(self) -> Iterator[str]:
+        if (best := self.best) is None:
+            return
+        keys = ("packet_count", "timer_seconds", "low_water")
+        taken = conf.Conf(**{key: getattr(best, key) for key in keys})
+        answers = ", without the answers of the probe target" if self.targets else ""
+        yield (
+            f"Found within {found(best)}; a switchover begins at most "
+            f"{handover_time(pair_rules(taken, 'master')):.6g} s after the last packet; about "
+            f"{rough(best.expected_alarms)} false alarms in {span(self.aim.time)} (estimate"
+            f"{answers})."
+        )
+
+    def _doubts(self) -> Iterator[str]:
+        if self.now.low_water == 0:
+            yield "With $low_water 0, as now, a dead interface is never found."
+        if self.targets:
+            yield (
+                f"The probe target {', '.join(self.targets)} (@witness) is asked in every empty "
+                "window: an alarm comes only when it does not answer."
+            )
+        elif self.status == AIM_NOT_MET or not self.traffic.packets:
+            yield (
+                "Quiet traffic needs a probe target (@witness), a router say: it is asked in every "
+                "empty window, so that any timer will do."
+            )
+        if self.best is not None and self.traffic.is_irregular:
+            yield (
+                "The longest silence stands out from the others: the estimate can be wrong many "
+                "times over. Measure for longer, or name a probe target (@witness)."
+            )
+        if self.best is not None and self.traffic.length < DAY:
+            yield (
+                "The sample is shorter than a day, without nights, backups and weekends: so "
+                "$low_water is 1, the least that finds a dead interface."
+            )
+
+    def _measured(self) -> str:
+        length, packets = self.traffic.length, self.traffic.packets
+        text = f"Measured: {counted(packets, 'packet')} in {span(length)}"
+        if packets and length:
+            gap = span(self.traffic.longest_wait())
+            text += f", {packets / length:.3g} a second, the longest time without one {gap}"
+        return f"{text}, from {datetime.fromtimestamp(self.traffic.since):%Y-%m-%d %H:%M:%S} on."
+
+    def _table(self) -> Iterator[str]:
+        days = f"per {span(self.aim.time)}"
+        yield f"{'':11}{'packet_count':>13}{'timer_seconds':>14}{'low_water':>10}" + (
+            f"{'found in':>9}{'alarms':>8}{days:>12}"
+        )
+        for name, entry in {"now": self.now, **self.proposed}.items():
+            settings = f"{entry.packet_count:>13}{entry.timer_seconds:>14.6g}{entry.low_water:>10}"
+            alarms = f"{entry.alarms:>8}{rough(entry.expected_alarms):>12}"
+            yield f"{name:11}{settings}{found(entry):>9}{alarms}"
+
+    def _picture(self) -> Iterator[str]:
+        """Packets per window on a log scale, in at most ROWS slices of equally many windows."""
+        drawn = self.best or self.now
+        timer, low_water = drawn.timer_seconds, drawn.low_water
+        windows = self.traffic.windows(timer)
+        if not windows:
+            yield f"not one window of {timer:.6g} s has passed"
+            return
+        below = f", ! below {low_water}" if low_water else ""
+        yield f"packets in {timer:.6g} s (log scale): # least, - most of each slice{below}"
+        size, width = math.ceil(len(windows) / ROWS), len(f"{max(windows)}")
+        for at in range(0, len(windows), size):
+            least, most = min(windows[at : at + size]), max(windows[at : at + size])
+            when = datetime.fromtimestamp(self.traffic.since + at * timer)
+            drawing = bar(least, most, max(windows), low_water)
+            yield f"{when:%a %H:%M:%S}  {least:{width}} to {most:{width}} {drawing}".rstrip()
+
+    def _certainty(self) -> Iterator[str]:
+        if self.best is None or self.best.alarms:
+            return
+        length = self.traffic.length
+        yield (
+            f"{span(length)} without an alarm prove, with 95 % certainty, no more than one in "
+            f"{span(length / RULE_OF_THREE)} (rule of three); to prove one in "
+            f"{span(self.aim.time)} takes {span(RULE_OF_THREE * self.aim.time)}. The last column "
+            "is an estimate from the longest wait: it holds if traffic goes on like this, and one "
+            "silence does not bring on another."
+        )
+
+    def json(self) -> str:
+        """The same as one JSON object."""
+        entries = {"now": self.now, **self.proposed}
+        met = None if self.status == CANNOT_TELL else self.status == AIM_MET
+        tree = {
+            "interface": self.interface,
+            "seconds": self.traffic.length,
+            "packets": self.traffic.packets,
+            "aim": {"within": self.aim.within, "days": self.aim.days, "met": met},
+            "witness": self.targets,
+            "best": self.name if self.best else None,
+            "settings": {name: asdict(entry) for name, entry in entries.items()},
+        }
+        return json.dumps(tree)
 
 
 def bar(least: int, most: int, scale: int, low_water: int) -> str:
-    """`#` up to the fewest packets, `-` up to the most, on a log scale; `!` below low_water."""
+    """`#` up to the fewest packets, `-` up to the most; `!` below low_water."""
     unit = BAR / math.log1p(max(1, scale))
     lower, upper = (round(unit * math.log1p(value)) for value in (least, most))
     return f"{'!' if least < low_water else ' '}{'#' * lower}{'-' * (upper - lower)}"
+
+
+def comment(sentence: str) -> list[str]:
+    return textwrap.wrap(sentence, COLUMNS, initial_indent="# ", subsequent_indent="# ")
+
+
+def found(entry: Judged) -> str:
+    return "never" if entry.found_within is None else span(entry.found_within)
+
+
+def rough(number: float | None) -> str:
+    """An estimate does not have many digits."""
+    if number is None:
+        return "?"
+    if number == 0:
+        return "0"
+    return "< 0.01" if number < 0.01 else f"{float(f'{number:.2g}'):,.6g}"
+
+
+def run(options: argparse.Namespace, settings: conf.Conf) -> int:
+    """Measure, and say what to set. The exit status says whether the aim can be met."""
+    if options.interface == settings.plip_interface:
+        raise Stop(
+            f"{options.interface} is the heartbeat link, whose windows follow from $plip_hbeat: "
+            "failoverd -t says what they mean; --tune is for the service interfaces"
+        )
+    within = WITHIN_SECONDS if options.within is None else options.within
+    aim = Aim(within, DAYS if options.days is None else options.days)
+    traffic = (read if options.capture else measured)(options, settings)
+    report = Report(options.interface, traffic, settings, aim)
+    for line in [report.json()] if options.json else report.lines(options.verbose):
+        print(line)
+    sys.stdout.flush()
+    return report.status

@@ -7,24 +7,28 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TextIO
 
 from failoverd import conf, links, process
 from failoverd.conf import files
 from failoverd.process import Message
-from failoverd.tools.words import Stop, counted
-from failoverd.watch import filters
+from failoverd.tools.words import HEADER, Stop, row
+from failoverd.watch import filters, watcher
 from failoverd.watch.counter import BadFilter, what_counts
 from failoverd.wire.protocol import heartbeat_tags
 
 CONF = "/etc/failover/failoverd.conf"
 CANNOT_READ = 3  # 1 and 2 have their meaning with -r and --tune
-WITHIN_SECONDS, DAYS = 10.0, 30.0  # what --tune aims at
+WITHIN_SECONDS, DAYS = 10.0, 30.0  # what --tune aims at, if nothing else is named
 TUNE_SECONDS = 300.0
-
-Print = Callable[[Message], None]
+IFF_PROMISC = 0x100
+WAYS_OUT = {
+    "down": "; ip link set dev {} up",
+    "unplugged": "; check the cable and the switch port",
+    "missing": "",
+}
 
 
 def complain(message: str) -> None:
@@ -46,16 +50,10 @@ def read_conf(path: str | None) -> conf.Conf:
         raise Stop(f"{file}: {error.strerror}") from None
     except conf.ConfError as error:
         raise Stop("\n".join(str(problem) for problem in error.problems)) from None
-    check_filters(settings, file)
-    return settings
-
-
-def check_filters(settings: conf.Conf, file: str) -> None:
     for name, expression in (("$filter", settings.filter), ("$plip_filter", settings.plip_filter)):
-        if not expression:
-            continue
-        if problem := filters.check_filter(expression):
+        if expression and (problem := filters.check_filter(expression)):
             raise Stop(f"{file}: {name} is not a pcap expression: {problem}")
+    return settings
 
 
 def counted_here(settings: conf.Conf, interface: str) -> str:
@@ -72,8 +70,8 @@ def counted_here(settings: conf.Conf, interface: str) -> str:
     except conf.ConfError as error:
         way = "set $plip_filter" if os.geteuid() == 0 else "run it as root, or set $plip_filter"
         raise Stop(
-            f"{interface} is the private link, where only heartbeats with the pair's tag count; "
-            f"the tag comes from the secret, which cannot be had: {way}\n{error}"
+            f"{interface} is the heartbeat link, where only heartbeats with the pair's tag count; "
+            f"the tag comes from the shared secret, which cannot be read: {way}\n{error}"
         ) from None
     tags = heartbeat_tags(secret, settings.primary, settings.secondary).peers
     return what_counts(settings, interface, tags)
@@ -92,46 +90,81 @@ def prepared(settings: conf.Conf, interface: str, expression: str) -> tuple[filt
         return filters.prepare(expression, own, [interface], "watchd: filter")
     except BadFilter as error:
         what = f"{settings.origin.file}: ${name}" if own else f"{interface}: what counts"
-        raise Stop(f"{what} cannot be used: {error}") from None
+        raise Stop(f"{what} is invalid: {error}") from None
 
 
-def cannot_count(interface: str, error: Exception) -> Stop:
-    if isinstance(error, PermissionError):
-        return Stop(f"{interface}: not permitted to count packets; run it as root")
-    return Stop(str(error))
+@contextmanager
+def opening(interface: str) -> Iterator[None]:
+    """Make one sentence of what goes wrong when counting begins."""
+    try:
+        yield
+    except PermissionError:
+        raise Stop(f"{interface}: not permitted to count packets; run it as root") from None
+    except (OSError, ValueError) as error:
+        raise Stop(str(error)) from None
+
+
+def odd_at_start(settings: conf.Conf, interface: str) -> Iterator[str]:
+    """What is odd before the first packet."""
+    state = watcher.link_state(interface)
+    if state != "up":
+        yield f"{interface} is {state}: nothing is received{WAYS_OUT[state].format(interface)}"
+    if not links.addresses(interface):
+        yield f"{interface} has no address: broadcasts at best are received"
+    if links.flags(interface) & IFF_PROMISC:
+        yield f"{interface} is promiscuous: packets for others count too"
+    if not watcher.rules_for(settings, interface).private:  # $low_water does not concern it
+        yield from conf.remarks(settings)
 
 
 @dataclass
 class Tally:
-    """What came out so far."""
+    """What came out so far, by verdict, and the packets of each window."""
 
-    windows: int = 0
-    judged: int = 0  # of them: those that could have failed
-    fails: int = 0
+    windows: dict[str, int] = field(default_factory=dict)
+    packets: list[int] = field(default_factory=list)  # the fewest, the most and the sum
     first_fail: Message | None = None
 
     def add(self, line: Message) -> None:
+        verdict, packets = str(line["verdict"]), int(str(line["packets"]))
         windows = int(str(line.get("windows", 1)))
-        self.windows += windows
-        self.judged += windows if line["verdict"] != "boot" else 0
-        if line["verdict"] == "fail":
-            self.fails += windows
+        self.windows[verdict] = self.windows.get(verdict, 0) + windows
+        least, most, total = self.packets or (packets, packets, 0)
+        self.packets = [min(least, packets), max(most, packets), total + packets * windows]
+        if verdict == "fail":
             self.first_fail = self.first_fail or line
 
+    @property
+    def ended(self) -> int:
+        return sum(self.windows.values())
 
-def print_json(line: Message) -> None:
-    print(json.dumps(line), flush=True)
+    @property
+    def judged(self) -> int:
+        """Windows that could have failed."""
+        return self.ended - self.windows.get("boot", 0)
 
 
-def print_plain(line: Message) -> None:
-    began = ", boot" if line["boot"] else ""
-    alike = f", {line['windows']:,} windows alike" if "windows" in line else ""
-    print(
-        f"{line['t']:12.6f}  {line['interface']}  {line['event']:5}  {line['verdict']:4}  "
-        f"{counted(line['packets'], 'packet')}, {line['last']} before{began}: {line['reason']}"
-        f"{alike}",
-        flush=True,
-    )
+class Plain:
+    """Shows windows as lines of text, or as JSON objects; the same face as screen.Screen."""
+
+    every: float | None = None  # seconds between two pictures of the open window
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._header = "" if as_json else f"{HEADER}\n"
+
+    def say(self, line: Message) -> None:
+        print(self._header + (json.dumps(line) if self._as_json else row(line)), flush=True)
+        self._header = ""
+
+    def complain(self, sentence: str) -> None:
+        complain(sentence)
+
+    def refresh(self, watcher: watcher.Watcher, now: float) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 def terminal_for(stream: TextIO) -> ModuleType | None:

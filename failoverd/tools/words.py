@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
+
+HEADER = f"{'time':>14}  verdict  {'packets':>9}  {'previous':>9}  reason"
 UNITS = (("days", 86_400), ("h", 3_600), ("min", 60))
+
+
+def row(line: Mapping[str, object], now: datetime | None = None) -> str:
+    """A window that has ended, below HEADER: at its own time, or that of the day."""
+    time = f"{now:%H:%M:%S.%f}"[:-3] if now else f"{line['t']:.6f}"
+    alike = f", {line['windows']:,} windows alike" if "windows" in line else ""
+    return (
+        f"{time:>14}  {line['verdict']:7}  {line['packets']:9}  {line['last']:9}  "
+        f"{line['reason']}{alike}"
+    )
 
 
 class Stop(Exception):

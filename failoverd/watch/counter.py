@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pcapy
 
@@ -36,7 +36,6 @@ _PCAP_ERROR_PERM_DENIED = -8
 _PCAP_ERROR_IFACE_NOT_UP = -9
 _NOT_THERE = (_PCAP_ERROR_NO_SUCH_DEVICE, _PCAP_ERROR_IFACE_NOT_UP)
 _MARK = int(frames.MARK.replace(":", "")[:8], 16)
-MAX_SNAPLEN = 262144
 _COUNTER_MASK = 0xFFFFFFFF  # the kernel's counter has 32 bits
 _RING_SECONDS = 60.0  # a ring that nobody reads need not be turned over by the kernel
 _TAP_SECONDS = 0.5  # how long a packet may wait in the ring before it goes to the dump file
@@ -135,57 +134,6 @@ def _words(offset: int, address: str) -> str:
     return " and ".join(f"ip6[{offset + 4 * n}:4] = {word:#x}" for n, word in enumerate(words))
 
 
-# Where cooked packets have their type; 4 is what has a length instead: spanning tree, CDP, ...
-_COOKED = {DLT_LINUX_SLL: "not ether[14:2] = 4", DLT_LINUX_SLL2: "not ether[0:2] = 4"}
-_LOAD = 0  # BPF_LD
-_KERNELS = 0xFFFFF000  # what is loaded from here on is the kernel's, not the packet's: SKF_AD_OFF
-
-
-def counts_in_capture(expression: str, linktype: int, own: str | None) -> Callable[[bytes], int]:
-    """A test of packets in a capture file of this link type, without those that `own` has sent.
-
-    Raises BadFilter.
-    """
-    terms = (_inbound(linktype, own), _COOKED.get(linktype, ""), f"({expression})")
-    try:
-        program = _compiled(linktype, " and ".join(term for term in terms if term))
-    except (pcapy.PcapError, ValueError) as error:
-        raise BadFilter(str(error)) from error
-    return cast(Callable[[bytes], int], program.filter)
-
-
-def knows_direction(linktype: int, own: str | None) -> bool:
-    """Whether packets that a capture's machine has sent itself can be told from the others."""
-    return bool(_inbound(linktype, own))
-
-
-def can_be_filtered(linktype: int) -> bool:
-    """Whether libpcap knows where in packets of this link type to look for what they are."""
-    return _compiles(linktype, "ip or ip6")
-
-
-def _inbound(linktype: int, own: str | None) -> str:
-    """What admits only packets that came in, if such packets tell: by a direction or an address."""
-    if _compiles(linktype, "inbound"):
-        return "inbound"
-    by_address = f"not ether src {own}"
-    return by_address if own is not None and _compiles(linktype, by_address) else ""
-
-
-def _compiles(linktype: int, expression: str) -> bool:
-    """Whether that can be asked of the packet alone, as it is in a file."""
-    try:
-        program = _compiled(linktype, expression).get_bpf()
-    except (pcapy.PcapError, ValueError):
-        return False
-    loads = (k for code, _, _, k in program if code & 7 == _LOAD)
-    return all(k < _KERNELS for k in loads)
-
-
-def _compiled(linktype: int, expression: str) -> pcapy.BPFProgram:
-    return pcapy.compile(linktype, MAX_SNAPLEN, expression, 1, 0)
-
-
 class Refused(PermissionError):
     """We may not open the interface."""
 
@@ -222,7 +170,7 @@ def _filtered(
         filters.attach(sock, next(ready, None) or filters.translate(*wanted))
     except BadFilter as error:
         sock.close()
-        text = f"{interface}: the filter {shortened(expression)} cannot be used: {error}"
+        text = f"{interface}: the filter {shortened(expression)} is invalid: {error}"
         raise BadFilter(text) from error
     return sock
 

@@ -1,31 +1,32 @@
-"""The watcher: wakes up, counts, lets `watch` judge, says what came out.
+"""The watcher: wakes up, counts, lets `judge` judge, says what came out.
 
-The same Watcher runs in a child of failoverd and by hand. What it counts with is handed to it, so
-that this room has only the clock, the waiting and the witnesses. It sleeps to the next moment at
-which something can happen: the alarm, a look at the counter (a full count may be noticed an eighth
-of a window late), the middle of an empty window. It ends only when it is told to: an interface that
-is away is silent.
+The same Watcher runs in a worker of failoverd and by hand. It sleeps to the next moment at which
+something can happen: the end of the window, a look at the counter (a full count may be noticed an
+eighth of a window late), the middle of an empty window. It ends only when it is told to: an
+interface that is away is silent.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
+from typing import Any, NoReturn, cast
 
 from failoverd import links, process
+from failoverd.conf import Conf
 from failoverd.process import Channel, Message
 from failoverd.watch import judge
+from failoverd.watch.counter import HEADER_BYTES, Counter, Tap
+from failoverd.watch.dumpfile import DumpFile
+from failoverd.watch.filters import Program
 from failoverd.wire import frames
-
-if TYPE_CHECKING:
-    from failoverd.conf import Conf
 
 LOOKS = 8.5  # at the counter in a window; more than 8, for it takes time to wake up
 LEAST_LOOK = 0.005  # seconds between two of them; at the shortest windows they cost more than tell
@@ -35,57 +36,37 @@ _MANY = 1 << 53  # packets
 NOTE_SECONDS = 1.0  # a flapping interface does not flood the log
 
 Say = Callable[[Message], object]
-Put = Callable[[tuple[int, int], int, bytes], None]
-
-
-class Counts(Protocol):
-    """What counts packets: counter.Counter."""
-
-    @property
-    def is_open(self) -> bool: ...
-    def open(self) -> bool: ...
-    def take(self) -> int: ...
-    def is_deaf(self) -> bool: ...
-    def close(self) -> None: ...
-
-
-class Taps(Protocol):
-    """What reads packets' headers: counter.Tap."""
-
-    @property
-    def is_open(self) -> bool: ...
-    @property
-    def linktype(self) -> int: ...
-    def open(self) -> bool: ...
-    def fileno(self) -> int: ...
-    def read(self, put: Put) -> None: ...
-    def close(self) -> None: ...
-
-
-class Dumps(Protocol):
-    """What writes packets' headers: dumpfile.DumpFile."""
-
-    def begin(self, linktype: int) -> None: ...
-    def put(self, when: tuple[int, int], length: int, data: bytes) -> None: ...
-    def flush(self) -> None: ...
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
 class Instruments:
     """What a watcher counts with, and where it puts packet headers ($dumpfile), if anywhere."""
 
-    counter: Counts
-    tap: Taps | None = None
-    dump: Dumps | None = None
+    counter: Counter
+    tap: Tap | None = None
+    dump: DumpFile | None = None
+
+
+def instruments(
+    conf: Conf, interface: str, expression: str, programs: Sequence[Program] = ()
+) -> Instruments:
+    """What a watcher of this interface counts with. Opens $dumpfile: raises OSError."""
+    counter = Counter(interface, expression, programs)
+    if conf.dumpfile == os.devnull:
+        return Instruments(counter)
+    try:
+        dump = DumpFile(f"{conf.dumpfile}.{interface}", HEADER_BYTES)
+    except OSError as error:
+        raise OSError(f"$dumpfile: {error.filename}: {error.strerror}") from error
+    return Instruments(counter, Tap(interface, expression, programs), dump)
 
 
 def rules_for(conf: Conf, interface: str, second: int | float = 1.0) -> judge.Rules:
     """How this interface is judged, with times in units of which a second has so many."""
-    private = interface == conf.plip_interface
-    timer = (conf.plip_timer if private else conf.timer_seconds) * second
+    timer = conf.window_of(interface) * second
     if isinstance(second, int):
         timer = round(timer)
+    private = interface == conf.plip_interface
     return judge.Rules(conf.packet_count, timer, conf.low_water, private, second)
 
 
@@ -112,12 +93,9 @@ class Watcher:
         self.must_reopen = False
         self.total = 0
         self._say = say
-        self._counter, self._tap, self._dump = (
-            instruments.counter,
-            instruments.tap,
-            instruments.dump,
-        )
-        self._witnesses = Witnesses(conf, interface, peer)
+        self._counter, self._tap = instruments.counter, instruments.tap
+        self._dump = instruments.dump
+        self._targets = ProbeTargets(conf, interface, peer)
         self._looked = self._retry_at = 0.0
         self._retry = FIRST_RETRY
         self._look_interval = max(LEAST_LOOK, self.rules.timer / LOOKS)
@@ -143,15 +121,7 @@ class Watcher:
 
     def state(self) -> Message:
         """What a successor goes on with. CLOCK_MONOTONIC is the same in all processes."""
-        window = self.window
-        return {
-            "packets": window.packets,
-            "last": window.last,
-            "boot": window.boot,
-            "deadline": window.deadline,
-            "began": self.began,
-            "retry": self._retry,
-        }
+        return {**asdict(self.window), "began": self.began, "retry": self._retry}
 
     def open(self) -> None:
         """Open what needs root, and begin. The first watcher of an interface raises OSError or
@@ -170,7 +140,7 @@ class Watcher:
     def next_time(self) -> float:
         """When `turn` has something to do, in monotonic seconds."""
         times = [self.window.deadline, self._next_look()]
-        if self._witnesses and not self._has_asked:
+        if self._targets and not self._has_asked:
             times.append(self._middle())
         return min(times)
 
@@ -179,7 +149,7 @@ class Watcher:
         the caches is there for the others (measured with 64 of them: a fifth less CPU)."""
         return (self._looked // self._look_interval + 1) * self._look_interval
 
-    def readers(self) -> list[Taps]:
+    def readers(self) -> list[Tap]:
         """What should wake the loop when it can be read."""
         return [self._tap] if self._tap is not None and self._tap.is_open else []
 
@@ -187,9 +157,21 @@ class Watcher:
         """Do whatever is due."""
         self._looked = now
         self._count(now)
-        self._ask_witnesses(now)
+        self._probe(now)
         self._write_dump()
         self._tend(now)
+
+    def told(self, message: Message) -> None:
+        """What failoverd wants."""
+        match message.get("do"):
+            case "restart":
+                self.restart(time.monotonic())
+            case "look":
+                self.look(time.monotonic())
+            case "peer":
+                self._targets.know_peer(message)
+            case "reopen":  # something else counts now
+                self.must_reopen = True
 
     def look(self, now: float) -> None:
         """Say how much has been counted in this window.
@@ -200,13 +182,9 @@ class Watcher:
         self._count(now)
         window = self.window
         self._say({"event": "count", "packets": window.packets, "last": window.last})
-        if self._witnesses and now >= self._look_again:
+        if self._targets and now >= self._look_again:
             self._look_again = now + self.rules.timer / LOOKS
-            self._note("witness", self._witnesses.ask(peer=window.packets == 0))
-
-    def know_peer(self, message: Message) -> None:
-        """Whom to ask beside @witness, as master.mutual says it."""
-        self._witnesses.know_peer(message)
+            self._note("witness", self._targets.ask(peer=window.packets == 0))
 
     def restart(self, now: float) -> None:
         """Begin again with boot true: this machine has switched."""
@@ -216,7 +194,7 @@ class Watcher:
 
     def close(self) -> None:
         self._counter.close()
-        self._witnesses.close()
+        self._targets.close()
         for part in (self._tap, self._dump):
             if part is not None:
                 part.close()
@@ -234,12 +212,12 @@ class Watcher:
     def _middle(self) -> float:
         return self.window.deadline - self.rules.timer / 2
 
-    def _ask_witnesses(self, now: float) -> None:
-        if not self._witnesses or self._has_asked or now < self._middle():
+    def _probe(self, now: float) -> None:
+        if not self._targets or self._has_asked or now < self._middle():
             return
         self._has_asked = True
         if self.window.packets == 0:
-            self._note("witness", self._witnesses.ask())
+            self._note("witness", self._targets.ask())
 
     def _write_dump(self) -> None:
         if self._tap is None or self._dump is None:
@@ -310,13 +288,13 @@ def link_state(interface: str) -> str:
     return "missing" if links.index(interface) is None else "down"
 
 
-class Witnesses:
-    """Asks those who are always there, and the peer, from the card's own hardware address.
+class ProbeTargets:
+    """Asks @witness, and the peer, from the interface's own hardware address.
 
-    Not every network passes probes (RFC 9161, ARP inspection): where this machine has an address of
-    its own in the witness's network, it asks from that, and is answered by the witness or for it.
-    The socket has protocol 0: it only sends. It needs root once; it is bound to nothing, so it
-    outlives the interface. False if there is nobody to ask.
+    Not every network passes ARP probes (RFC 9161, ARP inspection): where this node has an address
+    of its own in the target's network, it asks from that. The socket has protocol 0: it only sends.
+    It needs root once; it is bound to nothing, so it outlives the interface. False if there is
+    nothing to ask.
     """
 
     def __init__(self, conf: Conf, interface: str, peer: Message | None = None) -> None:
@@ -325,7 +303,7 @@ class Witnesses:
         self._served = conf.served
         self._socket: socket.socket | None = None
         self._peer: list[tuple[str, str]] = []  # from which address which of its is asked
-        self._card = ""  # the peer's hardware address
+        self._hwaddr = ""  # the peer's
         if peer is not None:
             self.know_peer(peer)
         if self._targets or peer is not None:
@@ -337,7 +315,7 @@ class Witnesses:
 
     def know_peer(self, message: Message) -> None:
         self._peer = [(own, peer) for own, peer in cast(list[tuple[str, str]], message["ask"])]
-        self._card = str(message["card"])
+        self._hwaddr = str(message["card"])
 
     def ask(self, *, peer: bool = True) -> str:
         """Ask each of them once, or all but the peer. Returns what is wrong, "" if nothing is."""
@@ -355,14 +333,14 @@ class Witnesses:
         self, hwaddr: str, peers: list[tuple[str, str]]
     ) -> Iterator[tuple[str, Callable[[], bytes]]]:
         """Who is asked, and how: the peer everywhere, and, as not every network floods that and not
-        every $filter admits it, at its card."""
+        every $filter admits it, at its hardware address."""
         for target in self._targets:
-            yield target, partial(self._question, hwaddr, target)
+            yield target, partial(self._probe, hwaddr, target)
         for own, peer in peers:
-            for card in ("", self._card) if self._card else ("",):
-                yield f"the peer's {peer}", partial(frames.question, hwaddr, own, peer, card)
+            for to in ("", self._hwaddr) if self._hwaddr else ("",):
+                yield f"the peer's {peer}", partial(frames.question, hwaddr, own, peer, to)
 
-    def _question(self, hwaddr: str, target: str) -> bytes:
+    def _probe(self, hwaddr: str, target: str) -> bytes:
         """May raise OSError."""
         if ":" in target:
             for address in links.addresses(self._interface):
@@ -426,18 +404,10 @@ def _serve(channel: Channel, watcher: Watcher, say: _Reporter) -> None:
         say({"event": "alive"})
     wait = max(0.0, min(next_time, say.due) - time.monotonic())
     # select(), because poll() and epoll_wait() know only whole milliseconds
-    sources: list[Channel | Taps] = [channel, *watcher.readers()]
+    sources: list[Channel | Tap] = [channel, *watcher.readers()]
     ready, _, _ = select.select(sources, [], [], wait)
-    if channel in ready:
-        for message in channel.receive():
-            if message.get("do") == "restart":
-                watcher.restart(time.monotonic())
-            elif message.get("do") == "look":
-                watcher.look(time.monotonic())
-            elif message.get("do") == "peer":
-                watcher.know_peer(message)
-            elif message.get("do") == "reopen":  # something else counts now
-                watcher.must_reopen = True
+    for message in channel.receive() if channel in ready else ():
+        watcher.told(message)
     watcher.turn(time.monotonic())
 
 

@@ -131,7 +131,7 @@ def counts(
     expression = counter.what_counts(conf, interface, (tag,))
     found: list[bool] = []
     with open_capture(str(file)) as opened:
-        accept = counter.counts_in_capture(expression, opened.linktype, own)
+        accept = capture.counts_in_capture(expression, opened.linktype, own)
         for _ in opened.batches(lambda packet: found.append(bool(accept(packet)))):
             pass
     return found
@@ -197,13 +197,13 @@ def test_own_packets_are_left_out_where_they_can_be_told(tmp_path: Path, linktyp
     assert counts(file, Conf(plip_filter="greater 0"), "plip0") == [True, False]
     without = counts(file, Conf(), own=None)
     assert without == [True, linktype in BY_ADDRESS]
-    assert counter.knows_direction(dlt, OWN)
-    assert counter.knows_direction(dlt, None) == (linktype in BY_DIRECTION)
+    assert capture.knows_direction(dlt, OWN)
+    assert capture.knows_direction(dlt, None) == (linktype in BY_DIRECTION)
 
 
 def test_of_all_others_it_is_said_that_all_count() -> None:
     for linktype in set(BEFORE_IPV4) - set(SENT):
-        assert not counter.knows_direction(capture.dlt(linktype), OWN), linktype
+        assert not capture.knows_direction(capture.dlt(linktype), OWN), linktype
 
 
 def test_what_a_switch_says_is_found_in_newer_cooked_packets(tmp_path: Path) -> None:

@@ -679,7 +679,7 @@ WHAT_COUNTS = [
 @pytest.mark.parametrize(("what", "interface", "conf", "packet", "counts"), WHAT_COUNTS)
 def test_what_counts(what: str, interface: str, conf: Conf, packet: bytes, counts: bool) -> None:
     expression = counter.what_counts(conf, interface, (NEW, OLD))
-    accept = counter.counts_in_capture(expression, counter.DLT_EN10MB, None)
+    accept = capture.counts_in_capture(expression, counter.DLT_EN10MB, None)
     assert bool(accept(packet)) == counts, what
 
 
@@ -687,7 +687,7 @@ def test_what_counts(what: str, interface: str, conf: Conf, packet: bytes, count
 def test_in_a_capture_of_all_interfaces_a_switch_is_told_by_its_types(what: str) -> None:
     """`tcpdump -i any` keeps no address that a frame was sent to, only that it was to a group."""
     expression = counter.what_counts(PAIR, "eth0")
-    accept = counter.counts_in_capture(expression, counter.DLT_LINUX_SLL, None)
+    accept = capture.counts_in_capture(expression, counter.DLT_LINUX_SLL, None)
     assert not accept(cooked(SWITCH_FRAMES[what]))
 
 
@@ -707,21 +707,21 @@ LINKTYPES = [counter.DLT_EN10MB, 12, counter.DLT_LINUX_SLL, 0, 9, 10, 105, 127, 
 @pytest.mark.parametrize("linktype", LINKTYPES)
 def test_what_counts_can_be_said_of_every_link_type(linktype: int) -> None:
     for conf in (Conf(), PAIR, NARROW):
-        counter.counts_in_capture(counter.what_counts(conf, "eth0"), linktype, None)
+        capture.counts_in_capture(counter.what_counts(conf, "eth0"), linktype, None)
 
 
 @pytest.mark.parametrize("packet", ["10.9.9.2", "144.0.1.2", "136.153.1.2", "2001:db8::7"])
 def test_a_tunnels_packet_is_no_frame_of_a_switch(packet: str) -> None:
     """Where a frame has its type, such a packet has its source."""
-    accept = counter.counts_in_capture(counter.what_counts(PAIR, "eth0"), 12, None)
+    accept = capture.counts_in_capture(counter.what_counts(PAIR, "eth0"), 12, None)
     six = icmpv6(packet, ROUTER6, 128)[14:] if ":" in packet else b""
     assert accept(six or ipv4(packet, SERVICE, 17, bytes(8)))
 
 
 def test_own_packets_of_a_capture_are_left_out() -> None:
-    accept = counter.counts_in_capture("ip or ether proto 0x88b5", counter.DLT_EN10MB, FAR)
+    accept = capture.counts_in_capture("ip or ether proto 0x88b5", counter.DLT_EN10MB, FAR)
     assert not accept(FRAME) and accept(ping("1.0.0.2", 8))
-    accept = counter.counts_in_capture("greater 0", counter.DLT_LINUX_SLL, None)
+    accept = capture.counts_in_capture("greater 0", counter.DLT_LINUX_SLL, None)
     assert accept(cooked(FRAME, 0)) and not accept(cooked(FRAME, 4))
 
 
@@ -731,7 +731,7 @@ def test_a_bad_expression_is_explained_without_privileges() -> None:
         assert filters.check_filter(bad), bad
     assert "syntax error" in str(filters.check_filter("tcp and and"))
     with pytest.raises(BadFilter):
-        counter.counts_in_capture("ether proto 1", 10_000, None)
+        capture.counts_in_capture("ether proto 1", 10_000, None)
 
 
 # Captures

@@ -29,7 +29,7 @@ def test_a_filter_that_the_kernel_refuses_is_refused_wherever_it_is_read(lab: La
         assert done.returncode == 1 and WHY in done.stderr
         for option in ("--json", "--tune") if name == "filter" else ("--json",):
             done = a.command("watchd", option, interface)
-            assert done.returncode in (1, 3) and f"${name} cannot be used: {WHY}" in done.stderr
+            assert done.returncode in (1, 3) and f"${name} is invalid: {WHY}" in done.stderr
 
 
 def test_addresses_that_make_it_too_long_are_named(lab: Lab) -> None:

@@ -28,8 +28,14 @@ from failoverd.commands import watchd as command
 from failoverd.conf import Address, Conf, Witness
 from failoverd.tools.watching import CANNOT_READ
 from failoverd.watch import counter
-from failoverd.watch.instruments import instruments
-from failoverd.watch.watcher import LOOKS, Instruments, Watcher, Witnesses, run_child
+from failoverd.watch.watcher import (
+    LOOKS,
+    Instruments,
+    ProbeTargets,
+    Watcher,
+    instruments,
+    run_child,
+)
 from failoverd.wire import frames
 from failoverd.wire.protocol import heartbeat_tags
 
@@ -285,9 +291,9 @@ def test_a_witness_is_asked_from_an_address_that_is_only_ours(
 
 
 def _asks(conf: Conf) -> None:
-    witnesses = Witnesses(conf, "eth0")
-    assert witnesses.ask() == ""
-    witnesses.close()
+    targets = ProbeTargets(conf, "eth0")
+    assert targets.ask() == ""
+    targets.close()
 
 
 def test_a_watcher_that_stood_still_blames_itself(spaces: list[Namespace]) -> None:
@@ -483,13 +489,14 @@ def test_by_hand_it_tells_a_line_an_event_and_ends_with_a_summary(
     conf = conf_file(tmp_path, timer_seconds=0.1, low_water=3, packet_count=2, filter=ONLY_OURS)
     with by_hand(here, "-v", "-c", conf, "eth0") as watcher:
         assert watcher.stdout is not None
-        lines = [watcher.stdout.readline() for _ in range(4)]
+        lines = [watcher.stdout.readline() for _ in range(5)]
         watcher.send_signal(signal.SIGINT)
         out, err = watcher.communicate(timeout=GENEROUS)
-    assert lines[0].startswith("watching eth0: alarm after 0.1 s")
-    assert "boot" in lines[1] and "below low water" in lines[2]
+    assert lines[0].startswith("watching eth0: window 0.1 s")
+    assert lines[1].split() == ["time", "verdict", "packets", "previous", "reason"]
+    assert "boot" in lines[2] and "below low water" in lines[3]
     assert watcher.returncode == 0
-    assert out.splitlines()[-1].startswith("eth0: ") and out.endswith("failed\n")
+    assert out.splitlines()[-1] == "packets per window: min 0, avg 0.0, max 0"
     assert "low_water (3) is more than $packet_count (2)" in err
     assert ONLY_OURS in err  # -v
 
@@ -542,7 +549,9 @@ def test_by_hand_the_defaults_will_do(spaces: list[Namespace]) -> None:
     here.run("sh", "-c", "! test -d /etc/failover || mount -t tmpfs none /etc/failover")
     with by_hand(here, "lo") as watcher:
         assert watcher.stdout is not None
-        assert watcher.stdout.readline().startswith("watching lo: alarm after 20 s, 500 packets")
+        assert watcher.stdout.readline().startswith(
+            "watching lo: window 20 s, restarts at 500 packets"
+        )
         watcher.send_signal(signal.SIGINT)
         _, err = watcher.communicate(timeout=GENEROUS)
     assert "there is no /etc/failover/failoverd.conf: using the defaults" in err
