@@ -93,7 +93,7 @@ class Nothing(Counter):
     def take(self) -> int:
         return 0
 
-    def is_deaf(self) -> bool:
+    def is_lost(self) -> bool:
         return False
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from failoverd import __version__, conf, process
@@ -114,20 +114,19 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def disagreement(options: argparse.Namespace) -> str:
     """What is wrong with the options together, "" if nothing is."""
-    read, tune = options.capture is not None, options.tune
-    aims = (options.seconds, options.within, options.days)
-    wrong = {
-        "--mac goes with -r FILE": options.mac is not None and not read,
-        "--until goes with -r FILE, and not with --tune": options.until is not None
-        and (not read or tune),
-        "--seconds, --within and --days go with --tune": not tune and aims != (None, None, None),
-        "--seconds goes without -r FILE, which is read to its end": read
-        and options.seconds is not None,
-        f"--within: {SHORTEST_AIM:g} s is the least": options.within is not None
-        and options.within < SHORTEST_AIM,
-        "--seconds and --days must be more than 0": 0 in (options.seconds, options.days),
-    }
-    return next((problem for problem, holds in wrong.items() if holds), "")
+    read, tune, until = options.capture is not None, options.tune, options.until is not None
+    given = (options.seconds, options.within, options.days)
+    aims = [value for value in given if value is not None]
+    within = WITHIN_SECONDS if options.within is None else options.within
+    wrong = [
+        (options.mac and not read, "--mac goes with -r FILE"),
+        (until and (tune or not read), "--until goes with -r FILE, and not with --tune"),
+        (aims and not tune, "--seconds, --within and --days go with --tune"),
+        (options.seconds and read, "--seconds goes without -r FILE, which is read to its end"),
+        (within < SHORTEST_AIM, f"--within: {SHORTEST_AIM:g} s is the least"),
+        (0 in aims, "--seconds and --days must be more than 0"),
+    ]
+    return next((problem for holds, problem in wrong if holds), "")
 
 
 def seconds(text: str) -> float:
@@ -166,24 +165,13 @@ def live(options: argparse.Namespace, settings: conf.Conf) -> int:
                 complain(remark)
             if options.verbose:
                 explain(settings, interface)
-            if not options.json:
-                print(headline(settings, interface), flush=True)
-                viewer.begin()
+            viewer.begin()
             run_by_hand(watcher, lambda now: viewer.look(watcher, now), viewer.screen.every)
         except KeyboardInterrupt:
             viewer.close()
             for line in viewer.summary(watcher):
                 print(line, file=sys.stderr if options.json else sys.stdout, flush=True)
     return 0
-
-
-def headline(settings: conf.Conf, interface: str) -> str:
-    rules = rules_for(settings, interface)
-    kind = "heartbeat link" if rules.private else f"low_water {rules.low_water}"
-    return (
-        f"watching {interface}: window {rules.timer:g} s, restarts at {rules.packet_count} packets,"
-        f" {kind} (Ctrl-C ends)"
-    )
 
 
 def explain(settings: conf.Conf, interface: str) -> None:
@@ -206,7 +194,8 @@ class Kernels(NamedTuple):
 
 def kernels(interface: str) -> Kernels | None:
     """None if there is no such interface. The file is described in proc_net(5)."""
-    with open(KERNELS, encoding="ascii", errors="replace") as table:
+    rows: dict[str, str] = {}
+    with suppress(OSError), open(KERNELS, encoding="ascii", errors="replace") as table:
         rows = dict(line.strip().split(":", 1) for line in table if ":" in line)
     fields = [int(field) for field in rows.get(interface, "").split()]
     return Kernels(fields[1], fields[3], fields[9]) if fields else None
@@ -217,18 +206,23 @@ class Viewer:
 
     def __init__(self, settings: conf.Conf, interface: str, as_json: bool) -> None:
         self.screen: Plain | screen.Screen = Plain(as_json)
-        self._interface, self._rules, self._tally = (
-            interface,
-            rules_for(settings, interface),
-            Tally(),
-        )
-        self._told = f"the interface is {link_state(interface)}"  # by odd_at_start
+        self._interface, self._as_json, self._has_begun = interface, as_json, False
+        self._rules = rules_for(settings, interface)
+        self._tally = Tally()
         self._before = kernels(interface)
         timer = self._rules.timer
         self._early: float | None = timer if self._rules.private else min(timer / 2, SOON)
 
     def begin(self) -> None:
-        """From here on with a live line, if there is a terminal for it."""
+        """From here on with a live line, if there is a terminal for it. What the watcher has to say
+        before is what odd_at_start says."""
+        self._has_begun = True
+        if self._as_json:
+            return
+        rules = self._rules
+        kind = "heartbeat link" if rules.private else f"low_water {rules.low_water}"
+        window = f"window {rules.timer:g} s, restarts at {rules.packet_count} packets"
+        print(f"watching {self._interface}: {window}, {kind} (Ctrl-C ends)", flush=True)
         if terminal := terminal_for(sys.stdout):
             self.screen = terminal.Screen(self._interface)
 
@@ -236,9 +230,7 @@ class Viewer:
         if message["event"] != "log":
             self._tally.add(message)
             self.screen.say(message)
-            return
-        told, self._told = self._told, ""
-        if message["message"] != told:
+        elif self._has_begun:
             self.screen.complain(f"{message['interface']}: {message['message']}")
 
     def look(self, watcher: Watcher, now: float) -> None:
@@ -272,12 +264,10 @@ class Viewer:
     def summary(self, watcher: Watcher) -> list[str]:
         """What the whole time was like."""
         seconds = time.monotonic() - (watcher.began or 0.0)
-        ok, failed, late = (
-            sum(self._tally.windows.get(verdict, 0) for verdict in verdicts)
-            for verdicts in (("ok", "boot"), ("fail",), ("late",))
-        )
+        failed, late = (self._tally.windows.get(verdict, 0) for verdict in ("fail", "late"))
+        ok = self._tally.ended - failed - late
         now, before = kernels(self._interface), self._before
-        dropped = now.dropped - before.dropped if now and before else "an unknown number"
+        dropped = max(0, now.dropped - before.dropped) if now and before else "an unknown number"
         lines = [
             f"{self._interface}: {seconds:.1f} s",
             f"windows: {ok} ok, {failed} failed, {late} late",

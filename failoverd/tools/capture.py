@@ -79,27 +79,20 @@ class Clock:
         self.first: int | None = None  # nanoseconds since 1970
         self.now = 0
         self.zero = 0  # nanoseconds since 1970 at which time began, by the clock as it is now
-        self.passes_over = False  # whether time that nobody recorded is no time
-        self.pauses = 0  # longer than PAUSE
-        self.longest: tuple[int, int] = (0, 0)  # of them: from and to, nanoseconds since 1970
-        self.set_back = 0  # how often the clock was
-        self.first_set: tuple[int, int] = (0, 0)  # when, and by how much
+        self.passes_over = False  # whether a pause is no time
+        self.pause = (0, 0, 0)  # the longest: how long; from and to, nanoseconds since 1970
+        self.set_back = 0  # by how much at most
 
     def tick(self, nanoseconds: int) -> int:
         """The time of a packet, from nanoseconds since 1970."""
         if self.first is None:
             self.first = self.zero = nanoseconds
         step = nanoseconds - self.zero - self.now
-        if step < -SET_BACK:
-            self.set_back += 1
-            self.first_set = self.first_set if self.set_back > 1 else (self.now, -step)
+        if step > PAUSE:
+            self.pause = max(self.pause, (step, nanoseconds - step, nanoseconds))
+        self.set_back = max(self.set_back, -step if step < -SET_BACK else 0)
+        if step < -SET_BACK or (step > PAUSE and self.passes_over):
             self.zero += step
-        elif step > PAUSE:
-            self.pauses += 1
-            begin, end = self.longest
-            if step > end - begin:
-                self.longest = nanoseconds - step, nanoseconds
-            self.zero += step if self.passes_over else 0
         self.now = max(self.now, nanoseconds - self.zero)
         return self.now
 

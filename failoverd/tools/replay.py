@@ -39,79 +39,74 @@ NOBODYS = "00:00:00:00:00:00"  # hardware address
 
 def replay(options: argparse.Namespace, settings: conf.Conf) -> int:
     """Judge a capture; the exit status says whether it would have failed over."""
-    with open_capture(options.capture, options.interface) as opened:
-        return judge(options, settings, opened)
-
-
-def judge(options: argparse.Namespace, settings: conf.Conf, opened: Capture) -> int:
     rules = watcher.rules_for(settings, options.interface, NANOSECONDS)
     for remark in [] if rules.private else conf.remarks(settings):
         complain(remark)
     until = None if options.until is None else round(options.until * NANOSECONDS)
-    screen = Plain(options.json)
-    batches = opened.batches(filter_for(options, settings, opened))
-    tally = Tally()
-    for event in judged(rules, batches, until):
-        line: Message = dict(event.line(options.interface, 0, NANOSECONDS))
-        screen.say(line)
-        tally.add(line)
+    screen, tally = Plain(options.json), Tally()
+    with open_capture(options.capture, options.interface) as opened:
+        batches = opened.batches(filter_for(options, settings, opened))
+        for event in judged(rules, batches, until):
+            line: Message = dict(event.line(options.interface, 0, NANOSECONDS))
+            screen.say(line)
+            tally.add(line)
     sys.stdout.flush()
+    end_of(opened)
     never_fails = rules.low_water == 0 and not rules.private
-    if opened.problem is not None and opened.clock.first is None:
-        raise opened.problem
-    for remark in of_its_clock(opened.clock):
-        complain(remark)
     print(conclusion(tally, opened, never_fails), file=sys.stderr if options.json else sys.stdout)
-    if opened.problem is not None:
-        complain(f"{opened.problem}; what comes before counts")
-        if not isinstance(opened.problem, Truncated):
-            return CANNOT_READ
+    if opened.problem is not None and not isinstance(opened.problem, Truncated):
+        return CANNOT_READ
     if tally.first_fail:
         return WOULD_FAIL_OVER
     return 0 if tally.judged else NOTHING_JUDGED
 
 
+def end_of(opened: Capture) -> None:
+    """Say how the reading ended. Raises Unreadable if there was nothing to read."""
+    if opened.problem is not None and opened.clock.first is None:
+        raise opened.problem
+    for remark in of_its_clock(opened.clock):
+        complain(remark)
+    if opened.problem is not None:
+        complain(f"{opened.problem}; what comes before counts")
+
+
 def filter_for(
     options: argparse.Namespace, settings: conf.Conf, opened: Capture
 ) -> Callable[[bytes], int]:
-    """What counts in this capture. Says so if our own packets cannot be told."""
+    """What counts in this capture. Says so if what the interface sent itself cannot be told."""
     expression, linktype = counted_here(settings, options.interface), opened.linktype
-    own = options.mac or own_address(settings, options.interface)
+    own, kind = options.mac or own_address(settings, options.interface), link_name(linktype)
     try:
         accept = counts_in_capture(expression, linktype, own)
     except BadFilter as error:
-        raise misfit(options, settings, linktype, error) from None
+        raise Stop(f"{options.capture}: {misfit(options, settings, linktype, error)}") from None
     if not knows_direction(linktype, own):
-        complain(all_count(linktype))
+        way = (
+            "--mac ADDRESS names its hardware address"
+            if knows_direction(linktype, NOBODYS)
+            else f"link type {kind} does not tell: capture with tcpdump -Q in"
+        )
+        complain(f"which packets this interface has sent itself is not known: all count ({way})")
     if len(opened.interfaces) > 1 and options.interface not in opened.interfaces:
         names = ", ".join(name or "(no name)" for name in opened.interfaces)
         complain(f"{options.capture} holds {names}, and not {options.interface}: all are one here")
     return accept
 
 
-def all_count(linktype: int) -> str:
-    """That packets that the interface has sent itself cannot be told, and what could be done."""
-    text = "which packets this interface has sent itself is not known: all count"
-    if knows_direction(linktype, NOBODYS):
-        return f"{text} (--mac ADDRESS names its hardware address)"
-    return f"{text} (link type {link_name(linktype)} does not tell: capture with tcpdump -Q in)"
-
-
 def misfit(
     options: argparse.Namespace, settings: conf.Conf, linktype: int, error: BadFilter
-) -> Stop:
+) -> str:
     """That what counts cannot be asked of packets of this link type, and the way out."""
     kind = f"packets of link type {link_name(linktype)}"
     if not can_be_filtered(linktype):
-        return Stop(
-            f"{options.capture}: these are {kind}, in which libpcap cannot tell what counts "
-            f"({error}): capture on the interface itself, tcpdump -i {options.interface} -w FILE"
+        return (
+            f"these are {kind}, in which libpcap cannot tell what counts ({error}): capture on the "
+            f"interface itself, tcpdump -i {options.interface} -w FILE"
         )
     name = "plip_filter" if options.interface == settings.plip_interface else "filter"
     what = f"{settings.origin.file}: ${name}" if getattr(settings, name) else "what counts here"
-    return Stop(
-        f"{options.capture}: {what} does not fit {kind}: {error}; name another ${name} with -c CONF"
-    )
+    return f"{what} does not fit {kind}: {error}; name another ${name} with -c CONF"
 
 
 def own_address(settings: conf.Conf, interface: str) -> str | None:
@@ -125,24 +120,21 @@ def own_address(settings: conf.Conf, interface: str) -> str | None:
 
 def of_its_clock(clock: Clock) -> Iterator[str]:
     """Remarks on times in the capture that are no times of one clock that goes on evenly."""
-    if clock.pauses:
-        begin, end = (time_of_day(moment) for moment in clock.longest)
-        long = exact_span((clock.longest[1] - clock.longest[0]) / 1e9)
-        times = f", the longest of {clock.pauses} such times" if clock.pauses > 1 else ""
+    pause, begin, end = clock.pause
+    if pause:
         what = (
             "is left out"
             if clock.passes_over
-            else "is judged as silence; if the clock was set or nobody recorded, cut the capture "
-            "there (editcap -A, -B) and judge each part"
+            else "is judged as silence; if the clock was set or the recording interrupted, cut the "
+            "capture there (editcap -A, -B) and judge each part"
         )
-        yield f"nothing was recorded from {begin} to {end} ({long}{times}): that {what}"
-    if clock.set_back:
-        after, step = (nanoseconds / 1e9 for nanoseconds in clock.first_set)
-        more = f", and {counted(clock.set_back - 1, 'time')} more" if clock.set_back > 1 else ""
         yield (
-            f"the clock was set back by {exact_span(step)}, {after:.3f} s after the first packet"
-            f"{more}: time goes on from there"
+            f"nothing was recorded from {time_of_day(begin)} to {time_of_day(end)} "
+            f"({exact_span(pause / 1e9)}): that {what}"
         )
+    if clock.set_back:
+        step = exact_span(clock.set_back / 1e9)
+        yield f"the clock was set back by {step}: time goes on from there"
 
 
 def time_of_day(nanoseconds: float) -> str:
@@ -163,8 +155,7 @@ def conclusion(tally: Tally, opened: Capture, never_fails: bool) -> str:
         never = ": an ethernet interface never fails with $low_water 0" if never_fails else ""
         return f"would not have failed over ({counted(tally.ended, 'window')}){never}"
     after = float(str(tally.first_fail["t"]))
-    is_known = not clock.set_back or after * 1e9 < clock.first_set[0]
-    at = f", at {time_of_day(clock.first + after * 1e9)}" if is_known else ""
+    at = "" if clock.set_back else f", at {time_of_day(clock.first + after * 1e9)}"
     return (
         f"would have failed over {after:.3f} s after the first packet{at}: "
         f"{tally.first_fail['reason']}"

@@ -28,21 +28,9 @@ from itertools import chain, groupby, pairwise
 from failoverd import conf
 from failoverd.pair.bounds import handover_time
 from failoverd.pair.settings import rules as pair_rules
+from failoverd.tools import watching
 from failoverd.tools.capture import NANOSECONDS, Truncated, open_capture
-from failoverd.tools.replay import filter_for, of_its_clock
-from failoverd.tools.watching import (
-    DAYS,
-    TUNE_SECONDS,
-    WITHIN_SECONDS,
-    complain,
-    counted_here,
-    must_exist,
-    odd_at_start,
-    opening,
-    prepared,
-    progress,
-    terminal_for,
-)
+from failoverd.tools.replay import end_of, filter_for
 from failoverd.tools.words import Stop, counted, span
 from failoverd.watch import judge
 from failoverd.watch.counter import Counter
@@ -113,14 +101,6 @@ class Traffic:
             longest = max(longest, end - moment)
         return longest
 
-    @property
-    def is_irregular(self) -> bool:
-        """Whether the longest gap stands out: hardly another is half as long. Of random traffic's
-        about the square root of all gaps are."""
-        gaps = [after - before for before, after in pairwise([0.0, *self.times, self.length])]
-        half = max(gaps) / 2
-        return sum(gap > half for gap in gaps) ** 4 < len(gaps)
-
     def windows(self, timer: float) -> list[int]:
         """Packets in each whole window of this length."""
         ends = (n * timer for n in range(int(self.length // timer) + 1))
@@ -142,24 +122,24 @@ class Traffic:
 def measured(options: argparse.Namespace, settings: conf.Conf) -> Traffic:
     """The traffic of a live interface, for so long or until Ctrl-C: what has come will do."""
     interface = options.interface
-    must_exist(interface)
-    length = TUNE_SECONDS if options.seconds is None else options.seconds
-    terminal = terminal_for(sys.stderr)
-    expression = counted_here(settings, interface)
-    counter = Counter(interface, expression, prepared(settings, interface, expression))
-    with closing(counter), opening(interface):
+    watching.must_exist(interface)
+    length = watching.TUNE_SECONDS if options.seconds is None else options.seconds
+    terminal = watching.terminal_for(sys.stderr)
+    expression = watching.counted_here(settings, interface)
+    counter = Counter(interface, expression, watching.prepared(settings, interface, expression))
+    with closing(counter), watching.opening(interface):
         if not counter.open():
             raise Stop(f"{interface} is down: ip link set dev {interface} up, then try again")
-        for remark in odd_at_start(settings, interface):
-            complain(remark)
+        for remark in watching.odd_at_start(settings, interface):
+            watching.complain(remark)
         if terminal is None:
-            complain(f"watching {interface} for {length:g} s")
+            watching.complain(f"watching {interface} for {length:g} s")
         traffic = Traffic(TICK, time.time())
-        shown = progress(terminal, f"watching {interface}", "(Ctrl-C: that is enough)")
+        shown = watching.progress(terminal, f"watching {interface}", "(Ctrl-C: that is enough)")
         with shown as show, suppress(KeyboardInterrupt):
             count(counter, traffic, length, show)
-        if counter.is_deaf():
-            complain(f"{interface} went away meanwhile: what was received before counts")
+        if counter.is_lost():
+            watching.complain(f"{interface} went away meanwhile: what was received before counts")
     return traffic
 
 
@@ -185,7 +165,8 @@ def read(options: argparse.Namespace, settings: conf.Conf) -> Traffic:
         clock = opened.clock
         clock.passes_over = True
         batches = opened.batches(filter_for(options, settings, opened))
-        with progress(terminal_for(sys.stderr), f"reading {options.capture}") as show:
+        terminal = watching.terminal_for(sys.stderr)
+        with watching.progress(terminal, f"reading {options.capture}") as show:
             for moments, now in batches:
                 for moment in moments:
                     traffic.add(moment / NANOSECONDS)
@@ -193,12 +174,9 @@ def read(options: argparse.Namespace, settings: conf.Conf) -> Traffic:
                 show(f"{counted(traffic.packets, 'packet')} in {span(traffic.length)}", None)
     if opened.problem is not None and not isinstance(opened.problem, Truncated):
         raise opened.problem
+    end_of(opened)
     if clock.first is None:
         raise Stop(f"{options.capture}: there is no packet in it: nothing to measure")
-    for remark in of_its_clock(clock):
-        complain(remark)
-    if opened.problem is not None:
-        complain(f"{opened.problem}; what comes before counts")
     traffic.since = clock.first / NANOSECONDS
     return traffic
 
@@ -402,8 +380,8 @@ class Report:
         yield (
             f"Found within {found(best)}; a switchover begins at most "
             f"{handover_time(pair_rules(taken, 'master')):.6g} s after the last packet; about "
-            f"{rough(best.expected_alarms)} false alarms in {span(self.aim.time)} (estimate"
-            f"{answers})."
+            f"{rough(best.expected_alarms)} false alarms in {span(self.aim.time)} (estimate, "
+            f"if traffic goes on like this{answers})."
         )
 
     def _doubts(self) -> Iterator[str]:
@@ -418,11 +396,6 @@ class Report:
             yield (
                 "Quiet traffic needs a probe target (@witness), a router say: it is asked in every "
                 "empty window, so that any timer will do."
-            )
-        if self.best is not None and self.traffic.is_irregular:
-            yield (
-                "The longest silence stands out from the others: the estimate can be wrong many "
-                "times over. Measure for longer, or name a probe target (@witness)."
             )
         if self.best is not None and self.traffic.length < DAY:
             yield (
@@ -524,8 +497,8 @@ def run(options: argparse.Namespace, settings: conf.Conf) -> int:
             f"{options.interface} is the heartbeat link, whose windows follow from $plip_hbeat: "
             "failoverd -t says what they mean; --tune is for the service interfaces"
         )
-    within = WITHIN_SECONDS if options.within is None else options.within
-    aim = Aim(within, DAYS if options.days is None else options.days)
+    within = watching.WITHIN_SECONDS if options.within is None else options.within
+    aim = Aim(within, watching.DAYS if options.days is None else options.days)
     traffic = (read if options.capture else measured)(options, settings)
     report = Report(options.interface, traffic, settings, aim)
     for line in [report.json()] if options.json else report.lines(options.verbose):

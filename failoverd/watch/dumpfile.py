@@ -14,7 +14,7 @@ import struct
 
 DUMP_BYTES = 8 * 1024 * 1024  # a dump file of this size is kept as the old one, and a new one begun
 
-_MAGIC, _VERSION = 0xA1B2C3D4, (2, 4)  # in our byte order, with microseconds
+_MAGIC, _VERSION = 0xA1B2C3D4, (2, 4)  # in the host's byte order, with microseconds
 _IN_FILES = {12: 101}  # raw IP: libpcap's number of the link type, and that of files
 _HEADER = 24
 _RECORD = 16
@@ -65,7 +65,7 @@ class DumpFile:
         self._write(data if self._size else self._header + data)
 
     def _own(self) -> bool:
-        """Whether the file is ours. When it becomes so, go on behind its last whole packet."""
+        """Whether this process has it. When it gets it, go on behind its last whole packet."""
         if self._is_ours:
             return True
         try:
@@ -92,7 +92,7 @@ class DumpFile:
             self._cut(0)
 
     def _write(self, data: bytes) -> None:
-        """Append data wholly or not at all: who reads the file shall find whole packets."""
+        """Append data wholly or not at all: the file shall always hold whole packets."""
         at = self._size
         try:
             while data:
@@ -113,13 +113,13 @@ class DumpFile:
 
 
 def _open_private(path: str) -> int:
-    """Open a file of our own for reading and writing, made with mode 0600 if it is not there.
+    """Open this user's own file for reading and writing, made with mode 0600 if it is not there.
 
-    Raises OSError for a link, somebody else's file and what is no file at all: who may write in
-    that folder must not lead us to overwrite something, or let somebody read along.
+    Raises OSError for a link, another user's file and what is no file at all: a user who may write
+    in that folder must not have something overwritten, nor read along.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-    foreign = FileExistsError(errno.EEXIST, "is not a plain file of our own: remove it", path)
+    foreign = FileExistsError(errno.EEXIST, "is not a plain file of this user: remove it", path)
     try:
         file = os.open(path, flags, 0o600)
     except OSError as error:

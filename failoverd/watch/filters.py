@@ -1,10 +1,10 @@
-"""Filters as the kernel runs them: translated once, tried, and handed to all who count by them.
+"""Filters as the kernel runs them: translated once, tried, and handed to all watchers.
 
 libpcap gives a filter to the kernel, too; but if the kernel refuses it, libpcap goes on in user
 space without a word, and what the kernel counts is every packet. And it needs seconds, even
-minutes, to translate one that names hundreds of hosts: too long for a loop that guards a pair, and
-for every watcher anew. So a child translates it beforehand, the kernel is asked whether it takes
-it, and a watcher gives it to the kernel as it is.
+minutes, to translate one that names hundreds of hosts: too long for the main loop, and for every
+watcher again. So a worker translates it beforehand and tries whether the kernel takes it, and a
+watcher gives it to the kernel as it is.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LINKTYPES = {
     0xFFFE: DLT_RAW,  # ARPHRD_NONE, such as a tun interface
 }
 TRANSLATION_SECONDS = 60.0  # of a processor: 600 hosts take libpcap 8 s, 1,000 take it 48
-WAITING_SECONDS = 5 * TRANSLATION_SECONDS  # for that on a machine that is busy, as at a boot
+WAITING_SECONDS = 5 * TRANSLATION_SECONDS  # for that on a node that is busy, as at a boot
 _ENOUGH = 262144  # bytes: for what 4096 instructions, the most that there may be, become
 _OPTMEM = "/proc/sys/net/core/optmem_max"
 _SO_ATTACH_FILTER = 26  # socket(7)
@@ -145,9 +145,9 @@ def prepare(
 ) -> tuple[Program, ...]:
     """The programs for an expression on these interfaces.
 
-    A child translates them, in at most TRANSLATION_SECONDS of its own, and tries whether the kernel
-    takes them. `own` is the part of the expression that a person wrote; `title` is what ps shows of
-    the child. Raises BadFilter with what is wrong.
+    A worker translates them, in at most TRANSLATION_SECONDS of its own, and tries whether the
+    kernel takes them. `own` is what the configuration has of the expression; `title` is what ps
+    shows of the worker. Raises BadFilter with what is wrong.
     """
 
     def work(_: process.Channel) -> Message:

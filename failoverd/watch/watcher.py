@@ -71,11 +71,11 @@ def rules_for(conf: Conf, interface: str, second: int | float = 1.0) -> judge.Ru
 
 
 class Watcher:
-    """One interface: its counter, its window, its witnesses.
+    """One interface: its counter, its window, its probe targets.
 
     `say` is given the JSON object of every event, and {"event": "log", ...} for the log. `handed`
-    is the `state` of the watcher that this one succeeds. `peer` is what `know_peer` is told first;
-    without it nothing is asked but @witness.
+    is the `state` of the watcher that this one succeeds. `peer` says where the peer is probed;
+    without it nothing is probed but @witness.
     """
 
     def __init__(
@@ -176,8 +176,8 @@ class Watcher:
     def look(self, now: float) -> None:
         """Say how much has been counted in this window.
 
-        Who looks wants to know whether we hear, and looks again soon: the witnesses are asked, so
-        that a quiet moment does not look like a dead card.
+        failoverd wants to know whether this node receives, and looks again soon: the targets are
+        probed, so that a quiet moment does not look like a dead interface.
         """
         self._count(now)
         window = self.window
@@ -187,7 +187,7 @@ class Watcher:
             self._note("witness", self._targets.ask(peer=window.packets == 0))
 
     def restart(self, now: float) -> None:
-        """Begin again with boot true: this machine has switched."""
+        """Begin again with boot true: this node has switched."""
         self.total += self._counter.take()
         self.window = judge.start(self.rules, now)
         self._has_asked = False
@@ -231,9 +231,9 @@ class Watcher:
             self._note("dumpfile", "")
 
     def _tend(self, now: float) -> None:
-        """See to it that the counter hears, as far as there is something to hear."""
+        """See to it that the counter is open, as far as there is something to receive."""
         self._note_state(now)
-        if self._counter.is_open and not self._counter.is_deaf():
+        if self._counter.is_open and not self._counter.is_lost():
             if now > self._retry_at + LONGEST_RETRY:
                 self._retry = FIRST_RETRY
             return
@@ -332,8 +332,8 @@ class ProbeTargets:
     def _all(
         self, hwaddr: str, peers: list[tuple[str, str]]
     ) -> Iterator[tuple[str, Callable[[], bytes]]]:
-        """Who is asked, and how: the peer everywhere, and, as not every network floods that and not
-        every $filter admits it, at its hardware address."""
+        """What is probed, and how: the peer by broadcast, and, as not every network floods that and
+        not every $filter admits it, at its hardware address."""
         for target in self._targets:
             yield target, partial(self._probe, hwaddr, target)
         for own, peer in peers:

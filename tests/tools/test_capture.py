@@ -371,7 +371,7 @@ def test_a_clock_that_is_set_back_goes_on_from_there(tmp_path: Path) -> None:
     times = [*BEFORE, *(time - YEARS / 2 for time in BEFORE), 15 - YEARS / 2]
     status, out, complaint = judged(tmp_path, moved(times), "--mac", OWN, "eth0", **QUICK)
     assert status == 1
-    assert "the clock was set back by 10220 days 9 s, 9.500 s after the first packet" in complaint
+    assert "the clock was set back by 10220 days 9 s: time goes on from there" in complaint
     assert out.splitlines()[-1] == (
         "would have failed over 21.000 s after the first packet: below low water"
     )
@@ -388,7 +388,7 @@ def test_a_packet_that_is_a_little_early_is_out_of_order(tmp_path: Path, early: 
     seconds = [time / 1e9 for time in batch.counted]
     after = [101, 102] if early < 60 else [100 + early + 1, 100 + early + 2]
     assert seconds == [0, 100, 100, *after]
-    assert opened.clock.set_back == (early > 60)
+    assert bool(opened.clock.set_back) == (early > 60)
 
 
 @pytest.mark.parametrize("days", [0.9, 1.1])

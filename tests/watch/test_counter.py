@@ -107,7 +107,7 @@ def test_an_interface_that_is_down_or_not_there_is_silent(spaces: list[Namespace
 
     def work() -> None:
         absent = Counter("nosuch0", "ip")
-        assert not absent.open() and absent.take() == 0 and absent.is_deaf()
+        assert not absent.open() and absent.take() == 0 and absent.is_lost()
         counting = Counter("eth0", ONLY_OURS)
         assert not counting.open() and counting.take() == 0
         ip("link set eth0 up")
@@ -116,7 +116,7 @@ def test_an_interface_that_is_down_or_not_there_is_silent(spaces: list[Namespace
             send(far, 5)
             assert received(counting, 5) == 5
             ip("link set eth0 down")
-            assert counting.take() == 0 and not counting.is_deaf()
+            assert counting.take() == 0 and not counting.is_lost()
             ip("link set eth0 up")
             assert sent_until_heard(far, counting)
 
@@ -145,9 +145,9 @@ def test_a_renamed_interface_goes_on_counting(spaces: list[Namespace]) -> None:
         assert counting.open()
         ip("link set eth0 down", "link set eth0 name other", "link set other up")
         with sender(there, "far") as far:
-            assert sent_until_heard(far, counting) and not counting.is_deaf()
+            assert sent_until_heard(far, counting) and not counting.is_lost()
         ip("link add name eth0 type veth peer name peer")
-        assert counting.is_deaf()  # the name is another interface's now
+        assert counting.is_lost()  # the name is another interface's now
 
     inside(here, work)
 
@@ -159,22 +159,22 @@ def test_a_lost_interface_is_noticed_and_opened_anew(spaces: list[Namespace], wa
 
     def work() -> None:
         counting = Counter("eth0", ONLY_OURS)
-        assert counting.open() and not counting.is_deaf()
+        assert counting.open() and not counting.is_lost()
         if way == "moved there and back":
             ip(f"link set eth0 netns {there.pid}")
-            assert counting.is_deaf() and counting.take() == 0
+            assert counting.is_lost() and counting.take() == 0
             ip(f"link set eth0 netns {here.pid}", at=there)
         else:
             ip("link del eth0")
-            assert counting.is_deaf() and counting.take() == 0
+            assert counting.is_lost() and counting.take() == 0
             wish = f"index {index}" if way == "with the same index" else ""
             ip(f"link add name eth0 {wish} type veth peer name far netns {there.pid}")
         ip("link set eth0 up")
         ip("link set far up", at=there)
         with sender(there, "far") as far:
             send(far, 3)
-            assert counting.is_deaf() and counting.take() == 0
-            assert counting.open() and not counting.is_deaf()
+            assert counting.is_lost() and counting.take() == 0
+            assert counting.open() and not counting.is_lost()
             assert sent_until_heard(far, counting)
 
     inside(here, work)
@@ -190,7 +190,7 @@ def test_counting_goes_on_without_root_but_opening_does_not(spaces: list[Namespa
         with sender(there, "far") as far:
             process.give_up_root("nobody")
             send(far, 9)
-            assert received(counting, 9) == 9 and not counting.is_deaf()
+            assert received(counting, 9) == 9 and not counting.is_lost()
         with pytest.raises(Refused, match=r"^eth0: not permitted"):
             second.open()
 
@@ -966,7 +966,7 @@ def test_a_dump_never_goes_where_somebody_else_leads_it(tmp_path: Path) -> None:
     for plant in (os.symlink, os.link):
         for name in ("dump.eth0", "dump.eth0.1"):
             plant(victim, tmp_path / name)
-            with pytest.raises(OSError, match="not a plain file of our own"):
+            with pytest.raises(OSError, match="not a plain file of this user"):
                 DumpFile(str(tmp_path / "dump.eth0"), 64)
             (tmp_path / name).unlink()
             (tmp_path / "dump.eth0").unlink(missing_ok=True)
