@@ -1,21 +1,22 @@
-"""Neighbours: packet sockets that ask who else holds our addresses, and that say that we do.
+"""Neighbours: packet sockets that probe for the service addresses, and that announce them.
 
-Two halves with different rights. `run` is the child: its sockets hear the network, so it opens them
-as root and gives root up. `Announcer` is used by failoverd itself, which is root: its socket has
-protocol 0 and never receives a byte.
+Two halves with different rights. `run` is the child: its sockets receive what the network sends, so
+it opens them as root and gives root up. `Announcer` is used by failoverd itself, which is root: its
+socket has protocol 0 and never receives a byte.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import ipaddress
 import re
-import selectors
+import select
 import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from failoverd.wire import frames
 if TYPE_CHECKING:
     from failoverd.conf import Conf
 
-MAX_ANSWERS = 50  # in one report: a liar on the wire must not make it outgrow a message
+MAX_ANSWERS = 50  # in one report: one that lies must not make it outgrow a message
 
 _FIRST_ANNOUNCEMENTS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 _ANNOUNCEMENT_INTERVAL = 60.0
@@ -38,7 +39,7 @@ _PACKET_ADD_MEMBERSHIP = 1
 _PACKET_DROP_MEMBERSHIP = 2
 _PACKET_MR_UNICAST = 3
 _PACKET_OTHERHOST = 3
-CARD = re.compile(r"[0-9a-f][02468ace](?::[0-9a-f]{2}){5}", re.ASCII)
+UNICAST = re.compile(r"[0-9a-f][02468ace](?::[0-9a-f]{2}){5}", re.ASCII)
 
 # Classic BPF (Documentation/networking/filter.rst): code, jump if true, jump if false, operand.
 _LOAD_HALF, _LOAD_BYTE, _JUMP_IF_EQUAL, _RETURN = 0x28, 0x30, 0x15, 0x06
@@ -108,56 +109,67 @@ class Announcer:
 
 
 def run(channel: Channel, conf: Conf) -> None:
-    """The child `neighbours`: answers failoverd's questions until failoverd is gone."""
-    asker = _Asker(channel, conf)
+    """The child `neighbours`: carries out failoverd's probes until failoverd is gone."""
+    prober = _Prober(channel, conf)
     process.give_up_root(conf.user)
-    asker.report({"event": "ready"})
+    prober.report({"event": "ready"})
     while True:
-        asker.turn()
+        prober.turn()
 
 
-@dataclass
-class _Question:
-    """One question under way. Times are monotonic."""
+class Rounds:
+    """When the rounds of a probe are sent, and until when the last is answered; monotonic."""
 
-    identity: object
-    interfaces: tuple[str, ...]
-    own: dict[str, str]
-    peer: tuple[str, ...]  # the peer's cards, as far as they are known
-    due: list[float]
-    until: float
-    gap: float  # between two times of asking, at the least
-    patience: float  # for the answer to the last
-    asked: Counter[str] = field(default_factory=Counter)
-    unsent: dict[str, str] = field(default_factory=dict)
-    answers: set[tuple[str, str, str]] = field(default_factory=set)
+    def __init__(self, at: Iterable[float], until: float) -> None:
+        self.due = due = sorted(at)
+        self.until = until
+        self.gap = min((later - one for one, later in pairwise(due)), default=0.0) / 2
+        self.patience = max(0.0, until - due[-1]) if due else 0.0
 
     def next_time(self) -> float:
         return self.due[0] if self.due else self.until
 
-    def note_asked(self, now: float) -> None:
-        """Whoever comes too late asks as often as was wanted, if later: a burst would be but one
-        question, and fewer questions prove nothing."""
+    def sent(self, now: float) -> None:
+        """If it was late there are as many rounds as were wanted, only later: a burst would be but
+        one, and fewer prove nothing."""
         del self.due[0]
-        for number, due in enumerate(self.due, start=1):
-            self.due[number - 1] = max(due, now + number * self.gap)
+        self.due = [max(due, now + n * self.gap) for n, due in enumerate(self.due, start=1)]
         self.until = max(self.until, (self.due[-1] if self.due else now) + self.patience)
 
+
+@dataclass
+class _Probe:
+    """A probe under way, as failoverd has asked for it, and what has come of it."""
+
+    id: object
+    interfaces: tuple[str, ...]
+    own: dict[str, str]  # the interfaces' own hardware addresses
+    peer: tuple[str, ...]  # the peer's, as far as they are known
+    rounds: Rounds
+    asked: Counter[str] = field(default_factory=Counter)
+    unsent: dict[str, str] = field(default_factory=dict)
+    answers: set[tuple[str, str, str]] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, message: Any) -> _Probe:
+        """The probe that a message of failoverd asks for."""
+        interfaces, own = tuple(message["interfaces"]), dict(message.get("own", {}))
+        peer = tuple(hwaddr for hwaddr in message.get("peer", ()) if UNICAST.fullmatch(hwaddr))
+        return cls(message["id"], interfaces, own, peer, Rounds(message["at"], message["until"]))
+
     def report(self) -> Message:
+        names = ("interface", "address", "hwaddr")
         return {
             "event": "answers",
-            "id": self.identity,
+            "id": self.id,
             "asked": max(self.asked.values(), default=0),
             "unsent": self.unsent,
-            "answers": [
-                {"interface": interface, "address": address, "hwaddr": hwaddr}
-                for interface, address, hwaddr in sorted(self.answers)
-            ],
+            "answers": [dict(zip(names, each, strict=True)) for each in sorted(self.answers)],
         }
 
 
-class _Asker:
-    """The sockets, the questions under way, and the clock."""
+class _Prober:
+    """The sockets, the probes under way, and the clock."""
 
     def __init__(self, channel: Channel, conf: Conf) -> None:
         self._channel = channel
@@ -167,14 +179,10 @@ class _Asker:
         self._active = {entry.interface: entry.hwaddr for entry in conf.ethernet_addresses}
         self._alive_interval = process.report_interval(conf.plip_timer)
         self._alive_due = 0.0
-        self._questions: dict[object, _Question] = {}
-        self._memberships: set[bytes] = set()
-        self._accepted: set[tuple[str, bytes]] = set()
+        self._probes: dict[object, _Probe] = {}
+        self._memberships: dict[tuple[str, bytes], bytes] = {}  # by interface and hardware address
         self._sockets = [_listen(frames.ETHERTYPE_ARP), _listen(frames.ETHERTYPE_IPV6)]
-        self._selector = selectors.SelectSelector()  # epoll knows only whole milliseconds
-        self._selector.register(channel, selectors.EVENT_READ)
-        for sock in self._sockets:
-            self._selector.register(sock, selectors.EVENT_READ)
+        self._sources: list[Channel | socket.socket] = [channel, *self._sockets]
 
     def report(self, message: Message) -> None:
         self._channel.send(message)
@@ -182,73 +190,70 @@ class _Asker:
 
     def turn(self) -> None:
         """Wait for the next event and deal with all that is due."""
-        times = [question.next_time() for question in self._questions.values()]
+        times = [probe.rounds.next_time() for probe in self._probes.values()]
         timeout = min([self._alive_due, *times]) - time.monotonic()
-        self._selector.select(max(0.0, timeout))
+        # select(), because epoll_wait() knows only whole milliseconds
+        select.select(self._sources, (), (), max(0.0, timeout))
         for message in self._channel.receive():
             self._obey(message)
-        self._hear()  # before any report: an answer may have come while we were kept waiting
+        self._receive()  # before any report: an answer may have come while this was kept waiting
         now = time.monotonic()
-        for question in list(self._questions.values()):
-            self._carry_on(question, now)
+        for probe in list(self._probes.values()):
+            self._go_on(probe, now)
         if now >= self._alive_due:
             self.report({"event": "alive"})
 
     def _obey(self, message: Message) -> None:
         if message.get("do") == "forget":
-            self._questions.clear()
-            self._stop_listening()
-        elif message.get("do") == "question":
-            question = _question(message)
-            if not self._questions:
+            self._probes.clear()
+            self._stop_receiving()
+        elif message.get("do") == "probe":
+            probe = _Probe.of(message)
+            if not self._probes:
                 self._pass(_PASS_ANSWERS)
-            self._questions[question.identity] = question
+            self._probes[probe.id] = probe
 
-    def _carry_on(self, question: _Question, now: float) -> None:
-        """Ask or report, if it is time."""
-        if question.due and now >= question.due[0]:
-            self._ask(question)
-            question.note_asked(now)
-        if not question.due and now >= question.until:
-            del self._questions[question.identity]
-            self.report(question.report())
-            if not self._questions:
-                self._stop_listening()
+    def _go_on(self, probe: _Probe, now: float) -> None:
+        """Send a round, or report, if it is time."""
+        if now < probe.rounds.next_time():
+            return
+        if probe.rounds.due:
+            self._send_round(probe)
+            probe.rounds.sent(now)
+            return
+        del self._probes[probe.id]
+        self.report(probe.report())
+        if not self._probes:
+            self._stop_receiving()
 
-    def _ask(self, question: _Question) -> None:
-        for interface in question.interfaces:
+    def _send_round(self, probe: _Probe) -> None:
+        for interface in probe.interfaces:
             try:
-                if self._ask_on(interface, question):
-                    question.asked[interface] += 1
+                if self._probe_on(interface, probe):
+                    probe.asked[interface] += 1
             except OSError as error:
-                question.unsent[interface] = error.strerror or str(error)
+                probe.unsent[interface] = error.strerror or str(error)
 
-    def _ask_on(self, interface: str, question: _Question) -> bool:
-        """Ask for every address on one interface. False if it has none."""
+    def _probe_on(self, interface: str, probe: _Probe) -> bool:
+        """For every address on one interface. False if it has none."""
         addresses = [address for name, address in self._addresses if name == interface]
         current = _current_hwaddr(interface)
-        own = question.own.get(interface, current)
+        own = probe.own.get(interface, current)
         if own != current:
             self._accept(interface, own)
-        cards = {*question.peer, self._active.get(interface, own)} - {own, current}
+        # Not every network floods the probe that goes to all.
+        known = {*probe.peer, self._active.get(interface, own)} - {own, current}
         for address in addresses:
-            _send(self._sockets[0], interface, _solicitation(own, address))
-            for frame in self._to_cards(interface, own, address, sorted(cards)):
-                _send(self._sockets[0], interface, frame)
+            _send(self._sockets[0], interface, frames.probe(own, address))
+            source = self._link_local(interface, own) if known and ":" in address else ""
+            for to in sorted(known):
+                _send(self._sockets[0], interface, frames.probe_to(to, own, source, address))
         return bool(addresses)
 
-    def _to_cards(
-        self, interface: str, own: str, address: str, cards: list[str]
-    ) -> Iterator[bytes]:
-        """The same question to each of these cards: not every network floods the other."""
-        if ":" not in address:
-            return (frames.arp_request(own, frames.NOBODY, address, card) for card in cards)
-        source = self._link_local(interface, own)
-        return (frames.solicitation_to(card, own, source, address) for card in cards)
-
     def _link_local(self, interface: str, own: str) -> str:
-        """The card's own link-local address; one that nobody has while it has another's name, or
-        the peer's kernel would look for us at the wrong card. May raise OSError."""
+        """The interface's own link-local address; one that nothing has while its hardware address
+        is another, or the peer's kernel would look for this node at the wrong one. May raise
+        OSError."""
         if own == links.hwaddr(interface):
             for address in links.addresses(interface):
                 if address.startswith("fe80:") and (interface, address) not in self._addresses:
@@ -256,92 +261,67 @@ class _Asker:
         return frames.link_local(own)
 
     def _accept(self, interface: str, hwaddr: str) -> None:
-        """Let the card pass what is sent to hwaddr, although that is not its address now."""
+        """Have the interface pass what is sent to hwaddr, although that is not its address now."""
         index = links.index(interface) or 0
         address = bytes.fromhex(hwaddr.replace(":", ""))
         membership = struct.pack("=iHH8s", index, _PACKET_MR_UNICAST, len(address), address)
-        if membership not in self._memberships:
+        if self._memberships.get((interface, address)) != membership:
             self._sockets[0].setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
-            self._memberships.add(membership)
-            self._accepted.add((interface, address))
+            self._memberships[interface, address] = membership
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         for sock in self._sockets:
             for interface, kind, frame in _received(sock):
                 answer = frames.parse(frame)
-                if answer is not None and self._is_for_us(interface, kind, frame):
-                    self._answered(interface, answer)
+                if answer is not None and self._is_to_this_node(interface, kind, frame):
+                    self._note(interface, answer)
 
-    def _is_for_us(self, interface: str, kind: int, frame: bytes) -> bool:
+    def _is_to_this_node(self, interface: str, kind: int, frame: bytes) -> bool:
         """Not what a VLAN carries that has no device here: it comes without its tag, and all that
         tells is that the kernel takes it for another host's (netif_receive_skb). So it does what
-        goes to an address that is not the card's now."""
-        return kind != _PACKET_OTHERHOST or (interface, frame[:6]) in self._accepted
+        goes to an address that is not the interface's now."""
+        return kind != _PACKET_OTHERHOST or (interface, frame[:6]) in self._memberships
 
-    def _answered(self, interface: str, answer: frames.Answer) -> None:
+    def _note(self, interface: str, answer: frames.Answer) -> None:
         if (interface, answer.address) not in self._addresses:
             return
         entry = (interface, answer.address, answer.hwaddr)
-        for question in self._questions.values():
+        for probe in self._probes.values():
             if (
-                question.asked[interface]
-                and entry not in question.answers
-                and len(question.answers) < MAX_ANSWERS
-                and not _is_ours(interface, answer.hwaddr, question.own.get(interface))
+                probe.asked[interface]
+                and entry not in probe.answers
+                and len(probe.answers) < MAX_ANSWERS
+                and not _is_own(interface, answer.hwaddr, probe.own.get(interface))
             ):
-                question.answers.add(entry)
+                probe.answers.add(entry)
 
-    def _stop_listening(self) -> None:
-        """Be deaf until the next question, so that the neighbours' chatter wakes nobody."""
+    def _stop_receiving(self) -> None:
+        """Until the next probe, so that the neighbours' chatter wakes nobody."""
         self._pass(_PASS_NOTHING)
         for sock in self._sockets:
             for _ in _received(sock):
                 pass
-        for membership in self._memberships:
-            try:
+        for membership in self._memberships.values():
+            with contextlib.suppress(OSError):  # the interface is gone, and the membership with it
                 self._sockets[0].setsockopt(_SOL_PACKET, _PACKET_DROP_MEMBERSHIP, membership)
-            except OSError:
-                pass  # the interface is gone, and the membership with it
         self._memberships.clear()
-        self._accepted.clear()
 
     def _pass(self, program: tuple[_Instruction, ...]) -> None:
         for sock in self._sockets:
             _attach_filter(sock, program)
 
 
-def _question(message: Any) -> _Question:
-    """The question that a message of failoverd asks."""
-    due, until = sorted(message["at"]), message["until"]
-    return _Question(
-        identity=message["id"],
-        interfaces=tuple(message["interfaces"]),
-        own=dict(message.get("own", {})),
-        peer=tuple(card for card in message.get("peer", ()) if CARD.fullmatch(card)),
-        due=due,
-        until=until,
-        gap=min((later - one for one, later in pairwise(due)), default=0.0) / 2,
-        patience=max(0.0, until - due[-1]) if due else 0.0,
-    )
+def _is_own(interface: str, hwaddr: str, own: str | None) -> bool:
+    """Whether an answer received on interface came from an interface of this node.
 
-
-def _is_ours(interface: str, hwaddr: str, own: str | None) -> bool:
-    """Whether an answer heard on interface came from a card of this machine.
-
-    A card does not hear what it sends, but another of our cards on the same wire answers for any
-    address of the machine (arp_ignore is 0 by default). The address that the asking card has now
-    says nothing: if it is the one of the active role, the peer may have it as well.
+    None receives what it sends, but another one on the same wire answers for any address of the
+    node (arp_ignore is 0 by default). The address that the probing one has now says nothing: if it
+    is that of the active role, the peer may have it as well.
     """
     current = links.hwaddr(interface)
     if hwaddr == (own or current):
         return True
     return hwaddr != current and hwaddr in map(links.hwaddr, links.names())
-
-
-def _solicitation(hwaddr: str, address: str) -> bytes:
-    if ":" in address:
-        return frames.neighbour_solicitation(hwaddr, address)
-    return frames.arp_request(hwaddr, frames.NOBODY, address)
 
 
 def _announcements(interface: str, hwaddr: str, address: str) -> list[bytes]:
@@ -362,7 +342,7 @@ def _forwards(interface: str) -> bool:
 def _current_hwaddr(interface: str) -> str:
     """The interface's hardware address now. Raises OSError if it is gone or cannot send.
 
-    A card without a carrier takes every frame and drops it, without an error.
+    One without a carrier takes every frame and drops it, without an error.
     """
     hwaddr = links.hwaddr(interface)
     if hwaddr is None:
@@ -377,7 +357,7 @@ def _send(sock: socket.socket, interface: str, frame: bytes) -> None:
 
 
 def _listen(ethertype: int) -> socket.socket:
-    """A deaf socket for one protocol on all interfaces, those that are made later too."""
+    """A socket for one protocol on all interfaces, also later ones; it passes nothing yet."""
     sock = _packet_socket(socket.htons(ethertype))
     _attach_filter(sock, _PASS_NOTHING)
     for _ in _received(sock):

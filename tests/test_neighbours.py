@@ -31,11 +31,11 @@ ETH_P_ALL = 3
 OUTGOING = 4  # PACKET_OUTGOING of packet(7)
 
 
-def question(identity: int = 1, span: float = 0.15, **more: Any) -> Message:
-    """Three questions in span seconds, reported at its end."""
+def probe(identity: int = 1, span: float = 0.15, **more: Any) -> Message:
+    """Three rounds in span seconds, reported at its end."""
     now = time.monotonic()
     at = [now + span * part for part in (0.0, 0.3, 0.6)]
-    message = {"do": "question", "id": identity, "interfaces": ["eth0"], "at": at}
+    message = {"do": "probe", "id": identity, "interfaces": ["eth0"], "at": at}
     return {**message, "until": now + span, **more}
 
 
@@ -69,10 +69,10 @@ class Asker:
         raise AssertionError("the child says nothing")
 
     def ask(self, rounds: int = 1, **more: Any) -> Message:
-        """The report on a question; once more if this machine was too slow to ask it in time."""
+        """The report on a probe; once more if this machine was too slow to send it in time."""
         limit = time.monotonic() + LIMIT
         while True:
-            self.send(question(**more))
+            self.send(probe(**more))
             report = self.receive()
             asked = report["asked"]
             assert isinstance(asked, int)
@@ -191,14 +191,14 @@ def test_the_peer_answers_for_every_address(site: Site, make_asker: MakeAsker) -
     assert asker.ask()["answers"] == []
 
 
-def test_a_question_enters_no_cache(site: Site, make_asker: MakeAsker) -> None:
+def test_a_probe_enters_no_cache(site: Site, make_asker: MakeAsker) -> None:
     site.serve(site.peer)
     make_asker(site.us).ask()
     assert not [entry for entry in site.peer.show("neighbour") if entry.get("lladdr") == OURS]
 
 
 @pytest.mark.parametrize("card", [OURS, SHARED])
-def test_a_question_to_one_card_leaves_there_what_is_true(
+def test_a_probe_to_one_card_leaves_there_what_is_true(
     site: Site, make_asker: MakeAsker, card: str
 ) -> None:
     """Its kernel keeps where we are. While our card has another address, that is nowhere."""
@@ -292,7 +292,7 @@ def test_a_fabric_does_not_answer_for_the_dead(site: Site, make_asker: MakeAsker
         while lies != {V4, V6}:
             assert time.monotonic() < limit, "the fabric answers for nobody: nothing is shown"
             site.teach(PEER)
-            asker.send(question(peer=[PEER]))
+            asker.send(probe(peer=[PEER]))
             for _ in range(3):
                 site.us.ip("neighbour flush dev eth0")
                 site.us.run("ping", "-c1", "-W0.01", V4, check=False)
@@ -310,7 +310,7 @@ def claimed(frame: bytes, hwaddr: str) -> str:
 
 
 class Injected:
-    """What counts of the frames that come in while a question is asked: a stranger's always does,
+    """What counts of the frames that come in while a probe is under way: a stranger's always does,
     and tells that those before it came in as well."""
 
     def __init__(self, site: Site, asker: Asker) -> None:
@@ -328,7 +328,7 @@ class Injected:
     def _ask(self, sent: tuple[bytes, ...], card: str, more: dict[str, Any]) -> Any:
         with self._site.wire(self._site.peer) as wire:
             wire.settimeout(LIMIT)
-            self._asker.send(question(span=0.5, **more))
+            self._asker.send(probe(span=0.5, **more))
             unasked = set(more.get("interfaces", ["eth0"]))
             while unasked:
                 frame, (interface, *_) = wire.recvfrom(2048)
@@ -476,7 +476,7 @@ def test_only_what_was_sent_was_asked(site: Site, make_asker: MakeAsker) -> None
             assert time.monotonic() < limit, f"{asked} rounds are said to have been asked"
             site.us.ip("link set eth0 up")
             now = time.monotonic()
-            asker.send(question(at=[now, now + 1.0, now + 1.1], until=now + 1.2))
+            asker.send(probe(at=[now, now + 1.0, now + 1.1], until=now + 1.2))
             while wire.recv(2048)[6:12] != hardware(OURS):
                 pass
             site.us.ip("link set eth0 down")
@@ -488,7 +488,7 @@ def test_only_what_was_sent_was_asked(site: Site, make_asker: MakeAsker) -> None
 
 
 def test_what_was_sent_in_part_was_not_asked(site: Site, make_asker: MakeAsker) -> None:
-    """The question to the peer's card alone is too long for this wire."""
+    """The probe to the peer's card alone is too long for this wire."""
     site.us.ip("link set eth0 mtu 68")
     asker = make_asker(site.us)
     assert asker.ask(3)["asked"] == 3
@@ -505,15 +505,15 @@ def test_a_missing_card_does_not_silence_the_other(site: Site, make_asker: MakeA
     assert report["answers"] == [answer(PEER, V4), answer(PEER, V6)]
 
 
-def test_questions_that_came_late_are_no_burst(site: Site, make_asker: MakeAsker) -> None:
+def test_rounds_that_came_late_are_no_burst(site: Site, make_asker: MakeAsker) -> None:
     """Each is asked, half as far apart as was wanted, and the last has its time for an answer."""
     asker = make_asker(site.us)
     limit = time.monotonic() + LIMIT
     took = LIMIT
     while took > 0.45:  # this machine was slow, or they are too far apart
         began = time.monotonic()
-        assert began < limit, f"three questions took {took} s"
-        asker.send(question(at=[began - 3, began - 2.8, began - 2.6], until=began - 2.5))
+        assert began < limit, f"three rounds took {took} s"
+        asker.send(probe(at=[began - 3, began - 2.8, began - 2.6], until=began - 2.5))
         assert asker.receive()["asked"] == 3
         took = time.monotonic() - began
         assert took >= 2 * 0.1 + 0.1
@@ -521,29 +521,29 @@ def test_questions_that_came_late_are_no_burst(site: Site, make_asker: MakeAsker
 
 def test_forget(site: Site, make_asker: MakeAsker) -> None:
     asker = make_asker(site.us)
-    asker.send(question(1))
+    asker.send(probe(1))
     asker.send({"do": "forget"})
     assert asker.ask(identity=2)["id"] == 2
 
 
-def test_two_questions_at_a_time(site: Site, make_asker: MakeAsker) -> None:
+def test_two_probes_at_a_time(site: Site, make_asker: MakeAsker) -> None:
     asker = make_asker(site.us)
     site.serve(site.peer)
-    asker.send(question(1, 0.6))
-    asker.send(question(2, 0.2))
+    asker.send(probe(1, 0.6))
+    asker.send(probe(2, 0.2))
     reports = [asker.receive(), asker.receive()]
     assert [report["id"] for report in reports] == [2, 1]
     assert all(report["answers"] == [answer(PEER, V4), answer(PEER, V6)] for report in reports)
 
 
-def test_what_was_said_before_the_question_is_no_answer(site: Site, make_asker: MakeAsker) -> None:
+def test_what_was_said_before_the_probe_is_no_answer(site: Site, make_asker: MakeAsker) -> None:
     asker = make_asker(site.us)
     in_time = False
     with site.wire(site.peer) as wire:
         while not in_time:
             ask_at = time.monotonic() + 0.4
-            asker.send(question(1, 0.1))
-            asker.send(question(2, at=[ask_at], until=ask_at + 0.2))
+            asker.send(probe(1, 0.1))
+            asker.send(probe(2, at=[ask_at], until=ask_at + 0.2))
             assert asker.receive()["id"] == 1  # so it knows of the second, too
             wire.sendto(frames.gratuitous_arp(PEER, V4)[1], ("eth0", 0))
             in_time = time.monotonic() < ask_at
@@ -554,7 +554,7 @@ def test_what_was_said_before_the_question_is_no_answer(site: Site, make_asker: 
 def test_liars_and_garbage_do_no_harm(site: Site, make_asker: MakeAsker) -> None:
     asker = make_asker(site.us)
     with site.wire(site.peer) as wire:
-        asker.send(question(span=0.5))
+        asker.send(probe(span=0.5))
         ethertypes = itertools.cycle((frames.ETHERTYPE_ARP, frames.ETHERTYPE_IPV6))
         for number, ethertype in zip(range(300), ethertypes, strict=False):
             liar = f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}"
@@ -588,7 +588,7 @@ def test_it_says_that_it_is_alive_and_is_not_root(site: Site, make_asker: MakeAs
     if not ROOTLESS:
         assert "0" not in asker.status("Uid").split()
         assert int(asker.status("CapPrm"), 16) == 0
-    asker.send(question(span=1.0))
+    asker.send(probe(span=1.0))
     messages = (asker.receive() for _ in range(1000))
     report = next(message for message in messages if message["event"] == "answers")
     assert report["asked"], "without root it cannot ask"

@@ -21,11 +21,6 @@ EQUIVALENT: dict[str, str] = {
     "failoverd/pair/settings.py rules: int(ip_address(conf.primary)) < "
     "int(ip_address(conf.secondary)) -> int(ip_address(conf.primary)) <= "
     "int(ip_address(conf.secondary))": NEVER_EQUAL,
-    **{
-        f"{FRAMES} parse: return _parse_advertisement(frame[6:12], frame[14:]) -> "
-        f"return _parse_advertisement(frame[6:{n}], frame[14:])": "it is cut to six bytes later"
-        for n in (13, 24)
-    },
     f"{FRAMES} parse: ethertype = int.from_bytes(frame[12:14], 'big') -> "
     "ethertype = int.from_bytes(frame[12:14])": "big is what Python takes",
     f"{FRAMES} _options: size = data[1] * 8 if len(data) > 1 else 0 -> "

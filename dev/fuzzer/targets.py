@@ -476,8 +476,8 @@ TARGETS = {
         (READ_FRAME,),
         (
             *frames.gratuitous_arp(HWADDR, V4),
-            frames.arp_request(HWADDR, frames.NOBODY, V4),
-            frames.neighbour_solicitation(HWADDR, V6),
+            frames.probe(HWADDR, V4),
+            frames.probe(HWADDR, V6),
             ADVERTISED,
             ADVERTISED + b"\x01\x01123456",
         ),

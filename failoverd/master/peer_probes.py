@@ -1,9 +1,9 @@
-"""Whom our watchers ask on the ethernet side beside @witness: the peer, at its own addresses there.
+"""What the watchers probe beside @witness: the peer, at its own addresses on the service network.
 
-Each machine tells its own in its status, and the other keeps them. A machine asks from an address
-of its own, so that the question counts at the peer as the answer counts here: on a quiet network
-both hear something, or it is known which of the two does not. So an address is asked only from one
-that the peer, by the same rule, would ask: both are in the network of the other.
+Each node tells its own in its status, and the other keeps them. A node probes from an address of
+its own, so that the probe counts at the peer as the answer counts here: on a quiet network both
+receive something, or it is known which of the two does not. So an address is probed only from one
+that the peer, by the same rule, would probe: both are in the network of the other.
 """
 
 from __future__ import annotations
@@ -66,20 +66,20 @@ class PeerProbes:
 
 
 def whom_to_ask(us: Context, interface: str) -> Message:
-    """What a watcher is told, also when it begins: from which address which one is asked."""
+    """What a watcher is told, also when it begins: from which address which one is probed."""
     theirs = us.remembered.peer_fixed.get(interface, ())
     asked = list(pairs(us.fixed.get(interface, ()), theirs, us.conf.served))
     card = us.peer_cards.get(interface, "")
-    known = asked and neighbours.CARD.fullmatch(card)
+    known = asked and neighbours.UNICAST.fullmatch(card)
     return {"do": "peer", "ask": asked, "card": card if known else ""}
 
 
 def pairs(
     ours: Iterable[str], theirs: Iterable[str], taken: Iterable[str] = ()
 ) -> Iterator[tuple[str, str]]:
-    """For each address of the peer's the one that it is asked from, if both are neighbours.
+    """For each address of the peer's the one that it is probed from, if both are neighbours.
 
-    taken: addresses that are not to be asked, such as those that the pair serves.
+    taken: addresses that are not to be probed, such as those that the pair serves.
     """
     own = [ip_interface(one) for one in ours]
     for peer in map(ip_interface, theirs):

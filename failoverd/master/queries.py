@@ -52,7 +52,7 @@ class Queries:
         self._serial += 1
         self.searched[action.own] = self._serial
         message: Message = {
-            "do": "question",
+            "do": "probe",
             "id": self._serial,
             "interfaces": sorted(i.name for i in self._us.state.interfaces if i.up),
             "at": list(action.at),

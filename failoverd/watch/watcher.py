@@ -338,19 +338,19 @@ class ProbeTargets:
             yield target, partial(self._probe, hwaddr, target)
         for own, peer in peers:
             for to in ("", self._hwaddr) if self._hwaddr else ("",):
-                yield f"the peer's {peer}", partial(frames.question, hwaddr, own, peer, to)
+                yield f"the peer's {peer}", partial(frames.request, hwaddr, own, peer, to)
 
     def _probe(self, hwaddr: str, target: str) -> bytes:
         """May raise OSError."""
         if ":" in target:
             for address in links.addresses(self._interface):
                 if address.startswith("fe80:") and address not in self._served:
-                    return frames.marked_solicitation(hwaddr, address, target)
-            return frames.neighbour_solicitation(hwaddr, target)
+                    return frames.marked_request(hwaddr, address, target)
+            return frames.probe(hwaddr, target)
         own = links.network(self._interface)
         if own and str(own.ip) not in self._served and ipaddress.IPv4Address(target) in own.network:
             return frames.marked_request(hwaddr, str(own.ip), target)
-        return frames.arp_request(hwaddr, frames.NOBODY, target)
+        return frames.probe(hwaddr, target)
 
     def close(self) -> None:
         if self._socket is not None:

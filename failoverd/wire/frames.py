@@ -1,193 +1,163 @@
-"""Frames: ARP and neighbour discovery as bytes, to ask who holds an address and to say that we do.
+"""Frames: ARP and neighbour discovery as bytes, to probe for an address and to announce one.
 
-All frames are complete ethernet frames. They are not padded to 60 bytes: the card does that, and
-the kernel does not pad its own either. Nothing here knows of sockets or of time.
+All are complete ethernet frames, not padded to 60 bytes: the interface does that, and the kernel
+does not pad its own either. What is said of IPv4 and ARP here holds for IPv6 and neighbour
+discovery too; each function takes addresses of either.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import struct
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 
 ETHERTYPE_ARP = 0x0806
 ETHERTYPE_IPV6 = 0x86DD
 
 NOBODY = "0.0.0.0"  # the sender of a probe, RFC 5227 section 1.1
-
 BROADCAST = "ff:ff:ff:ff:ff:ff"
-# By these the pair knows its own questions that have a sender, and does not count them: the flow
-# label of a solicitation (RFC 6437), the target's hardware address, which is sought, in a request.
+# By these the pair knows its own requests, and does not count them: the flow label of a
+# solicitation (RFC 6437), the target's hardware address, which is sought, in an ARP request.
 FLOW_LABEL = 0xFA110
 MARK = "03:fa:11:0f:a1:10"
 
-_NO_HWADDR = b"\x00" * 6
-_ARP_HEADER = struct.pack("!HHBB", 1, 0x0800, 6, 4)  # IPv4 over ethernet, RFC 826
-_ARP_REQUEST = 1
-_ARP_REPLY = 2
+# Ethernet header and RFC 826; ethernet header, RFC 8200 and RFC 4861 (4.3, 4.4) up to the options.
+_ARP = struct.Struct("!6s6sH HHBBH 6s4s6s4s")
+_NEIGHBOUR = struct.Struct("!6s6sH IHBB16s16s BBHI16s")
+_ICMP = 54  # where the ICMPv6 message begins
 
-_ICMPV6 = 58
-_NEIGHBOUR_SOLICITATION = 135
-_NEIGHBOUR_ADVERTISEMENT = 136
-_HOP_LIMIT = 255  # proves that no router passed it on, RFC 4861 section 7.1
-_ROUTER, _SOLICITED, _OVERRIDE = 0x80, 0x40, 0x20
-_SOURCE_HWADDR_OPTION, _TARGET_HWADDR_OPTION = 1, 2
-_UNSPECIFIED = bytes(16)
-_LINK_LOCAL = ipaddress.IPv6Address("fe80::").packed[:8]
-_ALL_NODES = ipaddress.IPv6Address("ff02::1").packed
-_SOLICITED_NODE = ipaddress.IPv6Address("ff02::1:ff00:0").packed[:13]
+_IPV4_OVER_ETHERNET = (1, 0x0800, 6, 4)
+_REQUEST, _REPLY = 1, 2
+_SOUGHT = "00:00:00:00:00:00"
+
+_ICMPV6, _HOP_LIMIT = 58, 255  # which proves that no router passed it on, RFC 4861 section 7.1
+_SOLICITATION, _ADVERTISEMENT = 135, 136
+_ROUTER, _SOLICITED, _OVERRIDE = 1 << 31, 1 << 30, 1 << 29
+_SOURCE_HWADDR, _TARGET_HWADDR = 1, 2  # options
+_LINK_LOCAL = IPv6Address("fe80::").packed[:8]
+_ALL_NODES = IPv6Address("ff02::1").packed
+_SOLICITED_NODE = IPv6Address("ff02::1:ff00:0").packed[:13]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Somebody says that address is at hwaddr, both in their shortest form, lower-case."""
+    """This address is at hwaddr, both in their shortest form, lower-case."""
 
     address: str
     hwaddr: str
 
 
-def arp_request(hwaddr: str, sender: str, target: str, to: str = BROADCAST) -> bytes:
-    """Who has target? With NOBODY as sender it is a probe that enters no cache (RFC 5227 2.1.1).
+def probe(hwaddr: str, target: str) -> bytes:
+    """Who has target? It has no sender, so it enters no cache (RFC 5227 2.1.1, RFC 4862 5.4.2)."""
+    if ":" in target:
+        return _solicitation(hwaddr, "::", target)
+    return _arp(_REQUEST, hwaddr, NOBODY, target)
 
-    to: the card that is asked. A network that floods no probes (RFC 9161) passes one that goes to
-    a single card, and answers no probe itself, though it answers ordinary requests for the dead.
+
+def probe_to(to: str, hwaddr: str, source: str, target: str) -> bytes:
+    """Does the interface `to` have target? source: IPv6 only, a link-local address of the sender.
+
+    A network that suppresses ARP (RFC 9161) floods no probes, but passes one that goes to a single
+    interface, and answers none itself, though it answers ordinary requests for the dead. Of
+    neighbour discovery it passes neither what has no source nor what is answered to all nodes;
+    what a kernel answers to a unicast destination differs from what it says (`parse`).
     """
-    return _hardware(to) + _arp(_ARP_REQUEST, hwaddr, sender, _NO_HWADDR, target)[6:]
+    if ":" in target:
+        return _solicitation(hwaddr, source, target, to, FLOW_LABEL)
+    return _arp(_REQUEST, hwaddr, NOBODY, target, to=to)
 
 
-def marked_request(hwaddr: str, sender: str, target: str) -> bytes:
-    """Who has target? An ordinary request of a machine that has an address, and so is answered also
-    where probes are not passed on; and known to the pair as its own."""
-    return _arp(_ARP_REQUEST, hwaddr, sender, _hardware(MARK), target)
+def request(hwaddr: str, source: str, target: str, to: str = "") -> bytes:
+    """Who has target? As a kernel that has the address source asks, so that it counts where it is
+    received. to: the interface that is asked, else all."""
+    if ":" in target:
+        return _solicitation(hwaddr, source, target, to)
+    return _arp(_REQUEST, hwaddr, source, target, to=to or BROADCAST)
 
 
-def question(hwaddr: str, sender: str, target: str, to: str = "") -> bytes:
-    """Who has target? As the kernel of a machine asks that has sender, so nothing marks it as the
-    pair's, and it counts where it comes in.
-
-    to: the card that is asked, else everybody.
-    """
-    if ":" not in target:
-        return arp_request(hwaddr, sender, target, to or BROADCAST)
-    wanted = ipaddress.IPv6Address(target).packed
-    if to:
-        return _hardware(to) + _solicitation(hwaddr, sender, wanted, wanted)[6:]
-    return _solicitation(hwaddr, sender, wanted, _SOLICITED_NODE + wanted[13:])
+def marked_request(hwaddr: str, source: str, target: str) -> bytes:
+    """An ordinary request, answered also where probes are not flooded, that the pair knows as its
+    own."""
+    if ":" in target:
+        return _solicitation(hwaddr, source, target, label=FLOW_LABEL)
+    return _arp(_REQUEST, hwaddr, source, target, MARK)
 
 
 def gratuitous_arp(hwaddr: str, address: str) -> list[bytes]:
-    """The frames that tell everybody that address is at hwaddr now.
+    """The frames by which all learn that address, of IPv4, is at hwaddr now.
 
     The request is what RFC 5227 section 3 recommends; some hosts update only on a reply, whose
     target hardware address must then be the new one (RFC 5944 section 4.6).
     """
     return [
-        _arp(_ARP_REQUEST, hwaddr, address, _NO_HWADDR, address),
-        _arp(_ARP_REPLY, hwaddr, address, _hardware(hwaddr), address),
+        _arp(_REQUEST, hwaddr, address, address),
+        _arp(_REPLY, hwaddr, address, address, hwaddr),
     ]
 
 
-def neighbour_solicitation(hwaddr: str, target: str) -> bytes:
-    """Who has target? As in duplicate address detection, so it enters no cache (RFC 4862 5.4.2).
-
-    The answer goes to all nodes.
-    """
-    wanted = ipaddress.IPv6Address(target).packed
-    body = struct.pack("!BBHI", _NEIGHBOUR_SOLICITATION, 0, 0, 0) + wanted
-    return _icmpv6(hwaddr, _UNSPECIFIED, _SOLICITED_NODE + wanted[13:], body)
-
-
-def solicitation_to(to: str, hwaddr: str, source: str, target: str) -> bytes:
-    """Does the card `to` have target? Answered to source, a link-local address of the asker.
-
-    A network that suppresses neighbour discovery passes neither what has no source nor what is
-    answered to all nodes. What a machine answers to a question with a unicast destination differs
-    from what such a network says for it (`parse`).
-    """
-    wanted = ipaddress.IPv6Address(target).packed
-    return _hardware(to) + _solicitation(hwaddr, source, wanted, wanted, FLOW_LABEL)[6:]
-
-
-def marked_solicitation(hwaddr: str, source: str, target: str) -> bytes:
-    """As `marked_request`, from a link-local address."""
-    wanted = ipaddress.IPv6Address(target).packed
-    return _solicitation(hwaddr, source, wanted, _SOLICITED_NODE + wanted[13:], FLOW_LABEL)
-
-
-def _solicitation(
-    hwaddr: str, source: str, wanted: bytes, destination: bytes, label: int = 0
-) -> bytes:
-    body = struct.pack("!BBHI", _NEIGHBOUR_SOLICITATION, 0, 0, 0) + wanted
-    body += bytes((_SOURCE_HWADDR_OPTION, 1)) + _hardware(hwaddr)
-    asker = ipaddress.IPv6Address(source).packed
-    return _icmpv6(hwaddr, asker, destination, body, label)
+def unsolicited_advertisement(hwaddr: str, address: str, router: bool = False) -> bytes:
+    """The same for IPv6 (RFC 4861 7.2.6). router: whether this node forwards; hosts drop a default
+    router that says it is none."""
+    source = IPv6Address(address).packed
+    flags = _OVERRIDE | (_ROUTER if router else 0)
+    return _neighbour(
+        _ADVERTISEMENT, hwaddr, source, _ALL_NODES, source, _TARGET_HWADDR, flags=flags
+    )
 
 
 def link_local(hwaddr: str) -> str:
-    """A link-local address to ask from where there is none: of this card, but not the one that a
-    kernel makes of it (RFC 4291 appendix A has ff:fe in the middle), so that nobody uses it."""
-    card = _hardware(hwaddr)
-    return str(ipaddress.IPv6Address(_LINK_LOCAL + card[:3] + b"\xfa\x11" + card[3:]))
-
-
-def unsolicited_advertisement(hwaddr: str, address: str, router: bool = False) -> bytes:
-    """Tell everybody that address is at hwaddr now (RFC 4861 7.2.6).
-
-    router: whether this machine forwards. Hosts drop a default router that says it is none.
-    """
-    source = ipaddress.IPv6Address(address).packed
-    flags = _OVERRIDE | (_ROUTER if router else 0)
-    body = struct.pack("!BBHB3x", _NEIGHBOUR_ADVERTISEMENT, 0, 0, flags) + source
-    body += bytes((_TARGET_HWADDR_OPTION, 1)) + _hardware(hwaddr)
-    return _icmpv6(hwaddr, source, _ALL_NODES, body)
+    """A link-local address to ask from where there is none: of this interface, but not the one that
+    a kernel makes of it (RFC 4291 appendix A has ff:fe in the middle), so that nothing uses it."""
+    own = _hardware(hwaddr)
+    return str(IPv6Address(_LINK_LOCAL + own[:3] + b"\xfa\x11" + own[3:]))
 
 
 def parse(frame: bytes) -> Answer | None:
-    """Who proves by this frame that it has an address, None if nobody does. Never raises.
+    """Who proves by this frame that it has an address, None if it proves nothing. Never raises.
 
     In ARP that is the sender of an announcement, of a request, and of the answer to a probe: all
     mean that the address is in use (RFC 5227 2.1.1). A probe has no sender. The answer to an
-    ordinary question, such as a kernel's, proves nothing: a network that suppresses ARP gives it
-    for the dead as well (RFC 9161). The same in neighbour discovery, where answers to a question
-    without source are not `solicited`, and those to `solicitation_to` do not `override`.
+    ordinary request, such as a kernel's, proves nothing: a network that suppresses ARP gives it
+    for the dead as well (RFC 9161). The same in neighbour discovery, where answers to what has no
+    source are not `solicited`, and those to `probe_to` do not `override`.
     """
     ethertype = int.from_bytes(frame[12:14], "big")
-    if ethertype == ETHERTYPE_ARP:
-        return _parse_arp(frame[14:])
-    if ethertype == ETHERTYPE_IPV6:
-        return _parse_advertisement(frame[6:12], frame[14:])
+    if ethertype == ETHERTYPE_ARP and len(frame) >= _ARP.size:
+        return _parse_arp(frame)
+    if ethertype == ETHERTYPE_IPV6 and len(frame) >= _NEIGHBOUR.size:
+        return _parse_advertisement(frame)
     return None
 
 
-def _parse_arp(packet: bytes) -> Answer | None:
-    if len(packet) < 28 or packet[:6] != _ARP_HEADER:
+def _parse_arp(frame: bytes) -> Answer | None:
+    _, _, _, *kind, operation, hwaddr, sender, _, target = _ARP.unpack_from(frame)
+    if tuple(kind) != _IPV4_OVER_ETHERNET or operation not in (_REQUEST, _REPLY):
         return None
-    operation, hwaddr, sender, target = struct.unpack_from("!H6s4s6x4s", packet, 6)
-    if operation not in (_ARP_REQUEST, _ARP_REPLY) or not any(sender):
+    is_to_request = operation == _REPLY and any(target) and target != sender
+    if not any(sender) or is_to_request:
         return None
-    if operation == _ARP_REPLY and any(target) and target != sender:
-        return None  # to an ordinary request
-    return Answer(str(ipaddress.IPv4Address(sender)), hwaddr.hex(":"))
+    return Answer(str(IPv4Address(sender)), hwaddr.hex(":"))
 
 
-def _parse_advertisement(source_hwaddr: bytes, packet: bytes) -> Answer | None:
+def _parse_advertisement(frame: bytes) -> Answer | None:
     """The checks are those of RFC 4861 section 7.1.2, but for the last of the flags."""
-    if len(packet) < 64 or packet[0] >> 4 != 6:
+    fields = _NEIGHBOUR.unpack_from(frame)
+    first, length, next_header, hop_limit, source, destination = fields[3:9]
+    kind, code, _, flags, target = fields[9:]
+    body = frame[_ICMP : _ICMP + length]
+    if first >> 28 != 6 or next_header != _ICMPV6 or hop_limit != _HOP_LIMIT:
         return None
-    length, next_header, hop_limit = struct.unpack_from("!HBB", packet, 4)
-    source, destination, body = packet[8:24], packet[24:40], packet[40 : 40 + length]
-    if next_header != _ICMPV6 or hop_limit != _HOP_LIMIT or not 24 <= length == len(body):
+    if not 24 <= length == len(body) or kind != _ADVERTISEMENT or code != 0:
         return None
-    kind, code, flags, target = struct.unpack_from("!BBxxB3x16s", body)
-    if kind != _NEIGHBOUR_ADVERTISEMENT or code != 0 or _is_multicast(target):
+    if _is_multicast(target):
         return None
     if flags & _SOLICITED and (_is_multicast(destination) or flags & _OVERRIDE):
         return None
     options = _options(body[24:])
     if options is None or _checksum(source, destination, body) != 0:
         return None
-    hwaddr = options.get(_TARGET_HWADDR_OPTION, source_hwaddr)[:6]
-    return Answer(str(ipaddress.IPv6Address(target)), hwaddr.hex(":"))
+    hwaddr = options.get(_TARGET_HWADDR, fields[1])[:6]
+    return Answer(str(IPv6Address(target)), hwaddr.hex(":"))
 
 
 def _options(data: bytes) -> dict[int, bytes] | None:
@@ -202,30 +172,46 @@ def _options(data: bytes) -> dict[int, bytes] | None:
     return options
 
 
-def _arp(operation: int, hwaddr: str, sender: str, target_hwaddr: bytes, target: str) -> bytes:
-    ours = _hardware(hwaddr)
-    return b"".join(
-        (
-            _hardware(BROADCAST) + ours + struct.pack("!H", ETHERTYPE_ARP),
-            _ARP_HEADER + struct.pack("!H", operation),
-            ours + ipaddress.IPv4Address(sender).packed,
-            target_hwaddr + ipaddress.IPv4Address(target).packed,
-        )
-    )
+def _arp(
+    operation: int,
+    hwaddr: str,
+    sender: str,
+    target: str,
+    target_hwaddr: str = _SOUGHT,
+    to: str = BROADCAST,
+) -> bytes:
+    own = _hardware(hwaddr)
+    addresses = IPv4Address(sender).packed, _hardware(target_hwaddr), IPv4Address(target).packed
+    head = _hardware(to), own, ETHERTYPE_ARP, *_IPV4_OVER_ETHERNET
+    return _ARP.pack(*head, operation, own, *addresses)
 
 
-def _icmpv6(hwaddr: str, source: bytes, destination: bytes, body: bytes, label: int = 0) -> bytes:
-    """The multicast frame with body, whose checksum is filled in here."""
-    checksum = struct.pack("!H", _checksum(source, destination, body))
-    return b"".join(
-        (
-            b"\x33\x33" + destination[12:] + _hardware(hwaddr),  # RFC 2464 section 7
-            struct.pack("!H", ETHERTYPE_IPV6),
-            struct.pack("!IHBB", 6 << 28 | label, len(body), _ICMPV6, _HOP_LIMIT),
-            source + destination,
-            body[:2] + checksum + body[4:],
-        )
-    )
+def _solicitation(hwaddr: str, source: str, target: str, to: str = "", label: int = 0) -> bytes:
+    """One without a source says not where it comes from (RFC 4861 section 4.3)."""
+    asker, wanted = IPv6Address(source).packed, IPv6Address(target).packed
+    destination = wanted if to else _SOLICITED_NODE + wanted[13:]
+    option = _SOURCE_HWADDR if any(asker) else 0
+    return _neighbour(_SOLICITATION, hwaddr, asker, destination, wanted, option, to, label)
+
+
+def _neighbour(
+    kind: int,
+    hwaddr: str,
+    source: bytes,
+    destination: bytes,
+    target: bytes,
+    option: int,
+    to: str = "",
+    label: int = 0,
+    flags: int = 0,
+) -> bytes:
+    own = _hardware(hwaddr)
+    options = bytes((option, 1)) + own if option else b""
+    link = _hardware(to) if to else b"\x33\x33" + destination[12:]  # RFC 2464 section 7
+    header = 6 << 28 | label, 24 + len(options), _ICMPV6, _HOP_LIMIT, source, destination
+    frame = _NEIGHBOUR.pack(link, own, ETHERTYPE_IPV6, *header, kind, 0, 0, flags, target) + options
+    checksum = struct.pack("!H", _checksum(source, destination, frame[_ICMP:]))
+    return frame[: _ICMP + 2] + checksum + frame[_ICMP + 4 :]
 
 
 def _checksum(source: bytes, destination: bytes, body: bytes) -> int:

@@ -61,9 +61,9 @@ def told_by_the_fabric(machine: Machine, address: str) -> bool:
     """Whether an ordinary request for the address is answered there."""
     ours = "02:00:00:00:0d:01"
     if ":" in address:
-        request = frames.solicitation_to(frames.BROADCAST, ours, "fe80::77", address)
+        request = frames.probe_to(frames.BROADCAST, ours, "fe80::77", address)
     else:
-        request = frames.arp_request(ours, "192.0.2.77", address)
+        request = frames.request(ours, "192.0.2.77", address)
     with machine.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)) as wire:
         wire.bind(("eth0", ETH_P_ALL))
         wire.settimeout(0.5)

@@ -549,7 +549,7 @@ def ping(source: str, kind: int, payload: bytes = b"") -> bytes:
 
 
 def arp_reply(sender: str, target: str) -> bytes:
-    request = frames.arp_request(FAR, sender, target)
+    request = frames.request(FAR, sender, target)
     return (
         request[:20]
         + bytes((0, 2))
@@ -564,14 +564,14 @@ def relabelled(frame: bytes, label: int) -> bytes:
     return frame[:14] + struct.pack("!I", 6 << 28 | 0xC0 << 20 | label) + frame[18:]
 
 
-PROBE = frames.arp_request(FAR, frames.NOBODY, "192.0.2.1")
+PROBE = frames.probe(FAR, "192.0.2.1")
 ANNOUNCED = frames.gratuitous_arp(FAR, SERVICE)
-ASKED = frames.neighbour_solicitation(FAR, ROUTER6)
-ASKED_ONE = frames.solicitation_to("02:00:00:00:00:01", FAR, "fe80::5", SERVICE6)
+ASKED = frames.probe(FAR, ROUTER6)
+ASKED_ONE = frames.probe_to("02:00:00:00:00:01", FAR, "fe80::5", SERVICE6)
 MARKED = frames.marked_request(FAR, "192.0.2.2", "192.0.2.1")
-MARKED6 = frames.marked_solicitation(FAR, "fe80::5", ROUTER6)
-WANTED = frames.question(FAR, "192.0.2.2", "192.0.2.1")
-WANTED6 = frames.question(FAR, "fe80::5", "fe80::6")
+MARKED6 = frames.marked_request(FAR, "fe80::5", ROUTER6)
+WANTED = frames.request(FAR, "192.0.2.2", "192.0.2.1")
+WANTED6 = frames.request(FAR, "fe80::5", "fe80::6")
 OTHER6 = icmpv6("fe80::5", "ff02::16", 143)
 TOLD = frames.unsolicited_advertisement(FAR, SERVICE6)
 
@@ -633,7 +633,7 @@ WHAT_COUNTS = [
     ("our announcement", "eth0", PAIR, ANNOUNCED[0], False),
     ("our announcement too", "eth0", PAIR, ANNOUNCED[1], False),
     ("on any of them", "eth1", PAIR, ANNOUNCED[0], False),
-    ("a client's", "eth0", PAIR, frames.arp_request(FAR, "192.0.2.77", SERVICE), True),
+    ("a client's", "eth0", PAIR, frames.request(FAR, "192.0.2.77", SERVICE), True),
     ("a probe with $filter", "eth0", NARROW, PROBE, False),
     ("$filter admits", "eth0", NARROW, ping("192.0.2.77", 8), True),
     ("$filter bars", "eth0", NARROW, FRAME, False),
@@ -642,7 +642,7 @@ WHAT_COUNTS = [
     ("the peer's question to us", "eth0", PAIR, WANTED, True),
     ("the peer's answer", "eth0", PAIR, arp_reply("192.0.2.2", "192.0.2.1"), True),
     ("the peer's question to us, IPv6", "eth0", PAIR, WANTED6, True),
-    ("to our card alone", "eth0", PAIR, frames.question(FAR, "fe80::5", "fe80::6", OWN), True),
+    ("to our card alone", "eth0", PAIR, frames.request(FAR, "fe80::5", "fe80::6", OWN), True),
     ("our question to a witness, IPv6", "eth0", PAIR, MARKED6, False),
     ("solicitation from nobody", "eth0", PAIR, ASKED, False),
     ("solicitation from us", "eth0", PAIR, icmpv6(SERVICE6, ROUTER6, 135), False),

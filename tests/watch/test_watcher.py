@@ -265,11 +265,11 @@ def test_a_witness_is_found_where_no_probe_is_passed_on(witness: str, own: str) 
     ("own", "witness", "expected"),
     [
         ("192.0.2.2/24", "192.0.2.1", frames.marked_request(OURS, "192.0.2.2", "192.0.2.1")),
-        ("192.0.2.10/24", "192.0.2.1", frames.arp_request(OURS, frames.NOBODY, "192.0.2.1")),
-        ("192.0.2.2/31", "192.0.2.1", frames.arp_request(OURS, frames.NOBODY, "192.0.2.1")),
-        ("fe80::2/64", "fe80::1", frames.marked_solicitation(OURS, "fe80::2", "fe80::1")),
-        ("fe80::10/64", "fe80::1", frames.neighbour_solicitation(OURS, "fe80::1")),
-        ("2001:db8::2/64", "fe80::1", frames.neighbour_solicitation(OURS, "fe80::1")),
+        ("192.0.2.10/24", "192.0.2.1", frames.probe(OURS, "192.0.2.1")),
+        ("192.0.2.2/31", "192.0.2.1", frames.probe(OURS, "192.0.2.1")),
+        ("fe80::2/64", "fe80::1", frames.marked_request(OURS, "fe80::2", "fe80::1")),
+        ("fe80::10/64", "fe80::1", frames.probe(OURS, "fe80::1")),
+        ("2001:db8::2/64", "fe80::1", frames.probe(OURS, "fe80::1")),
     ],
 )
 def test_a_witness_is_asked_from_an_address_that_is_only_ours(

@@ -41,7 +41,7 @@ GRATUITOUS = [
 
 
 def test_arp_frames_are_those_of_the_rfcs() -> None:
-    assert frames.arp_request(HWADDR, frames.NOBODY, V4) == PROBE
+    assert frames.probe(HWADDR, V4) == PROBE
     assert frames.gratuitous_arp(HWADDR, V4) == GRATUITOUS
 
 
@@ -52,37 +52,37 @@ OVERRIDE, SOLICITED = 0x20, 0x40
 NO_OPTION = ADVERTISEMENT[:78]
 
 
-def test_a_question_to_one_card_differs_in_what_it_must() -> None:
-    assert frames.arp_request(HWADDR, frames.NOBODY, V4, PEER) == hardware(PEER) + PROBE[6:]
-    asked = frames.solicitation_to(PEER, HWADDR, SOURCE, V6)
+def test_a_probe_to_one_interface_differs_in_what_it_must() -> None:
+    assert frames.probe_to(PEER, HWADDR, "", V4) == hardware(PEER) + PROBE[6:]
+    asked = frames.probe_to(PEER, HWADDR, SOURCE, V6)
     assert asked[:14] == hardware(PEER) + hardware(HWADDR) + b"\x86\xdd"
     assert asked[14:18] == b"\x60\x0f\xa1\x10"  # the label is the same in every version
     assert asked[22:54] == packed(SOURCE) + packed(V6)
     assert asked[62:] == packed(V6) + b"\1\1" + hardware(HWADDR)
 
 
-def test_an_ordinary_question_of_ours_is_marked() -> None:
+def test_an_ordinary_request_of_the_pair_is_marked() -> None:
     """By what every version knows."""
     head = f"{ETHERNET} 0001 0800 06 04 0001 020000000a01"
     asked = unhex(f"{head} c000020b 03fa110fa110 c000020a")
     assert frames.marked_request(HWADDR, V4_PEER, V4) == asked
-    asked = frames.marked_solicitation(HWADDR, SOURCE, V6_PEER)
+    asked = frames.marked_request(HWADDR, SOURCE, V6_PEER)
     assert asked[:20] == unhex("3333ffcd0011 020000000a01 86dd 600fa110 0020")
     assert asked[20:54] == unhex("3aff") + packed(SOURCE) + packed("ff02::1:ffcd:11")
     assert asked[54:56] + asked[58:62] == unhex("8700 00000000")
     assert asked[62:] == packed(V6_PEER) + b"\1\1" + hardware(HWADDR)
 
 
-def test_a_question_that_counts_is_as_a_kernel_s() -> None:
+def test_a_request_that_counts_is_as_a_kernel_s() -> None:
     """But for what marks the pair's own."""
-    asked = frames.question(HWADDR, V4_PEER, V4)
-    assert asked == frames.arp_request(HWADDR, V4_PEER, V4)
-    assert frames.question(HWADDR, V4_PEER, V4, PEER) == hardware(PEER) + asked[6:]
-    marked = frames.marked_solicitation(HWADDR, SOURCE, V6)
-    asked = frames.question(HWADDR, SOURCE, V6)
+    asked = frames.request(HWADDR, V4_PEER, V4)
+    assert asked == changed(PROBE, 28, *socket.inet_aton(V4_PEER))
+    assert frames.request(HWADDR, V4_PEER, V4, PEER) == hardware(PEER) + asked[6:]
+    marked = frames.marked_request(HWADDR, SOURCE, V6)
+    asked = frames.request(HWADDR, SOURCE, V6)
     assert asked == marked[:14] + b"\x60\0\0\0" + marked[18:]
-    marked = frames.solicitation_to(PEER, HWADDR, SOURCE, V6)
-    asked = frames.question(HWADDR, SOURCE, V6, PEER)
+    marked = frames.probe_to(PEER, HWADDR, SOURCE, V6)
+    asked = frames.request(HWADDR, SOURCE, V6, PEER)
     assert asked == marked[:14] + b"\x60\0\0\0" + marked[18:]
 
 
@@ -114,7 +114,7 @@ def answered(advertisement: bytes, flags: int) -> bytes:
         pytest.param(ARP + bytes(18), Answer(V4, HWADDR), id="padded to 60 bytes"),
         pytest.param(GRATUITOUS[0], Answer(V4, HWADDR), id="gratuitous request"),
         pytest.param(
-            frames.arp_request(HWADDR, V4, V4_PEER), Answer(V4, HWADDR), id="ordinary request"
+            frames.request(HWADDR, V4, V4_PEER), Answer(V4, HWADDR), id="ordinary request"
         ),
         pytest.param(PROBE, None, id="probe claims nothing"),
         pytest.param(changed(ARP, 38, 0, 0, 0, 0), Answer(V4, HWADDR), id="answer to a probe"),
@@ -127,12 +127,12 @@ def answered(advertisement: bytes, flags: int) -> bytes:
         pytest.param(ADVERTISEMENT, Answer(V6, HWADDR), id="advertisement"),
         pytest.param(resummed(NO_OPTION), Answer(V6, HWADDR), id="no option: the frame's sender"),
         pytest.param(
-            answered(NO_OPTION, SOLICITED), Answer(V6, HWADDR), id="answer to a question to it"
+            answered(NO_OPTION, SOLICITED), Answer(V6, HWADDR), id="answer to a probe to it"
         ),
         pytest.param(
-            answered(ADVERTISEMENT, SOLICITED | OVERRIDE), None, id="answer to a kernel's question"
+            answered(ADVERTISEMENT, SOLICITED | OVERRIDE), None, id="answer to a kernel's request"
         ),
-        pytest.param(frames.neighbour_solicitation(HWADDR, V6), None, id="solicitation"),
+        pytest.param(frames.probe(HWADDR, V6), None, id="solicitation"),
         pytest.param(changed(ADVERTISEMENT, 57, 0xFF), None, id="checksum"),
         pytest.param(changed(ADVERTISEMENT, 21, 64), None, id="came over a router"),
         pytest.param(resummed(changed(ADVERTISEMENT, 54, 135)), None, id="type"),
@@ -190,15 +190,15 @@ def test_what_we_announce_is_read_back(hwaddr: str, address: str) -> None:
         expected,
         expected,
     ]
-    assert frames.parse(frames.arp_request(hwaddr, frames.NOBODY, address)) is None
+    assert frames.parse(frames.probe(hwaddr, address)) is None
 
 
 @given(hwaddrs, v6_addresses.filter(lambda address: not address.startswith("ff")), st.booleans())
 def test_what_we_advertise_is_read_back(hwaddr: str, address: str, router: bool) -> None:
     frame = frames.unsolicited_advertisement(hwaddr, address, router)
     assert frames.parse(frame) == Answer(address, hwaddr)
-    assert frames.parse(frames.neighbour_solicitation(hwaddr, address)) is None
-    assert frames.parse(frames.solicitation_to(PEER, hwaddr, SOURCE, address)) is None
+    assert frames.parse(frames.probe(hwaddr, address)) is None
+    assert frames.parse(frames.probe_to(PEER, hwaddr, SOURCE, address)) is None
 
 
 class Wire:
@@ -237,7 +237,7 @@ def wire() -> Iterator[Wire]:
 
 
 def test_the_kernel_asks_by_arp_as_we_do(wire: Wire) -> None:
-    ours = frames.arp_request(HWADDR, V4, V4_PEER)
+    ours = frames.request(HWADDR, V4, V4_PEER)
     with wire.near.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.sendto(b"who are you?", (V4_PEER, 9))
     assert wire.expect(lambda frame: frame[6:14] == ours[6:14]) == ours
@@ -254,7 +254,7 @@ def test_the_kernel_detects_duplicates_as_we_ask(wire: Wire) -> None:
     wire.set(wire.near, "ipv6/conf/all/enhanced_dad", 0)  # else it adds a nonce, RFC 7527
     wire.set(wire.near, "ipv6/conf/eth0/enhanced_dad", 0)
     wire.set(wire.near, "ipv6/conf/eth0/accept_dad", 1)
-    ours = frames.neighbour_solicitation(HWADDR, "2001:db8::7:77")
+    ours = frames.probe(HWADDR, "2001:db8::7:77")
     wire.near.ip("address add 2001:db8::7:77/64 dev eth0")
     assert wire.expect(lambda frame: frame[54:55] == ours[54:55] and frame[62:] == ours[62:]) == (
         ours
@@ -273,16 +273,16 @@ def test_the_kernel_advertises_as_we_do(wire: Wire, router: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("question", "answer"),
+    ("probe", "answer"),
     [
-        (frames.arp_request(HWADDR, frames.NOBODY, V4_PEER), Answer(V4_PEER, PEER)),
-        (frames.neighbour_solicitation(HWADDR, V6_PEER), Answer(V6_PEER, PEER)),
-        (frames.arp_request(HWADDR, frames.NOBODY, V4_PEER, PEER), Answer(V4_PEER, PEER)),
-        (frames.solicitation_to(PEER, HWADDR, SOURCE, V6_PEER), Answer(V6_PEER, PEER)),
+        (frames.probe(HWADDR, V4_PEER), Answer(V4_PEER, PEER)),
+        (frames.probe(HWADDR, V6_PEER), Answer(V6_PEER, PEER)),
+        (frames.probe_to(PEER, HWADDR, "", V4_PEER), Answer(V4_PEER, PEER)),
+        (frames.probe_to(PEER, HWADDR, SOURCE, V6_PEER), Answer(V6_PEER, PEER)),
     ],
 )
-def test_the_kernel_answers_our_question(wire: Wire, question: bytes, answer: Answer) -> None:
-    wire.socket.sendto(question, ("eth0", 0))
+def test_the_kernel_answers_a_probe(wire: Wire, probe: bytes, answer: Answer) -> None:
+    wire.socket.sendto(probe, ("eth0", 0))
     frame = wire.expect(lambda frame: frames.parse(frame) == answer)
     assert frame[6:12] == bytes.fromhex(PEER.replace(":", ""))
 
