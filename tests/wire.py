@@ -205,7 +205,7 @@ class Daemon:
         return self.of(event)
 
     def ask(self, number: int, command: str = "status", timeout: float = LIMIT) -> None:
-        self.tell({"do": "ask", "id": number, "command": command, "timeout": timeout})
+        self.tell({"do": "query", "id": number, "command": command, "timeout": timeout})
 
     def status(self, field: str) -> str:
         """A line of /proc/PID/status."""

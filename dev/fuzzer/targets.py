@@ -375,8 +375,9 @@ WORDS = (
 CONF_SEEDS = (*encoded(STATEMENTS), SHIPPED.read_bytes()[:600])
 CONF_WORDS = encoded(FRAGMENTS)
 SIGNED = (b"\xf8\n\xf9active\n", b"\xf8\n\xfabusy\r\n", b"\xf8\nerror refused\n", b"\xf8\n\xfb\n")
-WIRE = "wire.protocol:ServerConnection ClientConnection _fit"
-READ_STATUS = "wire.protocol:parse_status read_status encode_status status_tree _told"
+WIRE = "wire.protocol:_Connection ServerConnection ClientConnection _fit"
+READ_STATUS = "wire.protocol:parse_status read_status encode_status status_tree"
+TYPED = "wire.typed:decode encode _plain"
 READ_CAPTURE = "tools.capture:open_capture Capture Clock _Classic _Sections _whole"
 READ_FRAME = "wire.frames:parse _parse_arp _parse_advertisement _options _checksum _is_multicast"
 READ_STATE = "statefile:decode encode _line _lines _process _union"
@@ -409,7 +410,7 @@ TARGETS = {
     "perl": Target(check_perl, ("conf.language",), CONF_SEEDS, CONF_WORDS, 400),
     "server": Target(
         check_server,
-        ("wire.protocol:ServerConnection",),
+        ("wire.protocol:_Connection ServerConnection",),
         (
             *(b"\x01\x80\xf8\nstatus\n", b"\xff\x20\xf9fail\r\n"),
             *(b"\0\0\xfb123456\r\n\xf8\n", b"aaopen"),
@@ -418,13 +419,13 @@ TARGETS = {
     ),
     "client": Target(
         check_client,
-        ("wire.protocol:ClientConnection",),
+        ("wire.protocol:_Connection ClientConnection",),
         (*(b"\x10\x80" + seed for seed in SIGNED), b"\xff\0\xf8\n", b"ab\xfe\xfe\xf8\xfb\xfb\n"),
         (b"\xf8", b"\xf9", b"\xfa", b"\xfb", b"\r\n", b"\n", b"ok ", b"error refused\n"),
     ),
     "answer": Target(check_answer, (WIRE,), (b"\xffactive", b"\0\xfb\xfb\n\xc3\xa9")),
     "middle": Target(middle.check, (WIRE,), middle.SEEDS, longest=256),
-    "status": Target(check_status, (READ_STATUS,), (json.dumps(STATUS).encode(),), WORDS),
+    "status": Target(check_status, (READ_STATUS, TYPED), (json.dumps(STATUS).encode(),), WORDS),
     "lines": Target(
         check_lines,
         ("process.channel:LineChannel parse_message",),

@@ -1,4 +1,4 @@
-"""Our questions to the peer's port."""
+"""The queries to the peer's port."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import json
 import os
 import socket
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Container
 from dataclasses import dataclass
 
 from failoverd import process
 from failoverd.conf import Conf
-from failoverd.listener.loop import READ, Loop, family
+from failoverd.listener.loop import READ, Loop
 from failoverd.process import Channel
 from failoverd.wire.protocol import ClientConnection, Reply, Send, why_unconnected
 
 SAY_SECONDS = 1.0  # a `fail` sent later than this might cross what was decided meanwhile
-MAX_QUESTIONS = 64
+MAX_QUERIES = 64
 MAX_TEXT = process.MAX_MESSAGE - 1024  # what of an answer fits into one message to failoverd
 
 
 @dataclass(eq=False)
-class Question:
-    """A question of ours to the peer's port. `sent`: some of the request may be on its way."""
+class Query:
+    """`sent`: some of the request may be on its way."""
 
     number: int
     command: str
@@ -37,15 +37,10 @@ class Question:
 
 
 class Queries:
-    """Our questions to the peer's port, any number at a time, each with its own connection."""
+    """Any number at a time, each with its own connection; "reply" or "lost" follows on each."""
 
     def __init__(
-        self,
-        loop: Loop,
-        channel: Channel,
-        conf: Conf,
-        secret: bytes,
-        own_nonces: Container[str],
+        self, loop: Loop, channel: Channel, conf: Conf, secret: bytes, own_nonces: Container[str]
     ) -> None:
         self.loop = loop
         self.channel = channel
@@ -53,12 +48,12 @@ class Queries:
         self.secret = secret
         self.place = f"{conf.secondary} port {conf.tcp_port}"
         self.own_nonces = own_nonces
-        self.open: dict[int, Question] = {}
+        self.open: dict[int, Query] = {}
 
-    def deadlines(self) -> Iterable[float]:
-        return (question.deadline for question in self.open.values())
+    def deadline(self) -> float:
+        return min((query.deadline for query in self.open.values()), default=float("inf"))
 
-    def ask(
+    def begin(
         self,
         number: int,
         command: str,
@@ -66,9 +61,9 @@ class Queries:
         began: float | None = None,
         challenge: str | None = None,
     ) -> None:
-        """Begin to ask; "reply" or "lost" follows within these seconds. challenge: a fresh one."""
-        if len(self.open) >= MAX_QUESTIONS:
-            self.tell_lost(number, False, "too many questions are open")
+        """challenge: a fresh one."""
+        if len(self.open) >= MAX_QUERIES:
+            self.tell_lost(number, False, "too many queries are open")
             return
         try:
             sock = self.connect()
@@ -78,16 +73,14 @@ class Queries:
         began = began or time.monotonic()
         challenge = os.urandom(16).hex() if challenge is None else challenge
         connection = ClientConnection(self.secret, command, self.own_nonces, challenge)
-        question = Question(
-            number, command, challenge, sock, connection, seconds, began, began + seconds
-        )
-        if command != "status":
-            question.deadline = began + min(seconds, SAY_SECONDS)
-        self.open[number] = question
-        self.loop.watch(sock, READ, lambda _mask: self.pursue(question))
+        deadline = began + (seconds if command == "status" else min(seconds, SAY_SECONDS))
+        query = Query(number, command, challenge, sock, connection, seconds, began, deadline)
+        self.open[number] = query
+        self.loop.watch(sock, READ, lambda _events: self.pursue(query))
 
     def connect(self) -> socket.socket:
-        sock = socket.socket(family(self.conf), socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        family = socket.AF_INET6 if ":" in self.conf.primary else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             _bind_to_link(sock, self.conf.plip_interface)
             sock.bind((self.conf.primary, 0))
@@ -100,61 +93,59 @@ class Queries:
             raise
         return sock
 
-    def pursue(self, question: Question) -> None:
-        """Something has happened to the question's connection."""
-        if self.open.get(question.number) is not question:
-            return  # lost while this event was on its way
+    def pursue(self, query: Query) -> None:
+        """Something has happened to the query's connection."""
         try:
-            self.read(question)
+            self.read(query)
         except BlockingIOError:
             pass
         except OSError as error:
-            if question.sent:
-                self.lose(question, f"the connection broke: {error.strerror}")
+            if query.sent:
+                self.lose(query, f"the connection broke: {error.strerror}")
             else:
-                self.lose(question, *self.explain(error))
+                self.lose(query, *self.explain(error))
 
-    def read(self, question: Question) -> None:
-        data = question.socket.recv(64 * 1024)
-        connection = question.connection
-        for event in connection.feed(data) if data else connection.end():
+    def read(self, query: Query) -> None:
+        data = query.socket.recv(64 * 1024)
+        for event in query.connection.feed(data) if data else query.connection.end():
             if isinstance(event, Send):
-                self.send(question, event.data)
+                self.send(query, event.data)
             elif isinstance(event, Reply):
-                self.tell_reply(question, event)
+                self.tell_reply(query, event)
             else:
-                self.lose(question, event.why, event.advice)
+                self.lose(query, event.why, event.advice)
 
-    def send(self, question: Question, line: bytes) -> None:
+    def send(self, query: Query, line: bytes) -> None:
         """Send the request, which always fits into the buffer of a new connection."""
-        if time.monotonic() > question.deadline:
-            self.lose(question, "we stood still before it was sent")
+        if time.monotonic() > query.deadline:
+            self.lose(query, "this node stalled before it was sent")
             return
-        sent = question.socket.send(line, socket.MSG_NOSIGNAL)
-        question.sent = True
-        question.deadline = question.began + question.seconds
+        sent = query.socket.send(line, socket.MSG_NOSIGNAL)
+        query.sent = True
+        query.deadline = query.began + query.seconds
         if sent < len(line):
             raise OSError(errno.EIO, "the request could not be sent whole")
 
-    def tell_reply(self, question: Question, reply: Reply) -> None:
+    def tell_reply(self, query: Query, reply: Reply) -> None:
         if len(json.dumps(reply.text)) > MAX_TEXT:
-            self.lose(question, "its answer was too long")
+            self.lose(query, "its answer is too long")
             return
-        self.forget(question)
-        if question.challenge and reply.is_unknown:  # an older failoverd
-            self.ask(question.number, question.command, question.seconds, question.began, "")
+        self.forget(query)
+        if query.challenge and reply.is_unknown:  # an older failoverd
+            self.begin(query.number, query.command, query.seconds, query.began, "")
             return
-        message = {"event": "reply", "id": question.number, "ok": reply.ok, "text": reply.text}
-        self.channel.send(message)
+        self.channel.send(
+            {"event": "reply", "id": query.number, "ok": reply.ok, "text": reply.text}
+        )
 
     def expire(self, now: float) -> None:
-        for question in [one for one in self.open.values() if one.deadline <= now]:
-            seconds = question.deadline - question.began
-            self.lose(question, f"{self.place} says nothing within {seconds:g} s")
+        for query in [query for query in self.open.values() if query.deadline <= now]:
+            seconds = query.deadline - query.began
+            self.lose(query, f"{self.place} does not answer within {seconds:g} s")
 
-    def lose(self, question: Question, why: str, advice: str = "") -> None:
-        self.forget(question)
-        self.tell_lost(question.number, question.sent, why, advice)
+    def lose(self, query: Query, why: str, advice: str = "") -> None:
+        self.forget(query)
+        self.tell_lost(query.number, query.sent, why, advice)
 
     def tell_lost(self, number: int, sent: bool, why: str, advice: str = "") -> None:
         message = {"event": "lost", "id": number, "sent": sent, "why": why, "advice": advice}
@@ -163,10 +154,10 @@ class Queries:
     def explain(self, error: OSError) -> tuple[str, str]:
         return why_unconnected(error, self.place, self.conf.primary, self.conf.plip_interface)
 
-    def forget(self, question: Question) -> None:
-        del self.open[question.number]
-        self.loop.forget(question.socket)
-        question.socket.close()
+    def forget(self, query: Query) -> None:
+        del self.open[query.number]
+        self.loop.forget(query.socket)
+        query.socket.close()
 
 
 def _bind_to_link(sock: socket.socket, interface: str) -> None:

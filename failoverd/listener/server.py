@@ -1,251 +1,215 @@
-"""Those who come to our port: heard, passed on to failoverd, answered, and seen to the door."""
+"""The sessions of those who connect to this node's port: each asks, waits for failoverd's answer,
+and is told it."""
 
 from __future__ import annotations
 
+import enum
 import os
 import resource
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
 
 from failoverd.conf import Conf
-from failoverd.listener.loop import READ, WRITE, Loop, family
-from failoverd.listener.ports import OWN
+from failoverd.listener.loop import READ, WRITE, Loop
 from failoverd.process import Channel
-from failoverd.wire.protocol import (
-    COMMANDS,
-    REFUSED,
-    TAKES_CHALLENGES,
-    UNKNOWN,
-    Refused,
-    Request,
-    ServerConnection,
-)
+from failoverd.wire.protocol import COMMANDS, REFUSED, UNKNOWN, Refused, Request, ServerConnection
 
 REQUEST_SECONDS = 5.0  # the client's time for its request, and then for taking the answer
 LATE_SECONDS = 0.5  # how much later than its deadline a request may be read
-MAX_VISITORS = 512  # at a time, if there are descriptors for them
+MAX_SESSIONS = 512  # at a time, if there are descriptors for them
 RESERVE = 128  # descriptors for what else is open
-CROWD = 64  # from one address: then who is refused has to leave at once
+CROWD = 64  # sessions: with more of them who is refused has to leave at once
 LONGEST_SILENCE = 60.0  # seconds between two lines about unwanted clients, if there are many
 
 
+class State(enum.Enum):
+    ASKING = enum.auto()
+    WAITING = enum.auto()  # for failoverd's answer
+    LEAVING = enum.auto()  # until the client has taken the answer and closed its side
+
+
 @dataclass(eq=False)
-class Visitor:
-    """A connection to our port.
+class Session:
+    """`spoke` is set when the client has said anything, `ended` when it has closed its side."""
 
-    It asks (number and leaving unset), waits for failoverd's answer (number set), then takes the
-    answer and leaves. `spoke` is set when it has said anything, `ended` when it has closed its
-    side.
-    """
-
+    number: int
     socket: socket.socket
     host: str
+    origin: str
     connection: ServerConnection
     deadline: float
-    number: int | None = None
-    out: bytes = b""
-    leaving: bool = False
+    out: bytes
+    state: State = State.ASKING
     spoke: bool = False
     ended: bool = False
 
 
 class Server:
-    """The connections to our port."""
-
     def __init__(self, loop: Loop, channel: Channel, conf: Conf, secret: bytes) -> None:
         self.loop = loop
         self.channel = channel
         self.conf = conf
         self.secret = secret
-        self.peer = socket.inet_pton(family(conf), conf.secondary)
-        self.everyone: dict[Visitor, None] = {}
-        self.idle: dict[str, dict[Visitor, None]] = {}  # by address: who waits for no answer
         self.places = places()
-        self.nonces: set[str] = set()  # of the greetings that are still good
-        self.waiting: dict[int, Visitor] = {}
+        self.sessions: dict[int, Session] = {}  # the oldest first
+        self.nonces: set[str] = set()  # of their greetings
         self.numbers = count(os.getpid() << 30)  # which the listener before has not given
         self.complaints = Complaints(channel)
 
     def deadline(self) -> float:
-        return min((visitor.deadline for visitor in self.everyone), default=float("inf"))
+        return min((s.deadline for s in self.sessions.values()), default=float("inf"))
 
-    def welcome(self, sock: socket.socket, host: str, is_guest: bool) -> None:
+    def welcome(self, sock: socket.socket, host: str, origin: str) -> None:
         now = time.monotonic()
-        if not is_guest:
-            self.complaints.add(f"closed a connection from {host}: it is not for them", now)
-        if not is_guest or not self.make_room():
+        if not origin:
+            why = "neither $primary nor $secondary"
+            self.complaints.add(f"closed a connection from {host}: {why}", now)
+        if not origin or not self.make_room():
             sock.close()
             return
         sock.setblocking(False)
-        if host != OWN:
+        if sock.family != socket.AF_UNIX:
             # Greeting and answer are two small writes: Nagle would hold the second one back.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        nonce = os.urandom(16).hex()
-        connection = ServerConnection(nonce, self.secret, self.conf.plain_secret)
-        visitor = Visitor(sock, host, connection, now + REQUEST_SECONDS, out=connection.greeting())
-        self.everyone[visitor] = None
-        self.idle.setdefault(host, {})[visitor] = None
-        self.nonces.add(nonce)
-        self.flush(visitor)
+        connection = ServerConnection(os.urandom(16).hex(), self.secret, self.conf.plain_secret)
+        number, until, greeting = next(self.numbers), now + REQUEST_SECONDS, connection.greeting()
+        session = Session(number, sock, host, origin, connection, until, greeting)
+        self.sessions[number] = session
+        self.nonces.add(connection.nonce)
+        self.flush(session)
 
     def make_room(self) -> bool:
-        """Let one go if all places are taken: of the address with most idle ones, who came first.
+        """End a session if all places are taken: of the address with most idle ones, the oldest.
 
         So a flood from one address takes neither another's places nor those of requests that are
-        under way, and whoever comes has as much time for a request as so many others take to come.
-        To talk does not help, or a crowd that talks would have each newcomer sent away. False if
-        nobody is idle.
+        under way, and whoever connects has as much time for a request as so many others take to
+        connect. To talk does not help, or a crowd that talks would have each newcomer sent away.
+        False if none is idle.
         """
-        if len(self.everyone) < self.places:
+        if len(self.sessions) < self.places:
             return True
-        crowd = max(self.idle.values(), key=len)
-        if crowd:
-            self.drop(next(iter(crowd)))
-        return len(self.everyone) < self.places
+        idle = [s for s in self.sessions.values() if s.state is not State.WAITING]
+        for crowd, _ in Counter(session.host for session in idle).most_common(1):
+            self.drop(next(session for session in idle if session.host == crowd))
+        return bool(idle)
 
-    def attend(self, visitor: Visitor, mask: int) -> None:
-        """Something came from the visitor, or it can take more."""
-        if visitor in self.everyone and mask & READ:
-            self.listen(visitor)
-        if visitor in self.everyone:
-            self.flush(visitor)
+    def attend(self, session: Session, events: int) -> None:
+        """Something came from the client, or it can take more."""
+        if events & READ:
+            self.read(session)
+        if session.number in self.sessions:
+            self.flush(session)
 
-    def listen(self, visitor: Visitor) -> None:
+    def read(self, session: Session) -> None:
         try:
-            data = visitor.socket.recv(4096)
+            data = session.socket.recv(4096)
         except BlockingIOError:
             return
         except OSError:
-            self.drop(visitor)
+            self.drop(session)
             return
-        visitor.ended = not data
-        visitor.spoke = visitor.spoke or bool(data)
-        if visitor.leaving:
-            return
-        connection = visitor.connection
-        self.judge(visitor, connection.feed(data) if data else connection.end())
+        session.ended = not data
+        session.spoke = session.spoke or bool(data)
+        if session.state is State.ASKING:
+            connection = session.connection
+            self.judge(session, connection.feed(data) if data else connection.end())
 
-    def judge(self, visitor: Visitor, events: Iterable[Request | Refused]) -> None:
+    def judge(self, session: Session, events: Iterable[Request | Refused]) -> None:
         now = time.monotonic()
         for event in events:
-            if isinstance(event, Refused):
-                if visitor.spoke or not visitor.ended:  # a peer that ends just closes
-                    self.complaints.add(f"refused a request from {visitor.host}", now)
-                self.refuse(visitor)
-            elif event.command not in COMMANDS:
-                self.answer(visitor, visitor.connection.answer(False, UNKNOWN))
-            else:
-                self.report(visitor, event, now)
+            if isinstance(event, Request):
+                self.report(session, event, now)
+                continue
+            if session.spoke or not session.ended:  # a peer that ends just closes
+                self.complaints.add(f"refused a request from {session.host}", now)
+            if len(self.sessions) > CROWD:
+                session.ended = True  # it is not waited for until it has read that
+            self.answer(session, REFUSED)
 
-    def report(self, visitor: Visitor, request: Request, now: float) -> None:
-        """Pass the request on to failoverd."""
-        if request.command != "status" and now > visitor.deadline + LATE_SECONDS:
-            # We were stopped while it lay here: its sender has decided anew meanwhile.
-            self.answer(visitor, visitor.connection.answer(False, "too late"))
+    def report(self, session: Session, request: Request, now: float) -> None:
+        """Pass the request on to failoverd, or answer why not."""
+        is_peer = request.by_hmac and session.origin == "peer"
+        message = {
+            "event": "request",
+            "id": session.number,
+            "command": request.command,
+            "origin": "peer" if is_peer else "person",
+            "at": now,
+        }
+        if request.command not in COMMANDS:
+            why = UNKNOWN
+        elif request.command != "status" and now > session.deadline + LATE_SECONDS:
+            why = "too late"  # this process was stopped meanwhile: the sender has decided again
+        elif not self.channel.send(message):
+            why = "failoverd does not respond"
+        else:
+            session.state = State.WAITING
+            session.deadline = now + self.conf.switch_timeout + 1.0
             return
-        number = next(self.numbers)
-        delivered = self.channel.send(
-            {
-                "event": "request",
-                "id": number,
-                "command": request.command,
-                "origin": "peer" if request.by_hmac and self.is_peer(visitor.host) else "person",
-                "at": now,
-            }
-        )
-        if not delivered:
-            self.answer(visitor, visitor.connection.answer(False, "failoverd does not respond"))
-            return
-        visitor.number = number
-        visitor.deadline = now + self.conf.switch_timeout + 1.0
-        self.waiting[number] = visitor
-        del self.idle[visitor.host][visitor]
-
-    def is_peer(self, host: str) -> bool:
-        return host != OWN and socket.inet_pton(family(self.conf), host) == self.peer
+        self.answer(session, session.connection.answer(False, why))
 
     def pass_on(self, number: int, ok: bool, text: str) -> None:
-        """failoverd has answered. Its visitor may be gone."""
-        visitor = self.waiting.get(number)
-        if visitor is None:
-            return
-        if ok and visitor.connection.signed == "status" and text.endswith("}") and text != "{}":
-            text = text[:-1] + TAKES_CHALLENGES  # for an older failoverd, which sent none
-        self.answer(visitor, visitor.connection.answer(ok, text))
+        """failoverd has answered. The session may be over."""
+        session = self.sessions.get(number)
+        if session is not None and session.state is State.WAITING:
+            self.answer(session, session.connection.answer(ok, text))
 
-    def answer(self, visitor: Visitor, line: bytes) -> None:
+    def answer(self, session: Session, line: bytes) -> None:
         """Send the last line, then close as soon as the client has closed its side."""
-        self.end_waiting(visitor)
-        visitor.leaving = True
-        visitor.out += line
-        visitor.deadline = time.monotonic() + REQUEST_SECONDS
-        self.flush(visitor)
+        session.state = State.LEAVING
+        session.out += line
+        session.deadline = time.monotonic() + REQUEST_SECONDS
+        self.flush(session)
 
-    def refuse(self, visitor: Visitor) -> None:
-        if len(self.idle[visitor.host]) > CROWD:
-            visitor.ended = True  # nobody waits until it has read that
-        self.answer(visitor, REFUSED)
-
-    def flush(self, visitor: Visitor) -> None:
-        """Send what can be sent, and say what we wait for next."""
+    def flush(self, session: Session) -> None:
+        """Send what can be sent, and say what is waited for next."""
+        is_leaving = session.state is State.LEAVING
         try:
-            while visitor.out:
-                sent = visitor.socket.send(visitor.out, socket.MSG_NOSIGNAL)
-                visitor.out = visitor.out[sent:]
-            if visitor.leaving:
+            while session.out:
+                sent = session.socket.send(session.out, socket.MSG_NOSIGNAL)
+                session.out = session.out[sent:]
+            if is_leaving:
                 # A close with something unread is a reset, which ends nc before it has read the
                 # answer: tell the client that this is all, and let it close first.
-                visitor.socket.shutdown(socket.SHUT_WR)
+                session.socket.shutdown(socket.SHUT_WR)
         except BlockingIOError:
             pass
         except OSError:
-            self.drop(visitor)
+            self.drop(session)
             return
-        if visitor.leaving and visitor.ended and not visitor.out:
-            self.drop(visitor)
+        if is_leaving and session.ended and not session.out:
+            self.drop(session)
             return
-        reading = not visitor.ended and visitor.number is None
-        mask = (READ if reading else 0) | (WRITE if visitor.out else 0)
-        self.loop.watch(visitor.socket, mask, lambda mask: self.attend(visitor, mask))
+        is_reading = not session.ended and session.state is not State.WAITING
+        events = (READ if is_reading else 0) | (WRITE if session.out else 0)
+        self.loop.watch(session.socket, events, lambda events: self.attend(session, events))
 
     def expire(self, now: float) -> None:
-        for visitor in [visitor for visitor in self.everyone if visitor.deadline <= now]:
-            self.lose_patience(visitor)
+        """Those whose time is up: to ask, to be answered by failoverd, or to take the answer."""
+        for session in [s for s in self.sessions.values() if s.deadline <= now]:
+            request = session.connection.request
+            if session.state is State.ASKING:
+                self.judge(session, session.connection.end())
+            elif session.state is State.WAITING and request and not request.by_hmac:
+                self.answer(session, b"error no answer in time: ask for the status\n")
+            else:  # a signed error would mean that nothing has happened, and that is not known
+                self.drop(session)
 
-    def lose_patience(self, visitor: Visitor) -> None:
-        """Its time is up: to ask, to be answered by failoverd, or to take the answer."""
-        if visitor.leaving:
-            self.drop(visitor)
-        elif visitor.number is None:
-            self.judge(visitor, visitor.connection.end())
-        elif visitor.connection.signed:
-            # A signed error would mean that nothing has happened, and we do not know that.
-            self.drop(visitor)
-        else:
-            self.answer(visitor, b"error no answer in time: ask for the status\n")
-
-    def drop(self, visitor: Visitor) -> None:
-        self.end_waiting(visitor)
-        del self.everyone[visitor]
-        del self.idle[visitor.host][visitor]
-        self.nonces.discard(visitor.connection.nonce)
-        self.loop.forget(visitor.socket)
-        visitor.socket.close()
-
-    def end_waiting(self, visitor: Visitor) -> None:
-        if visitor.number is not None:
-            del self.waiting[visitor.number]
-            self.idle[visitor.host][visitor] = None
-        visitor.number = None
+    def drop(self, session: Session) -> None:
+        del self.sessions[session.number]
+        self.nonces.discard(session.connection.nonce)
+        self.loop.forget(session.socket)
+        session.socket.close()
 
 
 def places() -> int:
-    """For how many visitors there are descriptors."""
+    """For how many sessions there are descriptors."""
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(8, min(MAX_VISITORS, most - RESERVE))
+    return max(8, min(MAX_SESSIONS, most - RESERVE))
 
 
 class Complaints:
@@ -272,6 +236,5 @@ class Complaints:
             return
         message = self.held + (f" (and {self.more} more such clients)" if self.more else "")
         self.channel.send({"event": "log", "message": message})
-        crowd = self.more > CROWD
-        self.gap = min(2 * self.gap, LONGEST_SILENCE) if crowd else 1.0
+        self.gap = min(2 * self.gap, LONGEST_SILENCE) if self.more > CROWD else 1.0
         self.due, self.held, self.more = now + self.gap, "", 0

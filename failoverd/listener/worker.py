@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import encodings.idna  # noqa: F401 - socket may import it later, when we may not read it any more
+import encodings.idna  # noqa: F401 - socket may import it later, when it cannot be read any more
 import socket
 import time
 
@@ -21,7 +21,7 @@ def run(
 ) -> None:
     """The listener child: open the port, give up root, serve until failoverd is gone.
 
-    own: the listening Unix socket of this machine's own commands, if there is one.
+    own: the listening Unix socket of this node's own commands, if there is one.
 
     A patient one, which follows another, waits for an interface or address that is missing.
     Raises OSError with a sentence for people if the port cannot be opened, and whatever
@@ -60,9 +60,9 @@ class Listener:
         self.loop = Loop()
         self.server = Server(self.loop, channel, conf, secret)
         self.ports = Ports(self.loop, channel, conf, self.server.welcome, own)
-        self.questions = Queries(self.loop, channel, conf, secret, self.server.nonces)
+        self.queries = Queries(self.loop, channel, conf, secret, self.server.nonces)
         self.next_tick = 0.0
-        self.loop.watch(channel, READ, self.hear_failoverd)
+        self.loop.watch(channel, READ, self.receive)
 
     def serve(self) -> None:
         """Serve until failoverd is gone (ChannelClosed)."""
@@ -71,19 +71,19 @@ class Listener:
             if now >= self.next_tick:
                 self.next_tick = now + self.interval
                 self.tick(now)
-            deadlines = (self.next_tick, self.server.deadline(), *self.questions.deadlines())
+            deadlines = (self.next_tick, self.server.deadline(), self.queries.deadline())
             self.loop.turn(min(deadlines) - now)
-            # After the turn: what arrived in time counts, also if we ourselves stood still.
+            # After the turn: what arrived in time counts, also if this process was stalled.
             now = time.monotonic()
             self.server.expire(now)
-            self.questions.expire(now)
+            self.queries.expire(now)
 
     def tick(self, now: float) -> None:
         self.channel.send({"event": "alive"})
         self.server.complaints.flush(now)
         self.ports.check()
 
-    def hear_failoverd(self, _mask: int) -> None:
+    def receive(self, _events: int) -> None:
         for message in self.channel.receive():
             self.obey(message)
 
@@ -92,9 +92,9 @@ class Listener:
             case {"do": "answer", "id": int(number), "ok": bool(ok), "text": str(text)}:
                 self.server.pass_on(number, ok, text)
             case {
-                "do": "ask",
+                "do": "query",
                 "id": int(number),
                 "command": str(command),
                 "timeout": int() | float() as seconds,
             }:
-                self.questions.ask(number, command, float(seconds))
+                self.queries.begin(number, command, float(seconds))

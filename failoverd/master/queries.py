@@ -43,7 +43,7 @@ class Queries:
         command = "status" if status else action.query.value
         if not status:
             self._us.say(f"telling the peer {command}", anew=True)
-        message = {"do": "ask", "id": self._serial, "command": command, "timeout": action.timeout}
+        message = {"do": "query", "id": self._serial, "command": command, "timeout": action.timeout}
         if not self._supervisor.send("listener", message):
             self._unreached, self._advice = "the listener, which asks it, does not run", "try again"
             self._lost(self._serial, sent=False)

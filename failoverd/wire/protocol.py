@@ -1,24 +1,23 @@
 """The wire of section 6, without a socket: bytes in, events out, every buffer bounded.
 
-Both ends are small machines over lines. `feed` takes whatever has arrived, in pieces of any size,
-and returns what that means; how it was cut into pieces never changes the outcome. After its last
-event a connection is over and ignores what still comes.
-
     server:  greeting -> (secret line, command line | hmac line) -> Request | Refused
     client:  greeting -> Send -> Reply | NoAnswer
 
+Both ends take lines: `feed` gets whatever has arrived, in pieces of any size, and how it was cut
+into pieces never changes the outcome. After its last event a connection is over and ignores what
+still comes.
+
 A client that is refused learns nothing but that. Whatever does not become a request gets the same
-line, the secret is looked at only when the request is complete (so a wrong word alone is not
+line, the secret is looked at only when the request is complete (so a wrong one alone is not
 answered any earlier than the right one), and it is compared in constant time. What could not be
 right under any secret, an over-long or binary line, is refused at once. The heartbeats beside this
 wire carry a tag that comes from the same secret (Tags).
 
-The nonce is the server's alone, so an answer that somebody has recorded would be good again for
-whoever greets with its nonce: "ok active" from a peer that is dead, say. Therefore every client of
-ours adds a challenge, 32 fresh hex digits, to its command ("hmac HEX fail CHALLENGE"), which both
-signatures then cover as they cover the command. An older failoverd may answer, signed, that it does
-not know that command: only then it is asked once more without. One of another version sends none
-before it was told, at the end of a status, that it may (TAKES_CHALLENGES).
+The nonce is the server's alone, so an answer that was recorded would be good again for whoever
+greets with its nonce: "ok active" from a peer that is dead, say. Therefore failoverd adds a
+challenge, 32 fresh hex digits, to each command ("hmac HEX fail CHALLENGE"), which both signatures
+then cover as they cover the command. An older failoverd answers, signed, that it does not know that
+command: only then it is asked once more without.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ import ipaddress
 import json
 import re
 from collections.abc import Container
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Generic, TypeVar
 
 from failoverd.wire import typed
 
@@ -42,8 +41,6 @@ SERVER_LINE = 64 * 1024  # bytes, with the line's end
 REFUSED = b"error refused\n"
 UNKNOWN = "unknown command"
 
-TAKES_CHALLENGES = ', "challenge": true}'  # instead of the last brace
-
 TAG = 8  # bytes of a heartbeat's
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -51,18 +48,18 @@ _CHALLENGED = re.compile(f"({'|'.join(COMMANDS)}) [0-9a-f]{{32}}")
 _GREETING = re.compile(r"failoverd 1 ([0-9a-f]{32})")
 
 _ONE_SECRET = (
-    "copy the file of $secret from one machine to the other, and send HUP to failoverd on both"
+    "copy the file of $secret from one node to the other, and send HUP to failoverd on both"
 )
-_OTHER_ADDRESS = "see that $primary and $secondary are exchanged on the other machine"
+_OTHER_ADDRESS = "check that $primary and $secondary are exchanged on the peer"
 LOOK_THERE = (
-    "see whether the machine and the link are up and failoverd runs there, and look for a packet "
-    "filter on either machine"
+    "check that the peer and the link are up, that failoverd runs there, and that no packet filter "
+    "on either node is in the way"
 )
 FILTER = (
-    "look for a packet filter on either machine, see to the MTU of the private link, and that "
+    "look for a packet filter on either node, check the MTU of the private link, and that "
     "$tcp_port is the same on both"
 )
-FILTERED = f"its heartbeats come in, so failoverd runs there: {FILTER}"
+FILTERED = f"its heartbeats are received, so failoverd runs there: {FILTER}"
 
 # Events
 
@@ -112,96 +109,106 @@ class NoAnswer:
     advice: str = ""
 
 
-# The server's end
+Event = TypeVar("Event")
 
 
-class ServerConnection:
-    """What one client says to our port. `nonce` is 32 hex digits that were never used before."""
+class _Connection(Generic[Event]):
+    """Lines out of pieces, until `_end` has been called."""
+
+    limit = 0  # bytes of a line, without its end
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+        self._buffer = b""
+        self._over = False
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Take what has arrived."""
+        events: list[Event] = []
+        # Two lines are all that either end says: the rest need not be kept.
+        self._buffer = (self._buffer + data)[: 2 * (self.limit + 2)]
+        while b"\n" in self._buffer and not self._over:
+            line, _, self._buffer = self._buffer.partition(b"\n")
+            events += self._take(_text(line.removesuffix(b"\r"), self.limit))
+        if len(self._buffer.removesuffix(b"\r")) > self.limit and not self._over:
+            events += self._take(None)
+        if self._over:
+            self._buffer = b""
+        return events
+
+    def _take(self, line: str | None) -> list[Event]:
+        """None: it is too long, or no text."""
+        raise NotImplementedError
+
+    def _end(self, event: Event) -> list[Event]:
+        """The last event, if it has not been yet."""
+        over, self._over = self._over, True
+        return [] if over else [event]
+
+
+class ServerConnection(_Connection[Request | Refused]):
+    """What one client says to this node's port; at most one event ever comes of it.
+
+    `nonce` is 32 hex digits that were never used before.
+    """
+
+    limit = CLIENT_LINE
 
     def __init__(self, nonce: str, secret: bytes, plain: bool) -> None:
         if not secret:
             raise ValueError("an empty secret would let everybody in")
+        super().__init__(secret)
         self.nonce = nonce
-        self._secret = secret
         self._plain = plain
-        self._buffer = b""
-        self._word: str | None = None
-        self._request: Request | None = None
-        self.signed = ""  # the command as it was signed, with its challenge
-        self._over = False
+        self._word: str | None = None  # the first line, if it is no signed one
+        self.request: Request | None = None
+        self._signed = ""  # the command as it was signed, with its challenge
 
     def greeting(self) -> bytes:
         return f"failoverd 1 {self.nonce}\n".encode()
 
-    def feed(self, data: bytes) -> list[Request | Refused]:
-        """Take what has arrived. At most one event ever comes of it."""
-        if self._over:
-            return []
-        # Two lines are all that a request can have: the rest need not be kept.
-        self._buffer = (self._buffer + data)[: 2 * (CLIENT_LINE + 2)]
-        while b"\n" in self._buffer:
-            line, _, self._buffer = self._buffer.partition(b"\n")
-            event = self._take(line)
-            if event is not None:
-                return self._finish(event)
-        if len(self._buffer.removesuffix(b"\r")) > CLIENT_LINE:
-            return self._finish(Refused())
-        return []
-
     def end(self) -> list[Request | Refused]:
         """The client has closed its side, or its time is up."""
-        return [] if self._over else self._finish(Refused())
+        return self._end(Refused())
 
     def answer(self, ok: bool, text: str) -> bytes:
         """The last line: signed for a client that signed. Only after a Request."""
-        if self._request is None:
+        if self.request is None:
             raise ValueError("there is no request to answer")
         verdict = "ok" if ok else "error"
-        if not self._request.by_hmac:
+        if not self.request.by_hmac:
             return f"{verdict} {_fit(text, len(verdict) + 2)}\n".encode()
         text = _fit(text, len(verdict) + 67)
-        signature = _answer_signature(self._secret, self.nonce, self.signed, verdict, text)
+        signature = _sign(self._secret, self.nonce, self._signed, verdict, text)
         return f"{verdict} {signature} {text}\n".encode()
 
-    def _finish(self, event: Request | Refused) -> list[Request | Refused]:
-        self._over = True
-        self._buffer = b""
-        if isinstance(event, Request):
-            self._request = event
-        return [event]
+    def _take(self, line: str | None) -> list[Request | Refused]:
+        if line is not None and self._word is None:
+            if not line.startswith("hmac "):
+                self._word = line
+                return []
+            self.request = self._read_signed(line)
+        elif line is not None and _same(str(self._word), self._secret) and self._plain:
+            self.request = Request(line, by_hmac=False)
+        return self._end(self.request or Refused())
 
-    def _take(self, line: bytes) -> Request | Refused | None:
-        text = _text(line.removesuffix(b"\r"))
-        if text is None:
-            return Refused()
-        if self._word is not None:
-            right = _same(self._word.encode(), self._secret) and self._plain
-            return Request(text, by_hmac=False) if right else Refused()
-        if text.startswith("hmac "):
-            return self._take_signed(text)
-        self._word = text
-        return None
-
-    def _take_signed(self, text: str) -> Request | Refused:
-        _, signature, command = [*text.split(" ", 2), ""][:3]
-        right = _request_signature(self._secret, self.nonce, command)
-        if not _same(signature.encode(), right.encode()):
-            return Refused()
-        self.signed = command
-        challenged = _CHALLENGED.fullmatch(command)
-        return Request(challenged[1] if challenged else command, True)
+    def _read_signed(self, line: str) -> Request | None:
+        _, signature, self._signed = [*line.split(" ", 2), ""][:3]
+        if not _same(signature, _sign(self._secret, self.nonce, self._signed).encode()):
+            return None
+        challenged = _CHALLENGED.fullmatch(self._signed)
+        return Request(challenged[1] if challenged else self._signed, by_hmac=True)
 
 
-# The client's end
+class ClientConnection(_Connection[Send | Reply | NoAnswer]):
+    """One query, always by HMAC; after a Reply or a NoAnswer nothing more comes of it.
 
-
-class ClientConnection:
-    """One question, always by HMAC.
-
-    own_nonces are those that this machine's own port has given out: whoever greets us with one of
-    them has only handed our own greeting back, and our signature would be good at our own door.
-    With a challenge that was never used before, no recorded answer is good.
+    own_nonces are those that this node's own port has given out: a greeting with one of them only
+    hands this node's own back, and what is signed for it would be good at its own port. With a
+    challenge that was never used before, no recorded answer is good.
     """
+
+    limit = SERVER_LINE - 1
 
     def __init__(
         self,
@@ -210,64 +217,42 @@ class ClientConnection:
         own_nonces: Container[str] = (),
         challenge: str = "",
     ) -> None:
-        self._secret = secret
+        super().__init__(secret)
         self._command = f"{command} {challenge}" if challenge else command
         self._own_nonces = own_nonces
         self._nonce: str | None = None
-        self._buffer = b""
-        self._over = False
-
-    def feed(self, data: bytes) -> list[Send | Reply | NoAnswer]:
-        """Take what has arrived. After a Reply or a NoAnswer nothing more comes of it."""
-        events: list[Send | Reply | NoAnswer] = []
-        if self._over:
-            return events
-        self._buffer = (self._buffer + data)[: 2 * SERVER_LINE]
-        while b"\n" in self._buffer and not self._over:
-            line, _, self._buffer = self._buffer.partition(b"\n")
-            events.append(self._take(line))
-            self._over = not isinstance(events[-1], Send)
-        if len(self._buffer.removesuffix(b"\r")) >= SERVER_LINE and not self._over:
-            self._over = True
-            events.append(NoAnswer("its answer was too long"))
-        if self._over:
-            self._buffer = b""
-        return events
 
     def end(self) -> list[Send | Reply | NoAnswer]:
         """The server has closed the connection."""
-        if self._over:
-            return []
-        self._over = True
         if self._nonce is None:
-            return [NoAnswer("it closed the connection without a word", advice=_OTHER_ADDRESS)]
-        return [NoAnswer("it closed the connection without an answer")]
+            why = "it closed the connection without a greeting"
+            return self._end(NoAnswer(why, advice=_OTHER_ADDRESS))
+        return self._end(NoAnswer("it closed the connection without an answer"))
 
-    def _take(self, line: bytes) -> Send | Reply | NoAnswer:
-        text = _text(line.removesuffix(b"\r"), SERVER_LINE - 1)
-        if text is None:
-            return NoAnswer("its answer was too long, or not text")
+    def _take(self, line: str | None) -> list[Send | Reply | NoAnswer]:
+        if line is None:
+            return self._end(NoAnswer("its answer is too long, or not text"))
         if self._nonce is None:
-            return self._take_greeting(text)
-        return self._take_answer(self._nonce, text)
+            return self._take_greeting(line)
+        return self._end(self._read_answer(self._nonce, line))
 
-    def _take_greeting(self, text: str) -> Send | NoAnswer:
-        greeting = _GREETING.fullmatch(text)
+    def _take_greeting(self, line: str) -> list[Send | Reply | NoAnswer]:
+        greeting = _GREETING.fullmatch(line)
         if greeting is None:
-            return NoAnswer("it does not greet like failoverd")
+            return self._end(NoAnswer("it does not greet like failoverd"))
         self._nonce = greeting[1]
         if self._nonce in self._own_nonces:
-            return NoAnswer("it greets us with our own words")
-        signature = _request_signature(self._secret, self._nonce, self._command)
-        return Send(f"hmac {signature} {self._command}\n".encode())
+            return self._end(NoAnswer("it sent this node's own greeting back"))
+        signature = _sign(self._secret, self._nonce, self._command)
+        return [Send(f"hmac {signature} {self._command}\n".encode())]
 
-    def _take_answer(self, nonce: str, line: str) -> Reply | NoAnswer:
+    def _read_answer(self, nonce: str, line: str) -> Reply | NoAnswer:
         if line == "error refused":
             return NoAnswer("authentication failed: the secrets differ", True, _ONE_SECRET)
         verdict, signature, text = [*line.split(" ", 2), "", ""][:3]
-        right = _answer_signature(self._secret, nonce, self._command, verdict, text)
-        if verdict not in ("ok", "error") or not _same(signature.encode(), right.encode()):
-            return NoAnswer("its answer was not signed with our secret")
+        right = _sign(self._secret, nonce, self._command, verdict, text)
+        if verdict not in ("ok", "error") or not _same(signature, right.encode()):
+            return NoAnswer("its answer is not signed with the shared secret")
         return Reply(verdict == "ok", text)
 
 
@@ -276,41 +261,29 @@ def why_unconnected(error: OSError, place: str, own: str, link: str) -> tuple[st
     out: two clauses for people."""
     match error.errno:
         case errno.EADDRNOTAVAIL:
-            missing = f"this machine does not have the address {own}"
-            return missing, f"give it to {link}, or correct $primary"
+            missing = f"this node does not have the address {own}"
+            return missing, f"add it to {link}, or correct $primary"
         case errno.ENODEV:
-            return f"there is no interface {link}", "make it, or correct $plip_interface"
+            return f"there is no interface {link}", "create it, or correct $plip_interface"
         case errno.ECONNREFUSED:
             return f"{place} refuses the connection", ""
     return f"{place} cannot be reached over {link}: {error.strerror}", ""
 
 
-# What both ends share
+def _sign(secret: bytes, *said: str) -> str:
+    return hmac.new(secret, " ".join(said).encode(), hashlib.sha256).hexdigest()
 
 
-def _request_signature(secret: bytes, nonce: str, command: str) -> str:
-    return _sign(secret, f"{nonce} {command}")
-
-
-def _answer_signature(secret: bytes, nonce: str, command: str, verdict: str, text: str) -> str:
-    return _sign(secret, f"{nonce} {command} {verdict} {text}")
-
-
-def _sign(secret: bytes, message: str) -> str:
-    return hmac.new(secret, message.encode(), hashlib.sha256).hexdigest()
-
-
-def _same(one: bytes, other: bytes) -> bool:
+def _same(one: str, other: bytes) -> bool:
     """Compare in a time that tells neither where they differ nor how long the right one is."""
-    return hmac.compare_digest(hashlib.sha256(one).digest(), hashlib.sha256(other).digest())
+    ends = (hashlib.sha256(end).digest() for end in (one.encode(), other))
+    return hmac.compare_digest(*ends)
 
 
-def _text(line: bytes, limit: int = CLIENT_LINE) -> str | None:
+def _text(line: bytes, limit: int) -> str | None:
     """The line as text; None if it is too long, not UTF-8, or has control characters."""
-    if len(line) > limit:
-        return None
     try:
-        text = line.decode()
+        text = line.decode() if len(line) <= limit else "\0"
     except UnicodeDecodeError:
         return None
     return None if _CONTROL.search(text) else text
@@ -334,7 +307,7 @@ _Few = Annotated[tuple[bytes, ...], typed.several(_tag_bytes, 2)]
 
 @dataclass(frozen=True)
 class Tags:
-    """What marks our heartbeats, and what marks the peer's: a kernel's filter knows them by it.
+    """What marks this node's heartbeats, and the peer's: a kernel's filter knows them by it.
 
     The newest first; a second one is that of the secret before, as long as the peer may have that.
     """
@@ -354,10 +327,8 @@ class Tags:
 
     def message(self) -> dict[str, object]:
         """How one process tells another."""
-        return {
-            "ours": [tag.hex() for tag in self.ours],
-            "peers": [tag.hex() for tag in self.peers],
-        }
+        ends = {"ours": self.ours, "peers": self.peers}
+        return {end: [tag.hex() for tag in tags] for end, tags in ends.items()}
 
 
 def parse_tags(message: object) -> Tags:
@@ -368,20 +339,19 @@ def parse_tags(message: object) -> Tags:
     return tags
 
 
-def heartbeat_tags(secret: bytes, us: str, peer: str) -> Tags:
-    """The tags of this secret between these two private addresses."""
-    return Tags((_tag(secret, us, peer),), (_tag(secret, peer, us),))
+def heartbeat_tags(secret: bytes, own: str, peer: str) -> Tags:
+    """The tags of this secret between these two private addresses.
 
-
-def _tag(secret: bytes, sender: str, receiver: str) -> bytes:
-    """Each direction has its own, so nothing that throws our packets back to us is the peer.
-
+    Each direction has its own, so nothing that sends a node's packets back to it is the peer.
     Whoever can record the private link has seen 8 bytes by which a guess of the secret can be
     checked, as by any signed line on the port; nothing else follows from them. No signed line can
     be this message: they all begin with a nonce.
     """
-    text = f"failoverd heartbeat {sender} {receiver}"
-    return hmac.new(secret, text.encode(), hashlib.sha256).digest()[:TAG]
+
+    def tag(sender: str, receiver: str) -> bytes:
+        return bytes.fromhex(_sign(secret, "failoverd heartbeat", sender, receiver))[:TAG]
+
+    return Tags((tag(own, peer),), (tag(peer, own),))
 
 
 # The status
@@ -516,7 +486,7 @@ class Status:
     watchers: _Watchers = ()  # what is wrong with an interface's, by interface
 
 
-# Where on the wire a field stands that is not at the top.
+# Where on the wire a field is that is not at the top.
 _INSIDE = {
     "plip_state": ("plip", "state"),
     "heartbeat_age": ("plip", "heartbeat_age"),
@@ -535,24 +505,15 @@ def encode_status(status: Status) -> str:
 
 def status_tree(status: Status) -> dict[str, object]:
     """The status as the JSON object of section 6. What has a default is told only if it is not."""
-    tree = _told(status)
-    tree["interfaces"] = {name: _told(interface) for name, interface in status.interfaces}
-    if status.settings:
-        tree["settings"] = dict(status.settings)
-    if status.watchers:
-        watchers = status.watchers[:MAX_WATCHERS]
-        tree["watchers"] = {name: text[:MAX_SETTING] for name, text in watchers}
-    if status.failure is not None:
-        tree["failure"] = _told(status.failure)
+    told = status.watchers[:MAX_WATCHERS]
+    watchers = tuple((name, text[:MAX_SETTING]) for name, text in told)
+    tree = typed.encode(replace(status, watchers=watchers))
+    for name in {"interfaces", "settings", "watchers"} & tree.keys():
+        tree[name] = dict(tree[name])
     for name, (outer, inner) in _INSIDE.items():
         if name in tree:
             tree.setdefault(outer, {})[inner] = tree.pop(name)
     return tree
-
-
-def _told(form: InterfaceStatus | Failure | Status) -> dict[str, Any]:
-    values = {field.name: (getattr(form, field.name), field.default) for field in fields(form)}
-    return {name: value for name, (value, default) in values.items() if value != default}
 
 
 def parse_status(text: str) -> Status | None:
@@ -566,7 +527,7 @@ def parse_status(text: str) -> Status | None:
 def read_status(text: str) -> Status:
     """Raises ValueError that says what is wrong.
 
-    Keys that we do not know are left out: a newer peer may have more to tell.
+    Unknown keys are left out: a newer peer may have more to tell.
     """
     try:
         tree = typed.mapping(json.loads(text))
@@ -586,5 +547,5 @@ def words(text: str) -> str:
 
 
 def host(name: str) -> str:
-    """The name of a machine as a status can tell it, "" if it is none (RFC 1123, section 2.1)."""
+    """A host name as a status can tell it, "" if it is none (RFC 1123, section 2.1)."""
     return name if _HOST.fullmatch(name) else ""

@@ -42,6 +42,19 @@ def decode(form: type[Form], told: object) -> Form:
     return form(**values)
 
 
+def encode(form: Any) -> dict[str, Any]:
+    """What `decode` understands, but for tables, which are pairs still. A field that has its
+    default is left out."""
+    told = [(field.name, getattr(form, field.name), field.default) for field in fields(form)]
+    return {name: _plain(value) for name, value, default in told if value != default}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return encode(value) if is_dataclass(value) else value
+
+
 @cache
 def _fields(form: Any) -> list[tuple[str, Check, bool]]:
     hints = get_type_hints(form, include_extras=True)

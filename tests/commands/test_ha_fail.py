@@ -39,7 +39,7 @@ def test_that_the_secrets_differ_is_said(lab: Lab, typed_on: str) -> None:
     ("verdict", "fact"),
     [
         ("reject with tcp reset", "port 2000 refuses the connection"),
-        ("drop", "port 2000 says nothing within"),
+        ("drop", "port 2000 does not answer within"),
     ],
 )
 @pytest.mark.parametrize("closed_on", ["a", "b"])
@@ -56,7 +56,7 @@ def test_that_the_port_is_blocked_on_one_side_is_said(
     assert told.returncode == 1
     shown = asker.command("ha-status")
     for said in (told.stderr, shown.stderr):
-        assert "; its heartbeats come in, so failoverd runs there: look for a packet" in said, said
+        assert "; its heartbeats are received, so failoverd runs there: look for a" in said, said
         assert "start it" not in said and "silent" not in said
     assert fact in told.stderr
     assert lab.holders() == ["a"]
@@ -69,7 +69,7 @@ def test_that_failoverd_is_dead_there_is_said(lab: Lab) -> None:
     kill(lab.b, main_pid(lab.b))
     told = lab.a.command("ha-fail")
     assert told.returncode == 1
-    assert "1.0.0.2 port 2000 refuses the connection; see whether the machine" in told.stderr
+    assert "1.0.0.2 port 2000 refuses the connection; check that the peer" in told.stderr
     assert "heartbeats" not in told.stderr
     assert SERVICE in "".join(lab.a.addresses("eth0"))
 

@@ -87,7 +87,7 @@ def test_only_we_run(pair: Pair, conf: str) -> None:
     status, out, errors = ha_status_there(pair, conf, "--json")
     assert status == 1
     assert json.loads(out)["peer"] is None
-    assert "from the peer: 1.0.0.2 port 2000 refuses the connection; see whether" in errors
+    assert "from the peer: 1.0.0.2 port 2000 refuses the connection; check that the peer" in errors
     pair.spaces[0].ip("link set plip0 down")
     status, out, errors = ha_status_there(pair, conf, "--json")
     assert status == 1

@@ -21,7 +21,7 @@ from failoverd import pair
 from failoverd.conf import Conf
 from failoverd.listener.client import Queries
 from failoverd.listener.loop import Loop
-from failoverd.listener.server import Server, Visitor
+from failoverd.listener.server import Server, Session
 from failoverd.log import Log
 from failoverd.master import requests
 from failoverd.master.context import Context
@@ -199,16 +199,16 @@ class Port:
         self.told = Told()
         channel: Any = self.told
         self.server = Server(Loop(), channel, self.conf, SECRET)
-        self.questions = Queries(Loop(), channel, self.conf, SECRET, ())
+        self.queries = Queries(Loop(), channel, self.conf, SECRET, ())
 
-    def visit(self, said: bytes) -> tuple[Visitor, Request, socket.socket]:
-        """One who has said this, and what its words mean."""
+    def session(self, said: bytes) -> tuple[Session, Request, socket.socket]:
+        """One whose client has said this, and what that means."""
         theirs = socket.create_connection(self.socket.getsockname(), timeout=LIMIT)
-        self.server.welcome(self.socket.accept()[0], "127.0.0.1", True)
-        visitor = next(iter(self.server.everyone))
-        (request,) = visitor.connection.feed(said)
+        self.server.welcome(self.socket.accept()[0], "127.0.0.1", "person")
+        (session,) = self.server.sessions.values()
+        (request,) = session.connection.feed(said)
         assert isinstance(request, Request)
-        return visitor, request, theirs
+        return session, request, theirs
 
 
 @pytest.fixture
@@ -241,14 +241,14 @@ def test_what_lay_here_for_longer_than_its_sender_waits_is_not_passed_on(
     port: Port, command: str, late: float, heard: bool
 ) -> None:
     """We were stopped meanwhile."""
-    visitor, request, theirs = port.visit(SECRET + f"\n{command}\n".encode())
-    assert 4.0 < visitor.deadline - time.monotonic() <= 5.0
-    visitor.deadline = NOW
-    port.server.report(visitor, request, NOW + late)
+    session, request, theirs = port.session(SECRET + f"\n{command}\n".encode())
+    assert 4.0 < session.deadline - time.monotonic() <= 5.0
+    session.deadline = NOW
+    port.server.report(session, request, NOW + late)
     passed = [(message["command"], message["at"]) for message in port.told.of("request")]
     assert passed == ([(command, NOW + late)] if heard else [])
     if heard:
-        assert visitor.deadline == NOW + late + port.conf.switch_timeout + 1.0
+        assert session.deadline == NOW + late + port.conf.switch_timeout + 1.0
         theirs.close()
     else:
         assert everything(theirs).splitlines()[1:] == [b"error too late"]
@@ -262,33 +262,33 @@ def test_until_when_a_telling_may_be_sent(
     port: Port, command: str, seconds: float, until: float
 ) -> None:
     """Later it might cross what was decided meanwhile."""
-    port.questions.ask(7, command, seconds, NOW)
-    assert list(port.questions.deadlines()) == [NOW + until]
-    port.questions.expire(NOW + until - JUST)
+    port.queries.begin(7, command, seconds, NOW)
+    assert port.queries.deadline() == NOW + until
+    port.queries.expire(NOW + until - JUST)
     assert not port.told.messages
-    port.questions.expire(NOW + until)
+    port.queries.expire(NOW + until)
     (lost,) = port.told.of("lost")
     assert (lost["id"], lost["sent"]) == (7, False)
-    assert not port.questions.open
+    assert not port.queries.open
 
 
 @pytest.mark.parametrize("stopped", [False, True])
 def test_a_telling_that_is_late_is_not_sent(port: Port, stopped: bool) -> None:
     """Although the peer has greeted us meanwhile, and waits for it."""
     began = time.monotonic() - (1.1 if stopped else 0.0)
-    port.questions.ask(7, "fail", 1000.0 if stopped else 2000.0, began)
-    question = port.questions.open[7]
+    port.queries.begin(7, "fail", 1000.0 if stopped else 2000.0, began)
+    query = port.queries.open[7]
     if not stopped:
-        question.deadline += 1000.0  # however slow this machine is
+        query.deadline += 1000.0  # however slow this machine is
     theirs = port.socket.accept()[0]
-    port.questions.send(question, b"a line\n")
+    port.queries.send(query, b"a line\n")
     if stopped:
         (lost,) = port.told.of("lost")
         assert lost["sent"] is False
         assert everything(theirs) == b""
     else:
-        assert question.sent
-        assert question.deadline == began + 2000.0, "from now on it is the answer's time"
+        assert query.sent
+        assert query.deadline == began + 2000.0, "from now on it is the answer's time"
         assert theirs.recv(100) == b"a line\n"
 
 

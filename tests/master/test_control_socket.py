@@ -225,13 +225,13 @@ def test_who_uses_it_is_a_person_and_an_answer_is_signed(wired: Pair, tmp_path: 
         wrong.socket.sendall(b"wrong\nfail\n")
         wrong.wait(lambda: wrong.ended)
         assert wrong.got.endswith(b"\nerror refused\n")
-        serve([daemon], lambda: "refused a request from this machine" in daemon.logged())
+        serve([daemon], lambda: "refused a request from this node" in daemon.logged())
 
 
 def test_a_crowd_at_it_keeps_nobody_out(
     wired: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "MAX_VISITORS", 64)
+    monkeypatch.setattr(server, "MAX_SESSIONS", 64)
     path = str(tmp_path / "own")
     with listening(path) as own:
         daemon = wired.listen(own=own)
@@ -322,7 +322,7 @@ def test_the_port_serves_again_when_its_address_is_back(lab: Lab, back: str) -> 
     start(lab, **WATCHED)
     if back == "the link":
         lab.a.delete_card("plip0")
-        lab.wait_until(lambda: "plip0 is down: hearing only us" in lab.a.log(), "it is noticed")
+        lab.wait_until(lambda: "plip0 is down: only this" in lab.a.log(), "it is noticed")
         lab.a.make_card("plip0")
     else:
         lab.a.ip("link set dev plip0 down", "address flush dev plip0", "link set dev plip0 up")
