@@ -1,9 +1,9 @@
-"""The heartbeat: echo requests to the peer over the private link, and what is heard of its own.
+"""The heartbeat: echo requests to the peer over the private link, and what is received of its own.
 
 Sent on one raw socket that lasts, on an absolute schedule, and only while the main loop has spoken
-to us within the last window: a hung failoverd is a dead one (contract, section 5). The payload is
-the pair's tag, from the secret: a ping that anybody else sends is none of ours. ping3 knows no
-payload but a time and Qs, so what it does here is the checksum.
+to this process within the last window: a hung failoverd is a dead one (contract, section 5). The
+payload is the pair's tag, from the secret: no other ping is a heartbeat. ping3 knows no payload but
+a time and Qs, so what it does here is the checksum.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 _HEADER = 8  # bytes of ICMP before the payload
 _PKTINFO = 20  # bytes of the longer of struct in_pktinfo and in6_pktinfo
-_MOST = 512  # packets that are read at once: a flood must not keep us from sending
+_MOST = 512  # packets that are read at once: a flood must not keep this from sending
 _REPORT_EVERY = 0.1  # seconds, at the most often
-_SPARING = 0.05  # seconds; with shorter intervals not every packet that comes wakes us
+_SPARING = 0.05  # seconds; with shorter intervals not every packet wakes the process
 
 
 class _Family(NamedTuple):
@@ -96,37 +96,36 @@ class Pinger:
         return self._socket.fileno()
 
     def send(self, now: float) -> str | None:
-        """Send one heartbeat; what was in the way, if anything."""
+        """Send one heartbeat; what was in the way, if anything.
+
+        Never by the default route while the link is down, and by the new one if it is made again.
+        """
         self.seq = (self.seq + 1) & 0xFFFF
+        index = links.index(self.interface)
+        if index is None:
+            return os.strerror(errno.ENODEV)
         try:
-            self._leave_by_the_link()
+            self._socket.setsockopt(self.ip.level, self.ip.unicast_if, struct.pack("!I", index))
             for tag in self.tags.ours:
                 self._socket.sendto(self._request(tag), (self.peer, 0))
         except OSError as error:
             return error.strerror or str(error)
         self.sent_at[self.seq] = now
-        while len(self.sent_at) > 64:
+        if len(self.sent_at) > 64:
             del self.sent_at[next(iter(self.sent_at))]
         return None
-
-    def _leave_by_the_link(self) -> None:
-        """Never by the default route while the link is down, and by the new one if re-made."""
-        index = links.index(self.interface)
-        if index is None:
-            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
-        self._socket.setsockopt(self.ip.level, self.ip.unicast_if, struct.pack("!I", index))
 
     def _request(self, tag: bytes) -> bytes:
         """An echo request with the tag as its payload."""
         packet = struct.pack("!BBHHH", self.ip.request, 0, 0, self.id, self.seq) + tag
         if self.ip is _IPV6:
-            return packet  # the kernel sums up: it knows our address
+            return packet  # the kernel sums up: it knows the source address
         total = ping3.checksum(packet)  # of little-endian words, whatever this machine has
         return packet[:2] + struct.pack("<H", total) + packet[4:]
 
     def drain(self, now: float) -> bool:
-        """Read what has come: the peer's heartbeats, and its kernel's replies to ours. Whether one
-        of these told the round trip."""
+        """Read what was received: the peer's heartbeats, and its kernel's replies to this node's.
+        Whether one of these told the round trip."""
         before = len(self.sent_at)
         link = links.index(self.interface)
         for _ in range(_MOST):
@@ -140,10 +139,10 @@ class Pinger:
 
     def _came_by(self, about: Sequence[tuple[int, int, bytes]]) -> int | None:
         """The index of the interface that a packet came in by: ip(7), ipv6(7)."""
-        wanted = self.ip.level, self.ip.interface_told
-        found = (data for level, kind, data in about if (level, kind) == wanted)
-        form = self.ip.interface_form
-        return next((int(struct.unpack_from(form, data)[0]) for data in found), None)
+        for level, kind, data in about:
+            if (level, kind) == (self.ip.level, self.ip.interface_told):
+                return int(struct.unpack_from(self.ip.interface_form, data)[0])
+        return None
 
     def _take(self, data: bytes, now: float) -> None:
         start = 0 if self.ip is _IPV6 else (data[0] & 15) * 4 if data else 0
@@ -209,8 +208,8 @@ def run(channel: process.Channel, conf: Conf, on: bool, tags: Tags) -> None:
 def loop(channel: process.Channel, pinger: Pinger, beat: Beat) -> None:
     """Send, listen and report until the channel closes.
 
-    At short intervals, what has come is read when the next heartbeat is sent, but for the reply to
-    the first one after a report: it is the one that is timed.
+    At short intervals, what was received is read when the next heartbeat is sent, but for the reply
+    to the first one after a report: it is the one that is timed.
     """
     trouble: str | None = None
     reported = 0.0
@@ -231,7 +230,7 @@ def loop(channel: process.Channel, pinger: Pinger, beat: Beat) -> None:
             timing = not pinger.drain(now)
         if beat.due(now):
             if sparing:
-                pinger.sent_at.clear()  # what waited for us tells no round trip
+                pinger.sent_at.clear()  # what has waited tells no round trip
                 pinger.drain(now)
             trouble = tell_trouble(channel, trouble, pinger.send(now))
         if now - reported >= _REPORT_EVERY:

@@ -1,8 +1,8 @@
-"""The Unix socket beside $pidfile, by which this machine's own commands reach us.
+"""The Unix socket beside $pidfile, by which this node's own commands reach failoverd.
 
 It works whatever has become of the private link and of $primary. It is made here, by root, and
-never read here: the listener inherits it. So it outlives every listener, and whoever comes between
-two of them waits in its queue.
+never read here: the listener inherits it. So it outlives every listener, and a command that comes
+between two of them waits in its queue.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ LONGEST_NAME = 107  # bytes that the kernel takes (unix(7))
 
 
 class ControlSocket:
-    """Ours, once it could be made."""
-
     def __init__(self, us: Context) -> None:
         self._us = us
         self._identity: tuple[int, int] | None = None  # of its name in the file system
@@ -49,10 +47,9 @@ class ControlSocket:
         return True
 
     def keep(self, now: float) -> bool:
-        """Make it anew if it is gone, by whomever. Whether it is another one now."""
-        is_there = self._identity is not None and self._identity == identity(
-            self._us.conf.control_socket
-        )
+        """Make it again if it is gone. Whether it is another one now."""
+        found = identity(self._us.conf.control_socket)
+        is_there = found is not None and found == self._identity
         return not is_there and now >= self._retry and self.open(now)
 
     def close(self) -> None:
@@ -83,7 +80,7 @@ def listening(path: str) -> socket.socket:
     try:
         with short(path) as name:
             make_room(path, name)
-            os.fchmod(made.fileno(), 0o600)  # it is born so: nobody else comes in at any moment
+            os.fchmod(made.fileno(), 0o600)  # before bind: it is never open to others
             made.bind(name)
         made.listen(BACKLOG)
     except OSError:

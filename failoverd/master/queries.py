@@ -1,4 +1,4 @@
-"""What we ask, and what comes of it: the peer's port, and whoever is on the ethernet side."""
+"""Queries to the peer's port, probes on the service network, and what comes of both."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Queries:
         self._peer_probes = peer_probes
         self._mismatch = Mismatch(us)
         self._serial = 0
-        self._unreached = ""  # why the last question to the peer was not answered
+        self._unreached = ""  # why the last query to the peer was not answered
         self._advice = ""  # and what to do, if that is sure
         self.asked: dict[pair.Query, int] = {}  # of the peer
         self.searched: dict[bool, int] = {}  # on the ethernet side, by whether it is for our own
@@ -45,8 +45,9 @@ class Queries:
             self._us.say(f"telling the peer {command}", anew=True)
         message = {"do": "query", "id": self._serial, "command": command, "timeout": action.timeout}
         if not self._supervisor.send("listener", message):
-            self._unreached, self._advice = "the listener, which asks it, does not run", "try again"
-            self._lost(self._serial, sent=False)
+            self._lose(
+                action.query, "the listener, which asks it, does not run", "try again", False
+            )
 
     def search(self, action: pair.Question) -> None:
         self._serial += 1
@@ -75,9 +76,8 @@ class Queries:
     def gone(self, name: str) -> None:
         """A child died: whoever waits for its answers gets none."""
         if name == "listener":
-            self._unreached, self._advice = "the listener, which asks it, has died", "try again"
-            for serial in list(self.asked.values()):
-                self._lost(serial, sent=True)
+            for query in list(self.asked):
+                self._lose(query, "the listener, which asks it, has died", "try again", sent=True)
         elif name == "neighbours":
             for own in list(self.searched):
                 del self.searched[own]
@@ -99,6 +99,7 @@ class Queries:
         self._unreached = ""
         if query is None:
             return
+        del self.asked[query]
         view = None
         if query in (pair.Query.COMPARE, pair.Query.STATUS):
             try:
@@ -131,26 +132,23 @@ class Queries:
 
     def told_lost(self, message: Message) -> None:
         lost = decode(Lost, message)
-        why, query = lost.why, self._query(lost.id, keep=True)
+        why, query = lost.why, self._query(lost.id)
         new = why != self._unreached or query is not pair.Query.COMPARE
         if new and self._supervisor.may_log("listener", time.monotonic()):
             asked = query.value if query and query in TOLD else "status"
             self._us.say(f"no answer from the peer to {asked}: {why}")
-        self._unreached, self._advice = why, lost.advice
-        self._lost(lost.id, lost.sent)
+        self._lose(query, why, lost.advice, lost.sent)
 
-    def _lost(self, serial: int, sent: bool) -> None:
-        query = self._query(serial)
+    def _lose(self, query: pair.Query | None, why: str, advice: str, sent: bool) -> None:
+        """None: what was asked means nothing any more."""
+        self._unreached, self._advice = why, advice
         if query is not None:
+            del self.asked[query]
             self._us.feed(pair.Unreplied(query, sent))
 
-    def _query(self, serial: int, keep: bool = False) -> pair.Query | None:
-        for query, asked in self.asked.items():
-            if asked == serial:
-                if not keep:
-                    del self.asked[query]
-                return query
-        return None
+    def _query(self, serial: int) -> pair.Query | None:
+        """What is asked by this number."""
+        return next((query for query, asked in self.asked.items() if asked == serial), None)
 
     # ------------------------------------------------------------------ the ethernet side
 

@@ -1,11 +1,9 @@
-"""What others ask of us: a status is answered here, the rest by the pair."""
+"""Requests to this node: a status is answered here, the rest by the pair."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from failoverd import pair
 from failoverd.master.context import Context
@@ -19,17 +17,8 @@ STALE_SECONDS = 1.0  # a request that waited longer is not begun: its sender cou
 MAX_REQUESTS = 128  # that wait for an answer
 MAX_SWITCHING = 100  # requests for a switch at once, and
 SWITCHING_A_SECOND = 20.0  # of them later on
-LEAST_GLANCE = 0.001  # seconds between two looks of the watchers because somebody asks
-GLANCE_SECONDS = 0.02  # how long the peer waits for what they say
-
-
-@dataclass
-class Visit:
-    """The peer asked for the status, and these watchers have not yet said what they count."""
-
-    request: int
-    looking: set[str]
-    until: float
+LEAST_LOOK = 0.001  # seconds between two looks of the watchers because of a request
+LOOK_SECONDS = 0.02  # how long the peer waits for what they say
 
 
 class Requests:
@@ -42,14 +31,15 @@ class Requests:
         self._us = us
         self._supervisor = supervisor
         self._status = status
-        self._visits: deque[Visit] = deque()
         self._switching = Allowance(SWITCHING_A_SECOND, MAX_SWITCHING)
-        self._glances = Allowance(1 / LEAST_GLANCE, 1)
+        self._looking: set[str] = set()  # watchers that have not said yet what they count
+        self._began = 0.0  # when they were told to look
+        self._peers: list[int] = []  # the peer's requests that wait for them
         self.waiting: dict[int, str] = {}  # by number: what was told by a person, else ""
 
     def deadline(self) -> float | None:
         """When `end_visits` has something to do."""
-        return self._visits[0].until if self._visits else None
+        return self._began + LOOK_SECONDS if self._peers else None
 
     def told(self, message: Message) -> None:
         """The listener passes on a request. Raises ValueError if it is none."""
@@ -66,7 +56,7 @@ class Requests:
             self._us.say(f"would have been told {command}", anew=True)
             self.answer(pair.Answer(mine, False, "dry run"))
         elif now - request.at > STALE_SECONDS:
-            self.answer(pair.Answer(mine, False, "too late: we stood still meanwhile"))
+            self.answer(pair.Answer(mine, False, "too late: this node stalled"))
         elif self._is_busy(crowded, now):
             self.answer(pair.Answer(mine, False, "busy"))
         elif by_peer:
@@ -95,30 +85,33 @@ class Requests:
     # ------------------------------------------------------------------ status
 
     def _told_status(self, mine: int, by_peer: bool, now: float) -> None:
-        """The peer is told what our cards have heard by now, if our watchers say it in time; while
-        we switch, nobody wants to know."""
-        looking = set[str]()
-        if self._us.role != "switching" and self._glances.take(1, now):
-            for name in self._us.conf.interfaces:
-                if self._supervisor.send(f"watchd {name}", {"do": "look"}):
-                    looking.add(name)
-        if by_peer and (looking or self._visits):  # those who looked just now are waited for
-            self._visits.append(Visit(mine, looking, now + GLANCE_SECONDS))
+        """The peer is told what the interfaces have received by now, if their watchers say it in
+        time; during a switch it does not matter."""
+        passed = now - self._began
+        is_over = passed >= LOOK_SECONDS or (not self._looking and passed >= LEAST_LOOK)
+        if is_over and self._us.role != "switching":
+            self._began = now
+            self._looking = {
+                name
+                for name in self._us.conf.interfaces
+                if self._supervisor.send(f"watchd {name}", {"do": "look"})
+            }
+        if by_peer and self._looking:
+            self._peers.append(mine)
         else:
             self._answer_status(mine)
 
     def has_looked(self, interface: str) -> None:
-        """A watcher has said what it counts: every look is answered, in the order of the looks."""
-        for visit in self._visits:
-            if interface in visit.looking:
-                visit.looking.discard(interface)
-                break
+        """A watcher has said what it counts."""
+        self._looking.discard(interface)
         self.end_visits(time.monotonic())
 
     def end_visits(self, now: float) -> None:
-        """Answer those for whom all watchers have looked, and those who have waited too long."""
-        while self._visits and (not self._visits[0].looking or now >= self._visits[0].until):
-            self._answer_status(self._visits.popleft().request)
+        """Answer the peer, if all watchers have looked, or it has waited long enough."""
+        if not self._looking or now >= self._began + LOOK_SECONDS:
+            peers, self._peers = self._peers, []
+            for request in peers:
+                self._answer_status(request)
 
     def _answer_status(self, request: int) -> None:
         self.answer(pair.Answer(request, True, protocol.encode_status(self._status())))
