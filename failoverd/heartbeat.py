@@ -120,7 +120,7 @@ class Pinger:
         packet = struct.pack("!BBHHH", self.ip.request, 0, 0, self.id, self.seq) + tag
         if self.ip is _IPV6:
             return packet  # the kernel sums up: it knows the source address
-        total = ping3.checksum(packet)  # of little-endian words, whatever this machine has
+        total = ping3.checksum(packet)  # of little-endian words, whatever the processor has
         return packet[:2] + struct.pack("<H", total) + packet[4:]
 
     def drain(self, now: float) -> bool:
@@ -196,7 +196,7 @@ class Beat:
 
 
 def run(channel: process.Channel, conf: Conf, on: bool, tags: Tags) -> None:
-    """The child: heartbeats until failoverd goes. Raises OSError, ValueError at the start."""
+    """The worker: heartbeats until failoverd goes. Raises OSError, ValueError at the start."""
     if conf.realtime:
         process.try_realtime(conf.user, channel.send)
     pinger = Pinger(conf.primary, conf.secondary, conf.plip_interface, tags)

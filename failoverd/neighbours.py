@@ -1,8 +1,8 @@
 """Neighbours: packet sockets that probe for the service addresses, and that announce them.
 
-Two halves with different rights. `run` is the child: its sockets receive what the network sends, so
-it opens them as root and gives root up. `Announcer` is used by failoverd itself, which is root: its
-socket has protocol 0 and never receives a byte.
+Two halves with different rights. `run` is the worker: its sockets receive what the network sends,
+so it opens them as root and gives root up. `Announcer` is used by failoverd itself, which is root:
+its socket has protocol 0 and never receives a byte.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+
+import pcapy
 
 from failoverd import links, process
 from failoverd.process import Channel, Message
@@ -41,21 +43,13 @@ _PACKET_MR_UNICAST = 3
 _PACKET_OTHERHOST = 3
 UNICAST = re.compile(r"[0-9a-f][02468ace](?::[0-9a-f]{2}){5}", re.ASCII)
 
-# Classic BPF (Documentation/networking/filter.rst): code, jump if true, jump if false, operand.
-_LOAD_HALF, _LOAD_BYTE, _JUMP_IF_EQUAL, _RETURN = 0x28, 0x30, 0x15, 0x06
-_Instruction = tuple[int, int, int, int]
-_PASS_NOTHING: tuple[_Instruction, ...] = ((_RETURN, 0, 0, 0),)
-_PASS_ANSWERS: tuple[_Instruction, ...] = (
-    (_LOAD_HALF, 0, 0, 12),
-    (_JUMP_IF_EQUAL, 5, 0, frames.ETHERTYPE_ARP),
-    (_JUMP_IF_EQUAL, 0, 5, frames.ETHERTYPE_IPV6),
-    (_LOAD_BYTE, 0, 0, 20),
-    (_JUMP_IF_EQUAL, 0, 3, 58),  # ICMPv6
-    (_LOAD_BYTE, 0, 0, 54),
-    (_JUMP_IF_EQUAL, 0, 1, 136),  # neighbour advertisement
-    (_RETURN, 0, 0, 2048),
-    (_RETURN, 0, 0, 0),
-)
+# What the kernel passes: instructions of classic BPF (Documentation/networking/filter.rst).
+_MOST_BYTES = 2048  # of a frame
+_Program = Sequence[tuple[int, int, int, int]]
+_PASS_NOTHING: _Program = ((0x06, 0, 0, 0),)
+_PASS_ANSWERS: _Program = pcapy.compile(  # neighbour advertisements
+    pcapy.DLT_EN10MB, _MOST_BYTES, "arp or (icmp6 and ip6[40] = 136)", 1, 0
+).get_bpf()
 
 
 def next_announcement(start: float, after: float) -> float:
@@ -109,7 +103,7 @@ class Announcer:
 
 
 def run(channel: Channel, conf: Conf) -> None:
-    """The child `neighbours`: carries out failoverd's probes until failoverd is gone."""
+    """The worker `neighbours`: carries out failoverd's probes until failoverd is gone."""
     prober = _Prober(channel, conf)
     process.give_up_root(conf.user)
     prober.report({"event": "ready"})
@@ -296,7 +290,7 @@ class _Prober:
                 probe.answers.add(entry)
 
     def _stop_receiving(self) -> None:
-        """Until the next probe, so that the neighbours' chatter wakes nobody."""
+        """Until the next probe, so that the neighbours' chatter does not wake it."""
         self._pass(_PASS_NOTHING)
         for sock in self._sockets:
             for _ in _received(sock):
@@ -306,7 +300,7 @@ class _Prober:
                 self._sockets[0].setsockopt(_SOL_PACKET, _PACKET_DROP_MEMBERSHIP, membership)
         self._memberships.clear()
 
-    def _pass(self, program: tuple[_Instruction, ...]) -> None:
+    def _pass(self, program: _Program) -> None:
         for sock in self._sockets:
             _attach_filter(sock, program)
 
@@ -380,13 +374,13 @@ def _received(sock: socket.socket) -> Iterable[tuple[str, int, bytes]]:
     they are of for the kernel (packet(7))."""
     while True:
         try:
-            frame, address = sock.recvfrom(2048)
+            frame, address = sock.recvfrom(_MOST_BYTES)
         except OSError:
             return
         yield address[0], address[2], frame
 
 
-def _attach_filter(sock: socket.socket, program: tuple[_Instruction, ...]) -> None:
+def _attach_filter(sock: socket.socket, program: _Program) -> None:
     """Replace the socket's filter. The kernel copies the program (packet(7), socket(7))."""
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
     fprog = struct.pack("HP", len(program), ctypes.addressof(code))

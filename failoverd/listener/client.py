@@ -118,7 +118,7 @@ class Queries:
     def send(self, query: Query, line: bytes) -> None:
         """Send the request, which always fits into the buffer of a new connection."""
         if time.monotonic() > query.deadline:
-            self.lose(query, "this node stalled before it was sent")
+            self.lose(query, "this node was stalled before it was sent")
             return
         sent = query.socket.send(line, socket.MSG_NOSIGNAL)
         query.sent = True

@@ -23,7 +23,7 @@ from failoverd.conf import Conf
 from failoverd.listener.loop import READ, Loop
 from failoverd.process import Channel
 
-BACKLOG = 2048  # whoever finds the queue full tries again only after a second
+BACKLOG = 2048  # a client that finds the queue full tries again only after a second
 TURN = 64  # so many connections are taken before those that are there have their turn
 
 _FREEBIND = {  # names that the socket module has not before Python 3.13
@@ -40,7 +40,7 @@ Link = tuple[int | None, bool]  # the private link's index, None if it is missin
 
 class Ports:
     """`welcome(socket, host, origin)` is called for every connection; origin is who may come from
-    there, "person" or "peer", or "" for nobody."""
+    there, "person" or "peer", or "" if none may."""
 
     def __init__(
         self,

@@ -86,7 +86,7 @@ class Server:
         """End a session if all places are taken: of the address with most idle ones, the oldest.
 
         So a flood from one address takes neither another's places nor those of requests that are
-        under way, and whoever connects has as much time for a request as so many others take to
+        under way, and a client has as much time for a request as so many others take to
         connect. To talk does not help, or a crowd that talks would have each newcomer sent away.
         False if none is idle.
         """

@@ -1,4 +1,4 @@
-"""The child: opens the port, gives up root, and serves until failoverd is gone."""
+"""The worker: opens the port, gives up root, and serves until failoverd is gone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from failoverd.wire.protocol import heartbeat_tags
 def run(
     channel: Channel, conf: Conf, patient: bool = False, own: socket.socket | None = None
 ) -> None:
-    """The listener child: open the port, give up root, serve until failoverd is gone.
+    """The listener: open the port, give up root, serve until failoverd is gone.
 
     own: the listening Unix socket of this node's own commands, if there is one.
 
@@ -39,7 +39,7 @@ def run(
 
 
 def check(channel: Channel, conf: Conf, running: Conf) -> None:
-    """Raise what would keep a listener with this configuration from its work, in a child.
+    """Raise what would keep a listener with this configuration from its work.
 
     `running` is the configuration of the one that has the port now.
     """

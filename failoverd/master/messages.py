@@ -1,4 +1,4 @@
-"""What the children say: each message is decoded where it comes in, or it is none."""
+"""What the workers say: each message is decoded where it comes in, or it is none."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Heartbeats:
-    """When the peer's last one came, and how long ours was under way."""
+    """When the peer's last one came, and how long one of this node was under way."""
 
     heard: Moment | None = None
     rtt: Moment | None = None
@@ -96,7 +96,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """unsent: by interface, why nobody could be asked there."""
+    """unsent: by interface, why no probe could be sent there."""
 
     id: Whole
     asked: Whole

@@ -30,7 +30,7 @@ class PeerProbes:
         self._told: dict[str, Message] = {}  # by interface
 
     def look(self, held: list[links.Held]) -> None:
-        """All addresses of this machine, as the kernel shows them now."""
+        """All addresses of this node, as the kernel shows them now."""
         if held == self._held:
             return
         self._held = held

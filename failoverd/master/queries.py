@@ -34,7 +34,9 @@ class Queries:
         self._unreached = ""  # why the last query to the peer was not answered
         self._advice = ""  # and what to do, if that is sure
         self.asked: dict[pair.Query, int] = {}  # of the peer
-        self.searched: dict[bool, int] = {}  # on the ethernet side, by whether it is for our own
+        self.searched: dict[
+            bool, int
+        ] = {}  # probes, by whether it is for this node's own addresses
 
     def ask(self, action: pair.Ask) -> None:
         self._serial += 1
@@ -74,7 +76,7 @@ class Queries:
             self._supervisor.send("neighbours", {"do": "forget"})
 
     def gone(self, name: str) -> None:
-        """A child died: whoever waits for its answers gets none."""
+        """A worker died: what waits for its answers gets none."""
         if name == "listener":
             for query in list(self.asked):
                 self._lose(query, "the listener, which asks it, has died", "try again", sent=True)
@@ -163,7 +165,7 @@ class Queries:
         self._us.feed(pair.Answers(own, told.asked, bool(told.answers), who))
 
     def _say_where_not(self, unsent: dict[str, object]) -> None:
-        """On which interfaces nobody could be asked: a takeover may never come for it."""
+        """On which interfaces no probe could be sent: a takeover may never come for it."""
         for name in self._us.conf.interfaces:
             if name in unsent:
                 why = printable(str(unsent[name])[:100])

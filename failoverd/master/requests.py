@@ -56,7 +56,7 @@ class Requests:
             self._us.say(f"would have been told {command}", anew=True)
             self.answer(pair.Answer(mine, False, "dry run"))
         elif now - request.at > STALE_SECONDS:
-            self.answer(pair.Answer(mine, False, "too late: this node stalled"))
+            self.answer(pair.Answer(mine, False, "too late: this node was stalled meanwhile"))
         elif self._is_busy(crowded, now):
             self.answer(pair.Answer(mine, False, "busy"))
         elif by_peer:

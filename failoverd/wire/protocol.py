@@ -66,7 +66,7 @@ FILTERED = f"its heartbeats are received, so failoverd runs there: {FILTER}"
 
 @dataclass(frozen=True)
 class Request:
-    """An authentic request. The command may be one that nobody knows."""
+    """An authentic request. The command may be an unknown one."""
 
     command: str
     by_hmac: bool
@@ -343,7 +343,7 @@ def heartbeat_tags(secret: bytes, own: str, peer: str) -> Tags:
     """The tags of this secret between these two private addresses.
 
     Each direction has its own, so nothing that sends a node's packets back to it is the peer.
-    Whoever can record the private link has seen 8 bytes by which a guess of the secret can be
+    Who can record the private link has seen 8 bytes by which a guess of the secret can be
     checked, as by any signed line on the port; nothing else follows from them. No signed line can
     be this message: they all begin with a nonce.
     """
@@ -359,8 +359,8 @@ def heartbeat_tags(secret: bytes, own: str, peer: str) -> Tags:
 ROLES = ("active", "standby", "switching", "failed")
 BOOTS = ("master", "slave")
 STATES = ("boot", "ok", "silent", "fail", "down")
-# Who serves, as far as a machine knows: itself; the peer, by its word; somebody who answers for the
-# addresses; not known yet, for the peer was lost just now; nobody.
+# Who serves, as far as a node knows: itself; the peer, by its word; what answers for the addresses;
+# not known yet, for the peer was lost just now; none.
 SERVICES = ("here", "peer", "answered", "unknown", "nobody")
 MAX_INTERFACES = 128
 MAX_FIXED = 8  # addresses of an interface
@@ -372,12 +372,12 @@ _HOST = re.compile(r"[0-9A-Za-z]([-.0-9A-Za-z_]{0,62}[0-9A-Za-z])?")
 
 
 def host_in_network(value: object) -> str:
-    """An address of one machine with the length of its prefix, or ValueError."""
+    """An address of one host with the length of its prefix, or ValueError."""
     if not isinstance(value, str) or len(value) > 64 or "%" in value:
         raise ValueError("not an address")
     address = ipaddress.ip_interface(value)
     if address.ip.is_unspecified or address.ip.is_multicast or address.ip.is_loopback:
-        raise ValueError("not an address of one machine")
+        raise ValueError("not an address of one host")
     return str(address)
 
 
@@ -404,7 +404,7 @@ _Time = Annotated[
 class InterfaceStatus:
     """One interface of the ethernet side: packets in this window and in the last one.
 
-    hwaddr: "" while there is no such interface. fixed: the machine's own addresses there, such as
+    hwaddr: "" while there is no such interface. fixed: the node's own addresses there, such as
     "192.0.2.1/24", without what the pair serves; an older one tells none.
     """
 
@@ -429,7 +429,7 @@ class Failure:
     """The last run of the switch script that failed; none for the same role has worked since.
 
     line: the last that it printed. why: what there is against it beside the exit status.
-    when: UTC, by that machine's clock; age: how long ago that was, in seconds, whatever the clock.
+    when: UTC, by that node's clock; age: how long ago that was, in seconds, whatever the clock.
     """
 
     role: _Boot
@@ -472,14 +472,14 @@ class Status:
     switch_last: _Boot | None
     switch_exit: _Exit | None
     switch_seconds: _Number | None
-    speechless: bool = False  # heartbeats come in, but the peer's port does not answer
-    rejoining: bool = False  # active, but started anew: it asks before it calls itself that
+    speechless: bool = False  # heartbeats are received, but the peer's port does not answer
+    rejoining: bool = False  # active, but started again: it asks before it calls itself that
     settings: _Settings = ()  # those that must be alike
-    host: Annotated[str, typed.like(_HOST.pattern)] = ""  # the machine's name
+    host: Annotated[str, typed.like(_HOST.pattern)] = ""  # the node's name
     now: _Time = ""  # UTC, when this was told
     age: _Number | None = None  # since it has the role, whatever was done to its clock
     service: Annotated[str, typed.one_of(*SERVICES)] = ""
-    claimed: bool = False  # active, and somebody else answers for the addresses too
+    claimed: bool = False  # active, and another answers for the addresses too
     blocked: _Line = ""  # why it does not take over, while it would
     switch_why: _Line = ""  # what there is against the last switch beside its exit status
     failure: Failure | None = None

@@ -110,7 +110,7 @@ def test_a_request_that_waited_for_longer_than_a_second_is_not_begun(
     """Whoever sent it counts on that: it has decided anew meanwhile."""
     events = office.ask(command, origin, NOW - age)
     assert events == ([] if stale else [pair.Request(1, command, origin == "peer")])
-    late = (False, "too late: this node stalled")
+    late = (False, "too late: this node was stalled meanwhile")
     assert office.answers() == ([late] if stale else [])
     assert bool(office.requests.waiting) is not stale
 
