@@ -186,6 +186,15 @@ def test_the_peer_is_answered_as_soon_as_the_watchers_have_looked(office: Office
     assert len(office.answers()) == 1
 
 
+def test_who_asks_while_the_watchers_look_waits_for_that_look(office: Office) -> None:
+    office.ask("status")
+    office.ask("status")
+    assert [message for _, message in office.told].count({"do": "look"}) == 1
+    assert office.answers() == []
+    office.requests.has_looked("eth0")
+    assert len(office.answers()) == 2
+
+
 # ---------------------------------------------------------------------------- the listener
 
 
