@@ -1,4 +1,4 @@
-"""The $state file: what a failoverd that is started again on a running machine must know."""
+"""The $state file: what a failoverd that is started again on a running node must know."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import contextlib
 import errno
 import json
 import os
-import re
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
+from failoverd.wire import typed
 from failoverd.wire.protocol import host_in_network
 
 if TYPE_CHECKING:
@@ -25,7 +25,42 @@ _MAX_BYTES = 64 * 1024
 _BLOCK = 4096
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 ROLES = ("active", "standby", "switching", "failed")
-_SINCE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", re.ASCII)
+_UTC = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z"
+
+# ------------------------------------------------------------------ what a field may hold
+
+_LINE = typed.line(_MAX_BYTES)  # it goes into a list of lines for the switch script
+_SECONDS = typed.number(1e12)
+
+
+def _list(check: typed.Check) -> typed.Check:
+    every = typed.several(check, _MAX_BYTES)
+    return lambda value: list(every(value))
+
+
+def _set(value: object) -> list[str]:
+    return list(dict.fromkeys(_list(_LINE)(value)))
+
+
+def _dict(check: typed.Check) -> typed.Check:
+    every = typed.table(_LINE, check, _MAX_BYTES)
+    return lambda value: dict(every(value))
+
+
+def _row(*checks: typed.Check) -> typed.Check:
+    """A list of exactly these, as a tuple."""
+
+    def check_all(value: Any) -> tuple[Any, ...]:
+        if type(value) is not list or len(value) != len(checks):
+            raise ValueError("not a list of the right length")
+        return tuple(check(each) for check, each in zip(checks, value, strict=True))
+
+    return check_all
+
+
+_PROCESS = _row(typed.whole(2), typed.whole(1))  # pid and start time of what may be killed one day
+_RUN = _row(typed.one_of("master", "slave"), typed.whole(-typed.MOST), _LINE, _LINE,
+            typed.like(_UTC), _SECONDS)  # fmt: skip
 
 
 class FailedRun(NamedTuple):
@@ -40,41 +75,47 @@ class FailedRun(NamedTuple):
     at: float
 
 
+def _failed(value: object) -> FailedRun:
+    return FailedRun(*_RUN(value))
+
+
 @dataclass
 class Remembered:
     """What `$state` holds. pidfile: of the failoverd that wrote it.
 
     script: pid and start time of a switch script that may still run.
     programs: those of what fences or confirms, and may still run.
-    left: the entries of @addresses and of @ethernet_addresses that were put on the cards since the
-    last `slave` run that succeeded; the configuration may have changed meanwhile. None if there was
-    no `master` run since: then every card has its own hardware address.
+    left: the entries of @addresses and of @ethernet_addresses that were put on the interfaces since
+    the last `slave` run that succeeded; the configuration may have changed meanwhile. None if there
+    was no `master` run since: then every interface has its own hardware address.
     failed: the last runs of the switch script that failed, at most one for a role, the latest last.
     peer_fixed: by interface, the peer's own addresses there, each with the length of its prefix.
-    seen: card and address of each of @addresses that was seen on its card.
+    seen: interface and address of each of @addresses that was seen on its interface.
     began: when the role began, by the clock that counts from this boot (CLOCK_BOOTTIME): `since`
     says that by the time of day, which may have been set meanwhile. None if an older one wrote it.
     """
 
-    role: str | None = None
-    since: str = ""
-    began: float | None = None
+    role: Annotated[str, typed.one_of(*ROLES)] | None = None
+    since: Annotated[str, typed.like(f"({_UTC})?")] = ""
+    began: Annotated[float, _SECONDS] | None = None
     resuming: bool = False
     unclean: bool = False
-    hwaddrs: dict[str, str] = field(default_factory=dict)
-    script: tuple[int, int] | None = None
-    programs: list[tuple[int, int]] = field(default_factory=list)
-    failed: list[FailedRun] = field(default_factory=list)
-    peer_hwaddrs: list[str] = field(default_factory=list)
-    peer_fixed: dict[str, list[str]] = field(default_factory=dict)
-    left: tuple[list[str], list[str]] | None = None
-    seen: list[tuple[str, str]] = field(default_factory=list)
-    pidfile: str = ""
+    hwaddrs: Annotated[dict[str, str], _dict(_LINE)] = field(default_factory=dict)
+    script: Annotated[tuple[int, int], _PROCESS] | None = None
+    programs: Annotated[list[tuple[int, int]], _list(_PROCESS)] = field(default_factory=list)
+    failed: Annotated[list[FailedRun], _list(_failed)] = field(default_factory=list)
+    peer_hwaddrs: Annotated[list[str], _set] = field(default_factory=list)
+    peer_fixed: Annotated[dict[str, list[str]], _dict(_list(host_in_network))] = field(
+        default_factory=dict
+    )
+    left: Annotated[tuple[list[str], list[str]], _row(_set, _set)] | None = None
+    seen: Annotated[list[tuple[str, str]], _list(_row(_LINE, _LINE))] = field(default_factory=list)
+    pidfile: Annotated[str, typed.string] = ""
 
     def placed(self, conf: Conf) -> None:
-        """Note what the switch script is about to put on the cards."""
-        addresses, cards = self.left or ([], [])
-        self.left = _union(addresses, conf.addresses), _union(cards, conf.ethernet_addresses)
+        """Note what the switch script is about to put on the interfaces."""
+        addresses, hwaddrs = self.left or ([], [])
+        self.left = _union(addresses, conf.addresses), _union(hwaddrs, conf.ethernet_addresses)
 
 
 def _union(old: Iterable[str], new: Iterable[object]) -> list[str]:
@@ -88,9 +129,12 @@ def boot_id() -> str:
         return file.read().strip()
 
 
+# ------------------------------------------------------------------ the file
+
+
 def read(path: str) -> Remembered:
     """What was remembered in this boot; nothing if it is missing, unsound or another boot's."""
-    fd = _open_ours(path, os.O_RDONLY)
+    fd = _open_own(path, os.O_RDONLY)
     if fd is None:
         return Remembered()
     with open(fd, "rb") as file:
@@ -100,70 +144,11 @@ def read(path: str) -> Remembered:
 def decode(data: bytes, boot: str) -> Remembered:
     """What the file of this boot says; nothing if any of it is not as `encode` writes it."""
     try:
-        found = json.loads(data)
-        if found["boot_id"] != boot or found["role"] not in ROLES:
-            return Remembered()
-        told = {name: take(found[name]) for name, take in _FIELDS.items() if name in found}
-        return Remembered(found["role"], **told)
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        told = typed.mapping(json.loads(data))
+        found = typed.decode(Remembered, told)
+    except (ValueError, RecursionError):
         return Remembered()
-
-
-def _line(value: object) -> str:
-    """A word that goes into a list of lines for the switch script, or ValueError."""
-    if not isinstance(value, str) or not value.isprintable():
-        raise ValueError("not a line")
-    return value
-
-
-def _lines(found: object) -> list[str]:
-    if not isinstance(found, list):
-        raise ValueError("not a list")
-    return _union([], map(_line, found))
-
-
-def _moment(value: object) -> str:
-    return value if isinstance(value, str) and _SINCE.fullmatch(value) else ""
-
-
-def _seconds(value: object) -> float | None:
-    return value if type(value) is float and value >= 0 else None
-
-
-def _failed_run(role: Any, code: Any, line: Any, why: Any, when: Any, at: Any) -> FailedRun:
-    """How a run of the switch script failed, or ValueError."""
-    if role not in ("master", "slave") or type(code) is not int:
-        raise ValueError("not a run of the switch script")
-    if not _moment(when) or _seconds(at) is None:
-        raise ValueError("not a time")
-    return FailedRun(role, code, _line(line), _line(why), when, at)
-
-
-def _process(pid: object, since: object) -> tuple[int, int]:
-    """The pid and start time of what may be killed one day, or ValueError."""
-    if type(pid) is not int or type(since) is not int or pid < 2 or since < 1:
-        raise ValueError("not a process")
-    return pid, since
-
-
-# How the value of each field is read. What may do harm raises ValueError, and all is forgotten.
-_FIELDS: dict[str, Callable[[Any], Any]] = {
-    "since": _moment,
-    "began": _seconds,
-    "resuming": lambda value: value is True,
-    "unclean": lambda value: value is True,
-    "hwaddrs": lambda value: {_line(k): _line(v) for k, v in dict(value).items()},
-    "script": lambda value: None if value is None else _process(*value),
-    "programs": lambda value: [_process(*each) for each in value],
-    "failed": lambda value: [_failed_run(*each) for each in value],
-    "peer_hwaddrs": _lines,
-    "peer_fixed": lambda value: {
-        _line(name): list(map(host_in_network, told)) for name, told in dict(value).items()
-    },
-    "left": lambda value: None if value is None else (_lines(value[0]), _lines(value[1])),
-    "seen": lambda value: [(_line(card), _line(address)) for card, address in value],
-    "pidfile": str,
-}
+    return found if found.role and told.get("boot_id") == boot else Remembered()
 
 
 def encode(remembered: Remembered, boot: str) -> str:
@@ -201,11 +186,11 @@ def _replace(path: str, data: bytes) -> None:
 
 
 def _overwrite(path: str, data: bytes) -> bool:
-    """Write over the file. False if it is not there, not ours, or has no room for this.
+    """Write over the file. False if it is not there, not root's alone, or has no room for this.
 
     Who is killed in the middle of more than one block leaves what is not read again.
     """
-    fd = _open_ours(path, os.O_WRONLY)
+    fd = _open_own(path, os.O_WRONLY)
     if fd is None:
         return False
     try:
@@ -227,8 +212,8 @@ def _write_at(fd: int, data: bytes, offset: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _open_ours(path: str, how: int) -> int | None:
-    """The file, if it is there and nobody else can have written it."""
+def _open_own(path: str, how: int) -> int | None:
+    """The file, if it is there and no other user can have written it."""
     try:
         fd = os.open(path, how | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:

@@ -380,7 +380,7 @@ READ_STATUS = "wire.protocol:parse_status read_status encode_status status_tree"
 TYPED = "wire.typed:decode encode _plain"
 READ_CAPTURE = "tools.capture:open_capture Capture Clock _Classic _Sections _whole"
 READ_FRAME = "wire.frames:parse _parse_arp _parse_advertisement _options _checksum _is_multicast"
-READ_STATE = "statefile:decode encode _line _lines _process _union"
+READ_STATE = "statefile:decode encode _list _set _dict _row _union"
 READ_FILES = "conf.files:read_host_type read_secret _word_fault _read_regular"
 PRINTED = "switch:_Output.read _Output.rest _Output._bounded _cut _printable"
 

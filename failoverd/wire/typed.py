@@ -59,7 +59,8 @@ def _plain(value: Any) -> Any:
 def _fields(form: Any) -> list[tuple[str, Check, bool]]:
     hints = get_type_hints(form, include_extras=True)
     return [
-        (field.name, _check(hints[field.name]), field.default is MISSING) for field in fields(form)
+        (field.name, _check(hints[field.name]), field.default is field.default_factory is MISSING)
+        for field in fields(form)
     ]
 
 
