@@ -1,9 +1,9 @@
-"""Facts about this machine's network interfaces: index, up, carrier, hardware address, addresses.
+"""Facts about this node's network interfaces: index, up, carrier, hardware address, addresses.
 
 Asked of the kernel by ioctl (netdevice(7)) and rtnetlink(7), which answer for the network namespace
 that we are in; /sys answers for the one it was mounted in. No function raises for an interface that
-is not there: it may vanish at any moment. All but `names` and `route` ask by sockets that are kept:
-a process that has no descriptor left must not take its cards for missing.
+is not there: it may vanish at any moment. All but `names` ask by sockets that are kept: a process
+that has no descriptor left must not take its interfaces for missing.
 """
 
 from __future__ import annotations
@@ -15,23 +15,19 @@ import os
 import socket
 import struct
 from collections.abc import Container, Iterable, Iterator
+from functools import cache
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from failoverd.conf import Conf, survey
 from failoverd.wire.protocol import LOOK_THERE
 
-IFF_UP = 0x1
-IFF_RUNNING = 0x40
+IFF_UP, IFF_RUNNING = 0x1, 0x40
+ARPHRD_ETHER, ARPHRD_LOOPBACK = 1, 772
+MOST_FIXED = 4  # addresses of one interface: one will do
 
-_SIOCGIFNAME = 0x8910
-_SIOCGIFFLAGS = 0x8913
-_SIOCGIFADDR = 0x8915
-_SIOCGIFNETMASK = 0x891B
-_SIOCGIFHWADDR = 0x8927
-_SIOCGIFINDEX = 0x8933
-ARPHRD_ETHER = 1
-ARPHRD_LOOPBACK = 772
+_SIOCGIFNAME, _SIOCGIFFLAGS, _SIOCGIFADDR, _SIOCGIFNETMASK = 0x8910, 0x8913, 0x8915, 0x891B
+_SIOCGIFHWADDR, _SIOCGIFINDEX = 0x8927, 0x8933
 _NAME_SIZE = 16  # IFNAMSIZ, with the final NUL
 
 _RTM_NEWADDR, _RTM_GETADDR = 20, 22
@@ -51,18 +47,22 @@ _ENTRY = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix, flags, sco
 _ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg: family, prefix, ..., flags
 _NEIGHBOUR = struct.Struct("=BBHiHBB")  # struct ndmsg: family, ..., index, state, flags, type
 _ATTRIBUTE = struct.Struct("=HH")  # struct rtattr: length, type
-MOST_FIXED = 4  # addresses of one interface: one will do
 _ANSWER_SIZE = 64 * 1024  # the kernel fills no more than half of it at once
 _TRIES = 5
 
+_LAST = (_NLMSG_DONE, _NLMSG_ERROR)
+_SORTS = {
+    "ioctl": (socket.AF_INET, socket.SOCK_DGRAM),
+    "route": (socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK),  # it answers in the call
+}
 _kept: dict[str, socket.socket] = {}  # those that are asked, once there are any
 _numbers = count(1)
 
 
 class Held(NamedTuple):
-    """An IP address that this machine has. prefix: of its network, in bits.
+    """An IP address that this node has. prefix: of its network, in bits.
 
-    duplicate: another machine was found to have it, so that the kernel does not answer for it
+    duplicate: another host was found to have it, so that the kernel does not answer for it
     (IPv6).
     """
 
@@ -80,7 +80,7 @@ class Route(NamedTuple):
 
 
 def _forget_kept() -> None:
-    """In a forked child: it closes what is its parent's, and may move to another namespace."""
+    """In a forked worker: it closes what is its parent's, and may move to another namespace."""
     while _kept:
         _kept.popitem()[1].close()
 
@@ -98,18 +98,18 @@ def names() -> list[str]:
 
 def index(name: str) -> int | None:
     """The kernel's number of the interface; another one if it was deleted and made again."""
-    answer = _ask(name, _SIOCGIFINDEX)
-    return None if answer is None else int(struct.unpack_from("=i", answer, _NAME_SIZE)[0])
+    found = _ask(name, _SIOCGIFINDEX, "=i")
+    return int(found[0]) if found else None
 
 
 def flags(name: str) -> int:
     """The IFF_ bits of the interface, 0 if there is none."""
-    answer = _ask(name, _SIOCGIFFLAGS)
-    return 0 if answer is None else int(struct.unpack_from("=H", answer, _NAME_SIZE)[0])
+    found = _ask(name, _SIOCGIFFLAGS, "=H")
+    return int(found[0]) if found else 0
 
 
 def is_up(name: str) -> bool:
-    """Whether the interface is there and enabled. It may still be unplugged."""
+    """Whether the interface is there and enabled. It may still have no carrier."""
     return bool(flags(name) & IFF_UP)
 
 
@@ -120,17 +120,14 @@ def works(name: str) -> bool:
 
 def hwaddr(name: str) -> str | None:
     """The hardware address that an ethernet interface has now, "02:00:00:00:00:10"."""
-    answer = _ask(name, _SIOCGIFHWADDR)
-    if answer is None:
-        return None
-    kind, address = struct.unpack_from("=H6s", answer, _NAME_SIZE)
+    kind, address = _ask(name, _SIOCGIFHWADDR, "=H6s") or (None, b"")
     return address.hex(":") if kind in (ARPHRD_ETHER, ARPHRD_LOOPBACK) else None
 
 
 def kind(name: str) -> int | None:
     """What sort of link the interface is: one of ARPHRD_ in linux/if_arp.h."""
-    answer = _ask(name, _SIOCGIFHWADDR)
-    return None if answer is None else int(struct.unpack_from("=H", answer, _NAME_SIZE)[0])
+    found = _ask(name, _SIOCGIFHWADDR, "=H")
+    return int(found[0]) if found else None
 
 
 def addresses(name: str) -> list[str]:
@@ -142,20 +139,24 @@ def addresses(name: str) -> list[str]:
 
 
 def held() -> list[Held]:
-    """Every IP address of this machine, on whatever interface, by the interface's name of now.
+    """Every IP address of this node, on whatever interface, by the interface's name of now.
 
     What an address is labelled with, such as eth0:0, is no name. Raises OSError as `addresses`.
     """
     for _ in range(_TRIES):
-        found, whole = _all_entries()
-        if whole:
-            names = {number: _name(number) for number in {number for number, _ in found}}
-            return [one._replace(interface=names[number]) for number, one in found if names[number]]
+        answer = _asked(_RTM_GETADDR, _ASK_FOR_ALL, _ENTRY.pack(socket.AF_UNSPEC, 0, 0, 0, 0))
+        kind, _, content = answer[-1]
+        if kind == _NLMSG_ERROR:
+            wrong = -struct.unpack_from("=i", content)[0]
+            raise OSError(wrong, os.strerror(wrong))
+        if not any(flags & _NLM_F_DUMP_INTR for _, flags, _ in answer):
+            contents = [content for kind, _, content in answer if kind == _RTM_NEWADDR]
+            return list(_entries(contents))
     raise OSError(errno.EAGAIN, "the addresses change all the time")
 
 
 def fixed(found: Iterable[Held], served: Container[str]) -> dict[str, tuple[str, ...]]:
-    """By interface, the addresses that are this machine's own, such as "192.0.2.1/24".
+    """By interface, the addresses that are this node's own, such as "192.0.2.1/24".
 
     Those that the pair serves are left out, and so is what has no neighbours. Of each network the
     first is told.
@@ -171,175 +172,45 @@ def fixed(found: Iterable[Held], served: Container[str]) -> dict[str, tuple[str,
 
 def network(name: str) -> ipaddress.IPv4Interface | None:
     """The interface's first IPv4 address with its network, None if it has none."""
-    words = [_ask(name, request) for request in (_SIOCGIFADDR, _SIOCGIFNETMASK)]
-    address, mask = (word and socket.inet_ntoa(word[_NAME_SIZE + 4 :][:4]) for word in words)
+    found = [_ask(name, request, "=4x4s") for request in (_SIOCGIFADDR, _SIOCGIFNETMASK)]
+    address, mask = (socket.inet_ntoa(*one) if one else "" for one in found)
     return ipaddress.IPv4Interface(f"{address}/{mask}") if address and mask else None
 
 
 def route(name: str, address: str, source: str = "") -> Route | None:
     """How packets for the address leave by the interface, None if no route leads there.
 
-    source: an address of this machine that they come from, "" for whichever the kernel takes.
+    source: an address of this node that they come from, "" for whichever the kernel takes.
     Raises OSError if the kernel cannot be asked.
     """
     number = index(name)
     if number is None:
         return None
-    target = ipaddress.ip_address(address)
-    family = socket.AF_INET if target.version == 4 else socket.AF_INET6
-    body = _ROUTE.pack(family, target.max_prefixlen, 0, 0, 0, 0, 0, 0, _RTM_F_FIB_MATCH)
-    body += _attribute(_RTA_DST, target.packed) + _attribute(_RTA_OIF, struct.pack("=I", number))
+    family, packed = _packed(address)
+    body = _ROUTE.pack(family, 8 * len(packed), 0, 0, 0, 0, 0, 0, _RTM_F_FIB_MATCH)
+    body += _attribute(_RTA_DST, packed) + _attribute(_RTA_OIF, struct.pack("=I", number))
     if source:
-        body += _attribute(_RTA_SRC, ipaddress.ip_address(source).packed)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as sock:
-        sock.setblocking(False)
-        for kind, _, content in _asked(sock, _RTM_GETROUTE, _ASK, body):
-            return _route(content) if kind == _RTM_NEWROUTE else None
+        body += _attribute(_RTA_SRC, _packed(source)[1])
+    for kind, _, content in _asked(_RTM_GETROUTE, _ASK, body):
+        if kind == _RTM_NEWROUTE:
+            gateway = _attributes(content[_ROUTE.size :]).get(_RTA_GATEWAY)
+            return Route(content[1], str(ipaddress.ip_address(gateway)) if gateway else "")
     return None
 
 
 def is_unanswered(name: str, address: str) -> bool:
-    """Whether the kernel has just asked on the interface who has the address, and nobody has said.
+    """Whether the kernel has just asked on the interface who has the address, without an answer.
 
     By ARP, or by neighbour solicitation. False if it has not asked, or cannot be asked itself.
     """
-    number = index(name)
-    target = ipaddress.ip_address(address)
-    family = socket.AF_INET if target.version == 4 else socket.AF_INET6
-    body = _NEIGHBOUR.pack(family, 0, 0, number or 0, 0, 0, 0)
-    body += _attribute(_NDA_DST, target.packed)
+    family, packed = _packed(address)
+    body = _NEIGHBOUR.pack(family, 0, 0, index(name) or 0, 0, 0, 0) + _attribute(_NDA_DST, packed)
     try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as sock:
-            sock.setblocking(False)
-            for kind, _, content in _asked(sock, _RTM_GETNEIGH, _ASK, body):
-                if kind != _RTM_NEWNEIGH:
-                    return False
-                return bool(_NEIGHBOUR.unpack_from(content)[4] & (_NUD_INCOMPLETE | _NUD_FAILED))
+        answer = _asked(_RTM_GETNEIGH, _ASK, body)
     except OSError:
-        pass
-    return False
-
-
-def _ask(name: str, request: int) -> bytes | None:
-    """The kernel's struct ifreq for one SIOCGIF request."""
-    encoded = name.encode()
-    if len(encoded) >= _NAME_SIZE:
-        return None
-    try:
-        sock = _keep("ioctl", socket.AF_INET, socket.SOCK_DGRAM)
-        return fcntl.ioctl(sock, request, struct.pack("40s", encoded))
-    except OSError:
-        return None
-
-
-def _name(number: int) -> str:
-    """The name of the interface with this index now, "" if there is none. Raises OSError."""
-    sock = _keep("ioctl", socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        answer = fcntl.ioctl(sock, _SIOCGIFNAME, struct.pack("=16si20x", b"", number))
-    except OSError:
-        return ""
-    return answer[:_NAME_SIZE].partition(b"\0")[0].decode(errors="surrogateescape")
-
-
-def _keep(kind: str, family: int, type_: int) -> socket.socket:
-    if kind not in _kept:
-        _kept[kind] = socket.socket(family, type_)
-    return _kept[kind]
-
-
-# ------------------------------------------------------------------ rtnetlink(7)
-
-_Entry = tuple[int, Held]  # the interface's index, and all but its name
-
-
-def _all_entries() -> tuple[list[_Entry], bool]:
-    """All addresses, and whether none may be missing."""
-    try:
-        return _dump(_keep("route", socket.AF_NETLINK, socket.SOCK_RAW))
-    except (OSError, MemoryError):
-        if "route" in _kept:  # the rest of an answer may be in it
-            _kept.pop("route").close()
-        raise
-
-
-def _dump(sock: socket.socket) -> tuple[list[_Entry], bool]:
-    sock.setblocking(False)  # the kernel answers within the call, or never
-    found: list[_Entry] = []
-    whole = True
-    body = _ENTRY.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-    for kind, flags, content in _asked(sock, _RTM_GETADDR, _ASK_FOR_ALL, body):
-        whole = whole and not flags & _NLM_F_DUMP_INTR
-        if kind == _NLMSG_DONE:
-            break
-        if kind == _NLMSG_ERROR:
-            wrong = -struct.unpack_from("=i", content)[0]
-            raise OSError(wrong, os.strerror(wrong))
-        if kind == _RTM_NEWADDR and (entry := _entry(content)) is not None:
-            found.append(entry)
-    return found, whole
-
-
-def _asked(
-    sock: socket.socket, request: int, how: int, body: bytes
-) -> Iterator[tuple[int, int, bytes]]:
-    """Type, flags and content of each message of the answer. Raises OSError if no more comes."""
-    number = next(_numbers) & 0xFFFFFFFF
-    head = _MESSAGE.pack(_MESSAGE.size + len(body), request, how, number, 0)
-    sock.sendto(head + body, (0, 0))
-    while True:
-        data, sender = sock.recvfrom(_ANSWER_SIZE)
-        for kind, flags, answered, content in _messages(data):
-            if sender[0] == 0 and answered == number:  # of the kernel, and what we asked
-                yield kind, flags, content
-
-
-def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    """Type, flags, number and content of each message in a datagram."""
-    at = 0
-    while at + _MESSAGE.size <= len(data):
-        length, kind, flags, number, _ = _MESSAGE.unpack_from(data, at)
-        if length < _MESSAGE.size:
-            return
-        yield kind, flags, number, data[at + _MESSAGE.size : at + length]
-        at += (length + 3) & ~3
-
-
-def _entry(content: bytes) -> _Entry | None:
-    """What a struct ifaddrmsg and its attributes say, None if it is no IP address."""
-    family, prefix, flags, _, number = _ENTRY.unpack_from(content)
-    if family not in (socket.AF_INET, socket.AF_INET6):
-        return None
-    told = dict(_attributes(content[_ENTRY.size :]))
-    ours = told.get(_IFA_LOCAL) or told.get(_IFA_ADDRESS)  # the latter is a peer's if there is one
-    if ours is None:
-        return None
-    if _IFA_FLAGS in told:
-        flags = struct.unpack("=I", told[_IFA_FLAGS])[0]
-    duplicate = family == socket.AF_INET6 and bool(flags & _IFA_F_DADFAILED)
-    return number, Held("", socket.inet_ntop(family, ours), prefix, duplicate)
-
-
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, at)
-        if length < _ATTRIBUTE.size:
-            return
-        yield kind, data[at + _ATTRIBUTE.size : at + length]
-        at += (length + 3) & ~3
-
-
-def _attribute(kind: int, data: bytes) -> bytes:
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(data), kind) + data  # all of ours fill whole words
-
-
-def _route(content: bytes) -> Route:
-    """What a struct rtmsg and its attributes say."""
-    told = dict(_attributes(content[_ROUTE.size :]))
-    gateway = told.get(_RTA_GATEWAY)
-    family = socket.AF_INET if gateway and len(gateway) == 4 else socket.AF_INET6
-    return Route(content[1], socket.inet_ntop(family, gateway) if gateway else "")
+        return False
+    states = (_NEIGHBOUR.unpack_from(told)[4] for kind, _, told in answer if kind == _RTM_NEWNEIGH)
+    return any(state & (_NUD_INCOMPLETE | _NUD_FAILED) for state in states)
 
 
 def way_out(conf: Conf) -> str:
@@ -352,3 +223,103 @@ def way_out(conf: Conf) -> str:
         f"nobody has {peer} on {link}: see whether the machine is up, which address its private "
         "link has, and where the cables of both lead"
     )
+
+
+def _ask(name: str, request: int, form: str) -> tuple[Any, ...] | None:
+    """What the kernel's struct ifreq (netdevice(7)) has behind the name, for one SIOCGIF request;
+    None if there is no such interface."""
+    encoded = name.encode()
+    if len(encoded) >= _NAME_SIZE:
+        return None
+    try:
+        answer = fcntl.ioctl(_keep("ioctl"), request, struct.pack("40s", encoded))
+    except OSError:
+        return None
+    return struct.unpack_from(form, answer, _NAME_SIZE)
+
+
+def _name(number: int) -> str:
+    """The name of the interface with this index now, "" if there is none. Raises OSError."""
+    sock = _keep("ioctl")
+    try:
+        answer = fcntl.ioctl(sock, _SIOCGIFNAME, struct.pack("=16si20x", b"", number))
+    except OSError:
+        return ""
+    return answer[:_NAME_SIZE].partition(b"\0")[0].decode(errors="surrogateescape")
+
+
+def _keep(kind: str) -> socket.socket:
+    if kind not in _kept:
+        _kept[kind] = socket.socket(*_SORTS[kind])
+    return _kept[kind]
+
+
+# ------------------------------------------------------------------ rtnetlink(7)
+
+_Message = tuple[int, int, bytes]  # type, flags and content
+
+
+def _asked(request: int, how: int, body: bytes) -> list[_Message]:
+    """All messages of the kernel's answer. Raises OSError if it does not answer."""
+    number = next(_numbers) & 0xFFFFFFFF
+    head = _MESSAGE.pack(_MESSAGE.size + len(body), request, how, number, 0)
+    found: list[_Message] = []
+    try:
+        sock = _keep("route")
+        sock.sendto(head + body, (0, 0))
+        while not found or (how == _ASK_FOR_ALL and found[-1][0] not in _LAST):
+            data, sender = sock.recvfrom(_ANSWER_SIZE)
+            if sender[0] == 0:  # the kernel
+                found += _messages(data, number)
+    except (OSError, MemoryError):
+        if "route" in _kept:  # the rest of an answer may be in it
+            _kept.pop("route").close()
+        raise
+    return found
+
+
+def _messages(data: bytes, wanted: int) -> Iterator[_Message]:
+    """Those in a datagram that answer the request with this number."""
+    at = 0
+    while at + _MESSAGE.size <= len(data):
+        length, kind, flags, number, _ = _MESSAGE.unpack_from(data, at)
+        if length < _MESSAGE.size:
+            return
+        if number == wanted:
+            yield kind, flags, data[at + _MESSAGE.size : at + length]
+        at += (length + 3) & ~3
+
+
+def _entries(contents: Iterable[bytes]) -> Iterator[Held]:
+    """What each struct ifaddrmsg and its attributes say, if it is an IP address. Raises OSError."""
+    name_of = cache(_name)
+    for content in contents:
+        family, prefix, flags, _, number = _ENTRY.unpack_from(content)
+        told = _attributes(content[_ENTRY.size :])
+        own = told.get(_IFA_LOCAL) or told.get(_IFA_ADDRESS)  # the latter may be the far end's
+        if family not in (socket.AF_INET, socket.AF_INET6) or own is None or not name_of(number):
+            continue
+        if _IFA_FLAGS in told:
+            (flags,) = struct.unpack("=I", told[_IFA_FLAGS])
+        duplicate = family == socket.AF_INET6 and bool(flags & _IFA_F_DADFAILED)
+        yield Held(name_of(number), socket.inet_ntop(family, own), prefix, duplicate)
+
+
+def _attributes(data: bytes) -> dict[int, bytes]:
+    found, at = {}, 0
+    while at + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, at)
+        if length < _ATTRIBUTE.size:
+            break
+        found[kind] = data[at + _ATTRIBUTE.size : at + length]
+        at += (length + 3) & ~3
+    return found
+
+
+def _attribute(kind: int, data: bytes) -> bytes:
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(data), kind) + data  # each fills whole words
+
+
+def _packed(address: str) -> tuple[int, bytes]:
+    packed = ipaddress.ip_address(address).packed
+    return socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed
