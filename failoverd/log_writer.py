@@ -1,8 +1,7 @@
-"""The scribe: a child that writes the log's lines to the file, so that no disk holds up failoverd.
+"""The worker that writes the log's lines to the file, so that no disk holds up failoverd.
 
-The lines wait in a pipe, which outlives this child: whoever follows it goes on, with the file that
-has the log's name by then. When failoverd is gone, however that came, the scribe writes the rest
-and ends.
+The lines wait in a pipe, which outlives this worker: the next one goes on, with the file that has
+the log's name by then. When failoverd is gone, however that came, it writes the rest and ends.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ _CHUNK = 64 * 1024  # bytes
 
 
 def run(channel: Channel, pipe: int, path: str, user: str, silence: float) -> None:
-    """The child. It reports every `silence` seconds, and ends when it is told to retire.
+    """The worker. It reports every `silence` seconds, and ends when it is told to retire.
 
     Raises OSError if the file cannot be opened.
     """
     writer = Writer(pipe, log.open_file(path))
     process.give_up_root(user)
     process.outlive_parent()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the next failoverd gives us time to finish
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the next failoverd gives it time to finish
     channel.send({"event": "ready"})
     sources: list[Channel | int] = [channel, pipe]
     due = 0.0

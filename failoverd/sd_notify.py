@@ -12,16 +12,16 @@ import time
 
 
 class ServiceManager:
-    """Who started us and wants to hear of us. `deadline` is when `tend` has to be called.
+    """What started failoverd and watches it. `deadline` is when `tend` has to be called.
 
-    Nothing here blocks or raises: a manager that does not listen must not harm the pair.
+    Nothing here blocks or raises: a manager that does not read must not harm the pair.
     """
 
     def __init__(self, address: str, interval: float = 0.0) -> None:
-        """address: of the socket, "" for nobody. interval: seconds between signs of life."""
+        """address: of the socket, "" for nobody. interval: seconds between two WATCHDOG=1."""
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._socket: socket.socket | None = None
-        if address:  # kept: without a sign of life we would be killed for want of a descriptor
+        if address:  # kept: want of a descriptor would have failoverd killed
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._socket.setblocking(False)
         self._interval = interval
@@ -29,7 +29,7 @@ class ServiceManager:
 
     @classmethod
     def from_environment(cls) -> ServiceManager:
-        """Take the variables away, too: what we start later is not the service itself."""
+        """Take the variables away, too: what is started later is not the service itself."""
         address = os.environ.pop("NOTIFY_SOCKET", "")
         patience = os.environ.pop("WATCHDOG_USEC", "")
         watched = os.environ.pop("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
@@ -43,7 +43,7 @@ class ServiceManager:
                 self._socket.sendto("\n".join(lines).encode(), self._address)
 
     def tend(self, now: float) -> None:
-        """Give a sign of life if one is due."""
+        """Say that failoverd is alive if that is due."""
         if self.deadline is not None and now >= self.deadline:
             self.deadline = now + self._interval
             self.tell("WATCHDOG=1")

@@ -346,7 +346,7 @@ def test_those_who_send_and_count_follow_the_listeners_word(
     us = Quiet(Conf())
     watchers = Watchers(us, slots, None, lambda _: None)
     workers = Workers(us, slots, watchers, (), ControlSocket(us))
-    monkeypatch.setattr(workers, "_fork", lambda *_: None)
+    monkeypatch.setattr(process, "fork_child", lambda *_: None)
     monkeypatch.setattr(
         "failoverd.master.workers.what_counts", lambda _, __, tags: counted.append(tags)
     )

@@ -1,7 +1,7 @@
-"""HUP: a child reads the configuration again and checks it, and the loop goes on meanwhile.
+"""HUP: a worker reads the configuration again and checks it, and the loop goes on meanwhile.
 
-To read a file may hang, to translate a filter may take a minute; and a loop that stands still for a
-window sends no heartbeats. What is sound comes back as plain values. The child reads nothing but
+To read a file may hang, to translate a filter may take a minute; and a loop that stalls for a
+window sends no heartbeats. What is sound comes back as plain values. The worker reads nothing but
 what root has written, but each value is read and checked here once more: that costs nothing.
 """
 
@@ -20,9 +20,7 @@ from failoverd.watch.filters import Program
 
 CHECK_SECONDS = 2 * filters.WAITING_SECONDS + 30.0  # both filters, and all the rest
 
-Check = Callable[
-    [Channel, Conf], Message
-]  # in a child; what `sound` has made, or it raises why not
+Check = Callable[[Channel, Conf], Message]  # what `sound` has made, or it raises why not
 Adopt = Callable[[Conf, Sequence[Program]], None]
 
 
@@ -34,7 +32,7 @@ def sound(settings: Conf, programs: Sequence[Program]) -> Message:
 
 
 class Reload:
-    """At most one check at a time. Who asks during one gets another after it."""
+    """At most one check counts: one that is asked for during another takes its place."""
 
     def __init__(
         self, us: Context, selector: selectors.BaseSelector, check: Check, adopt: Adopt
@@ -44,14 +42,11 @@ class Reload:
         self._check = check
         self._adopt = adopt
         self._errand: Errand | None = None
-        self._again = False
         self.deadline: float | None = None  # when a check has taken too long, in monotonic seconds
 
     def begin(self) -> None:
         """Have the configuration read again."""
-        self._again = self._errand is not None
-        if self._again:
-            return
+        self._drop()
         running = self._us.conf
         title = f"failoverd: check [{running.pidfile}]"
         try:
@@ -64,12 +59,14 @@ class Reload:
 
     def give_up(self, now: float) -> None:
         """End a check that has taken too long. It is reaped when the kernel lets go of it."""
-        if self._errand is None or self.deadline is None or now < self.deadline:
-            return
-        self._errand.kill()
+        if self.deadline is not None and now >= self.deadline:
+            self._drop()
+            self._refuse(f"the check did not end within {CHECK_SECONDS:g} s")
+
+    def _drop(self) -> None:
+        if self._errand is not None:
+            self._errand.child.kill()
         self._errand, self.deadline = None, None
-        self._refuse(f"the check did not end within {CHECK_SECONDS:g} s")
-        self._go_on()
 
     def close(self) -> None:
         if self._errand is not None:
@@ -94,13 +91,8 @@ class Reload:
                 self._us.report(remark)
         finally:
             errand.close()
-        self._go_on()
 
     def _refuse(self, why: str) -> None:
         for line in why.splitlines():
             self._us.report(line)
         self._us.report("the configuration stays as it was")
-
-    def _go_on(self) -> None:
-        if self._again:
-            self.begin()

@@ -1,30 +1,29 @@
-"""The children: what should run is compared with what runs, and what died is started again.
+"""The workers: what should run is compared with what runs, and what died is started again.
 
-No policy about the pair here: a child that dies, hangs or says nonsense is replaced, and whoever
+No policy about the pair here: a worker that dies, hangs or says nonsense is replaced, and whoever
 waits for an answer of its is told that there will be none.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import selectors
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from failoverd.log import printable
-from failoverd.process import PARTING, ChannelClosed, Child, LineChannel, Message
+from failoverd.process import PARTING, ChannelClosed, Child, Message
 
-FIRST_DELAY = 0.05  # seconds before a dead child is started again; doubled each time it dies soon
+FIRST_DELAY = 0.05  # seconds before a dead worker is started again; doubled each time it dies soon
 LONGEST_DELAY = 30.0
-SETTLED = 20.0  # times its delay that a child has to live for its death to be taken for a new one
-START_PATIENCE = 10.0  # seconds that a child may take to be ready, however short the windows are
-FAREWELL = 5.0  # seconds in which a child that is told to end may still do what it was told to
+SETTLED = 20.0  # times its delay that a worker has to live for its death to be taken for a new one
+START_PATIENCE = 10.0  # seconds that a worker may take to be ready, however short the windows are
+FAREWELL = 5.0  # seconds in which a worker that is told to end may still do what it was told to
 STUCK = "has not ended although it was killed: the kernel holds it"
 LEAST_LIFE = 1.0  # seconds; who wants to be replaced sooner has to wait like one that died
-MAX_VOLUME = 4 << 20  # bytes a second from one child, as its channel counts them
-MAX_LINES = 30  # for the log, from one child, if it was quiet before
+MAX_VOLUME = 4 << 20  # bytes a second from one worker, as its channel counts them
+MAX_LINES = 30  # for the log, from one worker, if it was quiet before
 LINES_A_SECOND = 1.0  # later on
 
 Make = Callable[[Message | None], Child]
@@ -53,14 +52,14 @@ class Allowance:
 
 @dataclass
 class Slot:
-    """The place of one child, whether it lives or not."""
+    """The place of one worker, whether it lives or not."""
 
     name: str
     make: Make
     patience: float  # seconds without a word after which it is replaced
     child: Child | None = None
     began: float = 0.0
-    heard: float = 0.0
+    received: float = 0.0  # when its last message came
     due: float = 0.0
     delay: float = FIRST_DELAY
     ready: bool = False
@@ -73,18 +72,12 @@ class Slot:
     volume: Allowance = field(default_factory=lambda: Allowance(MAX_VOLUME, 2 * MAX_VOLUME))
 
     def silent_until(self) -> float:
-        """When a living child has not reported for too long."""
-        return self.heard + (self.patience if self.ready else max(self.patience, START_PATIENCE))
-
-    def replace(self) -> None:
-        """End the child so that another is started at once."""
-        self.planned = True
-        if self.child is not None:
-            self.child.kill()
+        """When a living worker has not reported for too long."""
+        return self.received + (self.patience if self.ready else max(self.patience, START_PATIENCE))
 
 
 class Supervisor:
-    """All children of one failoverd, in one selector."""
+    """All workers of one failoverd, in one selector."""
 
     def __init__(self, selector: selectors.BaseSelector, tell: Tell, gone: Gone) -> None:
         self._selector = selector
@@ -93,7 +86,7 @@ class Supervisor:
         self.slots: dict[str, Slot] = {}
 
     def add(self, name: str, make: Make, patience: float) -> None:
-        """Want a child; `tend` starts it."""
+        """Want a worker; `tend` starts it."""
         self.slots[name] = Slot(name, make, patience, due=time.monotonic())
 
     def tend(self, now: float) -> None:
@@ -102,19 +95,7 @@ class Supervisor:
             if slot.child is None and now >= slot.due:
                 self._start(slot, now)
             elif slot.child is not None and now >= slot.silent_until():
-                self.give_up(slot.name, f"has not reported for {now - slot.heard:.1f} s")
-
-    def give_up(self, name: str, why: str) -> None:
-        """End a child that is no good, if it lives; another is started later."""
-        slot = self.slots.get(name)
-        if slot is None or slot.child is None:
-            return
-        slot.heard = time.monotonic()  # it may take a while to die
-        if slot.killed:
-            self._gone(name, STUCK)
-        else:
-            slot.killed, slot.last_words = True, why
-            slot.child.kill()
+                self.give_up(slot.name, f"has not reported for {now - slot.received:.1f} s")
 
     def next_deadline(self) -> float | None:
         """When `tend` has something to do at the latest."""
@@ -123,7 +104,7 @@ class Supervisor:
         return min(times, default=None)
 
     def send(self, name: str, message: Message) -> bool:
-        """Tell a child something. False if it cannot hear it now."""
+        """Tell a worker something. False if it cannot be told now."""
         slot = self.slots.get(name)
         return bool(slot and slot.child and slot.child.channel.send(message))
 
@@ -132,11 +113,11 @@ class Supervisor:
         return slot.child.pid if slot and slot.child else 0
 
     def was_shot(self, name: str) -> bool:
-        """Whether a child has ended by no fault of its own, as far as it said."""
+        """Whether a worker has ended by no fault of its own, as far as it said."""
         return name in self.slots and self.slots[name].shot
 
     def was_silent(self, name: str) -> bool:
-        """Whether a child was killed because it did not report."""
+        """Whether a worker was killed because it did not report."""
         return name in self.slots and self.slots[name].killed
 
     @property
@@ -144,21 +125,22 @@ class Supervisor:
         return all(slot.ready for slot in self.slots.values())
 
     def may_log(self, name: str, now: float) -> bool:
-        """Whether there may be one more line because of what a child said."""
+        """Whether there may be one more line because of what a worker said."""
         return name in self.slots and self.slots[name].lines.take(1, now)
 
+    # ------------------------------------------------------------------ life
+
     def _start(self, slot: Slot, now: float) -> None:
+        slot.began = slot.received = now
+        slot.ready = slot.planned = slot.killed = slot.shot = False
+        slot.last_words = ""
         try:
             child = slot.make(slot.handed)
         except OSError as error:  # no process or descriptor to be had: try again later
-            slot.began, slot.shot = now, False
             self._later(slot, now)
             self._gone(slot.name, f"cannot be started: {error.strerror}")
             return
-        slot.child, slot.handed = child, None
-        slot.began = slot.heard = now
-        slot.ready, slot.last_words = child.is_program, ""
-        slot.planned = slot.killed = False
+        slot.child, slot.handed, slot.ready = child, None, child.is_program
         self._watch(child.channel.fileno(), lambda: self._read(slot, child))
         self._watch(child.pidfd, lambda: self._died(slot, child))
 
@@ -179,7 +161,7 @@ class Supervisor:
             slot.last_words = "says more than anybody can have to say"
             child.kill()
         if messages:  # what is not understood is no report
-            slot.heard = time.monotonic()
+            slot.received = time.monotonic()
         for message in messages:
             self._take(slot, message)
 
@@ -192,8 +174,7 @@ class Supervisor:
             case "died":
                 slot.last_words = printable(str(message.get("message", "")))[:500]
             case "reopen":
-                slot.handed = message
-                slot.replace()
+                self.restart(slot.name, message)
             case _:
                 self._tell(slot.name, message)
 
@@ -204,14 +185,15 @@ class Supervisor:
         with contextlib.suppress(ChannelClosed):
             for message in child.channel.receive():  # its last words
                 self._take(slot, message)
-        printed = what_it_printed(child)
+        printed = child.channel.printed()
         status = self._reap(slot, child)
-        slot.shot = os.WIFSIGNALED(status) and not slot.last_words
+        slot.shot = status < 0 and not slot.last_words
         if slot.planned and now - slot.began > LEAST_LIFE:
             slot.due = now
         else:
             self._later(slot, now)
-        why = slot.last_words or f"ended with {describe(status)}"
+        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        why = slot.last_words or f"ended with {how}"
         self._gone(slot.name, "" if slot.planned else why + printed)
 
     def _later(self, slot: Slot, now: float) -> None:
@@ -220,41 +202,44 @@ class Supervisor:
         slot.due = now + slot.delay
         slot.delay = min(slot.delay * 2, LONGEST_DELAY)
 
-    def _reap(self, slot: Slot, child: Child) -> int:
-        """End a child that has ended or is about to. Its wait status."""
-        child.kill()  # and what it has started
-        self._unwatch(slot, child)
-        return child.reap()
+    # ------------------------------------------------------------------ end
 
-    def _unwatch(self, slot: Slot, child: Child) -> None:
-        for fd in (child.channel.fileno(), child.pidfd):
-            with contextlib.suppress(KeyError):  # its channel was closed before it ended
-                self._selector.unregister(fd)
-        slot.child, slot.ready = None, False
-
-    def restart(self, name: str) -> None:
-        """End a child so that it is started again at once."""
+    def restart(self, name: str, handed: Message | None = None) -> None:
+        """End a worker so that another is started at once, which is given what is handed."""
         slot = self.slots[name]
-        slot.due = 0.0
-        slot.replace()
+        slot.planned, slot.due, slot.handed = True, 0.0, handed
+        if slot.child is not None:
+            slot.child.kill()
 
     def retire(self, name: str) -> None:
-        """Have a child end by itself when it has finished, and started again at once."""
+        """Have a worker end by itself when it has finished, and started again at once."""
         slot = self.slots[name]
         slot.planned, slot.due = True, 0.0
         self.send(name, {"do": "retire"})
 
+    def give_up(self, name: str, why: str) -> None:
+        """End a worker that is no good, if it lives; another is started later."""
+        slot = self.slots.get(name)
+        if slot is None or slot.child is None:
+            return
+        slot.received = time.monotonic()  # it may take a while to die
+        if slot.killed:
+            self._gone(name, STUCK)
+        else:
+            slot.killed, slot.last_words = True, why
+            slot.child.kill()
+
     def remove(self, name: str) -> None:
-        """End a child for good."""
+        """End a worker for good."""
         self._end(self.slots[name])
         del self.slots[name]
         self._gone(name, "")
 
     def end_all(self, spare: str = "") -> None:
-        """End every child and reap it, but for one that ends when we do.
+        """End every worker and reap it, but for one that ends when failoverd does.
 
-        Before that the listener passes on the answer that it was given last: a peer that does not
-        hear how its handover ended has to find out, and that takes it as long as a switch may take.
+        Before that the listener passes on the answer that it was given last: a peer that is not
+        told how its switchover ended has to find out, which takes as long as a switch may take.
         """
         living = [slot for slot in self.slots.values() if slot.child and slot.name != spare]
         leaving = [slot.child for slot in living if slot.child and slot.child.channel.finish()]
@@ -266,19 +251,18 @@ class Supervisor:
         self.slots.clear()
 
     def _end(self, slot: Slot) -> None:
-        """Kill a child and reap it, at once or, if the kernel holds it, when it lets go of it."""
-        child = slot.child
-        if child is None:
+        """Kill a worker and reap it, at once or, if the kernel holds it, when that lets go."""
+        if slot.child is None:
             return
-        child.kill()
-        if child.ends(PARTING):
-            self._reap(slot, child)
+        slot.child.kill()
+        if slot.child.ends(PARTING):
+            self._reap(slot, slot.child)
         else:
             self.abandon(slot.name)
 
     def abandon(self, name: str) -> None:
-        """Take another child in the place of one that the kernel holds; it is reaped when it is let
-        go."""
+        """Take another worker in the place of one that the kernel holds; it is reaped when it is
+        let go."""
         slot = self.slots[name]
         child = slot.child
         if child is not None:
@@ -290,17 +274,14 @@ class Supervisor:
         self._selector.unregister(child.pidfd)
         child.reap()
 
+    def _reap(self, slot: Slot, child: Child) -> int:
+        """Let go of a worker that has ended. Its exit status, -N if signal N ended it."""
+        child.kill()  # and what it has started
+        self._unwatch(slot, child)
+        return child.reap()
 
-def what_it_printed(child: Child) -> str:
-    """Of another's program, to go on with a sentence about its end; "" if it is one of ours."""
-    if not isinstance(child.channel, LineChannel):
-        return ""
-    first = printable(child.channel.first().decode(errors="replace")).strip()
-    return f"; it printed: {first}" if first else "; it printed nothing"
-
-
-def describe(status: int) -> str:
-    """A wait status in words."""
-    if os.WIFSIGNALED(status):
-        return f"signal {os.WTERMSIG(status)}"
-    return f"exit status {os.waitstatus_to_exitcode(status)}"
+    def _unwatch(self, slot: Slot, child: Child) -> None:
+        for fd in (child.channel.fileno(), child.pidfd):
+            with contextlib.suppress(KeyError):  # its channel was closed before it ended
+                self._selector.unregister(fd)
+        slot.child, slot.ready = None, False

@@ -1,4 +1,4 @@
-"""The channel between failoverd and a child: one JSON object a packet or a line.
+"""The channel between failoverd and a worker: one JSON object a packet or a line.
 
 A SOCK_SEQPACKET pair, so a message arrives whole or not at all; a pipe for another's program.
 """
@@ -12,22 +12,24 @@ import os
 import socket
 from collections.abc import Mapping
 
+from failoverd.log import printable
+
 MAX_MESSAGE = 64 * 1024  # bytes
 MAX_FIRST = 200  # bytes of its first line that are kept
 MAX_BURST = 64  # messages that are read at once
 LEAST_WEIGHT = 1024  # bytes that the shortest message counts for
-LEAST_PATIENCE = 2.0  # seconds; a shorter silence of a child may be a busy machine
+LEAST_PATIENCE = 2.0  # seconds; a shorter silence of a worker may be a busy machine
 
 Message = dict[str, object]
 
 
 def patience(window: float) -> float:
-    """Seconds without a word after which a child is replaced: two windows of the private link."""
+    """Seconds without a word after which a worker is replaced: two of the heartbeat's windows."""
     return max(LEAST_PATIENCE, 2 * window)
 
 
 def report_interval(window: float) -> float:
-    """How often a child that has nothing to say says that it lives, in seconds."""
+    """How often a worker that has nothing to say says that it lives, in seconds."""
     return patience(window) / 4
 
 
@@ -36,7 +38,7 @@ class ChannelClosed(Exception):
 
 
 class Channel:
-    """One end of the pair between failoverd and a child. Neither end ever blocks.
+    """One end of the pair between failoverd and a worker. Neither end ever blocks.
 
     volume: the bytes that were received, understood or not; a message counts for LEAST_WEIGHT at
     least.
@@ -61,7 +63,7 @@ class Channel:
         return True
 
     def receive(self) -> list[Message]:
-        """The messages that are there now, but not so many that a flood holds us up for ever.
+        """The messages that are there now, but not so many that a flood holds failoverd up.
 
         What is not a JSON object is left out. Raises ChannelClosed when the other end is gone and
         everything was read.
@@ -84,7 +86,7 @@ class Channel:
         return messages
 
     def _read(self) -> bytes:
-        """Nothing if the other end is gone, also if it did not read all of ours."""
+        """Nothing if the other end is gone, also if it did not read all that was sent."""
         try:
             return os.read(self.fileno(), self.chunk)
         except ConnectionError:
@@ -94,13 +96,16 @@ class Channel:
         return [data]
 
     def finish(self) -> bool:
-        """Let the other end read what was sent, and then that we are gone. False if it cannot know
-        that."""
-        if not isinstance(self._socket, socket.socket):
-            return False
-        with contextlib.suppress(OSError):  # it is gone first
-            self._socket.shutdown(socket.SHUT_WR)
-        return True
+        """Let the other end read what was sent, and then that this one is gone. False if it cannot
+        know that."""
+        if isinstance(self._socket, socket.socket):
+            with contextlib.suppress(OSError):  # it is gone first
+                self._socket.shutdown(socket.SHUT_WR)
+        return isinstance(self._socket, socket.socket)
+
+    def printed(self) -> str:
+        """What another's program has printed first, to go on with a sentence about its end."""
+        return ""
 
     def close(self) -> None:
         self._socket.close()
@@ -115,21 +120,16 @@ class LineChannel(Channel):
         super().__init__(io.FileIO(fd))
         self._buffer = b""
         self._beginning = b""
-        self._skipping = False  # the rest of a line that was too long is no line of its own
 
     def _split(self, data: bytes) -> list[bytes]:
         self._beginning = (self._beginning + data).lstrip()[:MAX_FIRST]
         *lines, rest = (self._buffer + data).split(b"\n")
-        if self._skipping and lines:
-            lines[0] = b""
-            self._skipping = False
-        self._skipping = self._skipping or len(rest) > MAX_MESSAGE
-        self._buffer = b"" if self._skipping else rest
+        self._buffer = rest[: MAX_MESSAGE + 1]  # of a line that is too long: enough to leave it out
         return [line if len(line) <= MAX_MESSAGE else b"" for line in lines]
 
-    def first(self) -> bytes:
-        """The beginning of the first line that the program has printed, whatever it is."""
-        return self._beginning.partition(b"\n")[0]
+    def printed(self) -> str:
+        first = printable(self._beginning.partition(b"\n")[0].decode(errors="replace")).strip()
+        return f"; it printed: {first}" if first else "; it printed nothing"
 
 
 def parse_message(data: bytes) -> Message | None:

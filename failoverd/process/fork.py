@@ -1,8 +1,9 @@
-"""Supervisor, forked without exec, and their ends; what a process makes of what it inherited."""
+"""Workers, forked without exec, and their ends; what a process makes of what it inherited."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import select
@@ -12,12 +13,11 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from failoverd.process.channel import Channel, ChannelClosed, LineChannel, Message, parse_message
-from failoverd.process.kernel import die_with_parent, set_title, title_room
-from failoverd.process.privileges import CAP_NET_RAW, give_up_root
+from failoverd.process.privileges import CAP_NET_RAW, die_with_parent, give_up_root, libc
 
+_PR_SET_NAME = 15  # prctl(2)
 MAX_RESULT = 8 << 20  # bytes of what a child has worked out
 PARTING = 0.5  # seconds that a child may take to end
 
@@ -55,11 +55,15 @@ class Child:
         return bool(select.select([self.pidfd], [], [], seconds)[0])
 
     def reap(self) -> int:
-        """Wait for it, and close what led to it. Its wait status."""
+        """Wait for it, and let go of it. Its exit status, -N if signal N ended it."""
         _, status = os.waitpid(self.pid, 0)
+        self.let_go()
+        return os.waitstatus_to_exitcode(status)
+
+    def let_go(self) -> None:
+        """Close what led to it."""
         self.channel.close()
         os.close(self.pidfd)
-        return status
 
 
 def fork_child(
@@ -70,23 +74,22 @@ def fork_child(
     It ends when run returns or raises, with exit status 0 or 1. What run raises is sent as
     {"event": "died", "message": ...}. Raises OSError if there can be no child.
     """
-    title_room()  # found here, once for all children
 
     def work() -> int:
         set_title(name)
-        channel = Channel(theirs)
+        channel = Channel(far)
         try:
             run(channel)
         except (KeyboardInterrupt, ChannelClosed):
             pass
-        except Exception as error:  # noqa: BLE001 - the last resort: the parent logs it and restarts us
+        except Exception as error:  # noqa: BLE001 - the last resort: the parent logs it, and starts another
             channel.send({"event": "died", "message": in_words(error)})
             return 1
         return 0
 
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
-        return _fork(Channel(ours), work, {theirs.fileno(), *keep})
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with far:
+        return _fork(Channel(near), work, {far.fileno(), *keep})
 
 
 def start_program(argv: list[str], user: str) -> Child:
@@ -141,8 +144,23 @@ def _fork(channel: Channel, work: Callable[[], int], keep: set[int]) -> Child:
         os._exit(status)
 
 
+def set_title(name: str) -> None:
+    """What ps shows of this process: its arguments and, behind them, the environment, which libc is
+    made to copy (arg_start and env_end in proc(5)). setproctitle does the same, and is one more
+    compiled package to install."""
+    for key, value in os.environb.items():
+        os.putenv(key, value)
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    address, end = int(fields[45]), int(fields[48])
+    title = name.encode()[: max(0, end - address - 1)]
+    ctypes.memset(address, 0, end - address)
+    ctypes.memmove(address, title, len(title))
+    libc.prctl(_PR_SET_NAME, title, 0, 0, 0)
+
+
 def in_words(error: Exception) -> str:
-    """An error for a person. What is not the world's fault is a bug, and says where it is."""
+    """An error for a person. What is no fault of the system is a bug, and says where it is."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, OSError | ValueError | MemoryError):
@@ -155,34 +173,30 @@ class Errand:
     """A child that works out one JSON object, however large, while its parent does other things.
 
     For what this process must not do itself, such as running what may hang. The object is written
-    to a file in memory that only the two of them have: a message of a channel is small, and
-    somebody has to take it. fileno() can be read once the child has ended.
+    to a file in memory that only the two of them have: a message of a channel is small, and must be
+    taken at once. fileno() can be read once the child has ended.
     """
 
     def __init__(self, name: str, work: Callable[[Channel], Message]) -> None:
         """Have a child execute work(channel). Raises OSError if there can be none."""
-        self._file = os.memfd_create("errand", os.MFD_CLOEXEC)
+
+        def write(channel: Channel) -> None:
+            try:
+                result = work(channel)
+            except Exception as error:  # noqa: BLE001 - as in fork_child, but it may be a long story
+                result = {"died": in_words(error)}
+            self._file.write(json.dumps(result).encode())
+            self._file.flush()
+
+        self._file = os.fdopen(os.memfd_create("errand"), "wb")
         try:
-            write = partial(self._write, work)
-            self._child = fork_child(name, write, frozenset({self._file}))
+            self.child = fork_child(name, write, frozenset({self._file.fileno()}))
         except (OSError, MemoryError):
-            os.close(self._file)
+            self._file.close()
             raise
 
-    def _write(self, work: Callable[[Channel], Message], channel: Channel) -> None:
-        try:
-            result = work(channel)
-        except Exception as error:  # noqa: BLE001 - as in fork_child, but it may be a long story
-            result = {"died": in_words(error)}
-        with open(self._file, "wb", closefd=False) as file:
-            file.write(json.dumps(result).encode())
-
     def fileno(self) -> int:
-        return self._child.pidfd
-
-    def kill(self) -> None:
-        """End the child: once it has ended there is no result."""
-        self._child.kill()
+        return self.child.pidfd
 
     def result(self) -> Message:
         """What the child that has ended has worked out.
@@ -190,7 +204,7 @@ class Errand:
         Raises ValueError with what the child has raised, or with how it ended; TimeoutError if
         SIGPROF ended it, as `limit_work` has it.
         """
-        found = parse_message(os.pread(self._file, MAX_RESULT, 0))
+        found = parse_message(os.pread(self._file.fileno(), MAX_RESULT, 0))
         if found is None:
             ended = os.waitid(os.P_PIDFD, self.fileno(), os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if ended is not None and ended.si_status == signal.SIGPROF:
@@ -201,21 +215,20 @@ class Errand:
         return found
 
     def close(self) -> None:
-        """End the child and close what led to it; one that the kernel holds is not waited for."""
-        self.kill()
-        if self._child.ends(PARTING):
-            self._child.reap()
+        """End the child and let go of it; one that the kernel holds is not waited for."""
+        self.child.kill()
+        if self.child.ends(PARTING):
+            self.child.reap()
         else:
-            self._child.channel.close()
-            os.close(self._child.pidfd)
-        os.close(self._file)
+            self.child.let_go()
+        self._file.close()
 
 
 def find_out(name: str, work: Callable[[Channel], Message], seconds: float) -> Message:
     """What a child works out. Waits for it; raises as Errand and its result, or TimeoutError."""
     errand = Errand(name, work)
     try:
-        if not select.select([errand], [], [], seconds)[0]:
+        if not errand.child.ends(seconds):
             raise TimeoutError(f"it did not end within {seconds:g} s")
         return errand.result()
     finally:
@@ -278,10 +291,10 @@ def discard_output() -> None:
 
 
 def start_clean() -> None:
-    """Mend what a careless starter may hand down.
+    """Put right what a careless starter may hand down.
 
     Without 0 to 2 the pid file or the log would become one of them; while SIGCHLD is ignored, no
-    child's end can be waited for, and what else is ignored would be so in all that we run; a
+    child's end can be waited for, and what else is ignored would be so in all that is run; a
     blocked signal never comes.
     """
     for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # Python's own doing

@@ -1,4 +1,4 @@
-"""Privileges: giving up root for good, keeping the secret, and real time."""
+"""Privileges: giving up root for good, keeping the secret, and real time; the end with a parent."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import errno
 import os
 import pwd
 import resource
+import signal
 from collections.abc import Callable
 
 from failoverd.process.channel import Message
-from failoverd.process.kernel import check, die_with_parent, libc
 
+libc = ctypes.CDLL(None, use_errno=True)
 # prctl(2), capabilities(7), keyctl(2), mlockall(2)
-_PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_CAPBSET_DROP = 4, 8, 24
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_CAPBSET_DROP = 1, 4, 8, 24
 _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 38, 47
 _PR_CAP_AMBIENT_RAISE, _PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
 CAP_NET_RAW, _CAPABILITY_VERSION_3, _CAPABILITIES = 13, 0x20080522, 64
@@ -27,7 +28,7 @@ def give_up_root(user: str, keep: frozenset[int] = frozenset()) -> None:
 
     keep: capabilities (below 32) that are left, to this process and to what it executes, which may
     have processes of its own. "root" keeps the user and its capabilities, for a user namespace that
-    maps one id only. Raises ValueError if there is no such user, OSError if we may not change.
+    maps one id only. Raises ValueError if there is no such user, OSError if that is refused.
     """
     parent = os.getppid()
     if user != "root" and os.geteuid() == 0:
@@ -50,33 +51,28 @@ def give_up_root(user: str, keep: frozenset[int] = frozenset()) -> None:
         if not keep:
             resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    keep_secret()  # the kernel decided anew about cores with the change of user
+    keep_secret()  # the kernel decided again about cores with the change of user
     die_with_parent(parent)  # and forgot this
 
 
 def keep_secret() -> None:
-    """Leave no core, and let nobody read our memory, nor trace us, but root.
-
-    Others may run as the same user.
-    """
+    """Leave no core, and let root alone read the memory or trace the process: others may run as the
+    same user."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _leave_keyring() -> None:
-    """Root's session keyring is ours as long as we are in its session: begin another (keyctl(2)).
-
-    Where the kernel has no keys or forbids it there is nothing to leave.
-    """
+    """Who stays in root's session can use its keyring: begin another (keyctl(2)). Where the kernel
+    has no keys or forbids it there is nothing to leave."""
     number = _KEYCTL.get(os.uname().machine)
     if number is not None:
         libc.syscall(number, _KEYCTL_JOIN_SESSION_KEYRING, None)
 
 
 def _drop_capabilities(keep: frozenset[int]) -> None:
-    """None but these is left, whatever our starter told the kernel to keep (capabilities(7),
-    securebits). Raises OSError.
-    """
+    """None but these is left, whatever the starter told the kernel to keep (capabilities(7),
+    securebits). Raises OSError."""
     libc.prctl(_PR_SET_KEEPCAPS, 0, 0, 0, 0)
     libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     head = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
@@ -88,7 +84,7 @@ def _drop_capabilities(keep: frozenset[int]) -> None:
 
 
 def try_realtime(user: str, say: Callable[[Message], object]) -> None:
-    """`be_realtime` for a child, which goes on without it and says so."""
+    """`be_realtime` for a worker, which goes on without it and says so."""
     try:
         be_realtime(user)
     except OSError as error:
@@ -98,7 +94,7 @@ def try_realtime(user: str, say: Callable[[Message], object]) -> None:
 def be_realtime(user: str = "root") -> None:
     """Real-time scheduling and locked memory for this process ($realtime). Raises OSError.
 
-    Neither passes to its children: those that want it say so themselves. Who is going to be another
+    Neither passes to its workers: those that want it say so themselves. Who is going to be another
     user than root has a limit of locked memory, beyond which it could not even allocate any.
     """
     os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(10))
@@ -109,3 +105,22 @@ def be_realtime(user: str = "root") -> None:
         except (ValueError, OSError):
             raise OSError(errno.EPERM, f"memory cannot be locked for {user}") from None
     check(libc.mlockall(_MCL_CURRENT_AND_FUTURE))
+
+
+def die_with_parent(parent: int) -> None:
+    """Be killed when the parent dies. To be called again after every change of user."""
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def outlive_parent() -> None:
+    """For who has something to finish when its parent dies, and then ends by itself."""
+    libc.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
+
+
+def check(result: int, what: str = "") -> None:
+    """Raise OSError if the C library has told of an error."""
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, what + os.strerror(number))

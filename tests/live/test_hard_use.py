@@ -26,7 +26,7 @@ from dev.lab.spaces import ROOT
 from failoverd import process, statefile
 from failoverd.conf import parse
 from failoverd.log import Log
-from failoverd.master.supervisor import Supervisor, what_it_printed
+from failoverd.master.supervisor import Supervisor
 from failoverd.process import Channel
 from failoverd.wire import frames
 
@@ -548,7 +548,7 @@ def test_a_program_that_cannot_be_executed_says_why(tmp_path: Path) -> None:
     child = process.start_program([str(program), "eth0"], "root")
     os.waitpid(child.pid, 0)
     assert child.channel.receive() == []
-    said = what_it_printed(child)
+    said = child.channel.printed()
     child.channel.close()
     why = f"cannot be run as root: {program}: Exec format error"
     assert said == f"; it printed: {why}"

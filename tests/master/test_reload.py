@@ -84,11 +84,13 @@ def test_heartbeats_go_on_while_the_configuration_is_read(lab: Lab) -> None:
     assert not [line for line in windows_of_link(lab.b)[before:] if " 0 packets" in line]
     assert lab.a.role() == "active" and checking(lab.a) and READ not in lab.a.log()
 
-    for number in (2, 3, 4):  # are one more reading, after this one
+    for number in (2, 3, 4):  # each takes the place of the one before
         hang_up(lab.a)
         lab.wait_until(partial(told, lab.a, number), "it is told")
+    lab.wait_until(lambda: len(checking(lab.a)) == 1, "one is left")
     slow.give(slow.text + '$timer_seconds = "1.5";\n')
     lab.wait_until(lambda: READ in lab.a.log(), "it is read once")
+    hang_up(lab.a)
     slow.give(slow.text + '$timer_seconds = "many";\n')
     lab.wait_until(lambda: KEPT in lab.a.log(), "it is read twice")
     assert f"{lab.a.conf}:" in lab.a.log().split(KEPT)[0].splitlines()[-2]
@@ -272,27 +274,28 @@ def test_a_check_without_end_is_given_up(harness: Callable[..., Harness]) -> Non
     loop = harness(check)
     reload = loop.reload
     reload.begin()
-    lasting = pid_of(reload)
+    first = pid_of(reload)
     reload.begin()
+    second = pid_of(reload)
     assert reload.deadline is not None
     reload.give_up(reload.deadline - 1)
-    assert loop.reports == []
-    hangs[0] = False
+    assert loop.reports == [] and pid_of(reload) == second != first
     reload.give_up(reload.deadline)
     assert "did not end within" in loop.reports[0] and loop.reports[1:] == [KEPT]
-    assert reload.deadline is not None  # of the second one
-    second = pid_of(reload)
+    assert reload.deadline is None
+    hangs[0] = False
+    reload.begin()
+    third = pid_of(reload)
     limit = time.monotonic() + GENEROUS
     while len(loop.selector.get_map()) > 0 and time.monotonic() < limit:
         loop.turn()
     assert loop.adopted == [(Conf(), ())]
-    for child in (lasting, second):
-        assert is_reaped(child)
+    assert all(map(is_reaped, (first, second, third)))
 
 
 def pid_of(reload: Reload) -> int:
     assert reload._errand is not None
-    return reload._errand._child.pid
+    return reload._errand.child.pid
 
 
 def is_reaped(pid: int) -> bool:

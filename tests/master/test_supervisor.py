@@ -69,14 +69,14 @@ def test_all_of_it_may_be_taken_at_once(amount: float, allowed: bool) -> None:
     ],
 )
 def test_how_long_a_child_may_be_silent(patience: float, ready: bool, seconds: float) -> None:
-    slot = Slot("listener", never, patience, heard=NOW, ready=ready)
+    slot = Slot("listener", never, patience, received=NOW, ready=ready)
     assert slot.silent_until() == NOW + seconds
 
 
 def test_a_child_that_has_not_been_started_has_done_nothing() -> None:
     slot = Slot("listener", never, 2.0)
     assert not any((slot.ready, slot.killed, slot.shot, slot.planned))
-    assert (slot.began, slot.heard, slot.due, slot.delay) == (0.0, 0.0, 0.0, FIRST_DELAY)
+    assert (slot.began, slot.received, slot.due, slot.delay) == (0.0, 0.0, 0.0, FIRST_DELAY)
     assert slot.silent_until() == START_PATIENCE
     assert slot.child is None
 

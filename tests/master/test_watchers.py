@@ -111,7 +111,7 @@ class Ended(Supervisor):
     def send(self, name: str, message: Message) -> bool:
         return not self.deaf
 
-    def restart(self, name: str) -> None:
+    def restart(self, name: str, handed: Message | None = None) -> None:
         self.names.append(name)
 
     def give_up(self, name: str, why: str) -> None:
