@@ -1,5 +1,5 @@
-"""Says what nobody else would notice: that no machine is active for longer than that may take, that
-the peer sends heartbeats and no more, and that what the pair knows of itself cannot be."""
+"""Says what would go unnoticed: that no node is active for longer than that may take, that the peer
+sends heartbeats and no more, and that what the pair knows of itself cannot be."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ LEAST_GAP = 1.0  # seconds between two of its lines, however short $hold_down is
 
 
 class Alerts:
-    """Counts the time in which no machine is known to be active (contract, section 5, Evidence),
-    and notices a peer that is heard by its heartbeats alone.
+    """Counts the time in which no node is known to be active (contract, section 5, Evidence), and
+    notices a peer of which heartbeats come, and nothing else.
 
     `deadline` is when `tend` has something to say, in monotonic seconds, None while one is active.
     """
@@ -28,7 +28,7 @@ class Alerts:
     def listen(self) -> None:
         """Say once that heartbeats come in, but no query is answered, and once that it is over.
 
-        One that neither serves nor hears this machine stops its heartbeats: that is no end of it.
+        One that neither serves nor receives any stops its heartbeats: that is no end of it.
         """
         us = self._us
         if pair.is_speechless(us.state) is self._speechless:

@@ -1,4 +1,4 @@
-"""What failoverd knows of this machine and says of it: common to all parts of the main loop."""
+"""What failoverd knows of this node and says of it: common to all parts of the main loop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Notify = Callable[[str, str], None]  # "alarm" or "role", and a sentence or a ro
 
 
 class Context:
-    """Us: what is set, what the pair knows, what is remembered, and the events still to decide."""
+    """What is set, what the pair knows, what is remembered, and the events still to decide."""
 
     def __init__(self, conf: Conf, boot: str, log: Log, notify: Notify, *, dry: bool) -> None:
         self.conf = conf
@@ -31,12 +31,12 @@ class Context:
         self.events: deque[pair.Event] = deque()
         self.remembered = statefile.read(conf.state)
         self.born = utc_now(), uptime()  # when this failoverd began
-        self.fixed: dict[str, tuple[str, ...]] = {}  # by interface, our own addresses there
+        self.fixed: dict[str, tuple[str, ...]] = {}  # by interface, this node's own addresses there
         self.peer_cards: dict[str, str] = {}  # by interface, the peer's hardware address
         self.unsaved = False  # $state does not know yet what has changed
         self.spare = process.Spare(SPARE)
-        self.stops = 0  # how often we were told to stop
-        self.up = False  # all children were ready once: who dies now is replaced
+        self.stops = 0  # how often it was told to stop
+        self.up = False  # all workers were ready once: one that dies now is replaced
         self.started = False  # the pair has begun to decide
         self._notify = notify
         self._notified = self.remembered.role  # the last role that $notify_prog was told
@@ -47,8 +47,8 @@ class Context:
 
     @property
     def is_served(self) -> bool:
-        """Whether a machine is known to be active. With nobody to ask, heartbeats are all that
-        tells: they come from one that serves."""
+        """Whether a node is known to be active. Without addresses to ask for, heartbeats are all
+        that tells: they come from one that serves."""
         return pair.is_served(self.state) or (self.state.beats and not self.rules.addressed)
 
     @property
@@ -65,7 +65,7 @@ class Context:
 
     @property
     def blocked(self) -> str:
-        """Why this machine does not take over, while the private link would have it do so."""
+        """Why this node does not take over, while the heartbeat link would have it do so."""
         state = self.state
         is_wanted = state.silent or pair.is_speechless(state)
         return state.blocked if is_wanted and self.role in ("standby", "failed") else ""
@@ -148,5 +148,5 @@ class Context:
 
 
 def uptime() -> float:
-    """Seconds since boot, those of a suspended machine too."""
+    """Seconds since boot, those of a suspended node too."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

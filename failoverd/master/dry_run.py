@@ -39,10 +39,10 @@ class DryRun:
         return True
 
     def imagine(self, view: pair.PeerView) -> pair.PeerView:
-        """The peer as it would be if it had heard what we only said."""
-        ours = self._us.role
-        if ours == "active" and view.role == "active":
+        """The peer as it would be if it had been told what was only logged."""
+        role = self._us.role
+        if role == "active" and view.role == "active":
             return replace(view, role="standby")
-        if ours == "standby" and self._imagined and view.role == "standby":
+        if role == "standby" and self._imagined and view.role == "standby":
             return replace(view, role="active")
         return view

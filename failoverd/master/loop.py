@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-# Loaded here, before the children are forked, so that they share them.
 import contextlib
-import encodings.idna  # noqa: F401
-import gc
 import os
 import selectors
 import signal
@@ -14,11 +11,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-import failoverd.watch.counter
-import failoverd.watch.dumpfile  # noqa: F401
-from failoverd import __version__, links, pair, sd_notify
-from failoverd.conf import Conf, alike, files
-from failoverd.log import Log, utc_now
+from failoverd import pair, sd_notify
+from failoverd.conf import Conf, files
+from failoverd.log import Log
 from failoverd.master.alerts import Alerts
 from failoverd.master.context import Context, uptime
 from failoverd.master.control_socket import ControlSocket
@@ -31,6 +26,7 @@ from failoverd.master.queries import Queries
 from failoverd.master.reload import Check, Reload
 from failoverd.master.reports import Reports
 from failoverd.master.requests import Requests
+from failoverd.master.status import status_of
 from failoverd.master.supervisor import Supervisor
 from failoverd.master.watchers import Watchers
 from failoverd.master.workers import Workers
@@ -38,14 +34,14 @@ from failoverd.process import Channel, Message
 from failoverd.watch.filters import Program
 from failoverd.wire import protocol
 
-LEAST_LOOK = 0.25  # seconds between two looks at the addresses of our cards, and at our files
+LEAST_LOOK = 0.25  # seconds between two looks at the addresses of this node, and at the files
 BREATH = 0.1  # seconds to wait for memory
 
 Ready = Callable[[], None]
 
 
 class Master:
-    """One failoverd, from the start of its children to the end of them."""
+    """One failoverd, from the start of its workers to the end of them."""
 
     def __init__(
         self,
@@ -80,9 +76,9 @@ class Master:
         self.alerts = Alerts(self.us)
         self.actions: deque[pair.Action] = deque()
         self.next_look = 0.0
-        self.next_count = 0.0  # when our addresses and files are looked for again
+        self.next_count = 0.0  # when the addresses and files are looked for again
         self.secret = files.stamp(conf.secret)  # of the file that the listener has read
-        self.failure: str | None = None  # why we could not start
+        self.failure: str | None = None  # why it could not start
 
     # ------------------------------------------------------------------ start and end
 
@@ -97,8 +93,6 @@ class Master:
             self.us.log.use_pipe()
             self.control_socket.open(time.monotonic())
             self.workers.add_all()
-            gc.collect()
-            gc.freeze()  # what is here now stays: collecting it would unshare its pages
             self._loop(ready)
         finally:
             self.supervisor.end_all(spare="log")  # the last words are yet to come
@@ -114,18 +108,18 @@ class Master:
 
     def _catch_signals(self) -> tuple[socket.socket, socket.socket]:
         """A Python handler's flag does not wake a selector: a byte on a socket pair does."""
-        ours, theirs = socket.socketpair()
-        for end in (ours, theirs):
+        near, far = socket.socketpair()
+        for end in (near, far):
             end.setblocking(False)
-        signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        signal.set_wakeup_fd(far.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, lambda *_: None)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        self.selector.register(ours, selectors.EVENT_READ, lambda: self._signalled(ours))
-        return ours, theirs
+        self.selector.register(near, selectors.EVENT_READ, lambda: self._signalled(near))
+        return near, far
 
-    def _signalled(self, ours: socket.socket) -> None:
-        for number in ours.recv(64):
+    def _signalled(self, near: socket.socket) -> None:
+        for number in near.recv(64):
             match number:
                 case signal.SIGTERM | signal.SIGINT:
                     self.us.stops += 1
@@ -137,7 +131,7 @@ class Master:
                     self.us.report(f"status: {protocol.encode_status(self.status())}")
 
     def _begin(self) -> None:
-        """All children are up and no old script runs: the pair may decide."""
+        """All workers are up and no old script runs: the pair may decide."""
         self.us.started = True
         was = self.us.remembered
         self.cards.look()
@@ -166,7 +160,7 @@ class Master:
             self._mind_the_gap(uptime() - began)
 
     def _turn(self, found: list[tuple[selectors.SelectorKey, int]], ready: Ready) -> None:
-        """Hear who has something to say and decide, before all that is merely due."""
+        """Take in what has come and decide, before all that is merely due."""
         for key, _ in found:
             key.data()
         self._step_all()
@@ -180,14 +174,14 @@ class Master:
         self.reports.skip = False
 
     def _want_memory(self) -> None:
-        """To end would help nobody. What was heard may be lost: the pair has to ask anew."""
+        """To end would help nobody. What has come may be lost: the pair has to ask again."""
         with contextlib.suppress(MemoryError):
             self.us.say("there is no memory left: going on after a while", alarm=True)
             self.us.feed(pair.Stalled())
         time.sleep(BREATH)
 
     def _may_leave(self) -> bool:
-        """Not in the middle of a switch: nobody would be active. A second signal does not wait."""
+        """Not in the middle of a switch: no node would be active. A second signal does not wait."""
         return not self.us.started or self.us.stops > 1 or not pair.is_switching(self.us.state)
 
     def _timeout(self, now: float) -> float:
@@ -206,7 +200,7 @@ class Master:
         return max(0.0, min(t for t in times if t is not None) - now)
 
     def _mind_the_gap(self, gap: float) -> None:
-        """Whoever stood still for a window must not act on what it knew (section 5)."""
+        """A loop that stalled for a window must not act on what it knew (section 5)."""
         if gap > self.us.conf.plip_timer and self.us.started and not self.reports.skip:
             self.reports.skip = True
             self.watchers.expect_again(time.monotonic())
@@ -218,7 +212,7 @@ class Master:
         self.supervisor.tend(now)
         self.watchers.tend(now)
         self.service_manager.tend(now)
-        if now >= self.next_look - window / 6:  # while we are awake
+        if now >= self.next_look - window / 6:  # while it is awake
             self.next_look = now + window / 2
             self.supervisor.send("heartbeat", {"do": "alive"})
             self.cards.look()
@@ -238,8 +232,8 @@ class Master:
         self.alerts.tend(now)
 
     def _look_for_files(self) -> None:
-        """What was removed, or could not be written, is written as soon as that is possible: who is
-        started after us has to find it."""
+        """What was removed, or could not be written, is written as soon as that is possible: the
+        next failoverd has to find it."""
         if self.us.started and (self.us.unsaved or not os.path.lexists(self.us.conf.state)):
             self.us.save()
         if self.keep_pidfile is not None:
@@ -322,18 +316,18 @@ class Master:
     def _notify(self, kind: str, text: str) -> None:
         self.programs.notify(kind, text)
 
-    # ------------------------------------------------------------------ the children
+    # ------------------------------------------------------------------ the workers
 
     def _gone(self, name: str, why: str) -> None:
-        ours = name.removeprefix("watchd ") not in self.watchers.unproved
-        if why and ours and not self.us.up and not self.supervisor.was_shot(name):
+        own = name.removeprefix("watchd ") not in self.watchers.unproved
+        if why and own and not self.us.up and not self.supervisor.was_shot(name):
             self.failure = f"{name}: {why}"
             return
         self.workers.gone(name, why)
         self.questions.gone(name)
 
     def _told(self, name: str, message: Message) -> None:
-        """A child's message. What is not as it should be is left out."""
+        """A worker's message. What is not as it should be is left out."""
         interface = name.removeprefix("watchd ")
         try:
             match message.get("event"):
@@ -368,51 +362,7 @@ class Master:
 
     def status(self) -> protocol.Status:
         """Section 6."""
-        us, reports = self.us, self.reports
-        heard, rtt = reports.heard, reports.rtt
-        now = time.monotonic()
-        role = us.role if us.started else "switching"  # we may be active
-        if us.dry:  # `failed` keeps a live peer from handing us a role that we would not take
-            role = "active" if us.remembered.role == "active" else "failed"
-        interfaces = tuple(
-            (
-                i.name,
-                protocol.InterfaceStatus(
-                    i.state,
-                    *reports.counts.get(i.name, (i.packets, i.last)),
-                    links.hwaddr(i.name) or "",
-                    us.fixed.get(i.name, ()),
-                ),
-            )
-            for i in us.state.interfaces
-        )
-        switch = self.programs.last_switch
-        since, age = us.since
-        return protocol.Status(
-            role=role,
-            boot=us.boot,
-            since=since,
-            version=__version__,
-            interfaces=interfaces,
-            plip_state=reports.link_state(),
-            heartbeat_age=None if heard is None else round(now - heard, 3),
-            rtt_ms=None if rtt is None else round(rtt * 1000, 3),
-            switch_last=switch.role if switch else None,
-            switch_exit=switch.exit if switch else None,
-            switch_seconds=switch.seconds if switch else None,
-            rejoining=pair.is_rejoining(us.state),
-            speechless=pair.is_speechless(us.state),
-            settings=alike.settings(us.conf),
-            host=protocol.host(os.uname().nodename),
-            now=utc_now(),
-            age=None if age is None else round(age, 3),
-            service=us.service,
-            claimed=us.state.claimed > 0,
-            blocked=protocol.words(us.blocked),
-            switch_why=switch.why if switch else "",
-            failure=self.programs.failure,
-            watchers=tuple(self.watchers.troubles.items()),
-        )
+        return status_of(self.us, self.reports, self.programs, self.watchers)
 
     # ------------------------------------------------------------------ HUP
 
@@ -424,14 +374,12 @@ class Master:
 
     def _adopt(self, conf: Conf, programs: Sequence[Program]) -> None:
         self.workers.programs = programs
-        old = self.us.conf
+        old, self.secret, secret = self.us.conf, files.stamp(conf.secret), self.secret
         if conf == old:
             self.us.report("configuration read again: nothing changed")
-            if files.stamp(conf.secret) != self.secret:
-                self.secret = files.stamp(conf.secret)
+            if self.secret != secret:
                 self.supervisor.restart("listener")
             return
-        self.secret = files.stamp(conf.secret)
         self.supervisor.retire("log")
         self.us.adopt(conf)
         self.gratuitous_arp.adopt()
@@ -441,14 +389,10 @@ class Master:
         self.cards.look()
         self.us.feed(pair.Reread())
         self.us.report("configuration read again")
-        if self.us.role == "active" and places(conf) != places(old):
+        moved = (conf.addresses, conf.ethernet_addresses) != (old.addresses, old.ethernet_addresses)
+        if self.us.role == "active" and moved:
             self.us.report("what is new in @addresses comes with the next switch")
 
 
 def _refuse(channel: Channel, running: Conf) -> Message:
     raise ValueError("this failoverd was started without a file to read again")
-
-
-def places(conf: Conf) -> tuple[object, object]:
-    """What a switch moves."""
-    return conf.addresses, conf.ethernet_addresses

@@ -1,4 +1,4 @@
-"""Whether the peer is set as we are: said once when it differs, and once when it does no more."""
+"""Whether the peer is set as this node is: said once when it differs, once when it does no more."""
 
 from __future__ import annotations
 
@@ -15,16 +15,10 @@ class Mismatch:
         self._us = us
         self._said: dict[str, str] = {}
         self._same_boot = False
-        self._compared: tuple[object, ...] = ()  # what was, last: most statuses tell nothing new
 
     def note(self, status: Status) -> None:
         """Compare what the peer has told."""
         self._note_boot(status.boot)
-        names = [name for name, _ in status.interfaces]
-        compared = (self._us.conf, status.settings, status.version, names)
-        if compared == self._compared:
-            return
-        self._compared = compared
         ours = alike.of_conf(self._us.conf, __version__)
         found = alike.differences(ours, alike.of_status(status))
         for name, sentence in found.items():

@@ -24,9 +24,9 @@ class Reports:
         self._interfaces = cards
         self.counts: dict[str, tuple[int, int]] = {}  # packets of this window, and the one before
         self.heard: float | None = None  # when the peer's last heartbeat came
-        self.rtt: float | None = None  # of ours, in seconds
-        self.skip = False  # we stood still: old reports are in the pipes
-        self._link: tuple[int, int, str] | None = None  # the last window of the private link
+        self.rtt: float | None = None  # of this node's, in seconds
+        self.skip = False  # the loop stalled: old reports are in the channels
+        self._link: tuple[int, int, str] | None = None  # the last window of the heartbeat link
         self._verdicts: dict[str, str] = {}
         self._shown: dict[str, Allowance] = {}  # by interface: the windows that are logged
 
@@ -72,7 +72,7 @@ class Reports:
         return shown.take(1, time.monotonic())
 
     def unwatched(self, interface: str) -> None:
-        """Nobody watches there now: it is not well, as far as is known. That gives no role away,
+        """Nothing watches there now: it is not well, as far as is known. That gives no role away,
         and takes none, for a watcher that is gone says nothing about the line."""
         if interface == self._us.conf.plip_interface:
             self._link = None
@@ -95,7 +95,7 @@ class Reports:
         self.heard, self.rtt = told.heard, told.rtt
 
     def link_state(self) -> str:
-        """The private link's, in the words of section 6."""
+        """The heartbeat link's, in the words of section 6."""
         if not links.works(self._us.conf.plip_interface):
             return "down"
         packets, last, verdict = self._link or (0, 0, "boot")

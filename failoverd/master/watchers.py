@@ -1,4 +1,4 @@
-"""Who watches each interface. What is not reported is not known, and so nothing is well there."""
+"""What watches each interface. What is not reported is not known: nothing is well there."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Watchers:
     """Minds when each watcher told of a window last, and which are another's program.
 
     Such a program is no longer used where it has run, or had its first window, and told of none:
-    our own then watches there, until failoverd is started again. Without any watcher nobody would
-    take over, and a program that has never said a word gives no reason to wait for its first.
+    failoverd's own then watches there, until it is started again. Without any watcher there would
+    be no takeover, and a program that has never said a word gives no reason to wait for its first.
     """
 
     def __init__(
@@ -25,13 +25,14 @@ class Watchers:
         program: str | None,
         unwatched: Callable[[str], None],
     ) -> None:
-        """program: another's in place of our watchd. unwatched(interface): nobody tells of it."""
+        """program: another's in place of failoverd's watchd. unwatched(interface): nothing tells of
+        it."""
         self._us = us
         self._supervisor = supervisor
         self._program = program
         self._unwatched = unwatched
         self.unproved: set[str] = set()  # where another's program has been started and said nothing
-        self._refused: dict[str, str] = {}  # by interface: why it is our own that watches there
+        self._refused: dict[str, str] = {}  # by interface: why it is failoverd's own that watches
         self._late: dict[str, str] = {}  # by interface: that no report has come for too long
         self._due: dict[str, float] = {}  # by interface: when there should be the next report
 
@@ -49,7 +50,7 @@ class Watchers:
             self.expect(interface, now)
 
     def expect_again(self, now: float) -> None:
-        """Nobody was listening for a while: what was reported then is lost."""
+        """The loop stalled: what was reported meanwhile is lost."""
         for interface in self._due:
             self.expect(interface, now)
 
@@ -59,7 +60,7 @@ class Watchers:
         self._late.clear()
 
     def program(self, interface: str) -> str | None:
-        """What is to be executed to watch there, None if our own does it."""
+        """What is to be executed to watch there, None if failoverd's own does it."""
         return None if interface in self._refused else self._program
 
     def started(self, interface: str) -> None:

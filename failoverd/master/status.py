@@ -1,0 +1,63 @@
+"""What this node says of itself: the status of section 6."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from failoverd import __version__, links, pair
+from failoverd.conf import alike
+from failoverd.log import utc_now
+from failoverd.master.context import Context
+from failoverd.master.programs import Programs
+from failoverd.master.reports import Reports
+from failoverd.master.watchers import Watchers
+from failoverd.wire import protocol
+
+
+def status_of(
+    us: Context, reports: Reports, programs: Programs, watchers: Watchers
+) -> protocol.Status:
+    last = programs.last_switch
+    since, age = us.since
+    heard, rtt = reports.heard, reports.rtt
+    return protocol.Status(
+        role=role_of(us),
+        boot=us.boot,
+        since=since,
+        version=__version__,
+        interfaces=tuple((i.name, interface(us, reports, i)) for i in us.state.interfaces),
+        plip_state=reports.link_state(),
+        heartbeat_age=None if heard is None else round(time.monotonic() - heard, 3),
+        rtt_ms=None if rtt is None else round(rtt * 1000, 3),
+        switch_last=last.role if last else None,
+        switch_exit=last.exit if last else None,
+        switch_seconds=last.seconds if last else None,
+        rejoining=pair.is_rejoining(us.state),
+        speechless=pair.is_speechless(us.state),
+        settings=alike.settings(us.conf),
+        host=protocol.host(os.uname().nodename),
+        now=utc_now(),
+        age=None if age is None else round(age, 3),
+        service=us.service,
+        claimed=us.state.claimed > 0,
+        blocked=protocol.words(us.blocked),
+        switch_why=last.why if last else "",
+        failure=programs.failure,
+        watchers=tuple(watchers.troubles.items()),
+    )
+
+
+def role_of(us: Context) -> str:
+    """As it is told: in a dry run `failed` keeps a live peer from handing over a role that this
+    node would not take."""
+    if us.dry:
+        return "active" if us.remembered.role == "active" else "failed"
+    return us.role if us.started else "switching"  # it may be active
+
+
+def interface(us: Context, reports: Reports, known: pair.Interface) -> protocol.InterfaceStatus:
+    name = known.name
+    counts = reports.counts.get(name, (known.packets, known.last))
+    own = us.fixed.get(name, ())
+    return protocol.InterfaceStatus(known.state, *counts, links.hwaddr(name) or "", own)
