@@ -24,7 +24,6 @@ from dev.lab.machine import Machine
 from dev.lab.network import FAST, Lab
 from dev.lab.spaces import ROOT
 from failoverd import process, statefile
-from failoverd.conf import parse
 from failoverd.log import Log
 from failoverd.master.supervisor import Supervisor
 from failoverd.process import Channel
@@ -470,45 +469,6 @@ def test_locked_memory_does_not_end_who_gives_up_root() -> None:
     assert try_in_child("grower", grow, 20.0) == ""
 
 
-def sound() -> dict[str, object]:
-    return {"boot_id": statefile.boot_id(), "role": "active", "since": "2026-11-22T12:00:00.123Z"}
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "garbage",
-        "[" * 100_000,
-        "[1]",
-        '{"role": "active"}',
-        json.dumps({**sound(), "boot_id": "another"}),
-        json.dumps({**sound(), "role": ["active"]}),
-        json.dumps({**sound(), "hwaddrs": [1, 2]}),
-        json.dumps({**sound(), "script": [0]}),
-        json.dumps({**sound(), "script": ["1e999", 1]}).replace('"1e999"', "1e999"),
-        json.dumps({**sound(), "left": 7}),
-    ],
-    ids=range(11),
-)
-def test_an_unsound_state_is_none(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "state"
-    path.write_text(text)
-    assert statefile.read(str(path)) == statefile.Remembered()
-
-
-def test_a_state_of_others_is_none(tmp_path: Path) -> None:
-    path = tmp_path / "state"
-    path.write_text(json.dumps(sound()))
-    path.chmod(0o600)
-    assert statefile.read(str(path)).role == "active"
-    path.chmod(0o622)
-    assert statefile.read(str(path)).role is None
-    path.unlink()
-    path.mkdir()
-    assert statefile.read(str(path)).role is None
-
-
 def test_a_state_that_cannot_be_written_whole_leaves_the_old_one(tmp_path: Path) -> None:
     path = str(tmp_path / "state")
     statefile.write(path, statefile.Remembered(role="active"))
@@ -519,15 +479,6 @@ def test_a_state_that_cannot_be_written_whole_leaves_the_old_one(tmp_path: Path)
 
     assert "No space left" in try_in_child("writer", fill_the_disk, 10.0)
     assert statefile.read(path).role == "active"
-
-
-def test_what_is_left_on_the_cards_is_remembered(tmp_path: Path) -> None:
-    path = str(tmp_path / "state")
-    remembered = statefile.Remembered(role="active")
-    for host in (10, 11, 10):
-        remembered.placed(parse(f"@interfaces = ('a'); @addresses = ('a 192.0.2.{host}/24');", "x"))
-    statefile.write(path, remembered)
-    assert statefile.read(path).left == (["a 192.0.2.10/24", "a 192.0.2.11/24"], [])
 
 
 def test_a_terminal_that_is_stopped_stops_nobody(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from failoverd.log import Log
 from failoverd.master import Master
 from failoverd.master.queries import MAX_HWADDRS
 from failoverd.master.requests import MAX_REQUESTS
-from failoverd.master.supervisor import MAX_LINES, Allowance, Supervisor
+from failoverd.master.supervisor import MAX_LINES, Supervisor
 from failoverd.process import Channel, Message
 from failoverd.watch.watcher import Instruments, Watcher
 from failoverd.wire import protocol
@@ -283,13 +283,6 @@ def test_descriptors_that_it_sends_are_not_taken(tmp_path: Path) -> None:
     parent.serve(lambda: len(parent.told) == 50)
     assert len(os.listdir("/proc/self/fd")) <= before  # others may have been closed meanwhile
     parent.supervisor.end_all()
-
-
-def test_an_allowance_comes_back_with_time() -> None:
-    allowance = Allowance(rate=1.0, most=3.0)
-    assert [allowance.take(1, 10.0) for _ in range(4)] == [True, True, True, False]
-    assert [allowance.take(1, 11.5) for _ in range(2)] == [True, False]
-    assert [allowance.take(1, 99.0) for _ in range(4)] == [True, True, True, False]
 
 
 ENEMY = """
