@@ -328,30 +328,30 @@ class Master:
 
     def _told(self, name: str, message: Message) -> None:
         """A worker's message. What is not as it should be is left out."""
-        interface = name.removeprefix("watchd ")
+        worker, _, interface = name.partition(" ")
         try:
-            match message.get("event"):
-                case "log":
+            match worker, message.get("event"):
+                case _, "log":
                     self.reports.told_log(name, message)
-                case "alarm" | "full" if interface != name:
+                case "watchd", "alarm" | "full":
                     self.reports.told_window(interface, message)
                     self.watchers.told(interface, time.monotonic())
-                case "count" if interface != name:
+                case "watchd", "count":
                     self.reports.told_count(interface, message)
                     self.requests.has_looked(interface)
-                case "heartbeat" if name == "heartbeat":
+                case "heartbeat", "heartbeat":
                     self.reports.told_heartbeat(message)
-                case "tags" if name == "listener":
-                    self.workers.told_tags(message)
-                case "renewed" if name == "heartbeat":
+                case "heartbeat", "renewed":
                     self.workers.told_renewed(message)
-                case "request" if name == "listener":
+                case "listener", "tags":
+                    self.workers.told_tags(message)
+                case "listener", "request":
                     self.requests.told(message)
-                case "reply" if name == "listener":
+                case "listener", "reply":
                     self.questions.told_reply(message)
-                case "lost" if name == "listener":
+                case "listener", "lost":
                     self.questions.told_lost(message)
-                case "answers" if name == "neighbours":
+                case "neighbours", "answers":
                     self.questions.told_answers(message)
         except ValueError as error:
             if self.supervisor.may_log(name, time.monotonic()):

@@ -186,7 +186,7 @@ class Supervisor:
             for message in child.channel.receive():  # its last words
                 self._take(slot, message)
         printed = child.channel.printed()
-        status = self._reap(slot, child)
+        status = self._end(slot)
         slot.shot = status < 0 and not slot.last_words
         if slot.planned and now - slot.began > LEAST_LIFE:
             slot.due = now
@@ -235,6 +235,11 @@ class Supervisor:
         del self.slots[name]
         self._gone(name, "")
 
+    def abandon(self, name: str) -> None:
+        """Take another worker in the place of one that the kernel holds."""
+        self.slots[name].due = time.monotonic()
+        self._end(self.slots[name], 0.0)
+
     def end_all(self, spare: str = "") -> None:
         """End every worker and reap it, but for one that ends when failoverd does.
 
@@ -250,38 +255,22 @@ class Supervisor:
             self._end(slot)
         self.slots.clear()
 
-    def _end(self, slot: Slot) -> None:
-        """Kill a worker and reap it, at once or, if the kernel holds it, when that lets go."""
-        if slot.child is None:
-            return
-        slot.child.kill()
-        if slot.child.ends(PARTING):
-            self._reap(slot, slot.child)
-        else:
-            self.abandon(slot.name)
-
-    def abandon(self, name: str) -> None:
-        """Take another worker in the place of one that the kernel holds; it is reaped when it is
-        let go."""
-        slot = self.slots[name]
+    def _end(self, slot: Slot, seconds: float = PARTING) -> int:
+        """Kill a worker, and what it has started, and reap it: within so many seconds or, if the
+        kernel holds it, when that lets go. Its exit status, -N if signal N ended it."""
         child = slot.child
-        if child is not None:
-            self._unwatch(slot, child)
-            slot.due = time.monotonic()
-            self._watch(child.pidfd, lambda: self._reap_late(child))
-
-    def _reap_late(self, child: Child) -> None:
-        self._selector.unregister(child.pidfd)
-        child.reap()
-
-    def _reap(self, slot: Slot, child: Child) -> int:
-        """Let go of a worker that has ended. Its exit status, -N if signal N ended it."""
-        child.kill()  # and what it has started
-        self._unwatch(slot, child)
-        return child.reap()
-
-    def _unwatch(self, slot: Slot, child: Child) -> None:
+        if child is None:
+            return 0
+        child.kill()
         for fd in (child.channel.fileno(), child.pidfd):
             with contextlib.suppress(KeyError):  # its channel was closed before it ended
                 self._selector.unregister(fd)
         slot.child, slot.ready = None, False
+        if child.ends(seconds):
+            return child.reap()
+        self._watch(child.pidfd, lambda: self._reap_late(child))
+        return 0
+
+    def _reap_late(self, child: Child) -> None:
+        self._selector.unregister(child.pidfd)
+        child.reap()
