@@ -202,7 +202,7 @@ def kernels(interface: str) -> Kernels | None:
 
 
 class Viewer:
-    """What a person, or a program, is shown of a live watcher: a screen, lines, or JSON."""
+    """What is shown of a live watcher: a screen, lines, or JSON."""
 
     def __init__(self, settings: conf.Conf, interface: str, as_json: bool) -> None:
         self.screen: Plain | screen.Screen = Plain(as_json)

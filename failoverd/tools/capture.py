@@ -20,9 +20,9 @@ NANOSECONDS = 1_000_000_000
 MAX_PACKET = 262144  # bytes; libpcap takes no larger ones either
 LATEST = 0xFFFFFFFF  # seconds since 1970 of a packet; the classic format has no more
 SET_BACK = 60 * NANOSECONDS  # no packet is that late: the clock was set
-PAUSE = 86_400 * NANOSECONDS  # without a packet, own ones too: it was set, or nobody recorded
+PAUSE = 86_400 * NANOSECONDS  # without any packet: the clock was set, or nothing recorded
 
-_BLOCK = 128 * 1024  # bytes; from more on every block is mapped anew, and out of the caches
+_BLOCK = 128 * 1024  # bytes; from more on every block is mapped again, and out of the caches
 _MOST = 16 * 1024 * 1024  # bytes of a block of pcapng, as libpcap has it
 _HEADER = 24
 _RECORD = 16
@@ -344,7 +344,7 @@ def counts_in_capture(expression: str, linktype: int, own: str | None) -> Callab
 
 
 def knows_direction(linktype: int, own: str | None) -> bool:
-    """Whether packets that a capture's machine has sent itself can be told from the others."""
+    """Whether packets that a capture's host has sent itself can be told from the others."""
     return bool(_inbound(linktype, own))
 
 
@@ -354,7 +354,7 @@ def can_be_filtered(linktype: int) -> bool:
 
 
 def _inbound(linktype: int, own: str | None) -> str:
-    """What admits only packets that came in, if such packets tell: by a direction or an address."""
+    """What admits only received packets, if such packets tell: by a direction or an address."""
     if _compiles(linktype, "inbound"):
         return "inbound"
     by_address = f"not ether src {own}"

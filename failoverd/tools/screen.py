@@ -45,7 +45,7 @@ class Region:
         )
 
     def show(self, what: RenderableType) -> None:
-        if isinstance(what, Text):  # an echoed ^C must not go to a line that is not ours
+        if isinstance(what, Text):  # an echoed ^C must not go to another line
             what.truncate(max(1, self.console.width - len("^C") - 1), overflow="crop")
         with undisturbed():
             if not self._live.is_started:

@@ -503,5 +503,4 @@ def run(options: argparse.Namespace, settings: conf.Conf) -> int:
     report = Report(options.interface, traffic, settings, aim)
     for line in [report.json()] if options.json else report.lines(options.verbose):
         print(line)
-    sys.stdout.flush()
     return report.status

@@ -35,7 +35,7 @@ _PCAP_ERROR_IFACE_NOT_UP = -9
 _NOT_THERE = (_PCAP_ERROR_NO_SUCH_DEVICE, _PCAP_ERROR_IFACE_NOT_UP)
 _MARK = int(frames.MARK.replace(":", "")[:8], 16)
 _COUNTER_MASK = 0xFFFFFFFF  # the kernel's counter has 32 bits
-_RING_SECONDS = 60.0  # a ring that nobody reads need not be turned over by the kernel
+_RING_SECONDS = 60.0  # a ring that is not read need not be turned over by the kernel
 _TAP_SECONDS = 0.5  # how long a packet may wait in the ring before it goes to the dump file
 _TAP_PACKETS = 2000  # read at once: so few that no window waits for it
 

@@ -65,8 +65,8 @@ def check_filter(expression: str) -> str | None:
 
 @dataclass(frozen=True)
 class Program:
-    """What the kernel runs to see whether a packet that comes in counts: an expression, translated
-    for one link type."""
+    """What the kernel runs to see whether a received packet counts: an expression, translated for
+    one link type."""
 
     expression: str
     linktype: int

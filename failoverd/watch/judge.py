@@ -135,7 +135,7 @@ def replay(
 def _pass(
     rules: Rules, window: Window, times: Sequence[float], now: float
 ) -> Generator[Event, None, Window]:
-    """Let time pass to `now`, and packets come in. A deadline at a packet's time goes first."""
+    """Let time pass to `now`, and packets arrive. A deadline at a packet's time goes first."""
     at, stop = 0, bisect_right(times, now)
     while True:
         before_deadline = bisect_left(times, window.deadline, at, stop)

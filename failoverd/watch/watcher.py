@@ -378,7 +378,7 @@ def run_child(
     instruments: Callable[[], Instruments],
     peer: Message | None = None,
 ) -> None:
-    """The forked child: open as root, give root up, watch until failoverd is gone.
+    """The forked worker: open as root, give root up, watch until failoverd is gone.
 
     It returns after a message {"event": "reopen"}, which a successor has to be given as `handed`.
     Raises OSError or ValueError for what makes the first opening impossible.
