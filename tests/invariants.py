@@ -89,7 +89,7 @@ def conf_text(text: str, pair: bool = True) -> None:
 
 def conf_round_trip(whole: Conf, pair: bool = True) -> None:
     """What `failoverd -t` prints is a configuration, and the same one."""
-    text = "\n".join(line for line, _ in conf.effective(whole))
+    text = "\n".join(conf.effective(whole))
     assert text.replace("\n", "").isprintable()
     assert conf.parse(text, FILE, pair) == whole
 

@@ -88,7 +88,7 @@ def meaning(checked: Checked, verbose: bool) -> Iterator[str]:
 
     yield from ("", *promises.explain(checked.conf, checked.boot), "")
     if verbose:
-        yield from (*(line for line, _ in conf.effective(checked.conf)), "")
+        yield from (*conf.effective(checked.conf), "")
 
 
 def show(lines: Sequence[str]) -> None:

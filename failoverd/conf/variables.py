@@ -393,13 +393,12 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType(
 _PERL_NAMES = {setting.perl_name: setting for setting in SETTINGS.values()}
 
 
-def effective(conf: Conf) -> list[tuple[str, str]]:
-    """For each variable the line of failoverd.conf that sets what is in force, and its meaning."""
+def effective(conf: Conf) -> list[str]:
+    """For each variable the line of failoverd.conf that sets what is in force."""
     found = []
     for name, texts in packed(conf).items():
         setting, right = SETTINGS[name], ", ".join(map(quoted, texts))
-        right = right if setting.sigil == "$" else f"({right})"
-        found.append((f"{setting.perl_name} = {right};", setting.meaning))
+        found.append(f"{setting.perl_name} = {right if setting.sigil == '$' else f'({right})'};")
     return found
 
 

@@ -123,7 +123,7 @@ def not_held(conf: Conf) -> list[str]:
     """The guarantees (section 5 of the contract) that these settings give up, with the reason."""
     return [
         *(f'"never two active" {line}' for line in _two_may_be_active(conf)),
-        *(f'"never none active" {line}' for line in _none_may_be_active(conf)),
+        *(f'"never without an active node" {line}' for line in _none_may_be_active(conf)),
         *(f'"no switchover to a node that is no better off" {line}' for line in _worse(conf)),
     ]
 

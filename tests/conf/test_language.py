@@ -593,7 +593,7 @@ def test_what_is_no_configuration_is_not_unpacked(name: str, value: list[str]) -
 
 
 def test_effective_settings_of_every_kind() -> None:
-    shown = dict(conf.effective(conf.parse((DATA / "every_form.conf").read_text(), "f")))
+    shown = conf.effective(conf.parse((DATA / "every_form.conf").read_text(), "f"))
     assert r'$log = "/var/log/\$1\@2\"\\\e\t.log";' in shown
     assert '$timer_seconds = "0.25";' in shown
     assert '@interfaces = ("eth0", "lan.10", "wan0", "wan1");' in shown

@@ -33,11 +33,11 @@ ARP = "no ARP reply"
 CUT = '"never two active" does not hold while the heartbeat link is cut: '
 FIRST = "receives in first window"
 DEAF = (
-    '"never none active" does not hold for clients when an interface of the active '
+    '"never without an active node" does not hold for clients when an interface of the active '
     "node fails and the heartbeat link works: with $low_water 0 no interface fails, with 1 it does"
 )
 QUIET = (
-    '"never none active" does not hold for clients on a quiet network when {0} of '
+    '"never without an active node" does not hold for clients on a quiet network when {0} of '
     "the active node neither receives nor sends, without a carrier say: the peer receives nothing "
     "there either; name a probe target as @witness on {0}"
 )
@@ -168,15 +168,15 @@ def test_the_seconds(text: str, lines: list[str]) -> None:
             SERVED + "$confirm = '/usr/lib/ask'; $fence_prog = '/usr/lib/fence';",
             [
                 '"never two active" holds only if /usr/lib/ask tells that a live service answers',
-                '"never none active" holds only if /usr/lib/ask tells that a dead '
+                '"never without an active node" holds only if /usr/lib/ask tells that a dead '
                 "service does not answer",
-                '"never none active" holds only if /usr/lib/fence succeeds',
+                '"never without an active node" holds only if /usr/lib/fence succeeds',
             ],
         ),
         (
             SERVED + "$plip_filter = 'inbound';",
             [
-                '"never none active" holds only if nothing passes $plip_filter that '
+                '"never without an active node" holds only if nothing passes $plip_filter that '
                 "comes from a peer without failoverd"
             ],
         ),
