@@ -25,7 +25,7 @@ PURE |= {"conf.survey", "tools.promises"}
 # which reads what the configuration names, and filters, which makes programs of what is to count.
 SHARED = {"log", "process", "links", "conf.files", "watch.filters"}
 EDGE = {"watch.counter", "watch.watcher", "watch.dumpfile", "heartbeat", "listener", "neighbours"}
-EDGE |= {"switch", "statefile", "log_writer", "sd_notify"} | SHARED
+EDGE |= {"switch", "statefile", "history", "log_writer", "sd_notify"} | SHARED
 EDGE |= {"tools.capture", "tools.client", "tools.edit"}
 TOP = {"__init__", "watch.__init__", "master", "commands", "tools"}
 NOT_THE_DAEMON = {"commands", "tools"}
@@ -168,7 +168,7 @@ TOLD_ELSEWHERE = {"log_writer", "sd_notify"}  # tests/test_log.py, tests/dev/tes
 WALL_CLOCK = {
     "time.time": {"log", "tools.tune"},
     "time.gmtime": {"log"},
-    "datetime.now": {"commands.ha_status", "tools.screen"},
+    "datetime.now": {"commands.ha_status", "tools.nodes", "tools.screen"},
 }
 OTHER_CLOCKS = ("CLOCK_REALTIME", "utcnow(", "time.time_ns(", "today(")
 

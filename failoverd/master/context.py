@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from failoverd import pair, process, statefile
+from failoverd import history, pair, process, statefile
 from failoverd.conf import Conf
 from failoverd.log import Log, utc_now
 from failoverd.pair import compare
@@ -30,6 +30,9 @@ class Context:
         self.state = pair.initial(self.rules)
         self.events: deque[pair.Event] = deque()
         self.remembered = statefile.read(conf.state)
+        self.history = history.History()
+        self.peer_host = ""  # the peer's name, as it has told last
+        self.held: list[tuple[str, str]] = []  # service addresses that are here, each interface
         self.born = utc_now(), uptime()  # when this failoverd began
         self.fixed: dict[str, tuple[str, ...]] = {}  # by interface, this node's own addresses there
         self.peer_cards: dict[str, str] = {}  # by interface, the peer's hardware address
@@ -40,6 +43,7 @@ class Context:
         self.started = False  # the pair has begun to decide
         self._notify = notify
         self._notified = self.remembered.role  # the last role that $notify_prog was told
+        self._with_history(lambda path: self.history.begin(path, self.remembered.role))
 
     @property
     def role(self) -> str:
@@ -100,6 +104,7 @@ class Context:
                 self._notified = after
                 self._notify("role", after)
             self.remembered.since = ""
+        self.history.entered(after, utc_now(), time.monotonic())
         if not self.remembered.since:
             self.remembered.since, self.remembered.began = utc_now(), uptime()
         self.unsaved = True
@@ -118,6 +123,17 @@ class Context:
         except OSError as error:
             self.unsaved = True
             self.say(f"cannot write $state {self.conf.state}: {error.strerror}", alarm=True)
+        if self.history.unsaved:
+            self._with_history(self.history.save)
+
+    def _with_history(self, do: Callable[[str], None]) -> None:
+        """It is for people only: nothing waits for it, or fails with it."""
+        path = history.beside(self.conf.state)
+        try:
+            with self.spare:
+                do(path)
+        except OSError as error:
+            self.say(f"history {path}: {error.strerror}")
 
     def say(
         self,

@@ -129,6 +129,7 @@ class ServiceInterfaces:
         except OSError:
             return  # not to be told is not to be without
         found = among(self.held, wanted)
+        self._us.held = [(f"{one.address}/{one.prefix}", one.interface) for one in found]
         self._look_for_new(found)
         here = {place(one) for one in found if not one.duplicate}
         gone = {one for one in self._placed & wanted - here if links.index(one[0]) is not None}

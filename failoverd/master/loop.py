@@ -302,6 +302,7 @@ class Master:
         if action.role == "master":
             self.cards.note_hwaddrs()
             self.us.remembered.placed(self.us.conf)
+        self.us.history.because(action.reason)
         self.programs.run_script(action.role, action.reason)
 
     def _switched(self, role: str, told: list[str], ok: bool) -> tuple[bool, str]:

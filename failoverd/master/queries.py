@@ -114,6 +114,7 @@ class Queries:
                 self._us.feed(pair.Unreplied(query))
                 return
             self.note_hwaddrs(status)
+            self._us.peer_host = status.host
             self._peer_probes.learn(status)
             self._mismatch.note(status)
             view = self._view(status)

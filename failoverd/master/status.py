@@ -45,6 +45,9 @@ def status_of(
         switch_why=last.why if last else "",
         failure=programs.failure,
         watchers=tuple(watchers.troubles.items()),
+        peer_host=us.peer_host,
+        held=tuple(us.held),
+        change=us.history.last,
     )
 
 

@@ -367,18 +367,23 @@ MAX_FIXED = 8  # addresses of an interface
 MAX_SETTINGS = 64
 MAX_SETTING = 240  # characters of one that a status tells, and of any other text in it
 MAX_WATCHERS = 16  # of whom a status tells that they are not as they should be
+MAX_HELD = 16  # service addresses of which a status tells where they are
 
 _HOST = re.compile(r"[0-9A-Za-z]([-.0-9A-Za-z_]{0,62}[0-9A-Za-z])?")
 
 
 def host_in_network(value: object) -> str:
     """An address of one host with the length of its prefix, or ValueError."""
-    if not isinstance(value, str) or len(value) > 64 or "%" in value:
-        raise ValueError("not an address")
-    address = ipaddress.ip_interface(value)
+    address = ipaddress.ip_interface(_in_network(value))
     if address.ip.is_unspecified or address.ip.is_multicast or address.ip.is_loopback:
         raise ValueError("not an address of one host")
     return str(address)
+
+
+def _in_network(value: object) -> str:
+    if not isinstance(value, str) or len(value) > 64 or "%" in value:
+        raise ValueError("not an address")
+    return str(ipaddress.ip_interface(value))
 
 
 def _interface_name(value: object) -> str:
@@ -440,6 +445,21 @@ class Failure:
     age: _Number
 
 
+@dataclass(frozen=True)
+class Change:
+    """A change of a node's role that has ended.
+
+    when: UTC, by that node's clock. was: the role before, "none" after a boot. role: the one since.
+    cause: in words. took: seconds from when the former role was left.
+    """
+
+    when: _Time
+    was: Annotated[str, typed.one_of("none", *ROLES)]
+    role: Annotated[str, typed.one_of(*ROLES)]
+    cause: _Line
+    took: _Number
+
+
 _Interfaces = Annotated[
     tuple[tuple[str, InterfaceStatus], ...],
     typed.table(_interface_name, partial(typed.decode, InterfaceStatus), MAX_INTERFACES),
@@ -451,6 +471,11 @@ _Settings = Annotated[
 _Watchers = Annotated[
     tuple[tuple[str, str], ...],
     typed.table(_interface_name, typed.line(MAX_SETTING), MAX_SETTINGS),
+]
+_Host = Annotated[str, typed.like(_HOST.pattern)]
+_Held = Annotated[
+    tuple[tuple[str, str], ...],
+    typed.table(_in_network, _interface_name, MAX_HELD),
 ]
 
 
@@ -475,7 +500,8 @@ class Status:
     speechless: bool = False  # heartbeats are received, but the peer's port does not answer
     rejoining: bool = False  # active, but started again: it asks before it calls itself that
     settings: _Settings = ()  # those that must be alike
-    host: Annotated[str, typed.like(_HOST.pattern)] = ""  # the node's name
+    host: _Host = ""  # the node's name
+    peer_host: _Host = ""  # the peer's, as it has told last
     now: _Time = ""  # UTC, when this was told
     age: _Number | None = None  # since it has the role, whatever was done to its clock
     service: Annotated[str, typed.one_of(*SERVICES)] = ""
@@ -484,6 +510,8 @@ class Status:
     switch_why: _Line = ""  # what there is against the last switch beside its exit status
     failure: Failure | None = None
     watchers: _Watchers = ()  # what is wrong with an interface's, by interface
+    held: _Held | None = None  # by service address that is here, its interface; the first ones
+    change: Change | None = None  # the last that has ended
 
 
 # Where on the wire a field is that is not at the top.
@@ -507,8 +535,9 @@ def status_tree(status: Status) -> dict[str, object]:
     """The status as the JSON object of section 6. What has a default is told only if it is not."""
     told = status.watchers[:MAX_WATCHERS]
     watchers = tuple((name, text[:MAX_SETTING]) for name, text in told)
-    tree = typed.encode(replace(status, watchers=watchers))
-    for name in {"interfaces", "settings", "watchers"} & tree.keys():
+    held = status.held and tuple(each for each in status.held if each[1].isprintable())[:MAX_HELD]
+    tree = typed.encode(replace(status, watchers=watchers, held=held))
+    for name in {"interfaces", "settings", "watchers", "held"} & tree.keys():
         tree[name] = dict(tree[name])
     for name, (outer, inner) in _INSIDE.items():
         if name in tree:

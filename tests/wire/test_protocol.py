@@ -18,6 +18,7 @@ from failoverd.links import MOST_FIXED
 from failoverd.wire.protocol import (
     CLIENT_LINE,
     MAX_FIXED,
+    MAX_HELD,
     MAX_INTERFACES,
     MAX_SETTING,
     MAX_SETTINGS,
@@ -25,6 +26,7 @@ from failoverd.wire.protocol import (
     REFUSED,
     SERVER_LINE,
     SERVICES,
+    Change,
     ClientConnection,
     Failure,
     InterfaceStatus,
@@ -378,6 +380,20 @@ statuses = st.builds(
     watchers=st.dictionaries(
         st.sampled_from(["eth0", "plip0"]), st.text("aé 0.", max_size=MAX_SETTING), max_size=2
     ).map(lambda known: tuple(known.items())),
+    peer_host=st.sampled_from(["", "node-b"]),
+    held=st.none()
+    | st.dictionaries(
+        st.sampled_from(["192.0.2.10/24", "2001:db8::10/64"]), st.sampled_from(["eth0", "eth1"])
+    ).map(lambda known: tuple(known.items())),
+    change=st.none()
+    | st.builds(
+        Change,
+        st.just("2026-11-22T12:00:00.123Z"),
+        st.sampled_from(["none", "standby", "failed"]),
+        st.sampled_from(["active", "standby"]),
+        short,
+        st.floats(0, 1e6),
+    ),
 )
 
 
@@ -431,9 +447,10 @@ def test_own_addresses_are_told_in_bounds() -> None:
 def put(*path: str) -> Callable[[Any], str]:
     """A status whose value at path is another one."""
     failure = Failure("master", 1, "", "", "2026-11-22T12:00:00.123Z", 1.0)
+    moved = Change("2026-11-22T12:00:00.123Z", "standby", "active", "boot", 1.0)
 
     def change(value: Any) -> str:
-        tree = json.loads(encode_status(replace(STATUS, failure=failure)))
+        tree = json.loads(encode_status(replace(STATUS, failure=failure, change=moved)))
         place = tree
         for key in path[:-1]:
             place = place[key]
@@ -477,14 +494,22 @@ def put(*path: str) -> Callable[[Any], str]:
         ("failure", "why"),
         ("failure", "when"),
         ("failure", "age"),
+        ("peer_host",),
+        ("change",),
+        ("change", "when"),
+        ("change", "was"),
+        ("change", "role"),
+        ("change", "cause"),
+        ("change", "took"),
     ],
     ids="/".join,
 )
 def test_a_value_of_the_wrong_kind_spoils_it(path: tuple[str, ...]) -> None:
     wrong: list[Any] = [True, [], [1], "Active", "x\n", float("nan"), float("inf"), -1000, 1e300]
     wrong += [10**400, "1", {"a": {}}, "x" * 1000]
+    texts = ("version", "host", "blocked", "line", "why", "peer_host", "cause")
     for value in wrong:
-        if path[-1] in ("version", "host", "blocked", "line", "why") and value in ("Active", "1"):
+        if path[-1] in texts and value in ("Active", "1"):
             continue
         assert parse_status(put(*path)(value)) is None, value
 
@@ -523,6 +548,20 @@ def test_of_what_is_wrong_with_watchers_so_much_is_told_as_is_understood() -> No
     wrong_ones: list[object] = [[], {"eth0": 1}, {"eth0": "\x1b[2J"}, {"a b": ""}, many]
     for odd in wrong_ones:
         assert parse_status(json.dumps({**tree, "watchers": odd})) is None, odd
+
+
+def test_of_the_service_addresses_so_many_are_told_as_are_understood() -> None:
+    held = tuple((f"192.0.2.{n}/24", "eth0") for n in range(1, MAX_HELD + 3))
+    odd = ("192.0.2.99/24", "\udcff")
+    told = parse_status(encode_status(replace(STATUS, held=(odd, *held))))
+    assert told is not None and told.held == held[:MAX_HELD]
+    tree = json.loads(encode_status(STATUS))
+    assert "held" not in tree and "change" not in tree, "as older ones tell it"
+    many = dict(held)
+    wrong: list[object] = [[], {"eth0": "eth0"}, {"192.0.2.1/24": 1}, many]
+    wrong += [{"192.0.2.1/24": "a b"}, {"fe80::1%eth0/64": "eth0"}]
+    for told_so in wrong:
+        assert parse_status(json.dumps({**tree, "held": told_so})) is None, told_so
 
 
 @pytest.mark.parametrize("name", ["", "a" * 16, "a b", "a/b", "a:b", "\x1b[2J", "ö" * 8, "\ud800"])

@@ -1,0 +1,112 @@
+"""The last changes of this node's role, kept over restarts and reboots in a file beside $state.
+
+One JSON object a line, the oldest first, at most MOST of them. It tells people what happened and
+decides nothing: what cannot be read is left out, what cannot be written is tried with the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import stat
+from collections import deque
+from dataclasses import asdict
+
+from failoverd.wire import typed
+from failoverd.wire.protocol import Change, words
+
+MOST = 200
+MOST_BYTES = 1 << 20
+
+
+def beside(state: str) -> str:
+    return f"{state}.history"
+
+
+def read(path: str) -> list[Change]:
+    """What the file tells, the oldest first. Raises OSError; a file that is missing is empty."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return []
+    with open(fd, "rb") as file:
+        info = os.fstat(fd)
+        theirs = info.st_mode & 0o022 or info.st_uid not in (0, os.geteuid())
+        if theirs or not stat.S_ISREG(info.st_mode):
+            raise OSError(0, "others can write it, or it is no file")
+        lines = file.read(MOST_BYTES).splitlines()
+    found = []
+    for line in lines:
+        with contextlib.suppress(ValueError, RecursionError):
+            found.append(typed.decode(Change, json.loads(line)))
+    return found[-MOST:]
+
+
+def write(path: str, changes: list[Change]) -> None:
+    """Replace the file in one step, readable by root only. Raises OSError."""
+    new = f"{path}.new"
+    with contextlib.suppress(FileNotFoundError):  # never write through a link that others planted
+        os.unlink(new)
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(fd, "w", encoding="ascii") as file:
+            file.writelines(f"{json.dumps(asdict(change))}\n" for change in changes)
+        os.replace(new, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(new)  # it takes room itself
+        raise
+
+
+class History:
+    """Follows the role. A change begins when a settled role is left, and ends with the next."""
+
+    def __init__(self) -> None:
+        self._known: deque[Change] = deque(maxlen=MOST)
+        self._role = "none"
+        self._left: float | None = None  # when a settled role was left
+        self._causes: list[str] = []
+        self.unsaved = False
+
+    def begin(self, path: str, role: str | None) -> None:
+        """Take up what was recorded. role: what $state remembers of this boot. Raises OSError."""
+        if role is not None and role != "switching":
+            self._role = role
+        self._known.extend(read(path))
+        if role == "switching" and self.last:
+            self._role = self.last.role
+
+    @property
+    def last(self) -> Change | None:
+        return self._known[-1] if self._known else None
+
+    def because(self, cause: str) -> None:
+        """The switch script is about to run for this."""
+        if cause not in self._causes:
+            self._causes.append(cause)
+
+    def entered(self, role: str, when: str, now: float) -> Change | None:
+        """The role is this now. when: in UTC; now: monotonic. The change that has ended by it."""
+        if role == "switching":
+            self._left = now if self._left is None else self._left
+            return None
+        left, causes = self._left, self._causes
+        self._left, self._causes = None, []
+        if role == self._role and not causes:
+            return None
+        cause = "; ".join(causes) if causes and self._role != "none" else "start"
+        last = self.last
+        if role == self._role and last and (last.role, last.cause) == (role, words(cause)):
+            return None  # tried again every window, that would soon be all that is known
+        change = Change(when, self._role, role, words(cause), round(now - (left or now), 3))
+        self._role = role
+        self._known.append(change)
+        self.unsaved = True
+        return change
+
+    def save(self, path: str) -> None:
+        """Raises OSError."""
+        if self.unsaved:
+            write(path, list(self._known))
+            self.unsaved = False
