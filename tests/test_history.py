@@ -9,7 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from live_pair import LONG, kill, main_pid, settled, start
 
+from dev.lab.machine import Machine
+from dev.lab.network import Lab
 from failoverd import history
 from failoverd.history import MOST, History
 from failoverd.wire.protocol import Change
@@ -135,3 +138,48 @@ def test_what_could_not_be_written_is_written_with_the_next(path: str) -> None:
     os.rmdir(path)
     known.save(path)
     assert history.read(path) == [known.last]
+
+
+# ------------------------------------------------------------------ a real pair
+
+
+def told(machine: Machine) -> list[tuple[str, str, str]]:
+    """What ha-status --history tells."""
+    shown = machine.command("ha-status", "--history", "--json")
+    assert (shown.returncode, shown.stderr) == (0, ""), shown.stderr
+    changes = [Change(**json.loads(line)) for line in shown.stdout.splitlines()]
+    assert all(0 <= change.took < LONG for change in changes)
+    return [(change.was, change.role, change.cause) for change in changes]
+
+
+def test_both_nodes_tell_what_moved_their_role_over_a_restart(lab: Lab) -> None:
+    start(lab)
+    assert lab.a.command("ha-fail").returncode == 0
+    lab.wait_until(lambda: settled(lab, lab.b), "b is active", LONG)
+    lab.wait_until(lambda: len(told(lab.a)) == 3, "a has told its file")
+    assert told(lab.a)[0] == ("none", "standby", "start")
+    assert told(lab.a)[1:] == [
+        ("standby", "active", "boot"),
+        ("active", "standby", "operator wants the peer to be active"),
+    ]
+    assert told(lab.b) == [("none", "standby", "start"), ("standby", "active", "told by the peer")]
+    kill(lab.b, main_pid(lab.b))
+    lab.wait_until(lambda: lab.b.command("ha-status").returncode == 3, "it is dead", LONG)
+    lab.b.start_failoverd()
+    lab.wait_until(lambda: lab.b.role() == "active", "it is back", LONG)
+    assert len(told(lab.b)) == 2
+    us = lab.b.status()["us"]
+    assert us["change"]["cause"] == "told by the peer" and us["change"]["role"] == us["role"]
+
+
+def test_a_file_that_cannot_be_written_stops_no_switch(lab: Lab) -> None:
+    for machine in lab.machines:
+        (machine.outside / "run/state.history").mkdir(parents=True)
+    start(lab)
+    assert lab.b.command("ha-fail").returncode == 0
+    lab.wait_until(lambda: settled(lab, lab.b), "b is active", LONG)
+    assert "history" in lab.b.log() and "state.history: Is a directory" in lab.b.log()
+    (lab.b.outside / "run/state.history").rmdir()
+    assert lab.a.command("ha-fail").returncode == 0
+    lab.wait_until(lambda: settled(lab, lab.a), "a is active", LONG)
+    lab.wait_until(lambda: len(told(lab.b)) == 3, "all of them are there")

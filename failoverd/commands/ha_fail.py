@@ -1,18 +1,23 @@
-"""ha-fail: switch by hand, on either machine."""
+"""ha-fail: switch by hand, on either node."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
+import time
+from collections.abc import Iterator
 
 from failoverd import __version__, process
 from failoverd.conf import Conf
-from failoverd.tools.client import ExchangeError, exchange, prepare
-from failoverd.wire.protocol import parse_status
+from failoverd.tools import verdict
+from failoverd.tools.client import ExchangeError, ask_status, exchange, prepare
+from failoverd.tools.words import duration
+from failoverd.wire.protocol import Status
 
-STATUS_SECONDS = 5.0  # it is answered at once, also during a switch
 EXTRA_SECONDS = 5.0  # beyond $switch_timeout, as section 6 says
+EVERY = 0.1  # seconds between two looks while the role is given back
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -21,29 +26,19 @@ def main(argv: list[str] | None = None) -> int:
     process.open_streams()
     try:
         conf, secret = prepare(options.config)
-        command = _command(conf, secret)
-        if options.verbose:
-            print(f"ha-fail: telling failoverd here to {command}", file=sys.stderr)
-        seconds = conf.switch_timeout + EXTRA_SECONDS
-        reply = exchange(conf, secret, conf.primary, command, seconds)
+        return _switch(conf, secret, options.verbose)
     except ExchangeError as error:
         doubt = "; whether it has happened, ha-status tells" if error.sent else ""
         return _complain(f"{error}{doubt}")
     except KeyboardInterrupt:
         _complain("interrupted; whether it has happened, ha-status tells")
         return 128 + signal.SIGINT
-    if not reply.ok:
-        where = f"ha-status shows both machines, {conf.log} on each what was done"
-        return _complain(f"not switched: {reply.text}\n{where}")
-    if options.verbose:
-        print(f"ha-fail: done, this machine is {reply.text}", file=sys.stderr)
-    return 0
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="ha-fail",
-        description="Switch by hand: the active machine hands over, the standby takes over.",
+        description="Switch by hand: the active node gives up its role, the standby takes over.",
         epilog="Exit status: 0 it has happened, 1 it has not and why is said, 2 usage.",
     )
     add = parser.add_argument
@@ -54,16 +49,77 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _command(conf: Conf, secret: bytes) -> str:
-    """What switches: `resume` for an active machine, else `fail`. Raises ExchangeError."""
+def _switch(conf: Conf, secret: bytes, verbose: bool) -> int:
+    """Tell this node's failoverd `resume` if it is active, else `fail`. Raises ExchangeError."""
     try:
-        reply = exchange(conf, secret, conf.primary, "status", STATUS_SECONDS)
+        before = ask_status(conf, secret, conf.primary)
     except ExchangeError as error:
-        raise ExchangeError(str(error)) from None  # nothing that could have happened was sent
-    status = parse_status(reply.text) if reply.ok else None
-    if status is None:
-        raise ExchangeError(f"failoverd here gave no status but said: {reply.text[:200]}")
-    return "resume" if status.role == "active" else "fail"
+        raise ExchangeError(error.why, error.advice) from None  # nothing to switch was sent
+    command = "resume" if before.role == "active" else "fail"
+    if verbose:
+        print(f"ha-fail: telling failoverd here to {command}", file=sys.stderr)
+    began = time.monotonic()
+    reply = exchange(conf, secret, conf.primary, command, conf.switch_timeout + EXTRA_SECONDS)
+    took = time.monotonic() - began
+    if reply.ok:
+        print(f"{_what_happened(conf, before)} done in {duration(took)}")
+        return 0
+    said = [f"not switched: {reply.text}", *_why(conf, secret, began, "script" in reply.text)]
+    said.append(f"ha-status shows both nodes, {conf.log} on each what was done")
+    return _complain("\n".join(said))
+
+
+def _what_happened(conf: Conf, before: Status) -> str:
+    here, peer = verdict.names(before, None, conf.secondary)
+    if before.role == "active":
+        return f"switchover: {here} -> {peer}"
+    served = before.service in ("peer", "answered")
+    return f"switchover: {peer} -> {here}" if served else f"takeover by {here}"
+
+
+# Why not
+
+
+def _why(conf: Conf, secret: bytes, began: float, by_script: bool) -> Iterator[str]:
+    """The switch scripts that have failed since then, and which node is active now. by_script:
+    whether one is the reason."""
+    us = (_settled if by_script else _asked)(conf, secret, conf.primary)
+    if us is None:
+        return
+    here, peer = verdict.names(us, None, conf.secondary)
+    statuses = [(here, us)]
+    there = _asked(conf, secret, conf.secondary) if by_script else None
+    if there is not None:
+        here, peer = verdict.names(us, there, conf.secondary)
+        statuses = [(here, us), (peer, there)]
+    for name, status in statuses:
+        failure = status.failure
+        if failure is not None and failure.age <= time.monotonic() - began:
+            told = "".join(f": {text}" for text in (failure.why, failure.line) if text)
+            script = os.path.basename(conf.failover_prog)
+            yield f"{name}: {script} {failure.role} failed, exit {failure.exit}{told}"
+    active = [name for name, status in statuses if status.role == "active"]
+    serves = {"peer": peer, "unknown": "not known"}
+    serves["answered"] = f"probably {peer}: the service addresses are answered for"
+    none = f"no node yet: {here} is switching" if us.role == "switching" else "no node"
+    yield f"active now: {' and '.join(active) or serves.get(us.service, none)}"
+
+
+def _settled(conf: Conf, secret: bytes, address: str) -> Status | None:
+    """A node's status when it has taken its role back, or whatever it does has had its time."""
+    end = time.monotonic() + conf.switch_timeout
+    status = _asked(conf, secret, address)
+    while status is not None and status.role == "switching" and time.monotonic() < end:
+        time.sleep(EVERY)
+        status = _asked(conf, secret, address)
+    return status
+
+
+def _asked(conf: Conf, secret: bytes, address: str) -> Status | None:
+    try:
+        return ask_status(conf, secret, address)
+    except ExchangeError:
+        return None
 
 
 def _complain(sentence: str) -> int:

@@ -1,4 +1,4 @@
-"""ha-status: both machines side by side."""
+"""ha-status: both nodes side by side."""
 
 from __future__ import annotations
 
@@ -7,41 +7,22 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict
+from datetime import datetime, timedelta
 from types import ModuleType
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
-from failoverd import __version__, process
-from failoverd.conf import Conf, Problem, alike, survey
-from failoverd.tools import verdict
-from failoverd.tools.client import ExchangeError, exchange, prepare
-from failoverd.tools.observe import look_around
-from failoverd.tools.verdict import CRITICAL, OK, UNKNOWN, WARNING, Verdict
-from failoverd.tools.words import Stop, counted, exact_span
-from failoverd.wire.protocol import (
-    FILTER,
-    FILTERED,
-    LOOK_THERE,
-    Failure,
-    InterfaceStatus,
-    Status,
-    parse_status,
-    status_tree,
-)
+from failoverd import __version__, history, process
+from failoverd.conf import Conf
+from failoverd.tools import table
+from failoverd.tools.client import AS_ROOT, ExchangeError, load, prepare
+from failoverd.tools.nodes import Look, Pair
+from failoverd.tools.verdict import UNKNOWN, WORDS, Verdict, moment
+from failoverd.tools.words import Stop, duration
+from failoverd.wire.protocol import Change
 
-if TYPE_CHECKING:
-    from failoverd.tools.screen import Cell
-
-# A status is answered at once. The kernel finds out within 3 s that a machine does not answer ARP,
-# and says so better than our running out of patience.
-SECONDS = 4.0
-EVERY = 1.0  # seconds between two questions of --watch
-OLD = 2 * EVERY  # seconds after which an answer is said to be old
-CLOCKS_DIFFER = 3.0  # seconds from which on that is said
+AGO = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     options = _parse(argv)
     process.open_streams()
     try:
-        return _ask_and_show(options)
+        return _tell(options)
     except Stop as stop:
         _complain(str(stop))
         return UNKNOWN
@@ -64,27 +45,36 @@ def main(argv: list[str] | None = None) -> int:
         return UNKNOWN
 
 
-def _ask_and_show(options: argparse.Namespace) -> int:
+def _tell(options: argparse.Namespace) -> int:
     """The exit status. Raises Stop, and OSError for the output."""
     try:
-        conf, secret = prepare(options.config)
+        if options.history:
+            _tell_history(load(options.config), options)
+            return 0
+        pair = Pair(*prepare(options.config))
     except ExchangeError as error:
-        if not options.json and options.prometheus is None:
-            print(Verdict(UNKNOWN, f"nothing can be asked with {options.config}"), flush=True)
-        _complain(str(error))
-        return UNKNOWN
-    pair = Pair(conf, secret)
+        unasked = Verdict(UNKNOWN, f"nothing can be asked with {options.config}")
+        if options.check:
+            print(_for_nagios(unasked, str(error)))
+            return UNKNOWN
+        if not (options.json or options.prometheus or options.history):
+            print(unasked, flush=True)
+        raise Stop(str(error)) from None
     if options.watch:
         return _watch(pair, options)
     look = pair.look()
+    if options.check:
+        print(_for_nagios(look.verdict, look.here.trouble), _measured(look), sep=" | ", flush=True)
+        return look.verdict.status
     if options.prometheus is not None:
         _export(options.prometheus, look)
     elif options.json:
         print(look.json())
     else:
-        _show(conf, look, options.verbose)
+        _show(look, options.verbose)
+        return look.verdict.status
     sys.stdout.flush()
-    for trouble in look.troubles:
+    for trouble in _troubles(look):
         _complain(trouble)
     return look.verdict.status
 
@@ -100,263 +90,83 @@ class _Parser(argparse.ArgumentParser):
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = _Parser(
         prog="ha-status",
-        description="Show both machines of the pair side by side.",
+        description="Show both nodes of the pair side by side.",
         epilog="Exit status: 0 OK, one node is active and the other can take over; 1 WARNING, "
         "redundancy is lost; 2 CRITICAL, no node is active, or two are; 3 UNKNOWN: failoverd does "
-        "not run here, the configuration cannot be used, usage, or FILE could not be written.",
+        "not run here, the configuration is invalid, usage, or FILE could not be written.",
     )
     add = parser.add_argument
     add("-c", dest="config", metavar="CONF", default="/etc/failover/failoverd.conf",
         help="the configuration (default: %(default)s)")  # fmt: skip
     add("--watch", action="store_true", help="go on, every second, until Ctrl-C")
     add("--json", action="store_true", help='print one JSON object: {"us": ..., "peer": ...}')
+    add("--check", action="store_true", help="print one line for Nagios, with performance data")
     add("--prometheus", metavar="FILE",
         help="write metrics for node_exporter's textfile collector (- prints them)")  # fmt: skip
+    add("--history", action="store_true", help="print the last changes of this node's role")
+    add("--since", metavar="TIME", type=_since,
+        help='of --history, only later ones: "2026-11-28 02:00", or 30m, 12h, 7d ago')  # fmt: skip
     add("-v", dest="verbose", action="store_true", help="show versions and hardware addresses too")
     add("--version", action="version", version=f"ha-status {__version__}")
     options = parser.parse_args(argv)
-    if options.prometheus is not None and (options.watch or options.json):
-        parser.error("--prometheus goes without --watch and --json")
+    told = [name for name in ("check", "watch", "prometheus", "history") if vars(options)[name]]
+    if len(told) > 1 or (options.json and told in (["check"], ["prometheus"])):
+        parser.error(f"--{told[0]} goes without --{told[1] if len(told) > 1 else 'json'}")
+    if options.since and not options.history:
+        parser.error("--since goes with --history")
     return options
 
 
-# Asking
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a machine said, or why it said nothing.
-
-    clock: its clock is ahead of ours by no less and no more than so many seconds, None if unknown.
-    """
-
-    status: Status | None = None
-    trouble: str = ""
-    clock: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
-class Look:
-    """What the machines said, or why one said nothing. address: the peer's."""
-
-    us: Status | None
-    peer: Status | None
-    our_trouble: str = ""
-    peer_trouble: str = ""
-    ages: tuple[float, float] = (0.0, 0.0)  # seconds since they were asked for this
-    clock: tuple[float, float] | None = None  # the peer's, as in Said
-    address: str = Conf.secondary
-    switch_timeout: float = Conf.switch_timeout
-    amiss: tuple[Problem, ...] = ()  # with this node's network
-
-    @property
-    def verdict(self) -> Verdict:
-        return verdict.judge(
-            self.us,
-            self.peer,
-            address=self.address,
-            switch_timeout=self.switch_timeout,
-            differences=self.differences,
-            amiss=[problem.message for problem in self.amiss],
-        )
-
-    @property
-    def ahead(self) -> float | None:
-        """By how many seconds the peer's clock is ahead of ours, at the least: the way there and
-        back proves no more. Negative if it is behind, None if unknown."""
-        if self.clock is None:
-            return None
-        least, most = self.clock
-        return min(max(0.0, least), most)
-
-    @property
-    def clocks(self) -> str:
-        """A sentence if the clocks differ by more than a little."""
-        if self.ahead is None or abs(self.ahead) < CLOCKS_DIFFER:
-            return ""
-        where = "ahead of" if self.ahead > 0 else "behind"
-        by = exact_span(round(abs(self.ahead)))
-        return f"the peer's clock is {by} {where} this node's: set both by NTP"
-
-    @property
-    def troubles(self) -> list[str]:
-        found = [self.our_trouble, self.peer_trouble, *map(str, self.amiss), self.clocks]
-        if self.us and self.peer and self.peer.speechless:
-            found.append(f"what the peer asks of this node is not answered: {FILTER}")
-        if self.us and self.peer and self.us.boot == self.peer.boot:
-            found.append(alike.same_boot(self.us.boot))
-        if self.differences:
-            found.append(f"not the same on both machines: {'; '.join(self.differences)}")
-        return [trouble for trouble in found if trouble]
-
-    @property
-    def differences(self) -> list[str]:
-        """In what must be alike, each as a sentence."""
-        if self.us is None or self.peer is None:
-            return []
-        told = alike.of_status(self.us), alike.of_status(self.peer)
-        return list(alike.differences(*told).values())
-
-    def json(self) -> str:
-        """Section 6. "differences" is there only if there are some."""
-        us, peer = self.us, self.peer
-        tree: dict[str, object] = {
-            "us": us and status_tree(us),
-            "peer": peer and status_tree(peer),
-            "verdict": str(self.verdict),
-        }
-        if self.differences:
-            tree["differences"] = self.differences
-        if self.ahead is not None:
-            tree["clock_difference"] = round(self.ahead, 3)
-        return json.dumps(tree)
-
-
-class Question:
-    """One question to one machine, in a thread of its own: a dead one takes its time."""
-
-    def __init__(self, conf: Conf, secret: bytes, address: str) -> None:
-        self.asked = time.monotonic()
-        self.answer = Said()
-        self._args = conf, secret, address
-        self._thread = threading.Thread(target=self._ask, daemon=True)
-        self._thread.start()
-
-    def _ask(self) -> None:
-        self.answer = _ask(*self._args)
-
-    def is_answered(self, wait: float | None = 0.0) -> bool:
-        self._thread.join(wait)
-        return not self._thread.is_alive()
-
-
-class Machine:
-    """One of the two, and the last that was heard of it."""
-
-    def __init__(self, conf: Conf, secret: bytes, address: str) -> None:
-        self._args = conf, secret, address
-        self._question: Question | None = None
-        self.answer = Said()
-        self.asked = 0.0
-
-    def ask(self) -> None:
-        """Ask, unless that is still being done."""
-        if self._question is None or self._question.is_answered():
-            self._question = Question(*self._args)
-
-    def collect(self, wait: float | None) -> bool:
-        """Take the answer, waiting so long for it. Whether there is one."""
-        if self._question is None or not self._question.is_answered(wait):
-            return False
-        self.answer, self.asked = self._question.answer, self._question.asked
-        return True
-
-
-class Pair:
-    """Both machines, asked at the same time."""
-
-    def __init__(self, conf: Conf, secret: bytes) -> None:
-        self.conf = conf
-        self._us = Machine(conf, secret, conf.primary)
-        self._peer = Machine(conf, secret, conf.secondary)
-
-    def look(self) -> Look:
-        """Ask both, and wait for both. Their answers are of two moments: between them one may have
-        handed its role to the other, so what is grave is asked again, but nobody who is silent."""
-        self._ask(self._us, self._peer)
-        look = self._seen()
-        if look.verdict.status != CRITICAL:
-            return look
-        self._ask(*(each for each in (self._us, self._peer) if each.answer.status is not None))
-        return self._seen()
-
-    def _ask(self, *machines: Machine) -> None:
-        for machine in machines:
-            machine.ask()
-        for machine in machines:
-            machine.collect(None)
-
-    def looks(self) -> Iterator[Look]:
-        """What is known, every second. The first waits for both, the others wait for nobody."""
-        yield self.look()
-        while True:
-            began = time.monotonic()
-            for machine in (self._us, self._peer):
-                machine.ask()
-            for machine in (self._us, self._peer):
-                machine.collect(max(0.0, began + EVERY - time.monotonic()))
-            yield self._seen()
-            time.sleep(max(0.0, began + EVERY - time.monotonic()))
-
-    def _seen(self) -> Look:
-        us, peer = self._us.answer, self._peer.answer
-        trouble = peer.trouble
-        if us.status is not None and us.status.speechless:
-            trouble = trouble.replace(LOOK_THERE, FILTERED)
-        now = time.monotonic()
-        return Look(
-            us.status,
-            peer.status,
-            us.trouble,
-            trouble,
-            ages=(now - self._us.asked, now - self._peer.asked),
-            clock=peer.clock,
-            address=self.conf.secondary,
-            switch_timeout=self.conf.switch_timeout,
-            amiss=_amiss(self.conf),
-        )
-
-
-def _amiss(conf: Conf) -> tuple[Problem, ...]:
-    """What `failoverd -t` takes for an error in this node's network."""
-    found = survey.findings(conf, look_around(conf, port=False))
-    return tuple(conf.problem(each.variable, each.text) for each in found if each.is_error)
-
-
-def _ask(conf: Conf, secret: bytes, address: str) -> Said:
-    """The status of a machine, or why there is none."""
-    before = datetime.now(UTC)
+def _since(text: str) -> datetime:
+    """A moment, or one so long ago."""
     try:
-        reply = exchange(conf, secret, address, "status", SECONDS)
-    except ExchangeError as error:
-        return Said(trouble=str(error))
-    status = parse_status(reply.text) if reply.ok else None
-    if status is None:
-        return Said(trouble=f"{address} answers, but with no status that we understand")
-    return Said(status, clock=_ahead(status, before, datetime.now(UTC)))
+        if text[-1:] in AGO:
+            return datetime.now().astimezone() - timedelta(**{AGO[text[-1]]: float(text[:-1])})
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"not a time: {text}") from None
 
 
-def _ahead(status: Status, before: datetime, after: datetime) -> tuple[float, float] | None:
-    """By how many seconds its clock is ahead, at the least and at the most: it said so between
-    these two moments."""
-    told = verdict.moment(status.now)
-    if told is None:
-        return None
-    return (told - after).total_seconds(), (told - before).total_seconds()
+def _complain(sentence: str) -> None:
+    for line in sentence.splitlines():
+        print(f"ha-status: {line}", file=sys.stderr)
 
 
-# Showing
+def _troubles(look: Look) -> list[str]:
+    """What is wrong, for who reads no table."""
+    missing = [answer for answer in (look.here, look.there) if answer.trouble]
+    return [*("; ".join(filter(None, (each.trouble, each.advice))) for each in missing),
+            *look.remarks]  # fmt: skip
+
+
+# On a terminal, or not
+
+
+def _show(look: Look, verbose: bool) -> None:
+    lines = list(table.lines(look, verbose))
+    terminal = _terminal()
+    if terminal is not None:
+        terminal.show(terminal.coloured(lines))
+    else:
+        print(table.plain(lines), flush=True)
 
 
 def _watch(pair: Pair, options: argparse.Namespace) -> int:
     """Show the pair every second until Ctrl-C; without a terminal, when something has changed."""
-    region = None
+    terminal = None if options.json else _terminal()
+    region = terminal and terminal.Region(stays=True)
+    before = None
     try:
-        terminal = None if options.json else _terminal()
-        region = terminal and terminal.Region(stays=True)
-        before = None
         for look in pair.looks():
             if options.json:
                 print(look.json(), flush=True)
             elif region is not None and terminal is not None:
-                region.show(
-                    terminal.pair(*_picture(pair.conf, look, options.verbose, "Ctrl-C ends"))
-                )
+                lines = [*table.lines(look, options.verbose), *table.footer(look)]
+                region.show(terminal.coloured(lines))
             elif (now := _gist(look)) != before:
                 before = now
-                print(datetime.now().strftime("%H:%M:%S"))
-                _show(pair.conf, look, options.verbose)
-                print(*look.troubles, sep="\n", flush=True)
+                print(time.strftime("%H:%M:%S"))
+                _show(look, options.verbose)
     except KeyboardInterrupt:
         pass
     finally:
@@ -367,7 +177,7 @@ def _watch(pair: Pair, options: argparse.Namespace) -> int:
 
 def _gist(look: Look) -> tuple[object, ...]:
     """What of a look is worth telling again: no ages, no counts."""
-    parts: list[object] = [*(each for each in look.troubles if each != look.clocks)]
+    parts: list[object] = [each for each in _troubles(look) if each != look.clocks]
     parts += [look.verdict, bool(look.clocks)]
     for status in (look.us, look.peer):
         if status is not None:
@@ -388,6 +198,28 @@ def _terminal() -> ModuleType | None:
     return screen
 
 
+# For monitors
+
+
+def _for_nagios(verdict: Verdict, more: str = "") -> str:
+    text = f"{verdict.sentence}: {more}" if more else verdict.sentence
+    text = " ".join(text.split()).replace("|", "/")
+    return f"FAILOVERD {WORDS[verdict.status]} - {text}"
+
+
+def _measured(look: Look) -> str:
+    """Performance data: label=value[unit];warn;crit;min;max. What is unknown is left out."""
+    active = sum(each is not None and each.role == "active" for each in (look.us, look.peer))
+    found = [f"active={active};;1:1;0;2"]
+    us = look.us
+    if us is not None:
+        measures = (("heartbeat_age", us.heartbeat_age, "s"), ("round_trip", us.rtt_ms, "ms"))
+        found += [f"{name}={value:g}{unit};;;0" for name, value, unit in measures
+                  if value is not None]  # fmt: skip
+        found += [f"'{name} packets'={each.last};;;0" for name, each in us.interfaces]
+    return " ".join(found)
+
+
 def _export(path: str, look: Look) -> None:
     """Write the file of metrics. Raises Stop."""
     try:
@@ -403,106 +235,36 @@ def _export(path: str, look: Look) -> None:
         raise Stop(f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def _show(conf: Conf, look: Look, verbose: bool) -> None:
-    """What the pair does, then a table: one line a fact, one column a machine."""
-    headline, rows, _ = _picture(conf, look, verbose)
-    terminal = _terminal()
-    if terminal is not None:
-        terminal.show(terminal.pair(headline, rows, []))
-        return
-    print(headline[0])
-    widths = [max(len(row[column][0]) for row in rows) for column in (0, 1)]
-    for (name, _), (left, _), (right, _) in rows:
-        print(f"{name:{widths[0]}}  {left:{widths[1]}}  {right}".rstrip())
+# --history
 
 
-def _picture(
-    conf: Conf, look: Look, verbose: bool, footer: str = ""
-) -> tuple[Cell, list[tuple[Cell, Cell, Cell]], list[Cell]]:
-    """Headline, rows and notes, each text with what it is like."""
-    ours, theirs = _facts(look.us, verbose), _facts(look.peer, verbose)
-    rows: list[tuple[Cell, Cell, Cell]] = [
-        (("", ""), (f"us ({conf.primary})", "head"), (f"peer ({conf.secondary})", "head"))
-    ]
-    nothing: Cell = ("-", "")
-    for name in {**ours, **theirs}:
-        rows.append(((name, ""), ours.get(name, nothing), theirs.get(name, nothing)))
-    notes: list[Cell] = [(trouble, "odd") for trouble in look.troubles]
-    for name, age in zip(("this machine", "the peer"), look.ages, strict=True):
-        if age > OLD:
-            notes.append((f"what is shown of {name} is {age:.0f} s old", "odd"))
-    if footer:
-        notes.append((f"{datetime.now():%H:%M:%S}  {footer}", "faint"))
-    return (str(look.verdict), VERDICT_STYLES[look.verdict.status]), rows, notes
+def _tell_history(conf: Conf, options: argparse.Namespace) -> None:
+    """Raises Stop."""
+    path = history.beside(conf.state)
+    try:
+        changes = history.read(path)
+    except PermissionError:
+        raise Stop(f"{path} cannot be read: {AS_ROOT}") from None
+    except OSError as error:
+        raise Stop(f"{path} cannot be read: {error.strerror}") from None
+    if options.since:
+        changes = [each for each in changes if _is_since(each, options.since)]
+    if options.json:
+        for each in changes:
+            print(json.dumps(asdict(each)))
+    elif not changes:
+        print(f"no change of this node's role {'since then ' if options.since else ''}in {path}")
+    else:
+        print(f"{'TIME':25}  {'FROM':9}  {'TO':9}  {'TOOK':7}  CAUSE")
+        for each in changes:
+            when, took = table.local(each.when), duration(each.took)
+            print(f"{when:25}  {each.was:9}  {each.role:9}  {took:>7}  {each.cause}")
+    sys.stdout.flush()
 
 
-VERDICT_STYLES = {OK: "good", WARNING: "odd", CRITICAL: "bad", UNKNOWN: "odd"}
-
-
-ROLE_STYLES = {"active": "good", "standby": "", "switching": "odd", "failed": "bad"}
-STATE_STYLES = {"boot": "odd", "ok": "good", "silent": "odd", "fail": "bad", "down": "bad"}
-
-
-def _facts(status: Status | None, verbose: bool) -> dict[str, Cell]:
-    """What the table says of one machine, by the names of its lines."""
-    if status is None:
-        return {"role": ("not heard", "bad")}
-    rejoining = " (asks before it announces)" if status.rejoining else ""
-    facts: dict[str, Cell] = {
-        "role": (status.role + rejoining, ROLE_STYLES[status.role]),
-        "since": (status.since.replace("T", " ").replace("Z", " UTC"), ""),
-    }
-    age = verdict.age(status)
-    if age is not None:
-        facts["held for"] = exact_span(age), ""
-    facts["at boot"] = status.boot, ""
-    for name, interface in status.interfaces:
-        cell = _interface(interface, verbose), STATE_STYLES[interface.state]
-        facts[f"interface {name}"] = cell
-    facts["private link"] = status.plip_state, STATE_STYLES[status.plip_state]
-    beat = "odd" if status.heartbeat_age is None else ""
-    facts["heartbeat"] = _measure(status.heartbeat_age, "s ago", "not heard"), beat
-    facts["round trip"] = _measure(status.rtt_ms, "ms", "unknown"), ""
-    has_failed = status.switch_exit or status.switch_why
-    facts["last switch"] = _last_switch(status), "bad" if has_failed else ""
-    if status.failure is not None:
-        facts["failed switch"] = _failed_switch(status.failure), "bad"
-    if verbose:
-        facts["version"] = status.version, ""
-    return facts
-
-
-def _interface(interface: InterfaceStatus, verbose: bool) -> str:
-    hwaddr = f", {interface.hwaddr or 'no hardware address'}" if verbose else ""
-    packets = counted(interface.packets, "packet")
-    return f"{interface.state}, {packets}, before {interface.last}{hwaddr}"
-
-
-def _measure(value: float | None, unit: str, unknown: str) -> str:
-    if value is None:
-        return unknown
-    return f"{value:.3g} {unit}" if value < 1000 else f"{value:.0f} {unit}"
-
-
-def _last_switch(status: Status) -> str:
-    if status.switch_last is None:
-        return "none"
-    if status.switch_exit is None:
-        return f"{status.switch_last}, still running"
-    took = "" if status.switch_seconds is None else f", {status.switch_seconds:.3g} s"
-    why = f", failed: {status.switch_why}" if status.switch_why else ""
-    return f"{status.switch_last}, exit {status.switch_exit}{took}{why}"
-
-
-def _failed_switch(failure: Failure) -> str:
-    """The last that has failed, until one for the same role works: cleaning up hides it."""
-    said = "".join(f": {text}" for text in (failure.why, failure.line) if text)
-    return f"{failure.role}, exit {failure.exit}, {exact_span(failure.age)} ago{said}"
-
-
-def _complain(sentence: str) -> None:
-    for line in sentence.splitlines():
-        print(f"ha-status: {line}", file=sys.stderr)
+def _is_since(change: Change, since: datetime) -> bool:
+    when = moment(change.when)
+    return when is not None and when >= since
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What must be the same on both machines, and how they differ in it (contract, section 3).
+"""What must be the same on both nodes, and how they differ in it (contract, section 3).
 
-A standby whose interfaces have other names is never able to take over, and two machines that count
+A standby whose interfaces have other names is never able to take over, and two nodes that count
 differently decide differently. Each tells its settings in its status. A text that is too long for
 that is told as a digest: then it can be said that they differ, but not how.
 """
@@ -14,12 +14,12 @@ from functools import lru_cache
 from failoverd.conf import SETTINGS, Conf, Setting
 from failoverd.wire.protocol import MAX_SETTING, Status
 
-INTERFACES = "@interfaces"  # the status has told them ever since, and
+INTERFACES = "@interfaces"  # which a status tells apart from the settings
 VERSION = "version"
 _BETWEEN = ", "
 _DIGEST = "sha256 "
 
-Told = Mapping[str, str]  # what a machine tells: the value, as a text, by the name of the setting
+Told = Mapping[str, str]  # what a node tells: the value, as a text, by the name of the setting
 
 
 @lru_cache(maxsize=2)  # every status tells them, and they change by HUP only
@@ -31,12 +31,12 @@ def settings(conf: Conf) -> tuple[tuple[str, str], ...]:
 
 
 def of_conf(conf: Conf, version: str) -> Told:
-    """What a machine with this configuration tells."""
+    """What a node with this configuration tells."""
     return {INTERFACES: _joined(conf.interfaces), **dict(settings(conf)), VERSION: version}
 
 
 def of_status(status: Status) -> Told:
-    """What a machine has told. An older one tells less."""
+    """What a node has told. An older one tells less."""
     names = (name for name, _ in status.interfaces)
     return {INTERFACES: _joined(names), **dict(status.settings), VERSION: status.version}
 
@@ -50,19 +50,19 @@ def differences(us: Told, peer: Told) -> dict[str, str]:
 
 
 def same_boot(boot: str) -> str:
-    return f"both machines have boot:{boot} in host_type: change one, and restart failoverd there"
+    return f"both nodes have boot:{boot} in host_type: change one, and restart failoverd there"
 
 
 def clashes(conf: Conf, boot: str, peer: Status) -> list[str]:
-    """What must not be the same on both machines, and is."""
+    """What must not be the same on both nodes, and is."""
     found = []
     if peer.boot == boot:
         found.append(same_boot(boot))
-    if peer.role != "active":  # its cards have their own hardware addresses
+    if peer.role != "active":  # its interfaces have their own hardware addresses
         own = {name: told.hwaddr for name, told in peer.interfaces}
         found += [
             f"@ethernet_addresses: {entry.hwaddr} is the peer's own on {entry.interface}: name one "
-            "that neither machine has"
+            "that neither node has"
             for entry in conf.ethernet_addresses
             if own.get(entry.interface) == entry.hwaddr
         ]

@@ -1,8 +1,8 @@
-"""One question from this machine's commands to a failoverd: ours, or the peer's over the link.
+"""One query from this node's commands to a failoverd: this node's, or the peer's over the link.
 
-Ours is reached by its Unix socket, whatever has become of the link; by its port only if there is
-no such socket, as with an older one. Blocking, with one deadline for the whole exchange, and always
-by HMAC. Whatever goes wrong becomes one sentence for a person.
+This node's is reached by its Unix socket, whatever has become of the link; by its port only if
+there is no such socket, as with an older one. Blocking, with one deadline for the whole exchange,
+and always by HMAC. Whatever goes wrong becomes one sentence for a person.
 """
 
 from __future__ import annotations
@@ -21,52 +21,70 @@ from failoverd.wire.protocol import (
     NoAnswer,
     Reply,
     Send,
+    Status,
+    parse_status,
     why_unconnected,
 )
 
-
-class ExchangeError(Exception):
-    """There was no authentic answer; the text is a sentence that says why and what to do.
-
-    `sent` is set if the request may have arrived, so that it may have been done.
-    """
-
-    def __init__(self, sentence: str, sent: bool = False) -> None:
-        super().__init__(sentence)
-        self.sent = sent
-
-
-# What of the configuration an exchange rests on.
+# A status is answered at once. The kernel finds out within 3 s that a node does not answer ARP, and
+# says so better than this end's running out of patience.
+STATUS_SECONDS = 4.0
+AS_ROOT = "run this as root"
 _NEEDED = {"primary", "secondary", "tcp_port", "plip_interface", "secret", "switch_timeout"}
 
 
-def prepare(path: str) -> tuple[Conf, bytes]:
-    """The configuration in the file `path`, and the secret. Raises ExchangeError.
+class ExchangeError(Exception):
+    """There was no authentic answer. why: a clause; advice: what to do, "" if `why` says it.
 
-    An error elsewhere in the file is told, and no more: failoverd itself goes on without it, and a
-    machine that is going down must be able to hand over.
+    sent: the request may have arrived, so that it may have been done.
     """
-    try:
-        conf = _load(path)
-        process.keep_secret()
-        return conf, files.read_secret(conf.secret)
-    except ConfError as error:
-        hint = "\nonly root can read the secret: run this as root" if os.geteuid() else ""
-        raise ExchangeError(f"{error}{hint}") from None
+
+    def __init__(self, why: str, advice: str = "", sent: bool = False) -> None:
+        super().__init__(f"{why}; {advice}" if advice else why)
+        self.why, self.advice, self.sent = why, advice, sent
 
 
-def _load(path: str) -> Conf:
+def load(path: str) -> Conf:
+    """The configuration in this file. Raises ExchangeError.
+
+    An error in what no exchange rests on is told, and no more: failoverd itself goes on without it,
+    and a node that is going down must be able to switch over.
+    """
     try:
         return files.load(path)
     except ConfError as error:
         if error.conf is None or _NEEDED & error.conf.origin.unusable:
-            raise
+            raise _unreadable(error) from None
         print(f"{error}\n{path} has errors: going on with the rest of it", file=sys.stderr)
         return error.conf
 
 
+def prepare(path: str) -> tuple[Conf, bytes]:
+    """The configuration in this file, and the shared secret. Raises ExchangeError."""
+    conf = load(path)
+    process.keep_secret()
+    try:
+        return conf, files.read_secret(conf.secret)
+    except ConfError as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: ConfError) -> ExchangeError:
+    hint = f"\nonly root can read the secret: {AS_ROOT}" if os.geteuid() else ""
+    return ExchangeError(f"{error}{hint}")
+
+
+def ask_status(conf: Conf, secret: bytes, address: str) -> Status:
+    """The status of a node. Raises ExchangeError."""
+    reply = exchange(conf, secret, address, "status", STATUS_SECONDS)
+    status = parse_status(reply.text) if reply.ok else None
+    if status is None:
+        raise ExchangeError(f"{address} answers, but with no status that this version understands")
+    return status
+
+
 def exchange(conf: Conf, secret: bytes, address: str, command: str, timeout: float) -> Reply:
-    """Ask the failoverd at `address`, which is conf.primary (ours) or conf.secondary.
+    """Ask the failoverd at `address`, which is conf.primary (this node) or conf.secondary.
 
     Raises ExchangeError, after `timeout` seconds at the latest.
     """
@@ -91,14 +109,14 @@ def _ask(
                     if isinstance(event, Reply):
                         return event
                     if isinstance(event, NoAnswer):
-                        raise ExchangeError(_no_answer(conf, address, event), sent)
+                        raise ExchangeError(*_no_answer(conf, address, event), sent)
                     assert isinstance(event, Send)
                     sent = True
                     sock.sendall(event.data)
     except TimeoutError:
-        raise ExchangeError(_silence(conf, address, timeout), sent) from None
+        raise ExchangeError(*_silence(conf, address, timeout), sent) from None
     except OSError as error:
-        raise ExchangeError(_failure(conf, address, error), sent) from None
+        raise ExchangeError(*_failure(conf, address, error), sent) from None
 
 
 def _connect(conf: Conf, address: str, deadline: float) -> socket.socket:
@@ -109,7 +127,7 @@ def _connect(conf: Conf, address: str, deadline: float) -> socket.socket:
 
 
 def _control_socket(path: str) -> socket.socket | None:
-    """A connection to our failoverd, None if there is none to be had.
+    """A connection to this node's failoverd, None if there is none to be had.
 
     By way of its descriptor, so that it is the one that was looked at, however long its name is.
     """
@@ -121,7 +139,7 @@ def _control_socket(path: str) -> socket.socket | None:
     try:
         info = os.fstat(found)
         if not stat.S_ISSOCK(info.st_mode) or info.st_uid not in files.trusted_owners():
-            raise OSError("anybody may have planted it")
+            raise OSError("another user may have planted it")
         sock.setblocking(False)  # who finds the queue full is told at once
         sock.connect(f"/proc/self/fd/{found}")
         return sock
@@ -136,12 +154,12 @@ def _connect_tcp(conf: Conf, address: str, deadline: float) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        # To ourselves we are bound to no interface: a socket bound to lo would not hear that the
-        # connection is refused, and the listener sees to it that it is heard with the link down.
+        # To this node it is bound to no interface: a socket bound to lo would not learn that the
+        # connection is refused, and the listener answers with the link down, too.
         if address != conf.primary:
             link = conf.plip_interface.encode()
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link)
-        # The address is ours to ourselves too, or nothing is sent: it must not reach another's.
+        # The address must be this node's, or nothing is sent: it must not reach another's.
         sock.bind((conf.primary, 0))
         sock.settimeout(_remaining(deadline))
         sock.connect((address, conf.tcp_port))
@@ -158,36 +176,37 @@ def _remaining(deadline: float) -> float:
     return remaining
 
 
-def _silence(conf: Conf, address: str, seconds: float) -> str:
+# Why there was no answer, and what to do
+
+
+def _silence(conf: Conf, address: str, seconds: float) -> tuple[str, str]:
     if address != conf.primary:
-        return f"the peer {address} does not answer within {seconds:g} s; {links.way_out(conf)}"
-    return (
-        f"failoverd here does not answer within {seconds:g} s; it is stopped or hangs: see "
-        f"{conf.log}"
+        return f"the peer {address} does not answer within {seconds:g} s", links.way_out(conf)
+    return f"failoverd here does not answer within {seconds:g} s", (
+        f"it is stopped or hangs: see {conf.log}"
     )
 
 
-def _failure(conf: Conf, address: str, error: OSError) -> str:
+def _failure(conf: Conf, address: str, error: OSError) -> tuple[str, str]:
     place = f"{address} port {conf.tcp_port}"
     if address != conf.primary:
         why, advice = why_unconnected(error, place, conf.primary, conf.plip_interface)
-        return f"no answer from the peer: {why}; {advice or links.way_out(conf)}"
+        return f"no answer from the peer: {why}", advice or links.way_out(conf)
     if os.geteuid():
-        return f"only root may ask failoverd here by {conf.control_socket}: run this as root"
+        return f"only root may ask failoverd here by {conf.control_socket}", AS_ROOT
     if files.is_locked(conf.pidfile):
         return (
             f"failoverd runs here, but neither {conf.control_socket} nor {place} leads to it "
-            f"({error.strerror}): {conf.log} says why; if failoverd.conf was changed, send it HUP"
+            f"({error.strerror})",
+            f"{conf.log} says why; if failoverd.conf was changed, send it HUP",
         )
-    return f"failoverd is not running here: nothing listens on {conf.control_socket}; start it"
+    return f"failoverd is not running here: nothing listens on {conf.control_socket}", "start it"
 
 
-def _no_answer(conf: Conf, address: str, event: NoAnswer) -> str:
+def _no_answer(conf: Conf, address: str, event: NoAnswer) -> tuple[str, str]:
     if address != conf.primary:
-        return f"no answer from the peer: {event.why}; {event.advice or LOOK_THERE}"
+        return f"no answer from the peer: {event.why}", event.advice or LOOK_THERE
     if event.refused:
-        return (
-            f"authentication with failoverd here failed: its secret is not that in {conf.secret} "
-            "by now; send it HUP"
-        )
-    return f"no answer from failoverd here: {event.why}"
+        why = f"its secret is not that in {conf.secret} by now"
+        return f"authentication with failoverd here failed: {why}", "send it HUP"
+    return f"no answer from failoverd here: {event.why}", ""

@@ -14,9 +14,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from failoverd.process import Message
@@ -139,27 +138,14 @@ def one_line(*parts: str | tuple[str, str]) -> Text:
     return Text.assemble(*parts, no_wrap=True, overflow="crop")
 
 
-# The pair
+# Lines of cells, a text and what it is like each
 
-Cell = tuple[str, str]  # text and what it is like: good, odd, bad, or nothing in particular
 STYLES = {"good": "green", "odd": "yellow", "bad": "bold red", "faint": "dim", "head": "bold"}
 
 
-def pair(headline: Cell, rows: Iterable[tuple[Cell, Cell, Cell]], notes: Iterable[Cell]) -> Table:
-    """One line a fact, one column a machine; above it what it means, below it what is wrong."""
-    table = Table.grid(padding=(0, 2, 0, 0))
-    for cells in rows:
-        table.add_row(*(styled(cell) for cell in cells))
-    whole = Table.grid()
-    whole.add_row(styled(headline))
-    whole.add_row(table)
-    for note in notes:
-        whole.add_row(styled(note))
-    return whole
-
-
-def styled(cell: Cell) -> Text:
-    return Text(cell[0], STYLES.get(cell[1], ""))
+def coloured(lines: Iterable[Iterable[tuple[str, str]]]) -> Group:
+    styled = ([(text, STYLES.get(like, "")) for text, like in line] for line in lines)
+    return Group(*(Text.assemble(*line) for line in styled))
 
 
 def show(what: RenderableType) -> None:

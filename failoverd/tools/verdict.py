@@ -1,6 +1,6 @@
-"""What both machines' statuses mean for the service: a word, and a sentence that says why.
+"""What both nodes' statuses mean for the service: a word, a sentence that says why, and what to do.
 
-Pure, and all of it: what ha-status shows first, and its exit status.
+Pure, and all of it: what ha-status shows first and last, and its exit status.
 """
 
 from __future__ import annotations
@@ -9,23 +9,31 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from failoverd.wire.protocol import InterfaceStatus, Status
+from failoverd.wire.protocol import FILTER, InterfaceStatus, Status
 
 MOST_TOLD = 2  # differences that the sentence names
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 
+WAIT = "look again in a moment"
+SEE_PEER = "see that the peer is up, and that failoverd runs there"
+READ_LOGS = "read the logs of both nodes: they say why neither becomes active"
+
 
 @dataclass(frozen=True)
 class Verdict:
     """`status` is the exit status: 0 one node is active and the other can take over, 1 redundancy
-    is lost, 2 no node is active, or two, 3 it is not known."""
+    is lost, 2 no node is active, or two, 3 it is not known. advice: what to do, "" if nothing."""
 
     status: int
     sentence: str
+    advice: str = ""
 
     def __str__(self) -> str:
         return f"{WORDS[self.status]}: {self.sentence}"
+
+
+Reason = tuple[str, str]  # what is wrong, and what to do about it
 
 
 @dataclass(frozen=True)
@@ -37,42 +45,54 @@ class Node:
 
     @property
     def role(self) -> str:
-        return self.status.role if self.status else "not heard"
+        return self.status.role if self.status else "unknown"
+
+
+def names(us: Status | None, peer: Status | None, address: str) -> tuple[str, str]:
+    """This node's name and the peer's: their host names, where these tell the two apart."""
+    here = (us.host if us else "") or (peer.peer_host if peer else "")
+    there = (peer.host if peer else "") or (us.peer_host if us else "")
+    if here == there:
+        here = there = ""
+    return here or "this node", there or f"peer {address}"
 
 
 def judge(
     us: Status | None,
     peer: Status | None,
     *,
-    address: str,
+    names: tuple[str, str],
     switch_timeout: float,
     differences: Sequence[str] = (),
     amiss: Sequence[str] = (),
 ) -> Verdict:
-    """The verdict. address: the peer's; switch_timeout: how long, in seconds, a node may have the
+    """names: this node's and the peer's; switch_timeout: how long, in seconds, a node may have the
     role `switching` before that counts as no role; differences: in what must be the same; amiss:
     what is wrong with this node's network."""
-    here, there = _named(us, peer, address)
+    here, there = Node(names[0], us), Node(names[1], peer)
     if us is None:
         rest = f"{there.name} is {there.role}" if peer else f"nor does {there.name}"
-        return Verdict(UNKNOWN, f"failoverd on {here.name} gives no valid answer; {rest}")
+        what = f"failoverd on {here.name} gives no valid answer"
+        return Verdict(UNKNOWN, f"{what}; {rest}", "see that failoverd runs on this node")
     active = [node for node in (here, there) if node.role == "active"]
     if len(active) == 2:
-        return Verdict(CRITICAL, f"{here.name} and {there.name} are both active")
-    if active:
-        other = there if active[0] is here else here
-        return _one_is_active(active[0], other, differences, [f"{here.name}: {x}" for x in amiss])
-    return _none_is_active(here, there, switch_timeout)
+        advice = "check the heartbeat link: nodes that reach each other settle it by themselves"
+        return Verdict(CRITICAL, f"{here.name} and {there.name} are both active", advice)
+    if not active:
+        return _none_is_active(here, there, switch_timeout)
+    other = there if active[0] is here else here
+    test = f"failoverd -t on {here.name} says what to change"
+    reasons = [*_reasons(active[0], other), *((f"{here.name}: {what}", test) for what in amiss)]
+    if differences:
+        reasons.append(_differ(differences))
+    return _one_is_active(active[0], other, reasons)
 
 
-def _named(us: Status | None, peer: Status | None, address: str) -> tuple[Node, Node]:
-    """Host names, where they tell the two apart."""
-    ours, theirs = us.host if us else "", peer.host if peer else ""
-    differ = ours != theirs
-    return (
-        Node(ours if ours and differ else "this node", us),
-        Node(theirs if theirs and differ else f"peer {address}", peer),
-    )
+def _differ(differences: Sequence[str]) -> Reason:
+    more = len(differences) - MOST_TOLD
+    told = "; ".join(differences[:MOST_TOLD]) + (f"; and {more} more" if more > 0 else "")
+    advice = "make failoverd.conf the same on both nodes, and send HUP to failoverd on both"
+    return f"not the same on both nodes: {told}", advice
 
 
 def age(status: Status) -> float | None:
@@ -96,63 +116,66 @@ def moment(text: str) -> datetime | None:
 
 # One is active
 
-HOW = {"failed": "cannot take over: its role is failed", "switching": "is switching"}
 
-
-def _one_is_active(
-    active: Node, other: Node, differences: Sequence[str], amiss: Sequence[str]
-) -> Verdict:
+def _one_is_active(active: Node, other: Node, reasons: list[Reason]) -> Verdict:
     if active.status is not None and active.status.claimed:
-        what = "another machine answers for the service addresses, too"
-        return Verdict(CRITICAL, f"{active.name} is active, but {what}")
-    reasons = [*_reasons(active, other), *amiss]
-    if differences:
-        more = len(differences) - MOST_TOLD
-        told = "; ".join(differences[:MOST_TOLD]) + (f"; and {more} more" if more > 0 else "")
-        reasons.append(f"not the same on both nodes: {told}")
-    if reasons:
-        return Verdict(WARNING, f"{active.name} is active, but {'; '.join(reasons)}")
-    return Verdict(OK, f"{active.name} is active, and {other.name} can take over")
+        what = "another host answers for the service addresses, too"
+        advice = "find that host: the log of the active node has its hardware address"
+        return Verdict(CRITICAL, f"{active.name} is active, but {what}", advice)
+    if not reasons:
+        return Verdict(OK, f"{active.name} is active, and {other.name} can take over")
+    told = "; ".join(what for what, _ in reasons)
+    return Verdict(WARNING, f"{active.name} is active, but {told}", reasons[0][1])
 
 
-def _reasons(active: Node, other: Node) -> Iterator[str]:
+def _reasons(active: Node, other: Node) -> Iterator[Reason]:
     """Why the service would not outlive the active node, the gravest first."""
     ours, theirs = active.status, other.status
     assert ours is not None
     if theirs is None:
         if ours.plip_state == "down":
-            yield f"{active.name} has no carrier on the private link"
+            yield _unplugged(active)[0], SEE_PEER
         word = "sends heartbeats without answering" if ours.speechless else "gives no valid answer"
-        yield f"{other.name} {word}"
+        yield f"{other.name} {word}", SEE_PEER
     else:
         yield from _why_not_able(other, theirs, _receiving_nothing(ours))
         yield from _why_not_linked(active, ours, other, theirs)
-    yield from _interfaces_of_active(ours)
+    for name, interface in ours.interfaces:
+        if interface.state in ("down", "fail", "silent"):
+            what = _what_is_wrong(interface)
+            yield f"its {name} {what}", f"{name} of {active.name}: {_TO_DO[what]}"
     for node in (active, other):
         yield from _failed_run(node)
-        yield from _unwatched(node)
+        for name, why in node.status.watchers if node.status else ():
+            yield f"{node.name}: {name}: {why}", f"read the log of {node.name}"
     if ours.rejoining:
-        yield f"{active.name} asks who serves before it announces the addresses"
+        yield f"{active.name} probes for the addresses before it announces them", WAIT
     if theirs is not None and ours.boot == theirs.boot:
-        yield f"both nodes have boot:{ours.boot} in host_type"
+        advice = "change host_type on one of them, and restart failoverd there"
+        yield f"both nodes have boot:{ours.boot} in host_type", advice
 
 
-def _why_not_able(other: Node, status: Status, quiet: set[str]) -> Iterator[str]:
+def _why_not_able(other: Node, status: Status, quiet: set[str]) -> Iterator[Reason]:
     """quiet: what receives nothing on the active node either, so that it is no news there."""
-    if status.role != "standby":
-        yield f"{other.name} {HOW[status.role]}"
+    if status.role == "failed":
+        advice = f"read the log of {other.name}, and when the cause is fixed run ha-fail there"
+        yield f"{other.name} cannot take over: its role is failed", advice
+    elif status.role != "standby":
+        yield f"{other.name} is {status.role}", WAIT
     if not status.interfaces:
-        yield f"{other.name} watches no interface"
+        yield f"{other.name} watches no interface", f"set @interfaces on {other.name}"
     bad = {
         name: _what_is_wrong(interface)
         for name, interface in status.interfaces
         if interface.is_bad and not (name in quiet and interface.state != "down")
     }
-    if not bad:
-        return
-    told = ", ".join(f"{name} {what}" for name, what in bad.items())
-    all_down = len(bad) == len(status.interfaces)
-    yield f"{other.name} cannot take over: {told}" if all_down else f"on {other.name} {told}"
+    if bad:
+        told = ", ".join(f"{name} {what}" for name, what in bad.items())
+        whole = len(bad) == len(status.interfaces)
+        first, what = next(iter(bad.items()))
+        advice = f"{first} of {other.name}: {_TO_DO[what]}"
+        where = f"{other.name} cannot take over:" if whole else f"on {other.name}"
+        yield f"{where} {told}", advice
 
 
 def _receiving_nothing(status: Status) -> set[str]:
@@ -163,31 +186,39 @@ def _receiving_nothing(status: Status) -> set[str]:
     }
 
 
+_TO_DO = {
+    "has no carrier": "check its cable and the port of the switch",
+    "does not exist": "make it, or correct @interfaces",
+    "is not receiving": "check the port and the VLAN on the switch; if nothing is sent there, name "
+    "a probe target (@witness)",
+    "receives less than $low_water": "watchd --tune measures what $low_water fits",
+}
+
+
 def _what_is_wrong(interface: InterfaceStatus) -> str:
+    """One of _TO_DO."""
     if interface.state == "down":
         return "has no carrier" if interface.hwaddr else "does not exist"
-    if interface.is_bad:
-        return "receives nothing"
-    return "receives less than $low_water"
+    return "is not receiving" if interface.is_bad else "receives less than $low_water"
 
 
-def _interfaces_of_active(status: Status) -> Iterator[str]:
-    for name, interface in status.interfaces:
-        if interface.state in ("down", "fail", "silent"):
-            yield f"its {name} {_what_is_wrong(interface)}"
-
-
-def _why_not_linked(active: Node, ours: Status, other: Node, theirs: Status) -> Iterator[str]:
-    """What is wrong with the private link, in either direction."""
+def _why_not_linked(active: Node, ours: Status, other: Node, theirs: Status) -> Iterator[Reason]:
+    """What is wrong with the heartbeat link, in either direction."""
     for node, status, sender in ((active, ours, other), (other, theirs, active)):
         if status.plip_state == "down":
-            yield f"{node.name} has no carrier on the private link"
+            yield _unplugged(node)
         elif not _has_heartbeats(status):
-            yield f"{node.name} receives no heartbeats from {sender.name}"
+            advice = f"look for a packet filter that drops ICMP from {sender.name} to {node.name}"
+            yield f"{node.name} receives no heartbeats from {sender.name}", advice
         if status.speechless:
-            yield f"{sender.name} does not answer the queries of {node.name}"
+            yield f"{sender.name} does not answer the queries of {node.name}", FILTER
     if theirs.blocked:
-        yield f"{other.name} says: {theirs.blocked}"
+        yield f"{other.name} says: {theirs.blocked}", f"read the log of {other.name}"
+
+
+def _unplugged(node: Node) -> Reason:
+    advice = f"check the cable of the heartbeat link at {node.name}"
+    return f"{node.name} has no carrier on the heartbeat link", advice
 
 
 def _has_heartbeats(status: Status) -> bool:
@@ -197,35 +228,29 @@ def _has_heartbeats(status: Status) -> bool:
     return status.plip_state == "ok"
 
 
-def _unwatched(node: Node) -> Iterator[str]:
-    """What is wrong with the watcher of an interface."""
-    for interface, why in node.status.watchers if node.status else ():
-        yield f"{node.name}: {interface}: {why}"
-
-
-def _failed_run(node: Node) -> Iterator[str]:
+def _failed_run(node: Node) -> Iterator[Reason]:
     """The run of the switch script that has failed; an older failoverd tells of the last only."""
     status = node.status
     if status is None:
         return
-    failure = status.failure
+    failure, said = status.failure, ""
     if failure is not None:
-        said = ": ".join(filter(None, (failure.why, failure.line)))
-        yield _told_run(node, failure.role, failure.exit) + (f": {said}" if said else "")
+        role, code = failure.role, failure.exit
+        said = "".join(f": {text}" for text in (failure.why, failure.line) if text)
     elif status.switch_exit:
-        yield _told_run(node, str(status.switch_last), status.switch_exit)
+        role, code = str(status.switch_last), status.switch_exit
+    else:
+        return
+    advice = f"read the log of {node.name}, and when the cause is fixed try it with ha-fail"
+    yield f"the switch script failed on {node.name} ({role}, exit {code}){said}", advice
 
 
-def _told_run(node: Node, role: str, exit_status: int) -> str:
-    return f"the switch script failed on {node.name} ({role}, exit {exit_status})"
-
-
-# None is active, as far as was heard
+# None is active, as far as is known
 
 SERVED = {
-    "peer": "{peer} gives no valid answer here, but was heard to be active just now",
+    "peer": "{peer} gives no valid answer here, but was active just now",
     "answered": "{peer} gives no valid answer, but the service addresses are answered for",
-    "unknown": "{peer} gives no valid answer, and it is not known yet who serves",
+    "unknown": "{peer} gives no valid answer, and it is not known yet which node serves",
 }
 
 
@@ -238,14 +263,14 @@ def _none_is_active(here: Node, there: Node, switch_timeout: float) -> Verdict:
     if any(_is_recent(node, switch_timeout) for node in under_way):
         names = " and ".join(node.name for node in under_way)
         verb = "is" if len(under_way) == 1 else "are"
-        return Verdict(WARNING, f"{names} {verb} switching, and no node is active yet")
+        return Verdict(WARNING, f"{names} {verb} switching, and no node is active yet", WAIT)
     us = here.status
     if us is not None and there.status is None and not under_way and us.service in SERVED:
         rest = SERVED[us.service].format(peer=there.name)
         if us.plip_state == "down":
-            rest += f"; {here.name} has no carrier on the private link"
-        return Verdict(WARNING, f"{here.name} is {us.role}, {rest}")
-    return Verdict(CRITICAL, _nobody(here, there, nodes))
+            rest += f"; {_unplugged(here)[0]}"
+        return Verdict(WARNING, f"{here.name} is {us.role}, {rest}", SEE_PEER)
+    return _nobody(here, there, nodes)
 
 
 def _is_recent(node: Node, switch_timeout: float) -> bool:
@@ -254,16 +279,19 @@ def _is_recent(node: Node, switch_timeout: float) -> bool:
     return seconds is None or seconds <= switch_timeout
 
 
-def _nobody(here: Node, there: Node, nodes: list[Node]) -> str:
+def _nobody(here: Node, there: Node, nodes: list[Node]) -> Verdict:
     """That no node is active, and all that is known of why."""
     roles = [f"{node.name} is {TOO_LONG.get(node.role, node.role)}" for node in nodes]
     if there.status is None:
         roles.append(f"{there.name} gives no valid answer")
-    told = [", ".join(roles)]
+    reasons: list[Reason] = [(", ".join(roles), "")]
     for node in nodes:
-        told += _failed_run(node)
+        reasons += _failed_run(node)
         if node.status and node.status.blocked:
-            told.append(f"{node.name} says: {node.status.blocked}")
+            reasons.append((f"{node.name} says: {node.status.blocked}", READ_LOGS))
         if node.status and node.status.plip_state == "boot":
-            told.append(f"{node.name} is in its first window")
-    return f"no node is known to be active: {'; '.join(told)}"
+            reasons.append((f"{node.name} is in its first window", WAIT))
+    told = "; ".join(what for what, _ in reasons)
+    last = READ_LOGS if there.status else SEE_PEER
+    advice = next((advice for _, advice in reasons if advice), last)
+    return Verdict(CRITICAL, f"no node is known to be active: {told}", advice)

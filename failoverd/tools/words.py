@@ -35,6 +35,11 @@ def span(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
+def duration(seconds: float) -> str:
+    """How long something took: 4 ms, 3.02 s."""
+    return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
 def exact_span(seconds: float) -> str:
     """The two largest units: 3 h 12 min."""
     parts = []

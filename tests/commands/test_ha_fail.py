@@ -30,8 +30,8 @@ def test_that_the_secrets_differ_is_said(lab: Lab, typed_on: str) -> None:
     assert f"{'resume' if typed_on == 'a' else 'fail'} by a person: error" in machine.log()
     assert "authentication failed" in machine.log().rpartition("by a person: error")[2]
     shown = machine.command("ha-status")
-    assert "no answer from the peer: authentication failed: the secrets differ" in shown.stderr
-    assert "packet filter" not in shown.stderr
+    assert "no answer from the peer: authentication failed: the secrets differ" in shown.stdout
+    assert "packet filter" not in shown.stdout
     assert lab.holders() == ["a"]
 
 
@@ -55,8 +55,9 @@ def test_that_the_port_is_blocked_on_one_side_is_said(
     told = asker.command("ha-fail")
     assert told.returncode == 1
     shown = asker.command("ha-status")
-    for said in (told.stderr, shown.stderr):
-        assert "; its heartbeats are received, so failoverd runs there: look for a" in said, said
+    advice = "its heartbeats are received, so failoverd runs there: look for a packet"
+    assert f"; {advice}" in told.stderr and f"\nnext: {advice}" in shown.stdout
+    for said in (told.stderr, shown.stdout):
         assert "start it" not in said and "silent" not in said
     assert fact in told.stderr
     assert lab.holders() == ["a"]
@@ -96,6 +97,7 @@ def test_what_this_end_of_the_link_shows_is_said(lab: Lab, trouble: str) -> None
     lab.wait_until(lambda: lab.a.status()["us"]["plip"]["state"] in ("down", "fail"), "known", LONG)
     for command in ("ha-status", "ha-fail"):
         told = lab.a.command(command)
-        assert told.returncode == 1 and sentence in told.stderr, told.stderr
-        assert "packet filter" not in told.stderr
+        said = told.stdout + told.stderr
+        assert told.returncode == 1 and sentence in said, said
+        assert "packet filter" not in said
     assert lab.a.command("failoverd", "-t").stdout.count(sentence) >= 1

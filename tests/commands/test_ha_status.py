@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,9 +19,10 @@ from netns import ROOTLESS
 from samples import ACTIVE, STANDBY
 from wire import IPV4, IPV6, Pair, two_machines
 
+from failoverd import history
 from failoverd.commands import ha_fail, ha_status
 from failoverd.master.control_socket import listening
-from failoverd.wire.protocol import Status, encode_status
+from failoverd.wire.protocol import Change, Failure, Status, encode_status
 
 
 @pytest.fixture
@@ -47,15 +50,18 @@ def test_both_machines_side_by_side(pair: Pair, tmp_path: Path, addresses: tuple
     is_now(pair.listen(1, addresses=addresses), STANDBY)
     status, out, errors = ha_status_there(pair, conf)
     assert (status, errors) == (0, "")
-    rows = [line.split("  ") for line in out.splitlines()]
-    table = {row[0]: [cell.strip() for cell in row[1:] if cell] for row in rows}
-    assert table[""] == [f"us ({addresses[0]})", f"peer ({addresses[1]})"]
+    assert out.splitlines()[0].startswith("OK: ")
+    rows = [re.split(r"\s{2,}", line) for line in out.splitlines()[1:]]
+    table = {row[0]: row[1:] for row in rows}
+    assert table[""] == [f"this node {addresses[0]}", f"peer {addresses[1]}"]
     assert table["role"] == ["active", "standby"]
-    assert table["since"] == ["2026-11-22 12:00:00.123 UTC"] * 2
-    assert table["interface eth0"] == ["ok, 12 packets, before 40"] * 2
-    assert table["heartbeat"] == ["0.4 s ago", "not heard"]
-    assert table["round trip"] == ["0.2 ms", "unknown"]
-    assert table["last switch"] == ["master, exit 0, 0.006 s", "none"]
+    assert (
+        table["since"] == [datetime(2026, 11, 22, 12, tzinfo=UTC).astimezone().isoformat(" ")] * 2
+    )
+    assert table["preferred node"] == ["yes (boot:master)", "no (boot:slave)"]
+    assert table["interface eth0"] == ["ok, 12 packets now, 40 before"] * 2
+    assert table["heartbeat link"] == ["ok, 0.4 s ago, rtt 0.2 ms", "ok, no heartbeat"]
+    assert table["switch script"] == ["master, exit 0, 6 ms", "not run"]
     _, out, _ = ha_status_there(pair, conf, "-v")
     assert "02:00:00:00:00:01" in out and "2.0.0" in out
     status, out, errors = ha_status_there(pair, conf, "--json")
@@ -78,8 +84,10 @@ def test_only_the_peer_runs(pair: Pair, conf: str) -> None:
     assert json.loads(out) == {"us": None, "peer": peer, "verdict": verdict}
     assert "failoverd is not running here" in errors
     status, out, errors = ha_status_there(pair, conf)
-    assert status == 3 and out.splitlines()[0] == verdict
-    assert "not heard" in out and "active" in out
+    assert (status, errors) == (3, "") and out.splitlines()[0] == verdict
+    assert re.search(r"(?m)^role +unknown +active$", out)
+    assert "\nfailoverd is not running here: nothing listens on " in out
+    assert out.splitlines()[-1] == "next: start it"
 
 
 def test_only_we_run(pair: Pair, conf: str) -> None:
@@ -120,9 +128,9 @@ def test_a_role_that_moves_between_two_answers_is_no_outage(pair: Pair, conf: st
 def test_a_takeover_while_the_dead_peer_is_waited_for_is_no_outage(pair: Pair, conf: str) -> None:
     pair.listen(0).answers = OneAfterAnother(STANDBY, ACTIVE)
     pair.port(1)  # nothing is ever said there
-    status, out, errors = ha_status_there(pair, conf)
+    status, out, _ = ha_status_there(pair, conf)
     assert status == 1 and out.startswith("WARNING: this node is active, but peer 1.0.0.2 gives no")
-    assert errors.count("does not answer within") == 1
+    assert out.count("does not answer within") == 1
 
 
 def test_the_peer_says_what_is_no_status(pair: Pair, conf: str) -> None:
@@ -130,7 +138,7 @@ def test_the_peer_says_what_is_no_status(pair: Pair, conf: str) -> None:
     pair.listen(1).answers = {"status": (True, '{"role": "\x1b[2J"}')}
     status, out, errors = ha_status_there(pair, conf)
     assert status == 1
-    assert "no status that we understand" in errors and "\x1b" not in out + errors
+    assert "no status that this version understands" in out and "\x1b" not in out + errors
 
 
 def test_the_status_cannot_be_asked_for(pair: Pair, conf: str, tmp_path: Path) -> None:
@@ -141,6 +149,66 @@ def test_the_status_cannot_be_asked_for(pair: Pair, conf: str, tmp_path: Path) -
     status, out, errors = ha_status_there(pair, conf)
     assert (status, out) == (3, f"UNKNOWN: nothing can be asked with {conf}\n")
     assert "chmod 600" in errors
+
+
+# For monitors
+
+
+def test_one_line_for_nagios(pair: Pair, conf: str) -> None:
+    is_now(pair.listen(0), ACTIVE)
+    peer = pair.listen(1)
+    is_now(peer, STANDBY)
+    measured = (
+        "active=1;;1:1;0;2 heartbeat_age=0.4s;;;0 round_trip=0.2ms;;;0 'eth0 packets'=40;;;0\n"
+    )
+    said = "FAILOVERD OK - this node is active, and peer 1.0.0.2 can take over | "
+    assert ha_status_there(pair, conf, "--check") == (0, said + measured, "")
+    is_now(peer, replace(STANDBY, blocked="a|b", version="9"))
+    status, out, errors = ha_status_there(pair, conf, "--check")
+    assert (status, errors) == (1, "") and out.count("|") == out.count("\n") == 1
+    assert out.startswith("FAILOVERD WARNING - this node is active, but ")
+    is_now(peer, ACTIVE)
+    status, out, _ = ha_status_there(pair, conf, "--check")
+    assert status == 2 and " | active=2;;1:1;0;2 " in out
+    status, out, errors = ha_status_there(pair, f"{conf}.none", "--check")
+    assert (status, errors) == (3, "") and out.count("\n") == 1
+    assert out.startswith("FAILOVERD UNKNOWN - nothing can be asked with ")
+
+
+# --history
+
+
+def test_the_last_changes_of_the_role(pair: Pair, conf: str, tmp_path: Path) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    old, new = now - timedelta(days=2), now - timedelta(minutes=3)
+    changes = [
+        Change(f"{old:%Y-%m-%dT%H:%M:%S}.500Z", "none", "standby", "start", 0.0),
+        Change(f"{new:%Y-%m-%dT%H:%M:%S}.500Z", "standby", "active", "heartbeat lost", 0.0042),
+    ]
+    with open(conf, "a") as file:
+        file.write(f"$state = '{tmp_path}/state';\n")
+    status, out, errors = ha_status_there(pair, conf, "--history")
+    assert (status, errors) == (0, "") and out.startswith("no change of this node's role in ")
+    path = tmp_path / "state.history"
+    history.write(str(path), changes)
+    status, out, errors = ha_status_there(pair, conf, "--history")
+    assert (status, errors) == (0, "")
+    lines = [re.split(r"\s{2,}", line) for line in out.splitlines()]
+    assert lines[0] == ["TIME", "FROM", "TO", "TOOK", "CAUSE"]
+    assert lines[2] == [
+        new.astimezone().isoformat(" "), "standby", "active", "4.2 ms", "heartbeat lost"
+    ]  # fmt: skip
+    assert len(lines) == 3
+    for since, count in (("1h", 1), ("3d", 2), ("1m", 0), (f"{now:%Y-%m-%d %H:%M}+00:00", 0)):
+        _, out, _ = ha_status_there(pair, conf, "--history", "--json", "--since", since)
+        assert [json.loads(line) for line in out.splitlines()] == [
+            asdict(change) for change in changes[2 - count :]
+        ], since
+    path.chmod(0o666)
+    status, _, errors = ha_status_there(pair, conf, "--history")
+    assert status == 3 and f"{path} cannot be read: others can write it" in errors
+    for wrong in (["--since", "1h"], ["--history", "--since", "then"], ["--history", "--check"]):
+        assert ha_status_there(pair, conf, *wrong)[0] == 3, wrong
 
 
 # ha-fail
@@ -159,9 +227,12 @@ def test_it_switches(pair: Pair, conf: str, role: str, command: str, becomes: st
     daemon = pair.listen()
     is_now(daemon, replace(ACTIVE, role=role))
     daemon.answers[command] = (True, becomes)
-    assert ha_fail_there(pair, conf) == (0, "", "")
+    status, out, errors = ha_fail_there(pair, conf)
+    assert (status, errors) == (0, "")
+    moved = "switchover: this node -> peer 1.0.0.2" if role == "active" else "takeover by this node"
+    assert re.fullmatch(rf"{moved} done in [\d.]+ m?s\n", out), out
     status, _, errors = ha_fail_there(pair, conf, "-v")
-    assert status == 0 and becomes in errors
+    assert status == 0 and f"to {command}" in errors
     asked = [str(request["command"]) for request in daemon.of("request")]
     assert asked == ["status", command] * 2
     assert {request["origin"] for request in daemon.of("request")} == {"person"}
@@ -173,7 +244,27 @@ def test_it_says_why_not(pair: Pair, conf: str) -> None:
     daemon.answers["resume"] = (False, "the peer is not able")
     status, out, errors = ha_fail_there(pair, conf)
     assert (status, out) == (1, "")
-    assert errors.startswith("ha-fail: not switched: the peer is not able\nha-fail: ha-status ")
+    said = errors.splitlines()
+    assert said[0] == "ha-fail: not switched: the peer is not able"
+    assert said[1] == "ha-fail: active now: this node"
+    assert said[2].startswith("ha-fail: ha-status shows both nodes, ") and len(said) == 3
+
+
+def test_it_says_which_script_has_failed_and_where(pair: Pair, conf: str) -> None:
+    """Not one that has failed before."""
+    daemon, peer = pair.listen(0), pair.listen(1)
+    failure = Failure("master", 3, "file is missing", "", ACTIVE.since, 0.0)
+    old = replace(failure, role="slave", age=3600.0)
+    is_now(daemon, replace(ACTIVE, host="node-a", peer_host="node-b", failure=old))
+    is_now(peer, replace(STANDBY, host="node-b", failure=failure))
+    daemon.answers["resume"] = (False, "the switch script failed")
+    status, _, errors = ha_fail_there(pair, conf)
+    assert status == 1
+    assert errors.splitlines()[:3] == [
+        "ha-fail: not switched: the switch script failed",
+        "ha-fail: node-b: ha-switch master failed, exit 3: file is missing",
+        "ha-fail: active now: node-a",
+    ]
 
 
 def test_the_daemon_does_not_answer_in_time(pair: Pair, conf: str) -> None:
@@ -249,7 +340,7 @@ def test_who_may_not_use_the_socket_is_told_to_be_root(
     with listening(str(tmp_path / "failoverd.sock")):
         said = pair.run(0, [sys.executable, "-c", code, conf])
     assert said[1] == (
-        f"only root may ask failoverd here by {tmp_path}/failoverd.sock: run this as root\n"
+        f"only root may ask failoverd here by {tmp_path}/failoverd.sock; run this as root\n"
     ), said
 
 
@@ -273,8 +364,8 @@ def test_a_failoverd_that_has_another_port_is_not_called_dead(
 ) -> None:
     with (tmp_path / "failoverd.pid").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _, _, errors = ha_status_there(pair, conf)
-    assert "failoverd runs here, but neither" in errors and "send it HUP" in errors
+        _, out, _ = ha_status_there(pair, conf)
+    assert "failoverd runs here, but neither" in out and "send it HUP" in out
 
 
 def test_a_closed_output_is_no_accident(pair: Pair, conf: str) -> None:

@@ -775,7 +775,7 @@ def test_what_must_differ_and_does_not_is_told(lab: Lab) -> None:
     lab.wait_until(lambda: lab.b.role() == "active", "b serves")
     lab.a.write_conf(ethernet_addresses=["eth0 02:00:00:00:00:02"])
     said = checked(lab.a)[1]
-    assert "note: both machines have boot:master in host_type: change one" in said
+    assert "note: both nodes have boot:master in host_type: change one" in said
     assert "is the peer's own" not in said  # it is active, so that may be meant
     lab.a.write_conf()
     lab.a.start_failoverd()
@@ -787,11 +787,11 @@ def test_the_peers_own_hardware_address_is_named() -> None:
     settings = conf.parse(f"{SETTINGS} @ethernet_addresses = ('eth0 {CARD}');", "failoverd.conf")
     peer = replace(STANDBY, boot="slave", interfaces=interfaces)
     assert alike.clashes(settings, "master", peer) == [
-        f"@ethernet_addresses: {CARD} is the peer's own on eth0: name one that neither machine has"
+        f"@ethernet_addresses: {CARD} is the peer's own on eth0: name one that neither node has"
     ]
     assert alike.clashes(settings, "master", replace(peer, role="active")) == []
     assert alike.clashes(conf.parse(SETTINGS, "failoverd.conf"), "slave", peer) == [
-        "both machines have boot:slave in host_type: change one, and restart failoverd there"
+        "both nodes have boot:slave in host_type: change one, and restart failoverd there"
     ]
 
 

@@ -96,7 +96,7 @@ def test_with_a_closed_port_one_becomes_active_and_the_reason_is_said(
     )
     asker = lab.a if closed != "a" else lab.b
     lab.wait_until(
-        lambda: "its heartbeats are received" in asker.command("ha-status").stderr, "shown", LONG
+        lambda: "its heartbeats are received" in asker.command("ha-status").stdout, "shown", LONG
     )
 
 

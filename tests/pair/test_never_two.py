@@ -265,7 +265,7 @@ def test_two_boot_slaves_say_so_and_agree_in_time(lab: Lab, eyes: Eyes) -> None:
     both = max(logged_at(machine, "-> standby") for machine in lab.machines)
     assert within(eyes.gained("a") - both, promises.nobody, lab.a)
     for machine in lab.machines:
-        assert "both machines have boot:slave in host_type: change one" in machine.log()
+        assert "both nodes have boot:slave in host_type: change one" in machine.log()
 
 
 @pytest.mark.parametrize("mresume", [True, False])

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from asked_there import ha_status_there, is_now, write_conf
@@ -25,9 +26,11 @@ from screen import LIMIT, Terminal, terminal
 from watched_by_hand import by_hand, conf_file
 from wire import Daemon, Pair, serve, two_machines
 
-from failoverd.tools import words
+from failoverd import conf
+from failoverd.tools import table, words
+from failoverd.tools.nodes import Answer, Look
 from failoverd.tools.screen import undisturbed
-from failoverd.wire.protocol import Failure
+from failoverd.wire.protocol import MAX_HELD, Change, Failure, Status
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WATCHD = [sys.executable, "-m", "failoverd.commands.watchd"]
@@ -283,6 +286,7 @@ def test_watching_the_pair(pair: Pair, tmp_path: Path) -> None:
         is_now(us, STANDBY)
         pair.spaces[0].ip("link set plip0 down")
         text = seen(pair, screen, lambda text: "no answer from the peer" in text)
+        assert re.search(r"(?m)^next: \S", text)
         assert "CRITICAL: no node is known to be active: this node is standby" in text
         screen.press("C-c")
         text = seen(pair, screen, lambda text: "ended with 0" in text)
@@ -320,7 +324,7 @@ def test_watching_through_a_pipe(pair: Pair, tmp_path: Path) -> None:
     conf = write_conf(pair, tmp_path)
     first, second = (json.loads(line) for line in piped_watch(pair, conf, "--json", count=2)[:2])
     assert first == second and first["us"]["role"] == "active"
-    lines = piped_watch(pair, conf, count=9)
+    lines = piped_watch(pair, conf, count=10)
     assert "this node is active" in lines[1] and "\x1b" not in "".join(lines)
 
 
@@ -338,6 +342,54 @@ def test_how_long_ago() -> None:
     ]
     for length, text in spans:
         assert words.span(length) == text
+    assert [words.duration(each) for each in (0.0042, 3.024)] == ["4.2 ms", "3.02 s"]
+
+
+# The table of ha-status
+
+
+def shown(us: Status | None, peer: Status | None, **more: Any) -> list[str]:
+    look = Look(conf.Conf(), Answer(us, **more), Answer(peer))
+    return table.plain(table.lines(look)).splitlines()
+
+
+NAMED = replace(ACTIVE, host="node-a", peer_host="node-b", held=(("192.0.2.10/24", "eth0"),))
+LONG_WORDS = replace(
+    STANDBY,
+    host="node-b",
+    held=(),
+    change=Change(ACTIVE.since, "active", "standby", "operator wants the peer to be active", 0.02),
+    failure=Failure("master", 3, "no such file or directory: " + "x" * 60, "", ACTIVE.since, 5.0),
+)
+
+
+def test_the_table_has_no_more_than_eighty_columns() -> None:
+    """However long what a node says is; only what is wrong may be longer, each on one line."""
+    said = shown(NAMED, LONG_WORDS)
+    end = next(at for at, line in enumerate(said) if line.startswith("next: "))
+    assert all(len(line) <= 80 for line in said[1:end]) and end == len(said) - 1
+    text = "\n".join(said)
+    assert re.search(r"(?m)^ +node-a \(this node\) +node-b$", text)
+    assert re.search(r"(?m)^role +active +standby$", text)
+    assert re.search(r"(?m)^service address +192.0.2.10/24 on eth0 +none here$", text)
+    assert re.search(r"(?m)^last change +- +active -> standby in 20 ms$", text)
+    assert re.search(r"(?m)^failed script +- +master, exit 3, 5 s ago$", text)
+    assert "no such file or" in text and "x" * 30 in text
+
+
+def test_of_many_addresses_the_first_are_shown() -> None:
+    held = tuple((f"192.0.2.{n}/24", "eth0") for n in range(1, 20))
+    for count, last in ((4, "192.0.2.4/24 on eth0"), (6, "and 2 more"), (MAX_HELD, "and more")):
+        said = shown(replace(NAMED, held=held[:count]), None)
+        at = next(at for at, line in enumerate(said) if line.startswith("service address"))
+        rows = [line[:40].strip() for line in said[at : at + 5]]
+        assert rows[0].endswith("192.0.2.1/24 on eth0") and last in rows, count
+
+
+def test_a_node_that_does_not_answer_has_a_column_and_a_reason() -> None:
+    said = shown(None, NAMED, trouble="failoverd is not running here", advice="start it")
+    assert re.fullmatch(r"role +unknown +active", said[3])
+    assert said[-2:] == ["failoverd is not running here", "next: start it"]
 
 
 def test_how_long_is_told_by_each_ones_own_clock(pair: Pair, tmp_path: Path) -> None:
@@ -346,9 +398,9 @@ def test_how_long_is_told_by_each_ones_own_clock(pair: Pair, tmp_path: Path) -> 
     is_now(us, replace(ACTIVE, now="2026-11-22T15:12:30.123Z"))
     is_now(peer, replace(STANDBY, now="1970-01-01T00:00:00.000Z", age=90_000.0))
     status, out, errors = ha_status_there(pair, write_conf(pair, tmp_path))
-    assert re.search(r"(?m)^held for +3 h 12 min +1 day 1 h$", out)
-    found = re.search(r"the peer's clock is (\d+) days .* behind this node's: ", errors)
-    assert found and int(found[1]) > 20_000 and status == 0
+    assert re.search(r"(?m)^for +3 h 12 min +1 day 1 h$", out)
+    found = re.search(r"the peer's clock is (\d+) days .* behind this node's: ", out)
+    assert found and int(found[1]) > 20_000 and (status, errors) == (0, "")
 
 
 # --prometheus

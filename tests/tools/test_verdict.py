@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,10 +21,11 @@ from dev.lab.machine import SWITCH, Machine, Value
 from dev.lab.network import ROUTER, SERVICE, Lab
 from dev.lab.spaces import Process
 from failoverd import pair
-from failoverd.commands import ha_status
-from failoverd.commands.ha_status import Look
+from failoverd.conf import Conf
 from failoverd.master.context import Context
-from failoverd.tools.verdict import CRITICAL, OK, UNKNOWN, WARNING, Verdict, judge
+from failoverd.tools import nodes
+from failoverd.tools.nodes import Answer, Look
+from failoverd.tools.verdict import CRITICAL, OK, UNKNOWN, WARNING, Verdict, judge, names
 from failoverd.wire import protocol
 from failoverd.wire.protocol import (
     BOOTS,
@@ -35,7 +36,6 @@ from failoverd.wire.protocol import (
     InterfaceStatus,
     Status,
     encode_status,
-    host,
     parse_status,
 )
 
@@ -70,17 +70,17 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
     (A, cards(B, card("down", hwaddr="")), WARNING,
      "node-a is active, but node-b cannot take over: eth0 does not exist"),
     (A, cards(B, SILENT), WARNING,
-     "node-a is active, but node-b cannot take over: eth0 receives nothing"),
+     "node-a is active, but node-b cannot take over: eth0 is not receiving"),
     (A, cards(B, FAILED), WARNING,
-     "node-a is active, but node-b cannot take over: eth0 receives nothing"),
+     "node-a is active, but node-b cannot take over: eth0 is not receiving"),
     (A, cards(B, card("fail", 2, 3)), OK, "node-a is active, and node-b can take over"),
     (cards(A, card("ok", 5, 5), OTHER), cards(B, DOWN, OTHER), WARNING,
      "node-a is active, but on node-b eth0 has no carrier"),
     (A, cards(B), WARNING, "node-a is active, but node-b watches no interface"),
     # the active one's
-    (cards(A, SILENT), B, WARNING, "node-a is active, but its eth0 receives nothing"),
+    (cards(A, SILENT), B, WARNING, "node-a is active, but its eth0 is not receiving"),
     (cards(A, SILENT), cards(B, SILENT), WARNING,
-     "node-a is active, but its eth0 receives nothing"),
+     "node-a is active, but its eth0 is not receiving"),
     (cards(A, card("fail", 2, 1)), B, WARNING,
      "node-a is active, but its eth0 receives less than $low_water"),
     (cards(A, DOWN), cards(B, DOWN), WARNING,
@@ -91,7 +91,7 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
      "on node-b (master, exit 1): RTNETLINK answers: File exists"),
     (A, replace(B, role="switching"), WARNING, "node-a is active, but node-b is switching"),
     (replace(A, rejoining=True), B, WARNING,
-     "node-a is active, but node-a asks who serves before it announces the addresses"),
+     "node-a is active, but node-a probes for the addresses before it announces them"),
     # the private link, in either direction
     (A, replace(B, plip_state="fail"), WARNING,
      "node-a is active, but node-b receives no heartbeats from node-a"),
@@ -101,7 +101,7 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
      "node-a is active, but node-b receives no heartbeats from node-a; node-b says: no takeover: "
      "the peer's port answers"),
     (replace(A, plip_state="down"), B, WARNING,
-     "node-a is active, but node-a has no carrier on the private link"),
+     "node-a is active, but node-a has no carrier on the heartbeat link"),
     (A, replace(B, plip_state="boot", heartbeat_age=None), WARNING,
      "node-a is active, but node-b receives no heartbeats from node-a"),
     (A, replace(B, speechless=True), WARNING,
@@ -121,14 +121,18 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
     # two
     (A, replace(B, role="active"), CRITICAL, "node-a and node-b are both active"),
     (replace(A, claimed=True), None, CRITICAL,
-     "node-a is active, but another machine answers for the service addresses, too"),
+     "node-a is active, but another host answers for the service addresses, too"),
     # one, and the other does not answer
     (A, None, WARNING, "node-a is active, but peer 1.0.0.2 gives no valid answer"),
+    (replace(A, peer_host="node-b"), None, WARNING,
+     "node-a is active, but node-b gives no valid answer"),
+    (None, replace(B, peer_host="node-a"), UNKNOWN,
+     "failoverd on node-a gives no valid answer; node-b is standby"),
     (replace(A, speechless=True), None, WARNING,
      "node-a is active, but peer 1.0.0.2 sends heartbeats without answering"),
     (replace(A, plip_state="down"), None, WARNING,
-     "node-a is active, but node-a has no carrier on the private link; peer 1.0.0.2 gives no valid "
-     "answer"),
+     "node-a is active, but node-a has no carrier on the heartbeat link; peer 1.0.0.2 gives no "
+     "valid answer"),
     # none
     (replace(A, role="standby"), B, CRITICAL,
      "no node is known to be active: node-a is standby, node-b is standby"),
@@ -152,13 +156,13 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
      "node-b is standby, peer 1.0.0.2 gives no valid answer, but the service addresses are "
      "answered for"),
     (B, None, WARNING,
-     "node-b is standby, peer 1.0.0.2 gives no valid answer here, but was heard to be active just "
-     "now"),
+     "node-b is standby, peer 1.0.0.2 gives no valid answer here, but was active just now"),
     (replace(B, service="answered", plip_state="down"), None, WARNING,
      "node-b is standby, peer 1.0.0.2 gives no valid answer, but the service addresses are "
-     "answered for; node-b has no carrier on the private link"),
+     "answered for; node-b has no carrier on the heartbeat link"),
     (replace(B, service="unknown"), None, WARNING,
-     "node-b is standby, peer 1.0.0.2 gives no valid answer, and it is not known yet who serves"),
+     "node-b is standby, peer 1.0.0.2 gives no valid answer, and it is not known yet which node "
+     "serves"),
     (replace(B, service="nobody", blocked="no takeover: the fence program failed"), None, CRITICAL,
      "no node is known to be active: node-b is standby, peer 1.0.0.2 gives no valid answer; "
      "node-b says: no takeover: the fence program failed"),
@@ -177,13 +181,39 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
 ]  # fmt: skip
 
 
-def of(us: Status | None, peer: Status | None, *differences: str) -> Verdict:
-    return judge(us, peer, address="1.0.0.2", switch_timeout=30.0, differences=differences)
+def of(us: Status | None, peer: Status | None, *differences: str, amiss: Any = ()) -> Verdict:
+    called = names(us, peer, "1.0.0.2")
+    told = {"differences": differences, "amiss": amiss}
+    return judge(us, peer, names=called, switch_timeout=30.0, **told)
 
 
 @pytest.mark.parametrize(("us", "peer", "status", "sentence"), TABLE)
 def test_the_verdict(us: Status | None, peer: Status | None, status: int, sentence: str) -> None:
-    assert of(us, peer) == Verdict(status, sentence)
+    said = of(us, peer)
+    assert (said.status, said.sentence) == (status, sentence)
+
+
+ADVICE: list[tuple[Status | None, Status | None, str]] = [
+    (A, B, ""),
+    (A, cards(B, DOWN), "eth0 of node-b: check its cable and the port of the switch"),
+    (cards(A, SILENT), B, "eth0 of node-a: check the port and the VLAN on the switch"),
+    (A, replace(B, role="failed", failure=FAILURE), "read the log of node-b, and when the cause"),
+    (A, replace(B, plip_state="fail"), "look for a packet filter that drops ICMP from node-a to"),
+    (replace(A, plip_state="down"), None, "see that the peer is up"),
+    (B, None, "see that the peer is up"),
+    (replace(A, role="failed", failure=FAILURE), None, "read the log of node-a, and when the"),
+    (replace(B, service="nobody", blocked="because"), None, "read the logs of both nodes"),
+    (replace(A, plip_state="down"), B, "check the cable of the heartbeat link at node-a"),
+    (A, replace(B, role="active"), "check the heartbeat link: nodes that reach each other settle"),
+    (replace(A, role="standby"), B, "read the logs of both nodes"),
+    (None, B, "see that failoverd runs on this node"),
+]
+
+
+@pytest.mark.parametrize(("us", "peer", "advice"), ADVICE)
+def test_what_to_look_at_first(us: Status | None, peer: Status | None, advice: str) -> None:
+    said = of(us, peer).advice
+    assert said.startswith(advice) and bool(said) is bool(advice)
 
 
 def test_the_first_line_begins_with_its_word() -> None:
@@ -203,7 +233,7 @@ def test_what_differs_is_a_reason() -> None:
 
 def test_what_is_amiss_with_this_nodes_network_is_a_reason() -> None:
     def told(us: Status, peer: Status) -> tuple[int, str]:
-        said = judge(us, peer, address="1.0.0.2", switch_timeout=30.0, amiss=["x"])
+        said = of(us, peer, amiss=["x"])
         return said.status, said.sentence
 
     assert told(A, B) == (WARNING, "node-a is active, but node-a: x")
@@ -262,7 +292,8 @@ def test_ok_only_if_the_other_can_take_over(us: Status, peer: Status) -> None:
 def test_critical_only_without_one_that_is_active(us: Status | None, peer: Status | None) -> None:
     """And unknown if failoverd does not run here; each with one line."""
     said = of(us, peer)
-    assert "\n" not in str(said) and str(said).isprintable()
+    assert "\n" not in str(said) and str(said).isprintable() and said.advice.isprintable()
+    assert bool(said.advice) is (said.status != OK)
     assert (said.status == UNKNOWN) is (us is None)
     active = [each for each in (us, peer) if each and each.role == "active"]
     if said.status == CRITICAL:
@@ -284,16 +315,20 @@ def test_a_clock_is_wrong_by_no_more_than_the_way_there_and_back_proves() -> Non
     after = before + timedelta(seconds=4)
     for told, ahead in (("12:00:02", 0.0), ("12:00:10", 6.0), ("11:59:00", -60.0)):
         status = replace(STANDBY, now=f"2026-11-22T{told}.000Z")
-        look = Look(ACTIVE, STANDBY, clock=ha_status._ahead(status, before, after))
+        look = looks(nodes.ahead(status, before, after))
         assert look.ahead == ahead and bool(look.clocks) is bool(ahead)
-    look = Look(ACTIVE, STANDBY, clock=(2 * 86_400.0, 2 * 86_400.5))
+    look = looks((2 * 86_400.0, 2 * 86_400.5))
     assert look.clocks.startswith("the peer's clock is 2 days ahead of this node's")
-    almost = Look(ACTIVE, STANDBY, clock=(2 * 86_400.0 - 0.005, 2 * 86_400.5))
+    almost = looks((2 * 86_400.0 - 0.005, 2 * 86_400.5))
     assert almost.clocks == look.clocks
     assert look.verdict.status == OK and json.loads(look.json())["clock_difference"] == 172_800
     for none in ("", "2026-99-99T00:00:00Z"):
-        assert ha_status._ahead(replace(STANDBY, now=none), before, after) is None
-    assert "clock_difference" not in json.loads(Look(ACTIVE, STANDBY).json())
+        assert nodes.ahead(replace(STANDBY, now=none), before, after) is None
+    assert "clock_difference" not in json.loads(looks(None).json())
+
+
+def looks(clock: tuple[float, float] | None) -> Look:
+    return Look(Conf(), Answer(ACTIVE), Answer(STANDBY, clock=clock))
 
 
 # ------------------------------------------------------------------ what the status is made of
@@ -366,8 +401,6 @@ def test_a_role_is_not_as_old_as_the_one_before_the_start(tmp_path: Path) -> Non
 
 # ------------------------------------------------------------------ real pairs
 
-# A node is named as the host is, unless both of the pair have that name, as here.
-ALONE = host(os.uname().nodename) or "this node"
 TIMERS: dict[str, Value] = {
     "timer_seconds": 0.5,
     "low_water": 1,
@@ -415,7 +448,7 @@ def test_a_standby_whose_only_card_is_gone(lab: Lab) -> None:
     lab.b.plug("eth0")
     told(lab, lab.a, "OK: ")
     lab.b.deafen("eth0")
-    what = "cannot take over: eth0 receives nothing"
+    what = "cannot take over: eth0 is not receiving"
     told(lab, lab.a, f"WARNING: this node is active, but peer 1.0.0.2 {what}")
 
 
@@ -423,7 +456,7 @@ def test_the_active_ones_card_receives_nothing(lab: Lab) -> None:
     """With $low_water 0 that is no failure, and the role stays."""
     begin(lab, low_water=0)
     lab.a.deafen("eth0")
-    told(lab, lab.a, "WARNING: this node is active, but its eth0 receives nothing")
+    told(lab, lab.a, "WARNING: this node is active, but its eth0 is not receiving")
 
 
 def test_heartbeats_that_come_one_way_only(lab: Lab) -> None:
@@ -443,11 +476,11 @@ def test_a_standby_that_cannot_reach_its_peer(lab: Lab) -> None:
     fence = lab.b.write("fence", "#!/bin/sh\nexit 1\n", 0o755)
     daemons = begin(lab, fence_prog=fence)
     lab.cut_link()
-    told(lab, lab.b, f"WARNING: {ALONE} is standby, peer 1.0.0.1 gives no valid answer, but the")
-    told(lab, lab.a, f"WARNING: {ALONE} is active, but peer 1.0.0.2 gives no valid answer")
+    told(lab, lab.b, "WARNING: this node is standby, peer 1.0.0.1 gives no valid answer, but the")
+    told(lab, lab.a, "WARNING: this node is active, but peer 1.0.0.2 gives no valid answer")
     daemons["a"].kill()
     lab.a.ip(f"address del {SERVICE}/24 dev eth0")
-    said = told(lab, lab.b, f"CRITICAL: no node is known to be active: {ALONE} is standby, peer")
+    said = told(lab, lab.b, "CRITICAL: no node is known to be active: this node is standby, peer")
     told(lab, lab.a, "UNKNOWN: failoverd on this node gives no valid answer; nor does peer 1.0.0.2")
     assert "no takeover: the fence program failed" in said.splitlines()[0]
 
@@ -461,7 +494,7 @@ def test_a_link_that_is_lost_is_no_outage_before_it_is_known_who_serves(lab: Lab
         asked = lab.b.command("ha-status")
         shown.append(asked.stdout.splitlines()[0])
         assert asked.returncode == WARNING and time.monotonic() < end, shown
-    told(lab, lab.b, f"WARNING: {ALONE} is standby, peer 1.0.0.1 gives no valid answer, but the")
+    told(lab, lab.b, "WARNING: this node is standby, peer 1.0.0.1 gives no valid answer, but the")
 
 
 def test_a_peer_whose_port_is_closed(lab: Lab) -> None:
@@ -469,10 +502,10 @@ def test_a_peer_whose_port_is_closed(lab: Lab) -> None:
         pytest.skip(why)
     begin(lab)
     drop(lab.b, CLOSED)
-    told(lab, lab.a, f"WARNING: {ALONE} is active, but peer 1.0.0.2 sends heartbeats without")
+    told(lab, lab.a, "WARNING: this node is active, but peer 1.0.0.2 sends heartbeats without")
     there = lab.b.command("ha-status")
     assert there.returncode == WARNING
-    assert "what the peer asks of this node is not answered: look for a packet" in there.stderr
+    assert "the peer's queries to this node are not answered: look for a packet" in there.stdout
 
 
 def run_before_switch(machine: Machine, text: str) -> None:
@@ -489,7 +522,8 @@ def test_a_switch_script_that_fails_is_not_hidden_by_the_one_that_cleans_up(lab:
     said = "the switch script failed on peer 1.0.0.2 (master, exit 3): file is missing"
     shown = told(lab, lab.a, "WARNING: this node is active, but peer 1.0.0.2 cannot take over: its")
     assert said in shown.splitlines()[0]
-    assert "\nfailed switch " in shown and "master, exit 3, " in shown
+    assert re.search(r"(?m)^failed script +- +master, exit 3, ", shown)
+    assert re.search(r"(?m)^its last line +- +file is missing$", shown)
     status = lab.b.status()["us"]
     assert status["role"] == "failed" and status["switch"]["last"] == "slave"
     assert status["switch"]["exit"] == 0 and "why" not in status["switch"]

@@ -1,0 +1,222 @@
+"""Both nodes of the pair, asked for their status at the same time."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from failoverd.conf import Conf, Problem, alike, survey
+from failoverd.tools import verdict
+from failoverd.tools.client import ExchangeError, ask_status
+from failoverd.tools.observe import look_around
+from failoverd.tools.verdict import CRITICAL, SEE_PEER, Verdict
+from failoverd.tools.words import exact_span
+from failoverd.wire.protocol import FILTER, FILTERED, LOOK_THERE, Status, status_tree
+
+EVERY = 1.0  # seconds between two queries of --watch
+CLOCKS_DIFFER = 3.0  # seconds from which on that is said
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The status of a node; or why there is none, and what to do about it.
+
+    clock: its clock is ahead of this node's by no less and no more than so many seconds.
+    """
+
+    status: Status | None = None
+    trouble: str = ""
+    advice: str = ""
+    clock: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is known of both at a moment. amiss: what is wrong with this node's network."""
+
+    conf: Conf
+    here: Answer
+    there: Answer
+    amiss: tuple[Problem, ...] = ()
+    ages: tuple[float, float] = (0.0, 0.0)  # seconds since each was asked for its answer
+
+    @property
+    def us(self) -> Status | None:
+        return self.here.status
+
+    @property
+    def peer(self) -> Status | None:
+        return self.there.status
+
+    @property
+    def names(self) -> tuple[str, str]:
+        return verdict.names(self.us, self.peer, self.conf.secondary)
+
+    @property
+    def verdict(self) -> Verdict:
+        return verdict.judge(
+            self.us,
+            self.peer,
+            names=self.names,
+            switch_timeout=self.conf.switch_timeout,
+            differences=self.differences,
+            amiss=[problem.message for problem in self.amiss],
+        )
+
+    @property
+    def ahead(self) -> float | None:
+        """By how many seconds the peer's clock is ahead of this node's, at the least: the way there
+        and back proves no more. Negative if it is behind, None if unknown."""
+        if self.there.clock is None:
+            return None
+        least, most = self.there.clock
+        return min(max(0.0, least), most)
+
+    @property
+    def clocks(self) -> str:
+        """A sentence if the clocks differ by more than a little."""
+        if self.ahead is None or abs(self.ahead) < CLOCKS_DIFFER:
+            return ""
+        where = "ahead of" if self.ahead > 0 else "behind"
+        by = exact_span(round(abs(self.ahead)))
+        return f"the peer's clock is {by} {where} this node's: set both by NTP"
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is odd, beside missing answers, whatever the verdict makes of it."""
+        found = [*map(str, self.amiss), self.clocks]
+        if self.us and self.peer and self.peer.speechless:
+            found.append(f"the peer's queries to this node are not answered: {FILTER}")
+        if self.us and self.peer and self.us.boot == self.peer.boot:
+            found.append(alike.same_boot(self.us.boot))
+        if self.differences:
+            found.append(f"not the same on both nodes: {'; '.join(self.differences)}")
+        return [remark for remark in found if remark]
+
+    @property
+    def advice(self) -> str:
+        """What to do first, "" if all is well."""
+        advice = self.verdict.advice
+        more = self.here.advice or (self.there.advice if advice == SEE_PEER else "")
+        return more or advice
+
+    @property
+    def differences(self) -> list[str]:
+        """In what must be alike, each as a sentence."""
+        if self.us is None or self.peer is None:
+            return []
+        told = alike.of_status(self.us), alike.of_status(self.peer)
+        return list(alike.differences(*told).values())
+
+    def json(self) -> str:
+        """Section 6. "differences" is there only if there are some."""
+        us, peer = self.us, self.peer
+        tree: dict[str, object] = {
+            "us": us and status_tree(us),
+            "peer": peer and status_tree(peer),
+            "verdict": str(self.verdict),
+        }
+        if self.differences:
+            tree["differences"] = self.differences
+        if self.ahead is not None:
+            tree["clock_difference"] = round(self.ahead, 3)
+        return json.dumps(tree)
+
+
+class Node:
+    """One of the two, and its last answer. It is asked in a thread: a dead one takes its time."""
+
+    def __init__(self, conf: Conf, secret: bytes, address: str) -> None:
+        self._query = conf, secret, address
+        self._thread: threading.Thread | None = None
+        self._next = 0.0, Answer()
+        self.asked, self.answer = self._next
+
+    def ask(self) -> None:
+        """Ask, unless that is still being done."""
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._ask, daemon=True)
+            self._thread.start()
+
+    def _ask(self) -> None:
+        asked = time.monotonic()
+        self._next = asked, ask(*self._query)
+
+    def collect(self, wait: float | None) -> None:
+        """Take the answer, waiting so long for it."""
+        if self._thread is not None:
+            self._thread.join(wait)
+        self.asked, self.answer = self._next
+
+
+class Pair:
+    def __init__(self, conf: Conf, secret: bytes) -> None:
+        self._conf = conf
+        self._here = Node(conf, secret, conf.primary)
+        self._there = Node(conf, secret, conf.secondary)
+
+    def look(self) -> Look:
+        """Ask both, and wait for both. Their answers are of two moments: between them the role may
+        have moved, so what is grave is asked again, but not of a node that is silent."""
+        self._ask(self._here, self._there)
+        look = self._seen()
+        if look.verdict.status != CRITICAL:
+            return look
+        self._ask(*(each for each in (self._here, self._there) if each.answer.status is not None))
+        return self._seen()
+
+    def _ask(self, *nodes: Node) -> None:
+        for node in nodes:
+            node.ask()
+        for node in nodes:
+            node.collect(None)
+
+    def looks(self) -> Iterator[Look]:
+        """What is known, every second. The first waits for both, the others for neither."""
+        yield self.look()
+        while True:
+            end = time.monotonic() + EVERY
+            for node in (self._here, self._there):
+                node.ask()
+            for node in (self._here, self._there):
+                node.collect(max(0.0, end - time.monotonic()))
+            yield self._seen()
+            time.sleep(max(0.0, end - time.monotonic()))
+
+    def _seen(self) -> Look:
+        here, there = self._here, self._there
+        answer = there.answer
+        if answer.advice == LOOK_THERE and here.answer.status and here.answer.status.speechless:
+            answer = Answer(trouble=answer.trouble, advice=FILTERED)
+        now = time.monotonic()
+        ages = now - here.asked, now - there.asked
+        return Look(self._conf, here.answer, answer, _amiss(self._conf), ages)
+
+
+def _amiss(conf: Conf) -> tuple[Problem, ...]:
+    """What `failoverd -t` takes for an error in this node's network."""
+    found = survey.findings(conf, look_around(conf, port=False))
+    return tuple(conf.problem(each.variable, each.text) for each in found if each.is_error)
+
+
+def ask(conf: Conf, secret: bytes, address: str) -> Answer:
+    """The status of a node, or why there is none."""
+    before = datetime.now(UTC)
+    try:
+        status = ask_status(conf, secret, address)
+    except ExchangeError as error:
+        return Answer(trouble=error.why, advice=error.advice)
+    return Answer(status, clock=ahead(status, before, datetime.now(UTC)))
+
+
+def ahead(status: Status, before: datetime, after: datetime) -> tuple[float, float] | None:
+    """By how many seconds its clock is ahead, at the least and at the most: it said so between
+    these two moments."""
+    told = verdict.moment(status.now)
+    if told is None:
+        return None
+    return (told - after).total_seconds(), (told - before).total_seconds()
