@@ -17,7 +17,7 @@ from failoverd.tools.words import duration
 from failoverd.wire.protocol import Status
 
 EXTRA_SECONDS = 5.0  # beyond $switch_timeout, as section 6 says
-EVERY = 0.1  # seconds between two looks while the role is given back
+EVERY = 0.1  # seconds between two looks while the role is on its way back
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -83,15 +83,11 @@ def _what_happened(conf: Conf, before: Status) -> str:
 def _why(conf: Conf, secret: bytes, began: float, by_script: bool) -> Iterator[str]:
     """The switch scripts that have failed since then, and which node is active now. by_script:
     whether one is the reason."""
-    us = (_settled if by_script else _asked)(conf, secret, conf.primary)
+    us, there = _settled(conf, secret, by_script)
     if us is None:
         return
-    here, peer = verdict.names(us, None, conf.secondary)
-    statuses = [(here, us)]
-    there = _asked(conf, secret, conf.secondary) if by_script else None
-    if there is not None:
-        here, peer = verdict.names(us, there, conf.secondary)
-        statuses = [(here, us), (peer, there)]
+    here, peer = verdict.names(us, there, conf.secondary)
+    statuses = [(here, us), *([(peer, there)] if there else [])]
     for name, status in statuses:
         failure = status.failure
         if failure is not None and failure.age <= time.monotonic() - began:
@@ -101,18 +97,22 @@ def _why(conf: Conf, secret: bytes, began: float, by_script: bool) -> Iterator[s
     active = [name for name, status in statuses if status.role == "active"]
     serves = {"peer": peer, "unknown": "not known"}
     serves["answered"] = f"probably {peer}: the service addresses are answered for"
-    none = f"no node yet: {here} is switching" if us.role == "switching" else "no node"
+    under_way = [name for name, status in statuses if status.role == "switching"]
+    none = f"no node yet: {under_way[0]} is switching" if under_way else "no node"
     yield f"active now: {' and '.join(active) or serves.get(us.service, none)}"
 
 
-def _settled(conf: Conf, secret: bytes, address: str) -> Status | None:
-    """A node's status when it has taken its role back, or whatever it does has had its time."""
-    end = time.monotonic() + conf.switch_timeout
-    status = _asked(conf, secret, address)
-    while status is not None and status.role == "switching" and time.monotonic() < end:
+def _settled(conf: Conf, secret: bytes, by_script: bool) -> tuple[Status | None, Status | None]:
+    """This node's status and, if a script has failed, the peer's: then the role is on its way back
+    to where it was, and a moment is given for that."""
+    end = time.monotonic() + (EXTRA_SECONDS if by_script else 0.0)
+    while True:
+        us = _asked(conf, secret, conf.primary)
+        there = _asked(conf, secret, conf.secondary) if by_script else None
+        is_served = any(each and each.role == "active" for each in (us, there))
+        if is_served or time.monotonic() >= end:
+            return us, there
         time.sleep(EVERY)
-        status = _asked(conf, secret, address)
-    return status
 
 
 def _asked(conf: Conf, secret: bytes, address: str) -> Status | None:

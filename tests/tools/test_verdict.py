@@ -518,6 +518,10 @@ def run_before_switch(machine: Machine, text: str) -> None:
 def test_a_switch_script_that_fails_is_not_hidden_by_the_one_that_cleans_up(lab: Lab) -> None:
     daemons = begin(lab)
     run_before_switch(lab.b, '[ "$1" = slave ] || { echo no; echo file is missing; exit 3; }')
+    typed = lab.b.command("ha-fail")
+    assert typed.returncode == 1
+    assert "ha-switch master failed, exit 3: file is missing\n" in typed.stderr
+    assert "\nha-fail: active now: peer 1.0.0.1\n" in typed.stderr, "it has its role back"
     assert lab.a.command("ha-fail").returncode == 1
     said = "the switch script failed on peer 1.0.0.2 (master, exit 3): file is missing"
     shown = told(lab, lab.a, "WARNING: this node is active, but peer 1.0.0.2 cannot take over: its")
