@@ -198,7 +198,7 @@ class Beat:
 def run(channel: process.Channel, conf: Conf, on: bool, tags: Tags) -> None:
     """The worker: heartbeats until failoverd goes. Raises OSError, ValueError at the start."""
     if conf.realtime:
-        process.try_realtime(conf.user, channel.send)
+        process.try_realtime("heartbeat", conf.user, channel.send)
     pinger = Pinger(conf.primary, conf.secondary, conf.plip_interface, tags)
     process.give_up_root(conf.user)
     channel.send({"event": "ready"})
@@ -232,7 +232,7 @@ def loop(channel: process.Channel, pinger: Pinger, beat: Beat) -> None:
             if sparing:
                 pinger.sent_at.clear()  # what has waited tells no round trip
                 pinger.drain(now)
-            trouble = tell_trouble(channel, trouble, pinger.send(now))
+            trouble = tell_trouble(channel, pinger.interface, trouble, pinger.send(now))
         if now - reported >= _REPORT_EVERY:
             reported, timing = now, True
             report(channel, pinger)
@@ -245,9 +245,15 @@ def report(channel: process.Channel, pinger: Pinger) -> None:
         pinger.renewed = False
 
 
-def tell_trouble(channel: process.Channel, before: str | None, now: str | None) -> str | None:
+def tell_trouble(
+    channel: process.Channel, interface: str, before: str | None, now: str | None
+) -> str | None:
     """Log that heartbeats cannot be sent once, and once that they can again."""
     if now != before:
-        text = f"heartbeats cannot be sent: {now}" if now else "heartbeats are sent again"
-        channel.send({"event": "log", "message": text})
+        subject = f"interface {interface}"
+        if now:
+            text = "heartbeats cannot be sent"
+            channel.send(process.logged("HEARTBEAT-UNSENT", subject, text, error=now))
+        else:
+            channel.send(process.logged("HEARTBEAT-SENT", subject, "heartbeats are sent again"))
     return now

@@ -1,4 +1,4 @@
-"""The log: one line per event, local time with milliseconds; no line repeats without end.
+"""The log: one line per event of `events`; no line repeats without end.
 
 A disk may hang for ever. So failoverd's lines go into a pipe, which `scribe` empties in a child.
 """
@@ -15,21 +15,26 @@ import select
 import stat
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TextIO
 
-_FIRST_GAP = 60.0  # seconds in which a line that was just written is not written again
+from failoverd.events import ALONE, ENDS, EVENTS, Level
+
+OFTEN = 5  # times that a line comes at once before it counts as a repetition
+_FIRST_GAP = 60.0  # seconds until one more of them is written; doubled each time
 _LONGEST_GAP = 3600.0
 _REMEMBERED = 256
 _PIPE_SIZE = 1 << 20  # bytes: some ten thousand lines can wait
-_DURATIONS = re.compile(r"\d+\.\d+(?= s\b)")
+_PLAIN = re.compile(r'[^\s"\\]+')  # a value that needs no quotes
 
 
 @dataclass
 class _Said:
     """A line that was written: how often more it may come at once, and when it may come again."""
 
-    free: int = 0
+    free: int = OFTEN
     gap: float = _FIRST_GAP
     due: float = 0.0
     forgotten: float = 0.0
@@ -46,7 +51,8 @@ class Log:
     def __init__(self, path: str, terminal: TextIO | None = None) -> None:
         self._terminal = terminal
         self._in_journal = terminal is not None and is_journal(terminal)
-        self._said: dict[tuple[str, str], _Said] = {}
+        self._said: dict[tuple[str, str, str], _Said] = {}
+        self._problems: set[tuple[str, str]] = set()  # event and subject of those that last
         self._fd = open_file(path)
         self.pipe = -1  # what a child reads, if lines go through one
         self._lost = 0
@@ -65,45 +71,56 @@ class Log:
             fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
 
     def write(
-        self, program: str, message: str, *, pid: int = 0, interface: str = "", free: int = 0
-    ) -> bool:
-        """Write one line. False if the same line, but for durations, was there a short while ago.
-
-        free: how many repetitions are written before they count as that.
-        """
-        now = time.monotonic()
-        key = (interface, _DURATIONS.sub("#", message))
+        self,
+        event: str,
+        subject: str,
+        sentence: str,
+        values: Mapping[str, object],
+        *,
+        program: str = "failoverd",
+        pid: int = 0,
+    ) -> str:
+        """Write one line, and return what of it comes after the event. "" if the same event of the
+        same subject was there a short while ago, whatever its values; but an ERR, an outcome, and
+        the end of a problem that was written are always written."""
+        key, known = (event, subject, sentence), EVENTS[event]
         said = self._said.pop(key, _Said())
         self._said[key] = said
-        if now >= said.forgotten:
-            said.free, said.gap, said.due = free, _FIRST_GAP, 0.0
-        said.forgotten = now + _LONGEST_GAP
-        if now < said.due and said.free <= 0:
-            said.skipped += 1
-            return False
-        said.free -= 1
-        said.due = now + said.gap
-        if said.free < 0:
-            said.gap = min(said.gap * 2, _LONGEST_GAP / 2)
         if len(self._said) > _REMEMBERED:
             del self._said[next(iter(self._said))]
+        problems = self._ended(event, subject)
+        self._problems -= problems
+        wanted = known.kept or known.level is Level.ERR or problems
+        if not _is_due(said, time.monotonic()) and not wanted:
+            said.skipped += 1
+            return ""
+        if known.ended_by:
+            self._problems.add((event, subject))
         if said.skipped:
-            message += f" ({said.skipped} more times meanwhile)"
+            values = {**values, "suppressed": said.skipped}
             said.skipped = 0
-        self._emit(program, message, pid or os.getpid(), interface)
-        return True
+        message = f"{subject}: {sentence}{tail(values)}"
+        self._emit(
+            known.level, program, pid or os.getpid(), f"{known.level.name} {event} {message}"
+        )
+        return printable(message)
 
-    def event(self, program: str, message: str, *, pid: int, interface: str = "") -> None:
-        """Write one line whatever was written before: for what happens anew each time."""
-        self._emit(program, message, pid, interface)
+    def ends(self, event: str, subject: str) -> bool:
+        """Whether this ends a problem that was written, an ERR or a WARNING."""
+        ended = self._ended(event, subject)
+        return any(EVENTS[problem].level <= Level.WARNING for problem, _ in ended)
 
-    def _emit(self, program: str, message: str, pid: int, interface: str) -> None:
-        where = f"{interface}: " if interface else ""
-        text = printable(f"{program}[{pid}] {where}{message}")
+    def _ended(self, event: str, subject: str) -> set[tuple[str, str]]:
+        """What is over with the role or the config is over whatever it was about."""
+        ends, every = ENDS.get(event, ()), subject in ALONE
+        return {one for one in self._problems if one[0] in ends and (every or one[1] == subject)}
+
+    def _emit(self, level: Level, program: str, pid: int, text: str) -> None:
+        text = printable(f"{program}[{pid}]: {text}")
         line = f"{timestamp()} {text}\n"
         self._append(line.encode(errors="backslashreplace"))
         if self._in_journal:
-            line = text.removeprefix(f"failoverd[{os.getpid()}] ") + "\n"
+            line = f"<{level}>{text.removeprefix(f'failoverd[{os.getpid()}]: ')}\n"
         if self._terminal is not None:
             try:
                 if takes_more(self._terminal):
@@ -115,7 +132,7 @@ class Log:
     def _append(self, line: bytes) -> None:
         """A full disk, or a pipe that nobody empties, must not end the watch."""
         if self._lost:
-            line = lost(self._lost, "the disk hangs, or is slower than we are") + line
+            line = lost(self._lost, "the disk hangs, or is too slow") + line
         try:
             whole = os.write(self._fd, line) == len(line)
         except OSError:
@@ -142,9 +159,44 @@ def open_file(path: str) -> int:
     return fd
 
 
+def _is_due(said: _Said, now: float) -> bool:
+    """Whether a line may be written now, whatever it is."""
+    if now >= said.forgotten:
+        said.free, said.gap, said.due = OFTEN, _FIRST_GAP, 0.0
+    said.forgotten = now + _LONGEST_GAP
+    if now < said.due and said.free <= 0:
+        return False
+    said.free -= 1
+    said.due = now + said.gap
+    if said.free < 0:
+        said.gap = min(said.gap * 2, _LONGEST_GAP / 2)
+    return True
+
+
 def lost(count: int, why: str) -> bytes:
     """What is said in the place of lines that could not be written; there may be half a one."""
-    return f"\n{timestamp()} failoverd[{os.getpid()}] {count} lines lost: {why}\n".encode()
+    text = f"WARNING LOG-LOST worker log: lines lost{tail({'count': count, 'error': why})}"
+    return f"\n{timestamp()} failoverd[{os.getpid()}]: {text}\n".encode()
+
+
+def tail(values: Mapping[str, object]) -> str:
+    """What stands behind a sentence. What is None or "" is left out."""
+    told = [f"{key}={quoted(str(v))}" for key, v in values.items() if v not in (None, "")]
+    return f"; {' '.join(told)}" if told else ""
+
+
+def quoted(value: str) -> str:
+    """As it is, or in double quotes if it could not be read back else."""
+    if _PLAIN.fullmatch(value):
+        return value
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def lasting(seconds: float) -> str:
+    """A duration as a value: 4ms, 3.02s, 250s."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
+    return f"{seconds:.2f}s" if seconds < 100 else f"{seconds:.0f}s"
 
 
 def printable(text: str) -> str:
@@ -170,9 +222,8 @@ def takes_more(stream: TextIO) -> bool:
 
 
 def timestamp() -> str:
-    """Local time with milliseconds."""
-    now = time.time()
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now)) + f".{int(now * 1000) % 1000:03}"
+    """Local time with its offset from UTC and milliseconds."""
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 
 def utc_now() -> str:

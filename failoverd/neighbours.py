@@ -29,6 +29,7 @@ from failoverd.wire import frames
 
 if TYPE_CHECKING:
     from failoverd.conf import Conf
+    from failoverd.conf.variables import Address
 
 MAX_ANSWERS = 50  # in one report: one that lies must not make it outgrow a message
 
@@ -73,25 +74,29 @@ class Announcer:
         self._addresses = conf.addresses
         self._socket = _packet_socket(0)
 
-    def announce(self, interfaces: Iterable[str], held: Iterable[str] | None = None) -> list[str]:
-        """Announce every address on these interfaces once. What went wrong, one sentence each.
+    def announce(
+        self, interfaces: Iterable[str], held: Iterable[str] | None = None
+    ) -> list[tuple[Address, str]]:
+        """Announce every address on these interfaces once. Each of them, and what went wrong.
 
         held: the entries of @addresses that are on their cards; None if that is not known.
         """
         wanted = set(interfaces)
         here = None if held is None else {line.partition("/")[0] for line in held}
-        errors = []
+        told = []
         for entry in self._addresses:
             if entry.interface not in wanted:
                 continue
             if here is None or f"{entry.interface} {entry.address}" in here:
-                try:
-                    self._announce(entry.interface, entry.address)
-                except OSError as error:
-                    errors.append(
-                        f"{entry.interface}: cannot announce {entry.address}: {error.strerror}"
-                    )
-        return errors
+                told.append((entry, self._try(entry)))
+        return told
+
+    def _try(self, entry: Address) -> str:
+        try:
+            self._announce(entry.interface, entry.address)
+        except OSError as error:
+            return error.strerror or str(error)
+        return ""
 
     def _announce(self, interface: str, address: str) -> None:
         hwaddr = _current_hwaddr(interface)

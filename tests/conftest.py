@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"  # an ordinary user's may lack them
 
+from dev.lab import logs  # noqa: E402
 from dev.lab.network import Lab  # noqa: E402 - the checkout is not installed
 from dev.lab.spaces import NoNamespaces, Spaces  # noqa: E402
 
@@ -104,7 +105,7 @@ def make_lab(request: pytest.FixtureRequest) -> Iterator[Callable[..., Lab]]:
 
 
 def at_fault(log: str) -> list[str]:
-    return [line for line in log.splitlines() if "a fault of failoverd" in line]
+    return [str(line) for line in logs.lines(log, "BUG")]
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from watched_by_hand import run
 
+from dev.lab import logs
 from failoverd import conf, process, statefile
 from failoverd.commands.ha_edit import exchanged
 from failoverd.conf import SETTINGS, Conf, ConfError, files, language
@@ -591,12 +592,20 @@ def logged(path: str, said: Sequence[tuple[str, str]]) -> None:
     """Whatever is said, the log gets one line an event, which a terminal can show."""
     Path(path).write_bytes(b"")
     log = Log(path)
-    for message, interface in said:
-        log.event("watchd", message, pid=1, interface=interface)
+    for message, program in said:
+        log.write("STATUS", "role", "status", {"status": message, "more": program})
     log.close()
     lines = Path(path).read_bytes().decode().split("\n")
     assert len(lines) == len(said) + 1 and lines.pop() == ""
-    assert all(line.isprintable() for line in lines)
+    for line, (message, program) in zip(lines, said, strict=True):
+        told = logs.parse(line)
+        assert line.isprintable() and told is not None and told.sentence == "status"
+        wanted = {"status": shown(message), "more": shown(program)}
+        assert told.values == {key: text for key, text in wanted.items() if text}
+
+
+def shown(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def printed(data: bytes, cuts: Iterable[int]) -> None:

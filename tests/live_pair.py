@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from dev.lab import logs
 from dev.lab.machine import Machine, Value
 from dev.lab.network import ROUTER, Lab
 from failoverd import conf
@@ -55,11 +55,14 @@ def kill(machine: Machine, pid: int, number: signal.Signals = signal.SIGKILL) ->
 
 def runs(machine: Machine, role: str) -> int:
     """How often the switch script was run with a role."""
-    return machine.log().count(f"/ha-switch {role} (")
+    started = logs.lines(machine.log(), "SCRIPT-START")
+    return sum(line.values["command"].endswith(f"/ha-switch {role}") for line in started)
 
 
 def role_changes(machine: Machine) -> list[str]:
-    return re.findall(r"role: (\w+ -> \w+)", machine.log())
+    return [
+        f"{line.values['from']} -> {line.sentence}" for line in logs.lines(machine.log(), "ROLE")
+    ]
 
 
 def stays(condition: Callable[[], bool], seconds: float) -> bool:

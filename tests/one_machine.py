@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from failoverd import pair
+from failoverd.events import EVENTS, Level
+from failoverd.log import tail
 from failoverd.pair import PeerView, Phase, Query, Timer
 from failoverd.pair.invariant import check
 
@@ -132,6 +134,15 @@ def step(
     """A step so many seconds after NOW, and what it does but for words."""
     new, actions = pair.step(state, event, rules, NOW + after)
     return new, [a for a in actions if not isinstance(a, (pair.Log, pair.Forget))]
+
+
+def words(line: pair.Log) -> str:
+    """A line as the log has it, but for what the master adds."""
+    return f"{line.event} {line.subject}: {line.sentence}{tail(dict(line.values))}"
+
+
+def is_alarm(line: pair.Log) -> bool:
+    return EVENTS[line.event].level <= Level.WARNING
 
 
 def done(actions: list[pair.Action]) -> str:

@@ -20,7 +20,7 @@ GUIDE = ROOT / "CONTRIBUTING.md"
 
 # A name is a package, or one file of it.
 PURE = {"pair", "wire", "conf", "conf.language", "conf.variables", "conf.alike", "watch.judge"}
-PURE |= {"conf.survey", "tools.promises"}
+PURE |= {"events", "conf.survey", "tools.promises"}
 # log and process serve every edge room, and so do links, what the kernel says of interfaces, files,
 # which reads what the configuration names, and filters, which makes programs of what is to count.
 SHARED = {"log", "process", "links", "conf.files", "watch.filters"}
@@ -168,7 +168,7 @@ TOLD_ELSEWHERE = {"log_writer", "sd_notify"}  # tests/test_log.py, tests/dev/tes
 WALL_CLOCK = {
     "time.time": {"log", "tools.tune"},
     "time.gmtime": {"log"},
-    "datetime.now": {"commands.ha_status", "tools.nodes", "tools.screen"},
+    "datetime.now": {"log", "commands.ha_status", "tools.nodes", "tools.screen"},
 }
 OTHER_CLOCKS = ("CLOCK_REALTIME", "utcnow(", "time.time_ns(", "today(")
 

@@ -597,13 +597,17 @@ def test_it_says_that_it_is_alive_and_is_not_root(site: Site, make_asker: MakeAs
 # ---------------------------------------------------------------------------- announcing
 
 
+def wrong(told: list[tuple[Address, str]]) -> list[str]:
+    return [f"{entry.interface} {entry.address}: {error}" for entry, error in told if error]
+
+
 def announce(namespace: Namespace, interfaces: list[str], conf: Conf = CONF) -> list[str]:
-    """What Announcer.announce returns there."""
+    """What Announcer.announce could not do there."""
     reading, writing = os.pipe()
 
     def work() -> None:
         announcer = neighbours.Announcer(conf)
-        os.write(writing, "\n".join(announcer.announce(interfaces)).encode())
+        os.write(writing, "\n".join(wrong(announcer.announce(interfaces))).encode())
         announcer.close()
 
     try:
@@ -652,8 +656,8 @@ def test_what_cannot_be_announced_is_said(site: Site) -> None:
     conf = Conf(addresses=(*ADDRESSES[:1], Address("eth9", "192.0.2.9", 24)))
     site.us.ip("link set eth0 down")
     assert announce(site.us, ["eth0", "eth9"], conf) == [
-        "eth0: cannot announce 192.0.2.10: the interface is down or has no carrier",
-        "eth9: cannot announce 192.0.2.9: there is no such ethernet interface",
+        "eth0 192.0.2.10: the interface is down or has no carrier",
+        "eth9 192.0.2.9: there is no such ethernet interface",
     ]
 
 

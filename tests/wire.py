@@ -20,9 +20,11 @@ from typing import Any
 
 from netns import PATH, ROOTLESS, Namespace, namespaces
 
-from failoverd import listener, process
+from failoverd import listener, log, process
 from failoverd.conf import Conf
+from failoverd.master.messages import Logged
 from failoverd.process import Message
+from failoverd.wire.typed import decode
 
 ROOT = Path(__file__).resolve().parent.parent
 SECRET = b"open sesame"
@@ -181,7 +183,7 @@ class Daemon:
         return [message for message in self.heard if message["event"] in events]
 
     def logged(self) -> list[str]:
-        return [str(message["message"]) for message in self.of("log")]
+        return [worded(message) for message in self.of("log")]
 
     def read(self) -> None:
         try:
@@ -302,3 +304,9 @@ def _import_nothing_as_nobody() -> None:
         sys.meta_path.insert(0, _Unreadable())
 
     process.give_up_root = and_the_imports
+
+
+def worded(message: Message) -> str:
+    """What a worker has said for the log, which it must be allowed to say."""
+    told = decode(Logged, message)
+    return f"{told.name} {told.subject}: {told.sentence}{log.tail(told.values)}"

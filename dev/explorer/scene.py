@@ -58,6 +58,7 @@ from dev.explorer.model import (
 )
 from dev.explorer.words import describe, describe_fault
 from failoverd import pair
+from failoverd.events import EVENTS, Level
 from failoverd.pair.invariant import check
 
 
@@ -403,7 +404,7 @@ class Scene:
         failed = isinstance(event, pair.Ended) and event.kind == "script" and not event.ok
         was = mind.states[before]
         said = was.failed or was.unclean or "script" in was.blocked  # and not mended since
-        if failed and not said and not any(isinstance(a, pair.Log) and a.alarm for a in actions):
+        if failed and not said and not any(map(is_problem, actions)):
             raise Violation(f"{NAMES[number]} does not report that its script failed")
         for action in actions:
             self.perform(number, action)
@@ -425,7 +426,7 @@ class Scene:
     ) -> None:
         mind = self.game.minds[number]
         was, now = mind.states[before], mind.states[self.machines[number].mind]
-        said = [a.text for a in actions if isinstance(a, pair.Log)]
+        said = [f"{a.event} {a.sentence}" for a in actions if isinstance(a, pair.Log)]
         if was.phase is not now.phase or said:
             line = f"{NAMES[number]}: {describe(event)}"
             if was.phase is not now.phase:
@@ -805,3 +806,8 @@ def forgotten(exchange: Exchange, always: bool = False) -> Exchange | None:
 
 def orphans(machine: Machine) -> tuple[Exchange, ...]:
     return tuple(kept for e in machine.asks if (kept := forgotten(e, True)) is not None)
+
+
+def is_problem(action: pair.Action) -> bool:
+    """Whether it is logged as one that may wake a person."""
+    return isinstance(action, pair.Log) and EVENTS[action.event].level <= Level.WARNING

@@ -23,6 +23,7 @@ from invariants import NAMES, Port, sign
 from dev.fuzzer import middle
 from failoverd import statefile
 from failoverd.conf import language
+from failoverd.process import logged
 from failoverd.wire import frames
 
 Check = Callable[[bytes], None]
@@ -215,7 +216,7 @@ SAID: tuple[tuple[int, object], ...] = (
     (0, {"event": "reply", "id": 1, "ok": True, "text": json.dumps(STATUS)}),
     (0, {"event": "reply", "id": 2, "ok": False, "text": "busy"}),
     (0, {"event": "lost", "id": 1, "sent": True, "why": "the connection broke"}),
-    (0, {"event": "log", "message": "a line", "interface": "eth0"}),
+    (0, logged("PORT-OPEN", "interface plip0", "listening")),
     (1, {"event": "answers", "id": 1, "asked": 3, "answers": [
         {"interface": "lo", "address": "192.0.2.10", "hwaddr": "02:00:00:00:00:01"}]}),
     (2, {"event": "heartbeat", "heard": 12.5, "rtt": 0.001}),

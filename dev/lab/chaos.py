@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from dev.lab import faults
+from dev.lab import faults, logs
 from dev.lab.ending import guarded
 from dev.lab.eyes import Eyes
 from dev.lab.faults import NAMES, Fault, Step, Truth
@@ -30,6 +30,7 @@ from dev.lab.machine import PRIVATE, SWITCH, Machine, Value, perl
 from dev.lab.network import ROUTER, SERVICE, WATCHFUL, Lab
 from dev.lab.spaces import LabError, Process
 from dev.lab.stage import parse_log
+from dev.lab.story import Line
 from failoverd import conf, pair
 
 FAULTS = 9  # in one run
@@ -119,7 +120,7 @@ class Pair:
         """Whether the last start came to nothing because an interface was missing."""
         began = self._started[name]
         lines = parse_log(self.machines[name])
-        begun = any(line.at >= began and line.text.startswith("started, ") for line in lines)
+        begun = any(line.at >= began and line.event == "STARTED" for line in lines)
         truths = [self.truth_at(began), *(truth for at, truth in self.history if at >= began)]
         return not begun and not all(faults.startable(truth, name) for truth in truths)
 
@@ -492,7 +493,7 @@ class Run:
         found = []
         for name, machine in self.pair.machines.items():
             for line in parse_log(machine):
-                if line.text.endswith(f"ha-switch slave ({pair.Purpose.INTERFACE.value})"):
+                if is_handover(line):
                     why = needless(self.pair.history, line.at, name, self.limits.handover)
                     if why:
                         found.append(self._note(4, f"{name} handed over, but {why}", line.at))
@@ -504,7 +505,7 @@ class Run:
         for name, machine in self.pair.machines.items():
             runs = re.findall(r"^(?:fail|hang|late) .*$", machine.read("mutilated"), re.M)
             ended = sum(ENDING.search(f.kind) is not None for _, f in self.pair.happened)
-            if len(runs) > ended and "the switch script failed" not in machine.log():
+            if len(runs) > ended and not any(logs.lines(machine.log(), "SWITCH-FAILED")):
                 found.append(self._note(5, f"{name}'s script did {runs}, and nothing tells of it"))
         return found
 
@@ -552,7 +553,13 @@ class Violated(Exception):
 
 
 ENDING = re.compile("power|kill -9 failoverd|SIGSTOP")
-BUG = re.compile(r"ended by a bug|a fault of failoverd|Traceback|is no message|^\w*Error:")
+BUG = re.compile(r" BUG | MESSAGE-REFUSED |Traceback|^\w*Error:", re.M)
+
+
+def is_handover(line: Line) -> bool:
+    """Whether a node begins to stand down because of an interface."""
+    cause = f"cause={pair.Purpose.INTERFACE.value.replace(' ', '-')}"
+    return line.event == "SCRIPT-START" and " slave" in line.text and cause in line.text
 
 
 # -------------------------------------------------------------------------------- the command

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from dev.lab import logs
 from dev.lab.chaos import BUG
 from dev.lab.ending import FAILED, guarded
 from dev.lab.eyes import Eyes
@@ -111,8 +112,7 @@ class Trial:
         return [
             f"{machine.name}: {line}"
             for machine in self.machines.values()
-            for line in machine.log().splitlines()
-            if " role: " in line
+            for line in logs.lines(machine.log(), "ROLE")
         ]
 
     # ------------------------------------------------------------------ who is there

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from dev.lab import logs
 from dev.lab.keeper import FOLDER
 from dev.lab.spaces import ROOT, LabError, Process
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 PRIVATE = "plip0"
 SWITCH = ROOT / "ha-switch"
-_LOGGED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \S+\[\d+\] ")
 _LOG_LIMIT = 30.0  # seconds; a child writes the log's file, a moment later
 SECRET = "a word that only the lab's two machines know"
 
@@ -358,7 +357,7 @@ class Machine:
 
     def log(self) -> str:
         """failoverd's log so far. In the foreground that is at least what it has printed by now."""
-        printed = [line for line in self.read("terminal").splitlines() if _LOGGED.match(line)]
+        printed = [line for line in self.read("terminal").splitlines() if logs.parse(line)]
         last = printed[-1] if printed else ""
         end = time.monotonic() + _LOG_LIMIT
         while last not in (log := self.read("log")) and last != self._unlogged:

@@ -15,6 +15,8 @@ from dev.lab.network import SERVICE
 from dev.lab.record import Record
 from dev.lab.story import SETTINGS, Line
 from failoverd import conf, pair
+from failoverd.log import tail
+from failoverd.master.requests import MEANS
 from failoverd.watch import judge
 
 HOP = 0.0002  # seconds that a packet is under way
@@ -77,15 +79,16 @@ class Node:
         life = self.life
         self.world.at(seconds, lambda: act() if self.life == life else None)
 
-    def log(self, text: str) -> None:
-        self.lines.append(Line(self.world.now(), text))
+    def log(self, event: str, subject: str, sentence: str, **values: str) -> None:
+        text = f"{event} {subject}: {sentence}{tail(values)}"
+        self.lines.append(Line(self.world.now(), text, event))
 
     # ------------------------------------------------------------------ what happens
 
     def begin(self) -> None:
         """failoverd has started."""
         self.running = True
-        self.log(f"started, {self.boot} at boot")
+        self.log("STARTED", "config", "started", boot=self.boot)
         for interface in self.judges:
             self.open_window(interface)
         self.beat()
@@ -98,8 +101,8 @@ class Node:
         for action in actions:
             self.perform(action)
         role = pair.role(self.state)
-        if role != before:
-            self.log(f"role: {before} -> {role}")
+        if role not in (before, "switching"):
+            self.log("ROLE", "role", role)
         deadline = pair.next_deadline(self.state)
         if deadline is not None:
             self.after(deadline - self.world.now(), lambda: self.tick(deadline))
@@ -149,12 +152,19 @@ class Node:
 
     def judged(self, interface: str, event: judge.Event) -> None:
         if event.verdict == "fail" and self.verdicts.get(interface) != "fail":
-            self.log(f"{interface}: {event.packets} packets: fail ({event.reason})")
+            self.tell_silence(interface, event)
         self.verdicts[interface] = event.verdict
         if interface == CARD:
             self.feed(pair.Watched(interface, event.packets, event.last, event.verdict))
         else:
             self.feed(pair.LinkWatched(event.packets, event.verdict))
+
+    def tell_silence(self, interface: str, event: judge.Event) -> None:
+        if interface == CARD:
+            received = str(event.packets)
+            self.log("IFACE-FAIL", f"interface {interface}", "not receiving", received=received)
+        else:
+            self.log("HEARTBEAT-LOST", "peer", "no heartbeat", link=interface)
 
     def beat(self) -> None:
         """A heartbeat leaves, and the next one is due."""
@@ -167,9 +177,10 @@ class Node:
     def perform(self, action: pair.Action) -> None:
         match action:
             case pair.Log():
-                self.log(action.text)
+                self.log(action.event, action.subject, action.sentence, **dict(action.values))
             case pair.RunScript():
-                self.log(f"running ha-switch {action.role} ({action.reason})")
+                command = f"ha-switch {action.role}"
+                self.log("SCRIPT-START", "script ha-switch", "running", command=command)
                 self.after(SCRIPT, lambda: self.script_ended(action.role))
             case pair.Ask():
                 self.ask(action)
@@ -201,7 +212,7 @@ class Node:
     def ask(self, action: pair.Ask) -> None:
         """Ask the peer's port; one without power never answers."""
         if action.query in TOLD:
-            self.log(f"telling the peer {action.query.value}")
+            self.log("PEER-TOLD", "peer", f"told to {MEANS[action.query.value]}")
         number = self.asked[action.query] = self.asked.get(action.query, 0) + 1
 
         def lost() -> None:
@@ -222,7 +233,7 @@ class Node:
         if not self.running:
             return
         if query in TOLD:
-            self.log(f"told {query.value} by the peer")
+            self.log("PEER-REQUESTED", "peer", f"told this node to {MEANS[query.value]}")
             number = self.world.remember(asker, query, replied)
             self.feed(pair.Request(number, query.value, True))
             return

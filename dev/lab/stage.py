@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
-import re
 import time
 from collections.abc import Callable
 
+from dev.lab import logs
 from dev.lab.machine import Machine
 from dev.lab.network import Lab
 from dev.lab.record import Record
@@ -14,8 +13,6 @@ from dev.lab.spaces import LabError, Process
 from dev.lab.story import SETTINGS, Line
 
 LIMIT = 15.0  # seconds that one event of the story may take at most
-
-_LINE = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) \S+\[\d+\] (.*)")
 
 
 class LabStage:
@@ -77,10 +74,7 @@ class LabStage:
 def parse_log(machine: Machine) -> list[Line]:
     """The log's lines with monotonic times, and without the machine's folder."""
     offset = time.monotonic() - time.time()
-    lines = []
-    for line in machine.log().splitlines():
-        found = _LINE.match(line)
-        if found:
-            wall = datetime.datetime.fromisoformat(found[1]).timestamp()
-            lines.append(Line(wall + offset, found[2].replace(f"{machine.folder}/", "")))
-    return lines
+    return [
+        Line(line.at + offset, str(line).replace(f"{machine.folder}/", ""), line.event)
+        for line in logs.lines(machine.log())
+    ]

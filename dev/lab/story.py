@@ -7,7 +7,6 @@ is what the machines' own logs say and what the client has seen.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -20,8 +19,8 @@ from dev.lab.record import Record, scale, strip
 WIDTH = 79
 SETTLED = 0.6  # seconds of steady service before and after each event
 
-# Lines of a log that add nothing: every turn ends well, or windows in which nothing was wrong.
-_DULL = re.compile(r"-> switching$|succeeded after|: (ok|boot) \(|^no answer from the peer ")
+# Events that add nothing: every turn ends well.
+DULL = ("SCRIPT-END", "WORKER-READY", "PEER-UNREACHABLE", "IFACE-UP", "PORT-OPEN")
 
 SETTINGS: Mapping[str, Value] = {**WATCHFUL, "verbose": False}
 
@@ -32,6 +31,7 @@ class Line:
 
     at: float
     text: str
+    event: str
 
 
 class Stage(Protocol):
@@ -161,7 +161,7 @@ def narrate(stage: Stage, screen: Screen, since: float) -> None:
         (line.at, name, colour, line.text)
         for name, colour in (("a", "36"), ("b", "35"))
         for line in stage.log(name)
-        if line.at >= since - 0.002 and not _DULL.search(line.text)
+        if line.at >= since - 0.002 and line.event not in DULL
     ]
     for at, name, colour, text in sorted(told, key=lambda line: line[0]):
         screen.say(f"   {name} {at - since:+7.3f} s  {text}", colour)

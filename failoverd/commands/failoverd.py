@@ -136,7 +136,7 @@ def log_refusal(settings: Conf, why: str) -> None:
     if "log" not in settings.origin.unusable:
         with contextlib.suppress(OSError), contextlib.closing(Log(settings.log)) as log:
             rest = f" (and {len(more)} more)" if more else ""
-            log.write("failoverd", f"not started: {first}{rest}")
+            log.write("START-FAILED", "config", "not started", {"error": first + rest})
 
 
 def current_folder() -> str:
@@ -174,8 +174,8 @@ class Service:
         self.options = options
         self.checked = checked
         self.conf = self.as_wanted(checked.conf)
-        self.warnings = [f"warning: {each}" for each in checked.warnings]
-        self.pidfile = pidfile
+        self.warnings = list(map(str, checked.warnings))
+        self.pidfile, self.has_no_pidfile = pidfile, False
         self.log = log
         self.path = os.path.join(folder, options.config)
         self.folder = folder
@@ -183,8 +183,8 @@ class Service:
     def as_wanted(self, settings: Conf) -> Conf:
         return replace(settings, verbose=settings.verbose or self.options.verbose)
 
-    def say(self, text: str) -> None:
-        self.log.write("failoverd", text)
+    def say(self, event: str, subject: str, sentence: str, /, **values: object) -> None:
+        self.log.write(event, subject, sentence, values)
 
     def in_foreground(self) -> int:
         os.umask(0o077)
@@ -194,7 +194,7 @@ class Service:
     def detached(self) -> int:
         """Become a daemon; this process waits for it, so that errors reach the terminal."""
         for warning in self.warnings:
-            complain("failoverd", warning)
+            complain("failoverd", f"warning: {warning}")
         reading, writing = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -247,35 +247,46 @@ class Service:
             )
         except OSError as error:
             return self.refused(tell, process.in_words(error))
-        master.keep_pidfile = self.pidfile.keep
+        master.keep_pidfile = lambda: self.keep_pidfile(self.pidfile.keep)
         try:
             master.run(lambda: tell(None))
         except Exception:
             for line in traceback.format_exc().splitlines():
-                self.say(f"ended by a bug: {line.strip()}")
+                self.say("BUG", "worker failoverd", "ended by a bug", line=line.strip())
             raise
         if master.failure is not None:
             return self.refused(tell, master.failure)
-        self.say("stopped; role, addresses and service stay as they are")
+        text = "stopped, role and addresses and service stay as they are"
+        self.say("STOPPED", "config", text)
         self.pidfile.remove()
         return 0
 
     def prepare(self) -> None:
         """What is not as it should be is logged, and does not keep the pair from being guarded."""
-        if why := self.pidfile.write():
-            self.say(f"warning: {why}")
+        version, boot = __version__, self.checked.boot
+        self.say("START", "config", "starting", version=version, file=self.path, boot=boot)
+        self.keep_pidfile(self.pidfile.write)
         for warning in self.warnings:
-            self.say(warning)
+            self.say("CONFIG-WARNING", "config", "does not fit the network", error=warning)
         if not self.options.dry:
             end_left_over(self.conf.ps, self.conf.pidfile, self.say)
         if self.conf.realtime:
             try:
                 process.be_realtime()
             except OSError as error:
-                self.say(f"warning: $realtime: {error.strerror}; goes on without")
+                why = error.strerror
+                self.say("REALTIME-FAILED", "worker failoverd", process.NO_REALTIME, error=why)
+
+    def keep_pidfile(self, write: Callable[[], str]) -> None:
+        """Say when the file cannot be written, and when it can again."""
+        why = write()
+        if bool(why) is not self.has_no_pidfile:
+            self.has_no_pidfile = bool(why)
+            event, text = ("PIDFILE-FAILED", "cannot write") if why else ("PIDFILE-OK", "wrote")
+            self.say(event, "config", f"{text} $pidfile", file=self.pidfile.path, error=why)
 
     def refused(self, tell: Tell, why: str) -> int:
-        self.say(f"not started: {why}")
+        self.say("START-FAILED", "config", "not started", error=why)
         self.pidfile.remove()
         tell(why)
         return 1

@@ -15,6 +15,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from failoverd import __version__, conf, process
+from failoverd.log import tail
 from failoverd.process import Message
 from failoverd.tools.capture import Unreadable
 from failoverd.tools.replay import replay
@@ -231,7 +232,8 @@ class Viewer:
             self._tally.add(message)
             self.screen.say(message)
         elif self._has_begun:
-            self.screen.complain(f"{message['interface']}: {message['message']}")
+            values: dict[str, str] = message["values"]  # type: ignore[assignment]
+            self.screen.complain(f"{self._interface}: {message['sentence']}{tail(values)}")
 
     def look(self, watcher: Watcher, now: float) -> None:
         passed = now - (watcher.began or now)

@@ -319,7 +319,7 @@ class Conf:
     fence_prog: str = _one("", PROGRAM, meaning=
         "The fencing program, which must exit 0 before a takeover because heartbeats are lost.")
     notify_prog: str = _one("", PROGRAM, meaning=
-        "A program that is run at every change of role and every grave alert.")
+        "A program that is run at every change of role and for every problem and its end.")
     switch_timeout: float = _one(30.0, _seconds(0.005), alike=True, meaning=
         "Seconds after which a switch script is killed, the same on both nodes.")
     hold_down: float = _one(60.0, _seconds(0), alike=True, meaning=

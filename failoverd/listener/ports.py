@@ -21,7 +21,7 @@ from ipaddress import ip_address
 from failoverd import links
 from failoverd.conf import Conf
 from failoverd.listener.loop import READ, Loop
-from failoverd.process import Channel
+from failoverd.process import Channel, logged
 
 BACKLOG = 2048  # a client that finds the queue full tries again only after a second
 TURN = 64  # so many connections are taken before those that are there have their turn
@@ -90,8 +90,10 @@ class Ports:
             self.complain(self.explain(error))
         else:
             self.trouble = ""
-            alone = f"{name} is down: only this node's own requests are received"
-            self.say(f"listening on {name}" if link[1] else alone)
+            if link[1]:
+                self.say("PORT-OPEN", f"interface {name}", "listening")
+            else:
+                self.say("PORT-LOCAL", f"interface {name}", "down, listening to this node only")
 
     def look(self) -> Link:
         name = self.conf.plip_interface
@@ -167,11 +169,12 @@ class Ports:
     def complain(self, trouble: str) -> None:
         """Say once what is wrong. As long as no link is noted the next tick tries again."""
         if trouble != self.trouble:
-            self.say(trouble)
+            subject = f"interface {self.conf.plip_interface}"
+            self.say("PORT-FAILED", subject, "cannot listen", error=trouble)
         self.trouble = trouble
 
-    def say(self, message: str) -> None:
-        self.channel.send({"event": "log", "message": message})
+    def say(self, event: str, subject: str, sentence: str, **values: object) -> None:
+        self.channel.send(logged(event, subject, sentence, **values))
 
     def explain(self, error: OSError) -> str:
         """One sentence about a port that cannot be opened: what, why, and the way out."""

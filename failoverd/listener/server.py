@@ -3,25 +3,30 @@ and is told it."""
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import os
+import pwd
 import resource
 import socket
+import struct
 import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 
 from failoverd.conf import Conf
 from failoverd.listener.loop import READ, WRITE, Loop
-from failoverd.process import Channel
+from failoverd.process import Channel, logged
 from failoverd.wire.protocol import COMMANDS, REFUSED, UNKNOWN, Refused, Request, ServerConnection
 
 REQUEST_SECONDS = 5.0  # the client's time for its request, and then for taking the answer
 LATE_SECONDS = 0.5  # how much later than its deadline a request may be read
 MAX_SESSIONS = 512  # at a time, if there are descriptors for them
 RESERVE = 128  # descriptors for what else is open
+NO_LOGIN = (1 << 32) - 1  # the loginuid of what no user has started
 CROWD = 64  # sessions: with more of them who is refused has to leave at once
 LONGEST_SILENCE = 60.0  # seconds between two lines about unwanted clients, if there are many
 
@@ -66,8 +71,7 @@ class Server:
     def welcome(self, sock: socket.socket, host: str, origin: str) -> None:
         now = time.monotonic()
         if not origin:
-            why = "neither $primary nor $secondary"
-            self.complaints.add(f"closed a connection from {host}: {why}", now)
+            self.complaints.add("connection closed, not from either node", host, now)
         if not origin or not self.make_room():
             sock.close()
             return
@@ -125,7 +129,7 @@ class Server:
                 self.report(session, event, now)
                 continue
             if session.spoke or not session.ended:  # a peer that ends just closes
-                self.complaints.add(f"refused a request from {session.host}", now)
+                self.complaints.add("request refused, not authenticated", session.host, now)
             if len(self.sessions) > CROWD:
                 session.ended = True  # it is not waited for until it has read that
             self.answer(session, REFUSED)
@@ -139,18 +143,25 @@ class Server:
             "command": request.command,
             "origin": "peer" if is_peer else "person",
             "at": now,
+            "via": "ha-fail" if request.by_hmac else "secret",
+            "client": session.host,
         }
         if request.command not in COMMANDS:
             why = UNKNOWN
         elif request.command != "status" and now > session.deadline + LATE_SECONDS:
             why = "too late"  # this process was stopped meanwhile: the sender has decided again
-        elif not self.channel.send(message):
+        elif not self.channel.send(message | self.user(session, request)):
             why = "failoverd does not respond"
         else:
             session.state = State.WAITING
             session.deadline = now + self.conf.switch_timeout + 1.0
             return
         self.answer(session, session.connection.answer(False, why))
+
+    def user(self, session: Session, request: Request) -> dict[str, str]:
+        """Who asks for a switch by the Unix socket."""
+        own = session.socket.family == socket.AF_UNIX and request.command != "status"
+        return {"user": user_of(session.socket), "client": ""} if own else {}
 
     def pass_on(self, number: int, ok: bool, text: str) -> None:
         """failoverd has answered. The session may be over."""
@@ -222,19 +233,35 @@ class Complaints:
         self.channel = channel
         self.due = 0.0
         self.gap = 1.0
-        self.held = ""
+        self.held: tuple[str, str] | None = None
         self.more = 0
 
-    def add(self, message: str, now: float) -> None:
-        self.more += bool(self.held)
-        self.held = self.held or message
+    def add(self, sentence: str, client: str, now: float) -> None:
+        self.more += self.held is not None
+        self.held = self.held or (sentence, client)
         self.flush(now)
 
     def flush(self, now: float) -> None:
         """Write what was held back, if it is time for a line."""
-        if not self.held or now < self.due:
+        if self.held is None or now < self.due:
             return
-        message = self.held + (f" (and {self.more} more such clients)" if self.more else "")
-        self.channel.send({"event": "log", "message": message})
+        sentence, client = self.held
+        values = {"client": client} | ({"suppressed": self.more} if self.more else {})
+        self.channel.send(logged("REQUEST-REFUSED", "config", sentence, **values))
         self.gap = min(2 * self.gap, LONGEST_SILENCE) if self.more > CROWD else 1.0
-        self.due, self.held, self.more = now + self.gap, "", 0
+        self.due, self.held, self.more = now + self.gap, None, 0
+
+
+def user_of(sock: socket.socket) -> str:
+    """Who has logged in and, by sudo or not, runs what is at the other end of a Unix socket; where
+    no login is known, as whom it runs (unix(7), proc(5))."""
+    form = struct.Struct("3i")
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, form.size)
+    pid, uid, _ = form.unpack(credentials)
+    with contextlib.suppress(OSError, ValueError):
+        login = int(Path(f"/proc/{pid}/loginuid").read_bytes())
+        uid = uid if login == NO_LOGIN else login
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

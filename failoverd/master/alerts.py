@@ -4,6 +4,7 @@ sends heartbeats and no more, and that what the pair knows of itself cannot be."
 from __future__ import annotations
 
 from failoverd import pair
+from failoverd.log import lasting
 from failoverd.master.context import Context
 from failoverd.pair import bounds, invariant
 
@@ -22,6 +23,8 @@ class Alerts:
         self._since = 0.0
         self._said = False
         self._speechless = False
+        self.split = False  # both nodes were active, and that was said
+        self._blocked = ""  # what is in the way of a change of role
         self._faults: set[str] = set()  # that were said
         self.deadline: float | None = None
 
@@ -34,15 +37,12 @@ class Alerts:
         if pair.is_speechless(us.state) is self._speechless:
             return
         if not self._speechless:
-            us.tell(
-                "the peer sends heartbeats, but its port does not answer: if no line above says "
-                "why, look for a packet filter on either machine, see to the MTU of the private "
-                "link, and that $tcp_port is the same",
-                True,
-            )
+            text = "heartbeats are received, but its port does not answer"
+            port = us.conf.tcp_port
+            us.say("PEER-BLOCKED", "peer", text, port=port, link=us.conf.plip_interface)
             self._speechless = True
         elif us.state.runs_out(pair.Timer.UNHEARD):
-            us.tell("the peer's port answers again", False)
+            us.say("PEER-UNBLOCKED", "peer", "its port answers again")
             self._speechless = False
 
     def tend(self, now: float) -> None:
@@ -51,26 +51,37 @@ class Alerts:
         us = self._us
         if us.dry or not us.started or us.is_served:
             if self._said:
-                us.tell(f"a machine is active again, after {now - self._since:.1f} s", True)
+                after = lasting(now - self._since)
+                us.say("SERVICE-UP", "role", "a node is active again", after=after)
             self.deadline, self._said = None, False
         elif self.deadline is None:
             self._since = now
             self.deadline = now + bounds.longest_without_active(us.rules)
         elif now >= self.deadline:
-            us.tell(
-                f"no machine has been active for {now - self._since:.1f} s, as far as this one can "
-                f"know: it is {us.role}; ha-status on both machines and the lines above say why",
-                True,
-            )
+            text = "no node is active as far as is known, ha-status on both nodes says why"
+            age = lasting(now - self._since)
+            us.say("SERVICE-DOWN", "role", text, age=age, role=us.role, blocked=us.blocked)
             self._said = True
             self.deadline = now + max(LEAST_GAP, us.conf.hold_down)
 
     def check(self) -> None:
         """Say once what is wrong with what the pair knows after a step. Nothing is done about it:
         the role is where it was decided to be."""
-        state = self._us.state
+        state, role = self._us.state, self._us.role
+        if self.split and (role == "standby" or (role == "active" and peer_is_not(state))):
+            self.split = False
+            self._us.say("UNITED", "role", "one node is active again")
+        if self._blocked and not state.blocked:
+            self._us.say("UNBLOCKED", "role", "nothing blocks a change of role any more")
+        self._blocked = state.blocked
         fault = invariant.check(state)
         if fault and fault not in self._faults:
             self._faults.add(fault)
-            what = f"{fault} (phase {state.phase.value}, purpose {state.purpose.value})"
-            self._us.tell(f"this is a fault of failoverd, report it with this log: {what}", True)
+            phase, purpose = state.phase.value, state.purpose.value
+            text = "a fault of failoverd, report this log"
+            self._us.say("BUG", "worker failoverd", text, error=fault, phase=phase, purpose=purpose)
+
+
+def peer_is_not(state: pair.State) -> bool:
+    """Whether the peer has said that it is not active."""
+    return state.heard and not state.peer_serves

@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 from failoverd import history, pair, process, statefile
 from failoverd.conf import Conf
-from failoverd.log import Log, utc_now
+from failoverd.events import notifies
+from failoverd.log import Log, lasting, utc_now
 from failoverd.pair import compare
 
-OFTEN = 5  # times that the same event is logged without delay
 SPARE = 8  # descriptors: enough to start a program, and to write $state
 
-Notify = Callable[[str, str], None]  # "alarm" or "role", and a sentence or a role
+Notify = Callable[[str, str, str], None]  # "alarm" or "role", a sentence or a role, the event
 
 
 class Context:
@@ -37,11 +37,14 @@ class Context:
         self.fixed: dict[str, tuple[str, ...]] = {}  # by interface, this node's own addresses there
         self.peer_cards: dict[str, str] = {}  # by interface, the peer's hardware address
         self.unsaved = False  # $state does not know yet what has changed
+        self._unwritable = False  # $state, and that was said
         self.spare = process.Spare(SPARE)
         self.stops = 0  # how often it was told to stop
         self.up = False  # all workers were ready once: one that dies now is replaced
         self.started = False  # the pair has begun to decide
         self._notify = notify
+        self._cause = ""  # of the change of role that is under way, the role before, and since when
+        self._left, self._left_at = self.remembered.role or "", time.monotonic()
         self._notified = self.remembered.role  # the last role that $notify_prog was told
         self._with_history(lambda path: self.history.begin(path, self.remembered.role))
 
@@ -97,17 +100,33 @@ class Context:
         self.state = pair.adapt(self.state, self.rules)
 
     def change_role(self, before: str, after: str) -> None:
-        """Note the role that a step led to."""
+        """Note the role that a step led to. One that it had before it switched is none to go to."""
         if after != before:
-            self.say(f"role: {before} -> {after}", anew=True)
-            if after not in ("switching", self._notified):
-                self._notified = after
-                self._notify("role", after)
+            self._tell_role(before, after)
             self.remembered.since = ""
         self.history.entered(after, utc_now(), time.monotonic())
         if not self.remembered.since:
             self.remembered.since, self.remembered.began = utc_now(), uptime()
         self.unsaved = True
+
+    def begin_change(self, cause: str, since: float | None) -> None:
+        """The switch script is about to run, for this cause, which is there since then."""
+        self._cause = cause
+        self._left_at = self._left_at if since is None else since
+
+    def _tell_role(self, before: str, after: str) -> None:
+        now = time.monotonic()
+        if after == "switching":
+            self._left, self._left_at = before, now
+            return
+        values: dict[str, object] = {"from": before}
+        if before == "switching":
+            values = {"from": self._left, "cause": self._cause}
+            values["took"] = lasting(now - self._left_at)
+        self.say("ROLE", "role", after, **values)
+        if after != self._notified:
+            self._notified = after
+            self._notify("role", after, "ROLE")
 
     def save(self) -> None:
         self.unsaved = False
@@ -122,7 +141,14 @@ class Context:
                 statefile.write(self.conf.state, self.remembered)
         except OSError as error:
             self.unsaved = True
-            self.say(f"cannot write $state {self.conf.state}: {error.strerror}", alarm=True)
+            if not self._unwritable:
+                file, why = self.conf.state, error.strerror
+                self.say("STATE-FAILED", "config", "cannot write $state", file=file, error=why)
+            self._unwritable = True
+        else:
+            if self._unwritable:
+                self.say("STATE-OK", "config", "$state can be written again", file=self.conf.state)
+            self._unwritable = False
         if self.history.unsaved:
             self._with_history(self.history.save)
 
@@ -133,34 +159,31 @@ class Context:
             with self.spare:
                 do(path)
         except OSError as error:
-            self.say(f"history {path}: {error.strerror}")
+            text = "cannot write the history"
+            self.say("HISTORY-FAILED", "config", text, file=path, error=error.strerror)
 
     def say(
         self,
-        text: str,
-        interface: str = "",
-        *,
-        alarm: bool = False,
-        anew: bool = False,
-        program: str = "failoverd",
-        pid: int = 0,
+        event: str,
+        subject: str,
+        sentence: str,
+        source: tuple[str, int] = ("failoverd", 0),
+        /,
+        **values: object,
     ) -> None:
-        """A line for the log. anew: an event of its own, even if the words are the same: it may
-        come a few times before it counts as a repetition."""
-        pid = pid or os.getpid()
-        free = OFTEN if anew else 0
-        written = self.log.write(program, text, pid=pid, interface=interface, free=free)
-        if alarm and written:
-            self._notify("alarm", f"{interface}: {text}" if interface else text)
+        """A line for the log, and a run of $notify_prog if it is one that may wake a person.
 
-    def tell(self, text: str, alarm: bool) -> None:
-        """What the pair says. An alarm is about something new, and so left out only if the very
-        same has come a few times already, and just now: a liar must not wake one all night."""
-        self.say(text, alarm=alarm, anew=alarm)
-
-    def report(self, text: str) -> None:
-        """A line about what a person did: never left out."""
-        self.log.event("failoverd", text, pid=os.getpid())
+        source: the program that says it, and its pid. "peer" and "script" alone are this pair's.
+        """
+        named = {"peer": self.conf.secondary, "script": os.path.basename(self.conf.failover_prog)}
+        subject = f"{subject} {named[subject]}" if subject in named else subject
+        if "cause" in values:
+            values["cause"] = str(values["cause"]).replace(" ", "-")
+        program, pid = source
+        ends = self.log.ends(event, subject)
+        told = self.log.write(event, subject, sentence, values, program=program, pid=pid)
+        if told and notifies(event, ends):
+            self._notify("alarm", told, event)
 
 
 def uptime() -> float:

@@ -43,7 +43,8 @@ class ControlSocket:
         self.socket, self._identity = made, identity(path)
         if self._trouble:
             self._trouble = ""
-            self._us.say(f"this machine's own commands are heard on {path}")
+            text = "this node's own commands are served there again"
+            self._us.say("SOCKET-OK", "config", text, socket=path)
         return True
 
     def keep(self, now: float) -> bool:
@@ -66,11 +67,10 @@ class ControlSocket:
     def _complain(self, why: str) -> None:
         if why != self._trouble:
             conf = self._us.conf
-            self._us.say(
-                f"cannot make {conf.control_socket}: {why}; until that is fixed, or $pidfile is "
-                "another, this machine's own commands reach failoverd only by "
-                f"{conf.primary} port {conf.tcp_port}"
-            )
+            text = "cannot make the socket, so this node's own commands use TCP"
+            values = {"socket": conf.control_socket, "error": why}
+            values |= {"listen": f"{conf.primary}:{conf.tcp_port}"}
+            self._us.say("SOCKET-FAILED", "config", text, **values)
         self._trouble = why
 
 

@@ -20,18 +20,19 @@ class DryRun:
         us = self._us
         match action:
             case pair.RunScript():
-                us.say(f"would run {us.conf.failover_prog} {action.role} ({action.reason})")
+                command = f"{us.conf.failover_prog} {action.role}"
+                us.say("DRY-RUN", "script", "would run", command=command, cause=action.reason)
                 self._imagined = True
                 us.feed(pair.Ended("script", True))
             case pair.RunProgram():
                 program = us.conf.fence_prog if action.kind == "fence" else us.conf.confirm
-                us.say(f"would run {program}")
+                us.say("DRY-RUN", f"script {action.kind}", "would run", command=program)
                 us.feed(pair.Ended(action.kind, action.kind == "fence", number=action.number))
             case pair.Ask() if action.query in TOLD:
-                us.say(f"would tell the peer {action.query.value}")
+                us.say("DRY-RUN", "peer", "would be told", command=action.query.value)
                 us.feed(pair.Replied(action.query, True))
             case pair.Announce():
-                us.say("would announce our addresses")
+                us.say("DRY-RUN", "role", "gratuitous ARP would be sent")
             case pair.Heartbeats():
                 pass
             case _:

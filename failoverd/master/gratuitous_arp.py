@@ -13,6 +13,7 @@ class GratuitousArp:
         self._us = us
         self._announcer = neighbours.Announcer(us.conf)
         self._began = 0.0
+        self._unsent: set[object] = set()  # of @addresses
         self.deadline: float | None = None
 
     def close(self) -> None:
@@ -38,9 +39,17 @@ class GratuitousArp:
             self._announce(now)
 
     def _announce(self, now: float) -> None:
+        """Only the first after a change of role is logged, and what could not be sent."""
+        begins = self.deadline is None
         self.deadline = neighbours.next_announcement(self._began, now)
         us = self._us
         names = [n for n in pair.announceable(us.state) if n in us.rules.addressed]
         left = us.remembered.left  # a new address comes with the next switch, not before
-        for error in self._announcer.announce(names, left and left[0]):
-            us.say(error)
+        for entry, error in self._announcer.announce(names, left and left[0]):
+            subject, values = f"address {entry.address}", {"interface": entry.interface}
+            what = "unsolicited NA" if ":" in entry.address else "gratuitous ARP"
+            if error:
+                us.say("GARP-FAILED", subject, f"{what} cannot be sent", **values, error=error)
+            elif begins or entry in self._unsent:
+                us.say("GARP", subject, f"{what} sent", **values)
+            (self._unsent.add if error else self._unsent.discard)(entry)

@@ -59,13 +59,13 @@ class ServiceInterfaces:
         try:
             against = left_behind(wanted) if role == "slave" else missing(wanted)
         except OSError as error:
-            why = error.strerror
-            self._us.say(f"the script's word is all there is: addresses cannot be read: {why}")
+            text = "believed, the addresses cannot be read"
+            self._us.say("SCRIPT-UNVERIFIED", "script", text, error=error.strerror)
             return True
         if against:
             self.against = told_shortly(against)
-            text = f"the switch to {role} has not worked: {self.against}"
-            self._us.say(text, alarm=True, anew=True)
+            text = "the addresses are not as they should be"
+            self._us.say("SWITCH-UNDONE", "script", text, role=role, found=self.against)
         return not against
 
     def role_at_start(self) -> str | None:
@@ -82,7 +82,8 @@ class ServiceInterfaces:
                 return role
         except OSError:
             return role
-        us.say(f"$state says {role}, but all of @addresses are here: taken for active")
+        text = "all of @addresses are here, so this node was active"
+        us.say("STATE-CORRECTED", "role", text, state=role)
         us.remembered.placed(us.conf)
         us.remembered.since = ""
         return "active"
@@ -103,8 +104,8 @@ class ServiceInterfaces:
             if now != shared.get(name):
                 known[name] = now
             elif name not in known:
-                words = "has the pair's hardware address, its own is not known"
-                self._us.say(words, name, alarm=True)
+                text = "has the pair's hardware address, its own is not known"
+                self._us.say("HWADDR-UNKNOWN", f"interface {name}", text, hwaddr=now)
 
     def look(self) -> None:
         for name in self._us.conf.interfaces:
@@ -115,7 +116,8 @@ class ServiceInterfaces:
         known = self._us.state.interface(name)
         if known is not None and known.up is not up:
             if self._us.started:
-                self._us.say("is up" if up else "is down", name, anew=True)
+                event, text = ("IFACE-UP", "up") if up else ("IFACE-DOWN", "down, or no carrier")
+                self._us.say(event, f"interface {name}", text)
             self._us.feed(pair.Carrier(name, up))
 
     def look_for_addresses(self) -> None:
@@ -145,8 +147,10 @@ class ServiceInterfaces:
             return  # what is there now may be gone at its end, or right
         new = [one for one in found if place(one) not in self._placed]
         if new and us.role != "active" and not self._adopting:
-            here = ", ".join(f"{one.address}/{one.prefix} on {one.interface}" for one in new)
-            us.say(f"we stand by and have {here}", anew=True)
+            for one in new:
+                text = "found on this node, which is standby"
+                where = {"prefix": one.prefix, "interface": one.interface}
+                us.say("ADDRESS-FOUND", f"address {one.address}", text, **where)
             us.feed(pair.Stray())
         self._adopting = False
         if new:

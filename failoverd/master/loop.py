@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from failoverd import pair, sd_notify
 from failoverd.conf import Conf, files
-from failoverd.log import Log
+from failoverd.log import Log, lasting
 from failoverd.master.alerts import Alerts
 from failoverd.master.context import Context, uptime
 from failoverd.master.control_socket import ControlSocket
@@ -124,11 +124,12 @@ class Master:
                 case signal.SIGTERM | signal.SIGINT:
                     self.us.stops += 1
                     self.service_manager.tell("STOPPING=1")
-                    self.us.say(f"told to stop by {signal.Signals(number).name}")
+                    self.us.say("STOP", "config", "stopping", signal=signal.Signals(number).name)
                 case signal.SIGHUP:
                     self._read_again()
                 case signal.SIGUSR1:
-                    self.us.report(f"status: {protocol.encode_status(self.status())}")
+                    told = protocol.encode_status(self.status())
+                    self.us.say("STATUS", "role", "status", status=told)
 
     def _begin(self) -> None:
         """All workers are up and no old script runs: the pair may decide."""
@@ -136,9 +137,9 @@ class Master:
         was = self.us.remembered
         self.cards.look()
         if self.us.dry:
-            self.us.say("dry run: nothing will be switched, announced or written")
-        what = f"started, {self.us.boot} at boot"
-        self.us.say(what + (f", was {was.role}" if was.role else ""))
+            text = "dry run, nothing is switched, announced or written"
+            self.us.say("DRY-RUN", "config", text)
+        self.us.say("STARTED", "config", "started", boot=self.us.boot, was=was.role)
         self.us.feed(pair.Started(self.cards.role_at_start(), was.resuming, was.unclean))
         self.next_count = 0.0  # what is gone is told before the peer's answer comes
 
@@ -171,12 +172,14 @@ class Master:
             ready()
             self.service_manager.tell("READY=1")
         self._step_all()
+        self.programs.notify_next()
         self.reports.skip = False
 
     def _want_memory(self) -> None:
         """To end would help nobody. What has come may be lost: the pair has to ask again."""
         with contextlib.suppress(MemoryError):
-            self.us.say("there is no memory left: going on after a while", alarm=True)
+            text = "no memory left, going on after a while"
+            self.us.say("MEMORY-SHORT", "worker failoverd", text)
             self.us.feed(pair.Stalled())
         time.sleep(BREATH)
 
@@ -204,7 +207,7 @@ class Master:
         if gap > self.us.conf.plip_timer and self.us.started and not self.reports.skip:
             self.reports.skip = True
             self.watchers.expect_again(time.monotonic())
-            self.us.say(f"stood still for {gap:.3f} s", anew=True)
+            self.us.say("STALLED", "worker failoverd", "stalled", gap=lasting(gap))
             self.us.feed(pair.Stalled())
 
     def _do_due(self, now: float) -> None:
@@ -296,9 +299,12 @@ class Master:
             case pair.RestartWatchers():
                 self.watchers.begin_again(time.monotonic())
             case pair.Log():
-                self.us.tell(action.text, action.alarm)
+                self.alerts.split = self.alerts.split or action.event == "SPLIT-BRAIN"
+                self.us.say(action.event, action.subject, action.sentence, **dict(action.values))
 
     def _run_script(self, action: pair.RunScript) -> None:
+        lost = action.reason == pair.Purpose.SILENCE.value
+        self.us.begin_change(action.reason, self.reports.heard if lost else None)
         if action.role == "master":
             self.cards.note_hwaddrs()
             self.us.remembered.placed(self.us.conf)
@@ -314,8 +320,8 @@ class Master:
             if not self.supervisor.send(f"watchd {name}", {"do": "look"}):
                 self.us.feed(pair.Counted(name, 0))  # another's watcher cannot look
 
-    def _notify(self, kind: str, text: str) -> None:
-        self.programs.notify(kind, text)
+    def _notify(self, kind: str, text: str, event: str) -> None:
+        self.programs.notify(kind, text, event)
 
     # ------------------------------------------------------------------ the workers
 
@@ -332,6 +338,8 @@ class Master:
         worker, _, interface = name.partition(" ")
         try:
             match worker, message.get("event"):
+                case _, "ready":
+                    self.workers.ready(name)
                 case _, "log":
                     self.reports.told_log(name, message)
                 case "watchd", "alarm" | "full":
@@ -356,8 +364,9 @@ class Master:
                     self.questions.told_answers(message)
         except ValueError as error:
             if self.supervisor.may_log(name, time.monotonic()):
-                text = f"the child {name} said something that is no message: {error}"
-                self.us.say(text, alarm=True)
+                self.us.say(
+                    "MESSAGE-REFUSED", f"worker {name}", "sent an invalid message", error=error
+                )
 
     # ------------------------------------------------------------------ what is so
 
@@ -370,14 +379,16 @@ class Master:
     def _read_again(self) -> None:
         """Re-open the log, and take the new configuration wholly or not at all."""
         self.workers.open_log_again()
-        self.us.report("told to read the configuration again by SIGHUP")
+        text = "reading the configuration again"
+        self.us.say("RELOAD", "config", text, signal="SIGHUP")
         self.reload.begin()
 
     def _adopt(self, conf: Conf, programs: Sequence[Program]) -> None:
         self.workers.programs = programs
         old, self.secret, secret = self.us.conf, files.stamp(conf.secret), self.secret
         if conf == old:
-            self.us.report("configuration read again: nothing changed")
+            text = "configuration read again, nothing changed"
+            self.us.say("CONFIG-RELOADED", "config", text)
             if self.secret != secret:
                 self.supervisor.restart("listener")
             return
@@ -389,10 +400,11 @@ class Master:
         self.workers.add_again()
         self.cards.look()
         self.us.feed(pair.Reread())
-        self.us.report("configuration read again")
+        self.us.say("CONFIG-RELOADED", "config", "configuration read again")
         moved = (conf.addresses, conf.ethernet_addresses) != (old.addresses, old.ethernet_addresses)
         if self.us.role == "active" and moved:
-            self.us.report("what is new in @addresses comes with the next switch")
+            text = "what is new in @addresses comes with the next switch"
+            self.us.say("CONFIG-LATER", "config", text)
 
 
 def _refuse(channel: Channel, running: Conf) -> Message:

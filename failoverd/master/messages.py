@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
 
+from failoverd.events import WORKER_EVENTS
 from failoverd.log import printable
 from failoverd.wire import typed
 from failoverd.wire.protocol import COMMANDS
-from failoverd.wire.typed import Whole, mapping, one_of, string
+from failoverd.wire.typed import Whole, like, mapping, one_of, string
 
 MOST_ANSWERS = 1 << 16
+MOST_VALUES = 8
 
 
 def shown(most: int) -> typed.Check:
@@ -23,9 +25,23 @@ Words = Annotated[str, shown(200)]
 Moment = Annotated[float, typed.number(1e12)]
 
 
+def values(told: object) -> dict[str, str]:
+    """The values of a line of the log."""
+    found = mapping(told)
+    key, value = like("[a-z_]{1,30}"), shown(500)
+    if len(found) > MOST_VALUES:
+        raise ValueError("too many")
+    return {key(name): value(text) for name, text in found.items()}
+
+
 @dataclass(frozen=True)
 class Logged:
-    message: Annotated[str, shown(1000)] = ""
+    """A line for the log, of the events that a worker may log."""
+
+    name: Annotated[str, one_of(*WORKER_EVENTS)]
+    subject: Annotated[str, like(r"(?:interface|peer|worker) [!-9;-~]{1,60}|role|config")]
+    sentence: Annotated[str, like(r"[$@]?[a-zA-Z]+(?:,? [$@]?[a-zA-Z-]+)*")]
+    values: Annotated[dict[str, str], values]
 
 
 @dataclass(frozen=True)
@@ -61,12 +77,15 @@ class Renewed:
 
 @dataclass(frozen=True)
 class Requested:
-    """at: when the listener read it."""
+    """at: when the listener read it. via, client, user: who asked, if it was not the peer."""
 
     id: Whole
     command: Annotated[str, one_of(*COMMANDS)]
     origin: Annotated[str, one_of("peer", "person")]
     at: Moment
+    via: Words = ""
+    client: Words = ""
+    user: Words = ""
 
 
 @dataclass(frozen=True)

@@ -23,17 +23,19 @@ class Mismatch:
         found = alike.differences(ours, alike.of_status(status))
         for name, sentence in found.items():
             if self._said.get(name) != sentence:
-                self._us.say(f"not the same on both machines: {sentence}",
-                             anew=True, alarm=name in GRAVE)  # fmt: skip
+                event = "CONFIG-MISMATCH" if name in GRAVE else "SETTING-DIFFERS"
+                text = "not the same on both nodes"
+                self._us.say(event, "config", text, setting=name, difference=sentence)
         for name in (name for name in self._said if name not in found):
-            self._us.say(f"the same on both machines again: {name}", anew=True)
+            self._us.say("CONFIG-MATCH", "config", "the same on both nodes again", setting=name)
         self._said = found
 
     def _note_boot(self, boot: str) -> None:
         """Its host_type must differ."""
         same = boot == self._us.boot
         if same and not self._same_boot:
-            self._us.say(alike.same_boot(boot), anew=True, alarm=True)
+            text = "both nodes have the same host_type, change one and restart failoverd there"
+            self._us.say("BOOT-CLASH", "config", text, boot=boot)
         elif self._same_boot and not same:
-            self._us.say(f"the peer has boot:{boot} in host_type now", anew=True)
+            self._us.say("BOOT-OK", "config", "the host_types differ again", peer_boot=boot)
         self._same_boot = same

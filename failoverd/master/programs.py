@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from failoverd import pair, switch
-from failoverd.log import utc_now
+from failoverd.log import lasting, utc_now
 from failoverd.master.context import Context, uptime
 from failoverd.statefile import FailedRun
 from failoverd.wire import protocol
 
 MAX_NOTICES = 16
+NOTICES = ("role", "alarm")  # in this order: of a takeover, first that it has happened
+SAID = {True: "succeeded", False: "ended"}
 QUESTIONS = ("fence", "confirm")  # programs whose exit status answers one
 
 
@@ -62,7 +64,7 @@ class Programs:
         self._runners = {kind: switch.Runner() for kind in ("script", "fence", "confirm", "notify")}
         self._argv: dict[str, list[str]] = {}
         self._addresses: list[str] = []  # that the switch script was told
-        self._notices: deque[tuple[str, str]] = deque(maxlen=MAX_NOTICES)
+        self._notices = {kind: deque[tuple[str, str]](maxlen=MAX_NOTICES) for kind in NOTICES}
         self._asked: dict[str, int] = {}  # by kind: whose word the pair waits for
         self._next: dict[str, int] = {}  # to be started when the one before is gone
         self._old: dict[int, Old] = {}  # a predecessor's that still run, by pidfd
@@ -112,9 +114,10 @@ class Programs:
         if self._us.dry:
             return
         if remembered.script is not None:
-            self._await_one("the switch script", remembered.script, self._us.conf.switch_timeout)
+            name = os.path.basename(self._us.conf.failover_prog)
+            self._await_one(name, remembered.script, self._us.conf.switch_timeout)
         for program in remembered.programs:
-            self._await_one("a program", program, 0.0)
+            self._await_one("fence-or-confirm", program, 0.0)
 
     def _await_one(self, what: str, process: tuple[int, int], seconds: float) -> None:
         if not switch.running(*process):
@@ -123,7 +126,8 @@ class Programs:
             pidfd = os.pidfd_open(process[0])
         except ProcessLookupError:
             return  # it has just ended
-        self._us.say(f"waiting for {what} of a dead failoverd (pid {process[0]})")
+        text = "left by a dead failoverd, waiting for its end"
+        self._us.say("LEFTOVER-WAIT", f"script {what}", text, pid=process[0])
         self._old[pidfd] = Old(what, process[0], time.monotonic() + seconds)
         self._selector.register(pidfd, selectors.EVENT_READ, lambda: self._forget_old(pidfd))
 
@@ -134,10 +138,12 @@ class Programs:
     def _kill_old(self, pidfd: int, old: Old, now: float) -> None:
         """It is gone when its descriptor says so, or held by the kernel for who knows how long."""
         if old.killed:
-            self._us.say(f"{old.what} of a dead failoverd cannot be killed: going on", alarm=True)
+            text = "left by a dead failoverd, cannot be killed, going on"
+            self._us.say("LEFTOVER-STUCK", f"script {old.what}", text, pid=old.pid)
             self._forget_old(pidfd)
         else:
-            self._us.say(f"{old.what} of a dead failoverd is killed (pid {old.pid})", alarm=True)
+            text = "left by a dead failoverd, killed"
+            self._us.say("LEFTOVER-KILLED", f"script {old.what}", text, pid=old.pid)
             switch.kill_group(old.pid)
             old.killed, old.deadline = True, now + switch.KILL_GRACE
 
@@ -176,7 +182,8 @@ class Programs:
         self._next.clear()
         for kind in QUESTIONS:
             if self._runners[kind].running:
-                self._us.say(f"{self._argv[kind][0]} is ended: its answer is not wanted any more")
+                text = "ended, its answer is not wanted any more"
+                self._us.say("SCRIPT-DROPPED", self._subject(kind), text)
                 self._runners[kind].abandon()
 
     def _remember(self) -> None:
@@ -187,16 +194,18 @@ class Programs:
             self._us.remembered.programs = found
             self._us.save()
 
-    def notify(self, kind: str, text: str) -> None:
-        """Run $notify_prog, if there is one, as soon as it has heard what came before."""
+    def notify(self, kind: str, text: str, event: str) -> None:
+        """Have $notify_prog run, if there is one."""
         if self._us.conf.notify_prog and not self._us.dry:
-            self._notices.append((kind, text))
-            self._notify_next()
+            self._notices[kind].append((text, event))
 
-    def _notify_next(self) -> None:
-        if self._notices and not self._runners["notify"].running:
-            kind, text = self._notices.popleft()
-            self._start("notify", [self._us.conf.notify_prog, kind, text], self._us.role, text)
+    def notify_next(self) -> None:
+        """To be called often. What can wait does not start while the switch script runs."""
+        kind = next((kind for kind in NOTICES if self._notices[kind]), "")
+        if kind and not any(self._runners[name].running for name in ("notify", "script")):
+            text, event = self._notices[kind].popleft()
+            argv = [self._us.conf.notify_prog, kind, text, event]
+            self._start("notify", argv, self._us.role, text)
 
     def _start(self, kind: str, argv: list[str], role: str, reason: str) -> None:
         conf, remembered = self._us.conf, self._us.remembered
@@ -206,7 +215,8 @@ class Programs:
         if kind == "script":
             self._addresses = environment["FAILOVER_ADDRESSES"].splitlines()
         if kind != "notify":
-            self._us.say(f"running {' '.join(argv)} ({reason})", anew=True)
+            values = {"command": " ".join(argv), "cause": reason}
+            self._us.say("SCRIPT-START", self._subject(kind), "running", **values)
         with self._us.spare:
             result = self._runners[kind].start(argv, environment, conf.switch_timeout)
         if result is not None:
@@ -218,8 +228,9 @@ class Programs:
         pid = runner.pid or 0
         result = runner.reap()
         for line in runner.lines():
-            program = os.path.basename(self._argv[kind][0])
-            self._us.say(line, program=program, pid=pid, anew=True)
+            subject = self._subject(kind)
+            source = subject.removeprefix("script "), pid
+            self._us.say("SCRIPT-OUTPUT", subject, "output", source, line=line)
             if kind == "script" and line:
                 self._line = line
         if result is not None:
@@ -229,9 +240,8 @@ class Programs:
         ok = result.exit == 0
         wanted = kind not in QUESTIONS or kind in self._asked  # else we have ended it
         if wanted and (kind != "notify" or not ok):
-            self._tell_result(" ".join(self._argv[kind][:2]), result, kind == "notify")
+            self._tell_result(kind, result)
         if kind == "notify":
-            self._notify_next()
             return
         if kind == "script":
             ok = self._note_switch(self._argv[kind][1], result)
@@ -257,6 +267,8 @@ class Programs:
         why = "" if worked else "; ".join(filter(None, (self._how_it_failed(result), against)))
         why, line = protocol.words(why), protocol.words(self._line)
         self.last_switch = Run(role, result.exit, round(result.seconds, 3), why)
+        if worked and any(run.role == role for run in remembered.failed):
+            self._us.say("SWITCH-OK", self._subject("script"), "works again", role=role)
         remembered.failed = [run for run in remembered.failed if run.role != role]
         if not worked:
             remembered.failed.append(FailedRun(role, result.exit, line, why, utc_now(), uptime()))
@@ -277,14 +289,18 @@ class Programs:
             return result.message
         return f"killed, as it did not end within {self._us.conf.switch_timeout:g} s"
 
-    def _tell_result(self, what: str, result: switch.Result, alarm: bool) -> None:
-        how = f"ended with exit status {result.exit} after" if result.exit else "succeeded after"
+    def _subject(self, kind: str) -> str:
+        return f"script {os.path.basename(self._argv[kind][0])}"
+
+    def _tell_result(self, kind: str, result: switch.Result) -> None:
+        us, subject, ok = self._us, self._subject(kind), result.exit == 0
+        text = "killed, did not end in time" if result.timed_out else SAID[ok]
+        values = {"exit": result.exit, "took": lasting(result.seconds), "error": result.message}
+        values["command"] = " ".join(self._argv[kind][:2])
         if result.timed_out:
-            how = f"did not end within {self._us.conf.switch_timeout:g} s and was killed after"
-        text = f"{what} {how} {result.seconds:.3f} s"
-        if result.message:
-            text += f": {result.message}"
-        self._us.say(text, alarm=alarm and result.exit != 0, anew=True)
+            values["timeout"] = f"{us.conf.switch_timeout:g}s"
+        event = {"fence": "FENCE-OK" if ok else "FENCE-FAILED", "notify": "NOTIFY-FAILED"}
+        us.say(event.get(kind, "SCRIPT-END"), subject, text, **values)
 
 
 def died(result: switch.Result) -> bool:

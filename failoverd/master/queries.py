@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 
 from failoverd import links, pair
-from failoverd.log import printable
+from failoverd.log import lasting, printable
 from failoverd.master.context import Context
 from failoverd.master.dry_run import TOLD, DryRun
 from failoverd.master.messages import Answers, Lost, Reply
 from failoverd.master.mismatch import Mismatch
 from failoverd.master.peer_probes import PeerProbes
+from failoverd.master.requests import MEANS
 from failoverd.master.supervisor import Supervisor
 from failoverd.process import Message
 from failoverd.wire import protocol
 from failoverd.wire.typed import decode
 
+PATIENCE = 3  # windows; by then a takeover is over, and is the first notice
 MAX_HWADDRS = 128  # of the peer
 
 
@@ -31,6 +33,10 @@ class Queries:
         self._peer_probes = peer_probes
         self._mismatch = Mismatch(us)
         self._serial = 0
+        self._unsent: set[str] = set()  # interfaces on which no probe could be sent
+        self._told_at = 0.0  # when the peer was told something
+        self._lost_at = 0.0  # since when it answers no query, 0 if it does
+        self._is_said = False  # that it does not
         self._unreached = ""  # why the last query to the peer was not answered
         self._advice = ""  # and what to do, if that is sure
         self.asked: dict[pair.Query, int] = {}  # of the peer
@@ -44,7 +50,8 @@ class Queries:
         status = action.query in (pair.Query.COMPARE, pair.Query.STATUS)
         command = "status" if status else action.query.value
         if not status:
-            self._us.say(f"telling the peer {command}", anew=True)
+            self._us.say("PEER-TOLD", "peer", f"told to {MEANS[command]}", command=command)
+            self._told_at = time.monotonic()
         message = {"do": "query", "id": self._serial, "command": command, "timeout": action.timeout}
         if not self._supervisor.send("listener", message):
             self._lose(
@@ -98,10 +105,13 @@ class Queries:
     def told_reply(self, message: Message) -> None:
         reply = decode(Reply, message)
         query = self._query(reply.id)
-        self._unreached = ""
+        self._reached()
         if query is None:
             return
         del self.asked[query]
+        if query in TOLD and reply.ok:
+            took = lasting(time.monotonic() - self._told_at)
+            self._us.say("PEER-DONE", "peer", "has done so", command=query.value, took=took)
         view = None
         if query in (pair.Query.COMPARE, pair.Query.STATUS):
             try:
@@ -110,7 +120,7 @@ class Queries:
             except ValueError as error:
                 status, why = None, str(error)[:200]
             if status is None:
-                self._us.say(f"the peer's status is no status: {printable(why)}", alarm=True)
+                self._us.say("PEER-INVALID", "peer", "its status is invalid", error=printable(why))
                 self._us.feed(pair.Unreplied(query))
                 return
             self.note_hwaddrs(status)
@@ -136,11 +146,21 @@ class Queries:
     def told_lost(self, message: Message) -> None:
         lost = decode(Lost, message)
         why, query = lost.why, self._query(lost.id)
-        new = why != self._unreached or query is not pair.Query.COMPARE
-        if new and self._supervisor.may_log("listener", time.monotonic()):
-            asked = query.value if query and query in TOLD else "status"
-            self._us.say(f"no answer from the peer to {asked}: {why}")
+        told = query if query in TOLD else None
+        now = time.monotonic()
+        self._lost_at = self._lost_at or now
+        patience = PATIENCE * self._us.conf.plip_timer
+        if not self._is_said and (told or now - self._lost_at >= patience):
+            self._is_said = True
+            text = f"{told.value if told else 'status'} query failed"
+            self._us.say("PEER-UNREACHABLE", "peer", text, error=why)
         self._lose(query, why, lost.advice, lost.sent)
+
+    def _reached(self) -> None:
+        self._unreached, self._lost_at = "", 0.0
+        if self._is_said:
+            self._is_said = False
+            self._us.say("PEER-REACHABLE", "peer", "answers queries again")
 
     def _lose(self, query: pair.Query | None, why: str, advice: str, sent: bool) -> None:
         """None: what was asked means nothing any more."""
@@ -162,15 +182,22 @@ class Queries:
             return
         del self.searched[own]
         self._say_where_not(told.unsent or {})
-        who = ", ".join(f"{each.address} is at {each.hwaddr}" for each in told.answers[:4])
+        who = f"{told.answers[0].address} {told.answers[0].hwaddr}" if told.answers else ""
         self._us.feed(pair.Answers(own, told.asked, bool(told.answers), who))
 
     def _say_where_not(self, unsent: dict[str, object]) -> None:
         """On which interfaces no probe could be sent: a takeover may never come for it."""
         for name in self._us.conf.interfaces:
+            subject = f"interface {name}"
             if name in unsent:
-                why = printable(str(unsent[name])[:100])
-                self._us.say(f"nobody can be asked there who has the addresses: {why}", name)
+                text, why = (
+                    "cannot probe for the service addresses",
+                    printable(str(unsent[name])[:100]),
+                )
+                self._us.say("PROBE-FAILED", subject, text, error=why)
+            elif name in self._unsent:
+                self._us.say("PROBE-OK", subject, "can probe for the service addresses")
+        self._unsent = {*unsent}
 
 
 def is_forgotten(event: pair.Event, action: pair.Forget) -> bool:

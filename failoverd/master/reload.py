@@ -88,11 +88,14 @@ class Reload:
         else:
             self._adopt(settings, programs)
             for remark in remarks:
-                self._us.report(remark)
+                text = "something does not count yet"
+                self._us.say("CONFIG-LATER", "config", text, remark=remark)
         finally:
             errand.close()
 
     def _refuse(self, why: str) -> None:
-        for line in why.splitlines():
-            self._us.report(line)
-        self._us.report("the configuration stays as it was")
+        errors = why.splitlines() or [why]
+        for line in errors:
+            self._us.say("CONFIG-ERROR", "config", "invalid", error=line)
+        text = "configuration stays as it was"
+        self._us.say("CONFIG-REJECTED", "config", text, errors=len(errors), first=errors[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from failoverd import links, pair
+from failoverd.log import lasting
 from failoverd.master.context import Context
 from failoverd.master.interfaces import ServiceInterfaces
 from failoverd.master.messages import Counted, Heartbeats, Logged, Window
@@ -12,6 +13,7 @@ from failoverd.master.supervisor import Allowance, Supervisor
 from failoverd.process import Message
 from failoverd.wire.typed import decode
 
+TEXTS = {"ok": "no failure", "boot": "first window", "late": "ended late", "fail": "failure"}
 WINDOWS = 10.0  # events of one watcher in one window: it looks more than 8 times
 
 
@@ -27,16 +29,18 @@ class Reports:
         self.rtt: float | None = None  # of this node's, in seconds
         self.skip = False  # the loop stalled: old reports are in the channels
         self._link: tuple[int, int, str] | None = None  # the last window of the heartbeat link
-        self._verdicts: dict[str, str] = {}
+        self._bad: dict[str, float] = {}  # by interface: since when its windows fail
+        self._late: set[str] = set()  # where the last window ended late
         self._shown: dict[str, Allowance] = {}  # by interface: the windows that are logged
 
     def told_log(self, name: str, message: Message) -> None:
         """A watcher speaks of its own interface only, whatever it says."""
         program, _, interface = name.partition(" ")
+        told = decode(Logged, message)
         if self._supervisor.may_log(name, time.monotonic()):
-            pid = self._supervisor.pid(name)
-            text = decode(Logged, message).message
-            self._us.say(text, interface, program=program, pid=pid)
+            subject = f"interface {interface}" if interface else told.subject
+            source = program, self._supervisor.pid(name)
+            self._us.say(told.name, subject, told.sentence, source, **told.values)
 
     def told_window(self, interface: str, message: Message) -> None:
         window = decode(Window, message)
@@ -53,17 +57,55 @@ class Reports:
             self._us.feed(pair.Watched(interface, packets, last, verdict))
 
     def _log_window(self, interface: str, window: Window) -> None:
-        verdict, reason = window.verdict, window.reason
-        changed = self._verdicts.get(interface) != verdict
-        self._verdicts[interface] = verdict
-        if (self._us.conf.verbose or changed) and self._may_show(interface):
-            text = f"{window.packets} packets, {window.last} in the window before: {verdict}"
-            self._us.log.event(
-                "watchd",
-                f"{text} ({reason})" if reason else text,
-                pid=self._supervisor.pid(f"watchd {interface}"),
-                interface=interface,
-            )
+        """With $verbose each one; and in any case that one is bad, and that it is good again."""
+        conf = self._us.conf
+        if conf.verbose and self._may_show(interface):
+            subject, text = f"interface {interface}", TEXTS[window.verdict]
+            length = f"{window.packets} packets in {lasting(conf.window_of(interface))}"
+            self._tell("WINDOW", subject, text, interface, window=length, received=window.packets,
+                       previous=window.last, reason=window.reason)  # fmt: skip
+        self._note_late(interface, window)
+        is_link = interface == conf.plip_interface
+        if window.verdict == "fail" and interface not in self._bad:
+            self._bad[interface] = time.monotonic()
+            (self._tell_lost if is_link else self._tell_bad)(interface, window)
+        elif window.verdict == "ok" and interface in self._bad and (window.packets or not is_link):
+            after = lasting(time.monotonic() - self._bad.pop(interface))
+            self._tell_good(interface, is_link, window, after)
+
+    def _note_late(self, interface: str, window: Window) -> None:
+        late, subject = window.verdict == "late", f"interface {interface}"
+        if late and interface not in self._late:
+            text = "a window ended late, and is not judged"
+            self._tell("WINDOW-LATE", subject, text, interface, reason=window.reason)
+        elif interface in self._late and not late:
+            self._tell("WINDOW-OK", subject, "windows end in time", interface)
+        (self._late.add if late else self._late.discard)(interface)
+
+    def _tell_lost(self, interface: str, window: Window) -> None:
+        age = None if self.heard is None else lasting(time.monotonic() - self.heard)
+        self._tell("HEARTBEAT-LOST", "peer", "no heartbeat", interface, link=interface, age=age,
+                   carrier=carrier(interface))  # fmt: skip
+
+    def _tell_bad(self, interface: str, window: Window) -> None:
+        low_water = self._us.conf.low_water
+        self._tell("IFACE-FAIL", f"interface {interface}", "not receiving", interface,
+                   received=window.packets, previous=window.last, low_water=low_water,
+                   carrier=carrier(interface))  # fmt: skip
+
+    def _tell_good(self, interface: str, is_link: bool, window: Window, after: str) -> None:
+        values: dict[str, object] = {"received": window.packets, "after": after}
+        if is_link:
+            text = "heartbeats are received again"
+            self._tell("HEARTBEAT-OK", "peer", text, interface, link=interface, **values)
+        else:
+            self._tell("IFACE-OK", f"interface {interface}", "receiving", interface, **values)
+
+    def _tell(
+        self, event: str, subject: str, text: str, interface: str, /, **values: object
+    ) -> None:
+        source = "watchd", self._supervisor.pid(f"watchd {interface}")
+        self._us.say(event, subject, text, source, **values)
 
     def _may_show(self, interface: str) -> bool:
         """Whether a window may be logged: one gone mad has no more of them than a sane one."""
@@ -102,3 +144,7 @@ class Reports:
         if verdict in ("fail", "boot"):
             return verdict
         return "silent" if packets == 0 and last == 0 else "ok"
+
+
+def carrier(interface: str) -> str:
+    return "yes" if links.works(interface) else "no"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from failoverd import pair
+from failoverd.log import lasting
 from failoverd.master.context import Context
 from failoverd.master.messages import Requested
 from failoverd.master.supervisor import Allowance, Supervisor
@@ -19,6 +21,30 @@ MAX_SWITCHING = 100  # requests for a switch at once, and
 SWITCHING_A_SECOND = 20.0  # of them later on
 LEAST_LOOK = 0.001  # seconds between two looks of the watchers because of a request
 LOOK_SECONDS = 0.02  # how long the peer waits for what they say
+
+MEANS = {"fail": "take over", "resume": "stand by"}
+ASKED = {  # by whether the peer asks, and the command
+    (True, "fail"): ("PEER-REQUESTED", "peer", "told this node to take over"),
+    (True, "resume"): ("PEER-REQUESTED", "peer", "told this node to stand by"),
+    (False, "fail"): ("SWITCHOVER-REQUESTED", "role", "by operator"),
+    (False, "resume"): ("SWITCHOVER-REQUESTED", "role", "by operator"),
+}
+OUTCOMES = {  # by whether the peer has asked, and whether it has happened
+    (False, True): ("SWITCHOVER-DONE", "switchover done"),
+    (False, False): ("SWITCHOVER-REFUSED", "switchover refused"),
+    (True, True): ("PEER-SERVED", "its request is carried out"),
+    (True, False): ("PEER-DENIED", "its request is refused"),
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request for a switch. who: asks, if it is not the peer."""
+
+    command: str
+    by_peer: bool
+    at: float
+    who: dict[str, str]
 
 
 class Requests:
@@ -35,7 +61,7 @@ class Requests:
         self._looking: set[str] = set()  # watchers that have not said yet what they count
         self._began = 0.0  # when they were told to look
         self._peers: list[int] = []  # the peer's requests that wait for them
-        self.waiting: dict[int, str] = {}  # by number: what was told by a person, else ""
+        self.waiting: dict[int, Asked | None] = {}  # by number: None for a status
 
     def deadline(self) -> float | None:
         """When `end_visits` has something to do."""
@@ -49,38 +75,46 @@ class Requests:
         if mine in self.waiting:
             raise ValueError("id: it waits already")
         crowded = len(self.waiting) >= MAX_REQUESTS
-        self.waiting[mine] = ""
         if command == "status":
+            self.waiting[mine] = None
             self._told_status(mine, by_peer, now)
-        elif self._us.dry:
-            self._us.say(f"would have been told {command}", anew=True)
-            self.answer(pair.Answer(mine, False, "dry run"))
-        elif now - request.at > STALE_SECONDS:
-            self.answer(pair.Answer(mine, False, "too late: this node was stalled meanwhile"))
-        elif self._is_busy(crowded, now):
-            self.answer(pair.Answer(mine, False, "busy"))
-        elif by_peer:
-            self._us.say(f"told {command} by the peer", anew=True)
-            self._us.feed(pair.Request(mine, command, True))
-        else:
-            self._us.report(f"told {command} by a person")
-            self.waiting[mine] = command
-            self._us.feed(pair.Request(mine, command, False))
+            return
+        who = {"via": request.via, "client": request.client, "user": request.user}
+        asked = self.waiting[mine] = Asked(command, by_peer, now, {} if by_peer else who)
+        if refusal := self._refusal(crowded, request.at, now):
+            self.answer(pair.Answer(mine, False, refusal))
+            return
+        event, subject, text = ASKED[by_peer, command]
+        self._us.say(event, subject, text, command=command, **asked.who)
+        self._us.feed(pair.Request(mine, command, by_peer))
 
-    def _is_busy(self, crowded: bool, now: float) -> bool:
+    def _refusal(self, crowded: bool, at: float, now: float) -> str:
+        """Why a request for a switch is not begun, "" if it is."""
         us = self._us
-        return not us.started or us.stops > 0 or crowded or not self._switching.take(1, now)
+        if us.dry:
+            return "dry run"
+        if now - at > STALE_SECONDS:
+            return "too late: this node was stalled meanwhile"
+        busy = not us.started or us.stops > 0 or crowded or not self._switching.take(1, now)
+        return "busy" if busy else ""
 
     def answer(self, action: pair.Answer, unreached: str = "") -> None:
         """unreached: why the peer did not answer when it was asked last, for a person who then is
         refused."""
-        command, text = self.waiting.pop(action.id, ""), action.text
-        if command:
-            if unreached and not action.ok and text.startswith(pair.NO_ANSWER):
-                text = f"{text}: {unreached}"
-            self._us.report(f"{command} by a person: {'ok' if action.ok else 'error'} {text}")
+        asked, text = self.waiting.pop(action.id, None), action.text
+        if asked is not None:
+            if not asked.by_peer and not action.ok and text.startswith(pair.NO_ANSWER):
+                text = f"{text}: {unreached}" if unreached else text
+            self._tell_outcome(asked, action.ok, text)
         message = {"do": "answer", "id": action.id, "ok": action.ok, "text": text}
         self._supervisor.send("listener", message)
+
+    def _tell_outcome(self, asked: Asked, ok: bool, text: str) -> None:
+        values: dict[str, object] = {"command": asked.command}
+        values |= {"took": lasting(time.monotonic() - asked.at)} if ok else {"error": text}
+        subject = "peer" if asked.by_peer else "role"
+        event, sentence = OUTCOMES[asked.by_peer, ok]
+        self._us.say(event, subject, sentence, **values, **asked.who)
 
     # ------------------------------------------------------------------ status
 

@@ -20,7 +20,7 @@ LONGEST_DELAY = 30.0
 SETTLED = 20.0  # times its delay that a worker has to live for its death to be taken for a new one
 START_PATIENCE = 10.0  # seconds that a worker may take to be ready, however short the windows are
 FAREWELL = 5.0  # seconds in which a worker that is told to end may still do what it was told to
-STUCK = "has not ended although it was killed: the kernel holds it"
+STUCK = "killed, but the kernel does not let it end"
 LEAST_LIFE = 1.0  # seconds; who wants to be replaced sooner has to wait like one that died
 MAX_VOLUME = 4 << 20  # bytes a second from one worker, as its channel counts them
 MAX_LINES = 30  # for the log, from one worker, if it was quiet before
@@ -169,6 +169,7 @@ class Supervisor:
         match message.get("event"):
             case "ready":
                 slot.ready = True
+                self._tell(slot.name, message)
             case "alive":
                 pass
             case "died":

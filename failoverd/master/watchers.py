@@ -73,7 +73,7 @@ class Watchers:
         window = self._us.conf.window_of(interface)
         self._due[interface] = now + max(START_PATIENCE, WINDOWS * window)
         if self._late.pop(interface, ""):
-            self._us.say("is watched again", interface, alarm=True, anew=True)
+            self._us.say("IFACE-WATCHED", f"interface {interface}", "watched again")
 
     def refuses(self, interface: str, why: str) -> bool:
         """Whether another's program that has ended there, for a reason, is not to be used again."""
@@ -84,7 +84,9 @@ class Watchers:
             f"$watchd {self._program} is refused and ours used in its place, for it does not "
             f"report windows as `watchd --json` does: {why}"
         )
-        self._us.say(self._refused[interface], interface, alarm=True)
+        text = "$watchd is refused, failoverd's own watcher runs instead"
+        subject, program = f"interface {interface}", self._program
+        self._us.say("WATCHD-REFUSED", subject, text, program=program, error=why)
         return True
 
     @property
@@ -100,6 +102,7 @@ class Watchers:
         for interface in [name for name, due in self._due.items() if now >= due]:
             self.expect(interface, now)
             self._late[interface] = "is not watched: its watcher reports no windows"
-            self._us.say(self._late[interface], interface, alarm=True, anew=True)
+            text = "not watched, its watcher reports no windows"
+            self._us.say("IFACE-UNWATCHED", f"interface {interface}", text)
             self._unwatched(interface)
             self._supervisor.give_up(f"watchd {interface}", "no report in time")

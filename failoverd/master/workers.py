@@ -45,6 +45,7 @@ class Workers:
         self.programs = programs
         self._control_socket = control_socket
         self._undumped: set[str] = set()  # watchers whose $dumpfile is on a disk that hangs
+        self._lost: set[str] = set()  # those of which it was said
         self._tags: Tags | None = (
             None  # of the heartbeats; the listener, which has the secret, tells
         )
@@ -82,7 +83,8 @@ class Workers:
         if before is None:
             self._add_tagged()
         elif before.newest != new:
-            self._us.say("new secret: the old one counts for heartbeats until the peer has it too")
+            text = "new secret, heartbeats with the old one count until the peer has the new"
+            self._us.say("SECRET-CHANGED", "config", text)
             self._supervisor.send("heartbeat", {"do": "tags", **self._tags.message()})
             self._recount()
 
@@ -90,7 +92,8 @@ class Workers:
         """A heartbeat of the peer's has come with the tag of the new secret."""
         if self._tags is not None and decode(Renewed, message).tag == self._tags.peers[0].hex():
             self._tags = self._tags.newest
-            self._us.say("the peer has the new secret too: the old one counts no more")
+            text = "the peer has the new secret too, the old one counts no more"
+            self._us.say("SECRET-SHARED", "config", text)
             self._recount()
 
     def _recount(self) -> None:
@@ -162,8 +165,15 @@ class Workers:
         user = self._us.conf.user
         child = process.start_program([program, interface], user)
         self._watchers.started(interface)
-        self._us.say(f"$watchd {program} is executed as {user}", interface, pid=child.pid)
+        subject = f"interface {interface}"
+        self._us.say("WATCHD-PROGRAM", subject, "$watchd is executed",
+                     program=program, user=user, pid=child.pid)  # fmt: skip
         return child
+
+    def ready(self, name: str) -> None:
+        if name in self._lost:
+            self._lost.discard(name)
+            self._us.say("WORKER-READY", f"worker {name}", "ready")
 
     def gone(self, name: str, why: str) -> None:
         """A worker is dead or stuck; why is "" if that was planned. The supervisor starts the
@@ -174,11 +184,15 @@ class Workers:
             self._add_watcher(interface)
             return
         if why:
-            what = why if why is STUCK else f"is replaced: {why}"
-            self._us.say(f"the child {name} {what}", anew=True, alarm=why is STUCK)
+            self._lost.add(name)
+            event = "WORKER-STUCK" if why is STUCK else "WORKER-LOST"
+            text = why if why is STUCK else "ended, and is started again"
+            values = {} if why is STUCK else {"error": why}
+            self._us.say(event, f"worker {name}", text, **values)
         if name.startswith("watchd ") and self._supervisor.was_silent(name):
             if self._us.conf.dumpfile != os.devnull:
-                self._us.say("goes on without $dumpfile, until HUP", interface)
+                text = "going on without $dumpfile until HUP"
+                self._us.say("DUMP-OFF", f"interface {interface}", text)
                 self._undumped.add(name)
             if why is STUCK:
                 self._supervisor.abandon(name)

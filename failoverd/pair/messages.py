@@ -115,7 +115,8 @@ class Ended(Event):
 @dataclass(frozen=True)
 class Answers(Event):
     """What came of a question on the service network. asked: rounds that were really sent. Whose
-    hardware address has answered (who) does not matter: anybody can forge it."""
+    hardware address has answered (who: the address, a blank, and that) does not matter: anybody can
+    forge it."""
 
     own: bool
     asked: int
@@ -201,9 +202,14 @@ class Heartbeats(Action):  # send heartbeats, or stop sending them
 
 
 @dataclass(frozen=True)
-class Log(Action):  # a line for the log; alarm: worth waking someone for
-    text: str
-    alarm: bool = False
+class Log(Action):
+    """A line for the log: event and form as in `failoverd.events`. The subjects "peer" and "script"
+    are completed by the master. values: key and value, of what may change each time."""
+
+    event: str
+    subject: str
+    sentence: str
+    values: tuple[tuple[str, str], ...] = ()
 
 
 class Look(Action):

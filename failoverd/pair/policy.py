@@ -123,14 +123,21 @@ def decide(state: State, finding: Finding, rules: Rules) -> Outcome:
     return next(what for when, what in row(state)[finding] if when is None or when(state, rules))
 
 
-def why(state: State, finding: Finding, rules: Rules, who: str = "") -> str:
-    """The finding, who it is, and the condition that did not hold."""
+def why(state: State, finding: Finding, rules: Rules) -> str:
+    """The finding, and the condition that did not hold."""
     asked = rules.confirm != "none" if state.purpose is Purpose.SILENCE else bool(rules.addressed)
     unasked = finding is Finding.FREE and not asked
-    text = NO_ANSWER if unasked else finding.value + (f" ({who})" if who and state.taken else "")
+    text = NO_ANSWER if unasked else finding.value
     condition = row(state)[finding][0][0]
     if condition is None or condition(state, rules):
         return text
-    if condition in (compare.is_fit, compare.has_heard_all) and (lacks := compare.missing(state)):
-        return f"{text}, and here {lacks}: down, or nothing received yet"
+    if lacks(state, finding, rules):
+        return f"{text}, and an interface is down here, or has received nothing yet"
     return f"{text}, and {UNMET[condition]}" if condition in UNMET else text
+
+
+def lacks(state: State, finding: Finding, rules: Rules) -> str:
+    """The interfaces for which the role is not taken."""
+    condition = row(state)[finding][0][0]
+    waits = condition in (compare.is_fit, compare.has_heard_all)
+    return compare.missing(state) if waits else ""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from failoverd.pair import compare
 from failoverd.pair.knowledge import Phase, Posture, Purpose, Timer
 from failoverd.pair.messages import Look, Query, RunProgram
-from failoverd.pair.policy import ROLES, Finding, Outcome, asks_network, decide, why
+from failoverd.pair.policy import ROLES, Finding, Outcome, asks_network, decide, lacks, why
 from failoverd.pair.settings import ROUNDS
 from failoverd.pair.turn import Turn
 
@@ -151,20 +151,26 @@ def found(turn: Turn, finding: Finding) -> None:
     """Do what the policy says."""
     outcome = decide(turn.state, finding, turn.rules)
     if outcome in SAID:
-        say(turn, finding, SAID[outcome])
+        say(turn, finding, *SAID[outcome])
     FOLLOWS[outcome](turn, finding)
 
 
-def say(turn: Turn, finding: Finding, outcome: str, once: bool = False, alarm: bool = True) -> None:
-    """Purpose, knowledge and outcome. once, alarm: as in `Turn.say_once`."""
-    short, full = (
-        f"{turn.state.purpose.value}: {why(turn.state, finding, turn.rules, who)}; {outcome}"
-        for who in ("", turn.state.who)
-    )
-    if once:
-        turn.say_once(short, full, alarm)
-    else:
-        turn.say(short)
+def say(
+    turn: Turn, finding: Finding, event: str, outcome: str, blocks: bool = False, **values: str
+) -> None:
+    """Purpose, knowledge and outcome. blocks: as in `Turn.say_once`."""
+    state, rules = turn.state, turn.rules
+    known, cause = why(state, finding, rules), state.purpose.value
+    lacking = lacks(state, finding, rules)
+    address, _, by = state.who.partition(" ") if finding is Finding.TAKEN else ("", "", "")
+    values |= {"cause": cause, "found": known, "lacking": lacking, "by": by}
+    subject = f"address {address}" if by else "role"
+    if not blocks:
+        turn.say(event, subject, outcome, **values)
+        return
+    sentence = f"still answers ARP, {outcome}" if by else outcome
+    blocked = f"{cause}: {known}{f' ({lacking})' if lacking else ''}; {outcome}"
+    turn.say_once(event, subject, sentence, blocked, **values)
 
 
 def take(turn: Turn, finding: Finding) -> None:
@@ -184,7 +190,7 @@ def keep(turn: Turn, finding: Finding) -> None:
     if turn.state.purpose is Purpose.DOUBT:
         restore(turn)
         return
-    say(turn, finding, "the role stays", once=True)
+    say(turn, finding, "SWITCHOVER-BLOCKED", "the role stays", blocks=True)
     turn.settle(False, why(turn.state, finding, turn.rules))
     turn.go(Phase.ACTIVE)
 
@@ -203,13 +209,13 @@ def stay(turn: Turn, finding: Finding) -> None:
     boots = turn.state.purpose is Purpose.BOOT and finding is Finding.ACTIVE
     early = boots and bool(compare.missing(turn.state))  # no alarm: so each start of a host begins
     if not (early and turn.state.blocked):
-        outcome = "stays standby" if gave else "no takeover"
-        say(turn, finding, outcome, once=True, alarm=not early)
+        event = "FAILBACK-WAIT" if early else "TAKEOVER-BLOCKED"
+        say(turn, finding, event, "stays standby" if gave else "no takeover", blocks=True)
     leave_silence(turn, why(turn.state, finding, turn.rules))
 
 
 def give_way(turn: Turn, finding: Finding) -> None:
-    say(turn, finding, "stands down", once=True)
+    say(turn, finding, "YIELD", "standing down", blocks=True)
     turn.stand_down(Purpose.BOTH)
 
 
@@ -230,10 +236,10 @@ def looked(turn: Turn, receives: bool) -> None:
     if not state.resolves(Purpose.INTERFACE):
         return
     if receives:
-        turn.say(f"{state.purpose.value}: receives again; the role stays")
+        turn.say("SWITCHOVER-CANCELLED", "role", "the interface receives again, the role stays")
         turn.go(Phase.ACTIVE)
     elif compare.peer_is_able(state, turn.rules) and compare.peer_has_news(state):
-        say(turn, Finding.IDLE, SAID[Outcome.GIVE])
+        say(turn, Finding.IDLE, *SAID[Outcome.GIVE])
         turn.stand_down(state.purpose)
 
 
@@ -242,10 +248,10 @@ def wait(turn: Turn, finding: Finding) -> None:
     if not turn.state.is_silence:
         long = finding is Finding.BLIND
         if long:
-            say(turn, finding, "asks again every window", once=True)
+            say(turn, finding, "DOUBT", "asking again every window", blocks=True)
         turn.start(Timer.RETRY, turn.rules.window if long else turn.rules.round)
         return
-    say(turn, finding, "no takeover", once=True)
+    say(turn, finding, "TAKEOVER-BLOCKED", "no takeover", blocks=True)
     if turn.state.unclean or turn.rules.confirm == "program":
         leave_silence(turn, finding.value)
         return
@@ -266,10 +272,10 @@ def leave_silence(turn: Turn, refused: str) -> None:
 
 
 SAID = {
-    Outcome.TAKE: "takes the role",
-    Outcome.CALL: "tells it to stand by",
-    Outcome.GIVE: "hands the role over",
-    Outcome.BACK: "takes the role back",
+    Outcome.TAKE: ("TAKEOVER", "taking the role"),
+    Outcome.CALL: ("CALL", "taking the role, the peer is to stand by first"),
+    Outcome.GIVE: ("SWITCHOVER", "standing down for the peer"),
+    Outcome.BACK: ("SWITCHOVER-FAILED", "taking the role back"),
 }
 FOLLOWS: dict[Outcome, Callable[[Turn, Finding], None]] = {
     Outcome.TAKE: take,

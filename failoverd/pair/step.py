@@ -61,7 +61,7 @@ def stalled(turn: Turn, event: messages.Stalled) -> None:
     if state.posture is Posture.PROMOTING:
         turn.set(stalled=True)
     elif state.posture is Posture.SERVING:
-        turn.say("stalled for longer than a window: asking before anything else", alarm=True)
+        turn.say("DOUBT", "role", "stalled for longer than a window, asking before anything else")
         resolver.begin(turn, Purpose.DOUBT)
     elif state.posture is Posture.GIVING:
         resolver.lose_answer(turn)
@@ -113,7 +113,9 @@ def peer_ended(turn: Turn, event: Replied) -> None:
     elif event.ok:
         turn.enter_standby()
     else:
-        turn.say_once(f"the peer refused: {event.text}")
+        turn.say_once(
+            "PEER-REFUSED", "peer", "refused", f"the peer refused: {event.text}", error=event.text
+        )
         refused(turn, event.text)
 
 
@@ -160,10 +162,11 @@ def compared(turn: Turn) -> None:
     assert state.peer is not None
     if state.posture is Posture.SERVING and state.peer.role == "active":
         if compare.yields(state, turn.rules):
-            turn.say("both nodes are active: the peer keeps the role", alarm=True)
+            turn.say("SPLIT-BRAIN", "role", "both nodes active, standing down", winner="peer")
             turn.stand_down(Purpose.BOTH)
         else:
-            turn.say_once("both nodes are active: the role stays here")
+            text = "both nodes active, the role stays here"
+            turn.say_once("SPLIT-BRAIN", "role", text, winner="self")
             turn.act(Announce())
     elif state.phase is Phase.STANDBY and state.peer.serves:
         turn.stop(Timer.NOBODY)
@@ -190,8 +193,8 @@ def ended(turn: Turn, event: Ended) -> None:
 def promoted(turn: Turn, event: Ended) -> None:
     state = turn.state
     if not event.ok:
-        text = f"the switch script failed ({state.purpose.value}): the role goes elsewhere"
-        turn.say(text, alarm=not state.failed)  # whoever hears nobody tries again every window
+        name = "SWITCH-RETRY" if state.failed else "SWITCH-FAILED"  # it may fail every window
+        turn.say(name, "script", "failed, the role goes elsewhere", cause=state.purpose.value)
         turn.set(failed=True, resuming=False)
         turn.stand_down(state.purpose)
         return
@@ -224,13 +227,20 @@ def demoted(turn: Turn, event: Ended) -> None:
         gives = purpose in (Purpose.INTERFACE, Purpose.RELEASE) or (both and state.heard)
         leave(turn, gives, doubtful=both and not gives)
     elif event.ran and purpose is not Purpose.BOTH:
-        turn.say_once("the switch script failed to stand down: taking the role back")
+        blocked = "the switch script failed to stand down: taking the role back"
+        text = "failed to stand down, taking the role back"
+        turn.say_once("SWITCH-FAILED", "script", text, blocked)
         turn.settle(False, "the switch script failed")
         turn.take_role(Purpose.TAKE_BACK)
     else:
         text = "the switch script " + ("failed" if event.ran else "cannot be run")
         if not event.ran:
-            turn.say_once(f"{text}: the role stays")
+            turn.say_once(
+                "SWITCH-FAILED",
+                "script",
+                "cannot be run, the role stays",
+                f"{text}: the role stays",
+            )
         turn.settle(False, text)
         turn.go(Phase.RESOLVING, Purpose.DOUBT)
         turn.start(Timer.RETRY, turn.rules.window)
@@ -239,8 +249,8 @@ def demoted(turn: Turn, event: Ended) -> None:
 def note_clean(turn: Turn, ok: bool) -> None:
     """The addresses must not stay beside those of a peer that has the role: stand down again."""
     if not ok:
-        text = "the switch script failed to stand down: trying again every window"
-        turn.say(text, alarm=not turn.state.unclean)
+        event = "SWITCH-RETRY" if turn.state.unclean else "SWITCH-FAILED"
+        turn.say(event, "script", "failed to stand down, trying again every window")
     turn.set(unclean=not ok)
 
 
@@ -273,7 +283,8 @@ def fenced(turn: Turn, event: Ended) -> None:
     if event.ok:
         turn.take_role()
         return
-    turn.say_once("no takeover: the fence program failed")
+    blocked = "no takeover: the fence program failed"
+    turn.say_once("TAKEOVER-BLOCKED", "role", "fencing failed, no takeover", blocked)
     resolver.leave_silence(turn, "the fence program failed")
 
 
@@ -283,11 +294,15 @@ def confirmed(turn: Turn, event: Ended) -> None:
         turn.set(taken=event.ok, quiet=0 if event.ok else ROUNDS, who="")  # its word is enough
         resolver.network_asked(turn, blind=False)
     elif turn.rules.addressed:
-        turn.say_once(f"{no_word}: asking by ARP")
+        turn.say_once(
+            "CONFIRM-FAILED", "role", f"{no_word}, asking by ARP", f"{no_word}: asking by ARP"
+        )
         turn.set(quiet=0, taken=False)
         turn.ask_network()
     else:
-        turn.say_once(f"no takeover: {no_word}")
+        turn.say_once(
+            "TAKEOVER-BLOCKED", "role", f"{no_word}, no takeover", f"no takeover: {no_word}"
+        )
         resolver.leave_silence(turn, no_word)
 
 
@@ -320,7 +335,9 @@ def give_up(turn: Turn) -> None:
     if turn.state.phase is Phase.TOLD:
         resolver.lose_answer(turn)
     elif turn.state.resolves(Purpose.INTERFACE):
-        turn.say_once("interface failed: the peer does not show that it receives; the role stays")
+        text = "the peer does not show that packets arrive, the role stays"
+        blocked = "interface failed: the peer does not show that it receives; the role stays"
+        turn.say_once("SWITCHOVER-BLOCKED", "role", text, blocked, cause=Purpose.INTERFACE.value)
         turn.go(Phase.ACTIVE)
 
 
@@ -333,7 +350,7 @@ def nobody_active(turn: Turn) -> None:
         turn.start(Timer.NOBODY, turn.rules.compare_time)
         return
     # Whoever has tried already and failed has told that.
-    turn.say("no node is active: calling for the role", alarm=not state.failed)
+    turn.say("CALL", "role", "no node is active, calling for the role")
     resolver.begin(turn, Purpose.NOBODY)
 
 

@@ -52,15 +52,18 @@ class Turn:
 
     # ------------------------------------------------------------------ words
 
-    def say(self, text: str, alarm: bool = False) -> None:
-        self.act(out.Log(text, alarm))
+    def say(self, event: str, subject: str, sentence: str, **values: str) -> None:
+        self.act(out.Log(event, subject, sentence, tuple((k, v) for k, v in values.items() if v)))
 
-    def say_once(self, text: str, full: str = "", alarm: bool = True) -> None:
+    def say_once(
+        self, event: str, subject: str, sentence: str, blocked: str = "", **values: str
+    ) -> None:
         """What is in the way of what should be done: not again while it stays so, however often
-        met. full: the same with what may change each time."""
-        if self.state.blocked != text:
-            self.set(blocked=text)
-            self.say(full or text, alarm)
+        met. blocked: the same in words that stand alone."""
+        blocked = blocked or sentence
+        if self.state.blocked != blocked:
+            self.set(blocked=blocked)
+            self.say(event, subject, sentence, **values)
 
     def reply(self, request: Request, ok: bool, text: str) -> None:
         self.act(out.Answer(request.id, ok, text))

@@ -29,7 +29,7 @@ def unclaimed(turn: Turn, event: msg.Answers) -> None:
     """Nobody else answers for the addresses that are here."""
     state = turn.state
     if state.claimed:
-        turn.say("nobody else answers for the addresses any more")
+        turn.say("DUPLICATE-OVER", "role", "no other host answers for the addresses any more")
     turn.set(claimed=0)
     trust_interfaces(turn, announce=bool(state.claimed) or not state.heard)
 
@@ -37,8 +37,9 @@ def unclaimed(turn: Turn, event: msg.Answers) -> None:
 def claimed(turn: Turn, event: msg.Answers) -> None:
     """Somebody else answers for the addresses that are here."""
     if not turn.state.claimed:
-        who = f": {event.who}" if event.who else ""
-        turn.say(f"somebody else answers for the addresses, too{who}", alarm=True)
+        address, _, by = event.who.partition(" ")
+        subject = f"address {address}" if by else "role"
+        turn.say("DUPLICATE", subject, "another host answers ARP too", by=by)
     turn.set(claimed=min(ROUNDS, turn.state.claimed + 1))
     if turn.rules.boot != "slave":
         trust_interfaces(turn, announce=True)
@@ -46,7 +47,8 @@ def claimed(turn: Turn, event: msg.Answers) -> None:
     elif turn.state.claimed < ROUNDS:
         turn.ask_own()
     else:
-        turn.say("standing down while somebody else answers for the addresses", alarm=True)
+        text = "another host answers for the addresses, standing down"
+        turn.say("SPLIT-BRAIN", "role", text, winner="peer")
         turn.stand_down(Purpose.BOTH)
 
 
@@ -62,7 +64,7 @@ def trust_interfaces(turn: Turn, announce: bool) -> None:
 def addresses_gone(turn: Turn, event: msg.Bare) -> None:
     turn.set(bare=True)
     if turn.state.posture in HOLDING:
-        turn.say("the addresses are gone from their interface", alarm=True)
+        turn.say("ADDRESS-LOST", "role", "the addresses are gone from their interface")
     if turn.state.posture is Posture.SERVING:
         turn.settle(False, Purpose.RESTORE.value)
         resolver.begin(turn, Purpose.DOUBT)
@@ -71,7 +73,7 @@ def addresses_gone(turn: Turn, event: msg.Bare) -> None:
 def addresses_stray(turn: Turn, event: msg.Stray) -> None:
     if turn.state.posture in STANDING_BY:
         text = "the addresses have come to their interface while standing by: taking them away"
-        turn.say(text, alarm=True)
+        turn.say("ADDRESS-STRAY", "role", "standby, but an address is here, removing")
         turn.settle(False, text)
         turn.stand_down(Purpose.CLEAN)
 
@@ -163,7 +165,7 @@ def link_alive(turn: Turn) -> None:
     if turn.state.posture in STANDING_BY:
         turn.set(blocked="")
     if turn.state.is_silence:
-        turn.say("the peer is heard again")
+        turn.say("UNBLOCKED", "role", "heartbeats are received again, no takeover")
         turn.enter_standby("the peer is heard again")
 
 
@@ -174,15 +176,19 @@ def link_silent(turn: Turn) -> None:
     if not watches(state) or state.purpose is Purpose.OPERATOR:
         return
     if state.heard and state.phase is Phase.STANDBY and compare.peer_is_useless(state, rules):
-        turn.say("the peer is active, but receives nothing, and cannot reach this machine")
+        turn.say("PEER-DEAF", "peer", "active, but does not receive, and cannot reach this node")
         resolver.begin(turn, Purpose.SILENCE)
     elif state.runs_out(Timer.EXPECTED):
         turn.ask_ahead()
     elif state.heard:
-        turn.say_once("no takeover: no heartbeats come in, but the peer's port answers")
+        text = "no heartbeats, but the peer's port answers, no takeover"
+        blocked = "no takeover: no heartbeats come in, but the peer's port answers"
+        turn.say_once("TAKEOVER-BLOCKED", "role", text, blocked)
         turn.ask_ahead()
     elif not compare.is_up(state, rules):
-        turn.say_once("no takeover: heartbeat lost, but no interface is up here")
+        text = "heartbeat lost, but no interface is up here, no takeover"
+        blocked = "no takeover: heartbeat lost, but no interface is up here"
+        turn.say_once("TAKEOVER-BLOCKED", "role", text, blocked)
         turn.ask_ahead()
     else:
         resolver.begin(turn, Purpose.SILENCE)
@@ -202,5 +208,8 @@ def mute(turn: Turn) -> None:
         return
     turn.set(mute=useless)
     turn.act(msg.Heartbeats(not useless))
-    neither = "this machine does not serve and the peer cannot be reached: no more heartbeats, "
-    turn.say(f"{neither}so that it can take over if it lives" if useless else "heartbeats go on")
+    if useless:
+        text = "this node does not serve and cannot reach the peer, no more heartbeats"
+        turn.say("HEARTBEAT-OFF", "role", text)
+    else:
+        turn.say("HEARTBEAT-ON", "role", "heartbeats go on")

@@ -23,6 +23,12 @@ LEAST_PATIENCE = 2.0  # seconds; a shorter silence of a worker may be a busy mac
 Message = dict[str, object]
 
 
+def logged(event: str, subject: str, sentence: str, **values: object) -> Message:
+    """What a worker has failoverd write to the log."""
+    told = {key: str(value) for key, value in values.items()}
+    return {"event": "log", "name": event, "subject": subject, "sentence": sentence, "values": told}
+
+
 def patience(window: float) -> float:
     """Seconds without a word after which a worker is replaced: two of the heartbeat's windows."""
     return max(LEAST_PATIENCE, 2 * window)

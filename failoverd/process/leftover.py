@@ -22,17 +22,18 @@ _GRACE = 5.0  # and the child that runs it
 Found = list[tuple[int, str]]  # pid and title
 
 
-def end_left_over(ps: str, pidfile: str, say: Callable[[str], object]) -> None:
+def end_left_over(ps: str, pidfile: str, say: Callable[..., object]) -> None:
     """End the children that a dead failoverd of this $pidfile left running."""
     found, why = listed(ps, pidfile)
     if why:
-        say(f"warning: $ps ({ps}) cannot be run: {why}")
+        say("PS-FAILED", "config", "$ps cannot be run", command=ps, error=why)
     for pid, title in found:
         if not _sees_our_files(pid):
             continue
         with contextlib.suppress(ProcessLookupError):  # it has just ended
             pidfd = os.pidfd_open(pid)
-            say(f"ending {title} (pid {pid}), left by a dead failoverd")
+            name, text = worker_of(title), "left by a dead failoverd, ending"
+            say("LEFTOVER-ENDED", f"worker {name}", text, pid=pid)
             try:
                 for number in (signal.SIGTERM, signal.SIGCONT):  # it may be stopped
                     signal.pidfd_send_signal(pidfd, number)
@@ -40,6 +41,11 @@ def end_left_over(ps: str, pidfile: str, say: Callable[[str], object]) -> None:
                     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             finally:
                 os.close(pidfd)
+
+
+def worker_of(title: str) -> str:
+    """The name in a title `failoverd: NAME [PIDFILE]`."""
+    return title.removeprefix("failoverd: ").rpartition(" [")[0]
 
 
 def listed(ps: str, pidfile: str) -> tuple[Found, str]:

@@ -30,22 +30,21 @@ class PidFile:
         try:
             os.pwrite(self.fd, f"{os.getpid()}\n".encode(), 0)
         except OSError as error:
-            return f"cannot write $pidfile {self.path}: {error.strerror}"
+            return error.strerror or str(error)
         self._written = True
         return ""
 
-    def keep(self) -> None:
+    def keep(self) -> str:
         """Make the file again if it, or all of /run, was removed; while its folder is missing
-        that is tried again later."""
+        that is tried again later. As `write`."""
         if os.path.lexists(self.path):
-            if not self._written:
-                self.write()
-            return
+            return "" if self._written else self.write()
         with contextlib.suppress(OSError):
             lock = take_lock(self.path)
             os.close(self.fd)
             self.fd = lock
-            self.write()
+            return self.write()
+        return ""
 
     def remove(self) -> None:
         """Unless it cannot be removed, or is another's by now: the lock is what counts."""

@@ -10,7 +10,7 @@ import resource
 import signal
 from collections.abc import Callable
 
-from failoverd.process.channel import Message
+from failoverd.process.channel import Message, logged
 
 libc = ctypes.CDLL(None, use_errno=True)
 # prctl(2), capabilities(7), keyctl(2), mlockall(2)
@@ -21,6 +21,8 @@ CAP_NET_RAW, _CAPABILITY_VERSION_3, _CAPABILITIES = 13, 0x20080522, 64
 _KEYCTL_JOIN_SESSION_KEYRING, _MCL_CURRENT_AND_FUTURE = 1, 3
 _KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "armv7l": 311, "ppc64le": 271,
            "s390x": 280, "i686": 288}  # fmt: skip
+
+NO_REALTIME = "goes on without $realtime"
 
 
 def give_up_root(user: str, keep: frozenset[int] = frozenset()) -> None:
@@ -83,12 +85,12 @@ def _drop_capabilities(keep: frozenset[int]) -> None:
         check(libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number, 0, 0), what)
 
 
-def try_realtime(user: str, say: Callable[[Message], object]) -> None:
+def try_realtime(name: str, user: str, say: Callable[[Message], object]) -> None:
     """`be_realtime` for a worker, which goes on without it and says so."""
     try:
         be_realtime(user)
     except OSError as error:
-        say({"event": "log", "message": f"$realtime: {error.strerror}; goes on without"})
+        say(logged("REALTIME-FAILED", f"worker {name}", NO_REALTIME, error=error.strerror))
 
 
 def be_realtime(user: str = "root") -> None:

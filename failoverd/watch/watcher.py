@@ -33,6 +33,11 @@ LEAST_LOOK = 0.005  # seconds between two of them; at the shortest windows they 
 FIRST_RETRY = 0.1  # seconds until an interface is opened once more; doubles each time
 LONGEST_RETRY = 10.0
 _MANY = 1 << 53  # packets
+NOTES = {  # by subject: the event and sentence of what is wrong, and of its end
+    "dumpfile": ("DUMP-FAILED", "packets are missing in $dumpfile", "DUMP-OK", "complete again"),
+    "target": ("TARGET-FAILED", "cannot probe", "TARGET-OK", "probe targets can be probed"),
+    "open": ("WATCH-FAILED", "cannot be opened for watching", "WATCH-OK", "open again"),
+}
 NOTE_SECONDS = 1.0  # a flapping interface does not flood the log
 
 Say = Callable[[Message], object]
@@ -184,7 +189,7 @@ class Watcher:
         self._say({"event": "count", "packets": window.packets, "last": window.last})
         if self._targets and now >= self._look_again:
             self._look_again = now + self.rules.timer / LOOKS
-            self._note("witness", self._targets.ask(peer=window.packets == 0))
+            self._note("target", self._targets.ask(peer=window.packets == 0))
 
     def restart(self, now: float) -> None:
         """Begin again with boot true: this node has switched."""
@@ -217,7 +222,7 @@ class Watcher:
             return
         self._has_asked = True
         if self.window.packets == 0:
-            self._note("witness", self._targets.ask())
+            self._note("target", self._targets.ask())
 
     def _write_dump(self) -> None:
         if self._tap is None or self._dump is None:
@@ -226,7 +231,7 @@ class Watcher:
         try:
             self._dump.flush()
         except OSError as error:
-            self._note("dumpfile", f"packets are missing in $dumpfile: {error.strerror}")
+            self._note("dumpfile", error.strerror or str(error))
         else:
             self._note("dumpfile", "")
 
@@ -267,16 +272,20 @@ class Watcher:
         state = link_state(self.interface)
         if state != self._noted_state and now >= self._noted_at + NOTE_SECONDS:
             self._noted_state, self._noted_at = state, now
-            self._log(f"the interface is {state}")
+            self._log("LINK-STATE", "link state changed", state=state)
 
-    def _note(self, subject: str, message: str) -> None:
+    def _note(self, subject: str, trouble: str) -> None:
         """Log what is wrong with a subject, once until it is something else; "" is nothing."""
-        if self._notes.get(subject, "") != message:
-            self._notes[subject] = message
-            self._log(message or f"{subject}: works again")
+        if self._notes.get(subject, "") != trouble:
+            self._notes[subject] = trouble
+            failed, what, works, again = NOTES[subject]
+            if trouble:
+                self._log(failed, what, error=trouble)
+            else:
+                self._log(works, again)
 
-    def _log(self, message: str) -> None:
-        self._say({"event": "log", "interface": self.interface, "message": message})
+    def _log(self, event: str, sentence: str, **values: object) -> None:
+        self._say(process.logged(event, f"interface {self.interface}", sentence, **values))
 
 
 def link_state(interface: str) -> str:
@@ -326,7 +335,7 @@ class ProbeTargets:
             try:
                 self._socket.sendto(make(), (self._interface, 0))
             except OSError as error:
-                return f"cannot ask {target}: {error.strerror}"
+                return f"{target}: {error.strerror}"
         return ""
 
     def _all(
@@ -385,7 +394,7 @@ def run_child(
     """
     say = _Reporter(channel, 2 * process.report_interval(conf.plip_timer))
     if conf.realtime:
-        process.try_realtime(conf.user, say)
+        process.try_realtime(f"watchd {interface}", conf.user, say)
     state = None if handed is None else handed.get("window")
     watcher = Watcher(conf, interface, instruments(), say, state, peer)
     watcher.open()

@@ -117,10 +117,11 @@ class Ears(Context):
     def __init__(self, settings: Conf) -> None:
         self.conf = settings
         self.boot = "master"
-        self.lines: list[tuple[str, bool]] = []
+        self.lines: list[tuple[str, object]] = []
 
-    def say(self, text: str, *_: object, alarm: bool = False, **__: object) -> None:
-        self.lines.append((text, alarm))
+    def say(self, event: str, subject: str, /, *_: object, **values: object) -> None:
+        assert subject == "config"
+        self.lines.append((event, values.get("difference", values.get("setting"))))
 
 
 def test_it_is_said_once_and_when_it_ends() -> None:
@@ -132,13 +133,10 @@ def test_it_is_said_once_and_when_it_ends() -> None:
     for status in (same, same, other, other, third, third, same):
         mismatch.note(status)
     assert ears.lines == [
-        (
-            "not the same on both machines: @interfaces: eth0 only here and ens3 only on the peer",
-            True,
-        ),
-        ("not the same on both machines: $hold_down is 60 here, 1 on the peer", False),
-        ("the same on both machines again: @interfaces", False),
-        ("the same on both machines again: $hold_down", False),
+        ("CONFIG-MISMATCH", "@interfaces: eth0 only here and ens3 only on the peer"),
+        ("SETTING-DIFFERS", "$hold_down is 60 here, 1 on the peer"),
+        ("CONFIG-MATCH", "@interfaces"),
+        ("CONFIG-MATCH", "$hold_down"),
     ]
 
 
@@ -149,11 +147,8 @@ def test_two_of_one_host_type_say_so_each_time_that_it_begins() -> None:
     master = replace(slave, boot="master")
     for status in (slave, master, replace(master, role="active"), slave, slave, master):
         mismatch.note(status)
-    begins = (
-        "both nodes have boot:master in host_type: change one, and restart failoverd there",
-        True,
-    )
-    assert ears.lines == [begins, ("the peer has boot:slave in host_type now", False), begins]
+    events = [event for event, _ in ears.lines]
+    assert events == ["BOOT-CLASH", "BOOT-OK", "BOOT-CLASH"]
 
 
 def peer_of(settings: Conf) -> Status:
@@ -181,11 +176,10 @@ def test_a_pair_whose_cards_have_other_names_says_so(lab: Lab) -> None:
     lab.b.write_conf(**card_named("ens3"), hold_down=3.0)
     for machine in lab.machines:
         machine.start_failoverd()
-    told = "not the same on both machines: "
     for machine, here, there in ((lab.a, "eth0", "ens3"), (lab.b, "ens3", "eth0")):
-        line = f"{told}@interfaces: {here} only here and {there} only on the peer"
+        line = f"@interfaces: {here} only here and {there} only on the peer"
         lab.wait_until(lambda m=machine, text=line: text in m.log(), line)  # type: ignore[misc]
-    line = f"{told}$hold_down is 2 here, 3 on the peer"
+    line = "$hold_down is 2 here, 3 on the peer"
     lab.wait_until(lambda: line in lab.a.log(), line)
     lab.wait_until(lambda: lab.a.role() == "active", "a is active")
 
@@ -198,14 +192,12 @@ def test_a_pair_whose_cards_have_other_names_says_so(lab: Lab) -> None:
 
     tested = lab.a.command("failoverd", "-t")
     assert tested.returncode == 0, tested.stderr
-    assert f"note: {line}" in tested.stdout.splitlines()
+    assert f"note: not the same on both machines: {line}" in tested.stdout.splitlines()
 
     rename(lab.b, "ens3", "eth0")
     lab.b.write_conf()
     kill(lab.b, main_pid(lab.b), signal.SIGHUP)
-    lab.wait_until(
-        lambda: lab.a.log().count("the same on both machines again: ") == 3, "all is alike again"
-    )
+    lab.wait_until(lambda: lab.a.log().count("CONFIG-MATCH") == 3, "all is alike again")
     shown = lab.a.command("ha-status")
     assert "not the same" not in shown.stdout
     tested = lab.a.command("failoverd", "-t")

@@ -193,7 +193,7 @@ def test_a_pair_that_confirms_nothing_is_found_out() -> None:
     assert [complaint.statement for complaint in told.complaints][:1] == [1]
     story = "\n".join(told.story)
     assert "### the link is cut" in story
-    assert "ha-switch master (heartbeat lost)" in story
+    assert "ROLE role: active; from=standby cause=heartbeat-lost" in story
     assert "!!! statement 1" in story
 
 

@@ -102,7 +102,7 @@ def settled(lab: Lab, active: Machine) -> bool:
 
 
 def scripts_run(lab: Lab) -> list[int]:
-    return [machine.log().count("running ") for machine in lab.machines]
+    return [machine.log().count(" SCRIPT-START ") for machine in lab.machines]
 
 
 def test_the_init_script_starts_restarts_and_tells(lab: Lab, pair: tuple[Init, Init]) -> None:
@@ -146,7 +146,7 @@ def test_a_machine_that_goes_down_hands_over_if_it_is_active(
     lab.wait_until(lambda: settled(lab, lab.a), "b stands by again", LONG)
     a.must("stop", runlevel="6")
     assert lab.b.role() == "active" and lab.holders() == ["b"]
-    assert "told fail by the peer" in lab.b.log()
+    assert "told this node to take over; command=fail" in lab.b.log()
     done = b("stop", runlevel="6")  # nobody is left to take over
     assert "the peer does not take over" in done.stderr and lab.holders() == ["b"]
 

@@ -141,7 +141,7 @@ def test_a_crowd_of_requests_is_busy(office: Office) -> None:
 
 
 def test_only_so_many_wait(office: Office) -> None:
-    office.requests.waiting = {-n: "" for n in range(requests.MAX_REQUESTS - 1)}
+    office.requests.waiting = {-n: None for n in range(requests.MAX_REQUESTS - 1)}
     assert len(office.ask()) == 1
     assert office.ask() == []
     assert office.answers() == [(False, "busy")]

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 from netns import ROOTLESS
-from wire import IPV4, IPV6, LIMIT, SECRET, Caller, Daemon, Pair, serve, sign, signed
+from wire import IPV4, IPV6, LIMIT, SECRET, Caller, Daemon, Pair, serve, sign, signed, worded
 from wire import two_machines as make_two_machines
 
 from failoverd.listener import server
 
+LOCAL = "PORT-LOCAL interface plip0: down, listening to this node only"
 CLASSIC = SECRET + b"\nresume\n"
 
 
@@ -207,9 +208,11 @@ def test_refusals_are_logged_with_the_address_once_a_second(pair: Pair) -> None:
     serve([daemon], lambda: len(daemon.logged()) >= 2)
     passed = time.monotonic() - began
     assert len(daemon.logged()) <= 1 + passed
-    assert daemon.logged()[0] == "refused a request from 1.0.0.2"
+    assert daemon.logged()[0] == (
+        "REQUEST-REFUSED config: request refused, not authenticated; client=1.0.0.2"
+    )
     assert all("1.0.0.2" in line for line in daemon.logged())
-    assert "more" in daemon.logged()[1]
+    assert "suppressed=" in daemon.logged()[1]
 
 
 def test_who_dawdles_is_refused_after_five_seconds(pair: Pair, daemon: Daemon) -> None:
@@ -357,18 +360,18 @@ def test_lines_about_a_crowd_come_more_and_more_seldom(pair: Pair) -> None:
 
     class Heard:
         def send(self, message: dict[str, Any]) -> bool:
-            told.append(str(message["message"]))
+            told.append(worded(message))
             return True
 
     complaints = server.Complaints(Heard())  # type: ignore[arg-type]
     for moment in range(100_000):
-        complaints.add("refused a request from 1.0.0.2", moment / 100)
+        complaints.add("refused", "1.0.0.2", moment / 100)
     assert 10 < len(told) < 30
-    assert sum(int(line.split()[-4]) for line in told if "more" in line) > 90_000
+    assert sum(int(line.split("suppressed=")[1]) for line in told if "suppressed" in line) > 90_000
     complaints.flush(1100.0)
     before = len(told)
     for moment in range(10):  # a person who mistypes is told of each time
-        complaints.add("refused a request from 1.0.0.1", 2000 + 3 * moment)
+        complaints.add("refused", "1.0.0.1", 2000 + 3 * moment)
     assert len(told) - before >= 9
 
 
@@ -421,7 +424,7 @@ def test_a_successor_waits_for_what_is_missing(pair: Pair) -> None:
     daemon = pair.listen(patient=True)
     daemon.answers = {"resume": (True, "standby")}
     pair.plug()
-    serve([daemon], lambda: "listening on plip0" in daemon.logged())
+    serve([daemon], lambda: "PORT-OPEN interface plip0: listening" in daemon.logged())
     assert pair.call(1).say(CLASSIC).rest() == b"ok standby\n"
 
 
@@ -441,11 +444,11 @@ def test_the_link_is_deleted_and_made_again(pair: Pair, daemon: Daemon) -> None:
     before = pair.call(1)
     before.greeting()
     pair.spaces[0].ip("link delete plip0")
-    serve([daemon], lambda: ALONE in daemon.logged())
+    serve([daemon], lambda: LOCAL in daemon.logged())
     daemon.ask(1)
     assert daemon.wait_for("lost")[0]["sent"] is False
     pair.plug()
-    serve([daemon], lambda: "listening on plip0" in daemon.logged())
+    serve([daemon], lambda: "PORT-OPEN interface plip0: listening" in daemon.logged())
     for side in (1, 0):
         assert pair.call(side).say(CLASSIC).rest() == b"ok standby\n"
     other = pair.listen(1)
@@ -459,13 +462,13 @@ def test_the_link_is_deleted_and_made_again(pair: Pair, daemon: Daemon) -> None:
 def test_own_commands_while_the_link_is_down(pair: Pair, daemon: Daemon, side: int) -> None:
     pair.spaces[side].ip("link set plip0 down")
     if side == 0:
-        serve([daemon], lambda: ALONE in daemon.logged())
+        serve([daemon], lambda: LOCAL in daemon.logged())
     assert pair.call(0).say(CLASSIC).rest() == b"ok standby\n"
     daemon.ask(1, timeout=0.5)
     assert daemon.wait_for("lost")[0]["sent"] is False
     pair.spaces[side].ip("link set plip0 up")
     if side == 0:
-        serve([daemon], lambda: "listening on plip0" in daemon.logged())
+        serve([daemon], lambda: "PORT-OPEN interface plip0: listening" in daemon.logged())
     assert pair.call(1).say(CLASSIC).rest() == b"ok standby\n"
 
 

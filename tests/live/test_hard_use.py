@@ -27,6 +27,7 @@ from failoverd import process, statefile
 from failoverd.log import Log
 from failoverd.master.supervisor import Supervisor
 from failoverd.process import Channel
+from failoverd.process.leftover import worker_of
 from failoverd.wire import frames
 
 SLOW = """#!/bin/sh
@@ -54,8 +55,8 @@ def go_on(machine: Machine) -> None:
 
 def was_answered(machine: Machine) -> bool:
     """Whether the peer's answer to `fail` ended the handover, and no long search for the truth."""
-    told = machine.log().split("telling the peer fail")[-1].split("role: switching -> standby")[0]
-    return "no answer from the peer to fail" not in told
+    told = machine.log().split("told to take over")[-1]
+    return "PEER-DONE" in told.split(" role: standby")[0]
 
 
 def knows(machine: Machine, secret: str) -> bool:
@@ -92,7 +93,9 @@ def test_a_restart_is_no_change_of_role(lab: Lab) -> None:
     assert runs(lab.a, "master") == scripts
     assert "role" not in lab.a.read("notes")
     assert lab.a.command("ha-fail").returncode == 0
-    lab.wait_until(lambda: lab.a.read("notes") == "role standby\n", "the next change is told once")
+    lab.wait_until(
+        lambda: lab.a.read("notes") == "role standby ROLE\n", "the next change is told once"
+    )
 
 
 def test_who_is_not_up_yet_does_not_say_that_it_stands_by(patient: Lab) -> None:
@@ -104,7 +107,7 @@ def test_who_is_not_up_yet_does_not_say_that_it_stands_by(patient: Lab) -> None:
         lab.wait_until(lambda: "begin master" in lab.b.log(), "the script runs")
         kill(lab.b, main_pid(lab.b))
         lab.b.start_failoverd()
-        lab.wait_until(lambda: "waiting for the switch script" in lab.b.log(), "it waits for it")
+        lab.wait_until(lambda: "LEFTOVER-WAIT" in lab.b.log(), "it waits for it")
         lab.wait_until(lambda: lab.b.role() != "", "its port answers")
         lab.b.write_conf(verbose=True)
         hold_up(lab.b)
@@ -122,7 +125,7 @@ def test_a_stop_in_the_middle_of_a_takeover_is_answered(patient: Lab) -> None:
     with lab.a.popen(*lab.a._command("ha-fail")) as typed:
         lab.wait_until(lambda: "begin master" in lab.b.log(), "the script runs")
         kill(lab.b, main_pid(lab.b), signal.SIGTERM)
-        lab.wait_until(lambda: "told to stop" in lab.b.log(), "b has heard it")
+        lab.wait_until(lambda: "STOP config" in lab.b.log(), "b has heard it")
         go_on(lab.b)
         assert typed.wait(20) == 0
     assert was_answered(lab.a)
@@ -140,8 +143,8 @@ def test_hup_takes_a_configuration_wholly_or_not_at_all(lab: Lab) -> None:
     a = lab.a
 
     def refused(why: str) -> None:
-        hang_up(a, said="the configuration stays as it was")
-        assert why in a.log().split("the configuration stays as it was")[-2]
+        hang_up(a, said="configuration stays as it was")
+        assert why in a.log().split("configuration stays as it was")[-2]
         assert settled(lab, a)
 
     a.write("secret", "\n", 0o600)
@@ -219,12 +222,8 @@ def test_where_nobody_can_be_asked_that_is_said(lab: Lab) -> None:
         b.write_conf(interfaces=["tun0"], addresses=["tun0 192.0.2.10/24"])
         assert "no takeover by silence ever comes" in b.command("failoverd", "-t").stdout
         b.start_failoverd()
-        lab.wait_until(
-            lambda: "tun0: nobody can be asked there who has the addresses" in b.log(), "where"
-        )
-        lab.wait_until(
-            lambda: "the service network cannot be asked; no takeover" in b.log(), "what it means"
-        )
+        lab.wait_until(lambda: "PROBE-FAILED interface tun0" in b.log(), "where")
+        lab.wait_until(lambda: "TAKEOVER-BLOCKED" in b.log(), "what it means")
     assert b.role() == "standby"
 
 
@@ -331,7 +330,7 @@ def test_two_on_one_machine_never_share_a_state(lab: Lab) -> None:
     assert lab.a.command("failoverd").returncode == 0
     kill(lab.a, int(lab.a.read("run/pid2")))
     assert lab.a.command("failoverd").returncode == 0
-    assert "ending failoverd" not in lab.a.log() + lab.a.read("log2")
+    assert "LEFTOVER-ENDED" not in lab.a.log() + lab.a.read("log2")
 
 
 def test_only_what_a_dead_one_of_this_pidfile_left_is_ended(lab: Lab) -> None:
@@ -358,7 +357,7 @@ def test_only_what_a_dead_one_of_this_pidfile_left_is_ended(lab: Lab) -> None:
     lab.wait_until(lambda: len(titled()) == 5, "all have their titles")
     assert lab.a.command("failoverd").returncode == 0
     assert left.wait(10) != 0
-    assert f"ending {ours}" in lab.a.log()
+    assert f"LEFTOVER-ENDED worker {worker_of(ours)}: " in lab.a.log()
     assert [other.poll() for other in others] == [None] * 4
 
 
@@ -486,7 +485,7 @@ def test_a_terminal_that_is_stopped_stops_nobody(tmp_path: Path) -> None:
     with os.fdopen(writing, "w") as terminal:
         log = Log(str(tmp_path / "log"), terminal)
         for number in range(5000):
-            log.event("failoverd", f"line {number} " + 100 * "x", pid=1)
+            log.write("STATUS", "role", "status", {"status": f"{number} " + 100 * "x"})
         log.close()
     os.close(reading)
     assert (tmp_path / "log").read_text().count("\n") == 5000

@@ -14,10 +14,10 @@ from failoverd.conf import Conf
 from failoverd.log import Log
 from failoverd.master import Master
 
-BEGINS = "this is a fault of failoverd, report it with this log: "
-STATE = " (phase standby, purpose none)"
-TAKEN = "the addresses are both taken and free"
-LEFT = "a standby remembers the role that it had"
+BEGINS = " BUG worker failoverd: a fault of failoverd, report this log; error="
+STATE = " phase=standby purpose=none"
+TAKEN = '"the addresses are both taken and free"'
+LEFT = '"a standby remembers the role that it had"'
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def read(master: Master) -> list[str]:
 def test_what_cannot_be_is_an_alarm_once_and_decides_nothing(
     master: Master, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alarms: list[tuple[str, str]] = []
+    alarms: list[tuple[str, str, str]] = []
     monkeypatch.setattr(master.programs, "notify", lambda *words: alarms.append(words))
     sound = master.us.state
     taken, left = replace(sound, taken=True, quiet=1), replace(sound, claimed=1)
@@ -67,10 +67,11 @@ def test_what_cannot_be_is_an_alarm_once_and_decides_nothing(
         step(master)
     found = [TAKEN + STATE, LEFT + STATE]
     assert said(master) == found
-    assert alarms == [("alarm", BEGINS + text) for text in found]
+    begins = BEGINS.removeprefix(" BUG ")
+    assert alarms == [("alarm", begins + text, "BUG") for text in found]
 
 
-SPEECHLESS, SPEAKS = "but its port does not answer", "the peer's port answers again"
+SPEECHLESS, SPEAKS = "but its port does not answer", "its port answers again"
 
 
 def test_a_peer_that_only_sends_heartbeats_is_said_once_and_that_it_ended(master: Master) -> None:

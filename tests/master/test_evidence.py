@@ -225,7 +225,7 @@ def test_who_has_stood_down_has_the_address_nowhere(
         worked = ServiceInterfaces(us).switched("slave", TOLD, ok=True)
         assert worked is (not against)
         assert against in said(us)
-        assert ("the switch to slave has not worked: " in said(us)) is bool(against)
+        assert ("SWITCH-UNDONE" in said(us) and "role=slave" in said(us)) is bool(against)
         Path(us.conf.log).write_text("")
         us.log = Log(us.conf.log)
         assert ServiceInterfaces(us).switched("slave", TOLD, ok=False) is False
@@ -261,7 +261,7 @@ def test_who_has_become_active_has_each_address_on_its_card(
         us = context(tmp_path)
         assert ServiceInterfaces(us).switched("master", TOLD, ok=True) is (not against)
         assert against in said(us)
-        assert ("the switch to master has not worked: " in said(us)) is bool(against)
+        assert ("SWITCH-UNDONE" in said(us) and "role=master" in said(us)) is bool(against)
         Path(us.conf.log).write_text("")
         us.log = Log(us.conf.log)
         assert ServiceInterfaces(us).switched("master", TOLD, ok=False) is False
@@ -335,7 +335,7 @@ def test_what_the_kernel_does_not_tell_is_not_against_it(
             assert cards.switched(role, TOLD, ok=True) is True
             assert cards.switched(role, TOLD, ok=False) is False
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        assert "script's word is all there is: addresses cannot be read: Too many" in said(us)
+        assert "SCRIPT-UNVERIFIED" in said(us) and 'error="Too many' in said(us)
 
     inside(machine, look)
 
@@ -385,7 +385,9 @@ def test_an_address_that_comes_to_a_standby_is_told_once(
         assert look() == [pair.Stray()]
         assert look() == []
         address, _, interface = stray.split()
-        assert f"we stand by and have {address} on {interface}" in said(us)
+        host, _, prefix = address.partition("/")
+        where = f"found on this node, which is standby; prefix={prefix} interface={interface}"
+        assert f"ADDRESS-FOUND address {host}: {where}" in said(us)
 
     inside(machine, check)
 
@@ -511,7 +513,7 @@ def test_what_the_kernel_shows_outweighs_an_old_file(
         us.remembered.since = "2026-11-22T12:00:00.123Z"
         assert ServiceInterfaces(us).role_at_start() == taken_for
         corrected = role != taken_for
-        assert ("but all of @addresses are here: taken for active" in said(us)) is corrected
+        assert ("STATE-CORRECTED" in said(us)) is corrected
         assert (us.remembered.left == (TOLD, [])) is corrected
         assert (us.remembered.since == "") is corrected
 
@@ -756,7 +758,7 @@ def test_a_copy_on_the_standby_is_taken_away(lab: Lab, copy: str) -> None:
     start(lab, **WATCHED)
     lab.b.ip(f"address add {copy}")
     lab.wait_until(lambda: lab.holders() == ["a"], "b takes it away")
-    assert f"we stand by and have {copy.replace('dev', 'on')}" in lab.b.log()
+    assert "ADDRESS-FOUND" in lab.b.log()
     lab.wait_until(lambda: settled(lab, lab.a), "the pair is as it was")
     assert runs(lab.b, "slave") == 2
 
@@ -770,7 +772,7 @@ def test_a_full_run_folder_costs_nobody_the_service(lab: Lab) -> None:
     lab.a.power_cut()
     lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
     lab.wait_until(lambda: '"active"' in lab.b.read("run/state"), "that is noted")
-    assert "cannot write $state" not in lab.b.log()
+    assert "STATE-FAILED" not in lab.b.log()
     start_again_without_an_outage(lab, main)
 
 
@@ -781,9 +783,9 @@ def test_an_old_state_costs_nobody_the_service(lab: Lab) -> None:
     folder = mounted(lab.b, "run", "-o", "ro")
     lab.a.power_cut()
     lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
-    assert "cannot write $state" in lab.b.log()
+    assert "STATE-FAILED" in lab.b.log()
     start_again_without_an_outage(lab, main, lambda: lab.b.check("umount", folder))
-    assert "$state says standby, but all of @addresses are here" in lab.b.log()
+    assert "STATE-CORRECTED" in lab.b.log()
 
 
 def start_again_without_an_outage(

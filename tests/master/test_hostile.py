@@ -319,16 +319,19 @@ def test_another_watcher_that_is_mad(lab: Lab) -> None:
     process_of_b = lab.b.read("run/pid")
     lab.b.check("kill", "-KILL", process_of_b.strip())
     before = [role_changes(machine) for machine in lab.machines]
-    lines, resumes = lab.b.log().count("\n"), lab.b.log().count("told resume")
+    lines, resumes = lab.b.log().count("\n"), lab.b.log().count("command=resume")
     python, enemy = shlex.quote(sys.executable), shlex.quote(ENEMY.replace("eth9", "eth0"))
     program = lab.b.write("enemy", f'#!/bin/sh\nexec {python} -I -c {enemy} "$1"\n', 0o755)
     # another user may not reach this Python
     lab.b.write_conf(watchd=program, user="root", verbose=True)
     assert lab.b.command("failoverd").returncode == 0
-    lab.wait_until(lambda: "watchd eth0 is replaced: says more" in lab.b.log(), "it is ended")
+    lab.wait_until(
+        lambda: 'worker watchd eth0: ended, and is started again; error="says more' in lab.b.log(),
+        "it is ended",
+    )
     lab.wait_until(lambda: settled(lab, lab.a), "the pair goes on")
     assert [role_changes(machine) for machine in lab.machines] == before
     log = lab.b.log()
     assert log.count("\n") - lines < 30 * MAX_LINES
     assert all(line.startswith("20") and line.isprintable() for line in log.splitlines())
-    assert log.count("told resume") == resumes
+    assert log.count("command=resume") == resumes

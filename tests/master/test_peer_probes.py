@@ -31,7 +31,7 @@ from failoverd.wire.protocol import InterfaceStatus, Status
 WINDOW = 0.5
 QUIET: dict[str, Value] = {"low_water": 1, "timer_seconds": WINDOW}
 A_NIGHT = 12 * WINDOW
-FAILED = "fail (below low water)"
+FAILED = " IFACE-FAIL "
 
 
 # ------------------------------------------------------------------ who asks whom

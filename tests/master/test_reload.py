@@ -28,7 +28,7 @@ from failoverd.watch.filters import Program
 
 GENEROUS = 60.0
 READ = "configuration read again"
-KEPT = "the configuration stays as it was"
+KEPT = "configuration stays as it was"
 
 
 def hang_up(machine: Machine) -> None:
@@ -66,11 +66,11 @@ class Slow:
 
 def told(machine: Machine, times: int) -> bool:
     """Whether it has been told so often to read it."""
-    return machine.log().count("told to read the configuration again") >= times
+    return machine.log().count("reading the configuration again") >= times
 
 
 def windows_of_link(machine: Machine) -> list[str]:
-    return [line for line in machine.log().splitlines() if " plip0: " in line]
+    return [line for line in machine.log().splitlines() if " WINDOW interface plip0: " in line]
 
 
 def test_heartbeats_go_on_while_the_configuration_is_read(lab: Lab) -> None:
@@ -109,7 +109,7 @@ def test_a_check_that_dies_changes_nothing(lab: Lab) -> None:
     assert "has died" in lab.a.log()
     hang_up(lab.a)
     slow.give(slow.text)
-    lab.wait_until(lambda: f"{READ}: nothing changed" in lab.a.log(), "the next one is read")
+    lab.wait_until(lambda: f"{READ}, nothing changed" in lab.a.log(), "the next one is read")
 
 
 def test_nobody_who_stops_waits_for_a_check(lab: Lab) -> None:
@@ -164,7 +164,7 @@ def test_no_watcher_translates_a_long_filter(lab: Lab) -> None:
 def counts(machine: Machine) -> bool:
     """Whether the youngest watcher of eth0 has ended a window."""
     (watcher,) = pids(machine, "failoverd: watchd eth0") or [0]
-    return f"watchd[{watcher}] eth0: " in machine.log()
+    return f"watchd[{watcher}]: DEBUG WINDOW interface eth0: " in machine.log()
 
 
 # By itself
@@ -177,7 +177,11 @@ class Harness:
         self.reports: list[str] = []
         self.adopted: list[tuple[Conf, tuple[Program, ...]]] = []
         self.selector = selectors.DefaultSelector()
-        us = SimpleNamespace(conf=Conf(), report=self.reports.append)
+
+        def say(event: str, _: str, sentence: str, **values: object) -> None:
+            self.reports.append(str(values["error"]) if event == "CONFIG-ERROR" else sentence)
+
+        us = SimpleNamespace(conf=Conf(), say=say)
         self.reload = Reload(
             cast(Context, us),
             self.selector,

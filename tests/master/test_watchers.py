@@ -97,8 +97,8 @@ class Known(Context):
         self.conf = conf
         self.said: list[str] = []
 
-    def say(self, text: str, interface: str = "", **_: object) -> None:
-        self.said.append(f"{interface}: {text}")
+    def say(self, event: str, subject: str, /, *_: object, **__: object) -> None:
+        self.said.append(f"{event} {subject}")
 
 
 class Ended(Supervisor):
@@ -165,7 +165,9 @@ def test_what_is_watched_again_is_well() -> None:
     minded.watchers.told("plip0", NOW + 12)
     minded.watchers.told("plip0", NOW + 13)
     assert minded.watchers.troubles == {}
-    assert minded.us.said == [f"plip0: {MISSED}", "plip0: is watched again"]
+    assert minded.us.said == [
+        f"{event} interface plip0" for event in ("IFACE-UNWATCHED", "IFACE-WATCHED")
+    ]
 
 
 @pytest.mark.parametrize("deaf", [False, True])
@@ -276,7 +278,7 @@ def test_another_watcher_is_executed_and_believed(lab: Lab) -> None:
     assert "watchers" not in told(lab.a)
     lab.a.deafen("eth0")
     lab.wait_until(lambda: settled(lab, lab.b), "a hands over by that watcher's word", LONG)
-    assert "is refused" not in lab.a.log()
+    assert "WATCHD-REFUSED" not in lab.a.log()
     kill(lab.a, main_pid(lab.a))
     lab.wait_until(lambda: not processes(lab.a, path), "they died with failoverd")
 
@@ -312,7 +314,7 @@ def test_one_that_stops_reporting_is_a_warning_until_it_reports_again(lab: Lab) 
     lab.wait_until(
         lambda: "eth0" not in told(lab.a).get("watchers", {}), "another is started", PATIENCE
     )
-    assert "eth0: is watched again" in lab.a.log() and "eth0: $watchd" in lab.a.log()
+    assert "IFACE-WATCHED interface eth0: " in lab.a.log() and "eth0: $watchd" in lab.a.log()
     assert not {*processes(lab.a, path)} & {*before}
     assert runs(lab.a, "slave") == 0, "that is no failed interface"
 
@@ -333,11 +335,11 @@ def test_what_is_no_watcher_is_refused_and_our_own_takes_its_place(lab: Lab, kin
     text = why["eth0"]
     assert f"$watchd {path} is refused" in text
     assert PRINTED.get(kind, "it printed nothing") in text
-    assert len(re.findall(rf"eth0: \$watchd {path} is refused and ours used", lab.a.log())) == 1
+    assert len(re.findall(rf"WATCHD-REFUSED interface eth0: .* program={path} ", lab.a.log())) == 1
     lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by", LONG)
     assert lab.a.command("ha-status").returncode == lab.b.command("ha-status").returncode == 1
     lab.b.power_cut()
-    lab.wait_until(lambda: "plip0: 0 packets, 0 in" in lab.a.log(), "our own minds the link")
+    lab.wait_until(lambda: "HEARTBEAT-LOST" in lab.a.log(), "our own minds the link")
 
 
 # ------------------------------------------------------------------ what -t says before

@@ -29,11 +29,13 @@ from one_machine import (
     cards,
     come_to_rest,
     done,
+    is_alarm,
     machine,
     moment,
     started,
     step,
     view,
+    words,
 )
 
 from failoverd import pair
@@ -546,16 +548,24 @@ def test_a_stand_down_that_succeeds_leaves_nothing_to_clean() -> None:
                 assert not step(state, ENDS["ok"])[0].unclean
 
 
-CANNOT = "the switch script cannot be run: the role stays"
-TAKES_BACK = "the switch script failed to stand down: taking the role back"
-AGAIN = "the switch script failed to stand down: trying again every window"
+SCRIPT = "SWITCH-FAILED script: "
+CANNOT = f"{SCRIPT}cannot be run, the role stays"
+TAKES_BACK = f"{SCRIPT}failed to stand down, taking the role back"
+AGAIN = f"{SCRIPT}failed to stand down, trying again every window"
+ELSEWHERE = f"{SCRIPT}failed, the role goes elsewhere; cause="
+
+
+BLOCKED = {
+    CANNOT: "the switch script cannot be run: the role stays",
+    TAKES_BACK: "the switch script failed to stand down: taking the role back",
+}
 
 
 @pytest.mark.parametrize(
     ("before", "how", "line"),
     [
-        (machine("promoting", purpose=Purpose.PEER), "failed", "the switch script failed (told by"),
-        (machine("promoting"), "not run", "the switch script failed (heartbeat lost)"),
+        (machine("promoting", purpose=Purpose.PEER), "failed", f'{ELSEWHERE}"told by the peer"'),
+        (machine("promoting"), "not run", f'{ELSEWHERE}"heartbeat lost"'),
         (machine("demoting"), "failed", TAKES_BACK),
         (machine("demoting"), "not run", CANNOT),
         (machine("demoting", purpose=Purpose.BOTH), "failed", AGAIN),
@@ -564,13 +574,14 @@ AGAIN = "the switch script failed to stand down: trying again every window"
 )
 def test_a_script_that_fails_is_an_alarm_once(before: pair.State, how: str, line: str) -> None:
     assert [text for text in alarms(before, ENDS[how]) if text.startswith(line)]
-    known = replace(before, failed=True, unclean=True, blocked=line)
+    blocked = BLOCKED.get(line, "")
+    known = replace(before, failed=True, unclean=True, blocked=blocked)
     assert not alarms(known, ENDS[how])
 
 
 def alarms(state: pair.State, event: pair.Event, rules: pair.Rules = MASTER) -> list[str]:
     _, actions = pair.step(state, event, rules, NOW)
-    return [a.text for a in actions if isinstance(a, pair.Log) and a.alarm]
+    return [words(a) for a in actions if isinstance(a, pair.Log) and is_alarm(a)]
 
 
 # ---------------------------------------------------------------------------- the pictures

@@ -24,13 +24,16 @@ from one_machine import (
     counting,
     deadline,
     done,
+    is_alarm,
     machine,
     moment,
     step,
     view,
+    words,
 )
 
 from failoverd import conf, pair
+from failoverd.log import quoted
 from failoverd.master.queries import is_forgotten
 from failoverd.pair import PeerView, Phase, Posture, Purpose, Query, Timer, compare
 from failoverd.pair.policy import Finding
@@ -73,7 +76,7 @@ def said(
 
 
 def alarms(state: pair.State, event: pair.Event, rules: pair.Rules = MASTER) -> list[str]:
-    return [line.text for line in said(state, event, rules) if line.alarm]
+    return [words(line) for line in said(state, event, rules) if is_alarm(line)]
 
 
 def questions(actions: list[pair.Action]) -> list[pair.Question]:
@@ -621,9 +624,9 @@ def test_a_doubt_that_lasts_is_asked_about_again() -> None:
     assert left(step(machine("doubt", **ALONE), NOT_ASKED)[0]) == {}, "the peer has its time"
     blind, _ = step(machine("doubt", unanswered=True, **ALONE), NOT_ASKED)
     assert left(blind) == {"RETRY": WINDOW}
-    says = "role unconfirmed: no answer from the peer, and the service network cannot be asked"
+    found = "no answer from the peer, and the service network cannot be asked"
     assert alarms(machine("doubt", unanswered=True, **ALONE), NOT_ASKED) == [
-        f"{says}; asks again every window"
+        f'DOUBT role: asking again every window; cause="role unconfirmed" found="{found}"'
     ]
     # what is known of the network counts when the peer has not answered, and no round is lost
     waits, actions = step(machine("doubt", asking=True, **ALONE), NO_STATUS)
@@ -688,7 +691,7 @@ def test_a_person_hears_the_error_of_the_peer() -> None:
         state, actions = step(before, event)
         assert (state.phase is Phase.STANDBY) is (after == "idle")
         assert done(actions) == f"7 error: its words{wanted}"
-        assert alarms(before, event) == ["the peer refused: its words"]
+        assert alarms(before, event) == ['PEER-REFUSED peer: refused; error="its words"']
     tried = machine("giving", failed=True)
     state, actions = step(tried, pair.Replied(Query.FAIL, False, "busy"))
     assert (moment(state), done(actions)) == ("idle", "begin windows")
@@ -1238,8 +1241,8 @@ def test_what_is_asked_for_is_announced_on_again(claimed: int, heard: bool) -> N
 
 def test_anybody_who_answers_for_the_addresses_is_another_holder() -> None:
     """The boot slave stands down after three rounds, the boot master goes on announcing."""
-    unknown = pair.Answers(True, 1, True, "192.0.2.10 is at 02:00:00:00:00:66")
-    told = "somebody else answers for the addresses, too: 192.0.2.10 is at 02:00:00:00:00:66"
+    unknown = pair.Answers(True, 1, True, "192.0.2.10 02:00:00:00:00:66")
+    told = "DUPLICATE address 192.0.2.10: another host answers ARP too; by=02:00:00:00:00:66"
     slave = master = machine("active", **ALONE)
     assert alarms(slave, unknown, SLAVE) == alarms(master, unknown) == [told]
     for number in (1, 2, 3):
@@ -1249,7 +1252,7 @@ def test_anybody_who_answers_for_the_addresses_is_another_holder() -> None:
         master, actions = step(master, unknown)
         assert (master.claimed, done(actions)) == (number, "announce")
         assert left(master) == pytest.approx({"OWN": ROUND / 3})
-    assert "nobody else answers" in said(master, OURS_FREE)[0].text
+    assert said(master, OURS_FREE)[0].event == "DUPLICATE-OVER"
     for name in MOMENTS:
         if name not in SERVING:
             waits = () if name == "idle" else WAITING
@@ -1630,10 +1633,10 @@ def test_a_preferred_node_asks_as_soon_as_all_interfaces_have_received_and_once(
 def test_what_is_in_the_way_is_an_alarm_once() -> None:
     state = machine("silence", silent=True, unanswered=True, **ALONE)
     for number in range(5):
-        liar = pair.Answers(False, 1, True, f"192.0.2.10 is at 02:00:00:00:00:0{number}")
+        liar = pair.Answers(False, 1, True, f"192.0.2.10 02:00:00:00:00:0{number}")
         told = alarms(state, liar)
         assert len(told) == (number == 0)
-        assert not told or ("still answers" in told[0] and "00:00" in told[0])
+        assert not told or ("still answers ARP" in told[0] and "by=02:00:00" in told[0])
         state, _ = step(state, liar)
     state, _ = step(state, BEATS)
     assert state.blocked == ""  # so the next time is told again
@@ -1672,7 +1675,8 @@ def test_who_cannot_hand_over_says_so_once_though_its_other_interface_is_good() 
         told += alarms(state, deaf)
         state, _ = step(state, deaf)
         state, _ = step(state, pair.Watched("eth1", 9, 9, "ok"))
-    assert told == ["interface failed: the peer is standby, and is no better off; the role stays"]
+    found = 'cause="interface failed" found="the peer is standby, and is no better off"'
+    assert told == [f"SWITCHOVER-BLOCKED role: the role stays; {found}"]
 
 
 REFUSALS = [
@@ -1691,7 +1695,8 @@ BETTER_OFF = tuple(replace(i, heard=True, packets=0, last=0) for i in cards())
 def test_a_preferred_node_that_is_worse_off_says_so() -> None:
     before = machine("boot", interfaces=BETTER_OFF)
     assert alarms(before, STATUS["active"]) == [
-        "boot: the peer is active, and is better off; no takeover"
+        "TAKEOVER-BLOCKED role: no takeover; cause=boot "
+        'found="the peer is active, and is better off"'
     ]
 
 
@@ -1703,7 +1708,7 @@ def test_a_refusal_names_purpose_finding_and_condition(
     purpose = before.purpose.value
     assert done(step(before, event)[1]) == f"7 error: {why}"
     (line,) = alarms(before, event)
-    assert line.startswith(f"{purpose}: {why}; ")
+    assert f"cause={quoted(purpose)} found={quoted(why)}" in line
 
 
 def test_no_alarm_precedes_an_ordinary_takeover() -> None:
@@ -1761,14 +1766,9 @@ def test_a_start_beside_an_active_peer_is_no_alarm_and_hides_none() -> None:
     for blocked in ("", "what is in the way"):
         before = machine("boot", interfaces=new, blocked=blocked)
         assert not alarms(before, STATUS["active"])
-        assert [line.text for line in said(before, STATUS["active"])] == (
-            []
-            if blocked
-            else [
-                "boot: the peer is active, and here eth0, eth1: down, or nothing "
-                "received yet; no takeover"
-            ]
-        )
+        lines = said(before, STATUS["active"])
+        assert [line.event for line in lines] == ([] if blocked else ["FAILBACK-WAIT"])
+        assert blocked or ("lacking", "eth0, eth1") in lines[0].values
 
 
 def test_who_asked_nobody_does_not_say_that_nobody_answers() -> None:
@@ -1776,5 +1776,6 @@ def test_who_asked_nobody_does_not_say_that_nobody_answers() -> None:
         ("silence", replace(SLAVE, confirm="none")),
         ("operator", replace(SLAVE, addressed=frozenset())),
     ):
-        lines = [line.text for line in said(machine(name, **ALONE), NO_STATUS, rules)]
-        assert [line for line in lines if line.endswith("no answer from the peer; takes the role")]
+        lines = said(machine(name, **ALONE), NO_STATUS, rules)
+        found = [dict(line.values)["found"] for line in lines if line.event == "TAKEOVER"]
+        assert found == ["no answer from the peer"]

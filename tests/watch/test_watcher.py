@@ -26,6 +26,8 @@ from watched_by_hand import ENVIRONMENT, WATCHD, by_hand, conf_file, run
 from failoverd import process
 from failoverd.commands import watchd as command
 from failoverd.conf import Address, Conf, Witness
+from failoverd.master.messages import Logged
+from failoverd.process import Message
 from failoverd.tools.watching import CANNOT_READ
 from failoverd.watch import counter
 from failoverd.watch.watcher import (
@@ -38,6 +40,7 @@ from failoverd.watch.watcher import (
 )
 from failoverd.wire import frames
 from failoverd.wire.protocol import heartbeat_tags
+from failoverd.wire.typed import decode
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 USER = "root" if ROOTLESS else "nobody"
@@ -77,7 +80,7 @@ class Watching:
             while self.messages:
                 message = self.messages.pop(0)
                 assert message["event"] != "died", message
-                self.logged += [message["message"]] if message["event"] == "log" else []
+                self.logged += [worded(message)] if message["event"] == "log" else []
                 if message["event"] == event and which(message):
                     return message
             select.select([self.child.channel], [], [], 1)
@@ -169,7 +172,7 @@ def test_a_lost_interface_is_silent_and_a_successor_goes_on(spaces: list[Namespa
         with watching(conf) as watcher:
             watcher.wait("alarm")
             ip("link del eth0")
-            assert watcher.wait("log")["message"] == "the interface is missing"
+            assert worded(watcher.wait("log")) == "LINK-STATE missing"
             last = watcher.wait("alarm")
             remake()
             if ROOTLESS:
@@ -192,7 +195,7 @@ def test_an_interface_that_is_down_at_start_counts_later(spaces: list[Namespace]
 
     def work() -> None:
         with watching(quick(user="root")) as watcher, sender(there, "far") as far:
-            assert watcher.logged == ["the interface is down"]
+            assert watcher.logged == ["LINK-STATE down"]
             assert watcher.wait("alarm", lambda m: not m["boot"])["verdict"] == "fail"
             ip("link set eth0 up")
             limit = time.monotonic() + GENEROUS
@@ -783,3 +786,9 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path: Path) -> None:
     line = '("$@"; echo $? >&2) | head -n 1'
     done = piped(line, "-c", conf, "-r", str(file), "--mac", OWN, "eth0")
     assert done.stderr == "141\n" and len(done.stdout.splitlines()) == 1
+
+
+def worded(message: Message) -> str:
+    """An event that a watcher logs, and the state that it tells."""
+    told = decode(Logged, message)
+    return " ".join([told.name, *told.values.values()])

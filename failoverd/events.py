@@ -1,0 +1,219 @@
+"""The events of the log. Alerts match their names: none changes in a minor release.
+
+EVENTS is the only list: the log, $notify_prog and the list in failoverd(8) are made from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Level(IntEnum):
+    """With the priorities of syslog(3)."""
+
+    ERR = 3
+    WARNING = 4
+    NOTICE = 5
+    INFO = 6
+    DEBUG = 7
+
+
+ERR, WARNING, NOTICE, INFO, DEBUG = Level
+
+
+@dataclass(frozen=True)
+class Event:
+    """meaning: for the manual. ended_by: the event that says that it is over. kept: each one is
+    written, however often it comes. by_worker: a worker may log it."""
+
+    level: Level
+    meaning: str
+    ended_by: str = ""
+    kept: bool = False
+    by_worker: bool = False
+
+
+def _worker(level: Level, meaning: str, ended_by: str = "") -> Event:
+    return Event(level, meaning, ended_by, by_worker=True)
+
+
+def _kept(level: Level, meaning: str, ended_by: str = "") -> Event:
+    return Event(level, meaning, ended_by, kept=True)
+
+
+# What may stand before a line's sentence. The last three stand alone or name nothing more.
+SUBJECTS = ("interface", "peer", "address", "script", "worker", "check", "role", "config")
+ALONE = ("role", "config")
+
+EVENTS: dict[str, Event] = {
+    # the daemon
+    "START": _kept(NOTICE, "failoverd starts"),
+    "STARTED": _kept(NOTICE, "All workers are ready, and failoverd begins to decide"),
+    "START-FAILED": _kept(ERR, "failoverd does not start: error= says why", "START"),
+    "DRY-RUN": Event(INFO, "What a dry run would have done"),
+    "STOP": _kept(NOTICE, "failoverd is told to stop"),
+    "STOPPED": _kept(NOTICE, "failoverd has stopped; role, addresses and service stay"),
+    "STATUS": _kept(INFO, "The status, as asked for by USR1"),
+    "BUG": _kept(ERR, "A bug of failoverd: report it with the log"),
+    "STALLED": Event(WARNING, "failoverd did not run for longer than a window: gap= says how long"),
+    "MEMORY-SHORT": Event(WARNING, "failoverd found no memory, and goes on after a while"),
+    "LOG-LOST": Event(WARNING, "So many lines of the log as count= could not be written"),
+    "STATE-FAILED": Event(WARNING, "$state cannot be written", "STATE-OK"),
+    "STATE-OK": Event(INFO, "$state can be written again"),
+    "HISTORY-FAILED": Event(INFO, "The history of the role, beside $state, cannot be written"),
+    "STATE-CORRECTED": Event(NOTICE, "The addresses are here, and so $state is not believed"),
+    "PIDFILE-FAILED": Event(WARNING, "$pidfile cannot be written", "PIDFILE-OK"),
+    "PIDFILE-OK": Event(INFO, "$pidfile can be written again"),
+    "SOCKET-FAILED": Event(WARNING, "The Unix socket of ha-fail and ha-status cannot be made; "
+                           "they use TCP", "SOCKET-OK"),
+    "SOCKET-OK": Event(INFO, "The Unix socket of ha-fail and ha-status is there again"),
+    "PS-FAILED": Event(WARNING, "$ps cannot be run: what a dead failoverd left is not found"),
+    "LEFTOVER-ENDED": Event(NOTICE, "A worker that a dead failoverd left is ended"),
+    "LEFTOVER-WAIT": Event(NOTICE, "A script that a dead failoverd left still runs, and is waited "
+                           "for"),
+    "LEFTOVER-KILLED": Event(WARNING, "A script that a dead failoverd left is killed"),
+    "LEFTOVER-STUCK": Event(WARNING, "A script that a dead failoverd left cannot be killed"),
+    # the configuration
+    "CONFIG-WARNING": _kept(WARNING, "The configuration is valid, but does not fit the network"),
+    "RELOAD": _kept(NOTICE, "The configuration is read again, by HUP"),
+    "CONFIG-ERROR": _kept(INFO, "An error in a configuration that is rejected"),
+    "CONFIG-REJECTED": _kept(WARNING, "The configuration is invalid, and stays as it was",
+                             "CONFIG-RELOADED"),
+    "CONFIG-RELOADED": _kept(NOTICE, "The configuration was read again"),
+    "CONFIG-LATER": _kept(NOTICE, "What of a new configuration does not count yet"),
+    "CONFIG-MISMATCH": Event(WARNING, "A list that takeovers need is not the same on both nodes",
+                             "CONFIG-MATCH"),
+    "SETTING-DIFFERS": Event(INFO, "A setting is not the same on both nodes", "CONFIG-MATCH"),
+    "CONFIG-MATCH": Event(INFO, "A setting is the same on both nodes again"),
+    "BOOT-CLASH": Event(WARNING, "Both nodes have the same host_type", "BOOT-OK"),
+    "BOOT-OK": Event(INFO, "The host_types differ again"),
+    "SECRET-CHANGED": Event(NOTICE, "The secret is a new one; heartbeats with the old one count "
+                            "until the peer has it too", "SECRET-SHARED"),
+    "SECRET-SHARED": Event(NOTICE, "Both nodes have the new secret"),
+    # workers
+    "WORKER-LOST": Event(NOTICE, "A worker has ended, and is started again", "WORKER-READY"),
+    "WORKER-STUCK": Event(WARNING, "The kernel does not let a worker end", "WORKER-READY"),
+    "WORKER-READY": Event(INFO, "A worker that was lost works again"),
+    "MESSAGE-REFUSED": Event(WARNING, "A worker sent what is no message"),
+    "REALTIME-FAILED": _worker(WARNING, "$realtime cannot be had: the process goes on without"),
+    "WATCHD-PROGRAM": Event(INFO, "$watchd is another program, and is executed"),
+    "WATCHD-REFUSED": Event(WARNING, "$watchd does not report windows; failoverd's own watcher "
+                            "replaces it"),
+    "IFACE-UNWATCHED": Event(WARNING, "An interface is not watched: no windows are reported",
+                             "IFACE-WATCHED"),
+    "IFACE-WATCHED": Event(INFO, "An interface is watched again"),
+    "WATCH-FAILED": _worker(WARNING, "An interface cannot be opened for watching", "WATCH-OK"),
+    "WATCH-OK": _worker(INFO, "An interface is open for watching again"),
+    "TARGET-FAILED": _worker(WARNING, "A probe target (@witness, or the peer) cannot be probed",
+                             "TARGET-OK"),
+    "TARGET-OK": _worker(INFO, "The probe targets can be probed again"),
+    "DUMP-FAILED": _worker(WARNING, "Packets are missing in $dumpfile", "DUMP-OK"),
+    "DUMP-OK": _worker(INFO, "$dumpfile can be written again"),
+    "DUMP-OFF": Event(WARNING, "The disk of $dumpfile hangs: it is not written until HUP"),
+    # interfaces
+    "WINDOW": _kept(DEBUG, "A window has ended (with $verbose)"),
+    "WINDOW-LATE": Event(INFO, "A window ended late, and is not judged: the node is busy",
+                         "WINDOW-OK"),
+    "WINDOW-OK": Event(INFO, "Windows end in time again"),
+    "IFACE-FAIL": Event(WARNING, "An interface does not receive what $low_water asks for",
+                        "IFACE-OK"),
+    "IFACE-OK": Event(INFO, "An interface receives again, after so long as after="),
+    "IFACE-DOWN": Event(WARNING, "A service interface is down or has no carrier", "IFACE-UP"),
+    "IFACE-UP": Event(INFO, "A service interface is up and has carrier"),
+    "LINK-STATE": _worker(INFO, "An interface is up, unplugged, down or missing, as state= says"),
+    "HWADDR-UNKNOWN": Event(WARNING, "An interface's own hardware address is not known"),
+    # the heartbeat link and the peer
+    "HEARTBEAT-LOST": Event(WARNING, "No heartbeat was received in two windows", "HEARTBEAT-OK"),
+    "HEARTBEAT-OK": Event(INFO, "Heartbeats are received again, after so long as after="),
+    "HEARTBEAT-UNSENT": _worker(WARNING, "Heartbeats cannot be sent", "HEARTBEAT-SENT"),
+    "HEARTBEAT-SENT": _worker(INFO, "Heartbeats can be sent again"),
+    "HEARTBEAT-OFF": Event(INFO, "This node stops its heartbeats, so that the peer can take "
+                           "over", "HEARTBEAT-ON"),
+    "HEARTBEAT-ON": Event(INFO, "This node sends heartbeats again"),
+    "PEER-UNREACHABLE": Event(WARNING, "The peer does not answer queries", "PEER-REACHABLE"),
+    "PEER-REACHABLE": Event(INFO, "The peer answers queries again"),
+    "PEER-BLOCKED": Event(WARNING, "Heartbeats are received, but the peer's port does not answer: "
+                          "look for a packet filter, the MTU of the heartbeat link, $tcp_port",
+                          "PEER-UNBLOCKED"),
+    "PEER-UNBLOCKED": Event(INFO, "The peer's port answers again"),
+    "PEER-INVALID": Event(WARNING, "The peer's status is invalid"),
+    "PEER-DEAF": Event(INFO, "The peer is active, but does not receive"),
+    "PORT-OPEN": _worker(INFO, "The port is open on the heartbeat link"),
+    "PORT-LOCAL": _worker(INFO, "The heartbeat link is down: the port is open to this node only"),
+    "PORT-FAILED": _worker(WARNING, "The port cannot be opened", "PORT-OPEN"),
+    # requests
+    "REQUEST-REFUSED": _worker(WARNING, "A client was refused: it did not authenticate, or may not "
+                               "connect"),
+    "SWITCHOVER-REQUESTED": _kept(NOTICE, "An operator asks for a switchover: via= and user= or "
+                                  "client= say who"),
+    "SWITCHOVER-DONE": _kept(NOTICE, "What an operator asked for has happened"),
+    "SWITCHOVER-REFUSED": _kept(WARNING, "What an operator asked for was refused"),
+    "PEER-REQUESTED": Event(NOTICE, "The peer tells this node to take over or to stand by"),
+    "PEER-SERVED": _kept(NOTICE, "What the peer told has happened"),
+    "PEER-DENIED": _kept(WARNING, "What the peer told was refused"),
+    "PEER-TOLD": Event(NOTICE, "The peer is told to take over or to stand by"),
+    "PEER-DONE": _kept(NOTICE, "The peer has done what it was told"),
+    "PEER-REFUSED": _kept(WARNING, "The peer refused what it was told"),
+    # the role
+    "ROLE": _kept(NOTICE, "This node has another role: from=, cause= and took= say how it came"),
+    "TAKEOVER": _kept(NOTICE, "This node takes the role"),
+    "TAKEOVER-BLOCKED": Event(WARNING, "This node would take the role, and may not",
+                              "UNBLOCKED"),
+    "FAILBACK-WAIT": Event(INFO, "The preferred node waits until its interfaces receive",
+                           "UNBLOCKED"),
+    "CALL": _kept(NOTICE, "This node takes the role, and first has the peer stand by"),
+    "SWITCHOVER": _kept(NOTICE, "This node stands down for the peer"),
+    "SWITCHOVER-BLOCKED": Event(WARNING, "This node would stand down, and keeps the role",
+                                "UNBLOCKED"),
+    "SWITCHOVER-FAILED": Event(WARNING, "A switchover failed, and this node takes the role back"),
+    "SWITCHOVER-CANCELLED": Event(INFO, "The interface receives again: the role stays"),
+    "UNBLOCKED": _kept(INFO, "Nothing blocks a change of role any more"),
+    "DOUBT": Event(WARNING, "It is not known whether the peer has the role; this node asks"),
+    "YIELD": Event(WARNING, "The peer has the role: this node stands down"),
+    "SPLIT-BRAIN": Event(ERR, "Both nodes are active: winner= keeps the role", "UNITED"),
+    "UNITED": _kept(NOTICE, "One node is active again"),
+    "SERVICE-DOWN": _kept(ERR, "No node has been active for longer than failoverd -t allows",
+                          "SERVICE-UP"),
+    "SERVICE-UP": _kept(NOTICE, "A node is active again"),
+    # addresses
+    "GARP": Event(INFO, "Gratuitous ARP, or an unsolicited neighbour advertisement, was sent"),
+    "GARP-FAILED": Event(WARNING, "Gratuitous ARP cannot be sent", "GARP"),
+    "PROBE-FAILED": Event(WARNING, "The service addresses cannot be probed on an interface: a "
+                          "takeover may never come", "PROBE-OK"),
+    "PROBE-OK": Event(INFO, "The service addresses can be probed again"),
+    "DUPLICATE": Event(ERR, "Another host answers for a service address that is here",
+                       "DUPLICATE-OVER"),
+    "DUPLICATE-OVER": _kept(NOTICE, "No other host answers for the service addresses any more"),
+    "ADDRESS-LOST": Event(ERR, "The service addresses are gone from their interface", "ROLE"),
+    "ADDRESS-STRAY": Event(ERR, "A service address is on this standby, and is removed", "ROLE"),
+    "ADDRESS-FOUND": Event(NOTICE, "A service address has appeared on this node"),
+    # scripts
+    "SCRIPT-START": _kept(INFO, "A script is started"),
+    "SCRIPT-OUTPUT": Event(INFO, "What a script printed"),
+    "SCRIPT-END": _kept(INFO, "A script has ended; exit= and took= say how"),
+    "SCRIPT-DROPPED": Event(INFO, "A script is ended: its answer is not wanted any more"),
+    "SCRIPT-UNVERIFIED": Event(WARNING, "The addresses cannot be read: the script is believed"),
+    "SWITCH-FAILED": _kept(ERR, "The switch script failed, or did not do its work", "SWITCH-OK"),
+    "SWITCH-OK": _kept(INFO, "The switch script works again"),
+    "SWITCH-UNDONE": Event(WARNING, "The switch script succeeded, but the addresses are not as it "
+                           "says"),
+    "SWITCH-RETRY": Event(INFO, "The switch script has failed again"),
+    "FENCE-FAILED": _kept(ERR, "Fencing failed, and so there is no takeover", "FENCE-OK"),
+    "FENCE-OK": _kept(NOTICE, "Fencing succeeded"),
+    "CONFIRM-FAILED": Event(WARNING, "The program of $confirm cannot be run"),
+    "NOTIFY-FAILED": Event(WARNING, "$notify_prog failed; it is not told of that"),
+}  # fmt: skip
+
+ENDS: dict[str, tuple[str, ...]] = {
+    end: tuple(name for name, event in EVENTS.items() if event.ended_by == end)
+    for end in {event.ended_by for event in EVENTS.values()} - {""}
+}
+WORKER_EVENTS = tuple(name for name, event in EVENTS.items() if event.by_worker)
+
+
+def notifies(name: str, ends: bool) -> bool:
+    """Whether $notify_prog is run for a line; ends: it ends a problem of which it was told. A role
+    has a run of its own, and a $notify_prog that fails is not told so."""
+    worth = EVENTS[name].level <= WARNING or ends
+    return worth and name not in ("ROLE", "NOTIFY-FAILED")
