@@ -1,4 +1,4 @@
-"""The page of figures, docs/bench.md, and its picture: rows measured at different times, in one.
+"""The page of figures, docs/dev/bench.md, and its picture: rows of different times, in one.
 
 Each run replaces the rows that it measured, and what is between the page's two marks. The rest of
 the page is written by hand.
