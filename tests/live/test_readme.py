@@ -62,7 +62,7 @@ COPY = '#!/bin/sh\n[ "$1 ${{3%%@*}} ${{3##*:}}" = "-p root {target}" ] && cp -p 
 def pair_of_the_readme() -> list[list[str]]:
     """The three blocks of commands, each a list of lines; what follows a # is for people."""
     text = (ROOT / "README.md").read_text()
-    section = text[text.index("## A real pair") : text.index("To have it start at boot")]
+    section = text[text.index("## From source") : text.index("To have it start at boot")]
     blocks = re.findall(r"(?:^    .*\n)+", section, re.MULTILINE)
     assert len(blocks) == 3
     return [[line.strip() for line in block.splitlines()] for block in blocks]
