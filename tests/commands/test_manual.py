@@ -155,7 +155,7 @@ def listed(page: str, title: str, first: str) -> set[str]:
 
 
 def test_the_roles_are_those_of_the_code() -> None:
-    assert listed("failoverd.8", "THE PAIR", "active") == set(protocol.ROLES)
+    assert listed("failoverd.8", "ROLES", "active") == set(protocol.ROLES)
 
 
 def test_the_states_are_those_of_the_code() -> None:
