@@ -242,6 +242,38 @@ def test_a_page_has_what_a_person_looks_for(page: str) -> None:
         section(page, "EXIT STATUS")
 
 
+# What is searched for, and the page whose NAME has it, where apropos(1) looks.
+SOUGHT = {
+    "failoverd.8": ("VIP", "virtual IP", "split brain", "failback", "gratuitous ARP", "STONITH"),
+    "failoverd.conf.5": ("VIP", "STONITH", "heartbeat"),
+    "ha-fail.8": ("switchover", "failback"),
+    "ha-status.8": ("split brain", "heartbeat"),
+    "ha-switch.8": ("VIP", "virtual IP"),
+}
+
+
+@pytest.mark.parametrize("page", SOUGHT)
+def test_apropos_finds_what_is_searched_for(page: str) -> None:
+    name = section(page, "NAME")
+    assert [words for words in SOUGHT[page] if words not in name] == []
+    if shutil.which("lexgrog") is None:
+        pytest.skip("lexgrog, which makes apropos's list, is not installed: apt-get install man-db")
+    lexgrog = ["lexgrog", str(MAN / page)]
+    result = subprocess.run(lexgrog, capture_output=True, text=True, check=True, timeout=60)
+    assert [words for words in SOUGHT[page] if words not in result.stdout] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_of_linux_and_names_the_others_in_order(page: str) -> None:
+    """By section, then by name, and each of this project's that the text refers to."""
+    assert "\n.Os Linux\n" in source(page)
+    also = re.findall(r"(?m)^\.Xr (\S+) (\d)(?: ,)?$", section(page, "SEE ALSO"))
+    assert also == sorted(also, key=lambda one: (one[1], one[0]))
+    own = {tuple(one.rsplit(".", 1)) for one in PAGES}
+    mentioned = {one for one in re.findall(r"(?m)^\.Xr (\S+) (\d)", source(page)) if one in own}
+    assert mentioned - {tuple(page.rsplit(".", 1))} <= set(also)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_is_sound_mdoc(page: str) -> None:
     if shutil.which("mandoc") is None:
