@@ -169,6 +169,12 @@ def test_the_reasons_are_those_of_the_code() -> None:
     assert listed("ha-switch.8", "ENVIRONMENT", "boot") == told
 
 
+def test_the_tree_of_symptoms_explains_causes_of_the_code() -> None:
+    causes = listed("failoverd.8", "SYMPTOMS", "heartbeat lost")
+    assert causes <= {purpose.value for purpose in pair.Purpose}
+    assert {"interface failed", "operator", "told by the peer", "both nodes active"} <= causes
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_path_of_a_page_is_the_default_of_its_variable(page: str) -> None:
     if page == "ha-switch.8":
