@@ -58,7 +58,10 @@ QUOTED = re.compile(r"(?ms)^FAILOVER_REASON.*?^  \"boot\"|^Words\n.*")
 GENERATED = re.compile(r'(?ms)^\.\\" BEGIN policy.*?^\.\\" END policy$')  # the decisions' own words
 
 PAGES = sorted([*(ROOT / "man").iterdir(), *(ROOT / "docs").glob("*.md")])
-PAGES += [ROOT / name for name in ("README.md", "NEWS", "debian/failoverd.README.Debian")]
+PAGES += [
+    ROOT / name
+    for name in ("README.md", "NEWS", "debian/control", "debian/failoverd.README.Debian")
+]
 MODULES = sorted((ROOT / "failoverd").rglob("*.py"))
 
 # How many are left in a file. A number only ever goes down.
