@@ -1,4 +1,4 @@
-"""The last changes of this node's role, kept over restarts and reboots in a file beside $state.
+"""The last changes of this node's role, kept in a file over restarts and reboots.
 
 One JSON object a line, the oldest first, at most MOST of them. It tells people what happened and
 decides nothing: what cannot be read is left out, what cannot be written is tried with the next.
@@ -16,12 +16,15 @@ from dataclasses import asdict
 from failoverd.wire import typed
 from failoverd.wire.protocol import Change, words
 
+LASTING = "/var/lib/failoverd"
 MOST = 200
 MOST_BYTES = 1 << 20
 
 
-def beside(state: str) -> str:
-    return f"{state}.history"
+def place(state: str) -> str:
+    """Beside $state; for one in /run, which is empty after a boot, below /var/lib/failoverd."""
+    folder, name = os.path.split(state)
+    return os.path.join(LASTING if folder in ("/run", "/var/run") else folder, f"{name}.history")
 
 
 def read(path: str) -> list[Change]:
@@ -46,6 +49,8 @@ def read(path: str) -> list[Change]:
 def write(path: str, changes: list[Change]) -> None:
     """Replace the file in one step, readable by root only. Raises OSError."""
     new = f"{path}.new"
+    if os.path.dirname(path) == LASTING:
+        os.makedirs(LASTING, 0o755, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):  # never write through a link that others planted
         os.unlink(new)
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

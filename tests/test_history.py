@@ -23,13 +23,25 @@ CHANGE = Change(WHEN, "standby", "active", "heartbeat lost", 0.004)
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    return history.beside(str(tmp_path / "state"))
+    return history.place(str(tmp_path / "state"))
 
 
 def began(path: str, role: str | None) -> History:
     made = History()
     made.begin(path, role)
     return made
+
+
+@pytest.mark.parametrize(
+    ("state", "place"),
+    [
+        ("/run/failoverd.state", "/var/lib/failoverd/failoverd.state.history"),
+        ("/var/run/second.state", "/var/lib/failoverd/second.state.history"),
+        ("/var/lib/pair/state", "/var/lib/pair/state.history"),
+    ],
+)
+def test_it_outlives_a_reboot(state: str, place: str) -> None:
+    assert history.place(state) == place
 
 
 # ------------------------------------------------------------------ what counts as a change

@@ -240,7 +240,7 @@ def _export(path: str, look: Look) -> None:
 
 def _tell_history(conf: Conf, options: argparse.Namespace) -> None:
     """Raises Stop."""
-    path = history.beside(conf.state)
+    path = history.place(conf.state)
     try:
         changes = history.read(path)
     except PermissionError:

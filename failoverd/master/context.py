@@ -154,7 +154,7 @@ class Context:
 
     def _with_history(self, do: Callable[[str], None]) -> None:
         """It is for people only: nothing waits for it, or fails with it."""
-        path = history.beside(self.conf.state)
+        path = history.place(self.conf.state)
         try:
             with self.spare:
                 do(path)
