@@ -121,7 +121,7 @@ EVENTS: dict[str, Event] = {
     "IFACE-OK": Event(INFO, "An interface receives again, after so long as after="),
     "IFACE-DOWN": Event(WARNING, "A service interface is down or has no carrier", "IFACE-UP"),
     "IFACE-UP": Event(INFO, "A service interface is up and has carrier"),
-    "LINK-STATE": _worker(INFO, "An interface is up, down, without carrier or missing, as state= says"),
+    "LINK-STATE": _worker(INFO, "An interface is up, down, has no carrier, or is gone: state="),
     "HWADDR-UNKNOWN": Event(WARNING, "An interface's own hardware address is not known"),
     # the heartbeat link and the peer
     "HEARTBEAT-LOST": Event(WARNING, "No heartbeat was received in two windows", "HEARTBEAT-OK"),

@@ -30,7 +30,13 @@ COMMANDS = ("failoverd", "watchd", "ha-status", "ha-fail", "ha-edit")
 PAGES = (*(f"{command}.8" for command in COMMANDS), "ha-switch.8", "failoverd.conf.5")
 COMPLETION = ROOT / "etc" / "bash_completion.d" / "failoverd"
 # Files that no variable names.
-OTHER_FILES = {DEFAULT_CONF, Conf().control_socket, "/etc/default/failoverd", "/var/tmp/ha-edit-*"}
+OTHER_FILES = {
+    "/var/lib/failoverd/failoverd.state.history",
+    DEFAULT_CONF,
+    Conf().control_socket,
+    "/etc/default/failoverd",
+    "/var/tmp/ha-edit-*",
+}
 TOUCHED = ("host_type", "secret", "failover_prog", "log", "pidfile", "state")
 
 
