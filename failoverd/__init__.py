@@ -1,3 +1,3 @@
 """failoverd: two-machine failover that watches traffic."""
 
-__version__ = "2.0.0"
+__version__ = "2.1.0"

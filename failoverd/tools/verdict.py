@@ -91,7 +91,10 @@ def judge(
 def _differ(differences: Sequence[str]) -> Reason:
     more = len(differences) - MOST_TOLD
     told = "; ".join(differences[:MOST_TOLD]) + (f"; and {more} more" if more > 0 else "")
-    advice = "make failoverd.conf the same on both nodes, and send HUP to failoverd on both"
+    if all(each.startswith("version is") for each in differences):
+        advice = "upgrade the node with the older version"
+    else:
+        advice = "make failoverd.conf the same on both nodes, and send HUP to failoverd on both"
     return f"not the same on both nodes: {told}", advice
 
 

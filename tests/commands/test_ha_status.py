@@ -19,7 +19,7 @@ from netns import ROOTLESS
 from samples import ACTIVE, STANDBY
 from wire import IPV4, IPV6, Pair, two_machines
 
-from failoverd import history
+from failoverd import __version__, history
 from failoverd.commands import ha_fail, ha_status
 from failoverd.master.control_socket import listening
 from failoverd.wire.protocol import Change, Failure, Status, encode_status
@@ -410,4 +410,4 @@ def test_usage(
             main(arguments)
         assert end.value.code == expected
     out = capsys.readouterr().out
-    assert "Exit status" in out and "2.0.0" in out
+    assert "Exit status" in out and __version__ in out

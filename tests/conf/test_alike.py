@@ -238,7 +238,7 @@ def test_ha_status_warns_below_the_same_table(pair: Pair, tmp_path: Path) -> Non
     assert out.startswith("WARNING: this node is active, but not the same on both nodes: version")
     assert out.splitlines()[-2:] == [
         "not the same on both nodes: version is 2.0.0 here, 2.1.0 on the peer",
-        "next: make failoverd.conf the same on both nodes, and send HUP to failoverd on both",
+        "next: upgrade the node with the older version",
     ]
 
 
