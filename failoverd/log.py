@@ -22,6 +22,7 @@ from typing import TextIO
 
 from failoverd.events import ALONE, ENDS, EVENTS, Level
 
+MOST = 500  # lines that nothing suppresses, of one kind in an hour: a liar must not fill the disk
 OFTEN = 5  # times that a line comes at once before it counts as a repetition
 _FIRST_GAP = 60.0  # seconds until one more of them is written; doubled each time
 _LONGEST_GAP = 3600.0
@@ -39,6 +40,7 @@ class _Said:
     due: float = 0.0
     forgotten: float = 0.0
     skipped: int = 0
+    kept: int = 0  # written although they were repetitions
 
 
 class Log:
@@ -82,7 +84,7 @@ class Log:
     ) -> str:
         """Write one line, and return what of it comes after the event. "" if the same event of the
         same subject was there a short while ago, whatever its values; but an ERR, an outcome, and
-        the end of a problem that was written are always written."""
+        the end of a problem that was written are written all the same, up to MOST times."""
         key, known = (event, subject, sentence), EVENTS[event]
         said = self._said.pop(key, _Said())
         self._said[key] = said
@@ -91,9 +93,11 @@ class Log:
         problems = self._ended(event, subject)
         self._problems -= problems
         wanted = known.kept or known.level is Level.ERR or problems
-        if not _is_due(said, time.monotonic()) and not wanted:
-            said.skipped += 1
-            return ""
+        if not _is_due(said, time.monotonic()):
+            if not wanted or said.kept >= MOST:
+                said.skipped += 1
+                return ""
+            said.kept += 1
         if known.ended_by:
             self._problems.add((event, subject))
         if said.skipped:
@@ -162,7 +166,7 @@ def open_file(path: str) -> int:
 def _is_due(said: _Said, now: float) -> bool:
     """Whether a line may be written now, whatever it is."""
     if now >= said.forgotten:
-        said.free, said.gap, said.due = OFTEN, _FIRST_GAP, 0.0
+        said.free, said.gap, said.due, said.kept = OFTEN, _FIRST_GAP, 0.0, 0
     said.forgotten = now + _LONGEST_GAP
     if now < said.due and said.free <= 0:
         return False

@@ -167,7 +167,7 @@ def test_it_is_never_opened_through_a_link(tmp_path: Path) -> None:
 
 
 def note(log: Log, text: str) -> str:
-    return log.write("STATUS", "role", "status", {"status": text})
+    return log.write("STATUS", "role", f"status {text}", {"status": text})
 
 
 def test_a_disk_that_hangs_is_not_waited_for(tmp_path: Path, log: Log) -> None:

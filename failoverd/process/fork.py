@@ -277,7 +277,7 @@ class Spare:
         while self._held:
             os.close(self._held.pop())
 
-    close = __enter__
+    close = __del__ = __enter__
 
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(OSError):  # later, then

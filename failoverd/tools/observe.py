@@ -90,12 +90,15 @@ def may_be_placed(state: str) -> bool:
 
 
 def port_holder(conf: Conf) -> str:
-    """Who has the port, "" if it is free, or the failoverd of this $pidfile runs, which may have
-    it."""
-    titles = map(_title, filter(str.isdecimal, os.listdir("/proc")))
-    if not _is_taken(conf) or any(_is_own(title, conf.pidfile) for title in titles):
+    """Who has the port instead of the failoverd of this $pidfile, "" if nobody has it. Where that
+    cannot be seen and it runs, it is taken to be it."""
+    if not _is_taken(conf):
         return ""
-    return " and ".join(_holders(conf)) or UNSEEN
+    holders = _holders(conf)
+    titles = holders or map(_title, filter(str.isdecimal, os.listdir("/proc")))
+    if any(_is_own(title, conf.pidfile) for title in titles):
+        return ""
+    return " and ".join(holders) or UNSEEN
 
 
 def _is_taken(conf: Conf) -> bool:
@@ -144,4 +147,5 @@ def _title(pid: str) -> str:
 def _is_own(title: str, pidfile: str) -> bool:
     """Whether it is the listener of this $pidfile; where there is little room a title is cut."""
     begin = "failoverd: listener ["
+    title = title.rpartition(" (pid ")[0] or title
     return title.startswith(begin) and f"{begin}{pidfile}]".startswith(title)

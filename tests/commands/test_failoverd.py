@@ -81,5 +81,5 @@ def test_a_refused_start_is_told_in_the_log_in_one_line(lab: Lab) -> None:
     done = lab.a.command("failoverd")
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 2
     (line,) = lab.a.log().splitlines()
-    assert "not started: " in line and "eth8: no such interface" in line
-    assert line.endswith(" (and 1 more)")
+    assert " ERR START-FAILED config: not started; " in line and "eth8: no such interface" in line
+    assert line.endswith(' (and 1 more)"')

@@ -599,7 +599,7 @@ def test_a_mistake_is_an_error_of_the_check_and_may_be_one_of_the_start(
     assert (f"failoverd: warning: {lab.a.conf}:" in started.stderr) is starts
     assert f": {said}" in started.stderr
     if starts:
-        lab.wait_until(lambda: "started, " in lab.a.log(), "it runs")
+        lab.wait_until(lambda: " STARTED " in lab.a.log(), "it runs")
         assert f": {said}" in lab.a.log()
 
 
@@ -684,7 +684,7 @@ def test_a_running_daemon_is_not_refused_what_it_has_borne(lab: Lab) -> None:
     lab.a.write_conf(hold_down=3.0)
     hang_up(lab.a, said="configuration read again")
     lab.a.write_conf(secondary="1.0.0.3")
-    hang_up(lab.a, said="the configuration stays as it was")
+    hang_up(lab.a, said="configuration stays as it was")
     assert "1.0.0.1 is on eth0, not on plip0" in lab.a.log()
 
 
