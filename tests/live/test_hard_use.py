@@ -485,7 +485,7 @@ def test_a_terminal_that_is_stopped_stops_nobody(tmp_path: Path) -> None:
     with os.fdopen(writing, "w") as terminal:
         log = Log(str(tmp_path / "log"), terminal)
         for number in range(5000):
-            log.write("STATUS", "role", "status", {"status": f"{number} " + 100 * "x"})
+            log.write("STATUS", "role", f"status {number}", {"status": 100 * "x"})
         log.close()
     os.close(reading)
     assert (tmp_path / "log").read_text().count("\n") == 5000

@@ -274,6 +274,8 @@ def test_an_address_that_somebody_puts_on_the_standby(lab: Lab) -> None:
     start(lab, **WATCHED)
     lab.b.ip(f"addr add {SERVICE}/24 dev eth0")
     lab.wait_until(lambda: lab.holders() == ["a"], "b takes it away")
+    lab.wait_until(lambda: " ROLE " in lab.b.log().rpartition("ADDRESS-STRAY")[2], "it is done")
+    lab.wait_until(lambda: '"standby"' in lab.b.read("run/state"), "and remembered")
     kill(lab.b, main_pid(lab.b))
     lab.b.ip(f"addr add {SERVICE}/24 dev eth0")
     assert lab.b.command("failoverd").returncode == 0
