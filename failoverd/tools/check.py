@@ -168,16 +168,12 @@ def _unaskable(settings: Conf) -> list[str]:
 def _compared(settings: Conf, boot: str) -> list[str]:
     """How the peer's failoverd, differs in what must be alike, or why that is unknown."""
     from failoverd.tools import client
-    from failoverd.wire import protocol
 
     try:
         secret = files.read_secret(settings.secret)
-        reply = client.exchange(settings, secret, settings.secondary, "status", PEER_SECONDS)
+        status = client.ask_status(settings, secret, settings.secondary, PEER_SECONDS)
     except (ConfError, client.ExchangeError) as error:
         return [f"not compared with the peer: {error}"]
-    status = protocol.parse_status(reply.text) if reply.ok else None
-    if status is None:
-        return [f"not compared with the peer: {settings.secondary} answers, but without a status"]
     ours = alike.of_conf(settings, __version__)
     found = alike.differences(ours, alike.of_status(status)).values()
     differing = [f"not the same on both machines: {sentence}" for sentence in found]

@@ -74,9 +74,9 @@ def _unreadable(error: ConfError) -> ExchangeError:
     return ExchangeError(f"{error}{hint}")
 
 
-def ask_status(conf: Conf, secret: bytes, address: str) -> Status:
+def ask_status(conf: Conf, secret: bytes, address: str, timeout: float = STATUS_SECONDS) -> Status:
     """The status of a node. Raises ExchangeError."""
-    reply = exchange(conf, secret, address, "status", STATUS_SECONDS)
+    reply = exchange(conf, secret, address, "status", timeout)
     status = parse_status(reply.text) if reply.ok else None
     if status is None:
         raise ExchangeError(f"{address} answers, but with no status that this version understands")
