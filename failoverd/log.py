@@ -1,6 +1,6 @@
 """The log: one line per event of `events`; no line repeats without end.
 
-A disk may hang for ever. So failoverd's lines go into a pipe, which `scribe` empties in a child.
+A disk may hang for ever. So failoverd's lines go into a pipe, which a child empties: `log_writer`.
 """
 
 from __future__ import annotations

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
 import time
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from types import ModuleType
 from typing import NoReturn
 
 from failoverd import __version__, history, process
@@ -18,6 +16,7 @@ from failoverd.conf import Conf
 from failoverd.tools import table
 from failoverd.tools.client import AS_ROOT, ExchangeError, load, prepare
 from failoverd.tools.nodes import Look, Pair
+from failoverd.tools.terminal import terminal_for
 from failoverd.tools.verdict import UNKNOWN, WORDS, Verdict, moment
 from failoverd.tools.words import Stop, duration
 from failoverd.wire.protocol import Change
@@ -144,7 +143,7 @@ def _troubles(look: Look) -> list[str]:
 
 def _show(look: Look, verbose: bool) -> None:
     lines = list(table.lines(look, verbose))
-    terminal = _terminal()
+    terminal = terminal_for(sys.stdout)
     if terminal is not None:
         terminal.show(terminal.coloured(lines))
     else:
@@ -153,7 +152,7 @@ def _show(look: Look, verbose: bool) -> None:
 
 def _watch(pair: Pair, options: argparse.Namespace) -> int:
     """Show the pair every second until Ctrl-C; without a terminal, when something has changed."""
-    terminal = None if options.json else _terminal()
+    terminal = None if options.json else terminal_for(sys.stdout)
     region = terminal and terminal.Region(stays=True)
     before = None
     try:
@@ -185,17 +184,6 @@ def _gist(look: Look) -> tuple[object, ...]:
             parts += [status.role, status.since, status.plip_state, status.switch_exit, *states]
         parts.append(None)
     return tuple(parts)
-
-
-def _terminal() -> ModuleType | None:
-    """What shows colours, if stdout is a terminal that can, and rich is there."""
-    if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
-        return None
-    try:
-        from failoverd.tools import screen
-    except ImportError:
-        return None
-    return screen
 
 
 # For monitors

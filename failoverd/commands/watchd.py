@@ -19,6 +19,7 @@ from failoverd.log import tail
 from failoverd.process import Message
 from failoverd.tools.capture import Unreadable
 from failoverd.tools.replay import replay
+from failoverd.tools.terminal import terminal_for
 from failoverd.tools.watching import (
     CANNOT_READ,
     CONF,
@@ -34,7 +35,6 @@ from failoverd.tools.watching import (
     opening,
     prepared,
     read_conf,
-    terminal_for,
 )
 from failoverd.tools.words import Stop, counted
 from failoverd.watch.counter import what_counts

@@ -40,9 +40,7 @@ class Queries:
         self._unreached = ""  # why the last query to the peer was not answered
         self._advice = ""  # and what to do, if that is sure
         self.asked: dict[pair.Query, int] = {}  # of the peer
-        self.searched: dict[
-            bool, int
-        ] = {}  # probes, by whether it is for this node's own addresses
+        self.searched: dict[bool, int] = {}  # probes, by whether for this node's own addresses
 
     def ask(self, action: pair.Ask) -> None:
         self._serial += 1

@@ -31,6 +31,7 @@ from failoverd.pair.settings import rules as pair_rules
 from failoverd.tools import watching
 from failoverd.tools.capture import NANOSECONDS, Truncated, open_capture
 from failoverd.tools.replay import end_of, filter_for
+from failoverd.tools.terminal import terminal_for
 from failoverd.tools.words import Stop, counted, span
 from failoverd.watch import judge
 from failoverd.watch.counter import Counter
@@ -124,7 +125,7 @@ def measured(options: argparse.Namespace, settings: conf.Conf) -> Traffic:
     interface = options.interface
     watching.must_exist(interface)
     length = watching.TUNE_SECONDS if options.seconds is None else options.seconds
-    terminal = watching.terminal_for(sys.stderr)
+    terminal = terminal_for(sys.stderr)
     expression = watching.counted_here(settings, interface)
     counter = Counter(interface, expression, watching.prepared(settings, interface, expression))
     with closing(counter), watching.opening(interface):
@@ -165,7 +166,7 @@ def read(options: argparse.Namespace, settings: conf.Conf) -> Traffic:
         clock = opened.clock
         clock.passes_over = True
         batches = opened.batches(filter_for(options, settings, opened))
-        terminal = watching.terminal_for(sys.stderr)
+        terminal = terminal_for(sys.stderr)
         with watching.progress(terminal, f"reading {options.capture}") as show:
             for moments, now in batches:
                 for moment in moments:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import TextIO
 
 from failoverd import conf, links, process
 from failoverd.conf import files
@@ -165,17 +164,6 @@ class Plain:
 
     def close(self) -> None:
         pass
-
-
-def terminal_for(stream: TextIO) -> ModuleType | None:
-    """What shows things that move, if the stream is a terminal that can, and rich is there."""
-    if not stream.isatty() or os.environ.get("TERM", "dumb") == "dumb":
-        return None
-    try:
-        from failoverd.tools import screen
-    except ImportError:
-        return None
-    return screen
 
 
 @contextmanager

@@ -201,7 +201,7 @@ def test_rich_is_loaded_on_a_terminal_only(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from failoverd.commands import ha_status, watchd\n"
-        "watchd.terminal_for(sys.stdout), ha_status._terminal()\n"
+        "watchd.terminal_for(sys.stdout), ha_status.terminal_for(sys.stdout)\n"
         "sys.exit('rich' in sys.modules or 'prometheus_client' in sys.modules)"
     )
     done = subprocess.run(
