@@ -249,7 +249,7 @@ class Scene:
         machine = self.machines[number]
         run = machine.script
         if run and run.ok is not None:
-            role, ok, machine.script = run.role, run.ok, None
+            role, ok, machine.script = run.role, run.ok and self.is_shown(number, run.role), None
             machine.placed = PLACED if machine.holds else UNSEEN
             script = SCRIPTS[machine.behaviour]
             self.note(f"{NAMES[number]}: the {role} script {'succeeds' if ok else script.name}")
@@ -262,6 +262,12 @@ class Scene:
             (kind, _, its_run), machine.program = machine.program, None
             ok = not self.fence_fails(number) if kind == "fence" else self.answering(number)
             self.feed(number, pair.Ended(kind, ok, number=its_run))
+
+    def is_shown(self, number: int, role: str) -> bool:
+        """Whether the kernel shows what a script says (section 5, "Evidence"): the addresses may
+        have gone, or come, between its end and the look."""
+        held = self.machines[number].holds != AWAY
+        return held is (role == "master") or not self.setup.addresses
 
     def fence_fails(self, number: int) -> bool:
         fails = "fence" in self.setup.menu and self.faults > 0 and self.chance.pick(2) > 0

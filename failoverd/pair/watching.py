@@ -54,7 +54,7 @@ def claimed(turn: Turn, event: msg.Answers) -> None:
 
 def trust_interfaces(turn: Turn, announce: bool) -> None:
     """Good interfaces may be announced on again."""
-    good = [i for i in turn.state.interfaces if not i.failed]
+    good = [i for i in turn.state.interfaces if i.up and not i.failed]
     for interface in good:
         turn.change(interface.name, unasked=False)
     if announce or any(i.unasked for i in good):

@@ -1239,6 +1239,20 @@ def test_what_is_asked_for_is_announced_on_again(claimed: int, heard: bool) -> N
         assert after.claimed == 0
 
 
+def test_what_is_asked_for_tells_nothing_of_an_interface_without_a_carrier() -> None:
+    """It is announced on as soon as its carrier is back: nobody has received what was sent."""
+    down = tuple(replace(i, up=i.name != "eth0") for i in cards())
+    state = machine("promoting", interfaces=down)
+    for event in (pair.Ended("script", True), OURS_FREE):
+        state, _ = step(state, event)
+        assert [i.unasked for i in state.interfaces] == [True, False]
+    state, actions = step(state, pair.Carrier("eth0", True))
+    assert done(actions) == "ask own"
+    after, actions = step(state, OURS_FREE)
+    assert done(actions) == "announce"
+    assert pair.announceable(after) == ("eth0", "eth1")
+
+
 def test_anybody_who_answers_for_the_addresses_is_another_holder() -> None:
     """The boot slave stands down after three rounds, the boot master goes on announcing."""
     unknown = pair.Answers(True, 1, True, "192.0.2.10 02:00:00:00:00:66")
