@@ -86,29 +86,33 @@ class History:
     def last(self) -> Change | None:
         return self._known[-1] if self._known else None
 
-    def because(self, cause: str) -> None:
-        """The switch script is about to run for this."""
+    def because(self, cause: str, since: float | None = None) -> None:
+        """The switch script is about to run for this. since: when that began, if it is known."""
         if cause not in self._causes:
             self._causes.append(cause)
+        self._left = self._left if since is None else since
 
     def entered(self, role: str, when: str, now: float) -> Change | None:
         """The role is this now. when: in UTC; now: monotonic. The change that has ended by it."""
         if role == "switching":
             self._left = now if self._left is None else self._left
             return None
-        left, causes = self._left, self._causes
-        self._left, self._causes = None, []
-        if role == self._role and not causes:
+        left, causes, was = self._left, self._causes, self._role
+        if left is None and role == was and not causes:
             return None
-        cause = "; ".join(causes) if causes and self._role != "none" else "start"
-        last = self.last
-        if role == self._role and last and (last.role, last.cause) == (role, words(cause)):
-            return None  # tried again every window, that would soon be all that is known
-        change = Change(when, self._role, role, words(cause), round(now - (left or now), 3))
-        self._role = role
-        self._known.append(change)
-        self.unsaved = True
+        self._left, self._causes, self._role = None, [], role
+        cause = "; ".join(causes) if was != "none" and (causes or role == was) else "start"
+        took = 0.0 if left is None else round(now - left, 3)
+        change = Change(when, was, role, words(cause), took)
+        if role != was or (causes and not self._is_repeated(change)):
+            self._known.append(change)
+            self.unsaved = True
         return change
+
+    def _is_repeated(self, change: Change) -> bool:
+        """Tried again every window, that would soon be all that is known."""
+        last = self.last
+        return last is not None and (last.role, last.cause) == (change.role, change.cause)
 
     def save(self, path: str) -> None:
         """Raises OSError."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dev.lab import logs
+from failoverd import statefile
 from failoverd.conf import Conf
 from failoverd.events import ALONE, EVENTS, SUBJECTS, WORKER_EVENTS, Level
 from failoverd.log import Log
@@ -137,12 +138,23 @@ def test_notify_prog_is_run_for_problems_and_their_ends(told: Told, name: str) -
 
 def test_notify_prog_is_run_for_changes_of_role(told: Told) -> None:
     us, runs = told
-    us.change_role("standby", "switching")
-    us.begin_change("heartbeat lost", None)
-    us.change_role("switching", "active")
-    assert runs == [("role", "active", "ROLE")]
+    for cause, role in (("clean up", "standby"), ("heartbeat lost", "active")):
+        us.change_role("standby", "switching")
+        us.history.because(cause)
+        us.change_role("switching", role)
+    assert runs == [("role", "standby", "ROLE"), ("role", "active", "ROLE")]
+    first, second = map(str, logs.lines(Path(us.conf.log).read_text(), "ROLE"))
+    assert first.startswith("ROLE role: standby; from=none cause=start took=")
+    assert second.startswith("ROLE role: active; from=standby cause=heartbeat-lost took=")
+
+
+def test_a_role_that_was_there_before_a_restart_came_from_nowhere(told: Told) -> None:
+    us, runs = told
+    statefile.write(us.conf.state, statefile.Remembered(role="active"))
+    again = Context(us.conf, "slave", us.log, lambda *words: runs.append(words), dry=False)
+    again.change_role("standby", "active")
     (line,) = logs.lines(Path(us.conf.log).read_text(), "ROLE")
-    assert str(line).startswith("ROLE role: active; from=standby cause=heartbeat-lost took=")
+    assert str(line) == "ROLE role: active" and not runs
 
 
 def test_a_worker_logs_what_workers_may_and_nothing_else() -> None:

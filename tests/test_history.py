@@ -69,7 +69,8 @@ def test_a_role_that_was_given_and_taken_back_is_told_with_both_causes(path: str
 def test_a_request_that_was_refused_before_any_script_ran_is_none(path: str) -> None:
     known = began(path, "standby")
     known.entered("switching", WHEN, 1.0)
-    assert known.entered("standby", WHEN, 2.0) is None and not known.unsaved
+    assert known.entered("standby", WHEN, 2.0) == Change(WHEN, "standby", "standby", "", 1.0)
+    assert known.last is None and not known.unsaved
 
 
 def test_what_fails_again_and_again_is_told_once(path: str) -> None:

@@ -12,6 +12,7 @@ from failoverd.conf import Conf
 from failoverd.events import notifies
 from failoverd.log import Log, lasting, utc_now
 from failoverd.pair import compare
+from failoverd.wire.protocol import Change
 
 SPARE = 8  # descriptors: enough to start a program, and to write $state
 
@@ -43,8 +44,6 @@ class Context:
         self.up = False  # all workers were ready once: one that dies now is replaced
         self.started = False  # the pair has begun to decide
         self._notify = notify
-        self._cause = ""  # of the change of role that is under way, the role before, and since when
-        self._left, self._left_at = self.remembered.role or "", time.monotonic()
         self._notified = self.remembered.role  # the last role that $notify_prog was told
         self._with_history(lambda path: self.history.begin(path, self.remembered.role))
 
@@ -101,32 +100,26 @@ class Context:
 
     def change_role(self, before: str, after: str) -> None:
         """Note the role that a step led to. One that it had before it switched is none to go to."""
+        change = self.history.entered(after, utc_now(), time.monotonic())
         if after != before:
-            self._tell_role(before, after)
             self.remembered.since = ""
-        self.history.entered(after, utc_now(), time.monotonic())
+            self._tell_role(before, after, change)
         if not self.remembered.since:
             self.remembered.since, self.remembered.began = utc_now(), uptime()
         self.unsaved = True
 
-    def begin_change(self, cause: str, since: float | None) -> None:
-        """The switch script is about to run, for this cause, which is there since then."""
-        self._cause = cause
-        self._left_at = self._left_at if since is None else since
-
-    def _tell_role(self, before: str, after: str) -> None:
-        now = time.monotonic()
-        if after == "switching":
-            self._left, self._left_at = before, now
+    def _tell_role(self, before: str, role: str, change: Change | None) -> None:
+        """Nothing is said of a switch that goes on."""
+        if role == "switching":
             return
-        values: dict[str, object] = {"from": before}
-        if before == "switching":
-            values = {"from": self._left, "cause": self._cause}
-            values["took"] = lasting(now - self._left_at)
-        self.say("ROLE", "role", after, **values)
-        if after != self._notified:
-            self._notified = after
-            self._notify("role", after, "ROLE")
+        values = {}
+        if change is not None:  # or else failoverd was started again
+            took = lasting(change.took) if before == "switching" else ""
+            values = {"from": change.was, "cause": change.cause, "took": took}
+        self.say("ROLE", "role", role, **values)
+        if role != self._notified:
+            self._notified = role
+            self._notify("role", role, "ROLE")
 
     def save(self) -> None:
         self.unsaved = False

@@ -304,11 +304,10 @@ class Master:
 
     def _run_script(self, action: pair.RunScript) -> None:
         lost = action.reason == pair.Purpose.SILENCE.value
-        self.us.begin_change(action.reason, self.reports.heard if lost else None)
         if action.role == "master":
             self.cards.note_hwaddrs()
             self.us.remembered.placed(self.us.conf)
-        self.us.history.because(action.reason)
+        self.us.history.because(action.reason, self.reports.heard if lost else None)
         self.programs.run_script(action.role, action.reason)
 
     def _switched(self, role: str, told: list[str], ok: bool) -> tuple[bool, str]:
