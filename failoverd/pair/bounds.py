@@ -16,7 +16,7 @@ def silence_time(rules: Rules) -> float:
 
 def handover_time(rules: Rules) -> float:
     """The window of the last packet is not empty, the next one is. Then the peer is asked, and has
-    so long to show that it hears what we do not."""
+    so long to show that it receives what does not arrive here."""
     return 2 * rules.news_time + rules.proof_time
 
 
@@ -30,19 +30,19 @@ def linked_healing_time(rules: Rules) -> float:
 
 
 def ethernet_healing_time(rules: Rules) -> float:
-    """Only the ethernet side is whole: the own addresses are asked for once a window, after a
+    """Only the service network is whole: the own addresses are asked for once a window, after a
     comparison has failed, and then three times in a row."""
     return rules.window + linked_healing_time(rules) + rules.round
 
 
 def agreement_time(rules: Rules) -> float:
-    """Two windows in which none is active, a comparison before and one question after."""
+    """Two windows in which none is active, a comparison before and one query after."""
     return 2 * rules.window + rules.heartbeat + 2 * rules.status_timeout
 
 
 def take_back_time(rules: Rules) -> float:
     """A `fail` that was sent may have its effect until then, and who answered in the last window is
-    asked again; then the ethernet side is asked."""
+    asked again; then the service network is asked."""
     return max(rules.switch_time, rules.window) + 2 * rules.round + rules.status_timeout
 
 
@@ -52,7 +52,7 @@ def programs_time(rules: Rules) -> float:
 
 
 def longest_without_active(rules: Rules) -> float:
-    """Statement 2, scripts included: a run of the well machine's own, after what takes longest."""
+    """Statement 2, scripts included: a run of the well node's own, after what takes longest."""
     run = rules.switch_timeout
     return run + max(
         silence_time(rules) + programs_time(rules),

@@ -1,4 +1,4 @@
-"""Who is better off: what is asked of this machine's knowledge before its role changes."""
+"""Who is better off: what is asked of this node's knowledge before its role changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is true of one machine after every step, whatever has happened to it.
+"""What is true of one node after every step, whatever has happened to it.
 
 `check` is pure and cheap: the tests and the explorer call it after each step, and the master, too.
 """
@@ -12,7 +12,7 @@ from failoverd.pair.policy import POLICY
 from failoverd.pair.settings import ROUNDS
 
 RESTING = (Phase.STANDBY, Phase.ACTIVE)
-REQUESTED = (Purpose.OPERATOR, Purpose.RELEASE)  # purposes that only somebody's request has
+REQUESTED = (Purpose.OPERATOR, Purpose.RELEASE)  # purposes that only a request has
 
 
 def is_stuck(state: State) -> bool:
@@ -44,11 +44,11 @@ def wants_what_it_has(state: State) -> bool:
     return state.phase is Phase.ACTIVE and wants
 
 
-NEVER: dict[str, Callable[[State], bool]] = {  # what must never be true of a machine
+NEVER: dict[str, Callable[[State], bool]] = {  # what must never be true of a node
     "a role changes without a purpose": lambda s: (
         (s.purpose is Purpose.NONE) is not (s.phase in RESTING)
     ),
-    "whoever waits for an end is not answered": lambda s: s.phase in RESTING and bool(s.waiting),
+    "a request that waits is not answered": lambda s: s.phase in RESTING and bool(s.waiting),
     "the patience timer runs, but no request waits": lambda s: (
         s.runs_out(Timer.PATIENCE) and not s.waiting
     ),
@@ -83,18 +83,18 @@ NEVER: dict[str, Callable[[State], bool]] = {  # what must never be true of a ma
         not (0 <= s.quiet <= ROUNDS and 0 <= s.claimed <= ROUNDS)
     ),
     "a standby remembers the role that it had": keeps_claim,
-    "an active machine is called failed": lambda s: s.posture is Posture.SERVING and s.broken,
-    "an active machine wants what it has": wants_what_it_has,
-    "an active machine has lost its addresses": lambda s: s.phase is Phase.ACTIVE and s.bare,
+    "an active node is called failed": lambda s: s.posture is Posture.SERVING and s.broken,
+    "an active node wants what it has": wants_what_it_has,
+    "an active node has lost its addresses": lambda s: s.phase is Phase.ACTIVE and s.bare,
     "a role that did not come from the peer is guarded": lambda s: (
         s.guarded is not None and not s.from_peer
     ),
-    "a peer is heard, and is not": lambda s: s.heard and not s.runs_out(Timer.UNHEARD),
+    "a peer is heard, and its port is closed": lambda s: s.heard and not s.runs_out(Timer.UNHEARD),
 }
 
 
 def check(state: State) -> str:
-    """What is wrong with a machine that has begun; "" if all is well."""
+    """What is wrong with a node that has begun; "" if all is well."""
     if not state.begun:
         return ""
     return next((text for text, is_wrong in NEVER.items() if is_wrong(state)), "")

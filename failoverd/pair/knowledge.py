@@ -1,4 +1,4 @@
-"""What one machine knows: of itself, of its peer, of the network; and until when that counts.
+"""What one node knows: of itself, of its peer, of the network; and until when that counts.
 
 What has no deadline in `timers` is true until the event that ends it. A peer that was not heard
 within a window is unknown, whatever it said last.
@@ -42,13 +42,13 @@ class Purpose(Enum):  # why a change of role is considered or under way
     CLEAN = "clean up"
 
 
-class Posture(Enum):  # what a machine is to whoever meets it
+class Posture(Enum):  # what a node is to a request that comes in
     IDLE = "standby"
     SEEKING = "seeking"  # a standby that may take the role
     CALLING = "calling"  # has told the peer `resume`
     PROMOTING = "promoting"
     SERVING = "serving"
-    DOUBTING = "doubting"  # has the addresses, but must not announce them yet
+    DOUBTING = "doubting"  # has the addresses, but sends no gratuitous ARP yet
     DEMOTING = "demoting"
     GIVING = "giving"  # has stood down and told the peer `fail`
 
@@ -83,7 +83,7 @@ class Timer(Enum):
     UNHEARD = "so long without an exchange that a busy peer is no reason"
     EXPECTED = "a window since the peer said that it takes the role"
     SERVED = "the addresses were answered for, one time or two since they were asked for"
-    PATIENCE = "whoever waits wants an answer"
+    PATIENCE = "a request that waits wants an answer"
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Interface:
     last: int = 0
     up: bool = True
     heard: bool = False  # a packet, ever
-    proved: bool = False  # one good window since this machine became active, or bad before
+    proved: bool = False  # one good window since this node became active, or bad before
     unasked: bool = False  # was bad: ask for the addresses before announcing them here
 
     @property
@@ -114,13 +114,13 @@ class Interface:
 
     @property
     def useless(self) -> bool:
-        """Bad as the peer would judge it, so that both machines count alike."""
+        """Bad as the peer would judge it, so that both nodes count alike."""
         return is_bad(self.state, self.packets, self.last)
 
 
 @dataclass(frozen=True)
 class State:
-    """All that one machine knows. Hashable; every time in it is a deadline in `timers`."""
+    """All that one node knows. Hashable; every time in it is a deadline in `timers`."""
 
     phase: Phase = Phase.STANDBY
     purpose: Purpose = Purpose.NONE
@@ -135,7 +135,7 @@ class State:
     bare: bool = False  # the addresses have gone from their interface
     from_peer: bool = False  # the role came by the peer's `fail`
     guarded: frozenset[str] | None = None  # the interfaces it came because of; None: not known yet
-    claimed: int = 0  # rounds in a row in which somebody else answered for the own addresses
+    claimed: int = 0  # rounds in a row in which another host answered for the own addresses
     # the heartbeat link and the peer
     silent: bool = False  # the link's last verdict
     beats: bool = False  # there were heartbeats in its last window
@@ -144,8 +144,8 @@ class State:
     counts: Counts = ()  # of the peer, when an interface failed here
     latest: Counts = ()  # of the peer, as it answered last since then
     # the service network
-    asking: bool = False  # whether somebody answers for the addresses
-    taken: bool = False  # somebody does
+    asking: bool = False  # whether it is being asked who answers for the addresses
+    taken: bool = False  # another host does
     who: str = ""  # does, in words
     quiet: int = 0  # rounds in a row that nobody answered
     program: int = 0  # the run of a program whose word is awaited
@@ -231,24 +231,24 @@ def seeks(state: State) -> bool:
 
 
 def is_served(state: State) -> bool:
-    """Whether it is known that a machine is active."""
+    """Whether a node is known to be active."""
     return state.posture in HOLDING or state.peer_serves or state.runs_out(Timer.SERVED)
 
 
 def announceable(state: State) -> tuple[str, ...]:
-    """The interfaces on which the addresses may be announced now."""
+    """The interfaces on which gratuitous ARP may be sent now."""
     if state.posture is not Posture.SERVING:
         return ()
     return tuple(i.name for i in state.interfaces if not i.failed and i.up and not i.unasked)
 
 
 def initial(settings: Rules) -> State:
-    """A machine before its Started event."""
+    """A node before its Started event."""
     return State(interfaces=tuple(Interface(name) for name in settings.interfaces))
 
 
 def adapt(state: State, settings: Rules) -> State:
-    """The same machine after its configuration was read again."""
+    """The same node after a reload."""
     known = {i.name: i for i in state.interfaces}
     names = settings.interfaces
     return replace(state, interfaces=tuple(known.get(n, Interface(n)) for n in names))

@@ -21,7 +21,7 @@ Counts = tuple[tuple[str, int, int], ...]
 class PeerView:
     """What a `status` told of the peer. role: a role, or "rejoining": it holds the addresses, but
     asks before it calls them its own. bad: its bad interfaces by section 5; down: those of them
-    without a carrier. failed: those whose last verdict there was `fail`, as at ours."""
+    without a carrier. failed: those whose last verdict there was `fail`."""
 
     role: str
     boot: str
@@ -40,7 +40,7 @@ class PeerView:
 
 @dataclass(frozen=True)
 class Event:
-    """What happens to one machine."""
+    """What happens to one node."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class LinkWatched(Event):  # the watcher of the heartbeat link ended a window
 
 
 @dataclass(frozen=True)
-class Request(Event):  # somebody with the secret told this machine `fail` or `resume`
+class Request(Event):  # a client with the secret said `fail` or `resume`
     id: int
     command: str
     from_peer: bool
@@ -114,9 +114,9 @@ class Ended(Event):
 
 @dataclass(frozen=True)
 class Answers(Event):
-    """What came of a question on the service network. asked: rounds that were really sent. Whose
-    hardware address has answered (who: the address, a blank, and that) does not matter: anybody can
-    forge it."""
+    """What came of the ARP probes on the service network. asked: rounds that were sent. Whose
+    hardware address has answered (who: the address, a blank, and that) does not matter: any host
+    can forge it."""
 
     own: bool
     asked: int
@@ -133,7 +133,7 @@ class Stray(Event):
 
 
 class Stalled(Event):
-    """The loop stood still for longer than a window: what was known is old."""
+    """The loop stalled for longer than a window: what was known is old."""
 
 
 class Reread(Event):
@@ -217,7 +217,7 @@ class Look(Action):
 
 
 class Announce(Action):
-    """Announce the addresses, now and by the schedule of section 7."""
+    """Send gratuitous ARP, now and by the schedule of section 7."""
 
 
 class RestartWatchers(Action):

@@ -1,7 +1,7 @@
 """What a request meets: `fail` or `resume`, from the peer or from a person, and what that leads to.
 
 Sections 5 and 6: a request for the same result joins the one under way, any other is answered
-`busy`. What the peer tells, it has prepared; for a person the peer is asked first.
+`busy`. What the peer tells, it has prepared; for an operator the peer is asked first.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ def take_over(turn: Turn, event: Request) -> None:
     if turn.state.posture is Posture.GIVING:
         turn.settle(False, "the peer handed the role back")
     turn.join(event)
-    turn.set(from_peer=True, guarded=None)  # it tells why when this machine has it
+    turn.set(from_peer=True, guarded=None)  # it tells why when this node has it
     turn.take_role(Purpose.PEER)
 
 
 def seek(turn: Turn, event: Request) -> None:
-    """A person wants this machine to be active: the peer is asked first."""
+    """An operator wants this node to be active: the peer is asked first."""
     turn.join(event)
     if not (turn.state.purpose is Purpose.OPERATOR or turn.state.phase is Phase.FENCING):
         resolver.begin(turn, Purpose.OPERATOR)
 
 
 def release(turn: Turn, event: Request) -> None:
-    """A person wants the peer to be active."""
+    """An operator wants the peer to be active."""
     turn.join(event)
     if turn.state.purpose is not Purpose.RELEASE:
         resolver.begin(turn, Purpose.RELEASE)
@@ -76,7 +76,7 @@ def step_aside(turn: Turn, event: Request) -> None:
 
 
 def join_end(turn: Turn, event: Request) -> None:
-    """Whoever waits already for a role that could not be taken, waits for that."""
+    """A request that waits already for a role that could not be taken, waits for that."""
     could_not_start = turn.state.failed and turn.state.purpose is not Purpose.CLEAN
     (busy if could_not_start else Turn.join)(turn, event)
 

@@ -102,8 +102,8 @@ def peer_silent(turn: Turn) -> None:
 
 
 def may_answer_yet(turn: Turn) -> bool:
-    """A peer that was heard just now, but no person waits too long for that; and one that was told
-    something that may still have its effect."""
+    """A peer that was heard just now, but an operator does not wait too long for that; and one that
+    was told something that may still have its effect."""
     state = turn.state
     if state.told is not None:
         return state.heard or (state.runs_out(Timer.GIVE_UP) and not state.failed)
@@ -136,7 +136,7 @@ def network_asked(turn: Turn, blind: bool) -> None:
 
 
 def lose_patience(turn: Turn) -> None:
-    """Whoever waits for what is not begun yet gets an answer."""
+    """A request that waits for what is not begun yet gets an answer."""
     state = turn.state
     if state.resolves(Purpose.DOUBT):
         turn.settle(False, "it is not known yet whether the peer has the role", (False,))
@@ -220,7 +220,7 @@ def give_way(turn: Turn, finding: Finding) -> None:
 
 
 def prove(turn: Turn, finding: Finding) -> None:
-    """The peer must show that it receives; if it does, so may this machine again by now."""
+    """The peer must show that it receives; if it does, so may this node again by now."""
     if compare.peer_has_news(turn.state):
         turn.act(Look())
         return

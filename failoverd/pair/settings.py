@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 REQUEST_SECONDS = 5.0  # how long a client of the port may take to say its request (section 6)
 GRACE_SECONDS = 1.0  # how much longer than its script an answer may take (section 6)
-ROUNDS = 3  # questions without an answer that make sure (RFC 5227 sends as many probes)
-LEAST_PROOF = 0.1  # seconds that a busy peer may take to hear a packet and to tell us
+ROUNDS = 3  # rounds of probes without an answer that make sure (RFC 5227 sends as many probes)
+LEAST_PROOF = 0.1  # seconds that a busy peer may take to receive a packet and to tell it
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Rules:
     """The settings that the decisions depend on, times in seconds."""
 
     boot: str
-    precedes: bool  # our private address is the lower one
+    precedes: bool  # this node's private address is the lower one
     mresume: bool
     interfaces: tuple[str, ...]
     window: float
@@ -31,23 +31,23 @@ class Rules:
     fence: bool
     status_timeout: float
     low_water: int = 1
-    card_window: float = 0.0  # of the ethernet side; 0: as long as that of the private link
+    card_window: float = 0.0  # of the service network; 0: as long as that of the heartbeat link
     request_time: float = REQUEST_SECONDS
     grace: float = GRACE_SECONDS
 
     @property
     def round(self) -> float:
-        """A second or a window of the private link, whichever is shorter."""
+        """A second or a window of the heartbeat link, whichever is shorter."""
         return min(1.0, self.window)
 
     @property
     def proof_time(self) -> float:
-        """How long the peer may take to show that it hears what we do not."""
+        """How long the peer may take to show that it receives what does not arrive here."""
         return max(2 * self.news_time, LEAST_PROOF)
 
     @property
     def news_time(self) -> float:
-        """After it the peer's open window has begun since we asked: what it holds is news."""
+        """After it the peer's open window has begun since it was asked: what it holds is news."""
         return self.card_window or self.window
 
     @property
@@ -58,17 +58,17 @@ class Rules:
     @property
     def wordless_time(self) -> float:
         """Without an answer for so long, the peer's port is closed: a busy peer is slower than the
-        shortest windows, and a question may be lost."""
+        shortest windows, and a query may be lost."""
         return max(2 * self.window, self.heartbeat + 2 * self.status_timeout)
 
     @property
     def compare_time(self) -> float:
-        """Roles are compared every heartbeat, and one question may be lost."""
+        """Roles are compared every heartbeat, and one query may be lost."""
         return self.heartbeat + self.status_timeout
 
     @property
     def patience(self) -> float:
-        """How long a person waits for what has not begun: who is told an answer in time, after
+        """How long an operator waits for what has not begun: who is told an answer in time, after
         `switch_timeout` and a grace, wants the script's run in it too."""
         return self.switch_timeout / 2
 
@@ -79,7 +79,7 @@ class Rules:
 
 
 def rules(conf: Conf, boot: str) -> Rules:
-    """The decisions' settings in a configuration, for a machine with this host_type."""
+    """The decisions' settings in a configuration, for a node with this host_type."""
     from ipaddress import ip_address
 
     addressed = frozenset(entry.interface for entry in conf.addresses)

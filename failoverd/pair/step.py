@@ -1,4 +1,4 @@
-"""One step of one machine: an event comes in, what it tells is noted, and what it means is done.
+"""One step of one node: an event comes in, what it tells is noted, and what it means is done.
 
 What is considered and decided stands in `policy`; here is what comes beside it: a start, a stall,
 what the peer's port tells, the end of a script, and time.
@@ -19,7 +19,7 @@ from failoverd.pair.turn import Turn
 def step(
     state: State, event: Event, settings: Rules, now: float
 ) -> tuple[State, tuple[Action, ...]]:
-    """What becomes of a machine by an event at a time. Pure; now is monotonic, in seconds."""
+    """What becomes of a node by an event at a time. Pure; now is monotonic, in seconds."""
     turn = Turn(state, settings, now)
     HANDLERS[type(event)](turn, event)
     if turn.state.phase is Phase.ACTIVE and turn.state.waiting:
@@ -52,7 +52,7 @@ def started(turn: Turn, event: messages.Started) -> None:
 
 
 def stalled(turn: Turn, event: messages.Stalled) -> None:
-    """The loop stood still for a window: what it knew is old, what it did may be overtaken."""
+    """The loop stalled for a window: what it knew is old, what it did may be overtaken."""
     turn.set(silent=False, beats=False, peer=None, taken=False, quiet=0, claimed=0)
     turn.set(asking=False, program=0)
     turn.stop(Timer.HEARD, Timer.NOBODY, Timer.SERVED)
@@ -83,7 +83,7 @@ def reread(turn: Turn, event: messages.Reread) -> None:
 
 def replied(turn: Turn, event: Replied) -> None:
     """The peer's port has answered a query, signed and valid. Nothing else tells that it is heard:
-    whoever has its address and the secret can ask this one (a status command there, say)."""
+    any process with its address and the secret can ask this node (a status command there, say)."""
     turn.start(Timer.HEARD, turn.rules.window)
     turn.start(Timer.UNHEARD, turn.rules.wordless_time)
     state, view = turn.state, event.view
@@ -153,7 +153,7 @@ def uncompared(turn: Turn) -> None:
     if state.phase is Phase.STANDBY and is_speechless(state) and turn.rules.addressed:
         turn.ask_network(1)
     elif not state.runs_out(Timer.OWN):
-        turn.ask_own()  # not at every one: they may fail faster than a question is answered
+        turn.ask_own()  # not at every one: they may fail faster than a probe is answered
 
 
 def compared(turn: Turn) -> None:
@@ -172,7 +172,7 @@ def compared(turn: Turn) -> None:
         turn.stop(Timer.NOBODY)
     elif state.phase is Phase.STANDBY:
         if compare.peer_is_idle(state) and not state.runs_out(Timer.NOBODY):
-            # The first may not hear the second, and so not know that it is its turn.
+            # The first may not reach the second, and so not know that it is its turn.
             later = turn.rules.compare_time if compare.yields(state, turn.rules) else 0.0
             turn.start(Timer.NOBODY, 2 * turn.rules.window + later)
     elif state.is_silence:
@@ -217,7 +217,7 @@ def demoted(turn: Turn, event: Ended) -> None:
     if event.ok or cleans or (purpose is Purpose.BOTH and event.ran):
         note_clean(turn, event.ok)
     if cleans:
-        if purpose is Purpose.CLEAN:  # the peer wants this machine to stand by
+        if purpose is Purpose.CLEAN:  # the peer wants this node to stand by
             turn.settle(True, "standby", (True,))
         failed = not event.ok or purpose is not Purpose.CLEAN
         leave(turn, peer_can_have_it(state), "the switch script failed" if failed else "")
@@ -255,7 +255,7 @@ def note_clean(turn: Turn, ok: bool) -> None:
 
 
 def peer_can_have_it(state: State) -> bool:
-    """The role could not be taken here. A peer that gave it hears that by its answer; one that has
+    """The role could not be taken here. A peer that gave it learns that by its answer; one that has
     failed, too, has nothing to try."""
     if not (state.failed and state.heard and compare.peer_is_idle(state)) or state.peer is None:
         return False
@@ -264,7 +264,7 @@ def peer_can_have_it(state: State) -> bool:
 
 
 def leave(turn: Turn, gives: bool, refused: str = "", doubtful: bool = False) -> None:
-    """Stood down. That somebody answers by ARP, anybody can forge: where only that tells, the role
+    """Stood down. That a host answers by ARP, any host can forge: where only that tells, the role
     is taken again as soon as it ends."""
     if gives:
         if refused:
@@ -349,7 +349,7 @@ def nobody_active(turn: Turn) -> None:
     if not (state.heard and compare.peer_is_idle(state)):  # it may clean up again and again
         turn.start(Timer.NOBODY, turn.rules.compare_time)
         return
-    # Whoever has tried already and failed has told that.
+    # A node that has tried already and failed has told that.
     turn.say("CALL", "role", "no node is active, calling for the role")
     resolver.begin(turn, Purpose.NOBODY)
 

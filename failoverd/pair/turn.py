@@ -86,7 +86,7 @@ class Turn:
         if not self.state.waiting:
             self.stop(Timer.PATIENCE)
 
-    # ------------------------------------------------------------------ questions
+    # ------------------------------------------------------------------ queries and probes
 
     def ask(self, query: Query) -> None:
         long = query in (Query.FAIL, Query.RESUME)
@@ -106,7 +106,7 @@ class Turn:
         self.ask(Query.COMPARE)
 
     def ask_network(self, rounds: int = ROUNDS) -> None:
-        """Ask so many times, now, whether anybody answers for the addresses."""
+        """Ask so many times, now, whether any host answers for the addresses."""
         gap = self.rules.round / ROUNDS
         until = self.rules.round if rounds in (1, ROUNDS) else gap * rounds
         self.set(asking=True)
@@ -116,7 +116,7 @@ class Turn:
     def ask_ahead(self) -> None:
         """Ask while the link falls silent, so that asking costs the takeover no time.
 
-        A window of a second or less is used from its begin on, so that a busy machine has time.
+        A window of a second or less is used from its begin on, so that a busy node has time.
         """
         self.set(quiet=0, taken=False)
         if self.rules.confirm == "arp":
@@ -126,7 +126,7 @@ class Turn:
             self.act(out.Question(False, at, verdict - unit * 0.1))
 
     def ask_own(self) -> None:
-        """An active machine asks who else answers for its addresses."""
+        """An active node asks who else answers for its addresses."""
         if self.state.posture is not Posture.SERVING:
             return
         self.start(Timer.OWN, self.rules.window)
@@ -199,7 +199,7 @@ class Turn:
 
     def restart_watchers(self, promoted: bool = False) -> None:
         """They begin again with boot true. A failure is known until there is another verdict; but
-        a standby's, which may be that it receives little, is none on an active machine."""
+        a standby's, which may be that it receives little, is none on an active node."""
         self.act(out.RestartWatchers())
         for interface in self.state.interfaces:
             # The role has not come because of one that was bad here, too.

@@ -26,7 +26,7 @@ def answered(turn: Turn, event: msg.Answers) -> None:
 
 
 def unclaimed(turn: Turn, event: msg.Answers) -> None:
-    """Nobody else answers for the addresses that are here."""
+    """No other host answers for the addresses that are here."""
     state = turn.state
     if state.claimed:
         turn.say("DUPLICATE-OVER", "role", "no other host answers for the addresses any more")
@@ -35,7 +35,7 @@ def unclaimed(turn: Turn, event: msg.Answers) -> None:
 
 
 def claimed(turn: Turn, event: msg.Answers) -> None:
-    """Somebody else answers for the addresses that are here."""
+    """Another host answers for the addresses that are here."""
     if not turn.state.claimed:
         address, _, by = event.who.partition(" ")
         subject = f"address {address}" if by else "role"
@@ -53,7 +53,7 @@ def claimed(turn: Turn, event: msg.Answers) -> None:
 
 
 def trust_interfaces(turn: Turn, announce: bool) -> None:
-    """Good interfaces may be announced on again."""
+    """Gratuitous ARP may be sent on good interfaces again."""
     good = [i for i in turn.state.interfaces if i.up and not i.failed]
     for interface in good:
         turn.change(interface.name, unasked=False)
@@ -82,7 +82,7 @@ def addresses_stray(turn: Turn, event: msg.Stray) -> None:
 
 
 def carrier(turn: Turn, event: msg.Carrier) -> None:
-    """What was announced on an interface without a carrier, nobody has received."""
+    """Gratuitous ARP on an interface without a carrier has reached no host."""
     known = turn.state.interface(event.interface)
     if known is None:
         return
@@ -107,7 +107,7 @@ def watched(turn: Turn, event: msg.Watched) -> None:
     if before is None or event.verdict == "late":
         return
     if before.failed and turn.state.posture is Posture.GIVING:
-        return  # because of it the peer is given the role, and has to hear that when it has it
+        return  # because of it the peer is given the role, and has to be told that when it has it
     good, fails = event.verdict == "ok" and event.packets > 0, event.verdict == "fail"
     holds = turn.state.posture in HOLDING
     note(
@@ -152,7 +152,7 @@ def link_watched(turn: Turn, event: msg.LinkWatched) -> None:
     elif was_silent:
         link_alive(turn)
     if event.packets and not fails and turn.state.posture is not Posture.DOUBTING:
-        turn.set(taken=False)  # there, that somebody has the addresses is no guess
+        turn.set(taken=False)  # there, that a node has the addresses is no guess
 
 
 def watches(state: State) -> bool:
@@ -166,7 +166,7 @@ def link_alive(turn: Turn) -> None:
         turn.set(blocked="")
     if turn.state.is_silence:
         turn.say("UNBLOCKED", "role", "heartbeats are received again, no takeover")
-        turn.enter_standby("the peer is heard again")
+        turn.enter_standby("the heartbeat is back")
 
 
 def link_silent(turn: Turn) -> None:
@@ -195,7 +195,7 @@ def link_silent(turn: Turn) -> None:
 
 
 def mute(turn: Turn) -> None:
-    """A machine that neither serves nor can be asked stops its heartbeats (section 5).
+    """A node that neither serves nor can be asked stops its heartbeats (section 5).
 
     They would only keep the peer from taking over. So would those of a standby that cannot take
     over itself, when the link is cut in one direction; but not while it finds the service answered.

@@ -753,7 +753,7 @@ def test_one_answer_starts_the_counting_anew() -> None:
 
 WAITING_FOR_SILENCE: list[tuple[pair.Rules, Known, pair.Event, str, str]] = [
     # a takeover by silence is asked about, a person waits; the rules, what is known, what comes
-    (SLAVE, {}, BEATS, "idle", "7 error: the peer is heard again"),
+    (SLAVE, {}, BEATS, "idle", "7 error: the heartbeat is back"),
     (SLAVE, {}, COMPARED["active"], "idle", "7 error: the peer is active, and receives"),
     (SLAVE, {}, pair.Answers(False, 1, True), "silence", "7 error, ask 1"),
     (SLAVE, {}, NOT_ASKED, "silence", "7 error"),
