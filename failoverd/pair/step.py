@@ -344,10 +344,11 @@ def give_up(turn: Turn) -> None:
 def nobody_active(turn: Turn) -> None:
     """Neither has been active for two windows: the one that comes first takes the role."""
     state = turn.state
-    if state.phase is not Phase.STANDBY or not state.runs_out(Timer.UNHEARD):
+    cleans = state.phase is Phase.DEMOTING
+    if not (cleans or state.phase is Phase.STANDBY) or not state.runs_out(Timer.UNHEARD):
         return
-    if not (state.heard and compare.peer_is_idle(state)):  # it may clean up again and again
-        turn.start(Timer.NOBODY, turn.rules.compare_time)
+    if cleans or not (state.heard and compare.peer_is_idle(state)):
+        turn.start(Timer.NOBODY, turn.rules.compare_time)  # either may clean up again and again
         return
     # A node that has tried already and failed has told that.
     turn.say("CALL", "role", "no node is active, calling for the role")

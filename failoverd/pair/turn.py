@@ -179,7 +179,7 @@ class Turn:
     def leave_role(self) -> None:
         """What was known of the role that was here, or was not taken, means nothing any more."""
         self.set(claimed=0, from_peer=False, guarded=None, stalled=False, bare=False)
-        self.stop(Timer.HOLD, Timer.NOBODY, Timer.OWN)
+        self.stop(Timer.HOLD, Timer.OWN)
 
     def become_active(self) -> None:
         """Active, and nobody else is."""

@@ -1602,7 +1602,7 @@ def test_what_a_standby_begins_with(before: pair.State, event: pair.Event) -> No
     known |= {"stalled": True, "bare": True, "taken": False}
     fail = tuple(replace(i, proved=True) for i in cards(eth0="fail"))
     state = replace(before, interfaces=fail, **known)  # type: ignore[arg-type]
-    state = timed(state, HEARD=5.0, HOLD=5.0, NOBODY=5.0, OWN=5.0)
+    state = timed(state, HEARD=5.0, HOLD=5.0, OWN=5.0)
     state, actions = step(state, event)
     assert moment(state) == "idle"
     assert (state.claimed, state.from_peer, state.guarded, state.quiet) == (0, False, None, 0)
@@ -1616,6 +1616,16 @@ def test_what_a_standby_begins_with(before: pair.State, event: pair.Event) -> No
         )
     else:
         assert state.interfaces == fail
+
+
+def test_a_node_that_cleans_up_again_and_again_counts_on_since_when_none_is_active() -> None:
+    before = timed(machine("demoting", purpose=Purpose.CLEAN), NOBODY=1.0, HEARD=5.0, UNHEARD=9.0)
+    for ok in (True, False):
+        after, _ = step(before, pair.Ended("script", ok))
+        assert (moment(after), deadline(after, Timer.NOBODY)) == ("idle", NOW + 1.0)
+    during, actions = step(before, pair.Tick(), after=1.0)
+    assert (during.phase, done(actions)) == (Phase.DEMOTING, "")
+    assert deadline(during, Timer.NOBODY) == NOW + 1.0 + AGAIN
 
 
 def test_a_preferred_node_asks_as_soon_as_all_interfaces_have_received_and_once() -> None:
