@@ -220,7 +220,7 @@ def way_out(conf: Conf) -> str:
     if here or not is_unanswered(link, peer):
         return here or LOOK_THERE
     return (
-        f"nobody has {peer} on {link}: see whether the machine is up, which address its private "
+        f"no host has {peer} on {link}: see whether the peer is up, which address its heartbeat "
         "link has, and where the cables of both lead"
     )
 

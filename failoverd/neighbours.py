@@ -345,7 +345,7 @@ def _current_hwaddr(interface: str) -> str:
     """
     hwaddr = links.hwaddr(interface)
     if hwaddr is None:
-        raise OSError(19, "there is no such ethernet interface")
+        raise OSError(19, "there is no such interface, or it has no hardware address")
     if not links.works(interface):
         raise OSError(100, "the interface is down or has no carrier")
     return hwaddr

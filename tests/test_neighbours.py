@@ -501,7 +501,7 @@ def test_a_missing_card_does_not_silence_the_other(site: Site, make_asker: MakeA
     conf = Conf(addresses=(Address("eth9", "192.0.2.9", 24), *ADDRESSES), user=USER)
     report = make_asker(site.us, conf).ask(3, interfaces=["eth9", "eth0"])
     assert report["asked"] == 3
-    assert report["unsent"] == {"eth9": "there is no such ethernet interface"}
+    assert report["unsent"] == {"eth9": "there is no such interface, or it has no hardware address"}
     assert report["answers"] == [answer(PEER, V4), answer(PEER, V6)]
 
 
@@ -657,7 +657,7 @@ def test_what_cannot_be_announced_is_said(site: Site) -> None:
     site.us.ip("link set eth0 down")
     assert announce(site.us, ["eth0", "eth9"], conf) == [
         "eth0 192.0.2.10: the interface is down or has no carrier",
-        "eth9 192.0.2.9: there is no such ethernet interface",
+        "eth9 192.0.2.9: there is no such interface, or it has no hardware address",
     ]
 
 

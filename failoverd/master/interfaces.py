@@ -210,7 +210,7 @@ def missing(wanted: set[Place]) -> list[str]:
 
 def _why_missing(interface: str, duplicate: bool | None) -> str:
     if duplicate:
-        return ", as another machine was found to have it: add it with nodad"
+        return ", as another host was found to have it: add it with nodad"
     if links.index(interface) is None:
         return ": there is no such interface"
     return ": the script has to put it there, see ha-switch(8)"

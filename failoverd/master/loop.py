@@ -137,7 +137,7 @@ class Master:
         was = self.us.remembered
         self.cards.look()
         if self.us.dry:
-            text = "dry run, nothing is switched, announced or written"
+            text = "dry run, no switch, no heartbeats, no gratuitous ARP"
             self.us.say("DRY-RUN", "config", text)
         self.us.say("STARTED", "config", "started", boot=self.us.boot, was=was.role)
         self.us.feed(pair.Started(self.cards.role_at_start(), was.resuming, was.unclean))

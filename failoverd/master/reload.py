@@ -52,7 +52,7 @@ class Reload:
         try:
             errand = Errand(title, lambda channel: self._check(channel, running))
         except (OSError, MemoryError) as error:
-            self._refuse(f"no child can be started that reads it: {in_words(error)}")
+            self._refuse(f"no worker can be started that reads it: {in_words(error)}")
             return
         self._errand, self.deadline = errand, time.monotonic() + CHECK_SECONDS
         self._selector.register(errand, selectors.EVENT_READ, lambda: self._ended(errand))

@@ -133,7 +133,7 @@ class Reports:
     def told_heartbeat(self, message: Message) -> None:
         told = decode(Heartbeats, message)
         if max(told.heard or 0.0, told.rtt or 0.0) > time.monotonic():
-            raise ValueError("heard: it has not been yet")
+            raise ValueError("a time that has not come yet")
         self.heard, self.rtt = told.heard, told.rtt
 
     def link_state(self) -> str:

@@ -209,7 +209,7 @@ class Errand:
             ended = os.waitid(os.P_PIDFD, self.fileno(), os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if ended is not None and ended.si_status == signal.SIGPROF:
                 raise TimeoutError("it used up the time that it had")
-            raise ValueError("the child that was to find out has died")
+            raise ValueError("the worker that was to find out has died")
         if "died" in found:
             raise ValueError(str(found["died"]))
         return found

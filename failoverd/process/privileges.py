@@ -37,7 +37,7 @@ def give_up_root(user: str, keep: frozenset[int] = frozenset()) -> None:
         try:
             entry = pwd.getpwnam(user)
         except KeyError:
-            raise ValueError(f"there is no user {user} on this machine") from None
+            raise ValueError(f"there is no user {user} on this node") from None
         _leave_keyring()
         for number in set(range(_CAPABILITIES)) - keep:  # before setresuid: this needs one itself
             libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)

@@ -160,9 +160,9 @@ def _unaskable(settings: Conf) -> list[str]:
     names = list(dict.fromkeys(entry.interface for entry in settings.addresses))
     if settings.confirm != "arp" or not names or any(map(links.hwaddr, names)):
         return []
-    what = f"{' and '.join(names)} is no ethernet interface, so no ARP probe can be sent there"
+    what = f"{' and '.join(names)} has no hardware address, so no ARP probe can be sent there"
     way = 'set $confirm to "none" or a program'
-    return [f"{what} and no takeover by silence ever comes: {way}"]
+    return [f"{what} and no takeover after lost heartbeats ever comes: {way}"]
 
 
 def _compared(settings: Conf, boot: str) -> list[str]:
@@ -176,5 +176,5 @@ def _compared(settings: Conf, boot: str) -> list[str]:
         return [f"not compared with the peer: {error}"]
     ours = alike.of_conf(settings, __version__)
     found = alike.differences(ours, alike.of_status(status)).values()
-    differing = [f"not the same on both machines: {sentence}" for sentence in found]
+    differing = [f"not the same on both nodes: {sentence}" for sentence in found]
     return [*alike.clashes(settings, boot, status), *differing]

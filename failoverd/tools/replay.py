@@ -152,7 +152,7 @@ def conclusion(tally: Tally, opened: Capture, never_fails: bool) -> str:
             ended = "only the first window has ended in it, which never fails"
             none = "not one window has ended in it"
             return f"{ended if tally.ended else none}: nothing was judged (--until S judges on)"
-        never = ": an ethernet interface never fails with $low_water 0" if never_fails else ""
+        never = ": a service interface never fails with $low_water 0" if never_fails else ""
         return f"would not have failed over ({counted(tally.ended, 'window')}){never}"
     after = float(str(tally.first_fail["t"]))
     at = "" if clock.set_back else f", at {time_of_day(clock.first + after * 1e9)}"

@@ -89,7 +89,7 @@ def _facts(status: Status | None, verbose: bool) -> Iterator[tuple[str, Cell]]:
     if status is None:
         yield "role", ("unknown", "bad")
         return
-    probes = " (probes before it announces)" if status.rejoining else ""
+    probes = " (probing for its addresses)" if status.rejoining else ""
     yield "role", (status.role + probes, ROLES[status.role])
     yield "since", (local(status.since), "")
     age = verdict.age(status)

@@ -391,7 +391,7 @@ class Report:
         if self.targets:
             yield (
                 f"The probe target {', '.join(self.targets)} (@witness) is asked in every empty "
-                "window: an alarm comes only when it does not answer."
+                "window: it fails only when it does not answer."
             )
         elif self.status == AIM_NOT_MET or not self.traffic.packets:
             yield (
@@ -444,8 +444,8 @@ class Report:
             return
         length = self.traffic.length
         yield (
-            f"{span(length)} without an alarm prove, with 95 % certainty, no more than one in "
-            f"{span(length / RULE_OF_THREE)} (rule of three); to prove one in "
+            f"{span(length)} without a failed window prove, with 95 % certainty, no more than one "
+            f"in {span(length / RULE_OF_THREE)} (rule of three); to prove one in "
             f"{span(self.aim.time)} takes {span(RULE_OF_THREE * self.aim.time)}. The last column "
             "is an estimate from the longest wait: it holds if traffic goes on like this, and one "
             "silence does not bring on another."

@@ -152,7 +152,7 @@ def _reasons(active: Node, other: Node) -> Iterator[Reason]:
         for name, why in node.status.watchers if node.status else ():
             yield f"{node.name}: {name}: {why}", f"read the log of {node.name}"
     if ours.rejoining:
-        yield f"{active.name} probes for the addresses before it announces them", WAIT
+        yield f"{active.name} probes for the addresses before it sends gratuitous ARP", WAIT
     if theirs is not None and ours.boot == theirs.boot:
         advice = "change host_type on one of them, and restart failoverd there"
         yield f"both nodes have boot:{ours.boot} in host_type", advice

@@ -100,7 +100,7 @@ def judge(rules: Rules, window: Window, now: float) -> tuple[str, str]:
     """Verdict and reason for a window that ends at `now`."""
     late = now - window.deadline
     if late > rules.timer / 2 and late > LATE_SECONDS * rules.second:
-        return "late", f"the alarm came {late / rules.second:.3f} s late"
+        return "late", f"the window ended {late / rules.second:.3f} s late"
     if window.boot:
         return "boot", "first alarm"
     if not rules.private and window.packets < rules.low_water:
@@ -111,7 +111,7 @@ def judge(rules: Rules, window: Window, now: float) -> tuple[str, str]:
         return "ok", "silent once"
     if rules.private:
         return "fail", "silent twice"
-    return "ok", "silent twice, but low_water is 0"  # with another one it is below low water
+    return "ok", "silent, but low_water is 0"  # with another one it is below low water
 
 
 def replay(

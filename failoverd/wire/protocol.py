@@ -56,7 +56,7 @@ LOOK_THERE = (
     "on either node is in the way"
 )
 FILTER = (
-    "look for a packet filter on either node, check the MTU of the private link, and that "
+    "look for a packet filter on either node, check the MTU of the heartbeat link, and that "
     "$tcp_port is the same on both"
 )
 FILTERED = f"its heartbeats are received, so failoverd runs there: {FILTER}"
@@ -335,7 +335,7 @@ def parse_tags(message: object) -> Tags:
     """What Tags.message made. Raises ValueError for anything else."""
     tags = typed.decode(Tags, message)
     if not 1 <= len(tags.ours) == len(tags.peers):
-        raise ValueError("ours: not as many as peers, or none")
+        raise ValueError("not as many tags of this node as of the peer, or none")
     return tags
 
 

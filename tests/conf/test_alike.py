@@ -192,7 +192,7 @@ def test_a_pair_whose_cards_have_other_names_says_so(lab: Lab) -> None:
 
     tested = lab.a.command("failoverd", "-t")
     assert tested.returncode == 0, tested.stderr
-    assert f"note: not the same on both machines: {line}" in tested.stdout.splitlines()
+    assert f"note: not the same on both nodes: {line}" in tested.stdout.splitlines()
 
     rename(lab.b, "ens3", "eth0")
     lab.b.write_conf()

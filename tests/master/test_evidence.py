@@ -281,7 +281,7 @@ def test_a_duplicate_does_not_serve(
         us = context(tmp_path)
         told = [str(V6)]
         assert ServiceInterfaces(us).switched("master", told, ok=True) is False
-        assert "2001:db8::10 is not on eth0, as another machine was found to have it" in said(us)
+        assert "2001:db8::10 is not on eth0, as another host was found to have it" in said(us)
         assert ServiceInterfaces(us).switched("slave", told, ok=True) is False
         us.remembered = statefile.Remembered(role="active", left=(told, []))
         cards = ServiceInterfaces(us)

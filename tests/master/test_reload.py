@@ -320,7 +320,7 @@ def test_without_a_process_to_be_had_that_is_said(
     monkeypatch.setattr(os, "fork", full)
     before = len(os.listdir("/proc/self/fd"))
     loop.reload.begin()
-    assert "no child can be started" in loop.reports[0] and loop.reports[1:] == [KEPT]
+    assert "no worker can be started" in loop.reports[0] and loop.reports[1:] == [KEPT]
     assert len(os.listdir("/proc/self/fd")) == before
 
 

@@ -102,7 +102,7 @@ def test_a_narrow_terminal_cuts_the_live_line(spaces: list[Namespace], tmp_path:
     with terminal(spaces[0], tmp_path, [*WATCHD, "-c", conf, "eth0"], **HERE) as screen:
         screen.see("s left")
         screen.resize(40, 30)
-        screen.see("silent twice")
+        screen.see("silent, but low_water is 0")
         text = screen.text()
         assert sum(line.startswith("eth0  [") for line in text.splitlines()) <= 2
         assert "packets/s" not in text.rstrip().splitlines()[-1]
@@ -122,7 +122,7 @@ def test_a_terminal_that_can_nothing_gets_plain_lines(
     conf = conf_file(tmp_path, timer_seconds=0.3, filter=ONLY_OURS)
     argv = [*WATCHD, "-c", conf, "eth0"]
     with terminal(spaces[0], tmp_path, argv, **HERE, TERM="dumb") as screen:
-        assert "s left" not in screen.see("silent twice")
+        assert "s left" not in screen.see("silent, but low_water is 0")
 
 
 @contextmanager

@@ -91,7 +91,7 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
      "on node-b (master, exit 1): RTNETLINK answers: File exists"),
     (A, replace(B, role="switching"), WARNING, "node-a is active, but node-b is switching"),
     (replace(A, rejoining=True), B, WARNING,
-     "node-a is active, but node-a probes for the addresses before it announces them"),
+     "node-a is active, but node-a probes for the addresses before it sends gratuitous ARP"),
     # the private link, in either direction
     (A, replace(B, plip_state="fail"), WARNING,
      "node-a is active, but node-b receives no heartbeats from node-a"),

@@ -125,7 +125,7 @@ def test_from_when_on_a_window_is_late_whatever_the_unit(
         rules = Rules(500, timer * unit, 0, True, second)
         _, event = judge.expire(rules, Window(0, 0, False, 0), late * unit)
         assert event.verdict == verdict
-        assert verdict != "late" or event.reason == f"the alarm came 0.{late:03} s late"
+        assert verdict != "late" or event.reason == f"the window ended 0.{late:03} s late"
 
 
 # Over a recording
