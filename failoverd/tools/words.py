@@ -48,4 +48,4 @@ def exact_span(seconds: float) -> str:
         number, rest = divmod(rest, size)
         if number:
             parts.append(f"{number} {unit[:-1] if (unit, number) == ('days', 1) else unit}")
-    return " ".join(parts[:2]) or "0 s"
+    return " ".join(parts[:2]) or "less than 1 s"

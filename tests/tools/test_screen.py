@@ -329,7 +329,13 @@ def test_watching_through_a_pipe(pair: Pair, tmp_path: Path) -> None:
 
 
 def test_how_long_ago() -> None:
-    cases = [(0, "0 s"), (59, "59 s"), (3600 * 3 + 60 * 12 + 5, "3 h 12 min"), (86_400, "1 day")]
+    cases = [
+        (0.9, "less than 1 s"),
+        (1.9, "1 s"),
+        (59, "59 s"),
+        (3600 * 3 + 60 * 12 + 5, "3 h 12 min"),
+        (86_400, "1 day"),
+    ]
     cases += [(90_000, "1 day 1 h"), (86_400 * 30 + 61, "30 days 1 min")]
     for seconds, text in cases:
         assert words.exact_span(seconds) == text
