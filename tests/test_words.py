@@ -49,7 +49,7 @@ SAID = re.compile(
 # Names of the original and of the wire, and what is said of something else.
 NAMES = re.compile(
     r"""(?x) "us" | Ic[ ]our\b | Ql[ ](?:us|alarm|machine|silent[ ]twice)\b | "alarm"
-    | virtual[ ]machine | "silent[ ]twice" | [{]machine | false[ ]alarms? | first[ ]alarm
+    | virtual[ ]machine | "silent[ ]twice" | [{]machine | false[ ]alarms?
     | alarms[ ]per | ^[.]It[ ]alarms$ | role[|]alarm | ^silent[ ]twice$ | my[|]our
     | ^witness[ ]addresses$
     """

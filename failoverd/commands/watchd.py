@@ -222,7 +222,7 @@ class Viewer:
             return
         rules = self._rules
         kind = "heartbeat link" if rules.private else f"low_water {rules.low_water}"
-        window = f"window {rules.timer:g} s, restarts at {rules.packet_count} packets"
+        window = f"window {rules.timer:g} s or {rules.packet_count} packets"
         print(f"watching {self._interface}: {window}, {kind} (Ctrl-C ends)", flush=True)
         if terminal := terminal_for(sys.stdout):
             self.screen = terminal.Screen(self._interface)

@@ -200,7 +200,8 @@ def _failure(conf: Conf, address: str, error: OSError) -> tuple[str, str]:
             f"({error.strerror})",
             f"{conf.log} says why; if failoverd.conf was changed, send it HUP",
         )
-    return f"failoverd is not running here: nothing listens on {conf.control_socket}", "start it"
+    why = f"failoverd is not running here: nothing listens on {conf.control_socket}"
+    return why, "start failoverd on this node"
 
 
 def _no_answer(conf: Conf, address: str, event: NoAnswer) -> tuple[str, str]:

@@ -380,7 +380,7 @@ class Report:
         answers = ", without the answers of the probe target" if self.targets else ""
         yield (
             f"Found within {found(best)}; a switchover begins at most "
-            f"{handover_time(pair_rules(taken, 'master')):.6g} s after the last packet; about "
+            f"{handover_time(pair_rules(taken, 'master')):.6g} s after the last packet; expect "
             f"{rough(best.expected_alarms)} false alarms in {span(self.aim.time)} (estimate, "
             f"if traffic goes on like this{answers})."
         )

@@ -146,7 +146,7 @@ def _reasons(active: Node, other: Node) -> Iterator[Reason]:
     for name, interface in ours.interfaces:
         if interface.state in ("down", "fail", "silent"):
             what = _what_is_wrong(interface)
-            yield f"its {name} {what}", f"{name} of {active.name}: {_TO_DO[what]}"
+            yield f"{name} of {active.name} {what}", f"{name} of {active.name}: {_TO_DO[what]}"
     for node in (active, other):
         yield from _failed_run(node)
         for name, why in node.status.watchers if node.status else ():

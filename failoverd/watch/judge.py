@@ -102,7 +102,7 @@ def judge(rules: Rules, window: Window, now: float) -> tuple[str, str]:
     if late > rules.timer / 2 and late > LATE_SECONDS * rules.second:
         return "late", f"the window ended {late / rules.second:.3f} s late"
     if window.boot:
-        return "boot", "first alarm"
+        return "boot", "first window"
     if not rules.private and window.packets < rules.low_water:
         return "fail", "below low water"
     if window.packets:

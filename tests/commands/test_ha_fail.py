@@ -60,7 +60,7 @@ def test_that_the_port_is_blocked_on_one_side_is_said(
     advice = "its heartbeats are received, so failoverd runs there: look for a packet"
     assert f"; {advice}" in told.stderr and f"\nnext: {advice}" in shown.stdout
     for said in (told.stderr, shown.stdout):
-        assert "start it" not in said and "silent" not in said
+        assert "start failoverd" not in said and "silent" not in said
     assert fact in told.stderr
     assert lab.holders() == ["a"]
 

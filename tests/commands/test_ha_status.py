@@ -87,7 +87,7 @@ def test_only_the_peer_runs(pair: Pair, conf: str) -> None:
     assert (status, errors) == (3, "") and out.splitlines()[0] == verdict
     assert re.search(r"(?m)^role +unknown +active$", out)
     assert "\nfailoverd is not running here: nothing listens on " in out
-    assert out.splitlines()[-1] == "next: start it"
+    assert out.splitlines()[-1] == "next: start failoverd on this node"
 
 
 def test_only_we_run(pair: Pair, conf: str) -> None:

@@ -358,7 +358,9 @@ def test_the_socket_of_a_dead_one_stays_and_the_next_takes_it(lab: Lab) -> None:
     for command in ("ha-status", "ha-fail"):
         told = lab.a.command(command)
         said = told.stdout + told.stderr
-        assert "failoverd is not running here" in said and "start it" in said, said
+        assert "failoverd is not running here" in said and "start failoverd on this node" in said, (
+            said
+        )
     assert time.monotonic() - began < BOUND
     daemon = lab.a.start_failoverd()
     lab.wait_until(lambda: settled(lab, lab.a), "it is back", LONG)

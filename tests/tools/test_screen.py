@@ -69,7 +69,7 @@ def test_a_line_a_window_and_a_live_line_below(
 ) -> None:
     conf = conf_file(tmp_path, timer_seconds=1, packet_count=7, low_water=3, filter=ONLY_OURS)
     with terminal(spaces[0], tmp_path, [*WATCHD, "-c", conf, "eth0"], **HERE) as screen:
-        screen.see("watching eth0: window 1 s, restarts at 7 packets, low_water 3")
+        screen.see("watching eth0: window 1 s or 7 packets, low_water 3")
         screen.see("time  verdict    packets   previous  reason")
         screen.see("s left  0 of 7 packets  0.0 packets/s")
         for _ in range(7):
@@ -77,7 +77,7 @@ def test_a_line_a_window_and_a_live_line_below(
         screen.wait(
             lambda text: re.search(r"\d\d:\d\d:\d\d\.\d{3}  ok +7 +0  packet_count reached", text)
         )
-        screen.see("boot", "first alarm")
+        screen.see("boot", "first window")
         screen.wait(lambda text: re.search(r"fail +0 +\d  below low water", text))
         assert RED in screen.text(colours=True)
         lines = screen.text().rstrip().splitlines()
@@ -393,9 +393,11 @@ def test_of_many_addresses_the_first_are_shown() -> None:
 
 
 def test_a_node_that_does_not_answer_has_a_column_and_a_reason() -> None:
-    said = shown(None, NAMED, trouble="failoverd is not running here", advice="start it")
+    said = shown(
+        None, NAMED, trouble="failoverd is not running here", advice="start failoverd on this node"
+    )
     assert re.fullmatch(r"role +unknown +active", said[3])
-    assert said[-2:] == ["failoverd is not running here", "next: start it"]
+    assert said[-2:] == ["failoverd is not running here", "next: start failoverd on this node"]
 
 
 def test_how_long_is_told_by_each_ones_own_clock(pair: Pair, tmp_path: Path) -> None:

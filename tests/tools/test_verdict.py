@@ -78,13 +78,14 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
      "node-a is active, but on node-b eth0 has no carrier"),
     (A, cards(B), WARNING, "node-a is active, but node-b watches no interface"),
     # the active one's
-    (cards(A, SILENT), B, WARNING, "node-a is active, but its eth0 is not receiving"),
+    (cards(A, SILENT), B, WARNING, "node-a is active, but eth0 of node-a is not receiving"),
     (cards(A, SILENT), cards(B, SILENT), WARNING,
-     "node-a is active, but its eth0 is not receiving"),
+     "node-a is active, but eth0 of node-a is not receiving"),
     (cards(A, card("fail", 2, 1)), B, WARNING,
-     "node-a is active, but its eth0 receives less than $low_water"),
+     "node-a is active, but eth0 of node-a receives less than $low_water"),
     (cards(A, DOWN), cards(B, DOWN), WARNING,
-     "node-a is active, but node-b cannot take over: eth0 has no carrier; its eth0 has no carrier"),
+     "node-a is active, but node-b cannot take over: eth0 has no carrier; eth0 of node-a has no "
+     "carrier"),
     # roles
     (A, replace(B, role="failed", failure=FAILURE), WARNING,
      "node-a is active, but node-b cannot take over: its role is failed; the switch script failed "
@@ -456,7 +457,7 @@ def test_the_active_ones_card_receives_nothing(lab: Lab) -> None:
     """With $low_water 0 that is no failure, and the role stays."""
     begin(lab, low_water=0)
     lab.a.deafen("eth0")
-    told(lab, lab.a, "WARNING: this node is active, but its eth0 is not receiving")
+    told(lab, lab.a, "WARNING: this node is active, but eth0 of this node is not receiving")
 
 
 def test_heartbeats_that_come_one_way_only(lab: Lab) -> None:

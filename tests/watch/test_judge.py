@@ -18,7 +18,7 @@ NANO = 1_000_000_000
 # The alarm's rules in their order, as the contract puts them: the first line that fits decides.
 ALARM = (
     (lambda c: c.late > c.timer / 2 and c.late > 0.05, "late", "late"),
-    (lambda c: c.boot, "boot", "first alarm"),
+    (lambda c: c.boot, "boot", "first window"),
     (lambda c: not c.private and 0 < c.low_water > c.packets, "fail", "below low water"),
     (
         lambda c: c.packets == 0 == c.last and (c.private or c.low_water > 0),

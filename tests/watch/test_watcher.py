@@ -552,9 +552,7 @@ def test_by_hand_the_defaults_will_do(spaces: list[Namespace]) -> None:
     here.run("sh", "-c", "! test -d /etc/failover || mount -t tmpfs none /etc/failover")
     with by_hand(here, "lo") as watcher:
         assert watcher.stdout is not None
-        assert watcher.stdout.readline().startswith(
-            "watching lo: window 20 s, restarts at 500 packets"
-        )
+        assert watcher.stdout.readline().startswith("watching lo: window 20 s or 500 packets")
         watcher.send_signal(signal.SIGINT)
         _, err = watcher.communicate(timeout=GENEROUS)
     assert "there is no /etc/failover/failoverd.conf: using the defaults" in err
