@@ -33,10 +33,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class Assigned:
-    """The last assignment of a variable: its line and the strings, one only for a scalar."""
+    """The last assignment of a variable: its line, the strings, one only for a scalar, and from
+    where to where in the text they are written."""
 
     line: int
     strings: tuple[str, ...]
+    span: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ _BEGINS = r"(?:(?:my|our)[ \t]+)?[$@][A-Za-z_]\w*[ \t]*=(?![=~>])"
 _NEXT_STATEMENT = re.compile(rf"{_BLANKS}(?:{_BEGINS}|\Z)", re.ASCII)
 # Where to go on after a mistake: behind a ; that ends a line or is before an assignment, and at a
 # line that begins like one. Such a line may be within a string, if a quote was left out above it.
-_RESUME = re.compile(rf";(?=[ \t]*(?:[#\n;]|{_BEGINS}))|\n(?=[ \t]*{_BEGINS})", re.ASCII)
+_RESUME = re.compile(rf";(?=[ \t\r]*(?:[#\n;]|{_BEGINS}))|\n(?=[ \t]*{_BEGINS})", re.ASCII)
 _UNENDED = re.compile(rf"{_BLANKS}(?!{_STRING})['\"]", re.DOTALL)
 _AFTER_STRING = re.compile(rf"{_BLANKS}[;,)]")
 _SKIPPED = re.compile(rf"(?:{_BLANKS}(?:1{_BLANKS})?;)*+{_BLANKS}")
@@ -124,8 +126,7 @@ class _Reader:
     """Reads the statements of one text. Offsets are into the text."""
 
     def __init__(self, text: str, file: str, names: Collection[str]) -> None:
-        # Perl drops a byte order mark, and the \r of every line end, within strings too.
-        self._text = text.removeprefix("\ufeff").replace("\r\n", "\n")
+        self._text = text
         self._file = file
         self._names = names
         self._newlines = [found.start() for found in re.finditer("\n", self._text)]
@@ -136,7 +137,7 @@ class _Reader:
         if odd:
             self._report(odd.start(), "this is not text in UTF-8: write the file again")
             return self._reading
-        at = self._skipped(0)
+        at = self._skipped(self._text.startswith("\ufeff"))  # which Perl drops, too
         while at < len(self._text):
             if len(self._reading.problems) > MAX_PROBLEMS:
                 self._reading.spoiled.update(self._names)  # what is not read may assign it
@@ -159,7 +160,7 @@ class _Reader:
             if known and strings is not None:
                 self._reading.spoiled.discard(found["name"])
                 line = self._line(found.start("name"))
-                self._reading.assigned[found["name"]] = Assigned(line, strings)
+                self._reading.assigned[found["name"]] = Assigned(line, strings, found.span("value"))
             else:
                 self._spoil(found["name"])
             return found.end()
@@ -212,7 +213,7 @@ class _Reader:
     def _literal(self, text: str, offset: int, name: str) -> str | None:
         """The string or number that is written so, None if a part of it is in error."""
         if text[0] == "'":
-            return re.sub(r"\\([\\'])", r"\1", text[1:-1])
+            return re.sub(r"\\([\\'])", r"\1", text[1:-1].replace("\r\n", "\n"))  # as Perl does
         if text[0] == '"':
             return self._interpolated(text[1:-1], offset + 1)
         number = _number(text)
@@ -240,7 +241,7 @@ class _Reader:
     def _part(self, piece: re.Match[str], offset: int) -> str | None:
         kind = piece.lastgroup or ""
         if kind == "plain":
-            return piece[0]
+            return piece[0].replace("\r\n", "\n")
         if kind == "letter":
             return _ESCAPES[piece[kind]]
         if kind == "hex":
