@@ -21,7 +21,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import chain, groupby, pairwise
 
@@ -196,6 +196,10 @@ class Aim:
     def time(self) -> float:
         return self.days * DAY
 
+    def __str__(self) -> str:
+        found, alarms = span(self.within), span(self.time)
+        return f"dead interface found within {found}, at most one false alarm in {alarms}"
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -205,11 +209,9 @@ class Judged:
     packet_count: int
     timer_seconds: float
     low_water: int
-    found_within: float | None = None  # from an interface's death to the verdict; None: never
-    alarms: int = 0  # failed windows in a row are one
-    windows: int = 0
-    first_alarm: float | None = None
-    expected_alarms: float | None = None  # in the aim's days, at most about; None: cannot be said
+    found_within: float | None  # from an interface's death to the verdict; None: never
+    alarms: int  # failed windows in a row are one
+    expected_alarms: float | None  # in the aim's days, at most about; None: cannot be said
 
     @property
     def is_calm(self) -> bool:
@@ -222,25 +224,13 @@ class Judged:
 def judged(packet_count: int, timer: float, low_water: int, traffic: Traffic, aim: Aim) -> Judged:
     """Run the rules of the watcher over the traffic."""
     rules = judge.Rules(packet_count, timer, low_water, private=False)
-    windows = full = alarms = 0
-    first = None
-    events = judge.replay(rules, traffic.batches())
-    for fails, run in groupby(events, lambda event: event.verdict == "fail"):
-        for event in run:
-            windows += event.windows
-            full += event.event == "full"
-            first = event.t if fails and first is None else first
-        alarms += fails
-    entry = Judged(
-        packet_count,
-        timer,
-        low_water,
-        found_within(timer, low_water, full > 0),
-        alarms,
-        windows,
-        first,
-    )
-    return replace(entry, expected_alarms=expected(entry, traffic, aim.time))
+    events = [(e.event, e.verdict) for e in judge.replay(rules, traffic.batches())]
+    alarms = sum(fails for fails, _ in groupby(verdict == "fail" for _, verdict in events))
+    found = found_within(timer, low_water, any(event == "full" for event, _ in events))
+    # With low_water above packet_count every window that ends by time is a failure.
+    wait = traffic.longest_wait(min(low_water, packet_count))
+    more = expected(timer, wait, alarms, traffic) if low_water else 0.0
+    return Judged(packet_count, timer, low_water, found, alarms, more and more * aim.time)
 
 
 def found_within(timer: float, low_water: int, is_full: bool) -> float | None:
@@ -255,19 +245,13 @@ def found_within(timer: float, low_water: int, is_full: bool) -> float | None:
     return 2 * timer + (timer / 8 if is_full else 0)
 
 
-def expected(entry: Judged, traffic: Traffic, time: float) -> float | None:
-    """False alarms in so much time: as many as were seen, or if none was what the waits say.
-
-    With low_water above packet_count every window that ends by time is a failure.
-    """
-    if entry.low_water == 0:
-        return 0.0
-    if entry.alarms:
-        return (entry.alarms + UPPER * math.sqrt(entry.alarms)) * time / traffic.length
+def expected(timer: float, wait: float, alarms: int, traffic: Traffic) -> float | None:
+    """False alarms in a second: as many as were seen, or if none was what the longest wait says."""
+    if alarms:
+        return (alarms + UPPER * math.sqrt(alarms)) / traffic.length
     if len(traffic.times) < ENOUGH:
         return None
-    wait = traffic.longest_wait(min(entry.low_water, entry.packet_count))
-    return chance(entry.timer_seconds, wait, traffic.length) * time / entry.timer_seconds
+    return chance(timer, wait, traffic.length) / timer
 
 
 def chance(timer: float, wait: float, length: float) -> float:
@@ -331,58 +315,55 @@ class Report:
             settings.packet_count, settings.timer_seconds, settings.low_water, traffic, aim
         )
         self.proposed = proposals(traffic, aim, bool(self.targets))
-
         # What to take: what is asked for if that will do, else the least that is calm enough.
         asked = self.proposed.get("as asked")
         will_do = self.targets or asked is None or asked.meets(aim)
         self.name = "calm enough" if not will_do and "calm enough" in self.proposed else "as asked"
         self.best = self.proposed.get(self.name)
-        if self.best is None or (self.targets and not self.best.meets(aim)):
-            self.status = CANNOT_TELL
+        if self.best is not None and self.best.meets(aim):
+            self.status = AIM_MET
         else:
-            self.status = AIM_MET if self.best.meets(aim) else AIM_NOT_MET
+            self.status = CANNOT_TELL if self.best is None or self.targets else AIM_NOT_MET
 
     def lines(self, verbose: bool) -> Iterator[str]:
         """The answer, and with verbose what it rests on. All of it can be pasted."""
+        best = self.best
         yield from comment(f"{self.interface}: {self._verdict()}")
-        if self.best is not None:
-            yield f"$packet_count = {self.best.packet_count};"
-            yield f"$timer_seconds = {self.best.timer_seconds:.6g};"
-            yield f"$low_water = {self.best.low_water};"
-        for sentence in (*self._promise(), *self._doubts(), self._measured()):
+        if best is not None:
+            yield f"$packet_count = {best.packet_count};"
+            yield f"$timer_seconds = {best.timer_seconds:.6g};"
+            yield f"$low_water = {best.low_water};"
+            yield from comment(self._promise(best))
+        for sentence in (*self._doubts(), self._measured()):
             yield from comment(sentence)
         if not verbose:
             yield "# -v shows the packets per window, and what other settings would do."
             return
-        for line in ("", *self._table(), "", *self._picture()):
+        for line in ("", *self._table(), "", *self._picture(best or self.now)):
             yield f"# {line}".rstrip()
-        for sentence in self._certainty():
-            yield from comment(sentence)
+        if best is not None and not best.alarms:
+            yield from comment(self._certainty())
 
     def _verdict(self) -> str:
-        aim = f"dead interface found within {span(self.aim.within)}, at most one false alarm in "
-        aim += span(self.aim.time)
-        if self.best is None and not self.traffic.packets:
-            return f"cannot tell ({aim}): no packet that counts was received."
-        if self.best is None:
-            return f"cannot tell ({aim}): too few packets, measure for longer."
-        if self.status == CANNOT_TELL:
-            return f"cannot tell ({aim}): it depends on the probe target. In time is:"
         if self.status == AIM_MET:
-            return f"aim met ({aim})."
-        return f"AIM NOT MET ({aim}): no setting does with this traffic. The nearest:"
+            return f"aim met ({self.aim})."
+        if self.status == AIM_NOT_MET:
+            return f"AIM NOT MET ({self.aim}): no setting does with this traffic. The nearest:"
+        why = "no packet that counts was received."
+        if self.traffic.packets:
+            why = "too few packets, measure for longer."
+        if self.best is not None:
+            why = "it depends on the probe target. In time is:"
+        return f"cannot tell ({self.aim}): {why}"
 
-    def _promise(self) -> Iterator[str]:
-        if (best := self.best) is None:
-            return
+    def _promise(self, best: Judged) -> str:
         keys = ("packet_count", "timer_seconds", "low_water")
-        taken = conf.Conf(**{key: getattr(best, key) for key in keys})
+        rules = pair_rules(conf.Conf(**{key: getattr(best, key) for key in keys}), "master")
         answers = ", without the answers of the probe target" if self.targets else ""
-        yield (
-            f"Found within {found(best)}; a switchover begins at most "
-            f"{handover_time(pair_rules(taken, 'master')):.6g} s after the last packet; expect "
-            f"{rough(best.expected_alarms)} false alarms in {span(self.aim.time)} (estimate, "
-            f"if traffic goes on like this{answers})."
+        return (
+            f"Found within {found(best)}; a switchover begins at most {handover_time(rules):.6g} s "
+            f"after the last packet; expect {rough(best.expected_alarms)} false alarms in "
+            f"{span(self.aim.time)} (estimate, if traffic goes on like this{answers})."
         )
 
     def _doubts(self) -> Iterator[str]:
@@ -413,18 +394,16 @@ class Report:
         return f"{text}, from {datetime.fromtimestamp(self.traffic.since):%Y-%m-%d %H:%M:%S} on."
 
     def _table(self) -> Iterator[str]:
-        days = f"per {span(self.aim.time)}"
-        yield f"{'':11}{'packet_count':>13}{'timer_seconds':>14}{'low_water':>10}" + (
-            f"{'found in':>9}{'alarms':>8}{days:>12}"
-        )
-        for name, entry in {"now": self.now, **self.proposed}.items():
-            settings = f"{entry.packet_count:>13}{entry.timer_seconds:>14.6g}{entry.low_water:>10}"
-            alarms = f"{entry.alarms:>8}{rough(entry.expected_alarms):>12}"
-            yield f"{name:11}{settings}{found(entry):>9}{alarms}"
+        heads = ("packet_count", "timer_seconds", "low_water", "found in", "alarms")
+        yield cells("", *heads, f"per {span(self.aim.time)}")
+        for name, each in {"now": self.now, **self.proposed}.items():
+            timer, more = f"{each.timer_seconds:.6g}", rough(each.expected_alarms)
+            yield cells(
+                name, each.packet_count, timer, each.low_water, found(each), each.alarms, more
+            )
 
-    def _picture(self) -> Iterator[str]:
+    def _picture(self, drawn: Judged) -> Iterator[str]:
         """Packets per window on a log scale, in at most ROWS slices of equally many windows."""
-        drawn = self.best or self.now
         timer, low_water = drawn.timer_seconds, drawn.low_water
         windows = self.traffic.windows(timer)
         if not windows:
@@ -437,13 +416,11 @@ class Report:
             least, most = min(windows[at : at + size]), max(windows[at : at + size])
             when = datetime.fromtimestamp(self.traffic.since + at * timer)
             drawing = bar(least, most, max(windows), low_water)
-            yield f"{when:%a %H:%M:%S}  {least:{width}} to {most:{width}} {drawing}".rstrip()
+            yield f"{when:%a %H:%M:%S}  {least:{width}} to {most:{width}} {drawing}"
 
-    def _certainty(self) -> Iterator[str]:
-        if self.best is None or self.best.alarms:
-            return
+    def _certainty(self) -> str:
         length = self.traffic.length
-        yield (
+        return (
             f"{span(length)} without a failed window prove, with 95 % certainty, no more than one "
             f"in {span(length / RULE_OF_THREE)} (rule of three); to prove one in "
             f"{span(self.aim.time)} takes {span(RULE_OF_THREE * self.aim.time)}. The last column "
@@ -453,18 +430,22 @@ class Report:
 
     def json(self) -> str:
         """The same as one JSON object."""
-        entries = {"now": self.now, **self.proposed}
         met = None if self.status == CANNOT_TELL else self.status == AIM_MET
         tree = {
             "interface": self.interface,
             "seconds": self.traffic.length,
             "packets": self.traffic.packets,
-            "aim": {"within": self.aim.within, "days": self.aim.days, "met": met},
+            "aim": {**asdict(self.aim), "met": met},
             "witness": self.targets,
             "best": self.name if self.best else None,
-            "settings": {name: asdict(entry) for name, entry in entries.items()},
+            "settings": {n: asdict(each) for n, each in {"now": self.now, **self.proposed}.items()},
         }
         return json.dumps(tree)
+
+
+def cells(name: str, *others: object) -> str:
+    widths = (13, 14, 10, 9, 8, 12)
+    return f"{name:11}" + "".join(f"{o!s:>{w}}" for o, w in zip(others, widths, strict=True))
 
 
 def bar(least: int, most: int, scale: int, low_water: int) -> str:
