@@ -7,7 +7,7 @@ from starting; what may come right by itself, such as an address that comes afte
 from __future__ import annotations
 
 import enum
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface
 from typing import NamedTuple
@@ -78,8 +78,7 @@ class Facts:
     routed: whether a route leads to $secondary over the heartbeat link; None if that is unknown.
     narrowly: whether that is another route than a default one.
     gateways: the default gateway over each interface that has one.
-    holder: which other program has the port, "" if none.
-    asking: the interfaces where this node has an address from which it asks the peer's.
+    taken: whether another program has the port.
     placed: whether failoverd has put the service addresses on their interfaces, or may have.
     left: interface and address of each that it has put somewhere, by an earlier configuration too.
     """
@@ -89,8 +88,7 @@ class Facts:
     routed: bool | None = None
     narrowly: bool = False
     gateways: Mapping[str, str] = field(default_factory=dict)
-    holder: str = ""
-    asking: Container[str] = ()
+    taken: bool = False
     placed: bool = False
     left: Sequence[tuple[str, str]] = ()
 
@@ -145,9 +143,9 @@ def _own(conf: Conf, facts: Facts, name: str, version: int) -> list[Place]:
 
 
 def _port(conf: Conf, facts: Facts) -> Iterator[Finding]:
-    if facts.holder:
-        text = f"{conf.primary} port {conf.tcp_port} is in use by {facts.holder}"
-        way = "end that, or set another $tcp_port on both nodes"
+    if facts.taken:
+        text = f"{conf.primary} port {conf.tcp_port} is in use by another program"
+        way = "ss -ltnp shows which; end that, or set another $tcp_port on both nodes"
         yield Finding("tcp_port", f"{text}: {way}", NEVER)
 
 
@@ -283,19 +281,4 @@ def advice(conf: Conf, facts: Facts) -> list[str]:
     if gateways:
         entries = ", ".join(f"'{entry}'" for entry in [*map(str, conf.witness), *gateways])
         way = f"the default gateway is one: @witness = ({entries});"
-    found = [f"no probe target on {' and '.join(bare)}: {way}"]
-    if conf.low_water == 0:
-        found.append(
-            "with $low_water 0 the active node keeps its role however long its interfaces receive "
-            'nothing; with a probe target, $low_water = "1"; gives it to the peer'
-        )
-        return found
-    if between := " and ".join(name for name in bare if name in facts.asking):
-        found.append(f"on {between} the nodes probe only each other")
-    if alone := " and ".join(name for name in bare if name not in facts.asking):
-        found.append(
-            f"on {alone} nothing is probed, as this node has no address of its own there: on a "
-            "quiet network a port that does not receive is not given up, because the standby "
-            "receives nothing either"
-        )
-    return found
+    return [f"no probe target on {' and '.join(bare)}: {way}"]

@@ -7,23 +7,20 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import socket
-import subprocess
 from collections.abc import Iterator
 
 from failoverd import links, statefile
-from failoverd.conf import Conf, survey
+from failoverd.conf import Conf, files, survey
+from failoverd.process import leftover
 
 # Addresses that no route leads to but a default one: 0.0.0.0/8 and the discard prefix (RFC 6666).
 NOWHERE = ("0.0.0.1", "100::1")
-SS_SECONDS = 10.0
-UNSEEN = "another program (ss -ltnp shows it to root)"
 
 
 def look_around(conf: Conf, *, port: bool = True) -> survey.Facts:
     """The facts for survey.findings; none, if what they are asked for is unknown, or the kernel
-    does not tell the addresses. port: whether also who has it, which takes a while."""
+    does not tell the addresses. port: whether also if it is free."""
     if conf.origin.unusable.intersection(survey.NEEDED):
         return survey.Facts({})
     try:
@@ -34,8 +31,7 @@ def look_around(conf: Conf, *, port: bool = True) -> survey.Facts:
 
 def gather(conf: Conf, *, port: bool = True) -> survey.Facts:
     """Raises OSError if the kernel does not tell the addresses."""
-    found = links.held()
-    held = [survey.Place(one.interface, one.address, one.prefix) for one in found]
+    held = [survey.Place(one.interface, one.address, one.prefix) for one in links.held()]
     # As it is used, from $primary, if this node has it: there may be rules for it.
     source = conf.primary if any(place.address == conf.primary for place in held) else ""
     known, route = True, None
@@ -52,8 +48,7 @@ def gather(conf: Conf, *, port: bool = True) -> survey.Facts:
         routed=route is not None if known else None,
         narrowly=route is not None and route.prefix > 0,
         gateways=dict(_gateways(conf)),
-        holder=port_holder(conf) if port else "",
-        asking=links.fixed(found, conf.served),
+        taken=port and port_is_taken(conf),
         placed=may_be_placed(conf.state),
         left=tuple(_left(conf.state)),
     )
@@ -86,23 +81,9 @@ def may_be_placed(state: str) -> bool:
     return remembered.role == "active" or remembered.left is not None
 
 
-# --- The port
-
-
-def port_holder(conf: Conf) -> str:
-    """Who has the port instead of the failoverd of this $pidfile, "" if nobody has it. Where that
-    cannot be seen and it runs, it is taken to be it."""
-    if not _is_taken(conf):
-        return ""
-    holders = _holders(conf)
-    titles = holders or map(_title, filter(str.isdecimal, os.listdir("/proc")))
-    if any(_is_own(title, conf.pidfile) for title in titles):
-        return ""
-    return " and ".join(holders) or UNSEEN
-
-
-def _is_taken(conf: Conf) -> bool:
-    """Whether the listener could not be bound as it will be: it is tried, without listening."""
+def port_is_taken(conf: Conf) -> bool:
+    """Whether another program keeps the listener from being bound as it will be: it is tried,
+    without listening. Where the failoverd of this $pidfile runs, or may run, it has the port."""
     family = socket.AF_INET6 if ":" in conf.primary else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         try:
@@ -112,40 +93,11 @@ def _is_taken(conf: Conf) -> bool:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link)
             sock.bind((conf.primary, conf.tcp_port))
         except OSError as error:
-            return error.errno == errno.EADDRINUSE
+            return error.errno == errno.EADDRINUSE and not _has_port(conf)
     return False
 
 
-def _holders(conf: Conf) -> list[str]:
-    """What listens on the port, as ss shows it, which may not be there."""
-    command = ["ss", "-Hltnp", f"sport = :{conf.tcp_port}"]
-    try:
-        shown = subprocess.run(command, capture_output=True, timeout=SS_SECONDS, check=False).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
-    at = (conf.primary, "*", "0.0.0.0", "::")
-    lines = [line for line in shown.decode(errors="replace").splitlines() if _place(line) in at]
-    found = re.findall(r'\("(.*?)",pid=(\d+)', "\n".join(lines))
-    return list(dict.fromkeys(f"{_title(pid) or name} (pid {pid})" for name, pid in found))
-
-
-def _place(line: str) -> str:
-    """The local address in a line of ss, such as "LISTEN 0 64 1.0.0.1%plip0:2000 ..."."""
-    return line.split()[3].rpartition(":")[0].partition("%")[0].strip("[]")
-
-
-def _title(pid: str) -> str:
-    """The title of a worker of failoverd, which names its $pidfile, "" of any other process."""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            title = file.read(4096).replace(b"\0", b" ").decode(errors="replace").strip()
-    except OSError:
-        return ""
-    return title if title.startswith("failoverd: ") else ""
-
-
-def _is_own(title: str, pidfile: str) -> bool:
-    """Whether it is the listener of this $pidfile; where there is little room a title is cut."""
-    begin = "failoverd: listener ["
-    title = title.rpartition(" (pid ")[0] or title
-    return title.startswith(begin) and f"{begin}{pidfile}]".startswith(title)
+def _has_port(conf: Conf) -> bool:
+    hidden = os.path.exists(conf.pidfile) and not os.access(conf.pidfile, os.R_OK)
+    left = hidden or files.is_locked(conf.pidfile) or leftover.listed(conf.ps, conf.pidfile)[0]
+    return bool(left)

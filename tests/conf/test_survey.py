@@ -11,15 +11,14 @@ from pathlib import Path
 
 import pytest
 from live_pair import LONG, WATCHED, hang_up, kill, main_pid, pids, settled, start
-from netns import ROOTLESS, cable, namespaces
+from netns import cable, namespaces
 from samples import STANDBY
 
 from dev.lab.machine import PRIVATE, Machine, Value
 from dev.lab.network import ROUTER, SERVICE, Lab
-from failoverd import conf, links
+from failoverd import conf
 from failoverd.conf import alike, survey
 from failoverd.conf.survey import Facts, Interface, Place, Weight
-from failoverd.links import Held
 from failoverd.tools import observe
 from failoverd.tools.check import AS_USER
 from failoverd.wire.protocol import InterfaceStatus
@@ -238,14 +237,14 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
         [("plip_interface", ODD, "plip0 is down: ip link set dev plip0 up")],
     ),
     "the port is another's": (
-        replace(SOUND, holder="nc (pid 60)"),
+        replace(SOUND, taken=True),
         "",
         [
             (
                 "tcp_port",
                 NEVER,
-                "1.0.0.1 port 2000 is in use by nc (pid 60): end that, or set another $tcp_port on "
-                "both nodes",
+                "1.0.0.1 port 2000 is in use by another program: ss -ltnp shows which; end that, "
+                "or set another $tcp_port on both nodes",
             )
         ],
     ),
@@ -431,66 +430,35 @@ def test_what_is_wrong_is_said_with_the_way_out(
     assert judged(facts, more) == found
 
 
-BETWEEN = "on eth0 the nodes probe only each other"
-NOTHING = (
-    "on eth0 nothing is probed, as this node has no address of its own there: on a quiet network a "
-    "port that does not receive is not given up, because the standby receives nothing either"
-)
-LOW_WATER = (
-    "with $low_water 0 the active node keeps its role however long its interfaces receive nothing; "
-    'with a probe target, $low_water = "1"; gives it to the peer'
-)
 NAME_ONE = "name a router there, or another host that is always up, as @witness"
 
 
 @pytest.mark.parametrize(
-    ("more", "gateways", "held", "lines"),
+    ("more", "gateways", "lines"),
     [
-        ("@witness = ('eth0 192.0.2.1');", {"eth0": "192.0.2.254"}, [], []),
+        ("@witness = ('eth0 192.0.2.1');", {"eth0": "192.0.2.254"}, []),
         (
             "",
             {"eth0": "192.0.2.254"},
-            [OWN],
             [
                 "no probe target on eth0: the default gateway is one: "
                 "@witness = ('eth0 192.0.2.254');",
-                BETWEEN,
             ],
         ),
-        ("", {}, [OWN], [f"no probe target on eth0: {NAME_ONE}", BETWEEN]),
-        ("", {}, [SERVED], [f"no probe target on eth0: {NAME_ONE}", NOTHING]),
-        (
-            "",
-            {},
-            [Place("eth0", "192.0.2.1", 32)],
-            [f"no probe target on eth0: {NAME_ONE}", NOTHING],
-        ),
-        (
-            "",
-            {},
-            [Place("eth0", "fe80::1", 64)],
-            [f"no probe target on eth0: {NAME_ONE}", BETWEEN],
-        ),
-        ("$low_water = 0;", {}, [OWN], [f"no probe target on eth0: {NAME_ONE}", LOW_WATER]),
+        ("", {}, [f"no probe target on eth0: {NAME_ONE}"]),
         (
             "@interfaces = ('eth0', 'eth1'); @witness = ('eth1 198.51.100.1');",
             {"eth0": "192.0.2.254", "eth1": "198.51.100.254"},
-            [OWN],
             [
                 "no probe target on eth0: the default gateway is one: "
                 "@witness = ('eth1 198.51.100.1', 'eth0 192.0.2.254');",
-                BETWEEN,
             ],
         ),
     ],
 )
-def test_a_probe_target_is_proposed(
-    more: str, gateways: dict[str, str], held: list[Place], lines: list[str]
-) -> None:
+def test_a_probe_target_is_proposed(more: str, gateways: dict[str, str], lines: list[str]) -> None:
     settings = conf.parse(SETTINGS + more, "failoverd.conf")
-    found = [Held(one.interface, one.address, one.prefix, duplicate=False) for one in held]
-    asking = links.fixed(found, settings.served)  # as `gather` has it
-    facts = replace(SOUND, held=(LINK, *held), gateways=gateways, asking=asking)
+    facts = replace(SOUND, gateways=gateways)
     assert survey.advice(settings, facts) == lines
 
 
@@ -689,14 +657,13 @@ def test_a_running_daemon_is_not_refused_what_it_has_borne(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("place", ["1.0.0.1", "0.0.0.0"])
-def test_who_has_the_port_is_named(lab: Lab, place: str) -> None:
+def test_a_port_that_is_in_use_is_an_error(lab: Lab, place: str) -> None:
     lab.a.write_conf()
     with lab.a.popen("nc", "-l", "-s", place, "-p", "2000"):
         lab.wait_until(lambda: ":2000" in lab.a.check("ss", "-ltn"), "the port is taken")
         status, _, errors = checked(lab.a)
         assert status == 1
-        named = re.search(r"1\.0\.0\.1 port 2000 is in use by nc \(pid (\d+)\): ", errors)
-        assert named and lab.a.check("ps", "-o", "args=", named[1]).startswith("nc -l "), errors
+        assert "1.0.0.1 port 2000 is in use by another program: ss -ltnp shows which" in errors
     with lab.a.popen("nc", "-l", "-s", "192.0.2.1", "-p", "2000"):
         lab.wait_until(lambda: ":2000" in lab.a.check("ss", "-ltn"), "another address has it")
         assert checked(lab.a)[0] == 0
@@ -708,8 +675,7 @@ def test_another_pair_has_the_port(lab: Lab) -> None:
     lab.wait_until(lambda: bool(lab.a.role()), "it listens")
     lab.a.write_conf(pidfile=f"{lab.a.folder}/run/pid2", state=f"{lab.a.folder}/run/state2")
     status, _, errors = checked(lab.a)
-    holder = f"failoverd: listener [{lab.a.folder}/run/pid] (pid "
-    assert status == 1 and f"1.0.0.1 port 2000 is in use by {holder}" in errors
+    assert status == 1 and "1.0.0.1 port 2000 is in use by another program" in errors
 
 
 def test_the_proposal_can_be_pasted(lab: Lab) -> None:
@@ -823,10 +789,8 @@ def test_a_port_of_ipv6_is_found_in_the_tables_too() -> None:
                 taken.bind((place, 2000))
                 taken.listen()
 
-                def look(pid: int = os.getpid()) -> None:
-                    # Who is in an ordinary user's namespace cannot look into a process outside.
-                    seen = os.getpid() if ROOTLESS else pid
-                    assert f"(pid {seen})" in observe.port_holder(settings)
+                def look() -> None:
+                    assert observe.port_is_taken(settings)
 
                 here.call(look)
 
@@ -839,18 +803,3 @@ def test_a_state_that_cannot_be_read_proves_nothing(tmp_path: Path) -> None:
     state.chmod(0)
     if os.geteuid() != 0:
         assert observe.may_be_placed(str(state))
-
-
-@pytest.mark.parametrize(
-    ("title", "own"),
-    [
-        ("failoverd: listener [/run/failoverd.pid]", True),
-        ("failoverd: listener [/run/fail", True),
-        ("failoverd: listener [/run/failoverd.pid2]", False),
-        ("failoverd: watchd eth0 [/run/failoverd.pid]", False),
-        ("failoverd: listener", False),
-        ("nc -l 2000", False),
-    ],
-)
-def test_our_own_listener_is_known_by_its_title(title: str, own: bool) -> None:
-    assert observe._is_own(title, "/run/failoverd.pid") is own
