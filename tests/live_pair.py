@@ -75,11 +75,11 @@ def stays(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def within(seconds: float, bound: Callable[[conf.Conf], promises.Bound], machine: Machine) -> bool:
+def within(seconds: float, name: str, machine: Machine) -> bool:
     """Whether what `failoverd -t` prints for a machine is true of what was seen. A script runs on
     top, and a busy machine may take longer, but nothing comes too early."""
     settings = conf.parse(machine.read("failoverd.conf"), "failoverd.conf")
-    told = bound(settings)
+    told = promises.all_bounds(settings)[name]
     assert told.worst is not None
     print(f"seen: {seconds:.3f} s; {told}")
     return told.best <= seconds < told.worst + settings.switch_timeout + MARGIN

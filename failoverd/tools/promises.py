@@ -11,7 +11,7 @@ from textwrap import TextWrapper
 
 from failoverd.conf import Conf
 from failoverd.pair import bounds
-from failoverd.pair.settings import rules
+from failoverd.pair.settings import Rules, rules
 
 WIDTH = 80
 HEAD = ("until the switch script begins", "at best", "at worst", "condition")
@@ -34,6 +34,10 @@ class Bound:
             times = (seconds(self.best), seconds(self.worst))
         return row(self.what, *times, self.why)
 
+    def unless(self, why: str, never: bool) -> Bound:
+        """The same, or that it never comes, and why."""
+        return Bound(self.what, 0.0, None, why) if never else self
+
 
 def row(what: str, best: str, worst: str, why: str = "") -> str:
     return f"{what:<32}{best:>10}{worst:>10}  {why}".rstrip()
@@ -43,77 +47,42 @@ def seconds(value: float) -> str:
     return f"{value:.6g} s"
 
 
-def silence(conf: Conf) -> Bound:
-    """The heartbeat link has failed at the end of its second empty window."""
-    found = rules(conf, "master")
-    probed = ["no ARP reply"] if found.confirm == "arp" else []
-    why = " + ".join([*probed, *_programs(conf)])
-    return Bound(
-        "takeover after last heartbeat", 2 * conf.plip_timer, bounds.silence_time(found), why
-    )
+def all_bounds(conf: Conf) -> dict[str, Bound]:
+    """By a short name, in the order of the table."""
+    found, two = rules(conf, "master"), 2 * conf.plip_timer
+    silent, healed = bounds.silence_time(found), bounds.ethernet_healing_time(found)
+    programs = ["$confirm"] * bool(conf.confirm_prog) + ["$fence_prog"] * bool(conf.fence_prog)
+    known = " + ".join([*["no ARP reply"] * (found.confirm == "arp"), *programs])
+    early = max(0.0, two - conf.plip_hbeat)  # the last heartbeat was so old when the power went
+    resumed, received = bounds.resume_time(found), "receives in first window"
+    return {
+        "silence": Bound("takeover after last heartbeat", two, silent, known),
+        "power_cut": Bound("takeover after peer's power loss", early, silent, " + ".join(programs)),
+        "deaf": _deaf(conf, found),
+        "resume": Bound("preferred node asks for its role", 0.0, resumed, received).unless(
+            "$mresume is no", not conf.mresume
+        ),
+        "healing": Bound("end of split brain, link works", 0.0, bounds.linked_healing_time(found)),
+        "ethernet_healing": Bound("end of split brain, link is cut", 0.0, healed).unless(
+            "@addresses is empty", not conf.addresses
+        ),
+        "nobody": Bound("takeover when no node is active", two, bounds.agreement_time(found)),
+        # A peer that vanished after `fail` was sent may have switched until then.
+        "lost_handover": Bound("role taken back, peer vanished", 0.0, bounds.take_back_time(found)),
+        # What guarantee 2 allows, scripts included.
+        "without_anyone": Bound(
+            "longest time without active node", 0.0, bounds.longest_without_active(found)
+        ),
+    }
 
 
-def power_cut(conf: Conf) -> Bound:
-    """The last heartbeat was up to one interval old when the power went."""
-    best = max(0.0, 2 * conf.plip_timer - conf.plip_hbeat)
-    worst = bounds.silence_time(rules(conf, "master"))
-    return Bound("takeover after peer's power loss", best, worst, " + ".join(_programs(conf)))
-
-
-def _programs(conf: Conf) -> list[str]:
-    """The programs whose runs come on top."""
-    return ["$confirm"] * bool(conf.confirm_prog) + ["$fence_prog"] * bool(conf.fence_prog)
-
-
-def deaf(conf: Conf) -> Bound:
+def _deaf(conf: Conf, found: Rules) -> Bound:
     what = "switchover after last packet"
     if conf.low_water == 0:
         return Bound(what, 0.0, None, "$low_water is 0")
-    found = rules(conf, "master")
     best = conf.timer_seconds if conf.low_water == 1 else 0.0
     why = f"peer receives in {seconds(round(found.proof_time, 3))}"
     return Bound(what, best, bounds.handover_time(found), why)
-
-
-def resume(conf: Conf) -> Bound:
-    what = "preferred node asks for its role"
-    if not conf.mresume:
-        return Bound(what, 0.0, None, "$mresume is no")
-    return Bound(what, 0.0, bounds.resume_time(rules(conf, "master")), "receives in first window")
-
-
-def healing(conf: Conf) -> Bound:
-    worst = bounds.linked_healing_time(rules(conf, "master"))
-    return Bound("end of split brain, link works", 0.0, worst)
-
-
-def ethernet_healing(conf: Conf) -> Bound:
-    what = "end of split brain, link is cut"
-    if not conf.addresses:
-        return Bound(what, 0.0, None, "@addresses is empty")
-    return Bound(what, 0.0, bounds.ethernet_healing_time(rules(conf, "master")))
-
-
-def nobody(conf: Conf) -> Bound:
-    worst = bounds.agreement_time(rules(conf, "master"))
-    return Bound("takeover when no node is active", 2 * conf.plip_timer, worst)
-
-
-def lost_handover(conf: Conf) -> Bound:
-    """A peer that vanished after `fail` was sent may have switched until then."""
-    worst = bounds.take_back_time(rules(conf, "master"))
-    return Bound("role taken back, peer vanished", 0.0, worst)
-
-
-def without_anyone(conf: Conf) -> Bound:
-    """The longest time without an active node that guarantee 2 allows, scripts included."""
-    worst = bounds.longest_without_active(rules(conf, "master"))
-    return Bound("longest time without active node", 0.0, worst)
-
-
-def all_bounds(conf: Conf) -> list[Bound]:
-    found = (silence, power_cut, deaf, resume, healing, ethernet_healing, nobody, lost_handover)
-    return [bound(conf) for bound in (*found, without_anyone)]
 
 
 # ---------------------------------------------------------------------------- what does not hold
@@ -183,7 +152,7 @@ def explain(conf: Conf, boot: str) -> list[str]:
         f"This node is the {kind} one (boot:{boot}).",
         "",
         row(*HEAD),
-        *map(str, all_bounds(conf)),
+        *map(str, all_bounds(conf).values()),
         "",
         *([GIVEN_UP, *lines] if lines else [ALL_HOLD]),
     ]

@@ -137,7 +137,7 @@ def test_the_reference_has_every_variable_once() -> None:
 
 def test_every_line_of_seconds_is_explained() -> None:
     page = section("failoverd.conf.5", "CHOOSING TIMERS")
-    for bound in promises.all_bounds(Conf()):
+    for bound in promises.all_bounds(Conf()).values():
         assert f"\n.It {bound.what}\n" in page
 
 

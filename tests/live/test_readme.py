@@ -154,7 +154,7 @@ def talk(lab: Lab) -> None:
 def bound(machine: Machine) -> float:
     """Within how many seconds the peer begins to serve, as `failoverd -t` says."""
     settings = conf.parse(machine.check("cat", FILE), FILE)
-    worst = promises.deaf(settings).worst
+    worst = promises.all_bounds(settings)["deaf"].worst
     assert worst is not None
     return worst
 

@@ -25,7 +25,6 @@ from failoverd.master.context import Context
 from failoverd.master.peer_probes import PeerProbes, pairs, whom_to_ask
 from failoverd.master.supervisor import Supervisor
 from failoverd.process import Message
-from failoverd.tools import promises
 from failoverd.wire.protocol import InterfaceStatus, Status
 
 WINDOW = 0.5
@@ -177,7 +176,7 @@ def test_a_deaf_card_is_handed_over_and_stays_there(
     go_deaf(quiet, quiet.a)
     deaf = time.monotonic()
     quiet.wait_until(lambda: settled(quiet, quiet.b), "a hands over to b", LONG)
-    assert within(time.monotonic() - deaf + WINDOW, promises.deaf, quiet.a)
+    assert within(time.monotonic() - deaf + WINDOW, "deaf", quiet.a)
     before = changes(quiet)
     assert stays(lambda: settled(quiet, quiet.b), A_NIGHT)
     undeafen(quiet.switch, quiet.a.port("eth0"))

@@ -172,7 +172,7 @@ def deaf_row(bench: Bench) -> list[Line]:
 def slow_row(bench: Bench) -> list[Line]:
     """The original's default timers: several labs at once, for each lasts most of a minute."""
     settings = conf.Conf()
-    bound = promises.power_cut(settings)
+    bound = promises.all_bounds(settings)["power_cut"]
     assert bound.worst is not None
     with ExitStack() as stack:
         labs = [stack.enter_context(Lab(timers={})) for _ in range(bench.slow_labs)]
