@@ -237,5 +237,6 @@ def utc_now() -> str:
 
 
 def complain(program: str, message: str) -> None:
-    """One error for the person who typed the command."""
-    print(f"{program}: {message}", file=sys.stderr)
+    """An error for the person who typed the command."""
+    for line in message.splitlines():
+        print(f"{program}: {line}", file=sys.stderr)

@@ -114,8 +114,7 @@ class Session:
         self._failed = True
         if isinstance(error, OSError) and error.filename:
             error = f"{error.filename}: {error.strerror}"
-        for line in str(error).splitlines():
-            complain("ha-edit", line)
+        complain("ha-edit", str(error))
 
     def end(self) -> int:
         """Say what is left to do. The exit status."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from failoverd import __version__, process
 from failoverd.conf import Conf
+from failoverd.log import complain
 from failoverd.tools import verdict
 from failoverd.tools.client import ExchangeError, ask_status, exchange, prepare
 from failoverd.tools.words import duration
@@ -29,9 +30,10 @@ def main(argv: list[str] | None = None) -> int:
         return _switch(conf, secret, options.verbose)
     except ExchangeError as error:
         doubt = "; whether it has happened, ha-status tells" if error.sent else ""
-        return _complain(f"{error}{doubt}")
+        complain("ha-fail", f"{error}{doubt}")
+        return 1
     except KeyboardInterrupt:
-        _complain("interrupted; whether it has happened, ha-status tells")
+        complain("ha-fail", "interrupted; whether it has happened, ha-status tells")
         return 128 + signal.SIGINT
 
 
@@ -57,7 +59,7 @@ def _switch(conf: Conf, secret: bytes, verbose: bool) -> int:
         raise ExchangeError(error.why, error.advice) from None  # nothing to switch was sent
     command = "resume" if before.role == "active" else "fail"
     if verbose:
-        print(f"ha-fail: telling failoverd here to {command}", file=sys.stderr)
+        complain("ha-fail", f"telling failoverd here to {command}")
     began = time.monotonic()
     reply = exchange(conf, secret, conf.primary, command, conf.switch_timeout + EXTRA_SECONDS)
     took = time.monotonic() - began
@@ -66,7 +68,8 @@ def _switch(conf: Conf, secret: bytes, verbose: bool) -> int:
         return 0
     said = [f"not switched: {reply.text}", *_why(conf, secret, began, "script" in reply.text)]
     said.append(f"ha-status shows both nodes, {conf.log} on each what was done")
-    return _complain("\n".join(said))
+    complain("ha-fail", "\n".join(said))
+    return 1
 
 
 def _what_happened(conf: Conf, before: Status) -> str:
@@ -120,12 +123,6 @@ def _asked(conf: Conf, secret: bytes, address: str) -> Status | None:
         return ask_status(conf, secret, address)
     except ExchangeError:
         return None
-
-
-def _complain(sentence: str) -> int:
-    for line in sentence.splitlines():
-        print(f"ha-fail: {line}", file=sys.stderr)
-    return 1
 
 
 if __name__ == "__main__":

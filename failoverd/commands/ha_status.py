@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from failoverd import __version__, history, process
 from failoverd.conf import Conf
+from failoverd.log import complain
 from failoverd.tools import table
 from failoverd.tools.client import AS_ROOT, ExchangeError, load, prepare
 from failoverd.tools.nodes import Look, Pair
@@ -31,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _tell(options)
     except Stop as stop:
-        _complain(str(stop))
+        complain("ha-status", str(stop))
         return UNKNOWN
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except OSError as error:
         process.discard_output()
-        _complain(f"cannot write the output: {error.strerror}")
+        complain("ha-status", f"cannot write the output: {error.strerror}")
         return UNKNOWN
 
 
@@ -74,7 +75,7 @@ def _tell(options: argparse.Namespace) -> int:
         return look.verdict.status
     sys.stdout.flush()
     for trouble in _troubles(look):
-        _complain(trouble)
+        complain("ha-status", trouble)
     return look.verdict.status
 
 
@@ -124,11 +125,6 @@ def _since(text: str) -> datetime:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(f"not a time: {text}") from None
-
-
-def _complain(sentence: str) -> None:
-    for line in sentence.splitlines():
-        print(f"ha-status: {line}", file=sys.stderr)
 
 
 def _troubles(look: Look) -> list[str]:

@@ -32,9 +32,9 @@ VERDICTS = {"ok": "green", "boot": "dim", "late": "yellow", "fail": "bold red"}
 class Region:
     """The lines at the bottom that change, below those that stay."""
 
-    def __init__(self, to_stderr: bool = False, stays: bool = False) -> None:
+    def __init__(self, stays: bool = False) -> None:
         """`stays`: the last picture is left on the screen."""
-        self.console = Console(stderr=to_stderr, highlight=False)
+        self.console = Console(highlight=False)
         self._live = Live(
             console=self.console,
             auto_refresh=False,
@@ -108,26 +108,6 @@ class Screen:
                 f" of {rules.packet_count} packets  {self._rate:.1f} packets/s",
             )
         )
-
-    def close(self) -> None:
-        self._region.close()
-
-
-class Progress:
-    """How far something has come, on stderr: the result goes to stdout."""
-
-    def __init__(self, what: str, hint: str = "") -> None:
-        self._what, self._hint = what, hint
-        self._region = Region(to_stderr=True)
-        self._due = 0.0
-
-    def show(self, text: str, share: float | None = None) -> None:
-        """Now and then. `share` is between 0 and 1, None if it is not known."""
-        if time.monotonic() < self._due:
-            return
-        self._due = time.monotonic() + REFRESH_SECONDS
-        part = "" if share is None else f"  [{'=' * round(share * WIDTH):{WIDTH}}]"
-        self._region.show(one_line((self._what, "bold"), f"{part}  {text}", (self._hint, "dim")))
 
     def close(self) -> None:
         self._region.close()

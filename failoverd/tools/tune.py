@@ -19,7 +19,7 @@ import textwrap
 import time
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -31,14 +31,13 @@ from failoverd.pair.settings import rules as pair_rules
 from failoverd.tools import watching
 from failoverd.tools.capture import NANOSECONDS, Truncated, open_capture
 from failoverd.tools.replay import end_of, filter_for
-from failoverd.tools.terminal import terminal_for
 from failoverd.tools.words import Stop, counted, span
 from failoverd.watch import judge
 from failoverd.watch.counter import Counter
 
 AIM_MET, AIM_NOT_MET, CANNOT_TELL = 0, 1, 3
 DAY = 86_400.0
-LIMIT = 2_000_000  # moments that are kept; with more, neighbours are joined
+LIMIT = 2_000_000
 LEAST_WINDOW, LONGEST_WINDOW = 0.1, 3600.0  # below it the node's own scheduling decides
 MARGIN = 4  # traffic may fall to a quarter of its estimated low before low_water is reached
 RULE_OF_THREE = 3  # nothing seen in n: with 95 % certainty it comes less often than 3 times in n
@@ -50,16 +49,17 @@ STALLED = 5 * TICK  # so late this process itself was stalled
 ROWS, BAR = 16, 40  # of the picture
 CHUNK = 64  # moments that are replayed at once
 COLUMNS = 79
+ERASED = "\r\033[K"  # the line of a terminal
 
-Show = Callable[[str, float | None], object]  # how far it has come: a text, and a share of 1
 
 # What came
 
 
 class Traffic:
-    """When the packets that count came, since watching began. Bounded, however many they are.
+    """When the packets that count came, since watching began.
 
-    Packets that came within `tick` of each other are kept as one moment, that of the first.
+    Packets that came within `tick` of each other are kept as one moment, that of the first; so are
+    those within a LIMITth of the time that has passed, which keeps it small, however many they are.
     """
 
     def __init__(self, tick: float = 0.001, since: float = 0.0) -> None:
@@ -76,20 +76,11 @@ class Traffic:
         self.length = max(self.length, time)
         if not packets:
             return
-        if self.times and time - self.times[-1] < self.tick:
+        if self.times and time - self.times[-1] < max(self.tick, time / LIMIT):
             self.totals[-1] += packets
             return
         self.totals.append(self.packets + packets)
         self.times.append(time)
-        if len(self.times) > LIMIT:
-            self._coarsen()
-
-    def _coarsen(self) -> None:
-        old = zip(self.times, pairwise([0, *self.totals]), strict=True)
-        self.tick *= 2
-        self.times, self.totals = array("d"), array("Q")
-        for moment, (before, total) in old:
-            self.add(moment, total - before)
 
     def longest_wait(self, packets: int = 1) -> float:
         """From any moment until so many packets have come. One that the end cut off counts as long
@@ -125,7 +116,6 @@ def measured(options: argparse.Namespace, settings: conf.Conf) -> Traffic:
     interface = options.interface
     watching.must_exist(interface)
     length = watching.TUNE_SECONDS if options.seconds is None else options.seconds
-    terminal = terminal_for(sys.stderr)
     expression = watching.counted_here(settings, interface)
     counter = Counter(interface, expression, watching.prepared(settings, interface, expression))
     with closing(counter), watching.opening(interface):
@@ -133,18 +123,18 @@ def measured(options: argparse.Namespace, settings: conf.Conf) -> Traffic:
             raise Stop(f"{interface} is down: ip link set dev {interface} up, then try again")
         for remark in watching.odd_at_start(settings, interface):
             watching.complain(remark)
-        if terminal is None:
-            watching.complain(f"watching {interface} for {length:g} s")
+        watching.complain(f"watching {interface} for {length:g} s (Ctrl-C: that is enough)")
         traffic = Traffic(TICK, time.time())
-        shown = watching.progress(terminal, f"watching {interface}", "(Ctrl-C: that is enough)")
-        with shown as show, suppress(KeyboardInterrupt):
-            count(counter, traffic, length, show)
+        with suppress(KeyboardInterrupt):
+            count(counter, traffic, length)
+        if sys.stderr.isatty():
+            print(end=ERASED, file=sys.stderr, flush=True)
         if counter.is_lost():
             watching.complain(f"{interface} went away meanwhile: what was received before counts")
     return traffic
 
 
-def count(counter: Counter, traffic: Traffic, length: float, show: Show) -> None:
+def count(counter: Counter, traffic: Traffic, length: float) -> None:
     """Watch for so long. Time in which this process was stalled counts as if it had not been."""
     began = looked = time.monotonic()
     while traffic.length < length:
@@ -154,9 +144,10 @@ def count(counter: Counter, traffic: Traffic, length: float, show: Show) -> None
         if looked - due > STALLED:
             began += looked - due
         traffic.add(min(looked - began, length), counter.take())
-        rate = traffic.packets / max(traffic.length, TICK)
-        packets = f"{counted(traffic.packets, 'packet')}  {rate:.1f} packets/s  "
-        show(f"{traffic.length:.0f} of {length:g} s  {packets}", traffic.length / length)
+        if sys.stderr.isatty():
+            packets = counted(traffic.packets, "packet")
+            text = f"{traffic.length:.0f} of {length:g} s: {packets} "
+            print(end=f"{ERASED}{text}", file=sys.stderr, flush=True)
 
 
 def read(options: argparse.Namespace, settings: conf.Conf) -> Traffic:
@@ -165,14 +156,10 @@ def read(options: argparse.Namespace, settings: conf.Conf) -> Traffic:
     with open_capture(options.capture, options.interface) as opened:
         clock = opened.clock
         clock.passes_over = True
-        batches = opened.batches(filter_for(options, settings, opened))
-        terminal = terminal_for(sys.stderr)
-        with watching.progress(terminal, f"reading {options.capture}") as show:
-            for moments, now in batches:
-                for moment in moments:
-                    traffic.add(moment / NANOSECONDS)
-                traffic.add(now / NANOSECONDS, 0)
-                show(f"{counted(traffic.packets, 'packet')} in {span(traffic.length)}", None)
+        for moments, now in opened.batches(filter_for(options, settings, opened)):
+            for moment in moments:
+                traffic.add(moment / NANOSECONDS)
+            traffic.add(now / NANOSECONDS, 0)
     if opened.problem is not None and not isinstance(opened.problem, Truncated):
         raise opened.problem
     end_of(opened)

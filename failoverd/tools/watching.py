@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import ModuleType
+from functools import partial
 
-from failoverd import conf, links, process
+from failoverd import conf, links, log, process
 from failoverd.conf import files
 from failoverd.process import Message
 from failoverd.tools.words import HEADER, Stop, row
@@ -30,8 +29,7 @@ WAYS_OUT = {
 }
 
 
-def complain(message: str) -> None:
-    print(f"watchd: {message}", file=sys.stderr)
+complain = partial(log.complain, "watchd")
 
 
 def read_conf(path: str | None) -> conf.Conf:
@@ -164,15 +162,3 @@ class Plain:
 
     def close(self) -> None:
         pass
-
-
-@contextmanager
-def progress(
-    terminal: ModuleType | None, what: str, hint: str = ""
-) -> Iterator[Callable[[str, float | None], object]]:
-    """Where to show how far it has come: nowhere without a terminal."""
-    if terminal is None:
-        yield lambda _, __: None
-        return
-    with closing(terminal.Progress(what, hint)) as shows:
-        yield shows.show

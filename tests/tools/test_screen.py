@@ -215,7 +215,7 @@ def test_tuning_shows_how_far_it_is_and_ends_at_ctrl_c(
 ) -> None:
     argv = [*WATCHD, "-c", conf_file(tmp_path), "--tune", "eth0"]
     with terminal(spaces[0], tmp_path, argv, **HERE) as screen:
-        screen.wait(lambda text: re.search(r"watching eth0  \[ +\]  [1-9] of 300 s", text))
+        screen.wait(lambda text: re.search(r"(?m)^[1-9] of 300 s: \d+ packet", text))
         screen.press("C-c")
         text = screen.see("# eth0: cannot tell (dead interface found within 10 s", "ended with 3")
     assert "of 300 s" not in text
