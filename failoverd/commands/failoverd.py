@@ -9,11 +9,11 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TextIO
 
 from failoverd import __version__, conf, listener, process, statefile
-from failoverd.conf import Conf, ConfError, Problem, files
+from failoverd.conf import Conf, ConfError, files
 from failoverd.log import Log, complain
 from failoverd.process.leftover import end_left_over
 from failoverd.process.pidfile import PidFile, cannot_open
@@ -65,22 +65,19 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def test(options: argparse.Namespace) -> int:
     """Print what is wrong, what the settings mean, and whether they are valid."""
-    checked: Checked | None = None
-    errors: Sequence[Problem] = ()
     try:
         checked = check(options.config, current_folder(), test=True).accepted()
     except ConfError as error:
-        errors = error.problems
-    for problem in errors:
-        print(problem, file=sys.stderr)
-    if errors and os.geteuid():
-        complain("failoverd", AS_USER)
-    warnings = [*checked.warnings, *without_ps(checked.conf)] if checked else []
-    remarks = notes(checked) if checked else []
+        print(error, file=sys.stderr)
+        if os.geteuid():
+            complain("failoverd", AS_USER)
+        show([verdict(options.config, len(error.problems), 0, 0)])
+        return 1
+    warnings, remarks = [*checked.warnings, *without_ps(checked.conf)], notes(checked)
     lines = [f"warning: {each}" for each in warnings] + [f"note: {each}" for each in remarks]
-    lines += meaning(checked, options.verbose) if checked else ()
-    show([*lines, verdict(options.config, len(errors), len(warnings), len(remarks))])
-    return 1 if errors else 0
+    lines += meaning(checked, options.verbose)
+    show([*lines, verdict(options.config, 0, len(warnings), len(remarks))])
+    return 0
 
 
 def meaning(checked: Checked, verbose: bool) -> Iterator[str]:
@@ -165,20 +162,20 @@ def open_log(path: str, terminal: TextIO | None = None) -> Log:
         raise OSError(cannot_open("log", path, error)) from None
 
 
+@dataclass
 class Service:
     """A checked configuration on its way to a running failoverd."""
 
-    def __init__(
-        self, options: argparse.Namespace, checked: Checked, pidfile: PidFile, log: Log, folder: str
-    ) -> None:
-        self.options = options
-        self.checked = checked
-        self.conf = self.as_wanted(checked.conf)
-        self.warnings = list(map(str, checked.warnings))
-        self.pidfile, self.has_no_pidfile = pidfile, False
-        self.log = log
-        self.path = os.path.join(folder, options.config)
-        self.folder = folder
+    options: argparse.Namespace
+    checked: Checked
+    pidfile: PidFile
+    log: Log
+    folder: str  # where failoverd was started
+    has_no_pidfile: bool = False
+
+    def __post_init__(self) -> None:
+        self.conf = self.as_wanted(self.checked.conf)
+        self.path = os.path.join(self.folder, self.options.config)
 
     def as_wanted(self, settings: Conf) -> Conf:
         return replace(settings, verbose=settings.verbose or self.options.verbose)
@@ -193,7 +190,7 @@ class Service:
 
     def detached(self) -> int:
         """Become a daemon; this process waits for it, so that errors reach the terminal."""
-        for warning in self.warnings:
+        for warning in self.checked.warnings:
             complain("failoverd", f"warning: {warning}")
         reading, writing = os.pipe()
         sys.stdout.flush()
@@ -266,8 +263,8 @@ class Service:
         version, boot = __version__, self.checked.boot
         self.say("START", "config", "starting", version=version, file=self.path, boot=boot)
         self.keep_pidfile(self.pidfile.write)
-        for warning in self.warnings:
-            self.say("CONFIG-WARNING", "config", "does not fit the network", error=warning)
+        for warning in self.checked.warnings:
+            self.say("CONFIG-WARNING", "config", "does not fit the network", error=str(warning))
         if not self.options.dry:
             end_left_over(self.conf.ps, self.conf.pidfile, self.say)
         if self.conf.realtime:

@@ -214,7 +214,7 @@ def _export(path: str, look: Look) -> None:
             "python3-prometheus-client, or failoverd[prometheus] with pip"
         ) from None
     try:
-        prometheus.write(path, look.us, look.peer, look.verdict.status, look.ahead)
+        prometheus.write(path, look.us, look.peer, look.verdict.status, look.there.ahead)
     except OSError as error:
         raise Stop(f"{path} cannot be written: {error.strerror or error}") from None
 

@@ -25,13 +25,14 @@ CLOCKS_DIFFER = 3.0  # seconds from which on that is said
 class Answer:
     """The status of a node; or why there is none, and what to do about it.
 
-    clock: its clock is ahead of this node's by no less and no more than so many seconds.
+    ahead: by how many seconds its clock is ahead of this node's, at the least: the way there and
+    back proves no more. Negative if it is behind, None if unknown.
     """
 
     status: Status | None = None
     trouble: str = ""
     advice: str = ""
-    clock: tuple[float, float] | None = None
+    ahead: float | None = None
 
 
 @dataclass(frozen=True)
@@ -68,21 +69,13 @@ class Look:
         )
 
     @property
-    def ahead(self) -> float | None:
-        """By how many seconds the peer's clock is ahead of this node's, at the least: the way there
-        and back proves no more. Negative if it is behind, None if unknown."""
-        if self.there.clock is None:
-            return None
-        least, most = self.there.clock
-        return min(max(0.0, least), most)
-
-    @property
     def clocks(self) -> str:
         """A sentence if the clocks differ by more than a little."""
-        if self.ahead is None or abs(self.ahead) < CLOCKS_DIFFER:
+        ahead = self.there.ahead
+        if ahead is None or abs(ahead) < CLOCKS_DIFFER:
             return ""
-        where = "ahead of" if self.ahead > 0 else "behind"
-        by = exact_span(round(abs(self.ahead)))
+        where = "ahead of" if ahead > 0 else "behind"
+        by = exact_span(round(abs(ahead)))
         return f"the peer's clock is {by} {where} this node's: set both by NTP"
 
     @property
@@ -122,8 +115,8 @@ class Look:
         }
         if self.differences:
             tree["differences"] = self.differences
-        if self.ahead is not None:
-            tree["clock_difference"] = round(self.ahead, 3)
+        if self.there.ahead is not None:
+            tree["clock_difference"] = round(self.there.ahead, 3)
         return json.dumps(tree)
 
 
@@ -210,13 +203,13 @@ def ask(conf: Conf, secret: bytes, address: str) -> Answer:
         status = ask_status(conf, secret, address)
     except ExchangeError as error:
         return Answer(trouble=error.why, advice=error.advice)
-    return Answer(status, clock=ahead(status, before, datetime.now(UTC)))
+    return Answer(status, ahead=ahead(status, before, datetime.now(UTC)))
 
 
-def ahead(status: Status, before: datetime, after: datetime) -> tuple[float, float] | None:
-    """By how many seconds its clock is ahead, at the least and at the most: it said so between
-    these two moments."""
+def ahead(status: Status, before: datetime, after: datetime) -> float | None:
+    """By how many seconds its clock is ahead, which it told between these two moments."""
     told = verdict.moment(status.now)
     if told is None:
         return None
-    return (told - after).total_seconds(), (told - before).total_seconds()
+    least, most = ((told - end).total_seconds() for end in (after, before))
+    return min(max(0.0, least), most)

@@ -7,10 +7,9 @@ is us or peer, as seen from this node. What is not known is left out, not zero.
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest, write_to_textfile
 
 from failoverd.tools.verdict import age, moment
 from failoverd.wire.protocol import ROLES, STATES, Status
@@ -38,93 +37,75 @@ MEANINGS = {
 }
 
 
+Metric = tuple[str, float | None, dict[str, str]]  # name, value, None if unknown, and labels
+
+
 def write(
     path: str, us: Status | None, peer: Status | None, verdict: int, ahead: float | None
 ) -> None:
     """Put the file in place whole, readable by all users. Raises OSError.
 
     ahead: by how many seconds the peer's clock is ahead of this node's, None if that is not known.
-    Nothing ever reads half of the file, and what is in its place is replaced only if it is a file.
+    What is in its place is replaced only if it is a file.
     """
-    metrics = registry({"us": us, "peer": peer}, verdict)
-    metrics.add("clock_difference_seconds", ahead)
-    data = generate_latest(metrics.registry)
+    nodes = {"us": us, "peer": peer}
+    active = sum(status is not None and status.role == "active" for status in nodes.values())
+    registry = _registry(
+        ("status", verdict, {}),
+        ("active_machines", active, {}),
+        ("clock_difference_seconds", ahead, {}),
+        *(metric for machine, status in nodes.items() for metric in _node(machine, status)),
+    )
     if path == STANDARD_OUTPUT:
-        print(data.decode(), end="")
+        print(generate_latest(registry).decode(), end="")
         return
     if os.path.lexists(path) and not os.path.isfile(path):
         raise OSError("it is not a file")
-    target = os.path.realpath(path)
-    # node_exporter reads only names that end in .prom, so never this one
-    with tempfile.NamedTemporaryFile(
-        dir=os.path.dirname(target), prefix=".ha-status-", delete=False
-    ) as file:
-        try:
-            file.write(data)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.replace(file.name, target)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    os.umask(0o022)
+    write_to_textfile(os.path.realpath(path), registry)
 
 
-def registry(nodes: Mapping[str, Status | None], verdict: int) -> Metrics:
-    metrics = Metrics()
-    answered = [status for status in nodes.values() if status is not None]
-    metrics.add("status", verdict)
-    metrics.add("active_machines", sum(status.role == "active" for status in answered))
-    for machine, status in nodes.items():
-        metrics.add("up", status is not None, machine=machine)
-        if status is not None:
-            add_node(metrics, machine, status)
-    return metrics
+def _registry(*metrics: Metric) -> CollectorRegistry:
+    """Gauges whose names begin with failoverd_, of what is known."""
+    registry, gauges = CollectorRegistry(), dict[str, Gauge]()
+    for name, value, labels in metrics:
+        if value is None:
+            continue
+        if name not in gauges:
+            gauges[name] = Gauge(f"failoverd_{name}", MEANINGS[name], [*labels], registry=registry)
+        (gauges[name].labels(**labels) if labels else gauges[name]).set(float(value))
+    return registry
 
 
-def add_node(metrics: Metrics, machine: str, status: Status) -> None:
+def _node(machine: str, status: Status | None) -> Iterator[Metric]:
     own = {"machine": machine}
-    metrics.add("info", 1, **own, version=status.version, boot=status.boot)
-    metrics.one_of("role", "role", ROLES, status.role, **own)
-    since = moment(status.since)
-    metrics.add("role_since_timestamp_seconds", since.timestamp() if since else None, **own)
-    metrics.add("role_age_seconds", age(status), **own)
+    yield "up", status is not None, own
+    if status is None:
+        return
+    since, rtt = moment(status.since), status.rtt_ms
+    yield "info", 1, {**own, "version": status.version, "boot": status.boot}
+    yield from _one_of("role", {**own, "role": status.role}, ROLES)
+    yield "role_since_timestamp_seconds", since.timestamp() if since else None, own
+    yield "role_age_seconds", age(status), own
     for name, interface in status.interfaces:
         labels = {**own, "interface": name}
-        metrics.one_of("interface_state", "state", STATES, interface.state, **labels)
-        metrics.add("interface_window_packets", interface.packets, **labels)
-        metrics.add("interface_last_window_packets", interface.last, **labels)
-    metrics.one_of("private_link_state", "state", STATES, status.plip_state, **own)
-    metrics.add("heartbeat_age_seconds", status.heartbeat_age, **own)
-    rtt = None if status.rtt_ms is None else status.rtt_ms / 1000
-    metrics.add("heartbeat_round_trip_seconds", rtt, **own)
+        yield from _one_of("interface_state", {**labels, "state": interface.state}, STATES)
+        yield "interface_window_packets", interface.packets, labels
+        yield "interface_last_window_packets", interface.last, labels
+    yield from _one_of("private_link_state", {**own, "state": status.plip_state}, STATES)
+    yield "heartbeat_age_seconds", status.heartbeat_age, own
+    yield "heartbeat_round_trip_seconds", None if rtt is None else rtt / 1000, own
     if status.switch_last is not None:
         labels = {**own, "argument": status.switch_last}
-        metrics.add("last_switch_exit_status", status.switch_exit, **labels)
-        metrics.add("last_switch_duration_seconds", status.switch_seconds, **labels)
+        yield "last_switch_exit_status", status.switch_exit, labels
+        yield "last_switch_duration_seconds", status.switch_seconds, labels
     if status.failure is not None:
-        labels = {**own, "argument": status.failure.role}
-        metrics.add("failed_switch_age_seconds", status.failure.age, **labels)
+        failed = {**own, "argument": status.failure.role}
+        yield "failed_switch_age_seconds", status.failure.age, failed
 
 
-class Metrics:
-    """Gauges whose names begin with failoverd_, each made when it is first used."""
-
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self._gauges: dict[str, Gauge] = {}
-
-    def add(self, name: str, value: float | None, **labels: str) -> None:
-        """None is not known, and left out."""
-        if value is None:
-            return
-        if name not in self._gauges:
-            self._gauges[name] = Gauge(
-                f"failoverd_{name}", MEANINGS[name], list(labels), registry=self.registry
-            )
-        gauge = self._gauges[name]
-        (gauge.labels(**labels) if labels else gauge).set(float(value))
-
-    def one_of(self, name: str, label: str, known: Iterable[str], value: str, **own: str) -> None:
-        """One series for each word that is possible: 1 for the one that is true, 0 for others."""
-        for word in known:
-            self.add(name, word == value, **own, **{label: word})
+def _one_of(name: str, labels: dict[str, str], known: Iterable[str]) -> Iterator[Metric]:
+    """One series for each word that the last label may have: 1 for that which is true, else 0."""
+    label, true = [*labels.items()][-1]
+    for word in known:
+        yield name, word == true, {**labels, label: word}
