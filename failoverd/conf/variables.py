@@ -450,29 +450,29 @@ def parse(text: str, file: str, pair: bool = True) -> Conf:
     for perl_name, assigned in reading.assigned.items():
         setting = _PERL_NAMES[perl_name]
         lines[setting.name] = assigned.line
-        if setting.name not in unusable:
-            value, faults = _typed(setting, assigned)
-            problems.extend(Problem(file, assigned.line, fault) for fault in faults)
-            if faults:
-                unusable.add(setting.name)
-            else:
-                values[setting.name] = value
+        if setting.name in unusable:
+            continue
+        found, faults = _typed(setting, assigned)
+        problems += [Problem(file, assigned.line, fault) for fault in faults]
+        if faults:
+            unusable.add(setting.name)
+        else:
+            values[setting.name] = tuple(found) if setting.sigil == "@" else found[0]
     if "failover_root" in unusable:
         unusable.update({"host_type", "secret"} - set(lines))
     conf = Conf(**values, origin=Origin(file, lines, frozenset(unusable)))
-    for names, message in _disagreements(conf, pair):
-        if not unusable.intersection(names):
-            line = max(lines.get(name, 1) for name in names)
-            problems.append(Problem(file, line, message))
+    for wrong, names, text in (*_of_the_link(conf, pair), *_of_lists(conf), *_of_files(conf)):
+        concerned = names.split()
+        if wrong and not unusable.intersection(concerned):
+            problems.append(Problem(file, max(lines.get(name, 1) for name in concerned), text))
     if problems:
         raise ConfError(sorted(problems, key=lambda problem: problem.line), conf)
     return conf
 
 
-def _typed(setting: Setting, assigned: Assigned) -> tuple[Any, list[str]]:
-    """The value that an assignment means, and all that is wrong with it, in whole sentences."""
-    values = []
-    faults = []
+def _typed(setting: Setting, assigned: Assigned) -> tuple[list[Any], list[str]]:
+    """The values that an assignment means, and all that is wrong with it, in whole sentences."""
+    values, faults = [], []
     for text in assigned.strings:
         try:
             values.append(setting.kind.read(text))
@@ -481,19 +481,10 @@ def _typed(setting: Setting, assigned: Assigned) -> tuple[Any, list[str]]:
             shown = "a value" if setting.name == "secret" else shortened(text)
             verb = "is" if setting.sigil == "$" else "has"
             faults.append(f"{setting.perl_name} {verb} {shown}: expected {error}")
-    if setting.sigil == "@":
-        return tuple(values), faults
-    return (None if faults else values[0]), faults
+    return values, faults
 
 
 # --- Checks over several variables
-
-
-def _disagreements(conf: Conf, pair: bool) -> Iterator[tuple[set[str], str]]:
-    """The variables that do not go together, and why."""
-    for wrong, names, message in (*_of_the_link(conf, pair), *_of_lists(conf), *_of_files(conf)):
-        if wrong:
-            yield {*names.split()}, message
 
 
 _Check = tuple[bool, str, str]  # whether it is wrong, the variables, and what to say then
@@ -526,11 +517,8 @@ def _of_lists(conf: Conf) -> Iterator[_Check]:
             text += f"({', '.join(watched)})"
             yield element.interface not in watched, f"{name} interfaces", text
     for host in _repeated(hosts):
-        yield (
-            True,
-            "addresses",
-            f"@addresses has {host} more than once: it can be in one place only",
-        )
+        text = f"@addresses has {host} more than once: it can be in one place only"
+        yield True, "addresses", text
     for name in _repeated([entry.interface for entry in dict.fromkeys(conf.ethernet_addresses)]):
         text = f"@ethernet_addresses has more than one address for {name}: an interface has one"
         yield True, "ethernet_addresses", text
