@@ -34,22 +34,16 @@ complain = partial(log.complain, "watchd")
 
 def read_conf(path: str | None) -> conf.Conf:
     """The configuration; the defaults if none is named and the usual one is not there."""
-    file = path or CONF
-    try:
-        with open(file, encoding="utf-8", errors="surrogateescape") as stream:
-            settings = conf.parse(stream.read(), file, pair=False)
-    except FileNotFoundError:
-        if path is not None:
-            raise Stop(f"{file}: there is no such file") from None
+    if path is None and not os.path.exists(CONF):
         complain(f"there is no {CONF}: using the defaults")
         return conf.Conf()
-    except OSError as error:
-        raise Stop(f"{file}: {error.strerror}") from None
+    try:
+        settings = files.load(path or CONF, pair=False)
     except conf.ConfError as error:
-        raise Stop("\n".join(str(problem) for problem in error.problems)) from None
+        raise Stop(str(error)) from None
     for name, expression in (("$filter", settings.filter), ("$plip_filter", settings.plip_filter)):
         if expression and (problem := filters.check_filter(expression)):
-            raise Stop(f"{file}: {name} is not a pcap expression: {problem}")
+            raise Stop(f"{path or CONF}: {name} is not a pcap expression: {problem}")
     return settings
 
 

@@ -584,10 +584,8 @@ def test_by_hand_errors_name_the_thing_and_the_way_out(
     assert "lo: not permitted to count packets; run it as root" in found.stderr
     assert len(found.stderr.splitlines()) == 1, found.stderr
     missing = run("-c", str(tmp_path / "none.conf"), "lo")
-    assert (missing.returncode, missing.stderr) == (
-        1,
-        f"watchd: {tmp_path}/none.conf: there is no such file\n",
-    )
+    why = "1: there is no such file: name another with -c, or make it\n"
+    assert (missing.returncode, missing.stderr) == (1, f"watchd: {tmp_path}/none.conf:{why}")
     broken = run("-c", conf_file(tmp_path, low_water="many", nonsense=1), "lo")
     assert broken.returncode == 1
     assert "failoverd.conf:1: " in broken.stderr and "failoverd.conf:2: " in broken.stderr
