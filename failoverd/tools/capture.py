@@ -1,14 +1,13 @@
-"""Reads capture files of any size: classic pcap, and pcapng as Wireshark and dumpcap write it.
+"""Reads capture files of any size, as tcpdump writes them.
 
-They are read here, because libpcap cuts nanoseconds off and, of a pcapng file with several
-interfaces, does not tell which a packet is from. The formats are
-https://www.ietf.org/archive/id/draft-ietf-opsawg-pcap-05.html and draft-ietf-opsawg-pcapng.
+They are read here, because libpcap cuts nanoseconds off and takes two to three times as long. The
+format is https://www.ietf.org/archive/id/draft-ietf-opsawg-pcap-05.html.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from io import BufferedReader, FileIO, RawIOBase
 from typing import NamedTuple, cast
 
@@ -18,12 +17,10 @@ from failoverd.watch.filters import DLT_LINUX_SLL, DLT_LINUX_SLL2, BadFilter
 
 NANOSECONDS = 1_000_000_000
 MAX_PACKET = 262144  # bytes; libpcap takes no larger ones either
-LATEST = 0xFFFFFFFF  # seconds since 1970 of a packet; the classic format has no more
 SET_BACK = 60 * NANOSECONDS  # no packet is that late: the clock was set
 PAUSE = 86_400 * NANOSECONDS  # without any packet: the clock was set, or nothing recorded
 
 _BLOCK = 128 * 1024  # bytes; from more on every block is mapped again, and out of the caches
-_MOST = 16 * 1024 * 1024  # bytes of a block of pcapng, as libpcap has it
 _HEADER = 24
 _RECORD = 16
 # Link types as files number them (LINKTYPE_), for which libpcap has other numbers on Linux (DLT_).
@@ -39,14 +36,9 @@ _KINDS = {  # first four bytes: byte order, nanoseconds in the fraction's unit
     for order in "<>"
     for magic, unit in ((0xA1B2C3D4, 1000), (0xA1B23C4D, 1))
 }
-# Kinds of blocks of pcapng, and of options of an interface; there are others.
-_SECTION, _INTERFACE, _OLD_PACKET, _SIMPLE_PACKET, _PACKET = 0x0A0D0D0A, 1, 2, 3, 6
-_SECTION_MARK = _SECTION.to_bytes(4)  # the same in both byte orders
-_ORDERS = {b"\x4d\x3c\x2b\x1a": "<", b"\x1a\x2b\x3c\x4d": ">"}
-_NAME, _RESOLUTION = 2, 9
+_PCAPNG = b"\n\r\r\n"
 
 Accept = Callable[[bytes], object]
-DAMAGE = (struct.error, IndexError, ValueError)
 
 
 class Unreadable(Exception):
@@ -108,16 +100,13 @@ def link_name(number: int) -> str:
     return f"{linktype} ({_NAMES[linktype]})" if linktype in _NAMES else f"{linktype}"
 
 
-def open_capture(path: str, interface: str = "") -> Capture:
-    """The capture in this file ("-" is standard input). Raises Unreadable.
-
-    If it knows several interfaces, and one of this name, only the packets of that one are read.
-    """
+def open_capture(path: str) -> Capture:
+    """The capture in this file ("-" is standard input). Raises Unreadable."""
     name = "standard input" if path == "-" else path
     try:
         file: BufferedReader[RawIOBase] = BufferedReader(FileIO(0 if path == "-" else path), _BLOCK)
         try:
-            return Capture(name, file, interface)
+            return Capture(name, file)
         except BaseException:
             file.close()
             raise
@@ -128,34 +117,20 @@ def open_capture(path: str, interface: str = "") -> Capture:
 class Capture:
     """A capture file that is open for reading, once. Closed by close() or a with statement."""
 
-    def __init__(self, name: str, file: BufferedReader[RawIOBase], interface: str = "") -> None:
-        """Reads as far as the first packet. Raises Unreadable and OSError."""
+    def __init__(self, name: str, file: BufferedReader[RawIOBase]) -> None:
+        """Raises Unreadable and OSError."""
         self._name, self._file = name, file
         self.clock = Clock()
         self.problem: Unreadable | None = None
-        self._ahead = file.read(_HEADER)
-        self._format: _Classic | _Sections
-        if self._ahead[:4] in _KINDS and len(self._ahead) == _HEADER:
-            self._format, self._ahead = _Classic(self._ahead), b""
-        elif self._ahead[:4] == _SECTION_MARK:
-            self._format = self._sections(_Sections(interface))
-        else:
+        head = file.read(_HEADER)
+        if head[:4] == _PCAPNG:
+            way = "tcpdump -r FILE -w OTHER.pcap converts it"
+            raise Unreadable(f"{name}: this is pcapng, which is not read here: {way}")
+        if head[:4] not in _KINDS or len(head) < _HEADER:
             raise Unreadable(f"{name}: no capture such as tcpdump -w writes")
-        self.linktype = self._format.linktype  # as libpcap numbers it
-        self.interfaces = self._format.interfaces  # whose packets it holds, if that is known
-
-    def _sections(self, found: _Sections) -> _Sections:
-        """They know their link type when the first packet has been seen, which is read again."""
-        try:
-            while not found.interfaces and (block := self._file.read1(_BLOCK)):
-                self._ahead += block
-                found.take(self._ahead, bool, Clock(), [])
-        except Unreadable as error:
-            if not found.interfaces:
-                raise Unreadable(f"{self._name}: {error}") from None
-        except DAMAGE:
-            pass  # it comes again
-        return found
+        order, self._unit = _KINDS[head[:4]]
+        self._record = struct.Struct(order + "IIII")
+        self.linktype = dlt(struct.unpack_from(order + "I", head, 20)[0] & 0xFFFF)  # libpcap's
 
     def batches(self, accept: Accept) -> Iterator[Batch]:
         """All packets, in constant memory; those count for which accept(packet) is true.
@@ -163,51 +138,27 @@ class Capture:
         A batch is what is there: from a pipe that is not a whole block. After the last packet that
         could be read `problem` says why there are no more, if the capture does not end there.
         """
-        rest, why = b"", ""
-        while not why:
+        rest = b""
+        while self.problem is None:
             counted: list[int] = []
             try:
-                block, self._ahead = self._ahead or self._file.read1(_BLOCK), b""
+                block = self._file.read1(_BLOCK)
                 if not block:
                     break
                 data = rest + block
-                rest = data[self._format.take(data, accept, self.clock, counted) :]
+                rest = data[self._take(data, accept, counted) :]
             except Unreadable as error:
-                why = str(error)
+                self.problem = Unreadable(f"{self._name}: {error}")
             except OSError as error:
-                why = str(error.strerror)
-            except DAMAGE:
-                why = "a block that makes no sense is damage"
+                self.problem = Unreadable(f"{self._name}: {error.strerror}")
             if self.clock.first is not None:
                 yield Batch(counted, self.clock.now)
-        if why:
-            self.problem = Unreadable(f"{self._name}: {why}")
-        elif rest:
+        if rest and self.problem is None:
             self.problem = Truncated(f"{self._name}: the file ends in the middle of a packet")
 
-    def close(self) -> None:
-        self._file.close()
-
-    def __enter__(self) -> Capture:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class _Classic:
-    """The classic format: both byte orders, microseconds and nanoseconds."""
-
-    interfaces: Sequence[str] = ()
-
-    def __init__(self, head: bytes) -> None:
-        order, self._unit = _KINDS[head[:4]]
-        self._record = struct.Struct(order + "IIII")
-        self.linktype = dlt(struct.unpack_from(order + "I", head, 20)[0] & 0xFFFF)
-
-    def take(self, data: bytes, accept: Accept, clock: Clock, counted: list[int]) -> int:
+    def _take(self, data: bytes, accept: Accept, counted: list[int]) -> int:
         """A capture has millions: what need not be done for each is not done in this loop."""
-        unpack, unit = self._record.unpack_from, self._unit
+        unpack, unit, clock = self._record.unpack_from, self._unit, self.clock
         now, second, base = clock.now, -1, 0
         at, size = 0, len(data)
         try:
@@ -234,87 +185,14 @@ class _Classic:
             clock.now = now
         return at
 
+    def close(self) -> None:
+        self._file.close()
 
-class _Interface(NamedTuple):
-    """One that packets of a section of a pcapng file are from."""
+    def __enter__(self) -> Capture:
+        return self
 
-    name: str
-    linktype: int
-    ticks: int  # in a second
-
-
-class _Sections:
-    """pcapng: blocks in sections, each with its byte order and its interfaces."""
-
-    def __init__(self, interface: str) -> None:
-        self.linktype = 1
-        self.interfaces: Sequence[str] = ()  # of which packets are taken, once there is a packet
-        self._named = interface
-        self._order = "<"
-        self._section: list[_Interface] = []
-
-    def take(self, data: bytes, accept: Accept, clock: Clock, counted: list[int]) -> int:
-        at = 0
-        while at + 12 <= len(data):
-            if data[at : at + 4] == _SECTION_MARK:
-                self._order, self._section = _ORDERS.get(data[at + 8 : at + 12], ""), []
-            kind, size = self._unpack("II", data, at)
-            end = at + size
-            if not self._order or not 12 <= size <= _MOST or size % 4:
-                raise Unreadable(f"a block of {size} bytes is damage, not a block")
-            if end > len(data):
-                break
-            if data[end - 4 : end] != data[at + 4 : at + 8]:
-                raise Unreadable("a block that does not end as it began is damage")
-            body, at = data[at + 8 : end - 4], end
-            if kind == _INTERFACE:
-                self._section.append(self._interface(body))
-            elif kind in (_OLD_PACKET, _SIMPLE_PACKET):
-                raise Unreadable("its packets are of an old kind: editcap -F pcap converts them")
-            elif kind == _PACKET and (packet := self._packet(body)):
-                now = clock.tick(packet[0])
-                if accept(packet[1]):
-                    counted.append(now)
-        return at
-
-    def _packet(self, body: bytes) -> tuple[int, bytes] | None:
-        """Nanoseconds since 1970, and the packet; None if it is of an interface not asked for."""
-        number, high, low, stored, length = self._unpack("IIIII", body)
-        interface, data = self._section[number], body[20 : 20 + stored]
-        when = (high << 32 | low) * NANOSECONDS // interface.ticks
-        if len(data) < stored or stored > MAX_PACKET or when > LATEST * NANOSECONDS:
-            raise ValueError
-        if not self.interfaces:
-            chosen = [i for i in self._section if i.name == self._named] or self._section
-            self._agree(chosen, chosen[0].linktype)
-            self.linktype, self.interfaces = chosen[0].linktype, [i.name for i in chosen]
-        if self._named in self.interfaces and interface.name != self._named:
-            return None
-        self._agree([interface], self.linktype)
-        return when, _whole(data, length)
-
-    def _agree(self, interfaces: Sequence[_Interface], linktype: int) -> None:
-        if any(i.linktype != linktype for i in interfaces):
-            kinds = (f"{i.name or 'one'}: {link_name(i.linktype)}" for i in self._section)
-            raise Unreadable(
-                f"it holds packets of several link types ({', '.join(kinds)}): name the interface "
-                "that is meant, or capture one at a time"
-            )
-
-    def _interface(self, body: bytes) -> _Interface:
-        options, at = {}, 8
-        while at + 4 <= len(body):
-            kind, size = self._unpack("HH", body, at)
-            options[kind] = body[at + 4 : at + 4 + size]
-            at += 4 + size + -size % 4
-        resolution = options.get(_RESOLUTION, b"\x06")[0]
-        ticks = 2 ** (resolution & 127) if resolution & 128 else 10**resolution
-        name = options.get(_NAME, b"").rstrip(b"\0").decode(errors="replace")
-        shown = "".join(c if c.isprintable() else "?" for c in name)
-        return _Interface(shown, dlt(self._unpack("H", body)[0]), ticks)
-
-    def _unpack(self, fields: str, data: bytes, at: int = 0) -> tuple[int, ...]:
-        return struct.unpack_from(self._order + fields, data, at)
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _whole(packet: bytes, length: int) -> bytes:

@@ -153,7 +153,7 @@ def count(counter: Counter, traffic: Traffic, length: float) -> None:
 def read(options: argparse.Namespace, settings: conf.Conf) -> Traffic:
     """The traffic of a capture."""
     traffic = Traffic()
-    with open_capture(options.capture, options.interface) as opened:
+    with open_capture(options.capture) as opened:
         clock = opened.clock
         clock.passes_over = True
         for moments, now in opened.batches(filter_for(options, settings, opened)):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pcapy
@@ -104,26 +103,6 @@ def pcap(linktype: int, packets: Sequence[tuple[float, bytes]], order: str = "<"
     return b"".join(parts)
 
 
-def block(kind: int, body: bytes, order: str) -> bytes:
-    body += bytes(-len(body) % 4)
-    size = struct.pack(order + "I", len(body) + 12)
-    return struct.pack(order + "I", kind) + size + body + size
-
-
-def pcapng(linktype: int, packets: Sequence[tuple[float, bytes]], order: str = "<") -> bytes:
-    parts = [block(0x0A0D0D0A, struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1), order)]
-    parts.append(block(1, struct.pack(order + "HHI", linktype, 0, 65535), order))
-    for when, data in packets:
-        time = round(when * 1e6)
-        head = struct.pack(order + "IIIII", 0, time >> 32, time & 0xFFFFFFFF, len(data), len(data))
-        parts.append(block(6, head + data, order))
-    return b"".join(parts)
-
-
-Writer = Callable[[int, Sequence[tuple[float, bytes]], str], bytes]
-WRITERS: list[Writer] = [pcap, pcapng]
-
-
 def counts(
     file: Path, conf: Conf, interface: str = "eth0", own: str | None = OWN, tag: bytes = TAG
 ) -> list[bool]:
@@ -138,15 +117,12 @@ def counts(
 
 
 @pytest.mark.parametrize("order", "<>")
-@pytest.mark.parametrize("write", WRITERS)
 @pytest.mark.parametrize("linktype", BEFORE_IPV4)
-def test_what_counts_is_found_behind_any_header(
-    tmp_path: Path, linktype: int, write: Writer, order: str
-) -> None:
+def test_what_counts_is_found_behind_any_header(tmp_path: Path, linktype: int, order: str) -> None:
     came = BEFORE_IPV4[linktype] + heartbeat()
     other = came.replace(TAG, bytes(8))
     file = tmp_path / "x"
-    file.write_bytes(write(linktype, [(1000, came), (1001, other)], order))
+    file.write_bytes(pcap(linktype, [(1000, came), (1001, other)], order))
     assert counts(file, Conf()) == [True, True]
     if linktype in ENVELOPES:
         return
@@ -251,94 +227,10 @@ def test_a_filter_that_does_not_fit_is_named(tmp_path: Path) -> None:
     assert "name another $filter with -c CONF" in complaint
 
 
-# Several interfaces
-
-Interface = tuple[str, int]  # name, link type
-
-
-def sections(
-    interfaces: Sequence[Interface],
-    packets: Sequence[tuple[int, float, bytes]],
-    order: str = "<",
-    resolution: int = 9,
-) -> bytes:
-    parts = [block(0x0A0D0D0A, struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1), order)]
-    for number, (name, linktype) in enumerate(interfaces):
-        body = struct.pack(order + "HHI", linktype, 0, 96 + number)
-        body += option(2, name.encode(), order) + option(9, bytes([resolution]), order)
-        parts.append(block(1, body + bytes(4), order))
-    parts.append(block(5, bytes(12), order))  # statistics: of no interest
-    for number, when, data in packets:
-        time = round(when * (2 ** (resolution & 127) if resolution & 128 else 10**resolution))
-        body = struct.pack(order + "II", number, time >> 32)
-        body += struct.pack(order + "III", time & 0xFFFFFFFF, len(data), len(data)) + data
-        body += bytes(-len(body) % 4) + option(2, bytes(4), order)
-        parts.append(block(6, body, order))
-    return b"".join(parts)
-
-
-def option(kind: int, value: bytes, order: str) -> bytes:
-    return struct.pack(order + "HH", kind, len(value)) + value + bytes(-len(value) % 4)
-
-
-BOTH = [("eth0", 1), ("tun0", 101)]
-ETHERNET, RAW = BEFORE_IPV4[1] + heartbeat(), heartbeat()
-
-
-@pytest.mark.parametrize("order", "<>")
-def test_of_several_interfaces_the_named_one_is_judged(tmp_path: Path, order: str) -> None:
-    packets = [(0, 1000.0, ETHERNET), (1, 1001.0, RAW), (1, 1002.5, RAW), (0, 1030.0, ETHERNET)]
-    data = sections(BOTH, packets, order)
-    for interface, moments in (("eth0", [0.0, 30.0]), ("tun0", [0.0, 1.5])):
-        _, out, _ = judged(tmp_path, data, "--json", interface, packet_count=1)
-        events = [json.loads(line) for line in out.splitlines()]
-        assert [event["t"] for event in events if event["event"] == "full"] == moments
-    status, out, complaint = judged(tmp_path, data, "eth7")
-    assert (status, out) == (3, "")
-    assert "several link types (eth0: 1 (ETHERNET), tun0: 101 (RAW)): name the inter" in complaint
-
-
-def test_interfaces_of_one_kind_are_told_apart_or_said_to_be_one(tmp_path: Path) -> None:
-    data = sections([("a", 101), ("b", 101)], [(0, 1000.0, RAW), (1, 1001.0, RAW)])
-    _, out, complaint = judged(tmp_path, data, "--json", "a", packet_count=1)
-    assert len(out.splitlines()) == 1 and "holds" not in complaint
-    _, out, complaint = judged(tmp_path, data, "--json", "c", packet_count=1)
-    assert len(out.splitlines()) == 2 and "x.pcap holds a, b, and not c: all are one" in complaint
-
-
-def test_packets_of_an_old_kind_are_not_passed_over(tmp_path: Path) -> None:
-    data = sections(BOTH[:1], [(0, 1000.0, ETHERNET)]) + block(3, bytes(20), "<")
-    status, _, complaint = judged(tmp_path, data, "--mac", OWN, "eth0")
-    assert status == 3 and "of an old kind: editcap -F pcap" in complaint
-
-
-@pytest.mark.parametrize("resolution", [0, 3, 6, 9, 12, 128 + 10, 128 + 32])
-def test_times_are_read_in_any_resolution(tmp_path: Path, resolution: int) -> None:
-    file = tmp_path / "x"
-    file.write_bytes(
-        sections(BOTH[:1], [(0, n, ETHERNET) for n in (5, 6, 9)], resolution=resolution)
-    )
-    with open_capture(str(file)) as opened:
-        (batch,) = opened.batches(bool)
-    assert batch == ([0, 10**9, 4 * 10**9], 4 * 10**9)
-
-
-def test_a_section_may_follow_another_and_it_may_come_through_a_pipe(tmp_path: Path) -> None:
-    whole = sections(BOTH[1:], [(0, 1000.0, RAW)]) + sections(BOTH, [(1, 1004.5, RAW)], ">")
-    file = tmp_path / "x"
-    file.write_bytes(whole)
-    with open_capture(str(file), "tun0") as opened:
-        (batch,) = opened.batches(bool)
-    assert batch == ([0, 4_500_000_000], 4_500_000_000)
-    reading, writing = os.pipe()
-    os.write(writing, whole)
-    os.close(writing)
-    with open_capture(f"/dev/fd/{reading}", "tun0") as opened:
-        assert list(opened.batches(bool)) == [batch]
-    os.close(reading)
-
-
 # Clocks
+
+
+ETHERNET = BEFORE_IPV4[1] + heartbeat()
 
 
 def moved(times: Sequence[float], start: float = 1_700_000_000.0) -> bytes:
