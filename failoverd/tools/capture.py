@@ -226,11 +226,6 @@ def knows_direction(linktype: int, own: str | None) -> bool:
     return bool(_inbound(linktype, own))
 
 
-def can_be_filtered(linktype: int) -> bool:
-    """Whether libpcap knows where in packets of this link type to look for what they are."""
-    return _compiles(linktype, "ip or ip6")
-
-
 def _inbound(linktype: int, own: str | None) -> str:
     """What admits only received packets, if such packets tell: by a direction or an address."""
     if _compiles(linktype, "inbound"):

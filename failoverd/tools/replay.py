@@ -14,7 +14,6 @@ from failoverd.tools.capture import (
     Capture,
     Clock,
     Truncated,
-    can_be_filtered,
     counts_in_capture,
     knows_direction,
     link_name,
@@ -95,15 +94,13 @@ def misfit(
     options: argparse.Namespace, settings: conf.Conf, linktype: int, error: BadFilter
 ) -> str:
     """That what counts cannot be asked of packets of this link type, and the way out."""
-    kind = f"packets of link type {link_name(linktype)}"
-    if not can_be_filtered(linktype):
-        return (
-            f"these are {kind}, in which libpcap cannot tell what counts ({error}): capture on the "
-            f"interface itself, tcpdump -i {options.interface} -w FILE"
-        )
     name = "plip_filter" if options.interface == settings.plip_interface else "filter"
     what = f"{settings.origin.file}: ${name}" if getattr(settings, name) else "what counts here"
-    return f"{what} does not fit {kind}: {error}; name another ${name} with -c CONF"
+    return (
+        f"{what} does not fit packets of link type {link_name(linktype)}: {error}; capture on the "
+        f"interface itself, tcpdump -i {options.interface} -w FILE, or name another ${name} with "
+        "-c CONF"
+    )
 
 
 def own_address(settings: conf.Conf, interface: str) -> str | None:
