@@ -1,7 +1,7 @@
 """What people read is in the field's words: those that are never said, and what is said instead.
 
-Held to it are the manual pages, README, NEWS, what users read in docs/, and every sentence in a
-string of the package: messages, lines of the log and --help.
+Held to it are the manual pages, README, NEWS, what users read in docs/, what bin/demo says, and
+every sentence in a string of the package: messages, lines of the log and --help.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ PAGES += [
     for name in ("README.md", "NEWS", "debian/control", "debian/failoverd.README.Debian")
 ]
 MODULES = sorted((ROOT / "failoverd").rglob("*.py"))
+MODULES += [ROOT / "dev" / "lab" / name for name in ("demo.py", "story.py")]
 
 # How many are left in a file. A number only ever goes down.
 LEFT: dict[str, int] = {"failoverd/pair/invariant.py": 1}

@@ -22,7 +22,7 @@ def play(screen: Screen) -> int:
     with contextlib.ExitStack() as stack:
         try:
             stage: Stage = LabStage(stack.enter_context(Lab()))
-            screen.say("This is real: namespaces on this machine, which is not touched itself.")
+            screen.say("This is real: namespaces on this host, which is not touched itself.")
         except NoNamespaces as error:
             stage = Simulation()
             screen.say(f"No namespaces here ({error.reason}): simulated, in virtual time.")

@@ -90,20 +90,20 @@ class Act:
 
 ACTS = (
     Act(
-        "The power of a, the master, is cut",
+        "The power of a, the active node, is cut: takeover by b",
         "power cut",
         lambda stage: stage.power_cut("a"),
         "b",
     ),
     Act(
-        "The power of a is back: it resumes its role",
+        "The power of a is back: failback, a takes the role again",
         "power on",
         lambda stage: stage.power_on("a"),
         "a",
     ),
     Act(
-        "The switch port of a goes deaf; its carrier stays up",
-        "port deaf",
+        "The switch port of a passes no traffic, its carrier stays up: switchover",
+        "port dead",
         lambda stage: stage.deafen("a"),
         "b",
     ),
@@ -112,8 +112,8 @@ ACTS = (
 
 def tell(stage: Stage, screen: Screen) -> list[float]:
     """Tell the whole story. The client's outage in seconds, one for each act."""
-    screen.say(f"Two machines, a and b, guard the address {SERVICE}. Each runs failoverd.")
-    screen.say("a is the master. A client asks the address for an echo 200 times a second.")
+    screen.say(f"Two nodes, a and b, serve the address {SERVICE}. Each runs failoverd.")
+    screen.say("a is the preferred node. A client pings the address 200 times a second.")
     began = stage.now()
     stage.start("a")
     stage.start("b")
