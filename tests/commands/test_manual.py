@@ -287,6 +287,13 @@ def test_a_page_is_of_linux_and_names_the_others_in_order(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
+def test_no_word_of_a_title_is_lost_as_a_macro(page: str) -> None:
+    r"""mdoc swallows these words there, and "No node" becomes "node", unless they follow \&."""
+    swallowed = r"(?m)^\.(?:It|Ss|Sh|Nd) (?:An|At|Do|In|No|So) .*"
+    assert re.findall(swallowed, source(page)) == []
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_a_page_is_sound_mdoc(page: str) -> None:
     if shutil.which("mandoc") is None:
         pytest.skip("mandoc is not installed: apt-get install mandoc")
