@@ -30,7 +30,6 @@ _HEADER = 8  # bytes of ICMP before the payload
 _PKTINFO = 20  # bytes of the longer of struct in_pktinfo and in6_pktinfo
 _MOST = 512  # packets that are read at once: a flood must not keep this from sending
 _REPORT_EVERY = 0.1  # seconds, at the most often
-_SPARING = 0.05  # seconds; with shorter intervals not every packet wakes the process
 
 
 class _Family(NamedTuple):
@@ -123,10 +122,8 @@ class Pinger:
         total = ping3.checksum(packet)  # of little-endian words, whatever the processor has
         return packet[:2] + struct.pack("<H", total) + packet[4:]
 
-    def drain(self, now: float) -> bool:
-        """Read what was received: the peer's heartbeats, and its kernel's replies to this node's.
-        Whether one of these told the round trip."""
-        before = len(self.sent_at)
+    def drain(self, now: float) -> None:
+        """Read what was received: the peer's heartbeats, and replies to this node's."""
         link = links.index(self.interface)
         for _ in range(_MOST):
             try:
@@ -135,7 +132,6 @@ class Pinger:
                 break
             if sender[0] == self.peer and self._came_by(about) == link:
                 self._take(data, now)
-        return len(self.sent_at) < before
 
     def _came_by(self, about: Sequence[tuple[int, int, bytes]]) -> int | None:
         """The index of the interface that a packet came in by: ip(7), ipv6(7)."""
@@ -206,35 +202,25 @@ def run(channel: process.Channel, conf: Conf, on: bool, tags: Tags) -> None:
 
 
 def loop(channel: process.Channel, pinger: Pinger, beat: Beat) -> None:
-    """Send, listen and report until the channel closes.
-
-    At short intervals, what was received is read when the next heartbeat is sent, but for the reply
-    to the first one after a report: it is the one that is timed.
-    """
+    """Send, listen and report until the channel closes."""
     trouble: str | None = None
     reported = 0.0
-    sparing = beat.interval < _SPARING
-    timing = True
     while True:
         report_at = reported + max(_REPORT_EVERY, beat.window / 3)
         wait = min(beat.next, report_at) - time.monotonic()
-        sources = (channel, pinger) if timing or not sparing else (channel,)
         # select(), because poll() and epoll_wait() know only whole milliseconds
-        ready, _, _ = select.select(sources, [], [], max(0.0, wait))
+        ready, _, _ = select.select((channel, pinger), [], [], max(0.0, wait))
         now = time.monotonic()
         if channel in ready:
             for message in channel.receive():
                 beat.told(message, now)
                 pinger.told(message)
         if pinger in ready:
-            timing = not pinger.drain(now)
+            pinger.drain(now)
         if beat.due(now):
-            if sparing:
-                pinger.sent_at.clear()  # what has waited tells no round trip
-                pinger.drain(now)
             trouble = tell_trouble(channel, pinger.interface, trouble, pinger.send(now))
         if now - reported >= _REPORT_EVERY:
-            reported, timing = now, True
+            reported = now
             report(channel, pinger)
 
 
@@ -248,12 +234,11 @@ def report(channel: process.Channel, pinger: Pinger) -> None:
 def tell_trouble(
     channel: process.Channel, interface: str, before: str | None, now: str | None
 ) -> str | None:
-    """Log that heartbeats cannot be sent once, and once that they can again."""
-    if now != before:
-        subject = f"interface {interface}"
-        if now:
-            text = "heartbeats cannot be sent"
-            channel.send(process.logged("HEARTBEAT-UNSENT", subject, text, error=now))
-        else:
-            channel.send(process.logged("HEARTBEAT-SENT", subject, "heartbeats are sent again"))
+    """Log once that heartbeats cannot be sent, and once that they are again."""
+    subject = f"interface {interface}"
+    if now and now != before:
+        text = "heartbeats cannot be sent"
+        channel.send(process.logged("HEARTBEAT-UNSENT", subject, text, error=now))
+    elif before and not now:
+        channel.send(process.logged("HEARTBEAT-SENT", subject, "heartbeats are sent again"))
     return now

@@ -222,7 +222,7 @@ def test_what_is_sent_carries_the_tag_and_has_its_round_trip(
         pinger = heartbeat.Pinger(*ends, "plip0", tags)
         assert pinger.send(time.monotonic()) is None
         assert select.select([pinger], [], [], PATIENCE)[0]
-        assert pinger.drain(time.monotonic())
+        pinger.drain(time.monotonic())
         assert pinger.rtt is not None and 0 < pinger.rtt < PATIENCE and pinger.heard is None
         pinger.close()
 
@@ -309,7 +309,7 @@ def test_a_flood_does_not_keep_it_from_sending(spaces: list[Namespace]) -> None:
         pinger = heartbeat.Pinger(*IPV4, "plip0", heartbeat_tags(WORD, *IPV4))
         pinger.close()
         pinger._socket = Endless()  # type: ignore[assignment]
-        assert not pinger.drain(1.0)
+        pinger.drain(1.0)
         assert reads > 100
 
     inside(here, work)
