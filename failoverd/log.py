@@ -16,7 +16,7 @@ import stat
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TextIO
 
@@ -24,23 +24,39 @@ from failoverd.events import ALONE, ENDS, EVENTS, Level
 
 MOST = 500  # lines that nothing suppresses, of one kind in an hour: a liar must not fill the disk
 OFTEN = 5  # times that a line comes at once before it counts as a repetition
-_FIRST_GAP = 60.0  # seconds until one more of them is written; doubled each time
-_LONGEST_GAP = 3600.0
+_GAP = 60.0  # seconds until one more of them is written
+_HOUR = 3600.0
 _REMEMBERED = 256
 _PIPE_SIZE = 1 << 20  # bytes: some ten thousand lines can wait
 _PLAIN = re.compile(r'[^\s"\\]+')  # a value that needs no quotes
 
 
 @dataclass
-class _Said:
-    """A line that was written: how often more it may come at once, and when it may come again."""
+class Allowance:
+    """So much of something a second, and `most` at once after a rest."""
 
-    free: int = OFTEN
-    gap: float = _FIRST_GAP
-    due: float = 0.0
-    forgotten: float = 0.0
+    rate: float
+    most: float
+    used: float = 0.0
+    since: float = 0.0
+
+    def take(self, amount: float, now: float) -> bool:
+        """Whether this much more is allowed now."""
+        self.used = max(0.0, self.used - (now - self.since) * self.rate)
+        self.since = now
+        if self.used + amount > self.most:
+            return False
+        self.used += amount
+        return True
+
+
+@dataclass
+class _Said:
+    """A line that was written: how often it may come, and how often in spite of that."""
+
+    usual: Allowance = field(default_factory=lambda: Allowance(1 / _GAP, OFTEN))
+    kept: Allowance = field(default_factory=lambda: Allowance(MOST / _HOUR, MOST))
     skipped: int = 0
-    kept: int = 0  # written although they were repetitions
 
 
 class Log:
@@ -93,11 +109,10 @@ class Log:
         problems = self._ended(event, subject)
         self._problems -= problems
         wanted = known.kept or known.level is Level.ERR or problems
-        if not _is_due(said, time.monotonic()):
-            if not wanted or said.kept >= MOST:
-                said.skipped += 1
-                return ""
-            said.kept += 1
+        now = time.monotonic()
+        if not (said.usual.take(1, now) or (wanted and said.kept.take(1, now))):
+            said.skipped += 1
+            return ""
         if known.ended_by:
             self._problems.add((event, subject))
         if said.skipped:
@@ -161,20 +176,6 @@ def open_file(path: str) -> int:
     if info.st_mode & 0o022 and info.st_uid == os.geteuid():
         os.fchmod(fd, stat.S_IMODE(info.st_mode) & ~0o022)  # what it tells, nobody else may forge
     return fd
-
-
-def _is_due(said: _Said, now: float) -> bool:
-    """Whether a line may be written now, whatever it is."""
-    if now >= said.forgotten:
-        said.free, said.gap, said.due, said.kept = OFTEN, _FIRST_GAP, 0.0, 0
-    said.forgotten = now + _LONGEST_GAP
-    if now < said.due and said.free <= 0:
-        return False
-    said.free -= 1
-    said.due = now + said.gap
-    if said.free < 0:
-        said.gap = min(said.gap * 2, _LONGEST_GAP / 2)
-    return True
 
 
 def lost(count: int, why: str) -> bytes:

@@ -7,11 +7,9 @@ import contextlib
 import enum
 import os
 import pwd
-import resource
 import socket
 import struct
 import time
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
@@ -19,16 +17,14 @@ from pathlib import Path
 
 from failoverd.conf import Conf
 from failoverd.listener.loop import READ, WRITE, Loop
+from failoverd.log import Allowance
 from failoverd.process import Channel, logged
 from failoverd.wire.protocol import COMMANDS, REFUSED, UNKNOWN, Refused, Request, ServerConnection
 
 REQUEST_SECONDS = 5.0  # the client's time for its request, and then for taking the answer
 LATE_SECONDS = 0.5  # how much later than its deadline a request may be read
-MAX_SESSIONS = 512  # at a time, if there are descriptors for them
-RESERVE = 128  # descriptors for what else is open
+MAX_SESSIONS = 64  # at a time
 NO_LOGIN = (1 << 32) - 1  # the loginuid of what no user has started
-CROWD = 64  # sessions: with more of them who is refused has to leave at once
-LONGEST_SILENCE = 60.0  # seconds between two lines about unwanted clients, if there are many
 
 
 class State(enum.Enum):
@@ -59,11 +55,11 @@ class Server:
         self.channel = channel
         self.conf = conf
         self.secret = secret
-        self.places = places()
         self.sessions: dict[int, Session] = {}  # the oldest first
         self.nonces: set[str] = set()  # of their greetings
         self.numbers = count(os.getpid() << 30)  # which the listener before has not given
-        self.complaints = Complaints(channel)
+        self.complaints = Allowance(1.0, 1)  # lines about unwanted clients, one a second
+        self.untold = 0  # of those clients since the last line
 
     def deadline(self) -> float:
         return min((s.deadline for s in self.sessions.values()), default=float("inf"))
@@ -71,7 +67,7 @@ class Server:
     def welcome(self, sock: socket.socket, host: str, origin: str) -> None:
         now = time.monotonic()
         if not origin:
-            self.complaints.add("connection closed, not from either node", host, now)
+            self.complain("connection closed, not from either node", host, now)
         if not origin or not self.make_room():
             sock.close()
             return
@@ -90,15 +86,15 @@ class Server:
         """End a session if all places are taken: of the address with most idle ones, the oldest.
 
         So a flood from one address takes neither another's places nor those of requests that are
-        under way, and a client has as much time for a request as so many others take to
-        connect. To talk does not help, or a crowd that talks would have each newcomer sent away.
+        under way. To talk does not help, or a crowd that talks would have each newcomer sent away.
         False if none is idle.
         """
-        if len(self.sessions) < self.places:
+        if len(self.sessions) < MAX_SESSIONS:
             return True
         idle = [s for s in self.sessions.values() if s.state is not State.WAITING]
-        for crowd, _ in Counter(session.host for session in idle).most_common(1):
-            self.drop(next(session for session in idle if session.host == crowd))
+        if idle:
+            hosts = [session.host for session in idle]
+            self.drop(idle[hosts.index(max(hosts, key=hosts.count))])
         return bool(idle)
 
     def attend(self, session: Session, events: int) -> None:
@@ -129,10 +125,17 @@ class Server:
                 self.report(session, event, now)
                 continue
             if session.spoke or not session.ended:  # a peer that ends just closes
-                self.complaints.add("request refused, not authenticated", session.host, now)
-            if len(self.sessions) > CROWD:
-                session.ended = True  # it is not waited for until it has read that
+                self.complain("request refused, not authenticated", session.host, now)
             self.answer(session, REFUSED)
+
+    def complain(self, sentence: str, client: str, now: float) -> None:
+        """Log an unwanted client; those that were left out are counted in the next line."""
+        if not self.complaints.take(1, now):
+            self.untold += 1
+            return
+        values = {"client": client} | ({"suppressed": self.untold} if self.untold else {})
+        self.channel.send(logged("REQUEST-REFUSED", "config", sentence, **values))
+        self.untold = 0
 
     def report(self, session: Session, request: Request, now: float) -> None:
         """Pass the request on to failoverd, or answer why not."""
@@ -215,41 +218,6 @@ class Server:
         self.nonces.discard(session.connection.nonce)
         self.loop.forget(session.socket)
         session.socket.close()
-
-
-def places() -> int:
-    """For how many sessions there are descriptors."""
-    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(8, min(MAX_SESSIONS, most - RESERVE))
-
-
-class Complaints:
-    """Lines about unwanted clients: at most one a second, with the number of those left out.
-
-    As long as many come the lines come ever more seldom: an attack of a day must not fill the disk.
-    """
-
-    def __init__(self, channel: Channel) -> None:
-        self.channel = channel
-        self.due = 0.0
-        self.gap = 1.0
-        self.held: tuple[str, str] | None = None
-        self.more = 0
-
-    def add(self, sentence: str, client: str, now: float) -> None:
-        self.more += self.held is not None
-        self.held = self.held or (sentence, client)
-        self.flush(now)
-
-    def flush(self, now: float) -> None:
-        """Write what was held back, if it is time for a line."""
-        if self.held is None or now < self.due:
-            return
-        sentence, client = self.held
-        values = {"client": client} | ({"suppressed": self.more} if self.more else {})
-        self.channel.send(logged("REQUEST-REFUSED", "config", sentence, **values))
-        self.gap = min(2 * self.gap, LONGEST_SILENCE) if self.more > CROWD else 1.0
-        self.due, self.held, self.more = now + self.gap, None, 0
 
 
 def user_of(sock: socket.socket) -> str:

@@ -70,18 +70,14 @@ class Listener:
             now = time.monotonic()
             if now >= self.next_tick:
                 self.next_tick = now + self.interval
-                self.tick(now)
+                self.channel.send({"event": "alive"})
+                self.ports.check()
             deadlines = (self.next_tick, self.server.deadline(), self.queries.deadline())
             self.loop.turn(min(deadlines) - now)
             # After the turn: what arrived in time counts, also if this process was stalled.
             now = time.monotonic()
             self.server.expire(now)
             self.queries.expire(now)
-
-    def tick(self, now: float) -> None:
-        self.channel.send({"event": "alive"})
-        self.server.complaints.flush(now)
-        self.ports.check()
 
     def receive(self, _events: int) -> None:
         for message in self.channel.receive():

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 from failoverd import links, pair
-from failoverd.log import lasting
+from failoverd.log import Allowance, lasting
 from failoverd.master.context import Context
 from failoverd.master.interfaces import ServiceInterfaces
 from failoverd.master.messages import Counted, Heartbeats, Logged, Window
-from failoverd.master.supervisor import Allowance, Supervisor
+from failoverd.master.supervisor import Supervisor
 from failoverd.process import Message
 from failoverd.wire.typed import decode
 

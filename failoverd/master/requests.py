@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from failoverd import pair
-from failoverd.log import lasting
+from failoverd.log import Allowance, lasting
 from failoverd.master.context import Context
 from failoverd.master.messages import Requested
-from failoverd.master.supervisor import Allowance, Supervisor
+from failoverd.master.supervisor import Supervisor
 from failoverd.process import Message
 from failoverd.wire import protocol
 from failoverd.wire.typed import decode

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from failoverd.log import printable
+from failoverd.log import Allowance, printable
 from failoverd.process import PARTING, ChannelClosed, Child, Message
 
 FIRST_DELAY = 0.05  # seconds before a dead worker is started again; doubled each time it dies soon
@@ -29,25 +29,6 @@ LINES_A_SECOND = 1.0  # later on
 Make = Callable[[Message | None], Child]
 Tell = Callable[[str, Message], None]
 Gone = Callable[[str, str], None]  # name, and why; "" if it was planned
-
-
-@dataclass
-class Allowance:
-    """So much of something a second, and `most` at once after a rest."""
-
-    rate: float
-    most: float
-    used: float = 0.0
-    since: float = 0.0
-
-    def take(self, amount: float, now: float) -> bool:
-        """Whether this much more is allowed now."""
-        self.used = max(0.0, self.used - (now - self.since) * self.rate)
-        self.since = now
-        if self.used + amount > self.most:
-            return False
-        self.used += amount
-        return True
 
 
 @dataclass

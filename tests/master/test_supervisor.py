@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
+from failoverd.log import Allowance
 from failoverd.master.supervisor import (
     FIRST_DELAY,
     LONGEST_DELAY,
     SETTLED,
     START_PATIENCE,
-    Allowance,
     Slot,
     Supervisor,
 )
