@@ -14,7 +14,7 @@ from failoverd.conf import files
 from failoverd.process import Message
 from failoverd.tools.words import HEADER, Stop, row
 from failoverd.watch import filters, watcher
-from failoverd.watch.counter import BadFilter, what_counts
+from failoverd.watch.counter import what_counts
 from failoverd.wire.protocol import heartbeat_tags
 
 CONF = "/etc/failover/failoverd.conf"
@@ -79,7 +79,7 @@ def prepared(settings: conf.Conf, interface: str, expression: str) -> tuple[filt
     own = getattr(settings, name)
     try:
         return filters.prepare(expression, own, [interface], "watchd: filter")
-    except BadFilter as error:
+    except filters.BadFilter as error:
         what = f"{settings.origin.file}: ${name}" if own else f"{interface}: what counts"
         raise Stop(f"{what} is invalid: {error}") from None
 

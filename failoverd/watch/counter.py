@@ -12,7 +12,8 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import pcapy
 
@@ -20,12 +21,8 @@ from failoverd import links
 from failoverd.conf import Conf
 from failoverd.conf.language import shortened
 from failoverd.watch import filters
-from failoverd.watch.filters import DLT_EN10MB as DLT_EN10MB
-from failoverd.watch.filters import DLT_LINUX_SLL as DLT_LINUX_SLL
-from failoverd.watch.filters import DLT_LINUX_SLL2 as DLT_LINUX_SLL2
-from failoverd.watch.filters import HEADER_BYTES as HEADER_BYTES
-from failoverd.watch.filters import BadFilter as BadFilter
-from failoverd.watch.filters import Program
+from failoverd.watch.dumpfile import DumpFile
+from failoverd.watch.filters import HEADER_BYTES, BadFilter, Program
 from failoverd.wire import frames
 from failoverd.wire.protocol import TAG
 
@@ -42,9 +39,6 @@ _TAP_PACKETS = 2000  # read at once: so few that no window waits for it
 # An echo request, and where its payload begins.
 _ECHO_IPV4 = "icmp[icmptype] = icmp-echo", "icmp", 8
 _ECHO_IPV6 = "icmp6 and ip6[40] = 128", "ip6", 48
-
-Put = Callable[[tuple[int, int], int, bytes], None]
-
 
 # What a switch itself says to every port, also to a blocked one: by the first three bytes of its
 # group addresses, and by type. No host serves with these. They are numbers, for where there are no
@@ -231,31 +225,35 @@ class Counter(_Handle):
 
 
 class Tap(_Handle):
-    """Reads the headers of the packets that count, for $dumpfile. It may lose some under load; the
+    """Puts the headers of the packets that count into $dumpfile. It may lose some under load; the
     counter, which has a handle of its own, does not. The first may be some that do not count: from
     before the filter was set. They do no harm: `watchd -r` leaves them out again."""
 
     _wait = _TAP_SECONDS
+
+    def __init__(
+        self, interface: str, expression: str, programs: Sequence[Program], file: DumpFile
+    ) -> None:
+        super().__init__(interface, expression, programs)
+        self.file = file
 
     def open(self) -> bool:
         is_open = super().open()
         if self._reader is not None:
             self._reader.setdirection(pcapy.PCAP_D_IN)
             self._reader.setnonblock(1)
+            self.file.begin(int(self._reader.datalink()))
         return is_open
-
-    @property
-    def linktype(self) -> int:
-        return DLT_EN10MB if self._reader is None else int(self._reader.datalink())
 
     def fileno(self) -> int:
         return -1 if self._reader is None else int(self._reader.getfd())
 
-    def read(self, put: Put) -> None:
-        """Call put((seconds, microseconds), length, headers) for the packets that are there."""
-        if self._reader is None:
-            return
-        with contextlib.suppress(pcapy.PcapError):  # once if it went down; it reads on when up
-            self._reader.dispatch(
-                _TAP_PACKETS, lambda header, data: put(header.getts(), header.getlen(), data)
-            )
+    def write(self) -> None:
+        """Write the packets that are there to the file. Raises OSError."""
+        if self._reader is not None:
+            with contextlib.suppress(pcapy.PcapError):  # once if it went down; it reads on when up
+                self._reader.dispatch(_TAP_PACKETS, self._put)
+        self.file.flush()
+
+    def _put(self, header: Any, data: bytes) -> None:
+        self.file.put(header.getts(), header.getlen(), data)

@@ -23,9 +23,9 @@ from failoverd import links, process
 from failoverd.conf import Conf
 from failoverd.process import Channel, Message
 from failoverd.watch import judge
-from failoverd.watch.counter import HEADER_BYTES, Counter, Tap
+from failoverd.watch.counter import Counter, Tap
 from failoverd.watch.dumpfile import DumpFile
-from failoverd.watch.filters import Program
+from failoverd.watch.filters import HEADER_BYTES, Program
 from failoverd.wire import frames
 
 LOOKS = 8.5  # at the counter in a window; more than 8, for it takes time to wake up
@@ -45,11 +45,10 @@ Say = Callable[[Message], object]
 
 @dataclass(frozen=True)
 class Instruments:
-    """What a watcher counts with, and where it puts packet headers ($dumpfile), if anywhere."""
+    """What a watcher counts with, and what keeps packet headers ($dumpfile), if anything."""
 
     counter: Counter
     tap: Tap | None = None
-    dump: DumpFile | None = None
 
 
 def instruments(
@@ -63,7 +62,7 @@ def instruments(
         dump = DumpFile(f"{conf.dumpfile}.{interface}", HEADER_BYTES)
     except OSError as error:
         raise OSError(f"$dumpfile: {error.filename}: {error.strerror}") from error
-    return Instruments(counter, Tap(interface, expression, programs), dump)
+    return Instruments(counter, Tap(interface, expression, programs, dump))
 
 
 def rules_for(conf: Conf, interface: str, second: int | float = 1.0) -> judge.Rules:
@@ -99,7 +98,6 @@ class Watcher:
         self.total = 0
         self._say = say
         self._counter, self._tap = instruments.counter, instruments.tap
-        self._dump = instruments.dump
         self._targets = ProbeTargets(conf, interface, peer)
         self._looked = self._retry_at = 0.0
         self._retry = FIRST_RETRY
@@ -144,15 +142,10 @@ class Watcher:
 
     def next_time(self) -> float:
         """When `turn` has something to do, in monotonic seconds."""
-        times = [self.window.deadline, self._next_look()]
+        times = [self.window.deadline, self._looked + self._look_interval]
         if self._targets and not self._has_asked:
             times.append(self._middle())
         return min(times)
-
-    def _next_look(self) -> float:
-        """All watchers with this timer look at the same moments: what one of them has brought into
-        the caches is there for the others (measured with 64 of them: a fifth less CPU)."""
-        return (self._looked // self._look_interval + 1) * self._look_interval
 
     def readers(self) -> list[Tap]:
         """What should wake the loop when it can be read."""
@@ -200,9 +193,9 @@ class Watcher:
     def close(self) -> None:
         self._counter.close()
         self._targets.close()
-        for part in (self._tap, self._dump):
-            if part is not None:
-                part.close()
+        if self._tap is not None:
+            self._tap.close()
+            self._tap.file.close()
 
     def _count(self, now: float) -> None:
         packets = self._counter.take()
@@ -225,11 +218,10 @@ class Watcher:
             self._note("target", self._targets.ask())
 
     def _write_dump(self) -> None:
-        if self._tap is None or self._dump is None:
+        if self._tap is None:
             return
-        self._tap.read(self._dump.put)
         try:
-            self._dump.flush()
+            self._tap.write()
         except OSError as error:
             self._note("dumpfile", error.strerror or str(error))
         else:
@@ -264,9 +256,8 @@ class Watcher:
             self._note("open", "")
 
     def _open(self) -> None:
-        if self._counter.open() and self._tap is not None and self._dump is not None:
+        if self._counter.open() and self._tap is not None:
             self._tap.open()
-            self._dump.begin(self._tap.linktype)
 
     def _note_state(self, now: float) -> None:
         state = link_state(self.interface)

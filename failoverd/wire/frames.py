@@ -49,9 +49,7 @@ class Answer:
 
 def probe(hwaddr: str, target: str) -> bytes:
     """Who has target? It has no sender, so it enters no cache (RFC 5227 2.1.1, RFC 4862 5.4.2)."""
-    if ":" in target:
-        return _solicitation(hwaddr, "::", target)
-    return _arp(_REQUEST, hwaddr, NOBODY, target)
+    return _ask(hwaddr, "::" if ":" in target else NOBODY, target)
 
 
 def probe_to(to: str, hwaddr: str, source: str, target: str) -> bytes:
@@ -62,25 +60,28 @@ def probe_to(to: str, hwaddr: str, source: str, target: str) -> bytes:
     neighbour discovery it passes neither what has no source nor what is answered to all nodes;
     what a kernel answers to a unicast destination differs from what it says (`parse`).
     """
-    if ":" in target:
-        return _solicitation(hwaddr, source, target, to, FLOW_LABEL)
-    return _arp(_REQUEST, hwaddr, NOBODY, target, to=to)
+    return _ask(hwaddr, source if ":" in target else NOBODY, target, to, FLOW_LABEL)
 
 
 def request(hwaddr: str, source: str, target: str, to: str = "") -> bytes:
     """Who has target? As a kernel that has the address source asks, so that it counts where it is
     received. to: the interface that is asked, else all."""
-    if ":" in target:
-        return _solicitation(hwaddr, source, target, to)
-    return _arp(_REQUEST, hwaddr, source, target, to=to or BROADCAST)
+    return _ask(hwaddr, source, target, to)
 
 
 def marked_request(hwaddr: str, source: str, target: str) -> bytes:
     """An ordinary request, answered also where probes are not flooded, that the pair knows as its
     own."""
+    return _ask(hwaddr, source, target, label=FLOW_LABEL, mark=MARK)
+
+
+def _ask(
+    hwaddr: str, source: str, target: str, to: str = "", label: int = 0, mark: str = _SOUGHT
+) -> bytes:
+    """to: "" for all. label, mark: what an IPv6, an IPv4 request carries besides."""
     if ":" in target:
-        return _solicitation(hwaddr, source, target, label=FLOW_LABEL)
-    return _arp(_REQUEST, hwaddr, source, target, MARK)
+        return _solicitation(hwaddr, source, target, to, label)
+    return _arp(_REQUEST, hwaddr, source, target, mark, to or BROADCAST)
 
 
 def gratuitous_arp(hwaddr: str, address: str) -> list[bytes]:

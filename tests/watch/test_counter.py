@@ -29,8 +29,9 @@ from failoverd.conf import Address, Conf
 from failoverd.tools import capture
 from failoverd.tools.capture import Batch, Truncated, Unreadable, open_capture
 from failoverd.watch import counter, dumpfile, filters
-from failoverd.watch.counter import BadFilter, Counter, Refused, Tap
+from failoverd.watch.counter import Counter, Refused, Tap
 from failoverd.watch.dumpfile import DumpFile
+from failoverd.watch.filters import BadFilter
 from failoverd.wire import frames
 
 FRAME = frame(size=200)
@@ -242,17 +243,15 @@ def test_a_dump_can_be_read_while_it_is_written(spaces: list[Namespace], tmp_pat
     path = str(tmp_path / "dump.eth0")
 
     def work() -> None:
-        tap, dump = Tap("eth0", ONLY_OURS), DumpFile(path, counter.HEADER_BYTES)
+        tap = Tap("eth0", ONLY_OURS, (), DumpFile(path, filters.HEADER_BYTES))
         assert tap.open()
-        dump.begin(tap.linktype)
         with sender(there, "far") as far, sender(here, "eth0") as near:
             send(near, 5)
             send(far, 40)
             limit = time.monotonic() + 10
             while not os.path.getsize(path) and time.monotonic() < limit:
                 time.sleep(0.05)
-                tap.read(dump.put)
-                dump.flush()
+                tap.write()
         found = list(packets_by_libpcap(path))
         assert len(found) == 40
         assert {(length, data) for length, data in found} == {(200, FRAME[:128])}
@@ -285,16 +284,17 @@ ALMOST_TOO_LONG, TOO_LONG = types(2170), types(2300)
 
 @pytest.mark.parametrize("what", [Counter, Tap])
 def test_a_filter_that_the_kernel_refuses_is_an_error(
-    spaces: list[Namespace], what: type[Counter] | type[Tap]
+    spaces: list[Namespace], tmp_path: Path, what: type[Counter] | type[Tap]
 ) -> None:
     """libpcap would run it in user space, where nobody counts: every packet would pass."""
+    more = ((), DumpFile(str(tmp_path / "dump"), 64)) if what is Tap else ()
 
     def work() -> None:
-        refused = what("eth0", TOO_LONG)
+        refused = what("eth0", TOO_LONG, *more)
         with pytest.raises(BadFilter, match=r"^eth0: the filter .* 4096 are the most; shorten it"):
             refused.open()
         assert not refused.is_open
-        assert what("eth0", ALMOST_TOO_LONG).open()
+        assert what("eth0", ALMOST_TOO_LONG, *more).open()
 
     inside(spaces[0], work)
 
@@ -303,7 +303,7 @@ def test_a_filter_of_almost_4096_instructions_is_still_the_kernels(
     spaces: list[Namespace],
 ) -> None:
     here, there = spaces
-    assert 4000 < filters.translate(ALMOST_TOO_LONG, counter.DLT_EN10MB).length <= 4096
+    assert 4000 < filters.translate(ALMOST_TOO_LONG, filters.DLT_EN10MB).length <= 4096
 
     def work() -> None:
         counting = Counter("eth0", f"not ({ALMOST_TOO_LONG})")
@@ -349,12 +349,12 @@ def test_who_is_handed_a_program_translates_nothing(
     def work() -> None:
         expression = f"not ({ONLY_OURS}) and {ONLY_OTHERS}"
         found = filters.prepare(expression, "", ["lo", "eth0"], "test: filter")
-        assert [program.linktype for program in found] == [counter.DLT_EN10MB]
+        assert [program.linktype for program in found] == [filters.DLT_EN10MB]
         handed = filters.unpacked(json.loads(json.dumps(filters.packed(found))))
         assert handed == found
         monkeypatch.setattr(filters, "translate", None)
-        counting, tap = Counter("eth0", expression, handed), Tap("eth0", expression, handed)
-        assert counting.open() and tap.open()
+        counting, again = Counter("eth0", expression, handed), Counter("eth0", expression, handed)
+        assert counting.open() and again.open()
         with sender(there, "far") as far:
             send(far, 5)
             for _ in range(2):
@@ -476,11 +476,12 @@ def test_what_came_before_the_filter_does_not_count(spaces: list[Namespace]) -> 
         inside(here, work)
 
 
-def test_a_dump_has_only_what_passes_the_filter(spaces: list[Namespace]) -> None:
+def test_a_dump_has_only_what_passes_the_filter(spaces: list[Namespace], tmp_path: Path) -> None:
     here, there = spaces
+    path = str(tmp_path / "dump.eth0")
 
     def work() -> None:
-        tap, found = Tap("eth0", ONLY_OTHERS), list[bytes]()
+        tap, found = Tap("eth0", ONLY_OTHERS, (), DumpFile(path, 128)), list[bytes]()
         assert tap.open()
         with sender(there, "far") as far:
             for _ in range(5):
@@ -489,7 +490,9 @@ def test_a_dump_has_only_what_passes_the_filter(spaces: list[Namespace]) -> None
         limit = time.monotonic() + 10
         while len(found) < 5 and time.monotonic() < limit:
             time.sleep(0.01)
-            tap.read(lambda when, length, data: found.append(data))
+            tap.write()
+            if os.path.getsize(path):
+                found = [data for _, data in packets_by_libpcap(path)]
         assert found == [OTHER] * 5
 
     quiet(*spaces)
@@ -679,7 +682,7 @@ WHAT_COUNTS = [
 @pytest.mark.parametrize(("what", "interface", "conf", "packet", "counts"), WHAT_COUNTS)
 def test_what_counts(what: str, interface: str, conf: Conf, packet: bytes, counts: bool) -> None:
     expression = counter.what_counts(conf, interface, (NEW, OLD))
-    accept = capture.counts_in_capture(expression, counter.DLT_EN10MB, None)
+    accept = capture.counts_in_capture(expression, filters.DLT_EN10MB, None)
     assert bool(accept(packet)) == counts, what
 
 
@@ -687,7 +690,7 @@ def test_what_counts(what: str, interface: str, conf: Conf, packet: bytes, count
 def test_in_a_capture_of_all_interfaces_a_switch_is_told_by_its_types(what: str) -> None:
     """`tcpdump -i any` keeps no address that a frame was sent to, only that it was to a group."""
     expression = counter.what_counts(PAIR, "eth0")
-    accept = capture.counts_in_capture(expression, counter.DLT_LINUX_SLL, None)
+    accept = capture.counts_in_capture(expression, filters.DLT_LINUX_SLL, None)
     assert not accept(cooked(SWITCH_FRAMES[what]))
 
 
@@ -701,7 +704,7 @@ def cooked(ethernet: bytes, direction: int = 2) -> bytes:
 
 
 # The three link types of live interfaces, and one of each kind that captures have.
-LINKTYPES = [counter.DLT_EN10MB, 12, counter.DLT_LINUX_SLL, 0, 9, 10, 105, 127, 104]
+LINKTYPES = [filters.DLT_EN10MB, 12, filters.DLT_LINUX_SLL, 0, 9, 10, 105, 127, 104]
 
 
 @pytest.mark.parametrize("linktype", LINKTYPES)
@@ -719,9 +722,9 @@ def test_a_tunnels_packet_is_no_frame_of_a_switch(packet: str) -> None:
 
 
 def test_own_packets_of_a_capture_are_left_out() -> None:
-    accept = capture.counts_in_capture("ip or ether proto 0x88b5", counter.DLT_EN10MB, FAR)
+    accept = capture.counts_in_capture("ip or ether proto 0x88b5", filters.DLT_EN10MB, FAR)
     assert not accept(FRAME) and accept(ping("1.0.0.2", 8))
-    accept = capture.counts_in_capture("greater 0", counter.DLT_LINUX_SLL, None)
+    accept = capture.counts_in_capture("greater 0", filters.DLT_LINUX_SLL, None)
     assert accept(cooked(FRAME, 0)) and not accept(cooked(FRAME, 4))
 
 

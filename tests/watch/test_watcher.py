@@ -31,7 +31,6 @@ from failoverd.process import Message
 from failoverd.tools.watching import CANNOT_READ
 from failoverd.watch import counter
 from failoverd.watch.watcher import (
-    LOOKS,
     Instruments,
     ProbeTargets,
     Watcher,
@@ -331,21 +330,6 @@ def test_an_idle_watcher_sleeps(spaces: list[Namespace]) -> None:
             assert switches(watcher.pid) - before <= 2
 
     inside(here, work)
-
-
-def test_watchers_with_one_timer_look_at_the_same_moments() -> None:
-    """64 of them would else find the caches cold 27 times a second."""
-    conf, timer = Conf(interfaces=("lo",), timer_seconds=8000.0), 8000.0
-    watchers = []
-    for _ in range(3):
-        watcher = Watcher(conf, "lo", Instruments(Nothing()), lambda _: None)
-        watcher.open()
-        watchers.append(watcher)
-        time.sleep(0.01)
-    now = time.monotonic()
-    looks = [watcher.next_time() for watcher in watchers]
-    assert now < min(looks) <= max(looks) <= now + timer / 8
-    assert len(set(looks)) == 1 or max(looks) - min(looks) == pytest.approx(timer / LOOKS)
 
 
 class Scripted(Nothing):
