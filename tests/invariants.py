@@ -31,7 +31,7 @@ from failoverd.log import Log
 from failoverd.process.leftover import titled
 from failoverd.process.pidfile import take_lock
 from failoverd.switch import MAX_LINE, MAX_LINES, _Output
-from failoverd.tools import capture
+from failoverd.tools import capture, recording
 from failoverd.tools.edit import EditError
 from failoverd.tools.replay import WOULD_FAIL_OVER
 from failoverd.tools.watching import CANNOT_READ
@@ -407,7 +407,7 @@ def judged(times: Sequence[int]) -> None:
     span = times[-1] if times else 0
     for count, timer, low, private in ((2, 1000, 0, True), (500, 20, 3, False)):
         rules = judge.Rules(count, max(timer, span // 50), low, private, 10**9)
-        found = list(judge.replay(rules, [(times, span)] if times else []))
+        found = list(recording.replay(rules, [(times, span)] if times else []))
         assert [(e.t, e.event, e.packets, e.verdict) for e in found] == by_hand(rules, times)
 
 

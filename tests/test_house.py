@@ -20,7 +20,7 @@ GUIDE = ROOT / "CONTRIBUTING.md"
 
 # A name is a package, or one file of it.
 PURE = {"pair", "wire", "conf", "conf.language", "conf.variables", "conf.alike", "watch.judge"}
-PURE |= {"events", "conf.survey", "tools.promises"}
+PURE |= {"events", "conf.survey", "tools.promises", "tools.recording"}
 # log and process serve every edge room, and so do links, what the kernel says of interfaces, files,
 # which reads what the configuration names, and filters, which makes programs of what is to count.
 SHARED = {"log", "process", "links", "conf.files", "watch.filters"}

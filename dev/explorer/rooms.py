@@ -50,13 +50,13 @@ PAIR = (
     *("settings", "step", "turn", "watching"),
 )
 ROOMS = {
-    "judge": Room(("watch/judge",), (tests("watch/judge"),)),
+    "judge": Room(("watch/judge", "tools/recording"), (tests("watch/judge"),)),
     "bounds": Room(("pair/bounds",), (tests("pair/bounds"),)),
     "frames": Room(("wire/frames",), (tests("wire/frames"), tests("neighbours"))),
     "statefile": Room(("statefile",), (tests("statefile"),)),
     "heartbeat": Room(("heartbeat:Beat",), (tests("beat"),)),
     "supervisor": Room(
-        tuple(f"master/supervisor:{part}" for part in ("Allowance", "Slot", "Supervisor._later")),
+        ("log:Allowance", "master/supervisor:Slot", "master/supervisor:Supervisor._later"),
         (tests("master/supervisor"),),
     ),
     "neighbours": Room(

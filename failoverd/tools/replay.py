@@ -19,6 +19,7 @@ from failoverd.tools.capture import (
     link_name,
     open_capture,
 )
+from failoverd.tools.recording import replay as judged
 from failoverd.tools.watching import (
     CANNOT_READ,
     Plain,
@@ -29,7 +30,6 @@ from failoverd.tools.watching import (
 from failoverd.tools.words import Stop, counted, exact_span
 from failoverd.watch import watcher
 from failoverd.watch.filters import BadFilter
-from failoverd.watch.judge import replay as judged
 
 WOULD_FAIL_OVER = 1
 NOTHING_JUDGED = CANNOT_READ

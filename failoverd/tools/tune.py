@@ -28,7 +28,7 @@ from itertools import chain, groupby, pairwise
 from failoverd import conf
 from failoverd.pair.bounds import handover_time
 from failoverd.pair.settings import rules as pair_rules
-from failoverd.tools import watching
+from failoverd.tools import recording, watching
 from failoverd.tools.capture import NANOSECONDS, Truncated, open_capture
 from failoverd.tools.replay import end_of, filter_for
 from failoverd.tools.words import Stop, counted, span
@@ -101,7 +101,7 @@ class Traffic:
         return [after - before for before, after in pairwise(marks)]
 
     def batches(self) -> Iterator[tuple[list[float], float]]:
-        """As judge.replay wants it."""
+        """As recording.replay wants it."""
         totals = [0, *self.totals]
         for first in range(0, len(self.times), CHUNK):
             moments: list[float] = []
@@ -211,7 +211,7 @@ class Judged:
 def judged(packet_count: int, timer: float, low_water: int, traffic: Traffic, aim: Aim) -> Judged:
     """Run the rules of the watcher over the traffic."""
     rules = judge.Rules(packet_count, timer, low_water, private=False)
-    events = [(e.event, e.verdict) for e in judge.replay(rules, traffic.batches())]
+    events = [(e.event, e.verdict) for e in recording.replay(rules, traffic.batches())]
     alarms = sum(fails for fails, _ in groupby(verdict == "fail" for _, verdict in events))
     found = found_within(timer, low_water, any(event == "full" for event, _ in events))
     # With low_water above packet_count every window that ends by time is a failure.

@@ -24,7 +24,7 @@ from netns import Namespace
 from watched_by_hand import by_hand, conf_file, run
 
 from failoverd import conf
-from failoverd.tools import tune
+from failoverd.tools import recording, tune
 from failoverd.watch import judge
 
 GENEROUS = 60.0
@@ -124,7 +124,7 @@ def test_the_outcome_is_what_the_watcher_would_have_said(
 ) -> None:
     times = times_of(found)
     rules = judge.Rules(packet_count, timer, low_water, private=False)
-    events = list(judge.replay(rules, [(times, times[-1])]))
+    events = list(recording.replay(rules, [(times, times[-1])]))
     verdicts = [event.verdict for event in events]
     told = tune.judged(packet_count, timer, low_water, traffic_of(times, times[-1]), aim())
     is_full = any(event.event == "full" for event in events)
@@ -143,7 +143,7 @@ def test_a_death_is_found_as_soon_as_is_said(
     assert limit == 2 * timer
     rules = judge.Rules(packet_count, timer, low_water, private=False)
     death = times[-1]
-    events = judge.replay(rules, [(times, death)], death + 9 * timer)
+    events = recording.replay(rules, [(times, death)], death + 9 * timer)
     first = next(event.t for event in events if event.t > death and event.verdict == "fail")
     assert first <= death + limit + 1e-9
 

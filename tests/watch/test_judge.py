@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from failoverd.tools import recording
 from failoverd.watch import judge
 from failoverd.watch.judge import Event, Rules, Window
 
@@ -87,7 +88,7 @@ def test_the_first_window_forgives_and_has_no_past() -> None:
 
 def test_the_line_is_the_one_of_the_contract() -> None:
     rules = Rules(500, 11.0, 0, True)
-    events = list(judge.replay(rules, [([], 22.0)]))
+    events = list(recording.replay(rules, [([], 22.0)]))
     assert events[1].line("plip0") == {
         "t": 22.0,
         "interface": "plip0",
@@ -133,40 +134,40 @@ def test_from_when_on_a_window_is_late_whatever_the_unit(
 
 def test_a_batch_that_fills_an_open_window_does_so_at_the_right_packet() -> None:
     rules = Rules(3, 10, 1, False)
-    events = list(judge.replay(rules, [([0, 1], 1), ([2, 3, 4, 5, 6], 6)]))
+    events = list(recording.replay(rules, [([0, 1], 1), ([2, 3, 4, 5, 6], 6)]))
     assert [(e.t, e.event, e.packets) for e in events] == [(2, "full", 3), (5, "full", 3)]
 
 
 def test_what_comes_after_the_end_does_not_count() -> None:
     rules = Rules(2, 10, 1, False)
-    assert list(judge.replay(rules, [([0, 5, 6], 6)], until=4)) == []
+    assert list(recording.replay(rules, [([0, 5, 6], 6)], until=4)) == []
 
 
 def test_a_deadline_goes_before_a_packet_of_the_same_time() -> None:
     rules = Rules(2, 10, 1, False)
-    events = list(judge.replay(rules, [([0, 10, 10], 10)]))
+    events = list(recording.replay(rules, [([0, 10, 10], 10)]))
     assert [(e.t, e.event, e.packets) for e in events] == [(10, "alarm", 1), (10, "full", 2)]
 
 
 def test_nanoseconds_are_exact_where_floats_are_not() -> None:
     tenth = NANO // 10
     rules = Rules(500, tenth, 1, False, NANO)
-    (*_, event) = judge.replay(rules, [([0, tenth, 2 * tenth, 3 * tenth], 3 * tenth)])
+    (*_, event) = recording.replay(rules, [([0, tenth, 2 * tenth, 3 * tenth], 3 * tenth)])
     assert event.line("eth0", 0, NANO)["t"] == 0.3
     assert event.packets == 1
 
 
 def test_the_open_window_is_judged_only_on_demand() -> None:
     rules = Rules(500, 10, 1, False)
-    recording = [([0, 5], 19)]
-    assert [e.t for e in judge.replay(rules, recording)] == [10]
-    assert [e.t for e in judge.replay(rules, recording, until=40)] == [10, 20, 30, 40]
-    assert [e.t for e in judge.replay(rules, recording, until=39)] == [10, 20, 30]
-    assert [e.t for e in judge.replay(rules, recording, until=9)] == []
+    batches = [([0, 5], 19)]
+    assert [e.t for e in recording.replay(rules, batches)] == [10]
+    assert [e.t for e in recording.replay(rules, batches, until=40)] == [10, 20, 30, 40]
+    assert [e.t for e in recording.replay(rules, batches, until=39)] == [10, 20, 30]
+    assert [e.t for e in recording.replay(rules, batches, until=9)] == []
 
 
 def test_without_a_packet_no_window_begins() -> None:
-    assert list(judge.replay(Rules(500, 10, 1, False), [], until=100)) == []
+    assert list(recording.replay(Rules(500, 10, 1, False), [], until=100)) == []
 
 
 # Whatever comes
@@ -227,7 +228,7 @@ def one_by_one(rules: Rules, packets: list[tuple[int, bool]]) -> list[Event]:
 def test_batches_change_nothing(
     rules: Rules, packets: list[tuple[int, bool]], sizes: list[int]
 ) -> None:
-    assert list(judge.replay(rules, batches(packets, sizes))) == one_by_one(rules, packets)
+    assert list(recording.replay(rules, batches(packets, sizes))) == one_by_one(rules, packets)
 
 
 silences = st.tuples(st.integers(0, 15) | st.integers(100, 600), st.booleans())
@@ -248,7 +249,7 @@ def test_a_long_silence_is_told_shortly_and_says_the_same(
     whole = one_by_one(rules, [*packets, (more, False)] if packets else [])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(judge, "LISTED", 4)
-        events = list(judge.replay(rules, batches(packets, sizes), until=end))
+        events = list(recording.replay(rules, batches(packets, sizes), until=end))
     assert list(expanded(rules, events)) == whole
     for before, event in itertools.pairwise(events):
         assert event.windows == 1 or (event.windows > 3 and before.verdict == event.verdict)
@@ -261,9 +262,9 @@ def test_a_long_silence_is_told_shortly_and_says_the_same(
 def test_a_silence_of_years_takes_no_time(low_water: int, private: bool, verdict: str) -> None:
     rules = Rules(500, NANO // 200, low_water, private, NANO)
     years = 60 * 365 * 86_400 * NANO
-    events = list(judge.replay(rules, [([0], 0), ([years], years)], until=2 * years))
+    events = list(recording.replay(rules, [([0], 0), ([years], years)], until=2 * years))
     assert sum(event.windows for event in events) == 2 * years // rules.timer
-    assert len(events) < 2 * judge.LISTED + 10
+    assert len(events) < 2 * recording.LISTED + 10
     assert max(events, key=lambda event: event.windows).verdict == verdict
     longest = max(events, key=lambda event: event.windows)
     assert longest.line("eth0", 0, NANO)["windows"] == longest.windows
@@ -276,7 +277,7 @@ def test_no_packet_is_lost_and_each_window_follows_from_the_one_before(
     rules: Rules, packets: list[tuple[int, bool]]
 ) -> None:
     end = sum(gap for gap, _ in packets) + 3 * rules.timer
-    events = list(judge.replay(rules, batches(packets, []), until=end))
+    events = list(recording.replay(rules, batches(packets, []), until=end))
     counting = sum(counts for _, counts in packets)
     assert sum(event.packets for event in events) == counting
     begun, last = 0.0, 0
