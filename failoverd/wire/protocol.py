@@ -7,17 +7,15 @@ Both ends take lines: `feed` gets whatever has arrived, in pieces of any size, a
 into pieces never changes the outcome. After its last event a connection is over and ignores what
 still comes.
 
-A client that is refused learns nothing but that. Whatever does not become a request gets the same
-line, the secret is looked at only when the request is complete (so a wrong one alone is not
-answered any earlier than the right one), and it is compared in constant time. What could not be
-right under any secret, an over-long or binary line, is refused at once. The heartbeats beside this
-wire carry a tag that comes from the same secret (Tags).
+A client that is refused learns nothing but that: the secret is looked at only when the request is
+complete, and compared in constant time. What could not be right under any secret, an over-long or
+binary line, is refused at once. The heartbeats beside this wire carry a tag that comes from the
+same secret (Tags).
 
-The nonce is the server's alone, so an answer that was recorded would be good again for whoever
-greets with its nonce: "ok active" from a peer that is dead, say. Therefore failoverd adds a
-challenge, 32 fresh hex digits, to each command ("hmac HEX fail CHALLENGE"), which both signatures
-then cover as they cover the command. An older failoverd answers, signed, that it does not know that
-command: only then it is asked once more without.
+The nonce is the server's alone, so a recorded answer would be good again for whoever greets with
+its nonce. Therefore failoverd adds a challenge, 32 fresh hex digits, to each command ("hmac HEX
+fail CHALLENGE"), which both signatures then cover. An older failoverd answers, signed, that it does
+not know that command: only then it is asked once more without.
 """
 
 from __future__ import annotations
@@ -93,7 +91,6 @@ class Reply:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether the command is unknown there."""
         return not self.ok and self.text == UNKNOWN
 
 
@@ -123,7 +120,6 @@ class _Connection(Generic[Event]):
         self._over = False
 
     def feed(self, data: bytes) -> list[Event]:
-        """Take what has arrived."""
         events: list[Event] = []
         # Two lines are all that either end says: the rest need not be kept.
         self._buffer = (self._buffer + data)[: 2 * (self.limit + 2)]
@@ -141,7 +137,6 @@ class _Connection(Generic[Event]):
         raise NotImplementedError
 
     def _end(self, event: Event) -> list[Event]:
-        """The last event, if it has not been yet."""
         over, self._over = self._over, True
         return [] if over else [event]
 
@@ -168,19 +163,17 @@ class ServerConnection(_Connection[Request | Refused]):
         return f"failoverd 1 {self.nonce}\n".encode()
 
     def end(self) -> list[Request | Refused]:
-        """The client has closed its side, or its time is up."""
         return self._end(Refused())
 
     def answer(self, ok: bool, text: str) -> bytes:
         """The last line: signed for a client that signed. Only after a Request."""
         if self.request is None:
             raise ValueError("there is no request to answer")
-        verdict = "ok" if ok else "error"
-        if not self.request.by_hmac:
-            return f"{verdict} {_fit(text, len(verdict) + 2)}\n".encode()
-        text = _fit(text, len(verdict) + 67)
-        signature = _sign(self._secret, self.nonce, self._signed, verdict, text)
-        return f"{verdict} {signature} {text}\n".encode()
+        said = ["ok" if ok else "error"]
+        text = _fit(text)
+        if self.request.by_hmac:
+            said.append(_sign(self._secret, self.nonce, self._signed, said[0], text))
+        return f"{' '.join(said)} {text}\n".encode()
 
     def _take(self, line: str | None) -> list[Request | Refused]:
         if line is not None and self._word is None:
@@ -223,11 +216,11 @@ class ClientConnection(_Connection[Send | Reply | NoAnswer]):
         self._nonce: str | None = None
 
     def end(self) -> list[Send | Reply | NoAnswer]:
-        """The server has closed the connection."""
-        if self._nonce is None:
-            why = "it closed the connection without a greeting"
-            return self._end(NoAnswer(why, advice=_OTHER_ADDRESS))
-        return self._end(NoAnswer("it closed the connection without an answer"))
+        missing, advice = (
+            ("a greeting", _OTHER_ADDRESS) if self._nonce is None else ("an answer", "")
+        )
+        why = f"it closed the connection without {missing}"
+        return self._end(NoAnswer(why, advice=advice))
 
     def _take(self, line: str | None) -> list[Send | Reply | NoAnswer]:
         if line is None:
@@ -282,17 +275,14 @@ def _same(one: str, other: bytes) -> bool:
 
 def _text(line: bytes, limit: int) -> str | None:
     """The line as text; None if it is too long, not UTF-8, or has control characters."""
-    try:
-        text = line.decode() if len(line) <= limit else "\0"
-    except UnicodeDecodeError:
-        return None
-    return None if _CONTROL.search(text) else text
+    text = line.decode(errors="replace") if len(line) <= limit else "\0"
+    return None if _CONTROL.search(text) or text.encode() != line else text
 
 
-def _fit(text: str, rest: int) -> str:
-    """The text as part of one line whose other bytes are `rest`."""
+def _fit(text: str) -> str:
+    """The text as the last part of the server's line."""
     data = _CONTROL.sub(" ", text).encode(errors="replace")
-    return data[: SERVER_LINE - rest].decode(errors="ignore")
+    return data[: SERVER_LINE - len(f"error {'0' * 64} \n")].decode(errors="ignore")
 
 
 # The heartbeats' tags
@@ -342,10 +332,9 @@ def parse_tags(message: object) -> Tags:
 def heartbeat_tags(secret: bytes, own: str, peer: str) -> Tags:
     """The tags of this secret between these two private addresses.
 
-    Each direction has its own, so nothing that sends a node's packets back to it is the peer.
-    Who can record the private link has seen 8 bytes by which a guess of the secret can be
-    checked, as by any signed line on the port; nothing else follows from them. No signed line can
-    be this message: they all begin with a nonce.
+    Each direction has its own, so nothing that sends a node's packets back to it is the peer. Like
+    any signed line a tag lets who recorded it check a guess of the secret, and no more. No signed
+    line can be this message: they all begin with a nonce.
     """
 
     def tag(sender: str, receiver: str) -> bytes:
@@ -394,7 +383,8 @@ def _interface_name(value: object) -> str:
     return name
 
 
-_Line = Annotated[str, typed.line(MAX_SETTING)]
+_short = typed.line(MAX_SETTING)
+_Line = Annotated[str, _short]
 _Boot = Annotated[str, typed.one_of(*BOOTS)]
 _State = Annotated[str, typed.one_of(*STATES)]
 _Count = Annotated[int, typed.whole(0, 2**63)]
@@ -464,19 +454,12 @@ _Interfaces = Annotated[
     tuple[tuple[str, InterfaceStatus], ...],
     typed.table(_interface_name, partial(typed.decode, InterfaceStatus), MAX_INTERFACES),
 ]
-_Settings = Annotated[
-    tuple[tuple[str, str], ...],
-    typed.table(typed.like(r"[$@][a-z_]{1,32}"), typed.line(MAX_SETTING), MAX_SETTINGS),
-]
-_Watchers = Annotated[
-    tuple[tuple[str, str], ...],
-    typed.table(_interface_name, typed.line(MAX_SETTING), MAX_SETTINGS),
-]
+_Pairs = tuple[tuple[str, str], ...]
+_setting_name = typed.like(r"[$@][a-z_]{1,32}")
+_Settings = Annotated[_Pairs, typed.table(_setting_name, _short, MAX_SETTINGS)]
+_Watchers = Annotated[_Pairs, typed.table(_interface_name, _short, MAX_SETTINGS)]
+_Held = Annotated[_Pairs, typed.table(_in_network, _interface_name, MAX_HELD)]
 _Host = Annotated[str, typed.like(_HOST.pattern)]
-_Held = Annotated[
-    tuple[tuple[str, str], ...],
-    typed.table(_in_network, _interface_name, MAX_HELD),
-]
 
 
 @dataclass(frozen=True)
