@@ -21,12 +21,11 @@ class Mismatch:
         self._note_boot(status.boot)
         ours = alike.of_conf(self._us.conf, __version__)
         found = alike.differences(ours, alike.of_status(status))
-        for name, sentence in found.items():
-            if self._said.get(name) != sentence:
-                event = "CONFIG-MISMATCH" if name in GRAVE else "SETTING-DIFFERS"
-                text = "not the same on both nodes"
-                self._us.say(event, "config", text, setting=name, difference=sentence)
-        for name in (name for name in self._said if name not in found):
+        for name, sentence in sorted(found.items() - self._said.items()):
+            event = "CONFIG-MISMATCH" if name in GRAVE else "SETTING-DIFFERS"
+            text = "not the same on both nodes"
+            self._us.say(event, "config", text, setting=name, difference=sentence)
+        for name in sorted(self._said.keys() - found.keys()):
             self._us.say("CONFIG-MATCH", "config", "the same on both nodes again", setting=name)
         self._said = found
 

@@ -17,6 +17,7 @@ from failoverd.process import Message
 from failoverd.wire import protocol
 from failoverd.wire.typed import decode
 
+STATUS = (pair.Query.COMPARE, pair.Query.STATUS)
 PATIENCE = 3  # windows; by then a takeover is over, and is the first notice
 MAX_HWADDRS = 128  # of the peer
 
@@ -45,16 +46,14 @@ class Queries:
     def ask(self, action: pair.Ask) -> None:
         self._serial += 1
         self.asked[action.query] = self._serial
-        status = action.query in (pair.Query.COMPARE, pair.Query.STATUS)
-        command = "status" if status else action.query.value
-        if not status:
+        command = "status" if action.query in STATUS else action.query.value
+        if action.query not in STATUS:
             self._us.say("PEER-TOLD", "peer", f"told to {MEANS[command]}", command=command)
             self._told_at = time.monotonic()
         message = {"do": "query", "id": self._serial, "command": command, "timeout": action.timeout}
         if not self._supervisor.send("listener", message):
-            self._lose(
-                action.query, "the listener, which asks it, does not run", "try again", False
-            )
+            why = "the listener, which asks it, does not run"
+            self._lose(action.query, why, "try again", sent=False)
 
     def search(self, action: pair.Question) -> None:
         self._serial += 1
@@ -111,22 +110,25 @@ class Queries:
             took = lasting(time.monotonic() - self._told_at)
             self._us.say("PEER-DONE", "peer", "has done so", command=query.value, took=took)
         view = None
-        if query in (pair.Query.COMPARE, pair.Query.STATUS):
+        if query in STATUS:
             try:
-                status = protocol.read_status(reply.text) if reply.ok else None
-                why = reply.text[:80]
+                if not reply.ok:
+                    raise ValueError(reply.text)
+                view = self._learn(protocol.read_status(reply.text))
             except ValueError as error:
-                status, why = None, str(error)[:200]
-            if status is None:
-                self._us.say("PEER-INVALID", "peer", "its status is invalid", error=printable(why))
+                why = printable(str(error)[:200])
+                self._us.say("PEER-INVALID", "peer", "its status is invalid", error=why)
                 self._us.feed(pair.Unreplied(query))
                 return
-            self.note_hwaddrs(status)
-            self._us.peer_host = status.host
-            self._peer_probes.learn(status)
-            self._mismatch.note(status)
-            view = self._view(status)
         self._us.feed(pair.Replied(query, reply.ok, printable(reply.text[:200]), view))
+
+    def _learn(self, status: protocol.Status) -> pair.PeerView:
+        self.note_hwaddrs(status)
+        self._us.peer_host = status.host
+        self._peer_probes.learn(status)
+        self._mismatch.note(status)
+        view = peer_view(status, self._us.conf.interfaces)
+        return view if self._dry_run is None else self._dry_run.imagine(view)
 
     def note_hwaddrs(self, status: protocol.Status) -> None:
         """At them the peer is asked on the ethernet side."""
@@ -136,10 +138,6 @@ class Queries:
             every = known | told
             self._us.remembered.peer_hwaddrs = sorted(every if len(every) <= MAX_HWADDRS else told)
             self._us.save()
-
-    def _view(self, status: protocol.Status) -> pair.PeerView:
-        view = peer_view(status, self._us.conf.interfaces)
-        return view if self._dry_run is None else self._dry_run.imagine(view)
 
     def told_lost(self, message: Message) -> None:
         lost = decode(Lost, message)
@@ -168,7 +166,6 @@ class Queries:
             self._us.feed(pair.Unreplied(query, sent))
 
     def _query(self, serial: int) -> pair.Query | None:
-        """What is asked by this number."""
         return next((query for query, asked in self.asked.items() if asked == serial), None)
 
     # ------------------------------------------------------------------ the ethernet side
@@ -188,11 +185,8 @@ class Queries:
         for name in self._us.conf.interfaces:
             subject = f"interface {name}"
             if name in unsent:
-                text, why = (
-                    "cannot probe for the service addresses",
-                    printable(str(unsent[name])[:100]),
-                )
-                self._us.say("PROBE-FAILED", subject, text, error=why)
+                text, why = "cannot probe for the service addresses", str(unsent[name])[:100]
+                self._us.say("PROBE-FAILED", subject, text, error=printable(why))
             elif name in self._unsent:
                 self._us.say("PROBE-OK", subject, "can probe for the service addresses")
         self._unsent = {*unsent}
@@ -213,7 +207,7 @@ def peer_view(status: protocol.Status, interfaces: tuple[str, ...]) -> pair.Peer
     known = dict(status.interfaces)
     bad = frozenset(name for name in interfaces if name not in known or known[name].is_bad)
     down = frozenset(name for name in bad if name not in known or known[name].state == "down")
-    role = "rejoining" if status.rejoining else status.role
-    counts = tuple((name, known[name].packets, known[name].last) for name in sorted(known))
     failed = frozenset(name for name in known if known[name].state == "fail")
+    counts = tuple((name, known[name].packets, known[name].last) for name in sorted(known))
+    role = "rejoining" if status.rejoining else status.role
     return pair.PeerView(role, status.boot, bad, down=down, counts=counts, failed=failed)

@@ -68,7 +68,7 @@ class Reports:
         is_link = interface == conf.plip_interface
         if window.verdict == "fail" and interface not in self._bad:
             self._bad[interface] = time.monotonic()
-            (self._tell_lost if is_link else self._tell_bad)(interface, window)
+            self._tell_bad(interface, is_link, window)
         elif window.verdict == "ok" and interface in self._bad and (window.packets or not is_link):
             after = lasting(time.monotonic() - self._bad.pop(interface))
             self._tell_good(interface, is_link, window, after)
@@ -82,16 +82,16 @@ class Reports:
             self._tell("WINDOW-OK", subject, "windows end in time", interface)
         (self._late.add if late else self._late.discard)(interface)
 
-    def _tell_lost(self, interface: str, window: Window) -> None:
-        age = None if self.heard is None else lasting(time.monotonic() - self.heard)
-        self._tell("HEARTBEAT-LOST", "peer", "no heartbeat", interface, link=interface, age=age,
-                   carrier=carrier(interface))  # fmt: skip
-
-    def _tell_bad(self, interface: str, window: Window) -> None:
-        low_water = self._us.conf.low_water
-        self._tell("IFACE-FAIL", f"interface {interface}", "not receiving", interface,
-                   received=window.packets, previous=window.last, low_water=low_water,
-                   carrier=carrier(interface))  # fmt: skip
+    def _tell_bad(self, interface: str, is_link: bool, window: Window) -> None:
+        carrier = "yes" if links.works(interface) else "no"
+        if is_link:
+            age = None if self.heard is None else lasting(time.monotonic() - self.heard)
+            self._tell("HEARTBEAT-LOST", "peer", "no heartbeat", interface, link=interface, age=age,
+                       carrier=carrier)  # fmt: skip
+        else:
+            self._tell("IFACE-FAIL", f"interface {interface}", "not receiving", interface,
+                       received=window.packets, previous=window.last,
+                       low_water=self._us.conf.low_water, carrier=carrier)  # fmt: skip
 
     def _tell_good(self, interface: str, is_link: bool, window: Window, after: str) -> None:
         values: dict[str, object] = {"received": window.packets, "after": after}
@@ -144,7 +144,3 @@ class Reports:
         if verdict in ("fail", "boot"):
             return verdict
         return "silent" if packets == 0 and last == 0 else "ok"
-
-
-def carrier(interface: str) -> str:
-    return "yes" if links.works(interface) else "no"

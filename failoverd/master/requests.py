@@ -103,8 +103,9 @@ class Requests:
         refused."""
         asked, text = self.waiting.pop(action.id, None), action.text
         if asked is not None:
-            if not asked.by_peer and not action.ok and text.startswith(pair.NO_ANSWER):
-                text = f"{text}: {unreached}" if unreached else text
+            is_cut_off = not action.ok and text.startswith(pair.NO_ANSWER)
+            if is_cut_off and unreached and not asked.by_peer:
+                text = f"{text}: {unreached}"
             self._tell_outcome(asked, action.ok, text)
         message = {"do": "answer", "id": action.id, "ok": action.ok, "text": text}
         self._supervisor.send("listener", message)
@@ -125,27 +126,22 @@ class Requests:
         is_over = passed >= LOOK_SECONDS or (not self._looking and passed >= LEAST_LOOK)
         if is_over and self._us.role != "switching":
             self._began = now
-            self._looking = {
-                name
-                for name in self._us.conf.interfaces
-                if self._supervisor.send(f"watchd {name}", {"do": "look"})
-            }
+            send, names = self._supervisor.send, self._us.conf.interfaces
+            self._looking = {name for name in names if send(f"watchd {name}", {"do": "look"})}
         if by_peer and self._looking:
             self._peers.append(mine)
         else:
             self._answer_status(mine)
 
     def has_looked(self, interface: str) -> None:
-        """A watcher has said what it counts."""
         self._looking.discard(interface)
         self.end_visits(time.monotonic())
 
     def end_visits(self, now: float) -> None:
         """Answer the peer, if all watchers have looked, or it has waited long enough."""
         if not self._looking or now >= self._began + LOOK_SECONDS:
-            peers, self._peers = self._peers, []
-            for request in peers:
-                self._answer_status(request)
+            while self._peers:
+                self._answer_status(self._peers.pop(0))
 
     def _answer_status(self, request: int) -> None:
         self.answer(pair.Answer(request, True, protocol.encode_status(self._status())))

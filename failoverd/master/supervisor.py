@@ -67,7 +67,6 @@ class Supervisor:
         self.slots: dict[str, Slot] = {}
 
     def add(self, name: str, make: Make, patience: float) -> None:
-        """Want a worker; `tend` starts it."""
         self.slots[name] = Slot(name, make, patience, due=time.monotonic())
 
     def tend(self, now: float) -> None:
@@ -175,8 +174,8 @@ class Supervisor:
         else:
             self._later(slot, now)
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
-        why = slot.last_words or f"ended with {how}"
-        self._gone(slot.name, "" if slot.planned else why + printed)
+        why = (slot.last_words or f"ended with {how}") + printed
+        self._gone(slot.name, "" if slot.planned else why)
 
     def _later(self, slot: Slot, now: float) -> None:
         if now - slot.began > SETTLED * slot.delay:
@@ -212,7 +211,6 @@ class Supervisor:
             slot.child.kill()
 
     def remove(self, name: str) -> None:
-        """End a worker for good."""
         self._end(self.slots[name])
         del self.slots[name]
         self._gone(name, "")

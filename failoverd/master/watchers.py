@@ -55,7 +55,6 @@ class Watchers:
             self.expect(interface, now)
 
     def forget(self) -> None:
-        """All of them are ended, for good or not."""
         self._due.clear()
         self._late.clear()
 
@@ -68,7 +67,6 @@ class Watchers:
         self.unproved.add(interface)
 
     def told(self, interface: str, now: float) -> None:
-        """A report has come."""
         self.unproved.discard(interface)
         window = self._us.conf.window_of(interface)
         self._due[interface] = now + max(START_PATIENCE, WINDOWS * window)

@@ -46,9 +46,7 @@ class Workers:
         self._control_socket = control_socket
         self._undumped: set[str] = set()  # watchers whose $dumpfile is on a disk that hangs
         self._lost: set[str] = set()  # those of which it was said
-        self._tags: Tags | None = (
-            None  # of the heartbeats; the listener, which has the secret, tells
-        )
+        self._tags: Tags | None = None  # of the heartbeats: the listener has the secret, and tells
         self._ends: tuple[str, str] | None = None  # between which addresses
 
     def add_all(self) -> None:
@@ -58,10 +56,9 @@ class Workers:
             self._tags, self._ends = None, ends
         if "log" in self._supervisor.slots:
             self._supervisor.slots["log"].patience = process.patience(conf.plip_timer)
-        else:
-            self._add("log")
-        self._add("listener")
-        self._add("neighbours")
+        for name in ("log", "listener", "neighbours"):
+            if name not in self._supervisor.slots:
+                self._add(name)
         for name in conf.interfaces:
             self._add_watcher(name)
         self._add_tagged()
@@ -125,13 +122,10 @@ class Workers:
             self._supervisor.add(name, lambda _: self._execute(program, interface), math.inf)
 
     def _fork(self, name: str, handed: Message | None) -> process.Child:
-        own, kept = self._control_socket.socket, set[int]()
-        if name == "log":
-            kept = {self._us.log.pipe}
-        elif name == "listener" and own is not None:
-            kept = {own.fileno()}
+        own = self._control_socket.socket
+        kept = {"log": self._us.log.pipe, "listener": own.fileno() if own else -1}.get(name, -1)
         title = f"failoverd: {name} [{self._us.conf.pidfile}]"
-        return process.fork_child(title, self._work(name, handed), frozenset(kept))
+        return process.fork_child(title, self._work(name, handed), frozenset({kept} - {-1}))
 
     def _work(self, name: str, handed: Message | None) -> Work:
         """What the worker of this name executes, with what is known now."""
@@ -186,9 +180,8 @@ class Workers:
         if why:
             self._lost.add(name)
             event = "WORKER-STUCK" if why is STUCK else "WORKER-LOST"
-            text = why if why is STUCK else "ended, and is started again"
-            values = {} if why is STUCK else {"error": why}
-            self._us.say(event, f"worker {name}", text, **values)
+            text = STUCK if why is STUCK else "ended, and is started again"
+            self._us.say(event, f"worker {name}", text, error="" if why is STUCK else why)
         if name.startswith("watchd ") and self._supervisor.was_silent(name):
             if self._us.conf.dumpfile != os.devnull:
                 text = "going on without $dumpfile until HUP"
