@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TextIO
 
 from failoverd.events import ALONE, ENDS, EVENTS, Level
@@ -233,8 +233,7 @@ def timestamp() -> str:
 
 def utc_now() -> str:
     """Wall clock for people: UTC, ISO 8601, milliseconds."""
-    now = time.time()
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03}Z"
+    return f"{datetime.now(UTC).isoformat(timespec='milliseconds').removesuffix('+00:00')}Z"
 
 
 def complain(program: str, message: str) -> None:

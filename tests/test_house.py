@@ -166,8 +166,8 @@ TOLD_ELSEWHERE = {"log_writer", "sd_notify"}  # tests/test_log.py, tests/dev/tes
 # What tells the time of day: for people, in logs, captures and on their terminals. Decisions count
 # monotonic seconds, so a clock that is set is no event.
 WALL_CLOCK = {
-    "time.time": {"log", "tools.tune"},
-    "time.gmtime": {"log"},
+    "time.time": {"tools.tune"},
+    "time.gmtime": set(),
     "datetime.now": {"log", "commands.ha_status", "tools.nodes", "tools.screen"},
 }
 OTHER_CLOCKS = ("CLOCK_REALTIME", "utcnow(", "time.time_ns(", "today(")

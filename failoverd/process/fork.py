@@ -40,7 +40,7 @@ class Child:
 
     @property
     def is_program(self) -> bool:
-        """Whether it is another's."""
+        """Whether it is another maker's."""
         return isinstance(self.channel, LineChannel)
 
     def kill(self) -> None:
@@ -61,7 +61,6 @@ class Child:
         return os.waitstatus_to_exitcode(status)
 
     def let_go(self) -> None:
-        """Close what led to it."""
         self.channel.close()
         os.close(self.pidfd)
 
@@ -226,13 +225,10 @@ class Errand:
 
 def find_out(name: str, work: Callable[[Channel], Message], seconds: float) -> Message:
     """What a child works out. Waits for it; raises as Errand and its result, or TimeoutError."""
-    errand = Errand(name, work)
-    try:
+    with contextlib.closing(Errand(name, work)) as errand:
         if not errand.child.ends(seconds):
             raise TimeoutError(f"it did not end within {seconds:g} s")
         return errand.result()
-    finally:
-        errand.close()
 
 
 def limit_work(seconds: float) -> None:

@@ -14,9 +14,8 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any, NoReturn, cast
 
 from failoverd import links, process
@@ -134,7 +133,7 @@ class Watcher:
             self.began = time.monotonic()
             self.window = judge.start(self.rules, self.began)
         else:
-            self._try_open()
+            self._attempt("open", self._open)
         now = time.monotonic()
         self._put_off_opening(now)
         self._looked = now
@@ -152,15 +151,14 @@ class Watcher:
         return [self._tap] if self._tap is not None and self._tap.is_open else []
 
     def turn(self, now: float) -> None:
-        """Do whatever is due."""
         self._looked = now
         self._count(now)
         self._probe(now)
-        self._write_dump()
+        if self._tap is not None:
+            self._attempt("dumpfile", self._tap.write)
         self._tend(now)
 
     def told(self, message: Message) -> None:
-        """What failoverd wants."""
         match message.get("do"):
             case "restart":
                 self.restart(time.monotonic())
@@ -217,16 +215,6 @@ class Watcher:
         if self.window.packets == 0:
             self._note("target", self._targets.ask())
 
-    def _write_dump(self) -> None:
-        if self._tap is None:
-            return
-        try:
-            self._tap.write()
-        except OSError as error:
-            self._note("dumpfile", error.strerror or str(error))
-        else:
-            self._note("dumpfile", "")
-
     def _tend(self, now: float) -> None:
         """See to it that the counter is open, as far as there is something to receive."""
         self._note_state(now)
@@ -238,7 +226,7 @@ class Watcher:
             return
         self._put_off_opening(now)
         if self.may_open:
-            self._try_open()
+            self._attempt("open", self._open)
         else:
             self.must_reopen = True
 
@@ -247,13 +235,14 @@ class Watcher:
         self._retry_at = now + self._retry
         self._retry = min(self._retry * 2, LONGEST_RETRY)
 
-    def _try_open(self) -> None:
+    def _attempt(self, subject: str, do: Callable[[], None]) -> None:
+        """Do what may fail, and log why it does, or that it no longer does."""
         try:
-            self._open()
+            do()
         except (OSError, ValueError) as error:
-            self._note("open", str(error))
+            self._note(subject, process.in_words(error))
         else:
-            self._note("open", "")
+            self._note(subject, "")
 
     def _open(self) -> None:
         if self._counter.open() and self._tap is not None:
@@ -322,23 +311,20 @@ class ProbeTargets:
         hwaddr = links.hwaddr(self._interface)
         if self._socket is None or hwaddr is None or not links.is_up(self._interface):
             return ""  # the state of the interface is reported by itself
-        for target, make in self._all(hwaddr, self._peer if peer else []):
-            try:
-                self._socket.sendto(make(), (self._interface, 0))
-            except OSError as error:
-                return f"{target}: {error.strerror}"
+        target = ""
+        try:
+            for target in self._targets:
+                self._socket.sendto(self._probe(hwaddr, target), (self._interface, 0))
+            for own, address in self._peer if peer else ():
+                target = f"the peer's {address}"
+                # By broadcast, and, as not every network floods that and not every $filter admits
+                # it, at its hardware address.
+                for to in {"", self._hwaddr}:
+                    frame = frames.request(hwaddr, own, address, to)
+                    self._socket.sendto(frame, (self._interface, 0))
+        except OSError as error:
+            return f"{target}: {error.strerror}"
         return ""
-
-    def _all(
-        self, hwaddr: str, peers: list[tuple[str, str]]
-    ) -> Iterator[tuple[str, Callable[[], bytes]]]:
-        """What is probed, and how: the peer by broadcast, and, as not every network floods that and
-        not every $filter admits it, at its hardware address."""
-        for target in self._targets:
-            yield target, partial(self._probe, hwaddr, target)
-        for own, peer in peers:
-            for to in ("", self._hwaddr) if self._hwaddr else ("",):
-                yield f"the peer's {peer}", partial(frames.request, hwaddr, own, peer, to)
 
     def _probe(self, hwaddr: str, target: str) -> bytes:
         """May raise OSError."""
@@ -398,7 +384,6 @@ def run_child(
 
 
 def _serve(channel: Channel, watcher: Watcher, say: _Reporter) -> None:
-    """Sleep until something happens, and do it."""
     next_time = watcher.next_time()
     if next_time >= say.due:
         say({"event": "alive"})
