@@ -115,7 +115,6 @@ class Pinger:
         return None
 
     def _request(self, tag: bytes) -> bytes:
-        """An echo request with the tag as its payload."""
         packet = struct.pack("!BBHHH", self.ip.request, 0, 0, self.id, self.seq) + tag
         if self.ip is _IPV6:
             return packet  # the kernel sums up: it knows the source address
@@ -202,7 +201,6 @@ def run(channel: process.Channel, conf: Conf, on: bool, tags: Tags) -> None:
 
 
 def loop(channel: process.Channel, pinger: Pinger, beat: Beat) -> None:
-    """Send, listen and report until the channel closes."""
     trouble: str | None = None
     reported = 0.0
     while True:

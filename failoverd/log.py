@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import io
 import os
 import re
 import select
@@ -142,7 +141,8 @@ class Log:
             line = f"<{level}>{text.removeprefix(f'failoverd[{os.getpid()}]: ')}\n"
         if self._terminal is not None:
             try:
-                if takes_more(self._terminal):
+                # Not to wait for whoever reads.
+                if select.select([], [self._terminal], [], 0)[1]:
                     self._terminal.write(line)
                     self._terminal.flush()
             except (OSError, ValueError):
@@ -211,19 +211,8 @@ def printable(text: str) -> str:
 
 def is_journal(stream: TextIO) -> bool:
     """Whether systemd's journal reads it, which knows the time and who we are: systemd.exec(5)."""
-    try:
-        info = os.fstat(stream.fileno())
-    except io.UnsupportedOperation:
-        return False  # it is no file
+    info = os.fstat(stream.fileno())
     return os.environ.get("JOURNAL_STREAM") == f"{info.st_dev}:{info.st_ino}"
-
-
-def takes_more(stream: TextIO) -> bool:
-    """Whether a line can be written without waiting for whoever reads: we have no time for that."""
-    try:
-        return bool(select.select([], [stream.fileno()], [], 0)[1])
-    except io.UnsupportedOperation:
-        return True  # it is no file
 
 
 def timestamp() -> str:

@@ -37,7 +37,6 @@ class ServiceManager:
         return cls(address, seconds / 3)
 
     def tell(self, *lines: str) -> None:
-        """Send these lines, such as READY=1."""
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 self._socket.sendto("\n".join(lines).encode(), self._address)

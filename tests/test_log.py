@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pytest
 from hypothesis import given
@@ -68,11 +68,12 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30
     st.dictionaries(st.from_regex("[a-z_]{1,10}", fullmatch=True), TEXT, max_size=5),
 )
 def test_what_was_written_is_read_back(event: str, values: dict[str, str]) -> None:
-    terminal = io.StringIO()
-    log = Log(os.devnull, terminal)
-    log.write(event, "interface eth0", "not receiving", values, program="watchd", pid=42)
-    log.close()
-    line = logs.parse(terminal.getvalue().removesuffix("\n"))
+    with TemporaryFile("w+", errors="backslashreplace") as terminal:
+        log = Log(os.devnull, terminal)
+        log.write(event, "interface eth0", "not receiving", values, program="watchd", pid=42)
+        log.close()
+        terminal.seek(0)
+        line = logs.parse(terminal.read().removesuffix("\n"))
     assert line is not None
     assert (line.program, line.pid, line.event) == ("watchd", 42, event)
     assert line.level == EVENTS[event].level.name
@@ -207,10 +208,10 @@ def test_a_full_disk_loses_lines_and_says_so(tmp_path: Path, log: Log) -> None:
     assert last.endswith("three")
 
 
-def test_a_full_disk_and_a_lost_terminal_are_borne() -> None:
-    terminal = io.StringIO()
+def test_a_full_disk_and_a_lost_terminal_are_borne(tmp_path: Path) -> None:
+    terminal = (tmp_path / "terminal").open("w")
     log = Log("/dev/full", terminal)
     assert note(log, "one")
-    assert "one" in terminal.getvalue()
+    assert "one" in (tmp_path / "terminal").read_text()
     terminal.close()
     assert note(log, "two")

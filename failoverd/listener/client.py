@@ -94,7 +94,6 @@ class Queries:
         return sock
 
     def pursue(self, query: Query) -> None:
-        """Something has happened to the query's connection."""
         try:
             self.read(query)
         except BlockingIOError:

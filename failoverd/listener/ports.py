@@ -90,10 +90,10 @@ class Ports:
             self.complain(self.explain(error))
         else:
             self.trouble = ""
+            event, text = "PORT-LOCAL", "down, listening to this node only"
             if link[1]:
-                self.say("PORT-OPEN", f"interface {name}", "listening")
-            else:
-                self.say("PORT-LOCAL", f"interface {name}", "down, listening to this node only")
+                event, text = "PORT-OPEN", "listening"
+            self.channel.send(logged(event, f"interface {name}", text))
 
     def look(self) -> Link:
         name = self.conf.plip_interface
@@ -102,11 +102,10 @@ class Ports:
     def open(self, link: Link) -> None:
         """Open them for this link, all or none, instead of those that are open."""
         self.close()
-        name, is_up = self.conf.plip_interface, link[1]
-        wanted = {name: True, "lo": name == "lo"} if is_up else {"": False}
+        name = self.conf.plip_interface
         try:
-            for interface, for_peer in wanted.items():
-                self.listen(interface, for_peer)
+            for interface in dict.fromkeys((name, "lo")) if link[1] else ("",):
+                self.listen(interface, for_peer=interface == name)
         except OSError:
             self.close()
             raise
@@ -170,11 +169,8 @@ class Ports:
         """Say once what is wrong. As long as no link is noted the next tick tries again."""
         if trouble != self.trouble:
             subject = f"interface {self.conf.plip_interface}"
-            self.say("PORT-FAILED", subject, "cannot listen", error=trouble)
+            self.channel.send(logged("PORT-FAILED", subject, "cannot listen", error=trouble))
         self.trouble = trouble
-
-    def say(self, event: str, subject: str, sentence: str, **values: object) -> None:
-        self.channel.send(logged(event, subject, sentence, **values))
 
     def explain(self, error: OSError) -> str:
         """One sentence about a port that cannot be opened: what, why, and the way out."""

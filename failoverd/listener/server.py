@@ -98,7 +98,6 @@ class Server:
         return bool(idle)
 
     def attend(self, session: Session, events: int) -> None:
-        """Something came from the client, or it can take more."""
         if events & READ:
             self.read(session)
         if session.number in self.sessions:
@@ -138,7 +137,6 @@ class Server:
         self.untold = 0
 
     def report(self, session: Session, request: Request, now: float) -> None:
-        """Pass the request on to failoverd, or answer why not."""
         is_peer = request.by_hmac and session.origin == "peer"
         message = {
             "event": "request",
@@ -167,7 +165,6 @@ class Server:
         return {"user": user_of(session.socket), "client": ""} if own else {}
 
     def pass_on(self, number: int, ok: bool, text: str) -> None:
-        """failoverd has answered. The session may be over."""
         session = self.sessions.get(number)
         if session is not None and session.state is State.WAITING:
             self.answer(session, session.connection.answer(ok, text))

@@ -65,7 +65,6 @@ class Listener:
         self.loop.watch(channel, READ, self.receive)
 
     def serve(self) -> None:
-        """Serve until failoverd is gone (ChannelClosed)."""
         while True:
             now = time.monotonic()
             if now >= self.next_tick:

@@ -38,8 +38,7 @@ class Alerts:
             return
         if not self._speechless:
             text = "heartbeats are received, but its port does not answer"
-            port = us.conf.tcp_port
-            us.say("PEER-BLOCKED", "peer", text, port=port, link=us.conf.plip_interface)
+            us.say("PEER-BLOCKED", "peer", text, port=us.conf.tcp_port, link=us.conf.plip_interface)
             self._speechless = True
         elif us.state.runs_out(pair.Timer.UNHEARD):
             us.say("PEER-UNBLOCKED", "peer", "its port answers again")
@@ -83,5 +82,4 @@ class Alerts:
 
 
 def peer_is_not(state: pair.State) -> bool:
-    """Whether the peer has said that it is not active."""
     return state.heard and not state.peer_serves

@@ -66,12 +66,11 @@ class ControlSocket:
 
     def _complain(self, why: str) -> None:
         if why != self._trouble:
-            conf = self._us.conf
+            conf, self._trouble = self._us.conf, why
             text = "cannot make the socket, so this node's own commands use TCP"
-            values = {"socket": conf.control_socket, "error": why}
-            values |= {"listen": f"{conf.primary}:{conf.tcp_port}"}
-            self._us.say("SOCKET-FAILED", "config", text, **values)
-        self._trouble = why
+            listen = f"{conf.primary}:{conf.tcp_port}"
+            self._us.say("SOCKET-FAILED", "config", text, socket=conf.control_socket, error=why,
+                         listen=listen)  # fmt: skip
 
 
 def listening(path: str) -> socket.socket:

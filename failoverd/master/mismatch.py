@@ -17,7 +17,6 @@ class Mismatch:
         self._same_boot = False
 
     def note(self, status: Status) -> None:
-        """Compare what the peer has told."""
         self._note_boot(status.boot)
         ours = alike.of_conf(self._us.conf, __version__)
         found = alike.differences(ours, alike.of_status(status))

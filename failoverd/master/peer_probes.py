@@ -30,7 +30,6 @@ class PeerProbes:
         self._told: dict[str, Message] = {}  # by interface
 
     def look(self, held: list[links.Held]) -> None:
-        """All addresses of this node, as the kernel shows them now."""
         if held == self._held:
             return
         self._held = held
@@ -40,7 +39,6 @@ class PeerProbes:
         self._tell()
 
     def adopt(self) -> None:
-        """The configuration is another, and so are the watchers."""
         self._held = None
         self._told.clear()
 

@@ -193,7 +193,6 @@ class Queries:
 
 
 def is_forgotten(event: pair.Event, action: pair.Forget) -> bool:
-    """Whether an event is an answer to what an action drops."""
     match event:
         case pair.Replied() | pair.Unreplied():
             return event.query is not pair.Query.COMPARE

@@ -26,9 +26,8 @@ Adopt = Callable[[Conf, Sequence[Program]], None]
 
 def sound(settings: Conf, programs: Sequence[Program]) -> Message:
     """What a check says of a configuration that can be adopted."""
-    return {"file": settings.origin.file, "values": conf.packed(settings)} | filters.packed(
-        programs
-    )
+    told: Message = {"file": settings.origin.file, "values": conf.packed(settings)}
+    return told | filters.packed(programs)
 
 
 class Reload:
@@ -45,7 +44,6 @@ class Reload:
         self.deadline: float | None = None  # when a check has taken too long, in monotonic seconds
 
     def begin(self) -> None:
-        """Have the configuration read again."""
         self._drop()
         running = self._us.conf
         title = f"failoverd: check [{running.pidfile}]"

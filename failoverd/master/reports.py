@@ -125,7 +125,6 @@ class Reports:
             self._us.feed(pair.Watched(interface, 0, 0, "ok"))
 
     def told_count(self, interface: str, message: Message) -> None:
-        """A watcher was asked to look, and this is what it had counted."""
         count = decode(Counted, message)
         self.counts[interface] = count.packets, count.last
         self._us.feed(pair.Counted(interface, count.packets))

@@ -82,9 +82,9 @@ class Channel:
                 data = self._read() or self._read()
             except BlockingIOError:
                 break
-            if not data and number == 0:
-                raise ChannelClosed
             if not data:
+                if number == 0:
+                    raise ChannelClosed
                 break
             parts = self._split(data)
             self.volume += max(len(data), LEAST_WEIGHT * len(parts))

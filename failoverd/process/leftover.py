@@ -23,7 +23,6 @@ Found = list[tuple[int, str]]  # pid and title
 
 
 def end_left_over(ps: str, pidfile: str, say: Callable[..., object]) -> None:
-    """End the children that a dead failoverd of this $pidfile left running."""
     found, why = listed(ps, pidfile)
     if why:
         say("PS-FAILED", "config", "$ps cannot be run", command=ps, error=why)

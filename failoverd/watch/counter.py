@@ -205,7 +205,6 @@ class Counter(_Handle):
         return is_open
 
     def take(self) -> int:
-        """How many packets were received since the last call."""
         if self._reader is None:
             return 0
         now = self._reader.stats()[0]

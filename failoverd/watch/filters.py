@@ -74,7 +74,6 @@ class Program:
 
     @property
     def length(self) -> int:
-        """How many instructions it has."""
         return len(self.code) // _INSTRUCTION.size
 
 

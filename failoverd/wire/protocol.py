@@ -510,7 +510,6 @@ _INSIDE = {
 
 
 def encode_status(status: Status) -> str:
-    """The one line of JSON of section 6."""
     return json.dumps(status_tree(status))
 
 
