@@ -215,3 +215,12 @@ def test_a_full_disk_and_a_lost_terminal_are_borne(tmp_path: Path) -> None:
     assert "one" in (tmp_path / "terminal").read_text()
     terminal.close()
     assert note(log, "two")
+
+
+def test_a_check_of_the_log_names_an_event_that_there_is(tmp_path: Path, log: Log) -> None:
+    log.write("GARP", "address 192.0.2.10", "gratuitous ARP sent", {"interface": "eth0"})
+    text = (tmp_path / "log").read_text()
+    assert logs.told(text, "GARP", "192.0.2.10: gratuitous") and not logs.told(text, "GARP", "eth1")
+    assert not logs.told(text, "ROLE", "gratuitous ARP sent")
+    with pytest.raises(KeyError):
+        logs.told(text, "GRAT-ARP")

@@ -73,6 +73,13 @@ def lines(log: str, *events: str) -> Iterator[LogLine]:
             yield line
 
 
+def told(log: str, event: str, text: str = "") -> bool:
+    """Whether there is a line of this event with this text. Raises KeyError if there is no such
+    event, or a check that it was not told would always hold."""
+    EVENTS[event]
+    return any(text in line.text for line in lines(log, event))
+
+
 def roles(log: str) -> list[str]:
     """The roles that a node has had, in their order."""
     return [line.sentence for line in lines(log, "ROLE")]

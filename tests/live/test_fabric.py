@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from dev.lab import logs
 from dev.lab.machine import Machine, Value
 from dev.lab.network import FAST, SERVICE, SERVICE6, Lab
 from failoverd.wire import frames
@@ -87,7 +88,7 @@ def test_a_fabric_that_answers_for_everybody_hides_nobody_and_revives_nobody(
     begin(lab, address, variables)
     put_apart(lab, address, lab.a.hwaddr("eth0"))
     lab.cut_link()
-    lab.wait_until(lambda: "still answers" in lab.b.log(), "b finds a")
+    lab.wait_until(lambda: logs.told(lab.b.log(), "TAKEOVER-BLOCKED", "still answers"), "b finds a")
     time.sleep(4 * float(str(FAST["plip_timer"])))
     assert lab.holders(address) == ["a"]
     assert told_by_the_fabric(lab.b, address)

@@ -20,6 +20,7 @@ from live_pair import hang_up, kill, main_pid, role_changes, runs, settled, star
 from netns import TUN
 from processes import try_in_child
 
+from dev.lab import logs
 from dev.lab.machine import Machine
 from dev.lab.network import FAST, Lab
 from dev.lab.spaces import ROOT
@@ -107,7 +108,7 @@ def test_who_is_not_up_yet_does_not_say_that_it_stands_by(patient: Lab) -> None:
         lab.wait_until(lambda: "begin master" in lab.b.log(), "the script runs")
         kill(lab.b, main_pid(lab.b))
         lab.b.start_failoverd()
-        lab.wait_until(lambda: "LEFTOVER-WAIT" in lab.b.log(), "it waits for it")
+        lab.wait_until(lambda: logs.told(lab.b.log(), "LEFTOVER-WAIT"), "it waits for it")
         lab.wait_until(lambda: lab.b.role() != "", "its port answers")
         lab.b.write_conf(verbose=True)
         hold_up(lab.b)
@@ -125,7 +126,7 @@ def test_a_stop_in_the_middle_of_a_takeover_is_answered(patient: Lab) -> None:
     with lab.a.popen(*lab.a._command("ha-fail")) as typed:
         lab.wait_until(lambda: "begin master" in lab.b.log(), "the script runs")
         kill(lab.b, main_pid(lab.b), signal.SIGTERM)
-        lab.wait_until(lambda: "STOP config" in lab.b.log(), "b has heard it")
+        lab.wait_until(lambda: logs.told(lab.b.log(), "STOP"), "b has heard it")
         go_on(lab.b)
         assert typed.wait(20) == 0
     assert was_answered(lab.a)
@@ -179,7 +180,7 @@ def test_what_left_the_configuration_leaves_the_card_with_the_role(lab: Lab) -> 
     for machine in lab.machines:
         machine.write_conf(addresses=[*addresses[:-1], new])
         hang_up(machine, said="configuration read again")
-    assert "comes with the next switch" in lab.a.log()
+    assert logs.told(lab.a.log(), "CONFIG-LATER")
     kill(lab.a, main_pid(lab.a))  # who comes after it knows nothing of the old configuration
     assert lab.a.command("failoverd").returncode == 0
     lab.wait_until(lambda: settled(lab, lab.a), "a goes on where it was")
@@ -222,8 +223,8 @@ def test_where_nobody_can_be_asked_that_is_said(lab: Lab) -> None:
         b.write_conf(interfaces=["tun0"], addresses=["tun0 192.0.2.10/24"])
         assert "no takeover by silence ever comes" in b.command("failoverd", "-t").stdout
         b.start_failoverd()
-        lab.wait_until(lambda: "PROBE-FAILED interface tun0" in b.log(), "where")
-        lab.wait_until(lambda: "TAKEOVER-BLOCKED" in b.log(), "what it means")
+        lab.wait_until(lambda: logs.told(b.log(), "PROBE-FAILED", "interface tun0"), "where")
+        lab.wait_until(lambda: logs.told(b.log(), "TAKEOVER-BLOCKED"), "what it means")
     assert b.role() == "standby"
 
 
@@ -330,7 +331,7 @@ def test_two_on_one_machine_never_share_a_state(lab: Lab) -> None:
     assert lab.a.command("failoverd").returncode == 0
     kill(lab.a, int(lab.a.read("run/pid2")))
     assert lab.a.command("failoverd").returncode == 0
-    assert "LEFTOVER-ENDED" not in lab.a.log() + lab.a.read("log2")
+    assert not logs.told(lab.a.log() + lab.a.read("log2"), "LEFTOVER-ENDED")
 
 
 def test_only_what_a_dead_one_of_this_pidfile_left_is_ended(lab: Lab) -> None:
@@ -357,7 +358,7 @@ def test_only_what_a_dead_one_of_this_pidfile_left_is_ended(lab: Lab) -> None:
     lab.wait_until(lambda: len(titled()) == 5, "all have their titles")
     assert lab.a.command("failoverd").returncode == 0
     assert left.wait(10) != 0
-    assert f"LEFTOVER-ENDED worker {worker_of(ours)}: " in lab.a.log()
+    assert logs.told(lab.a.log(), "LEFTOVER-ENDED", f"worker {worker_of(ours)}: ")
     assert [other.poll() for other in others] == [None] * 4
 
 

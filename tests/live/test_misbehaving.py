@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from live_pair import WATCHED, kill, main_pid, mounted, pids, role_changes, settled, start
 
+from dev.lab import logs
 from dev.lab.machine import Machine
 from dev.lab.network import SERVICE, Lab
 from dev.lab.spaces import Process
@@ -62,7 +63,7 @@ def test_a_run_folder_that_is_read_only_and_then_away(lab: Lab) -> None:
     mains = [main_pid(machine) for machine in lab.machines]
     folder = mounted(lab.a, "run", "-o", "ro")
     hand_over(lab)
-    assert "STATE-FAILED" in lab.a.log()
+    assert logs.told(lab.a.log(), "STATE-FAILED")
     assert lab.a.command("ha-fail").returncode == 0
     lab.a.check("umount", folder)
     lab.wait_until(lambda: "standby" in lab.a.read("run/state"), "the state is up to date")
@@ -196,7 +197,7 @@ def test_no_process_can_be_had(lab: Lab, crowded: Callable[[], Process]) -> None
     lab.wait_until(
         lambda: all(pids(m, "failoverd: heartbeat ") for m in lab.machines), "the children too"
     )
-    assert "cannot be run, the role stays" in lab.a.log()
+    assert logs.told(lab.a.log(), "SWITCH-FAILED", "cannot be run, the role stays")
     hand_over(lab)
     assert lab.holders() == ["a"]
     assert len(before) == 2
@@ -280,7 +281,7 @@ def test_an_address_that_somebody_puts_on_the_standby(lab: Lab) -> None:
     lab.b.ip(f"addr add {SERVICE}/24 dev eth0")
     assert lab.b.command("failoverd").returncode == 0
     lab.wait_until(lambda: settled(lab, lab.a), "b takes it away again")
-    assert "YIELD role: standing down" in lab.b.log()
+    assert logs.told(lab.b.log(), "YIELD")
 
 
 def test_nobody_reads_what_it_prints_any_more(lab: Lab) -> None:

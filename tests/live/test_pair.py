@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pytest
 from live_pair import LONG, WATCHED, kill, main_pid, pids, role_changes, runs, settled, start
 
+from dev.lab import logs
 from dev.lab.machine import Machine
 from dev.lab.network import SERVICE, Lab
 
@@ -28,7 +29,7 @@ def test_power_cut_takeover_and_resume(lab: Lab) -> None:
     lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
     lab.wait_until(lambda: lab.client.answering(time.monotonic() - 0.1), "b answers the client")
     assert lab.client.arp_holders() == {lab.b.hwaddr("eth0")}
-    assert "HEARTBEAT-LOST" in lab.b.log()
+    assert logs.told(lab.b.log(), "HEARTBEAT-LOST")
 
     lab.a.power_on()
     lab.a.start_failoverd()
@@ -132,7 +133,10 @@ def test_a_dead_failoverd_with_a_live_service_is_not_taken_over(lab: Lab) -> Non
     lab.wait_until(lab.client.answering, "the client is answered")
     began = time.monotonic()
     kill(lab.a, main_pid(lab.a))
-    lab.wait_until(lambda: "still answers" in lab.b.log(), "b finds the service alive")
+    lab.wait_until(
+        lambda: logs.told(lab.b.log(), "TAKEOVER-BLOCKED", "still answers"),
+        "b finds the service alive",
+    )
     assert lab.holders() == ["a"]
     scripts = runs(lab.a, "master"), runs(lab.a, "slave")
     lab.a.start_failoverd()
@@ -145,7 +149,10 @@ def test_a_dead_failoverd_with_a_live_service_is_not_taken_over(lab: Lab) -> Non
 def test_link_cut_then_the_master_really_dies(lab: Lab) -> None:
     start(lab)
     lab.cut_link()
-    lab.wait_until(lambda: "still answers" in lab.b.log(), "b asks and stays standby")
+    lab.wait_until(
+        lambda: logs.told(lab.b.log(), "TAKEOVER-BLOCKED", "still answers"),
+        "b asks and stays standby",
+    )
     time.sleep(2.0)  # four windows: no second holder may appear in them
     assert lab.holders() == ["a"]
     lab.a.power_cut()
@@ -180,7 +187,7 @@ def test_the_switch_script_hangs_on_the_standby(make_lab: Callable[..., Lab]) ->
     assert result.returncode == 1
     lab.wait_until(lambda: lab.a.role() == "active", "a has its role back", LONG)
     assert lab.holders() == ["a"]
-    assert "killed, did not end in time" in lab.b.log()
+    assert logs.told(lab.b.log(), "SCRIPT-END", "killed, did not end in time")
     listing = ("ps", "-eo", "args=")
     gone = lambda: "sleep 1000" not in lab.b.check(*listing).splitlines()  # noqa: E731
     lab.wait_until(gone, "the script is gone")
@@ -286,10 +293,10 @@ def test_as_a_daemon(lab: Lab) -> None:
     kill(lab.a, pid, signal.SIGHUP)
     lab.wait_until((lab.a.outside / "log").exists, "the log is a new one")
     kill(lab.a, pid, signal.SIGHUP)
-    lab.wait_until(lambda: "read again" in lab.a.log(), "it is written")
+    lab.wait_until(lambda: logs.told(lab.a.log(), "CONFIG-RELOADED"), "it is written")
     lab.a.write("failoverd.conf", "$plip_timer = 'soon';\n$nonsense = 1;\n")
     kill(lab.a, pid, signal.SIGHUP)
-    lab.wait_until(lambda: "stays as it was" in lab.a.log(), "a bad file is refused")
+    lab.wait_until(lambda: logs.told(lab.a.log(), "CONFIG-REJECTED"), "a bad file is refused")
     assert lab.a.role() == "active"
     kill(lab.a, pid, signal.SIGTERM)
     lab.wait_until(lambda: not (lab.a.outside / "run/pid").exists(), "it has stopped")
@@ -323,8 +330,10 @@ def test_a_dry_run_beside_a_live_peer_is_harmless(lab: Lab) -> None:
     before = role_changes(lab.b)
     lab.a.write_conf(**WATCHED)
     lab.a.start_failoverd("-n")
-    lab.wait_until(lambda: "would run" in lab.a.log(), "a says what it would do", LONG)
-    assert "would be told; command=resume" in lab.a.log()
+    lab.wait_until(
+        lambda: logs.told(lab.a.log(), "DRY-RUN", "would run"), "a says what it would do", LONG
+    )
+    assert logs.told(lab.a.log(), "DRY-RUN", "would be told; command=resume")
     assert lab.a.say("fail") == "error dry run"
     assert lab.holders() == ["b"]
     assert role_changes(lab.b) == before

@@ -18,6 +18,7 @@ from live_pair import LONG, WATCHED, kill, main_pid, mounted, pids, settled, sta
 from netns import ROOTLESS
 from wire import SECRET, Pair, serve, sign, signed, two_machines
 
+from dev.lab import logs
 from dev.lab.machine import Machine
 from dev.lab.network import Lab
 from failoverd.conf import Conf
@@ -317,7 +318,7 @@ def test_the_port_serves_again_when_its_address_is_back(lab: Lab, back: str) -> 
     start(lab, **WATCHED)
     if back == "the link":
         lab.a.delete_card("plip0")
-        lab.wait_until(lambda: "PORT-LOCAL" in lab.a.log(), "it is noticed")
+        lab.wait_until(lambda: logs.told(lab.a.log(), "PORT-LOCAL"), "it is noticed")
         lab.a.make_card("plip0")
     else:
         lab.a.ip("link set dev plip0 down", "address flush dev plip0", "link set dev plip0 up")
@@ -429,6 +430,6 @@ def test_where_it_cannot_be_made_that_is_said_and_the_port_remains(
     assert f'socket={lab.a.folder}/run/pid.socket error="{why}"' in lab.a.log()
     assert seen_here(lab.a).startswith("active")
     mend()
-    lab.wait_until(lambda: "SOCKET-OK" in lab.a.log(), "it is tried again", LONG)
+    lab.wait_until(lambda: logs.told(lab.a.log(), "SOCKET-OK"), "it is tried again", LONG)
     lab.a.ip("address flush dev plip0")
     lab.wait_until(lambda: seen_here(lab.a).startswith("active"), "the next listener has it")

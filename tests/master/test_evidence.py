@@ -36,6 +36,7 @@ from live_pair import (
 )
 from netns import Namespace, cable, namespaces
 
+from dev.lab import logs
 from dev.lab.eyes import Eyes
 from dev.lab.machine import SWITCH, Machine
 from dev.lab.network import SERVICE, Lab
@@ -758,7 +759,7 @@ def test_a_copy_on_the_standby_is_taken_away(lab: Lab, copy: str) -> None:
     start(lab, **WATCHED)
     lab.b.ip(f"address add {copy}")
     lab.wait_until(lambda: lab.holders() == ["a"], "b takes it away")
-    assert "ADDRESS-FOUND" in lab.b.log()
+    assert logs.told(lab.b.log(), "ADDRESS-FOUND")
     lab.wait_until(lambda: settled(lab, lab.a), "the pair is as it was")
     assert runs(lab.b, "slave") == 2
 
@@ -772,7 +773,7 @@ def test_a_full_run_folder_costs_nobody_the_service(lab: Lab) -> None:
     lab.a.power_cut()
     lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
     lab.wait_until(lambda: '"active"' in lab.b.read("run/state"), "that is noted")
-    assert "STATE-FAILED" not in lab.b.log()
+    assert not logs.told(lab.b.log(), "STATE-FAILED")
     start_again_without_an_outage(lab, main)
 
 
@@ -783,9 +784,9 @@ def test_an_old_state_costs_nobody_the_service(lab: Lab) -> None:
     folder = mounted(lab.b, "run", "-o", "ro")
     lab.a.power_cut()
     lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
-    assert "STATE-FAILED" in lab.b.log()
+    assert logs.told(lab.b.log(), "STATE-FAILED")
     start_again_without_an_outage(lab, main, lambda: lab.b.check("umount", folder))
-    assert "STATE-CORRECTED" in lab.b.log()
+    assert logs.told(lab.b.log(), "STATE-CORRECTED")
 
 
 def start_again_without_an_outage(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from live_pair import LONG, WATCHED, kill, main_pid, pids, runs, settled
 
+from dev.lab import logs
 from dev.lab.machine import Machine, Value
 from dev.lab.network import Lab
 from failoverd import links, pair
@@ -278,7 +279,7 @@ def test_another_watcher_is_executed_and_believed(lab: Lab) -> None:
     assert "watchers" not in told(lab.a)
     lab.a.deafen("eth0")
     lab.wait_until(lambda: settled(lab, lab.b), "a hands over by that watcher's word", LONG)
-    assert "WATCHD-REFUSED" not in lab.a.log()
+    assert not logs.told(lab.a.log(), "WATCHD-REFUSED")
     kill(lab.a, main_pid(lab.a))
     lab.wait_until(lambda: not processes(lab.a, path), "they died with failoverd")
 
@@ -314,7 +315,8 @@ def test_one_that_stops_reporting_is_a_warning_until_it_reports_again(lab: Lab) 
     lab.wait_until(
         lambda: "eth0" not in told(lab.a).get("watchers", {}), "another is started", PATIENCE
     )
-    assert "IFACE-WATCHED interface eth0: " in lab.a.log() and "eth0: $watchd" in lab.a.log()
+    assert logs.told(lab.a.log(), "IFACE-WATCHED", "interface eth0: ")
+    assert "eth0: $watchd" in lab.a.log()
     assert not {*processes(lab.a, path)} & {*before}
     assert runs(lab.a, "slave") == 0, "that is no failed interface"
 
@@ -339,7 +341,7 @@ def test_what_is_no_watcher_is_refused_and_our_own_takes_its_place(lab: Lab, kin
     lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by", LONG)
     assert lab.a.command("ha-status").returncode == lab.b.command("ha-status").returncode == 1
     lab.b.power_cut()
-    lab.wait_until(lambda: "HEARTBEAT-LOST" in lab.a.log(), "our own minds the link")
+    lab.wait_until(lambda: logs.told(lab.a.log(), "HEARTBEAT-LOST"), "our own minds the link")
 
 
 # ------------------------------------------------------------------ what -t says before
