@@ -221,7 +221,7 @@ def test_where_nobody_can_be_asked_that_is_said(lab: Lab) -> None:
         lab.wait_until(lambda: b.has("tun0"), "the tunnel is there")
         b.ip("link set dev tun0 up")
         b.write_conf(interfaces=["tun0"], addresses=["tun0 192.0.2.10/24"])
-        assert "no takeover by silence ever comes" in b.command("failoverd", "-t").stdout
+        assert "no takeover after lost heartbeats ever comes" in b.command("failoverd", "-t").stdout
         b.start_failoverd()
         lab.wait_until(lambda: logs.told(b.log(), "PROBE-FAILED", "interface tun0"), "where")
         lab.wait_until(lambda: logs.told(b.log(), "TAKEOVER-BLOCKED"), "what it means")
