@@ -15,10 +15,11 @@ from failoverd.log import complain
 from failoverd.tools import verdict
 from failoverd.tools.client import ExchangeError, ask_status, exchange, prepare
 from failoverd.tools.words import duration
-from failoverd.wire.protocol import Status
+from failoverd.wire.protocol import Reply, Status
 
 EXTRA_SECONDS = 5.0  # beyond $switch_timeout, as section 6 says
-EVERY = 0.1  # seconds between two looks while the role is on its way back
+SCRIPTS = 4  # that a switch may run: each node stands down and takes the role
+EVERY = 0.1  # seconds between two looks while the role is on its way
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -61,7 +62,13 @@ def _switch(conf: Conf, secret: bytes, verbose: bool) -> int:
     if verbose:
         complain("ha-fail", f"telling failoverd here to {command}")
     began = time.monotonic()
-    reply = exchange(conf, secret, conf.primary, command, conf.switch_timeout + EXTRA_SECONDS)
+    try:
+        reply = exchange(conf, secret, conf.primary, command, conf.switch_timeout + EXTRA_SECONDS)
+    except ExchangeError as error:
+        late = _late(conf, secret, command) if error.sent else None
+        if late is None:
+            raise
+        reply = late
     took = time.monotonic() - began
     if reply.ok:
         print(f"{_what_happened(conf, before)} done in {duration(took)}")
@@ -70,6 +77,23 @@ def _switch(conf: Conf, secret: bytes, verbose: bool) -> int:
     said.append(f"ha-status shows both nodes, {conf.log} on each what was done")
     complain("ha-fail", "\n".join(said))
     return 1
+
+
+def _late(conf: Conf, secret: bytes, command: str) -> Reply | None:
+    """How a switch ends whose answer has not come in time: each script may take $switch_timeout.
+    None if this node does not say."""
+    end = time.monotonic() + SCRIPTS * conf.switch_timeout + EXTRA_SECONDS
+    seen = False
+    while (us := _asked(conf, secret, conf.primary)) and us.role == "switching":
+        seen = True
+        if time.monotonic() >= end:
+            return None
+        time.sleep(EVERY)
+    if us is None:
+        return None
+    if us.role == ("standby" if command == "resume" else "active"):
+        return Reply(True, us.role)
+    return Reply(False, "the switch script failed, or did not end in time") if seen else None
 
 
 def _what_happened(conf: Conf, before: Status) -> str:

@@ -13,7 +13,7 @@ import pytest
 from live_pair import LONG, WATCHED, kill, main_pid, pids, role_changes, runs, settled, start
 
 from dev.lab import logs
-from dev.lab.machine import Machine
+from dev.lab.machine import SWITCH, Machine
 from dev.lab.network import SERVICE, Lab
 
 # The router answers, so a quiet network is not a dead card; without an answer a window has failed.
@@ -191,6 +191,27 @@ def test_the_switch_script_hangs_on_the_standby(make_lab: Callable[..., Lab]) ->
     listing = ("ps", "-eo", "args=")
     gone = lambda: "sleep 1000" not in lab.b.check(*listing).splitlines()  # noqa: E731
     lab.wait_until(gone, "the script is gone")
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_ha_fail_knows_the_end_of_a_switch_that_takes_longer_than_one_script(
+    make_lab: Callable[..., Lab], hangs: bool
+) -> None:
+    """Nothing that it has called refused happens later."""
+    lab = make_lab({"switch_timeout": 2.0, "hold_down": 2.0})
+    start(lab)
+    for machine in lab.machines:
+        machine.write("ha-switch", f'#!/bin/sh\nsleep 1.7\nexec {SWITCH} "$1"\n', 0o755)
+    if hangs:
+        lab.b.write("ha-switch", "#!/bin/sh\nsleep 1000\n", 0o755)
+    result = lab.a.command("ha-fail")
+    if hangs:
+        assert (result.returncode, lab.holders()) == (1, ["a"]), result.stderr
+        assert "not switched: the switch script failed" in result.stderr
+        assert "active now: this node" in result.stderr
+    else:
+        assert (result.returncode, lab.holders()) == (0, ["b"])
+        assert "switchover: this node -> peer 1.0.0.2 done in" in result.stdout
 
 
 def test_ipv6_and_hardware_addresses_move(make_lab: Callable[..., Lab]) -> None:
