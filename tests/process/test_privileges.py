@@ -139,7 +139,7 @@ def children_of(process: Path) -> dict[str, int]:
 def served(lab: Lab) -> Iterator[tuple[int, dict[str, int]]]:
     """A running pair that has exchanged much: failoverd of a, and its children by name."""
     start(lab)
-    assert lab.a.command("ha-status").returncode == 0
+    lab.wait_until(lambda: lab.a.command("ha-status").returncode == 0, "all is well")
     assert lab.a.say("status").startswith("ok")
     main, children = family(lab.a)
     assert set(children) == {

@@ -72,19 +72,36 @@ class Watching:
     def pid(self) -> int:
         return self.child.pid
 
-    def wait(self, event: str, which: Callable[[Any], bool] = lambda _: True) -> dict[str, Any]:
-        """The next message of this kind; those before it are dropped."""
+    def wait(self, events: str, which: Callable[[Any], bool] = lambda _: True) -> dict[str, Any]:
+        """The next message of these kinds; those before it are dropped."""
         limit = time.monotonic() + GENEROUS
         while time.monotonic() < limit:
             while self.messages:
                 message = self.messages.pop(0)
                 assert message["event"] != "died", message
                 self.logged += [worded(message)] if message["event"] == "log" else []
-                if message["event"] == event and which(message):
+                if message["event"] in events.split() and which(message):
                     return message
             select.select([self.child.channel], [], [], 1)
             self.messages += self.child.channel.receive()
-        raise AssertionError(f"no {event}")
+        raise AssertionError(f"no {events}")
+
+    def alarm(self, which: Callable[[Any], bool] = lambda _: True) -> dict[str, Any]:
+        """The next such end of a window that the machine let end in time. If the first window did
+        not, it begins again."""
+        while True:
+            alarm = self.wait("alarm", lambda m: m["verdict"] == "late" or which(m))
+            if alarm["verdict"] != "late":
+                return alarm
+            if alarm["boot"]:
+                self.tell({"do": "restart"})
+
+    def alarms_in_a_row(self, count: int, which: Callable[[Any], bool]) -> None:
+        """Wait for so many such windows without another between: a busy machine may break a row."""
+        limit, row = time.monotonic() + GENEROUS, 0
+        while row < count:
+            assert time.monotonic() < limit
+            row = row + 1 if which(self.wait("alarm")) else 0
 
     def tell(self, message: dict[str, Any]) -> None:
         assert self.child.channel.send(message)
@@ -111,23 +128,34 @@ def quick(**variables: Any) -> Conf:
     return Conf(**{"low_water": 1, "packet_count": 10, "plip_timer": 0.1, **usual, **variables})
 
 
+def filled(watcher: Watching, far: socket.socket) -> dict[str, Any]:
+    """The event of a window that ten frames made full: all ten, none ended between them."""
+    while True:
+        for _ in range(10):
+            far.send(frame())
+        left = 10
+        while left > 0:
+            message = watcher.wait("alarm full")
+            if message["event"] == "full":
+                return message
+            left -= message["packets"]
+
+
 def test_a_child_tells_what_happens(spaces: list[Namespace]) -> None:
     here, there = spaces
 
     def work() -> None:
         with watching(quick()) as watcher, sender(there, "far") as far:
-            assert watcher.wait("alarm")["verdict"] == "boot"
-            silent = watcher.wait("alarm")
+            assert watcher.alarm()["verdict"] == "boot"
+            silent = watcher.alarm()
             assert (silent["verdict"], silent["packets"]) == ("fail", 0)
-            for _ in range(10):
-                far.send(frame())
-            full = watcher.wait("full")
+            full = filled(watcher, far)
             assert (full["packets"], full["interface"]) == (10, "eth0")
-            after = watcher.wait("alarm")
+            after = watcher.alarm()
             assert (after["last"], after["boot"], after["verdict"]) == (10, False, "fail")
             assert after["t"] - full["t"] > 0.19
             watcher.tell({"do": "restart"})
-            assert watcher.wait("alarm", lambda m: m["boot"])["verdict"] == "boot"
+            assert watcher.alarm(lambda m: m["boot"])["verdict"] == "boot"
         with watching(quick(timer_seconds=GENEROUS)) as watcher:
             watcher.wait("alive")
 
@@ -179,7 +207,7 @@ def test_a_lost_interface_is_silent_and_a_successor_goes_on(spaces: list[Namespa
                 return
             message = watcher.wait("reopen")
         window = message["window"]
-        assert window["boot"] is False and window["deadline"] > time.monotonic() - 1
+        assert window["boot"] is False and window["deadline"] > last["t"]
         with watching(conf, message) as successor:
             after = successor.wait("alarm")
             assert after["t"] > last["t"] and not after["boot"]
@@ -195,7 +223,7 @@ def test_an_interface_that_is_down_at_start_counts_later(spaces: list[Namespace]
     def work() -> None:
         with watching(quick(user="root")) as watcher, sender(there, "far") as far:
             assert watcher.logged == ["LINK-STATE down"]
-            assert watcher.wait("alarm", lambda m: not m["boot"])["verdict"] == "fail"
+            assert watcher.alarm(lambda m: not m["boot"])["verdict"] == "fail"
             ip("link set eth0 up")
             limit = time.monotonic() + GENEROUS
             while time.monotonic() < limit:
@@ -223,13 +251,11 @@ def test_a_witness_keeps_a_quiet_night_quiet(
 
     def work() -> None:
         with watching(conf) as watcher:
-            assert watcher.wait("alarm", lambda m: not m["boot"])["verdict"] == "fail"
+            assert watcher.alarm(lambda m: not m["boot"])["verdict"] == "fail"
         asked = Conf(**{**vars(conf), "witness": (Witness("eth0", witness),)})
         with watching(asked) as watcher:
             watcher.wait("alarm", lambda m: m["packets"] > 0)
-            for _ in range(3):
-                alarm = watcher.wait("alarm")
-                assert (alarm["packets"], alarm["verdict"]) == (1, "ok")
+            watcher.alarms_in_a_row(3, lambda m: (m["packets"], m["verdict"]) == (1, "ok"))
 
     inside(here, work)
 
@@ -254,11 +280,10 @@ def test_a_witness_is_found_where_no_probe_is_passed_on(witness: str, own: str) 
 
         def work() -> None:
             with watching(conf) as watcher:
-                assert watcher.wait("alarm", lambda m: not m["boot"])["verdict"] == "fail"
+                assert watcher.alarm(lambda m: not m["boot"])["verdict"] == "fail"
                 ip(f"address add {own} dev eth0" + (" nodad" if ":" in own else ""))
                 watcher.wait("alarm", lambda m: m["packets"] > 0)
-                for _ in range(3):
-                    assert watcher.wait("alarm")["verdict"] == "ok"
+                watcher.alarms_in_a_row(3, lambda m: m["verdict"] == "ok")
 
         inside(here, work)
 
@@ -325,9 +350,10 @@ def test_an_idle_watcher_sleeps(spaces: list[Namespace]) -> None:
     def work() -> None:
         with watching(Conf(user=USER)) as watcher:
             time.sleep(0.2)
-            before = switches(watcher.pid)
+            began, before = time.monotonic(), switches(watcher.pid)
             time.sleep(2.5)
-            assert switches(watcher.pid) - before <= 2
+            after, passed = switches(watcher.pid), time.monotonic() - began
+            assert after - before <= 2 * passed / 2.5
 
     inside(here, work)
 
@@ -474,18 +500,27 @@ def test_by_hand_it_tells_a_line_an_event_and_ends_with_a_summary(
 ) -> None:
     here, _ = spaces
     conf = conf_file(tmp_path, timer_seconds=0.1, low_water=3, packet_count=2, filter=ONLY_OURS)
-    with by_hand(here, "-v", "-c", conf, "eth0") as watcher:
-        assert watcher.stdout is not None
-        lines = [watcher.stdout.readline() for _ in range(5)]
-        watcher.send_signal(signal.SIGINT)
-        out, err = watcher.communicate(timeout=GENEROUS)
+    lines, out, err = watched_in_time(here, conf)
     assert lines[0].startswith("watching eth0: window 0.1 s")
     assert lines[1].split() == ["time", "verdict", "packets", "previous", "reason"]
     assert "boot" in lines[2] and "below low water" in lines[3]
-    assert watcher.returncode == 0
     assert out.splitlines()[-1] == "packets per window: min 0, avg 0.0, max 0"
     assert "low_water (3) is more than $packet_count (2)" in err
     assert ONLY_OURS in err  # -v
+
+
+def watched_in_time(here: Namespace, conf: str) -> tuple[list[str], str, str]:
+    """The first lines, the rest and stderr of a watchd whose first windows all ended in time."""
+    for _ in range(20):
+        with by_hand(here, "-v", "-c", conf, "eth0") as watcher:
+            assert watcher.stdout is not None
+            lines = [watcher.stdout.readline() for _ in range(5)]
+            watcher.send_signal(signal.SIGINT)
+            out, err = watcher.communicate(timeout=GENEROUS)
+        assert watcher.returncode == 0
+        if not any("late" in line for line in lines):
+            return lines, out, err
+    raise AssertionError("the windows always end late")
 
 
 def test_by_hand_json_is_nothing_but_events(spaces: list[Namespace], tmp_path: Path) -> None:
