@@ -10,6 +10,7 @@ import pwd
 import socket
 import struct
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
@@ -23,7 +24,7 @@ from failoverd.wire.protocol import COMMANDS, REFUSED, UNKNOWN, Refused, Request
 
 REQUEST_SECONDS = 5.0  # the client's time for its request, and then for taking the answer
 LATE_SECONDS = 0.5  # how much later than its deadline a request may be read
-MAX_SESSIONS = 64  # at a time
+MAX_SESSIONS = 512  # at a time: while so many others come, a client has time for its request
 NO_LOGIN = (1 << 32) - 1  # the loginuid of what no user has started
 
 
@@ -93,8 +94,9 @@ class Server:
             return True
         idle = [s for s in self.sessions.values() if s.state is not State.WAITING]
         if idle:
-            hosts = [session.host for session in idle]
-            self.drop(idle[hosts.index(max(hosts, key=hosts.count))])
+            crowds = Counter(session.host for session in idle)
+            crowd = max(crowds, key=crowds.__getitem__)  # most_common imports, which may fail now
+            self.drop(next(session for session in idle if session.host == crowd))
         return bool(idle)
 
     def attend(self, session: Session, events: int) -> None:

@@ -19,7 +19,6 @@ from wire import IPV4, IPV6, LIMIT, SECRET, Caller, Daemon, Pair, serve, sign, s
 from wire import two_machines as make_two_machines
 
 from failoverd.listener import server
-from failoverd.listener.server import MAX_SESSIONS as PLACES
 
 LOCAL = "PORT-LOCAL interface plip0: down, listening to this node only"
 CLASSIC = SECRET + b"\nresume\n"
@@ -33,6 +32,14 @@ REQUEST_SECONDS = server.REQUEST_SECONDS
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """No client here is too slow because the machine is."""
     monkeypatch.setattr(server, "REQUEST_SECONDS", LIMIT)
+
+
+PLACES = 128  # so that a crowd can be made in a test
+
+
+@pytest.fixture(autouse=True)
+def few_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MAX_SESSIONS", PLACES)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from dev.lab import logs
 from dev.lab.machine import Machine
 from dev.lab.network import Lab
 from failoverd.conf import Conf
+from failoverd.listener import server
 from failoverd.log import Log
 from failoverd.master import control_socket
 from failoverd.master.context import Context
@@ -228,7 +229,10 @@ def test_who_uses_it_is_a_person_and_an_answer_is_signed(wired: Pair, tmp_path: 
         serve([daemon], lambda: any('client="this node"' in line for line in daemon.logged()))
 
 
-def test_a_crowd_at_it_keeps_nobody_out(wired: Pair, tmp_path: Path) -> None:
+def test_a_crowd_at_it_keeps_nobody_out(
+    wired: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MAX_SESSIONS", 64)
     path = str(tmp_path / "own")
     with listening(path) as own:
         daemon = wired.listen(own=own)
