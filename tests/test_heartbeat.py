@@ -78,7 +78,7 @@ def test_tags_are_told_from_process_to_process() -> None:
     good: list[Any] = first.message()["ours"]  # type: ignore[assignment]
     wrong: list[Any] = [None, good[0], [], good * 3, good * 2, [good[0][:-2]], [good[0].upper()]]
     for odd in [*wrong, [good[0] + "00"], [b"".hex()], [1], [None], {good[0]: 1}]:
-        with pytest.raises(ValueError, match="ours"):
+        with pytest.raises(ValueError, match=r"ours|as many tags of this node"):
             parse_tags({"ours": odd, "peers": good})
     with pytest.raises(ValueError, match="peers: missing"):
         parse_tags({"ours": good})

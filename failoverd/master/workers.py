@@ -122,10 +122,13 @@ class Workers:
             self._supervisor.add(name, lambda _: self._execute(program, interface), math.inf)
 
     def _fork(self, name: str, handed: Message | None) -> process.Child:
-        own = self._control_socket.socket
-        kept = {"log": self._us.log.pipe, "listener": own.fileno() if own else -1}.get(name, -1)
+        own, kept = self._control_socket.socket, set[int]()
+        if name == "log":
+            kept = {self._us.log.pipe}
+        elif name == "listener" and own is not None:
+            kept = {own.fileno()}
         title = f"failoverd: {name} [{self._us.conf.pidfile}]"
-        return process.fork_child(title, self._work(name, handed), frozenset({kept} - {-1}))
+        return process.fork_child(title, self._work(name, handed), frozenset(kept))
 
     def _work(self, name: str, handed: Message | None) -> Work:
         """What the worker of this name executes, with what is known now."""

@@ -248,7 +248,7 @@ def test_a_long_silence_is_told_shortly_and_says_the_same(
     end = sum(gap for gap, _ in packets) + more
     whole = one_by_one(rules, [*packets, (more, False)] if packets else [])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judge, "LISTED", 4)
+        patch.setattr(recording, "LISTED", 4)
         events = list(recording.replay(rules, batches(packets, sizes), until=end))
     assert list(expanded(rules, events)) == whole
     for before, event in itertools.pairwise(events):
