@@ -39,7 +39,6 @@ _LINKTYPES = {
 TRANSLATION_SECONDS = 60.0  # of a processor: 600 hosts take libpcap 8 s, 1,000 take it 48
 WAITING_SECONDS = 5 * TRANSLATION_SECONDS  # for that on a node that is busy, as at a boot
 _ENOUGH = 262144  # bytes: for what 4096 instructions, the most that there may be, become
-_OPTMEM = "/proc/sys/net/core/optmem_max"
 _SO_ATTACH_FILTER = 26  # socket(7)
 _INSTRUCTION = struct.Struct("@HBBI")  # struct sock_filter of linux/filter.h
 _SLL_BYTES = 16  # the header that libpcap shows in place of one that the kernel has taken off
@@ -122,21 +121,11 @@ def _refusal(length: int, number: int | None) -> str:
     why = f"the kernel refuses its {length} instructions"
     shorter = "shorten it, with networks in place of hosts, say"
     if number == errno.ENOMEM:
-        return (
-            f"{why}, for which net.core.optmem_max ({_optmem()}) is too small: "
-            f"sysctl -w net.core.optmem_max={_ENOUGH}, or {shorter}"
-        )
+        raised = f"sysctl -w net.core.optmem_max={_ENOUGH}"
+        return f"{why}, for which net.core.optmem_max is too small: {raised}, or {shorter}"
     if number in (errno.EINVAL, None):
         return f"{why}: 4096 are the most; {shorter}"
     return f"{why}: {os.strerror(number)}; {shorter}"
-
-
-def _optmem() -> str:
-    try:
-        with open(_OPTMEM, encoding="ascii") as file:
-            return f"{file.read().strip()} bytes"
-    except (OSError, ValueError):
-        return "unknown"
 
 
 def prepare(
