@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import select
 import signal
 import sys
 import time
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from failoverd import __version__, conf, process
 from failoverd.log import tail
@@ -38,7 +39,7 @@ from failoverd.tools.watching import (
 )
 from failoverd.tools.words import Stop, counted
 from failoverd.watch.counter import what_counts
-from failoverd.watch.watcher import Watcher, instruments, link_state, rules_for, run_by_hand
+from failoverd.watch.watcher import Watcher, instruments, link_state, rules_for
 
 if TYPE_CHECKING:
     from failoverd.tools import screen
@@ -167,12 +168,23 @@ def live(options: argparse.Namespace, settings: conf.Conf) -> int:
             if options.verbose:
                 explain(settings, interface)
             viewer.begin()
-            run_by_hand(watcher, lambda now: viewer.look(watcher, now), viewer.screen.every)
+            watch(watcher, viewer)
         except KeyboardInterrupt:
             viewer.close()
             for line in viewer.summary(watcher):
                 print(line, file=sys.stderr if options.json else sys.stdout, flush=True)
     return 0
+
+
+def watch(watcher: Watcher, viewer: Viewer) -> NoReturn:
+    """Until KeyboardInterrupt. It is shown after each turn, and as often as the screen asks."""
+    while True:
+        wait = watcher.next_time() - time.monotonic()
+        wait = max(0.0, min(wait, viewer.screen.every or wait))
+        select.select(watcher.readers(), [], [], wait)
+        now = time.monotonic()
+        watcher.turn(now)
+        viewer.look(watcher, now)
 
 
 def explain(settings: conf.Conf, interface: str) -> None:

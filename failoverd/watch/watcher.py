@@ -16,7 +16,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 from failoverd import links, process
 from failoverd.conf import Conf
@@ -343,19 +343,6 @@ class ProbeTargets:
             self._socket.close()
 
 
-class _Reporter:
-    """Says things to failoverd, and knows when the next one is due."""
-
-    def __init__(self, channel: Channel, silence: float) -> None:
-        self._channel = channel
-        self._silence = silence
-        self.due = 0.0
-
-    def __call__(self, message: Message) -> None:
-        self._channel.send(message)
-        self.due = time.monotonic() + self._silence
-
-
 def run_child(
     channel: Channel,
     conf: Conf,
@@ -369,42 +356,29 @@ def run_child(
     It returns after a message {"event": "reopen"}, which a successor has to be given as `handed`.
     Raises OSError or ValueError for what makes the first opening impossible.
     """
-    say = _Reporter(channel, 2 * process.report_interval(conf.plip_timer))
     if conf.realtime:
-        process.try_realtime(f"watchd {interface}", conf.user, say)
+        process.try_realtime(f"watchd {interface}", conf.user, channel.send)
     state = None if handed is None else handed.get("window")
-    watcher = Watcher(conf, interface, instruments(), say, state, peer)
+    watcher = Watcher(conf, interface, instruments(), channel.send, state, peer)
     watcher.open()
     process.give_up_root(conf.user)
     watcher.may_open = conf.user == "root"
-    say({"event": "ready"})
+    channel.send({"event": "ready"})
+    silence, due = 2 * process.report_interval(conf.plip_timer), 0.0
     while not watcher.must_reopen:
-        _serve(channel, watcher, say)
-    say({"event": "reopen", "interface": interface, "window": watcher.state()})
+        next_time = watcher.next_time()
+        if next_time >= due:  # while it is awake
+            channel.send({"event": "alive"})
+            due = time.monotonic() + silence
+        _serve(channel, watcher, min(next_time, due))
+    channel.send({"event": "reopen", "interface": interface, "window": watcher.state()})
 
 
-def _serve(channel: Channel, watcher: Watcher, say: _Reporter) -> None:
-    next_time = watcher.next_time()
-    if next_time >= say.due:
-        say({"event": "alive"})
-    wait = max(0.0, min(next_time, say.due) - time.monotonic())
+def _serve(channel: Channel, watcher: Watcher, until: float) -> None:
+    wait = max(0.0, until - time.monotonic())
     # select(), because poll() and epoll_wait() know only whole milliseconds
     sources: list[Channel | Tap] = [channel, *watcher.readers()]
     ready, _, _ = select.select(sources, [], [], wait)
     for message in channel.receive() if channel in ready else ():
         watcher.told(message)
     watcher.turn(time.monotonic())
-
-
-def run_by_hand(
-    watcher: Watcher, refresh: Callable[[float], None], every: float | None
-) -> NoReturn:
-    """Watch until KeyboardInterrupt. After each turn, and at least every so many seconds, call
-    refresh(now)."""
-    while True:
-        now = time.monotonic()
-        wait = max(0.0, watcher.next_time() - now)
-        select.select(watcher.readers(), [], [], wait if every is None else min(wait, every))
-        now = time.monotonic()
-        watcher.turn(now)
-        refresh(now)
