@@ -204,7 +204,10 @@ class Master:
 
     def _mind_the_gap(self, gap: float) -> None:
         """A loop that stalled for a window must not act on what it knew (section 5)."""
-        if gap > self.us.conf.plip_timer and self.us.started and not self.reports.skip:
+        if gap <= self.us.conf.plip_timer:
+            return
+        self.supervisor.forgive(gap)
+        if self.us.started and not self.reports.skip:
             self.reports.skip = True
             self.watchers.expect_again(time.monotonic())
             self.us.say("STALLED", "worker failoverd", "stalled", gap=lasting(gap))

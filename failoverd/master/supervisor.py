@@ -77,6 +77,12 @@ class Supervisor:
             elif slot.child is not None and now >= slot.silent_until():
                 self.give_up(slot.name, f"has not reported for {now - slot.received:.1f} s")
 
+    def forgive(self, gap: float) -> None:
+        """So long this process was stalled. If the node was, no worker could report either."""
+        now = time.monotonic()
+        for slot in self.slots.values():
+            slot.received = min(now, slot.received + gap)
+
     def next_deadline(self) -> float | None:
         """When `tend` has something to do at the latest."""
         slots = self.slots.values()

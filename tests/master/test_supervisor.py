@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import selectors
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
 from failoverd.log import Allowance
+from failoverd.master import supervisor
 from failoverd.master.supervisor import (
     FIRST_DELAY,
     LONGEST_DELAY,
@@ -71,6 +73,19 @@ def test_all_of_it_may_be_taken_at_once(amount: float, allowed: bool) -> None:
 def test_how_long_a_child_may_be_silent(patience: float, ready: bool, seconds: float) -> None:
     slot = Slot("listener", never, patience, received=NOW, ready=ready)
     assert slot.silent_until() == NOW + seconds
+
+
+@pytest.mark.parametrize(
+    ("age", "gap", "left"), [(3.0, 3.0, 2.0), (3.0, 2.5, 1.5), (3.0, 9.0, 2.0)]
+)
+def test_a_child_could_not_report_while_the_node_was_stalled(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, age: float, gap: float, left: float
+) -> None:
+    """And no moment is yet to come when it has reported."""
+    monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: NOW))
+    kept.slot.ready, kept.slot.received = True, NOW - age
+    kept.supervisor.forgive(gap)
+    assert kept.slot.silent_until() == NOW + left
 
 
 def test_a_child_that_has_not_been_started_has_done_nothing() -> None:
