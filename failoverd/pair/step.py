@@ -7,6 +7,7 @@ what the peer's port tells, the end of a script, and time.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from failoverd.pair import compare, messages, requests, resolver, watching
@@ -107,8 +108,10 @@ def replied(turn: Turn, event: Replied) -> None:
 
 def peer_ended(turn: Turn, event: Replied) -> None:
     """The peer has answered what it was told."""
-    calls = turn.state.posture is Posture.CALLING
+    calls, view = turn.state.posture is Posture.CALLING, turn.state.peer
     if event.ok and calls:
+        if view is not None:
+            turn.set(peer=replace(view, role="standby"))
         turn.take_role()
     elif event.ok:
         turn.enter_standby()

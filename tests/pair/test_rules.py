@@ -701,6 +701,19 @@ def test_a_person_hears_the_error_of_the_peer() -> None:
     assert (state.phase, done(actions)) == (Phase.PROMOTING, "run master")
 
 
+def test_a_role_that_cannot_be_taken_goes_back_at_once_to_the_peer_that_has_given_it() -> None:
+    """It has just said that it stands by: nothing waits for two windows without an active node."""
+    state = machine("calling", peer=view("active"))
+    for event, then in (
+        (pair.Replied(Query.RESUME, True), "run master"),
+        (pair.Ended("script", False), "run slave"),
+        (pair.Ended("script", True), "fail"),
+    ):
+        state, actions = step(state, event)
+        assert done(actions) == then
+    assert state.phase is Phase.TOLD and pair.role(state) == "failed"
+
+
 # ---------------------------------------------------------------------------- silence
 
 PROGRAM = replace(SLAVE, confirm="program")
