@@ -148,6 +148,16 @@ def test_notify_prog_is_run_for_changes_of_role(told: Told) -> None:
     assert second.startswith("ROLE role: active; from=standby cause=heartbeat-lost took=")
 
 
+def test_a_failed_role_is_told_once_however_often_its_script_fails(told: Told) -> None:
+    us, runs = told
+    for cause in ("told by the peer", "clean up", "clean up", "clean up"):
+        us.change_role("failed", "switching")
+        us.history.because(cause)
+        us.change_role("switching", "failed")
+    causes = [line.values["cause"] for line in logs.lines(Path(us.conf.log).read_text(), "ROLE")]
+    assert causes == ["start", "clean-up"] and runs == [("role", "failed", "ROLE")]
+
+
 def test_a_role_that_was_there_before_a_restart_came_from_nowhere(told: Told) -> None:
     us, runs = told
     statefile.write(us.conf.state, statefile.Remembered(role="active"))

@@ -109,8 +109,11 @@ class Context:
         self.unsaved = True
 
     def _tell_role(self, before: str, role: str, change: Change | None) -> None:
-        """Nothing is said of a switch that goes on."""
-        if role == "switching":
+        """Nothing is said of a switch that goes on, nor of a failed one that is tried every window
+        and changes nothing: the script's own lines tell of those."""
+        is_retry = change is not None and change is not self.history.last
+        is_end = self.log.ends("ROLE", "role")
+        if role == "switching" or (role == "failed" and is_retry and not is_end):
             return
         values = {}
         if change is not None:  # or else failoverd was started again
