@@ -17,7 +17,7 @@ from failoverd.master.context import Context
 from failoverd.tools import promises
 
 WATCHED: dict[str, Value] = {"low_water": 1, "witness": [f"eth0 {ROUTER}"]}
-LONG = 30.0
+LONG = 60.0
 V4, V6 = Address("eth0", "192.0.2.10", 24), Address("eth0", "2001:db8::10", 64)
 MARGIN = 6.0  # seconds that a busy machine may take longer than the contract's bound
 

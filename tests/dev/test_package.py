@@ -41,7 +41,7 @@ SCRIPTS = [
     *("debian/failoverd.postinst", "debian/failoverd.prerm", "debian/failoverd.postrm"),
 ]
 COMMANDS = ("failoverd", "ha-fail", "ha-status")
-LONG = 30.0
+LONG = 60.0
 
 
 def text(path: str) -> str:
