@@ -521,7 +521,7 @@ def test_rounds_that_came_late_are_no_burst(site: Site, make_asker: MakeAsker) -
 
 def test_forget(site: Site, make_asker: MakeAsker) -> None:
     asker = make_asker(site.us)
-    asker.send(probe(1))
+    asker.send(probe(1, LIMIT))
     asker.send({"do": "forget"})
     assert asker.ask(identity=2)["id"] == 2
 
