@@ -429,10 +429,12 @@ def test_a_person_sees_what_failoverd_sees(lab: Lab) -> None:
     ping_on(lab.a, IPV4[1], bytes(56))
     sent = 1 / 0.1 * 0.5  # $plip_hbeat, $plip_timer; of pings there would be ten
     windows = seen_by_hand(lab.b, 4)
-    assert all(0 < window["packets"] <= sent + 2 for window in windows), windows
+    in_time = [window for window in windows if window["verdict"] != "late"]
+    assert in_time and all(0 < window["packets"] <= sent + 2 for window in in_time), windows
     kill(lab.a, main_pid(lab.a))
     lab.wait_until(lambda: not pids(lab.a, "failoverd"), "a's failoverd is gone")
-    assert seen_by_hand(lab.b, 3)[-1]["verdict"] == "fail"
+    verdicts = [window["verdict"] for window in seen_by_hand(lab.b, 6)]
+    assert {*verdicts[2:]} - {"late"} == {"fail"}, verdicts
 
 
 def seen_by_hand(machine: Machine, count: int) -> list[dict[str, Any]]:
