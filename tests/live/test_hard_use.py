@@ -245,6 +245,22 @@ def test_the_log_is_rotated_without_a_word_lost_to_the_peer(patient: Lab) -> Non
     lab.wait_until(lambda: knows(lab.b, "another word"), "the new secret is in force")
 
 
+# ------------------------------------------------------------------ a stall
+
+
+def test_a_stall_of_the_machine_is_no_worker_s_silence(lab: Lab) -> None:
+    start(lab)
+    seconds = process.patience(float(str(FAST["plip_timer"])))
+    for _ in range(3):
+        stalls = lab.b.log().count("STALLED")
+        lab.b.freeze()
+        time.sleep(1.5 * seconds)
+        lab.b.thaw()
+        lab.wait_until(lambda n=stalls: lab.b.log().count("STALLED") > n, "b notices")  # type: ignore[misc]
+        time.sleep(seconds / 2)  # it would have been told by now
+    assert "WORKER-LOST" not in lab.b.log()
+
+
 # ------------------------------------------------------------------ how it is started
 
 
