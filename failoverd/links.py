@@ -30,10 +30,10 @@ _SIOCGIFNAME, _SIOCGIFFLAGS, _SIOCGIFADDR, _SIOCGIFNETMASK = 0x8910, 0x8913, 0x8
 _SIOCGIFHWADDR, _SIOCGIFINDEX = 0x8927, 0x8933
 _NAME_SIZE = 16  # IFNAMSIZ, with the final NUL
 
-_RTM_NEWADDR, _RTM_GETADDR = 20, 22
+_RTM_GETADDR = 22
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
 _RTM_NEWNEIGH, _RTM_GETNEIGH = 28, 30
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+NLMSG_ERROR, NLMSG_DONE = 2, 3
 _NLM_F_DUMP_INTR = 0x10  # an address came or went meanwhile, so that some may be missing
 _ASK, _ASK_FOR_ALL = 0x001, 0x301  # NLM_F_REQUEST, and the same with NLM_F_DUMP
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
@@ -42,7 +42,7 @@ _RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY = 1, 2, 4, 5
 _RTM_F_FIB_MATCH = 0x2000  # the route itself, and none where the kernel would try without one
 _NDA_DST = 1
 _NUD_INCOMPLETE, _NUD_FAILED = 0x01, 0x20
-_MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, number, port
+MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, number, port
 _ENTRY = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix, flags, scope, index
 _ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg: family, prefix, ..., flags
 _NEIGHBOUR = struct.Struct("=BBHiHBB")  # struct ndmsg: family, ..., index, state, flags, type
@@ -50,7 +50,7 @@ _ATTRIBUTE = struct.Struct("=HH")  # struct rtattr: length, type
 _ANSWER_SIZE = 64 * 1024  # the kernel fills no more than half of it at once
 _TRIES = 5
 
-_LAST = (_NLMSG_DONE, _NLMSG_ERROR)
+_LAST = (NLMSG_DONE, NLMSG_ERROR)
 _SORTS = {
     "ioctl": (socket.AF_INET, socket.SOCK_DGRAM),
     "route": (socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK),  # it answers in the call
@@ -143,16 +143,8 @@ def held() -> list[Held]:
 
     What an address is labelled with, such as eth0:0, is no name. Raises OSError as `addresses`.
     """
-    for _ in range(_TRIES):
-        answer = _asked(_RTM_GETADDR, _ASK_FOR_ALL, _ENTRY.pack(socket.AF_UNSPEC, 0, 0, 0, 0))
-        kind, _, content = answer[-1]
-        if kind == _NLMSG_ERROR:
-            wrong = -struct.unpack_from("=i", content)[0]
-            raise OSError(wrong, os.strerror(wrong))
-        if not any(flags & _NLM_F_DUMP_INTR for _, flags, _ in answer):
-            contents = [content for kind, _, content in answer if kind == _RTM_NEWADDR]
-            return list(_entries(contents))
-    raise OSError(errno.EAGAIN, "the addresses change all the time")
+    body = _ENTRY.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+    return list(_entries(listed(_RTM_GETADDR, body)))
 
 
 def fixed(found: Iterable[Held], served: Container[str]) -> dict[str, tuple[str, ...]]:
@@ -163,9 +155,11 @@ def fixed(found: Iterable[Held], served: Container[str]) -> dict[str, tuple[str,
     """
     by_network: dict[str, dict[object, str]] = {}
     for one in found:
+        if one.duplicate or one.address in served:
+            continue  # first, as there may be thousands
         own = ipaddress.ip_interface((one.address, one.prefix))
         alone = one.prefix == own.max_prefixlen or own.is_loopback
-        if not (alone or one.duplicate or one.address in served):
+        if not alone:
             by_network.setdefault(one.interface, {}).setdefault(own.network, str(own))
     return {name: tuple(own.values())[:MOST_FIXED] for name, own in by_network.items()}
 
@@ -188,12 +182,12 @@ def route(name: str, address: str, source: str = "") -> Route | None:
         return None
     family, packed = _packed(address)
     body = _ROUTE.pack(family, 8 * len(packed), 0, 0, 0, 0, 0, 0, _RTM_F_FIB_MATCH)
-    body += _attribute(_RTA_DST, packed) + _attribute(_RTA_OIF, struct.pack("=I", number))
+    body += attribute(_RTA_DST, packed) + attribute(_RTA_OIF, struct.pack("=I", number))
     if source:
-        body += _attribute(_RTA_SRC, _packed(source)[1])
+        body += attribute(_RTA_SRC, _packed(source)[1])
     for kind, _, content in _asked(_RTM_GETROUTE, _ASK, body):
         if kind == _RTM_NEWROUTE:
-            gateway = _attributes(content[_ROUTE.size :]).get(_RTA_GATEWAY)
+            gateway = attributes(content[_ROUTE.size :]).get(_RTA_GATEWAY)
             return Route(content[1], str(ipaddress.ip_address(gateway)) if gateway else "")
     return None
 
@@ -204,7 +198,7 @@ def is_unanswered(name: str, address: str) -> bool:
     By ARP, or by neighbour solicitation. False if it has not asked, or cannot be asked itself.
     """
     family, packed = _packed(address)
-    body = _NEIGHBOUR.pack(family, 0, 0, index(name) or 0, 0, 0, 0) + _attribute(_NDA_DST, packed)
+    body = _NEIGHBOUR.pack(family, 0, 0, index(name) or 0, 0, 0, 0) + attribute(_NDA_DST, packed)
     try:
         answer = _asked(_RTM_GETNEIGH, _ASK, body)
     except OSError:
@@ -238,7 +232,7 @@ def _ask(name: str, request: int, form: str) -> tuple[Any, ...] | None:
     return struct.unpack_from(form, answer, _NAME_SIZE)
 
 
-def _name(number: int) -> str:
+def name(number: int) -> str:
     """The name of the interface with this index now, "" if there is none. Raises OSError."""
     sock = _keep("ioctl")
     try:
@@ -262,7 +256,7 @@ _Message = tuple[int, int, bytes]  # type, flags and content
 def _asked(request: int, how: int, body: bytes) -> list[_Message]:
     """All messages of the kernel's answer. Raises OSError if it does not answer."""
     number = next(_numbers) & 0xFFFFFFFF
-    head = _MESSAGE.pack(_MESSAGE.size + len(body), request, how, number, 0)
+    head = MESSAGE.pack(MESSAGE.size + len(body), request, how, number, 0)
     found: list[_Message] = []
     try:
         sock = _keep("route")
@@ -278,24 +272,42 @@ def _asked(request: int, how: int, body: bytes) -> list[_Message]:
     return found
 
 
+def listed(request: int, body: bytes) -> list[bytes]:
+    """The content of each entry of a list of the kernel's. Raises OSError if it does not tell."""
+    for _ in range(_TRIES):
+        *entries, (kind, _, content) = _asked(request, _ASK_FOR_ALL, body)
+        if kind == NLMSG_ERROR:
+            wrong = -struct.unpack_from("=i", content)[0]
+            raise OSError(wrong, os.strerror(wrong))
+        if not any(flags & _NLM_F_DUMP_INTR for _, flags, _ in entries):
+            return [content for _, _, content in entries]
+    raise OSError(errno.EAGAIN, "the addresses change all the time")
+
+
+def told(request: int, body: bytes) -> bytes | None:
+    """The content of the answer to one question, None if it is an error. Raises OSError."""
+    kind, _, content = _asked(request, _ASK, body)[0]
+    return None if kind == NLMSG_ERROR else content
+
+
 def _messages(data: bytes, wanted: int) -> Iterator[_Message]:
     """Those in a datagram that answer the request with this number."""
     at = 0
-    while at + _MESSAGE.size <= len(data):
-        length, kind, flags, number, _ = _MESSAGE.unpack_from(data, at)
-        if length < _MESSAGE.size:
+    while at + MESSAGE.size <= len(data):
+        length, kind, flags, number, _ = MESSAGE.unpack_from(data, at)
+        if length < MESSAGE.size:
             return
         if number == wanted:
-            yield kind, flags, data[at + _MESSAGE.size : at + length]
+            yield kind, flags, data[at + MESSAGE.size : at + length]
         at += (length + 3) & ~3
 
 
 def _entries(contents: Iterable[bytes]) -> Iterator[Held]:
     """What each struct ifaddrmsg and its attributes say, if it is an IP address. Raises OSError."""
-    name_of = cache(_name)
+    name_of = cache(name)
     for content in contents:
         family, prefix, flags, _, number = _ENTRY.unpack_from(content)
-        told = _attributes(content[_ENTRY.size :])
+        told = attributes(content[_ENTRY.size :])
         own = told.get(_IFA_LOCAL) or told.get(_IFA_ADDRESS)  # the latter may be the far end's
         if family not in (socket.AF_INET, socket.AF_INET6) or own is None or not name_of(number):
             continue
@@ -305,7 +317,8 @@ def _entries(contents: Iterable[bytes]) -> Iterator[Held]:
         yield Held(name_of(number), socket.inet_ntop(family, own), prefix, duplicate)
 
 
-def _attributes(data: bytes) -> dict[int, bytes]:
+def attributes(data: bytes) -> dict[int, bytes]:
+    """By type, the value of each attribute."""
     found, at = {}, 0
     while at + _ATTRIBUTE.size <= len(data):
         length, kind = _ATTRIBUTE.unpack_from(data, at)
@@ -316,8 +329,9 @@ def _attributes(data: bytes) -> dict[int, bytes]:
     return found
 
 
-def _attribute(kind: int, data: bytes) -> bytes:
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(data), kind) + data  # each fills whole words
+def attribute(kind: int, data: bytes) -> bytes:
+    """One attribute, filled up to whole words."""
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(data), kind) + data + bytes(-len(data) % 4)
 
 
 def _packed(address: str) -> tuple[int, bytes]:

@@ -25,7 +25,7 @@ PURE |= {"events", "conf.survey", "tools.promises", "tools.recording"}
 # which reads what the configuration names, and filters, which makes programs of what is to count.
 SHARED = {"log", "process", "links", "conf.files", "watch.filters"}
 EDGE = {"watch.counter", "watch.watcher", "watch.dumpfile", "heartbeat", "listener", "neighbours"}
-EDGE |= {"switch", "statefile", "history", "log_writer", "sd_notify"} | SHARED
+EDGE |= {"addresses", "switch", "statefile", "history", "log_writer", "sd_notify"} | SHARED
 EDGE |= {"tools.capture", "tools.client", "tools.edit"}
 TOP = {"__init__", "watch.__init__", "master", "commands", "tools"}
 NOT_THE_DAEMON = {"commands", "tools"}

@@ -152,14 +152,14 @@ class Kernel:
         pass
 
     def sendto(self, data: bytes, _: tuple[int, int]) -> None:
-        self.number = links._MESSAGE.unpack_from(data)[3]
+        self.number = links.MESSAGE.unpack_from(data)[3]
 
     def recvfrom(self, _: int) -> tuple[bytes, tuple[int, int]]:
         flags, sender = self.answers.pop(0)
         address = struct.pack("=HH4s", 8, 1, socket.inet_aton("127.0.0.1"))
         entry = links._ENTRY.pack(socket.AF_INET, 8, 0, 0, 1) + address
-        head = links._MESSAGE.pack(16 + len(entry), 20, flags, self.number, 0)
-        return head + entry + links._MESSAGE.pack(16, 3, 0, self.number, 0), (sender, 0)
+        head = links.MESSAGE.pack(16 + len(entry), 20, flags, self.number, 0)
+        return head + entry + links.MESSAGE.pack(16, 3, 0, self.number, 0), (sender, 0)
 
 
 @pytest.mark.parametrize(("flags", "again"), [(0x02, False), (0x12, True)])

@@ -1,0 +1,554 @@
+"""Puts and takes service addresses, IP and hardware ones, by rtnetlink(7) (RFC 3549).
+
+Root reads from that socket what the kernel answers to its requests, and nothing else. Whatever is
+as it should be already is a success, and only what is in a list is ever taken away.
+
+The work is done in steps, a batch of messages each, so that a caller with other duties can attend
+to them in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import struct
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from errno import EADDRNOTAVAIL, EEXIST, ENODEV
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+from failoverd import links
+
+T = TypeVar("T")
+Steps = Generator[None, None, T]  # one batch at a time; what it returns is the result
+
+BATCH = 100  # requests: even if all are refused, the socket has room for the answers
+
+# rtnetlink(7), netlink(7), linux/rtnetlink.h
+_NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
+_NEWROUTE, _GETROUTE = 24, 26
+_NEWLINK, _GETLINK, _SETLINK = 16, 18, 19
+_REQUEST, _ACK, _EXCL, _CREATE = 0x1, 0x4, 0x200, 0x400
+_ACK_TLVS, _ACK_MESSAGE = 0x200, 1
+_SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
+_ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix, flags, scope, index
+_ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg: family, prefix, ..., table, protocol, ...
+_LINK = struct.Struct("=BxHiII")  # struct ifinfomsg: family, kind, index, flags, change
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
+_SECONDARY = _TEMPORARY = 0x01  # of IPv4, of IPv6
+_NODAD, _NOPREFIXROUTE = 0x02, 0x200
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_CACHEINFO, _RTA_VIA, _RTA_NH_ID = 1, 4, 5, 12, 18, 30
+_FIB_MATCH, _TABLE_MAIN, _PROTO_KERNEL = 0x2000, 254, 2
+_IFLA_ADDRESS, _IFLA_AF_SPEC, _IFLA_PERM_ADDRESS = 1, 26, 54
+_INET_CONF, _PROMOTE_SECONDARIES = 1, 20
+_NESTED = 0x8000
+
+
+_HWADDR = re.compile("[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
+_SIXTEEN = 16  # bytes of an IPv6 address
+_FAMILIES = {4: socket.AF_INET, _SIXTEEN: socket.AF_INET6}  # by the length of an address
+_WHOLE = {size: struct.Struct(f"=BBBBIHH{size}sHH{size}sHHI") for size in _FAMILIES}
+
+
+class Request(NamedTuple):
+    """One message to the kernel. what: what it is for, in words that are put together only if they
+    are needed; fine: errors that are none."""
+
+    kind: int
+    flags: int
+    body: bytes
+    what: tuple[object, ...]
+    fine: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """problems: what could not be done, with the kernel's word; notes: what else a person may want
+    to know; done: how many addresses came or went."""
+
+    problems: list[str]
+    notes: list[str]
+    done: int = 0
+
+
+class _Found(NamedTuple):
+    """An IP address that this machine has, as the kernel tells it. number: of the
+    interface; flags: the first eight; content: all that it tells."""
+
+    number: int
+    family: int
+    prefix: int
+    flags: int
+    local: bytes
+    peer: bytes
+    content: bytes
+
+    @property
+    def network(self) -> tuple[int, int, int, int]:
+        return _network(self.number, self.peer, self.prefix)
+
+    def __str__(self) -> str:
+        return f"{socket.inet_ntop(self.family, self.local)}/{self.prefix}"
+
+
+def finished(steps: Steps[T]) -> T:
+    """The result of all steps in one go."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+def put(addresses: Iterable[str], hwaddrs: Iterable[str]) -> Steps[Result]:
+    """Give interfaces these hardware addresses ("eth0 02:00:00:00:00:10"), then these addresses
+    ("eth0 192.0.2.10/24"). Never raises."""
+    try:
+        return (yield from _put(_entries(addresses), _hardware(hwaddrs)))
+    except OSError as error:
+        return Result([f"the kernel does not put addresses: {error.strerror}"], [])
+
+
+def take(addresses: Iterable[str], hwaddrs: Iterable[str], own: Mapping[str, str]) -> Steps[Result]:
+    """Take the addresses from whatever interface has them, with whatever prefix; then give each
+    interface that may have one of the hardware addresses its own back. Never raises."""
+    try:
+        return (yield from _take(_entries(addresses), _hardware(hwaddrs), own))
+    except OSError as error:
+        return Result([f"the kernel does not take addresses: {error.strerror}"], [])
+
+
+class _Entry(NamedTuple):
+    """Where an address is to be. text: with its prefix, as it is written."""
+
+    name: str
+    text: str
+    packed: bytes
+    prefix: int
+
+
+def _entries(lines: Iterable[str]) -> list[_Entry]:
+    """What of the lines is an interface and an address."""
+    found = []
+    for line in lines:
+        name, _, text = line.partition(" ")
+        address, _, prefix = text.partition("/")
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        try:
+            found.append(_Entry(name, text, socket.inet_pton(family, address), int(prefix)))
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def _hardware(lines: Iterable[str]) -> list[tuple[str, str]]:
+    """What of the lines is an interface and a hardware address."""
+    found = (line.partition(" ") for line in lines)
+    return [(name, hwaddr) for name, _, hwaddr in found if _HWADDR.fullmatch(hwaddr)]
+
+
+# ------------------------------------------------------------------ a conversation with the kernel
+
+
+class Kernel:
+    """Carries requests out. Raises OSError if the kernel cannot be asked.
+
+    A socket that has lost an answer is replaced once: every request may be sent twice.
+    """
+
+    def __init__(self) -> None:
+        self._socket = self._opened()
+
+    def __enter__(self) -> Kernel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    @staticmethod
+    def _opened() -> socket.socket:
+        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)
+        sock.setblocking(False)  # the kernel answers within the call, or never
+        for option in (_CAP_ACK, _EXT_ACK):
+            with contextlib.suppress(OSError):  # an older kernel tells more, or less
+                sock.setsockopt(_SOL_NETLINK, option, 1)
+        return sock
+
+    def carry_out(self, requests: list[Request]) -> list[str]:
+        """Send at most BATCH requests at once. What was refused, in words."""
+        assert len(requests) <= BATCH
+        try:
+            errors = self._answers(requests)
+        except OSError:
+            self._socket.close()
+            self._socket = self._opened()
+            errors = self._answers(requests)
+        return [
+            f"cannot {' '.join(map(str, requests[number].what))}: {why or os.strerror(error)}"
+            for number, (error, why) in sorted(errors.items())
+            if error not in requests[number].fine
+        ]
+
+    def _answers(self, requests: list[Request]) -> dict[int, tuple[int, str]]:
+        """By number, the error of each that was refused and what the kernel says of it. Only the
+        last is asked to be acknowledged: with its answer all that is to come has come."""
+        if not requests:
+            return {}
+        messages = []
+        for number, one in enumerate(requests):
+            flags = one.flags | _REQUEST | (_ACK if one is requests[-1] else 0)
+            messages.append(
+                links.MESSAGE.pack(links.MESSAGE.size + len(one.body), one.kind, flags, number, 0)
+                + one.body
+            )
+        self._socket.sendto(b"".join(messages), (0, 0))
+        errors: dict[int, tuple[int, str]] = {}
+        while True:
+            data, sender = self._socket.recvfrom(1 << 16)
+            if sender[0] != 0:
+                continue  # not the kernel: other processes may send to this socket
+            for number, flags, content in _acknowledged(data):
+                error = -struct.unpack_from("=i", content)[0]
+                if error:
+                    errors[number] = error, _said(flags, content)
+                if number == len(requests) - 1:
+                    return errors
+
+
+def _acknowledged(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Number, flags and content of each acknowledgement in a datagram."""
+    at = 0
+    while at + links.MESSAGE.size <= len(data):
+        length, kind, flags, number, _ = links.MESSAGE.unpack_from(data, at)
+        if length < links.MESSAGE.size:
+            return
+        if kind == links.NLMSG_ERROR:
+            yield number, flags, data[at + links.MESSAGE.size : at + length]
+        at += (length + 3) & ~3
+
+
+def _here(number: int = 0) -> list[_Found]:
+    """The addresses of one interface, or of all. Raises OSError."""
+    contents = links.listed(_GETADDR, _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0))
+    found = (_found(content) for content in contents)
+    return [one for one in found if one and number in (0, one.number)]
+
+
+def _said(flags: int, content: bytes) -> str:
+    """The kernel's own words, if it has any."""
+    if not flags & _ACK_TLVS:
+        return ""
+    told = links.attributes(content[4 + links.MESSAGE.size :]).get(_ACK_MESSAGE, b"")
+    return told.rstrip(b"\0").decode(errors="replace")
+
+
+def _in_batches(requests: Iterable[Request]) -> Iterator[list[Request]]:
+    rest = iter(requests)
+    while batch := list(islice(rest, BATCH)):
+        yield batch
+
+
+def _found(content: bytes) -> _Found | None:
+    family, prefix, flags, _, number = _ADDRESS.unpack_from(content)
+    if family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    told = links.attributes(content[_ADDRESS.size :])
+    peer = told.get(_IFA_ADDRESS)
+    local = told.get(_IFA_LOCAL) or peer
+    if local is None:
+        return None
+    return _Found(number, family, prefix, flags, local, peer or local, content)
+
+
+def _network(number: int, address: bytes, prefix: int) -> tuple[int, int, int, int]:
+    bits = 8 * len(address)
+    return number, bits, prefix, int.from_bytes(address) >> (bits - prefix)
+
+
+# ------------------------------------------------------------------ put
+
+
+def _put(wanted: list[_Entry], hwaddrs: list[tuple[str, str]]) -> Steps[Result]:
+    problems: dict[str, None] = {}  # each is told once
+    notes: list[str] = []
+    with Kernel() as kernel:
+        for name, hwaddr in hwaddrs:
+            problems |= dict.fromkeys(_set_hwaddr(kernel, name, hwaddr, notes))
+            yield
+        requests = _adding(wanted, problems)
+        for batch in _in_batches(requests):
+            problems |= dict.fromkeys(kernel.carry_out(batch))
+            yield
+    return Result(list(problems), notes, len(requests))
+
+
+def _adding(wanted: list[_Entry], problems: dict[str, None]) -> list[Request]:
+    """What puts those that are not there."""
+    found = _here()
+    there = {(one.number, one.local) for one in found}
+    networks = {one.network for one in found}
+    routed: dict[tuple[int, int, int, int], bool] = {}
+    numbers = {name: links.index(name) for name in {entry.name for entry in wanted}}
+    requests = []
+    for name, text, packed, prefix in wanted:
+        number = numbers[name]
+        if number is None:
+            problems[f"{name}: there is no such interface"] = None
+            continue
+        if (number, packed) in there:
+            continue
+        network = _network(number, packed, prefix)
+        if network not in networks and network not in routed:
+            routed[network] = _has_route(packed, prefix)
+        flags = _NOPREFIXROUTE if routed.get(network) else 0
+        requests.append(_addition(number, packed, prefix, flags, text, "on", name))
+    return requests
+
+
+def _addition(number: int, packed: bytes, prefix: int, flags: int, *what: object) -> Request:
+    flags |= _NODAD if len(packed) == _SIXTEEN else 0
+    body = _whole(number, prefix, packed, packed, flags)
+    return Request(_NEWADDR, _CREATE | _EXCL, body, ("put", *what), (EEXIST,))
+
+
+def _whole(number: int, prefix: int, local: bytes, peer: bytes, flags: int) -> bytes:
+    """A struct ifaddrmsg with what makes an address, in one go, as there may be thousands."""
+    size = len(local)
+    return _WHOLE[size].pack(
+        *(_FAMILIES[size], prefix, 0, 0, number),
+        *(4 + size, _IFA_LOCAL, local, 4 + size, _IFA_ADDRESS, peer),
+        *(8, _IFA_FLAGS, flags),
+    )
+
+
+def _has_route(packed: bytes, prefix: int) -> bool:
+    """Whether a route to this very network is there already. It serves the machine's own traffic,
+    which would leave with the service's address if the kernel added another in front of it."""
+    bits = 8 * len(packed)
+    if prefix == bits:
+        return False
+    body = _ROUTE.pack(_FAMILIES[len(packed)], bits, 0, 0, 0, 0, 0, 0, _FIB_MATCH)
+    content = links.told(_GETROUTE, body + links.attribute(_RTA_DST, packed))
+    if content is None:
+        return False
+    found = _ROUTE.unpack_from(content)
+    return bool(found[1] == prefix and found[4] == _TABLE_MAIN)
+
+
+# ------------------------------------------------------------------ take
+
+
+def _take(
+    wanted: list[_Entry], hwaddrs: list[tuple[str, str]], own: Mapping[str, str]
+) -> Steps[Result]:
+    problems: dict[str, None] = {}
+    notes = _absent([entry.name for entry in wanted] + [name for name, _ in hwaddrs])
+    named = {(entry.name, entry.packed, entry.prefix) for entry in wanted}
+    served = {entry.packed for entry in wanted}
+    with Kernel() as kernel:
+        found = _here()
+        going = [one for one in found if one.local in served]
+        names = {number: links.name(number) for number in {one.number for one in going}}
+        for batch in _in_batches(_removing(found, going, names)):
+            problems |= dict.fromkeys(kernel.carry_out(batch))
+            yield
+        for one in going:
+            if (names[one.number], one.local, one.prefix) not in named:
+                notes.append(f"{names[one.number]}: removed {one}, which was there too")
+        for name, hwaddr in hwaddrs:
+            problems |= dict.fromkeys(_give_back(kernel, name, hwaddr, own, notes))
+            yield
+    return Result(list(problems), notes, len(going))
+
+
+def _absent(names: Iterable[str]) -> list[str]:
+    return [
+        f"{name}: there is no such interface, so there is nothing to remove from it"
+        for name in dict.fromkeys(names)
+        if links.index(name) is None
+    ]
+
+
+def _removing(
+    found: list[_Found], going: list[_Found], names: Mapping[int, str]
+) -> Iterator[Request]:
+    """The last first: so a primary address goes after its secondaries, and where one that is to
+    stay depends on it, the kernel is told to promote that one."""
+    gone = {one.content for one in going}
+    staying = {
+        one.network
+        for one in found
+        if one.family == socket.AF_INET and one.flags & _SECONDARY and one.content not in gone
+    }
+    for one in reversed(going):
+        removal = _removal(one, names[one.number])
+        is_primary = one.family == socket.AF_INET and not one.flags & _SECONDARY
+        if is_primary and one.network in staying and not _promotes(one.number):
+            yield from (_promote(one.number, True), removal, _promote(one.number, False))
+        else:
+            yield removal
+
+
+def _removal(one: _Found, name: str) -> Request:
+    body = _whole(one.number, one.prefix, one.local, one.peer, 0)
+    what = ("take", one, "from", name or one.number)
+    return Request(_DELADDR, 0, body, what, (EADDRNOTAVAIL, ENODEV))
+
+
+def _promotes(number: int) -> bool:
+    """Whether the interface's promote_secondaries is on."""
+    told = _link(number).get(_IFLA_AF_SPEC, b"")
+    inet = links.attributes(told).get(socket.AF_INET, b"")
+    values = links.attributes(inet).get(_INET_CONF, b"")
+    at = 4 * (_PROMOTE_SECONDARIES - 1)
+    return any(values[at : at + 4])
+
+
+def _promote(number: int, on: bool) -> Request:
+    conf = links.attribute(_PROMOTE_SECONDARIES, struct.pack("=I", on))
+    conf = links.attribute(_NESTED | _INET_CONF, conf)
+    spec = links.attribute(_NESTED | _IFLA_AF_SPEC, links.attribute(_NESTED | socket.AF_INET, conf))
+    body = _LINK.pack(socket.AF_UNSPEC, 0, number, 0, 0) + spec
+    return Request(_SETLINK, 0, body, ("keep the secondary addresses",), (ENODEV,))
+
+
+def _link(number: int) -> dict[int, bytes]:
+    """What the kernel tells of an interface, by the kind of attribute."""
+    content = links.told(_GETLINK, _LINK.pack(socket.AF_UNSPEC, 0, number, 0, 0))
+    return links.attributes((content or b"")[_LINK.size :])
+
+
+# ------------------------------------------------------------------ hardware addresses
+
+
+def _give_back(
+    kernel: Kernel, name: str, shared: str, own: Mapping[str, str], notes: list[str]
+) -> list[str]:
+    number = links.index(name)
+    if number is None:
+        return []
+    permanent = _link(number).get(_IFLA_PERM_ADDRESS, b"").hex(":")
+    hwaddr = own.get(name) or permanent
+    if _HWADDR.fullmatch(hwaddr):
+        return _set_hwaddr(kernel, name, hwaddr, notes)
+    if links.hwaddr(name) != shared:
+        return []
+    return [f"{name}: its own hardware address is not known: ip link set dev {name} address ..."]
+
+
+def _set_hwaddr(kernel: Kernel, name: str, hwaddr: str, notes: list[str]) -> list[str]:
+    number, current = links.index(name), links.hwaddr(name)
+    if number is None:
+        return [f"{name}: there is no such interface"]
+    if current == hwaddr:
+        return []
+    change = _address(number, name, hwaddr)
+    refused = kernel.carry_out([change])
+    if not refused or current is None or not links.is_up(name):
+        return refused
+    return _while_down(kernel, number, name, change, _address(number, name, current), notes)
+
+
+def _while_down(
+    kernel: Kernel, number: int, name: str, change: Request, undo: Request, notes: list[str]
+) -> list[str]:
+    """Take the interface down for the change, and put back what it loses by that."""
+    had = _here(number), _routes(number)
+    down, up = (_switched(number, on, change.what) for on in (False, True))
+    problems = _in_order(kernel, down, change, up)
+    if problems:
+        for one in (down, undo, up):
+            kernel.carry_out([one])
+    else:
+        notes.append(f"{name}: was down for a moment, as it refuses a hardware address while up")
+    return [*problems, *_put_back(kernel, number, name, *had)]
+
+
+def _in_order(kernel: Kernel, *requests: Request) -> list[str]:
+    """Up to the first that is refused."""
+    for one in requests:
+        if refused := kernel.carry_out([one]):
+            return refused
+    return []
+
+
+def _address(number: int, name: str, hwaddr: str) -> Request:
+    body = _LINK.pack(socket.AF_UNSPEC, 0, number, 0, 0)
+    body += links.attribute(_IFLA_ADDRESS, bytes.fromhex(hwaddr.replace(":", "")))
+    return Request(_SETLINK, 0, body, ("give", name, "the hardware address", hwaddr))
+
+
+def _switched(number: int, up: bool, what: tuple[object, ...]) -> Request:
+    body = _LINK.pack(socket.AF_UNSPEC, 0, number, links.IFF_UP if up else 0, links.IFF_UP)
+    return Request(_NEWLINK, 0, body, what)
+
+
+def _put_back(
+    kernel: Kernel, number: int, name: str, addresses: list[_Found], routes: list[bytes]
+) -> list[str]:
+    """What the interface has had and has no more. Routes through a gateway come after those that
+    lead to it."""
+    there = {(one.local, one.prefix) for one in _here(number)}
+    lost = [one for one in addresses if (one.local, one.prefix) not in there]
+    requests = [_again(one, name) for one in lost if not _makes_itself(one)]
+    now = set(_routes(number))
+    gone = [route for route in routes if route not in now]
+    requests += [_route_again(one, name) for one in sorted(gone, key=_is_far)]
+    return [why for batch in _in_batches(requests) for why in kernel.carry_out(batch)]
+
+
+def _makes_itself(one: _Found) -> bool:
+    """An address that the kernel makes of the hardware address, or for privacy."""
+    automatic = one.local[:2] == b"\xfe\x80" and one.local[11:13] == b"\xff\xfe"
+    return one.family == socket.AF_INET6 and (automatic or bool(one.flags & _TEMPORARY))
+
+
+def _again(one: _Found, name: str) -> Request:
+    """As it was, but for the search for duplicates, which would take a second."""
+    told = links.attributes(one.content[_ADDRESS.size :])
+    (flags,) = struct.unpack("=I", told.pop(_IFA_FLAGS, struct.pack("=I", one.flags)))
+    flags |= _NODAD if one.family == socket.AF_INET6 else 0
+    parts = [links.attribute(kind, value) for kind, value in told.items()]
+    body = one.content[: _ADDRESS.size] + b"".join(parts)
+    body += links.attribute(_IFA_FLAGS, struct.pack("=I", flags))
+    return Request(_NEWADDR, _CREATE | _EXCL, body, ("put", one, "back on", name), (EEXIST,))
+
+
+def _routes(number: int) -> list[bytes]:
+    """The interface's routes that it does not make itself, as they can be added again."""
+    found = []
+    for family in (socket.AF_INET, socket.AF_INET6):
+        body = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+        body += links.attribute(_RTA_OIF, struct.pack("=I", number))
+        with contextlib.suppress(OSError):  # a kernel without this family
+            found += [_tidy(content, number) for content in links.listed(_GETROUTE, body)]
+    return [route for route in found if route]
+
+
+def _tidy(content: bytes, number: int) -> bytes:
+    """What makes the route; nothing if it makes itself, passes by itself, or leads elsewhere."""
+    head = _ROUTE.unpack_from(content)
+    told = links.attributes(content[_ROUTE.size :])
+    cache = told.pop(_RTA_CACHEINFO, bytes(12))
+    told.pop(_RTA_NH_ID, None)
+    expires = any(cache[8:12])
+    if head[5] == _PROTO_KERNEL or expires or told.get(_RTA_OIF) != struct.pack("=I", number):
+        return b""
+    parts = [links.attribute(kind, value) for kind, value in told.items()]
+    return _ROUTE.pack(*head[:-1], 0) + b"".join(parts)
+
+
+def _is_far(route: bytes) -> bool:
+    return bool({_RTA_GATEWAY, _RTA_VIA} & links.attributes(route[_ROUTE.size :]).keys())
+
+
+def _route_again(route: bytes, name: str) -> Request:
+    family, prefix, *_ = _ROUTE.unpack_from(route)
+    target = links.attributes(route[_ROUTE.size :]).get(_RTA_DST)
+    where = f"{socket.inet_ntop(family, target)}/{prefix}" if target else "default"
+    what = ("put the route to", where, "back on", name)
+    return Request(_NEWROUTE, _CREATE | _EXCL, route, what, (EEXIST,))

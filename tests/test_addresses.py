@@ -1,0 +1,496 @@
+"""Addresses put and taken by rtnetlink on real interfaces: what moves, what stays, what is said."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import resource
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from inside import inside, ip
+from netns import Namespace, at_rest, cable, namespaces
+from test_ha_switch import FOREIGN, hwaddr, inhabit, state
+from test_ha_switch import addresses as shown
+
+from failoverd import addresses, links
+from failoverd.addresses import Kernel, Result, finished
+
+OWN, SHARED = "02:00:00:00:0a:01", "02:00:00:00:00:10"
+V4, V6, OTHER = "eth0 192.0.2.10/24", "eth0 2001:db8::10/64", "eth1 198.51.100.10/24"
+MOVING = f"eth0 {SHARED}"
+KNOWN = {"eth0": OWN}
+SERVED = socket.inet_aton("192.0.2.10")
+
+
+@pytest.fixture(scope="module")
+def lasting() -> Iterator[list[Namespace]]:
+    with namespaces(2) as made:
+        cable(made[0], "eth0", made[1], "far")
+        cable(made[0], "eth1", made[1], "far1")
+        yield made
+
+
+@pytest.fixture
+def machine(lasting: list[Namespace]) -> Namespace:
+    lasting[0].ip(
+        *("link delete mv1", "link delete mv2", "link delete ifb7"),
+        *("link set ens3 down", "link set ens3 name eth0"),
+        *("address flush dev eth0", "address flush dev eth1", "address flush dev lo"),
+        *(f"link set eth0 address {OWN} down", "link set eth0 up"),
+        *("link set eth1 address 02:00:00:00:0a:02 down", "link set eth1 up"),
+        force=True,
+    )
+    for name in ("eth0", "eth1"):
+        lasting[0].run("sh", "-c", f"echo 0 >/proc/sys/net/ipv6/conf/{name}/accept_dad")
+        at_rest(lasting[0], name)
+    return lasting[0]
+
+
+def put(machine: Namespace, *wanted: str, hwaddrs: tuple[str, ...] = ()) -> None:
+    """Must go without a problem."""
+    inside(machine, lambda: no_problem(finished(addresses.put(wanted, hwaddrs))))
+
+
+def take(machine: Namespace, *wanted: str, hwaddrs: tuple[str, ...] = ()) -> None:
+    inside(machine, lambda: no_problem(finished(addresses.take(wanted, hwaddrs, KNOWN))))
+
+
+def no_problem(result: Result) -> None:
+    assert result.problems == []
+
+
+def says(machine: Namespace, work: Callable[[], Result], *problems: str) -> None:
+    """The work goes wrong in exactly these ways."""
+
+    def check() -> None:
+        found = work().problems
+        assert len(found) == len(problems), found
+        for told, expected in zip(found, problems, strict=True):
+            assert told.startswith(expected), told
+
+    inside(machine, check)
+
+
+# ------------------------------------------------------------------ there and back
+
+
+def test_there_and_back(machine: Namespace) -> None:
+    """Every kind of address, and all else stays as it is."""
+    inhabit(machine)
+    before = state(machine)
+    put(machine, V4, V6, OTHER, hwaddrs=(MOVING,))
+    assert shown(machine, "eth0") == FOREIGN | {"192.0.2.10/24", "2001:db8::10/64"}
+    assert shown(machine, "eth1") == {"198.51.100.5/24", "198.51.100.10/24"}
+    assert hwaddr(machine) == SHARED
+    take(machine, V4, V6, OTHER, hwaddrs=(MOVING,))
+    assert state(machine) == before
+
+
+def test_twice_is_once(machine: Namespace) -> None:
+    before = state(machine)
+    take(machine, V4, V6, hwaddrs=(MOVING,))
+    assert state(machine) == before
+    put(machine, V4, V6, hwaddrs=(MOVING,))
+    active = state(machine)
+    put(machine, V4, V6, hwaddrs=(MOVING,))
+    assert state(machine) == active
+    for _ in range(2):
+        take(machine, V4, V6, hwaddrs=(MOVING,))
+        assert state(machine) == before
+
+
+def test_an_address_is_as_ip_would_have_added_it(machine: Namespace) -> None:
+    """Labels, scopes and all: what a site's own commands rely on does not change."""
+    put(machine, V4, "eth0 192.0.2.11/32", V6)
+    by_netlink = state(machine)
+    take(machine, V4, "eth0 192.0.2.11/32", V6)
+    machine.ip("address replace 192.0.2.10/24 dev eth0", "address replace 192.0.2.11/32 dev eth0")
+    machine.ip("address replace 2001:db8::10/64 dev eth0 nodad")
+    assert state(machine) == by_netlink
+
+
+def test_ipv6_serves_at_once_though_another_has_it(
+    lasting: list[Namespace], machine: Namespace
+) -> None:
+    """The search for duplicates takes a second, and what the peer sent last could end it."""
+    machine.run("sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/eth0/accept_dad")
+    lasting[1].ip("address add 2001:db8::10/64 dev far nodad")
+    try:
+        put(machine, V6)
+        (shown_there,) = machine.show("-6", "address", "show", "dev", "eth0")
+        (found,) = [one for one in shown_there["addr_info"] if one.get("local") == "2001:db8::10"]
+        assert found.get("nodad")
+        assert not found.get("tentative")
+    finally:
+        lasting[1].ip("address del 2001:db8::10/64 dev far")
+
+
+# ------------------------------------------------------------------ what stays
+
+
+@pytest.mark.parametrize("promote", [0, 1])
+@pytest.mark.parametrize("prefix", [24, 32])
+def test_secondary_addresses_outlive_the_primary(
+    machine: Namespace, promote: int, prefix: int
+) -> None:
+    """The pair's address came first, so the site's own depend on it."""
+    knob = "/proc/sys/net/ipv4/conf/eth0/promote_secondaries"
+    machine.run("sh", "-c", f"echo {promote} >{knob}")
+    served = f"eth0 192.0.2.10/{prefix}", "eth0 192.0.2.11/24", V6
+    put(machine, *served)
+    inhabit(machine)
+    take(machine, *served)
+    assert shown(machine, "eth0") == FOREIGN
+    assert machine.run("cat", knob).stdout.strip() == str(promote)
+    routes = machine.run("ip", "-4", "route", "show", "table", "all").stdout
+    assert "default via 192.0.2.1 dev eth0 src 192.0.2.5 mtu lock 1400" in routes
+    assert "10.2.0.0/16 via 10.1.0.9 dev eth0 table 100" in routes
+    assert "192.0.2.10" not in routes
+
+
+def test_where_settings_cannot_be_written_secondaries_stay_too(machine: Namespace) -> None:
+    """As in a container, whose /proc/sys is read-only."""
+    machine.run("sh", "-c", "echo 0 >/proc/sys/net/ipv4/conf/eth0/promote_secondaries")
+    put(machine, V4)
+    machine.ip("address add 192.0.2.5/24 dev eth0")
+    machine.run("mount", "-o", "bind,ro", "/proc/sys", "/proc/sys", check=False)
+    try:
+        take(machine, V4)
+    finally:
+        machine.run("umount", "/proc/sys", check=False)
+    assert shown(machine, "eth0") == {"192.0.2.5/24"}
+
+
+@pytest.mark.parametrize("dev", ["eth0", "eth1"])
+def test_the_machines_own_route_to_the_network_stays_the_only_one(
+    machine: Namespace, dev: str
+) -> None:
+    """One with a metric would come second to the one that an address brings."""
+    machine.ip(f"address add 192.0.2.5/32 dev {dev}")
+    machine.ip(f"route add 192.0.2.0/24 dev {dev} src 192.0.2.5 metric 100")
+    before = machine.show("route", "show")
+    put(machine, V4, "eth0 192.0.2.11/24")
+    assert machine.show("route", "show") == before
+    take(machine, V4, "eth0 192.0.2.11/24")
+    assert machine.show("route", "show") == before
+
+
+def test_an_address_alone_in_its_network_brings_the_route(machine: Namespace) -> None:
+    machine.ip("address add 198.51.100.5/24 dev eth1", "route add default via 198.51.100.1")
+    put(machine, V4)
+    assert "192.0.2.0/24" in {route["dst"] for route in machine.show("route", "show")}
+
+
+COPIES = (
+    "192.0.2.10/32 dev eth0",
+    "192.0.2.10/24 dev eth1",
+    "192.0.2.10/32 dev lo",
+    "192.0.2.10 peer 192.0.2.99/32 dev eth1",
+    "192.0.2.10/16 dev eth0 label eth0:x",
+    "2001:db8::10/128 dev eth1 nodad",
+    "2001:db8::10/64 dev lo",
+)
+
+
+def test_a_standby_has_the_address_nowhere(machine: Namespace) -> None:
+    """Whatever its prefix, its interface and its peer: the machine would answer for it."""
+    inhabit(machine)
+    machine.ip("address add 192.0.2.100/32 dev lo", "address add 2001:db8::100/128 dev lo nodad")
+    before = state(machine)
+    put(machine, V4, V6)
+    machine.ip(*(f"address add {copy}" for copy in COPIES))
+
+    def check() -> None:
+        result = finished(addresses.take((V4, V6), (), KNOWN))
+        assert result.problems == []
+        assert len(result.notes) == len(COPIES)
+        assert "eth0: removed 192.0.2.10/32, which was there too" in result.notes
+
+    inside(machine, check)
+    assert state(machine) == before
+
+
+def test_an_address_that_is_there_with_another_prefix(machine: Namespace) -> None:
+    """It is served, and the kernel has IPv6 ones but once."""
+    machine.ip("address add 192.0.2.10/32 dev eth0", "address add 2001:db8::10/128 dev eth0 nodad")
+    put(machine, V4, V6)
+    assert {"192.0.2.10/32", "2001:db8::10/128"} <= shown(machine, "eth0")
+    take(machine, V4, V6)
+    assert shown(machine, "eth0") == set()
+
+
+# ------------------------------------------------------------------ interfaces
+
+
+def test_an_interface_that_is_missing_is_named_and_the_others_are_done(machine: Namespace) -> None:
+    served = ("eth9 203.0.113.10/24", "eth9 2001:db8::9/64", V4)
+    missing = "eth9: there is no such interface"
+    says(machine, lambda: finished(addresses.put(served, (f"eth9 {SHARED}",))), missing)
+    assert shown(machine, "eth0") == {"192.0.2.10/24"}
+
+    def check() -> None:
+        result = finished(addresses.take(served, (f"eth9 {SHARED}",), KNOWN))
+        assert result.problems == []
+        assert result.notes == [f"{missing}, so there is nothing to remove from it"]
+
+    inside(machine, check)
+    assert shown(machine, "eth0") == set()
+
+
+def test_an_interface_that_is_down_stays_down(machine: Namespace) -> None:
+    machine.ip("link set eth0 down")
+    before = state(machine)
+    put(machine, V4, V6, hwaddrs=(MOVING,))
+    assert {"192.0.2.10/24", "2001:db8::10/64"} <= shown(machine, "eth0")
+    take(machine, V4, V6, hwaddrs=(MOVING,))
+    assert state(machine) == before
+
+
+@pytest.mark.parametrize("promote", [0, 1])
+def test_an_interface_that_was_renamed_gives_up_the_address_and_no_other(
+    machine: Namespace, promote: int
+) -> None:
+    put(machine, V4)
+    machine.ip("address add 192.0.2.5/24 dev eth0", "address add 2001:db8::5/64 dev eth0 nodad")
+    machine.ip("link set eth0 down", "link set eth0 name ens3", "link set ens3 up")
+    machine.run("sh", "-c", f"echo {promote} >/proc/sys/net/ipv4/conf/ens3/promote_secondaries")
+    take(machine, V4)
+    assert "192.0.2.5/24" in shown(machine, "ens3")
+    assert "192.0.2.10/24" not in shown(machine, "ens3")
+
+
+# ------------------------------------------------------------------ many
+
+
+MANY = [f"eth0 10.7.{n // 250}.{n % 250 + 1}/16" for n in range(1000)]
+
+
+def test_a_thousand_come_and_go_in_steps(machine: Namespace) -> None:
+    """The site's own stays, though it depends on them, and the caller may look up in between."""
+    machine.run("sh", "-c", "echo 0 >/proc/sys/net/ipv4/conf/eth0/promote_secondaries")
+
+    def many() -> None:
+        assert counted(addresses.put(MANY, ())) == (Result([], [], 1000), 10)
+        ip("address add 10.7.99.99/16 dev eth0")
+        assert len([one for one in links.held() if one.address.startswith("10.7.")]) == 1001
+        assert counted(addresses.take(MANY, (), KNOWN)) == (Result([], [], 1000), 11)
+
+    inside(machine, many)
+    assert shown(machine, "eth0") == {"10.7.99.99/16"}
+
+
+def counted(work: addresses.Steps[Result]) -> tuple[Result, int]:
+    """The result, and the number of steps."""
+    for count in itertools.count():
+        try:
+            next(work)
+        except StopIteration as end:
+            result: Result = end.value
+            return result, count
+    raise AssertionError
+
+
+def test_what_changes_in_between_is_no_error(machine: Namespace) -> None:
+    """Another program adds what is about to be added, and removes what is about to go."""
+
+    def check() -> None:
+        steps = addresses.put(MANY, ())
+        next(steps)
+        ip("address add 10.7.3.249/16 dev eth0")
+        no_problem(finished(steps))
+        steps = addresses.take(MANY, (), KNOWN)
+        next(steps)
+        ip("address flush dev eth0")
+        no_problem(finished(steps))
+        assert not links.addresses("eth0")[1:]
+
+    inside(machine, check)
+
+
+# ------------------------------------------------------------------ hardware addresses
+
+
+def test_the_hardware_address_comes_first(machine: Namespace) -> None:
+    """Neighbours that are told of the address are told where it is."""
+
+    def check() -> None:
+        steps = addresses.put((V4,), (MOVING,))
+        next(steps)
+        assert links.hwaddr("eth0") == SHARED
+        assert not [one for one in links.addresses("eth0") if one == "192.0.2.10"]
+        no_problem(finished(steps))
+
+    inside(machine, check)
+    assert shown(machine, "eth0") == {"192.0.2.10/24"}
+
+
+def test_what_an_interface_loses_while_it_is_down_is_put_back(machine: Namespace) -> None:
+    """As for one that refuses while it is up: virtual ones take an address always or never."""
+    inhabit(machine)
+    before = state(machine)
+
+    def change() -> None:
+        number = links.index("eth0")
+        assert number is not None
+        with Kernel() as kernel:
+            for wanted, had in ((SHARED, OWN), (OWN, SHARED)):
+                notes: list[str] = []
+                change = addresses._address(number, "eth0", wanted)
+                undo = addresses._address(number, "eth0", had)
+                work = (kernel, number, "eth0", change, undo, notes)
+                assert addresses._while_down(*work) == []
+                assert links.hwaddr("eth0") == wanted
+                assert notes[0].startswith("eth0: was down for a moment")
+
+    inside(machine, change)
+    assert state(machine) == before
+    (shown_there,) = machine.show("address", "show", "dev", "eth0", "scope", "link")
+    local = {str(entry.get("local")) for entry in shown_there["addr_info"]}
+    assert "fe80::1" in local
+    assert not [one for one in local if "ff:fe00:10" in one]
+
+
+def test_what_is_put_back_serves_at_once(machine: Namespace) -> None:
+    machine.run("sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/eth0/accept_dad")
+    machine.ip("address add 2001:db8::7/64 dev eth0 nodad")
+
+    def change() -> None:
+        number = links.index("eth0")
+        assert number is not None
+        change, undo = (addresses._address(number, "eth0", one) for one in (SHARED, OWN))
+        with Kernel() as kernel:
+            assert addresses._while_down(kernel, number, "eth0", change, undo, []) == []
+
+    inside(machine, change)
+    (shown_there,) = machine.show("-6", "address", "show", "dev", "eth0")
+    (found,) = [one for one in shown_there["addr_info"] if one.get("local") == "2001:db8::7"]
+    assert found.get("nodad") and not found.get("tentative")
+
+
+def test_one_that_fails_with_its_new_address_gets_the_old_one_back(machine: Namespace) -> None:
+    """Another interface on the same wire has that address, so it refuses to come up with it."""
+    machine.ip(*(f"link add link eth1 name {name} type macvlan" for name in ("mv1", "mv2")))
+    machine.ip(f"link set mv1 address {SHARED} up", "link set mv2 address 02:00:00:00:0a:07 up")
+    machine.ip("address add 10.7.0.1/24 dev mv2", "route add 10.8.0.0/16 via 10.7.0.2")
+    machine.ip("address add 2001:db8:7::1/64 dev mv2 nodad")
+    before = state(machine)
+    work = lambda: finished(addresses.put((), (f"mv2 {SHARED}",)))  # noqa: E731
+    why = f"cannot give mv2 the hardware address {SHARED}: Address already in use"
+    says(machine, work, why)
+    assert state(machine) == before
+
+
+def test_one_that_never_takes_another_address(machine: Namespace) -> None:
+    machine.ip("link add ifb7 type ifb", "link set ifb7 up", "address add 10.7.0.1/24 dev ifb7")
+    machine.ip("address add 2001:db8:7::1/64 dev ifb7 nodad", "route add 10.8.0.0/16 via 10.7.0.2")
+    before = state(machine)
+    work = lambda: finished(addresses.put((), (f"ifb7 {SHARED}",)))  # noqa: E731
+    says(machine, work, f"cannot give ifb7 the hardware address {SHARED}: Operation not supported")
+    assert state(machine) == before
+
+
+def test_an_own_hardware_address_that_is_not_known(machine: Namespace) -> None:
+    def take_it() -> Result:
+        return finished(addresses.take((V4,), (MOVING,), {}))
+
+    inside(machine, lambda: no_problem(take_it()))
+    put(machine, V4, hwaddrs=(MOVING,))
+    says(machine, take_it, "eth0: its own hardware address is not known")
+    assert shown(machine, "eth0") == set()
+
+
+# ------------------------------------------------------------------ what goes wrong
+
+
+def test_what_the_kernel_refuses_is_told_in_its_words(machine: Namespace) -> None:
+    machine.run("sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6")
+    try:
+        why = "cannot put 2001:db8::10/64 on eth0: ipv6: IPv6 is disabled on this device"
+        says(machine, lambda: finished(addresses.put((V4, V6), ())), why)
+        assert shown(machine, "eth0") == {"192.0.2.10/24"}, "the others are done"
+    finally:
+        machine.run("sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be without it")
+def test_without_the_right_it_says_so(machine: Namespace) -> None:
+    put(machine, V4)
+
+    def powerless(work: Callable[[], Result]) -> Callable[[], Result]:
+        def run() -> Result:
+            os.setresuid(65534, 65534, 65534)
+            return work()
+
+        return run
+
+    why = "Operation not permitted"
+    add = powerless(lambda: finished(addresses.put((V6, OTHER), ())))
+    told = (
+        f"cannot put 2001:db8::10/64 on eth0: {why}",
+        f"cannot put 198.51.100.10/24 on eth1: {why}",
+    )
+    says(machine, add, *told)
+    remove = powerless(lambda: finished(addresses.take((V4,), (), KNOWN)))
+    says(machine, remove, f"cannot take 192.0.2.10/24 from eth0: {why}")
+    assert shown(machine, "eth0") == {"192.0.2.10/24"}
+
+
+def test_only_the_kernel_is_believed(machine: Namespace) -> None:
+    """Another process that knows the socket's port may send to it."""
+
+    def check() -> None:
+        number = links.index("eth0")
+        assert number is not None
+        with Kernel() as kernel, socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as liar:
+            head = struct.pack("=IHHII", 36, links.NLMSG_ERROR, 0, 0, 0)
+            forged = head + struct.pack("=i16x", -1)
+            liar.sendto(forged, (kernel._socket.getsockname()[0], 0))
+            request = addresses._addition(number, SERVED, 24, 0, "it there")
+            assert kernel.carry_out([request]) == []
+            assert "192.0.2.10" in links.addresses("eth0")
+
+    inside(machine, check)
+
+
+def test_a_socket_that_is_lost_is_replaced(machine: Namespace) -> None:
+    """It may have been too full for an answer, or closed."""
+
+    def check() -> None:
+        number = links.index("eth0")
+        assert number is not None
+        with Kernel() as kernel:
+            kernel._socket.close()
+            request = addresses._addition(number, SERVED, 24, 0, "it there")
+            assert kernel.carry_out([request]) == []
+            assert "192.0.2.10" in links.addresses("eth0")
+
+    inside(machine, check)
+
+
+def test_what_is_no_address_is_left_out(machine: Namespace) -> None:
+    """An old $state may hold anything."""
+    wrong = ("", "eth0", "eth0 x/24", "eth0 192.0.2.10", "eth0 192.0.2.10/x", "eth0 ::x/64")
+    before = state(machine)
+
+    def check() -> None:
+        for line in ("", "eth0", "eth0 x", "eth0 02:00"):
+            no_problem(finished(addresses.put(wrong, (line,))))
+            no_problem(finished(addresses.take(wrong, (line,), {"eth0": line})))
+
+    inside(machine, check)
+    assert state(machine) == before
+
+
+def test_without_a_descriptor_it_says_so(machine: Namespace, tmp_path: Path) -> None:
+    def check() -> None:
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        for steps in (addresses.put((V4,), ()), addresses.take((V4,), (), {})):
+            (why,) = finished(steps).problems
+            assert why.endswith("addresses: Too many open files")
+
+    inside(machine, check)
