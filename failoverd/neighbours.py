@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import ipaddress
 import re
 import select
@@ -16,8 +17,9 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +33,14 @@ if TYPE_CHECKING:
     from failoverd.conf import Conf
     from failoverd.conf.variables import Address
 
+Announced = tuple["Address", str]  # and what went wrong, or ""
+
 MAX_ANSWERS = 50  # in one report: one that lies must not make it outgrow a message
 
+_FRAMES = 2  # of one address, at most
+_FULL = (errno.EAGAIN, errno.ENOBUFS)
+_FULL_SECONDS = 0.2  # that one round of announcements waits for room at most
+_SO_SNDBUFFORCE, _ROOM = 32, 4 << 20
 _FIRST_ANNOUNCEMENTS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 _ANNOUNCEMENT_INTERVAL = 60.0
 
@@ -73,35 +81,53 @@ class Announcer:
     def __init__(self, conf: Conf) -> None:
         self._addresses = conf.addresses
         self._socket = _packet_socket(0)
+        with contextlib.suppress(OSError):  # a smaller one is only full sooner
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _ROOM)
+        active = {entry.interface: entry.hwaddr for entry in conf.ethernet_addresses}
+        for entry in conf.addresses:  # made now, as there is no time when they are needed
+            hwaddr = active.get(entry.interface) or links.hwaddr(entry.interface)
+            if hwaddr is not None:
+                _announcements(hwaddr, entry.address)
 
     def announce(
         self, interfaces: Iterable[str], held: Iterable[str] | None = None
-    ) -> list[tuple[Address, str]]:
-        """Announce every address on these interfaces once. Each of them, and what went wrong.
+    ) -> list[Announced]:
+        """Announce every address on these interfaces once. Each of them, and what went wrong."""
+        return [one for one in self.announcing(interfaces, held) if one]
+
+    def announcing(
+        self, interfaces: Iterable[str], held: Iterable[str] | None = None
+    ) -> Iterator[Announced | None]:
+        """The same, one frame at a time: None, or an address that is done. First comes the frame
+        that most hosts understand, for every address.
 
         held: the entries of @addresses that are on their cards; None if that is not known.
         """
-        wanted = set(interfaces)
         here = None if held is None else {line.partition("/")[0] for line in held}
-        told = []
-        for entry in self._addresses:
-            if entry.interface not in wanted:
-                continue
-            if here is None or f"{entry.interface} {entry.address}" in here:
-                told.append((entry, self._try(entry)))
-        return told
-
-    def _try(self, entry: Address) -> str:
-        try:
-            self._announce(entry.interface, entry.address)
-        except OSError as error:
-            return error.strerror or str(error)
-        return ""
-
-    def _announce(self, interface: str, address: str) -> None:
-        hwaddr = _current_hwaddr(interface)
-        for frame in _announcements(interface, hwaddr, address):
-            _send(self._socket, interface, frame)
+        hwaddrs = {name: _sending_hwaddr(name) for name in set(interfaces)}
+        routers = {name: _forwards(name) for name in hwaddrs}
+        entries = [
+            entry
+            for entry in self._addresses
+            if entry.interface in hwaddrs
+            and (here is None or f"{entry.interface} {entry.address}" in here)
+        ]
+        patience = time.monotonic() + _FULL_SECONDS
+        for number in range(_FRAMES):
+            for entry in list(entries):
+                name, hwaddr = entry.interface, hwaddrs[entry.interface]
+                try:
+                    if isinstance(hwaddr, OSError):
+                        raise hwaddr
+                    frames = _announcements(hwaddr, entry.address, routers[name])
+                    for frame in frames[number : number + 1]:
+                        while not _sent(self._socket, name, frame, patience):
+                            yield None
+                except OSError as error:
+                    entries.remove(entry)
+                    yield entry, error.strerror or str(error)
+                else:
+                    yield (entry, "") if number == _FRAMES - 1 else None
 
     def close(self) -> None:
         self._socket.close()
@@ -323,9 +349,10 @@ def _is_own(interface: str, hwaddr: str, own: str | None) -> bool:
     return hwaddr != current and hwaddr in map(links.hwaddr, links.names())
 
 
-def _announcements(interface: str, hwaddr: str, address: str) -> list[bytes]:
+@lru_cache(maxsize=1 << 14)
+def _announcements(hwaddr: str, address: str, router: bool = False) -> list[bytes]:
     if ":" in address:
-        return [frames.unsolicited_advertisement(hwaddr, address, _forwards(interface))]
+        return [frames.unsolicited_advertisement(hwaddr, address, router)]
     return frames.gratuitous_arp(hwaddr, address)
 
 
@@ -349,6 +376,26 @@ def _current_hwaddr(interface: str) -> str:
     if not links.works(interface):
         raise OSError(100, "the interface is down or has no carrier")
     return hwaddr
+
+
+def _sending_hwaddr(interface: str) -> str | OSError:
+    """As `_current_hwaddr`, but it does not raise."""
+    try:
+        return _current_hwaddr(interface)
+    except OSError as error:
+        return error
+
+
+def _sent(sock: socket.socket, interface: str, frame: bytes, patience: float) -> bool:
+    """Whether the frame could be sent. False if there is no room for it now; raises OSError for any
+    other reason, and for this one when patience has ended."""
+    try:
+        _send(sock, interface, frame)
+    except OSError as error:
+        if error.errno not in _FULL or time.monotonic() > patience:
+            raise
+        return False
+    return True
 
 
 def _send(sock: socket.socket, interface: str, frame: bytes) -> None:

@@ -620,10 +620,8 @@ def announce(namespace: Namespace, interfaces: list[str], conf: Conf = CONF) -> 
 
 def test_it_announces_with_the_address_that_the_card_has_now(site: Site) -> None:
     site.us.ip(f"link set eth0 address {SHARED}")
-    expected = [
-        *frames.gratuitous_arp(SHARED, V4),
-        frames.unsolicited_advertisement(SHARED, V6),
-    ]
+    request, reply = frames.gratuitous_arp(SHARED, V4)
+    expected = [request, frames.unsolicited_advertisement(SHARED, V6), reply]
     with site.wire(site.peer) as wire:
         assert announce(site.us, ["eth0"]) == []
         source = bytes.fromhex(SHARED.replace(":", ""))

@@ -14,6 +14,7 @@ from failoverd.log import Log, lasting, utc_now
 from failoverd.pair import compare
 from failoverd.wire.protocol import Change
 
+LONGEST_SLICE = 0.05  # seconds
 SPARE = 8  # descriptors: enough to start a program, and to write $state
 
 Notify = Callable[[str, str, str], None]  # "alarm" or "role", a sentence or a role, the event
@@ -50,6 +51,11 @@ class Context:
     @property
     def role(self) -> str:
         return pair.role(self.state)
+
+    @property
+    def slice(self) -> float:
+        """Seconds that a long piece of work may take at once: no window may pass meanwhile."""
+        return min(self.conf.plip_timer / 4, LONGEST_SLICE)
 
     @property
     def is_served(self) -> bool:

@@ -1,9 +1,20 @@
-"""Announces the service's addresses while we are active, by the schedule of section 7."""
+"""Announces the service's addresses while this node is active, by the schedule of section 7.
+
+The first round goes out whole and at once, but not so that the loop's other work waits for it; the
+repeats are spread.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+
 from failoverd import neighbours, pair
+from failoverd.conf import Address
 from failoverd.master.context import Context
+
+PORTION, PAUSE = 50, 0.01  # frames of a repeat that are sent at once, and seconds until the next
+MOST_NAMED = 10  # addresses on an interface, of which one round says the same
 
 
 class GratuitousArp:
@@ -13,7 +24,12 @@ class GratuitousArp:
         self._us = us
         self._announcer = neighbours.Announcer(us.conf)
         self._began = 0.0
-        self._unsent: set[object] = set()  # of @addresses
+        self._round: Iterator[neighbours.Announced | None] | None = None  # under way
+        self._done: list[neighbours.Announced] = []  # in this round
+        self._first = False  # it is the first
+        self._untold = False  # and the first since a change of role
+        self._early = False  # the addresses are here, but the switch has not ended
+        self._unsent: set[Address] = set()
         self.deadline: float | None = None
 
     def close(self) -> None:
@@ -23,33 +39,77 @@ class GratuitousArp:
         """The configuration is another."""
         self._announcer.close()
         self._announcer = neighbours.Announcer(self._us.conf)
+        self._round, self._first = None, False
+
+    def placed(self) -> Iterator[None]:
+        """The addresses have just come: the first round, a slice at each step."""
+        self._early = True
+        self._start(time.monotonic())
+        while self._first:
+            yield
+            self.go_on(time.monotonic())
+
+    def switched(self) -> None:
+        """The switch has ended: from now on the pair says whether there is anything to announce."""
+        self._early = False
 
     def begin(self, now: float) -> None:
         """One that began just now will do."""
         if self.deadline is None or now - self._began >= 1.0:
-            self._began = now
-            self._announce(now)
+            self._start(now)
 
     def stop(self) -> None:
-        self.deadline = None
+        self.deadline, self._round = None, None
+        self._first = self._early = False
+
+    def _start(self, now: float) -> None:
+        self._untold = self._untold or self.deadline is None
+        self._began, self.deadline = now, now
+        self._round, self._first = None, True
+        self.go_on(now)
 
     def go_on(self, now: float) -> None:
         """Announce if it is due."""
-        if self.deadline is not None and now >= self.deadline:
-            self._announce(now)
-
-    def _announce(self, now: float) -> None:
-        """Only the first after a change of role is logged, and what could not be sent."""
-        begins = self.deadline is None
+        if self.deadline is None or now < self.deadline:
+            return
+        if self._round is None:
+            self._round, self._done = self._announcer.announcing(*self._what()), []
+        end = time.monotonic() + self._us.slice
+        for sent, done in enumerate(self._round, start=1):
+            if done:
+                self._done.append(done)
+            if time.monotonic() >= end if self._first else sent >= PORTION:
+                self.deadline = now if self._first else now + PAUSE
+                return
+        self._round, self._first = None, False
+        self._tell()
         self.deadline = neighbours.next_announcement(self._began, now)
+
+    def _what(self) -> tuple[list[str], list[str] | None]:
+        """The interfaces, and the entries that are there: a new address comes with the next switch,
+        not before."""
         us = self._us
-        names = [n for n in pair.announceable(us.state) if n in us.rules.addressed]
-        left = us.remembered.left  # a new address comes with the next switch, not before
-        for entry, error in self._announcer.announce(names, left and left[0]):
-            subject, values = f"address {entry.address}", {"interface": entry.interface}
-            what = "unsolicited NA" if ":" in entry.address else "gratuitous ARP"
-            if error:
-                us.say("GARP-FAILED", subject, f"{what} cannot be sent", **values, error=error)
-            elif begins or entry in self._unsent:
-                us.say("GARP", subject, f"{what} sent", **values)
+        early = [i.name for i in us.state.interfaces if i.up and not i.failed]
+        names = early if self._early else pair.announceable(us.state)
+        left = us.remembered.left
+        return [name for name in names if name in us.rules.addressed], left and left[0]
+
+    def _tell(self) -> None:
+        """Only the first round after a change of role is logged, and what could not be sent. Of
+        many addresses some are named."""
+        told: dict[tuple[str, str], list[Address]] = {}
+        for entry, error in self._done:
+            if error or self._untold or entry in self._unsent:
+                told.setdefault((entry.interface, error), []).append(entry)
             (self._unsent.add if error else self._unsent.discard)(entry)
+        self._untold = self._untold and not self._done
+        for (interface, error), entries in told.items():
+            for entry in entries[:MOST_NAMED]:
+                what = "unsolicited NA" if ":" in entry.address else "gratuitous ARP"
+                self._say(f"address {entry.address}", what, error, interface=interface)
+            if (more := len(entries) - MOST_NAMED) > 0:
+                self._say(f"interface {interface}", "gratuitous ARP", error, count=more)
+
+    def _say(self, subject: str, what: str, error: str, **values: object) -> None:
+        event, text = ("GARP-FAILED", "cannot be sent") if error else ("GARP", "sent")
+        self._us.say(event, subject, f"{what} {text}", **values, error=error)

@@ -13,11 +13,12 @@ from inside import EXPERIMENT, frame, inside, sender, two_ends
 from netns import Namespace
 from one_machine import MOMENTS, machine
 
+from dev.lab import logs
 from failoverd import pair
 from failoverd.conf import Address, Conf
 from failoverd.log import Log
 from failoverd.master.context import Context
-from failoverd.master.gratuitous_arp import GratuitousArp
+from failoverd.master.gratuitous_arp import MOST_NAMED, PAUSE, PORTION, GratuitousArp
 from failoverd.wire import frames
 
 ADDRESS = "192.0.2.10"
@@ -83,6 +84,111 @@ def test_what_is_really_sent(ends: list[Namespace], tmp_path: Path) -> None:
                 gratuitous_arp.close()
 
     inside(ends[0], announce)
+
+
+def context(tmp_path: Path, count: int) -> Context:
+    conf = Conf(
+        interfaces=("eth0",),
+        addresses=tuple(
+            Address("eth0", f"10.7.{n // 250}.{n % 250 + 1}", 16) for n in range(count)
+        ),
+        log=str(tmp_path / "log"),
+        state=str(tmp_path / "state"),
+        plip_timer=0.0,  # so that a slice holds one frame
+    )
+    us = Context(conf, "slave", Log(conf.log), lambda *_: None, dry=False)
+    us.state = machine("active", interfaces=(GOOD,))
+    return us
+
+
+def test_many_are_announced_at_once_and_nothing_waits_for_it(
+    ends: list[Namespace], tmp_path: Path
+) -> None:
+    """The first round goes on in every turn of the loop, the repeats in portions."""
+
+    def announce() -> None:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        us = context(tmp_path, 1000)
+        gratuitous_arp = GratuitousArp(us)
+        with listener(ends[1]) as far, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as mark:
+            far.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE
+            mark.bind(("eth0", 0))
+            now = 100.0
+            gratuitous_arp.begin(now)
+            turns = 1
+            while gratuitous_arp.deadline == now:
+                gratuitous_arp.go_on(now)
+                turns += 1
+            assert turns > 1000, "a slice holds one"
+            mark.send(frame())
+            kinds = operations(far)
+            assert kinds == [1] * 1000 + [2] * 1000, "what most understand goes first, for all"
+            now = gratuitous_arp.deadline or 0.0
+            assert now == pytest.approx(100.1)
+            turns = 0
+            while gratuitous_arp.deadline is not None and gratuitous_arp.deadline < 100.5:
+                before = now = gratuitous_arp.deadline
+                gratuitous_arp.go_on(now)
+                mark.send(frame())
+                sent = len(operations(far))
+                assert sent <= PORTION
+                assert gratuitous_arp.deadline in (pytest.approx(before + PAUSE), 101.0, 100.5)
+                turns += sent
+            assert turns == 2000
+        gratuitous_arp.close()
+        told = list(logs.lines(Path(us.conf.log).read_text(), "GARP"))
+        assert [line.subject for line in told] == [
+            *(f"address 10.7.0.{n + 1}" for n in range(MOST_NAMED)),
+            "interface eth0",
+        ], "the first round, and not the repeats"
+        assert told[-1].values["count"] == str(1000 - MOST_NAMED)
+
+    inside(ends[0], announce)
+
+
+def test_who_has_just_put_them_announces_before_the_switch_has_ended(
+    ends: list[Namespace], tmp_path: Path
+) -> None:
+    """And not a moment longer than the switch lasts, unless the pair says so."""
+
+    def announce() -> None:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        us = context(tmp_path, 3)
+        gratuitous_arp = GratuitousArp(us)
+        with listener(ends[1]) as far, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as mark:
+            mark.bind(("eth0", 0))
+
+            def sent() -> int:
+                mark.send(frame())
+                return len(operations(far))
+
+            for card, count in ((BAD["failed"], 0), (BAD["down"], 0), (GOOD, 6)):
+                us.state = replace(
+                    machine("active"), interfaces=(card,), phase=pair.Phase.PROMOTING
+                )
+                assert pair.announceable(us.state) == ()
+                for _ in gratuitous_arp.placed():
+                    pass
+                assert sent() == count
+            gratuitous_arp.go_on((gratuitous_arp.deadline or 0.0) + 0.1)
+            assert sent() == 6, "the repeats too"
+            gratuitous_arp.switched()
+            gratuitous_arp.go_on((gratuitous_arp.deadline or 0.0) + 0.1)
+            assert sent() == 0
+            gratuitous_arp.stop()
+            assert gratuitous_arp.deadline is None
+        gratuitous_arp.close()
+
+    inside(ends[0], announce)
+
+
+def operations(far: socket.socket) -> list[int]:
+    """1 for each request and 2 for each reply, before the frame of ours."""
+    found = []
+    while (data := far.recv(2048))[12:14] != EXPERIMENT.to_bytes(2, "big"):
+        if data[12:14] == frames.ETHERTYPE_ARP.to_bytes(2, "big"):
+            found.append(int.from_bytes(data[20:22], "big"))
+    return found
 
 
 def listener(namespace: Namespace) -> socket.socket:
