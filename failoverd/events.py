@@ -185,6 +185,12 @@ EVENTS: dict[str, Event] = {
     "DUPLICATE": Event(ERR, "Another host answers for a service address that is here",
                        "DUPLICATE-OVER"),
     "DUPLICATE-OVER": _kept(NOTICE, "No other host answers for the service addresses any more"),
+    "ADDRESSES-PLACED": _kept(INFO, "failoverd has put the service addresses: count= says how many "
+                              "were not there yet"),
+    "ADDRESSES-TAKEN": _kept(INFO, "failoverd has taken the service addresses: count= says how "
+                             "many were there"),
+    "ADDRESS-FAILED": _kept(WARNING, "The kernel refuses to put or take a service address, and so "
+                            "the switch fails: error= has its word"),
     "ADDRESS-LOST": Event(ERR, "The service addresses are gone from their interface", "ROLE"),
     "ADDRESS-STRAY": Event(ERR, "A service address is on this standby, and is removed", "ROLE"),
     "ADDRESS-FOUND": Event(NOTICE, "A service address has appeared on this node"),

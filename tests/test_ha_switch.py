@@ -522,6 +522,29 @@ def test_the_site_s_services(machine: Namespace, tmp_path: Path, status: int) ->
     assert addresses(machine, "eth0") == set()
 
 
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+@pytest.mark.parametrize("status", [0, 3])
+def test_where_failoverd_moves_the_addresses_only_the_services_are_left(
+    machine: Namespace, tmp_path: Path, status: int, shell: str
+) -> None:
+    text = SCRIPT.read_text()
+    for role in ("master", "slave"):
+        text = text.replace("    : # ", f"    echo {role}; return {status} # ", 1)
+    script = tmp_path / "ha-switch"
+    script.write_text(text)
+    script.chmod(0o755)
+    machine.ip("address add 192.0.2.10/24 dev eth0")
+    before = state(machine)
+    told = environment(V4, V6, GONE, hwaddrs=(SHARED_CARD,)) | {"FAILOVER_PLACED": "yes"}
+    for role in ("master", "slave"):
+        begins = f"{role}\n"
+        failed = f"ha-switch: site_{role} failed with status 3\n" if status else ""
+        found = run(machine, role, {**told, "FAILOVER_ROLE": role}, before=(shell,), script=script)
+        assert found == (1 if status else 0, begins + failed)
+        assert state(machine) == before
+    assert run(machine, "both", told) == (2, "usage: ha-switch master|slave\n")
+
+
 @pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
 def test_in_every_shell(machine: Namespace, shell: str) -> None:
     if shutil.which(shell) is None:

@@ -193,6 +193,7 @@ PROGRAM = _matching(r"(/[^\0]*)?", 'the path of a program, which begins with /, 
 CONFIRM = _matching(
     r"arp|none|/[^\0]*", '"arp", "none" or the path of a program, which begins with /'
 )
+ADDRESSES_BY = _matching("failoverd|script", '"failoverd" or "script"')
 USER = _matching(r"[^\s:/\0]+", "the name of a user")
 INTERFACE = Kind(_read_interface)
 IP = Kind(_read_link_ip)
@@ -320,6 +321,9 @@ class Conf:
         "The fencing program, which must exit 0 before a takeover because heartbeats are lost.")
     notify_prog: str = _one("", PROGRAM, meaning=
         "A program that is run at every change of role and for every problem and its end.")
+    addresses_by: str = _one("failoverd", ADDRESSES_BY, meaning=
+        "Who puts and takes @addresses and @ethernet_addresses: failoverd, which tells the switch "
+        "script so by FAILOVER_PLACED=yes, or the script, for one that has an order of its own.")
     switch_timeout: float = _one(30.0, _seconds(0.005), alike=True, meaning=
         "Seconds after which a switch script is killed, the same on both nodes.")
     hold_down: float = _one(60.0, _seconds(0), alike=True, meaning=

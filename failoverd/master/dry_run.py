@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from failoverd import pair
 from failoverd.master.context import Context
+from failoverd.master.interfaces import told_shortly
 
 TOLD = (pair.Query.FAIL, pair.Query.RESUME)  # what changes something at the peer
 
@@ -20,6 +21,7 @@ class DryRun:
         us = self._us
         match action:
             case pair.RunScript():
+                self._say_placed(action.role)
                 command = f"{us.conf.failover_prog} {action.role}"
                 us.say("DRY-RUN", "script", "would run", command=command, cause=action.reason)
                 self._imagined = True
@@ -38,6 +40,14 @@ class DryRun:
             case _:
                 return False
         return True
+
+    def _say_placed(self, role: str) -> None:
+        conf, served = self._us.conf, [str(entry) for entry in self._us.conf.addresses]
+        if served and conf.addresses_by == "failoverd":
+            put, take = "service addresses would be put", "service addresses would be taken"
+            text = put if role == "master" else take
+            values = {"count": len(served), "addresses": told_shortly(served)}
+            self._us.say("DRY-RUN", "role", text, **values)
 
     def imagine(self, view: pair.PeerView) -> pair.PeerView:
         """The peer as it would be if it had been told what was only logged."""

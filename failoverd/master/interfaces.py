@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import ip_address
 
 from failoverd import links, pair
 from failoverd.master.context import Context
 
 MOST_TOLD = 3  # addresses that one line of the log names
+ASK_SCRIPT = ": the script has to put it there, see ha-switch(8)"
+TAKEN_AGAIN = ": something has taken it away again, perhaps the script"
 
 
 class ServiceInterfaces:
@@ -57,7 +60,7 @@ class ServiceInterfaces:
         """Whether nothing is there against it that a script has worked; what is, is said."""
         wanted = places(told)
         try:
-            against = left_behind(wanted) if role == "slave" else missing(wanted)
+            against = left_behind(wanted) if role == "slave" else self._missing(wanted)
         except OSError as error:
             text = "believed, the addresses cannot be read"
             self._us.say("SCRIPT-UNVERIFIED", "script", text, error=error.strerror)
@@ -67,6 +70,10 @@ class ServiceInterfaces:
             text = "the addresses are not as they should be"
             self._us.say("SWITCH-UNDONE", "script", text, role=role, found=self.against)
         return not against
+
+    def _missing(self, wanted: set[Place]) -> list[str]:
+        by_script = self._us.conf.addresses_by == "script"
+        return missing(wanted, ASK_SCRIPT if by_script else TAKEN_AGAIN)
 
     def role_at_start(self) -> str | None:
         """What this machine was: $state's word, unless the kernel shows that the file is old.
@@ -167,16 +174,19 @@ def place(held: links.Held) -> Place:
 
 def places(lines: Iterable[str]) -> set[Place]:
     """Where the entries of FAILOVER_ADDRESSES belong; those that are none are left out."""
-    return set(_places(lines))
+    return set(_places(tuple(lines)))
 
 
-def _places(lines: Iterable[str]) -> Iterator[Place]:
+@lru_cache(maxsize=4)  # they are looked for all the time, and there may be thousands
+def _places(lines: tuple[str, ...]) -> tuple[Place, ...]:
+    found = []
     for line in lines:
         interface, _, address = line.partition(" ")
         try:
-            yield interface, str(ip_address(address.partition("/")[0]))
+            found.append((interface, str(ip_address(address.partition("/")[0]))))
         except ValueError:
             continue
+    return tuple(found)
 
 
 def held_of(wanted: set[Place]) -> list[links.Held]:
@@ -198,22 +208,23 @@ def left_behind(wanted: set[Place]) -> list[str]:
     ]
 
 
-def missing(wanted: set[Place]) -> list[str]:
+def missing(wanted: set[Place], else_why: str = "") -> list[str]:
     """What is against it that each address is on its card, and the way out. Raises OSError."""
     found = {place(one): one.duplicate for one in held_of(wanted)}
     return [
-        f"{address} is not on {interface}{_why_missing(interface, found.get((interface, address)))}"
-        for interface, address in sorted(wanted)
-        if found.get((interface, address), True)
+        f"{address} is not on {interface}{_why_missing(interface, found.get(there), else_why)}"
+        for there in sorted(wanted)
+        if found.get(there, True)
+        for interface, address in (there,)
     ]
 
 
-def _why_missing(interface: str, duplicate: bool | None) -> str:
+def _why_missing(interface: str, duplicate: bool | None, else_why: str) -> str:
     if duplicate:
         return ", as another host was found to have it: add it with nodad"
     if links.index(interface) is None:
         return ": there is no such interface"
-    return ": the script has to put it there, see ha-switch(8)"
+    return else_why
 
 
 def told_shortly(against: list[str]) -> str:

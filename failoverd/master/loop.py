@@ -68,7 +68,7 @@ class Master:
         )
         self.reload = Reload(self.us, self.selector, check or _refuse, self._adopt)
         self.gratuitous_arp = GratuitousArp(self.us)
-        self.programs = Programs(self.us, self.selector, self._switched)
+        self.programs = Programs(self.us, self.selector, self._switched, self.gratuitous_arp.placed)
         self.dry_run = DryRun(self.us) if dry else None
         self.peer_probes = PeerProbes(self.us, self.supervisor)
         self.questions = Queries(self.us, self.supervisor, self.dry_run, self.peer_probes)
@@ -232,7 +232,7 @@ class Master:
             self.us.feed(pair.Tick())
         self.gratuitous_arp.go_on(now)
         self.requests.end_visits(now)
-        self.programs.kill_late(now)
+        self.programs.tend(now)
         self.reload.give_up(now)
         self.alerts.listen()
         self.alerts.tend(now)
@@ -310,11 +310,14 @@ class Master:
         if action.role == "master":
             self.cards.note_hwaddrs()
             self.us.remembered.placed(self.us.conf)
+        else:
+            self.gratuitous_arp.stop()
         self.us.history.because(action.reason, self.reports.heard if lost else None)
         self.programs.run_script(action.role, action.reason)
 
     def _switched(self, role: str, told: list[str], ok: bool) -> tuple[bool, str]:
         self.next_count = 0.0
+        self.gratuitous_arp.switched()
         return self.cards.switched(role, told, ok=ok), self.cards.against
 
     def _look_at_counts(self) -> None:

@@ -8,12 +8,15 @@ import selectors
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from failoverd import pair, switch
+from failoverd import addresses, pair, switch
+from failoverd.addresses import Result, Steps
 from failoverd.log import lasting, utc_now
 from failoverd.master.context import Context, uptime
+from failoverd.master.interfaces import told_shortly
+from failoverd.master.placing import Placing
 from failoverd.statefile import FailedRun
 from failoverd.wire import protocol
 
@@ -36,6 +39,7 @@ class Old:
 # Role, the addresses that the script was told, exit status 0. Whether the switch has worked, and
 # what the kernel shows against it.
 Switched = Callable[[str, list[str], bool], tuple[bool, str]]
+Announce = Callable[[], Iterator[None]]  # a slice at each step
 
 
 @dataclass(frozen=True)
@@ -56,14 +60,25 @@ class Programs:
     shoot a peer that is well again.
     """
 
-    def __init__(self, us: Context, selector: selectors.BaseSelector, switched: Switched) -> None:
-        """switched is called when the switch script has ended."""
+    def __init__(
+        self,
+        us: Context,
+        selector: selectors.BaseSelector,
+        switched: Switched,
+        announce: Announce,
+    ) -> None:
+        """announce is called when the addresses have come, switched when the switch has ended."""
         self._us = us
         self._selector = selector
         self._switched = switched
+        self._announce = announce
+        self._placing = Placing(us)
+        self._places = False  # in this switch: failoverd itself, and not the script
         self._runners = {kind: switch.Runner() for kind in ("script", "fence", "confirm", "notify")}
         self._argv: dict[str, list[str]] = {}
-        self._addresses: list[str] = []  # that the switch script was told
+        self._began = 0.0  # when the switch did, in monotonic seconds
+        self._addresses: list[str] = []  # that the switch is about
+        self._hwaddrs: list[str] = []  # and the hardware addresses
         self._notices = {kind: deque[tuple[str, str]](maxlen=MAX_NOTICES) for kind in NOTICES}
         self._asked: dict[str, int] = {}  # by kind: whose word the pair waits for
         self._next: dict[str, int] = {}  # to be started when the one before is gone
@@ -92,11 +107,14 @@ class Programs:
             self._forget_old(pidfd)
 
     def deadlines(self) -> Iterator[float | None]:
-        """When `kill_late` has something to do."""
+        """When `tend` has something to do."""
+        yield self._placing.deadline
         yield from (old.deadline for old in self._old.values())
         yield from (runner.deadline for runner in self._runners.values())
 
-    def kill_late(self, now: float) -> None:
+    def tend(self, now: float) -> None:
+        """Go on with what is done in slices, and end what is late."""
+        self._placing.go_on()
         for pidfd, old in list(self._old.items()):
             if now >= old.deadline:
                 self._kill_old(pidfd, old, now)
@@ -155,14 +173,64 @@ class Programs:
     # ------------------------------------------------------------------ start and end
 
     def run_script(self, role: str, reason: str) -> None:
-        """Run $failover_prog for this role ("master" or "slave")."""
+        """Run $failover_prog for this role ("master" or "slave"), and put the addresses before, or
+        take them after it."""
         self._line = ""
         self._us.save()  # before the first change: who finds it must be able to undo it
+        self._began = time.monotonic()
+        self._places = self._us.conf.addresses_by == "failoverd"
+        environment = self._environment(role, reason)
+        self._addresses = environment["FAILOVER_ADDRESSES"].splitlines()
+        self._hwaddrs = environment["FAILOVER_ETHERNET_ADDRESSES"].splitlines()
+        # Here is the place for what is to be run before all else.
+        if role == "master" and self._places:
+            self._placing.begin(self._put(), lambda result: self._was_put(result, reason))
+        else:
+            self._start_script(role, reason)
+
+    def _start_script(self, role: str, reason: str) -> None:
         self._start("script", [self._us.conf.failover_prog, role], role, reason)
         runner = self._runners["script"]
         if runner.pid and runner.starttime:
             self._us.remembered.script = (runner.pid, runner.starttime)
             self._us.save()
+
+    def _put(self) -> Steps[Result]:
+        """Put the addresses and announce them; what was put is taken again if not all could be."""
+        began = time.monotonic()
+        result = yield from addresses.put(self._addresses, self._hwaddrs)
+        self._tell_placed("master", result, began)
+        if not result.problems:
+            yield from self._announce()
+        else:
+            undone = yield from self._take()
+            result = Result([*result.problems, *undone.problems], [])
+        return result
+
+    def _was_put(self, result: Result, reason: str) -> None:
+        if result.problems:
+            self._end_switch("master", switch.Result(1, 0.0, False), result.problems)
+        else:
+            self._start_script("master", reason)
+
+    def _take(self) -> Steps[Result]:
+        began, own = time.monotonic(), self._us.remembered.hwaddrs
+        result = yield from addresses.take(self._addresses, self._hwaddrs, own)
+        self._tell_placed("slave", result, began)
+        return result
+
+    def _tell_placed(self, role: str, result: Result, began: float) -> None:
+        if not (self._addresses or self._hwaddrs):
+            return
+        values = {"count": result.done, "took": lasting(time.monotonic() - began)}
+        if role == "master":
+            event, text = "ADDRESSES-PLACED", "service addresses put"
+        else:
+            event, text = "ADDRESSES-TAKEN", "service addresses taken"
+        if result.problems:
+            event, text = "ADDRESS-FAILED", "the kernel refuses a change of service addresses"
+            values = {"role": role, "error": told_shortly(result.problems)}
+        self._us.say(event, "role", text, **values, note=told_shortly(result.notes))
 
     def run(self, kind: str, number: int) -> None:
         """Run $fence_prog ("fence") or the program that $confirm names ("confirm"), as soon as one
@@ -200,27 +268,33 @@ class Programs:
             self._notices[kind].append((text, event))
 
     def notify_next(self) -> None:
-        """To be called often. What can wait does not start while the switch script runs."""
+        """To be called often. What can wait does not start in the middle of a switch."""
         kind = next((kind for kind in NOTICES if self._notices[kind]), "")
-        if kind and not any(self._runners[name].running for name in ("notify", "script")):
+        runs = any(self._runners[name].running for name in ("notify", "script"))
+        if kind and not runs and self._placing.deadline is None:
             text, event = self._notices[kind].popleft()
             argv = [self._us.conf.notify_prog, kind, text, event]
             self._start("notify", argv, self._us.role, text)
 
     def _start(self, kind: str, argv: list[str], role: str, reason: str) -> None:
-        conf, remembered = self._us.conf, self._us.remembered
-        left = (remembered.left if argv[1:] == ["slave"] else None) or ((), ())
-        environment = switch.environment(conf, role, reason, remembered.hwaddrs, left)
+        conf = self._us.conf
+        environment, timeout = self._environment(role, reason), conf.switch_timeout
         self._argv[kind] = argv
         if kind == "script":
-            self._addresses = environment["FAILOVER_ADDRESSES"].splitlines()
+            timeout -= time.monotonic() - self._began
+            environment |= {"FAILOVER_PLACED": "yes"} if self._places else {}
         if kind != "notify":
             values = {"command": " ".join(argv), "cause": reason}
             self._us.say("SCRIPT-START", self._subject(kind), "running", **values)
         with self._us.spare:
-            result = self._runners[kind].start(argv, environment, conf.switch_timeout)
+            result = self._runners[kind].start(argv, environment, timeout)
         if result is not None:
             self._ended(kind, result)
+
+    def _environment(self, role: str, reason: str) -> dict[str, str]:
+        remembered = self._us.remembered
+        left = (remembered.left if role == "slave" else None) or ((), ())
+        return switch.environment(self._us.conf, role, reason, remembered.hwaddrs, left)
 
     def _attend(self, kind: str) -> None:
         """A program printed something, or ended."""
@@ -244,8 +318,7 @@ class Programs:
         if kind == "notify":
             return
         if kind == "script":
-            ok = self._note_switch(self._argv[kind][1], result)
-            self._us.feed(pair.Ended(kind, ok, ran=result.ran))
+            self._script_ended(self._argv[kind][1], result)
             return
         self._remember()
         number = self._asked.pop(kind, 0)
@@ -255,16 +328,33 @@ class Programs:
         elif kind in self._next:
             self.run(kind, self._next.pop(kind))
 
-    def _note_switch(self, role: str, result: switch.Result) -> bool:
+    def _script_ended(self, role: str, result: switch.Result) -> None:
+        """A service stops before its address goes. A script that could not be run has stopped none:
+        then a machine that serves goes on, and one that was about to leaves no address here."""
+        if self._places and (role == "slave") is result.ran:
+            self._placing.begin(
+                self._take(), lambda taken: self._end_switch(role, result, taken.problems)
+            )
+        else:
+            self._end_switch(role, result, [])
+
+    def _end_switch(self, role: str, result: switch.Result, problems: list[str]) -> None:
+        result = replace(result, seconds=time.monotonic() - self._began)
+        ok = self._note_switch(role, result, problems)
+        self._us.feed(pair.Ended("script", ok, ran=result.ran))
+
+    def _note_switch(self, role: str, result: switch.Result, problems: list[str]) -> bool:
         """Whether the switch has worked. A run that cleans up does not hide the one that failed."""
         remembered = self._us.remembered
         worked, against = False, ""
         if result.ran:
-            worked, against = self._switched(role, self._addresses, result.exit == 0)
+            ok = result.exit == 0 and not problems
+            worked, against = self._switched(role, self._addresses, ok)
         remembered.script = None
         if worked and role == "slave":
             remembered.left = None
-        why = "" if worked else "; ".join(filter(None, (self._how_it_failed(result), against)))
+        said = self._how_it_failed(result), told_shortly(problems), against
+        why = "" if worked else "; ".join(filter(None, said))
         why, line = protocol.words(why), protocol.words(self._line)
         self.last_switch = Run(role, result.exit, round(result.seconds, 3), why)
         if worked and any(run.role == role for run in remembered.failed):

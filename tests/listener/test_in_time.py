@@ -339,7 +339,7 @@ def run_to_its_end(folder: Path, kind: str, program: str) -> pair.Ended:
     )
     us = Context(conf, "slave", Log(conf.log), lambda *_: None, dry=False)
     with selectors.SelectSelector() as selector:
-        programs = Programs(us, selector, lambda *_: (True, ""))
+        programs = Programs(us, selector, lambda *_: (True, ""), lambda: iter(()))
         programs.watch()
         programs.run(kind, 3)
         deadline = time.monotonic() + LIMIT

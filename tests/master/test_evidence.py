@@ -242,10 +242,10 @@ PLACED: dict[str, tuple[tuple[str, ...], str]] = {
     "on lo besides": ((*BOTH, "address add 192.0.2.10/32 dev lo"), ""),
     "neither": (
         (),
-        "192.0.2.10 is not on eth0: the script has to put it there, see ha-switch(8); ",
+        "192.0.2.10 is not on eth0: something has taken it away again, perhaps the script; ",
     ),
-    "one": (BOTH[1:], "192.0.2.10 is not on eth0: the script"),
-    "the other": (BOTH[:1], "2001:db8::10 is not on eth0: the script"),
+    "one": (BOTH[1:], "192.0.2.10 is not on eth0: something"),
+    "the other": (BOTH[:1], "2001:db8::10 is not on eth0: something"),
     "elsewhere": (("address add 192.0.2.10/24 dev eth1", BOTH[1]), "192.0.2.10 is not on eth0"),
     "no such card": ((*BOTH, *RENAMED), "192.0.2.10 is not on eth0: there is no such interface"),
 }
@@ -267,6 +267,17 @@ def test_who_has_become_active_has_each_address_on_its_card(
         us.log = Log(us.conf.log)
         assert ServiceInterfaces(us).switched("master", TOLD, ok=False) is False
         assert said(us) == ""
+
+    inside(machine, look)
+
+
+def test_where_the_script_has_to_put_them_it_is_named(machine: Namespace, tmp_path: Path) -> None:
+    def look() -> None:
+        us = context(tmp_path)
+        us.conf = replace(us.conf, addresses_by="script")
+        assert ServiceInterfaces(us).switched("master", TOLD, ok=True) is False
+        why = "192.0.2.10 is not on eth0: the script has to put it there, see ha-switch(8); "
+        assert why in said(us)
 
     inside(machine, look)
 
@@ -553,8 +564,8 @@ def test_an_active_machine_that_has_lost_its_addresses_is_told_so_at_once(
     inside(machine, check)
 
 
-def test_state_is_written_before_the_script_begins(machine: Namespace, tmp_path: Path) -> None:
-    """Who finds it must be able to undo what the script did, whenever we are killed."""
+def test_state_is_written_before_the_first_change(machine: Namespace, tmp_path: Path) -> None:
+    """Who finds it must be able to undo what was done, whenever we are killed."""
     script = tmp_path / "ha-switch"
     script.write_text("#!/bin/sh\n")
     script.chmod(0o755)
@@ -567,24 +578,28 @@ def test_state_is_written_before_the_script_begins(machine: Namespace, tmp_path:
         master = Master(conf, "slave", us.log)
         be(master.us, pair.Phase.PROMOTING)
         found = []
+        put = master.programs._put
+
+        def noted() -> Any:
+            found.append((statefile.read(conf.state), links.hwaddr("eth0"), links.held()))
+            return put()
+
+        master.programs._put = noted  # type: ignore[method-assign]
         runner = master.programs._runners["script"]
-        begin = runner.start
-
-        def start_script(*arguments: Any) -> Any:
-            found.append(statefile.read(conf.state))
-            return begin(*arguments)
-
-        runner.start = start_script  # type: ignore[method-assign, assignment]
         master._perform(pair.RunScript("master", "because"))
-        (noted,) = found
-        assert noted.role == "switching"
-        assert noted.left == (TOLD, [str(shared)])
-        assert noted.hwaddrs == {"eth0": own}
+        ((noted_state, hwaddr, held),) = found
+        assert noted_state.role == "switching"
+        assert noted_state.left == (TOLD, [str(shared)])
+        assert noted_state.hwaddrs == {"eth0": own}
+        assert (hwaddr, [one for one in held if one.address in conf.served]) == (own, [])
+        assert {"192.0.2.10", "2001:db8::10"} <= set(links.addresses("eth0"))
+        assert links.hwaddr("eth0") == shared.hwaddr
         assert runner.pid is not None
         assert statefile.read(conf.state).script == (runner.pid, runner.starttime)
         os.waitpid(runner.pid, 0)
 
     inside(machine, check)
+    machine.ip(f"link set eth0 address {own}")
 
 
 # Run where a small tmpfs is full: argv is the file, and how many addresses there are.
@@ -698,6 +713,11 @@ exit 0
 """
 
 
+def start_by_script(lab: Lab) -> None:
+    """A pair whose script has an order of its own."""
+    start(lab, addresses_by="script")
+
+
 def use_simple_scripts(lab: Lab) -> None:
     """From the next switch on."""
     for machine in lab.machines:
@@ -713,7 +733,7 @@ def log_has(machine: Machine, text: str) -> Callable[[], bool]:
 )
 @pytest.mark.parametrize("typed_on", ["a", "b"])
 def test_who_cannot_stand_down_keeps_the_role(lab: Lab, copy: str, typed_on: str) -> None:
-    start(lab)
+    start_by_script(lab)
     use_simple_scripts(lab)
     lab.a.ip(f"address add {copy}")
     result = (lab.a if typed_on == "a" else lab.b).command("ha-fail")
@@ -729,7 +749,7 @@ def test_who_cannot_stand_down_keeps_the_role(lab: Lab, copy: str, typed_on: str
 
 
 def test_a_renamed_card_is_no_silent_second_holder(lab: Lab) -> None:
-    start(lab)
+    start_by_script(lab)
     use_simple_scripts(lab)
     lab.a.ip("link set dev eth0 down", "link set dev eth0 name ens3", "link set dev ens3 up")
     lab.b.command("ha-fail")
@@ -742,7 +762,7 @@ def test_a_renamed_card_is_no_silent_second_holder(lab: Lab) -> None:
 
 @pytest.mark.parametrize("does", ["", f"ip address replace {SERVICE}/24 dev lo"])
 def test_a_script_that_does_not_put_the_address_there_has_failed(lab: Lab, does: str) -> None:
-    start(lab)
+    start_by_script(lab)
     undo = "ip address flush dev lo scope global"
     text = f"#!/bin/sh\ncase $1 in\nmaster) {does} ;;\nslave) {undo} ;;\nesac\n"
     lab.b.write("ha-switch", text, 0o755)

@@ -549,7 +549,8 @@ def test_a_switch_script_that_fails_is_not_hidden_by_the_one_that_cleans_up(lab:
 
 def test_a_switch_that_the_kernel_shows_to_have_failed_says_so(lab: Lab) -> None:
     begin(lab)
-    lab.b.write("ha-switch", "#!/bin/sh\nexit 0\n", 0o755)
+    takes = f'#!/bin/sh\n[ "$1" = slave ] || ip address del {SERVICE}/24 dev eth0\n'
+    lab.b.write("ha-switch", takes, 0o755)
     assert lab.a.command("ha-fail").returncode == 1
     why = f"{SERVICE} is not on eth0"
     shown = told(lab, lab.a, "WARNING: this node is active, but peer 1.0.0.2 cannot take over: its")

@@ -1,0 +1,197 @@
+"""failoverd puts and takes the addresses itself: in which order, beside what, and when it fails."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from live_pair import LONG, context, hang_up, kill, main_pid, runs, settled, start
+from netns import ROOTLESS
+
+from dev.lab import logs
+from dev.lab.machine import Machine
+from dev.lab.network import SERVICE, Lab
+from failoverd.addresses import Result, Steps
+from failoverd.master.gratuitous_arp import MOST_NAMED
+from failoverd.master.placing import Placing
+
+MANY = [f"eth0 192.0.{n // 250 + 8}.{n % 250 + 1}/20" for n in range(1000)]
+
+# Tells what it is told and what it finds, and does nothing else.
+NOTING = """#!/bin/sh
+echo "$1: placed=${FAILOVER_PLACED-no} $(ip -o -4 address show dev eth0 | grep -c ' 192.0.2.10/')"
+"""
+
+
+def use(machine: Machine, script: str, mode: int = 0o755) -> None:
+    machine.write("ha-switch", script, mode)
+
+
+# ------------------------------------------------------------------ a step at a time
+
+
+def counting(seen: list[int], steps: int) -> Steps[Result]:
+    for number in range(steps):
+        seen.append(number)
+        yield
+    return Result([], [], steps)
+
+
+def test_long_work_lets_the_loop_turn_in_between(tmp_path: Path) -> None:
+    us = context(tmp_path)
+    us.conf = replace(us.conf, plip_timer=0.0)  # so that a slice holds one step
+    placing, seen, done = Placing(us), list[int](), list[Result]()
+    placing.begin(counting(seen, 3), done.append)
+    while placing.deadline is not None:
+        turned = len(seen)
+        placing.go_on()
+        assert len(seen) <= turned + 1
+    assert (seen, done) == ([0, 1, 2], [Result([], [], 3)])
+    placing.go_on()
+    assert len(done) == 1
+    us.spare.close()
+
+
+def test_work_that_wants_memory_has_an_end(tmp_path: Path) -> None:
+    """Else the switch would never have one."""
+    us = context(tmp_path)
+    placing, done = Placing(us), list[Result]()
+
+    def starving() -> Steps[Result]:
+        yield
+        raise MemoryError
+
+    placing.begin(starving(), done.append)
+    while placing.deadline is not None:
+        placing.go_on()
+    assert [result.problems for result in done] == [["there is no memory left"]]
+    us.spare.close()
+
+
+def test_short_work_is_done_at_once(tmp_path: Path) -> None:
+    us = context(tmp_path)
+    us.conf = replace(us.conf, plip_timer=400.0)
+    placing, done = Placing(us), list[Result]()
+    placing.begin(counting([], 0), done.append)
+    assert (placing.deadline, len(done)) == (None, 1)
+    us.spare.close()
+
+
+# ------------------------------------------------------------------ the order
+
+
+def test_addresses_come_before_the_script_and_go_after_it(lab: Lab) -> None:
+    start(lab)
+    for machine in lab.machines:
+        use(machine, NOTING)
+    assert lab.a.command("ha-fail").returncode == 0
+    assert settled(lab, lab.b)
+    assert "slave: placed=yes 1" in lab.a.log()
+    assert "master: placed=yes 1" in lab.b.log()
+
+
+def test_clients_are_told_before_the_script_begins(lab: Lab) -> None:
+    """However long it takes, the service answers; and the repeats go on meanwhile."""
+    start(lab)
+    use(lab.b, '#!/bin/sh\n[ "$1" = slave ] || until [ -e "${0%/*}/go" ]; do sleep 0.02; done\n')
+    lab.client.start_probing()
+    lab.wait_until(lab.client.answering, "the client is answered")
+    with lab.a.popen(*lab.a._command("ha-fail")) as typed:
+        lab.wait_until(lambda: lab.holders() == ["b"], "b has the address")
+        lab.wait_until(lambda: lab.client.arp_holders() == {lab.b.hwaddr("eth0")}, "and is asked")
+        neighbour = ("ip", "neigh", "show", SERVICE)
+        lab.wait_until(lambda: lab.b.hwaddr("eth0") in lab.client.check(*neighbour), "it is known")
+        assert lab.b.role() == "switching"
+        lab.b.write("go", "")
+        assert typed.wait(20) == 0
+    assert settled(lab, lab.b)
+
+
+def test_a_script_may_have_an_order_of_its_own(lab: Lab) -> None:
+    """From the next switch after HUP on."""
+    start(lab)
+    for machine in lab.machines:
+        machine.write_conf(addresses_by="script")
+        hang_up(machine, said="configuration read again")
+        shipped = machine.read("ha-switch").replace("#!/bin/sh\n", "", 1)
+        use(machine, NOTING + shipped)
+    assert lab.a.command("ha-fail").returncode == 0
+    assert settled(lab, lab.b)
+    assert "slave: placed=no 1" in lab.a.log()
+    assert "master: placed=no 0" in lab.b.log()
+    assert not [*logs.lines(lab.b.log(), "ADDRESSES-PLACED")]
+
+
+# ------------------------------------------------------------------ what goes wrong
+
+
+def test_an_address_that_cannot_be_put_is_a_failed_switch(lab: Lab) -> None:
+    """With the kernel's word, and nothing of it is left."""
+    start(lab)
+    lab.b.write_conf(addresses=[f"eth0 {SERVICE}/24", "eth0 2001:db8::10/64"])
+    hang_up(lab.b, said="configuration read again")
+    result = lab.a.command("ha-fail")
+    assert result.returncode == 1
+    lab.wait_until(lambda: lab.a.role() == "active", "a has its role back")
+    assert lab.holders() == ["a"]
+    assert lab.b.role() == "failed"
+    why = "cannot put 2001:db8::10/64 on eth0: ipv6: IPv6 is disabled on this device"
+    (refused,) = logs.lines(lab.b.log(), "ADDRESS-FAILED")
+    assert (refused.level, refused.values) == ("WARNING", {"role": "master", "error": why})
+    *_, undone, _ = logs.lines(lab.b.log(), "ADDRESSES-TAKEN")
+    assert undone.values["count"] == "1", "what was undone is said"
+    assert runs(lab.b, "master") == 0, "the script was not even begun"
+    assert why in str(lab.b.status()["us"])
+
+
+@pytest.mark.skipif(ROOTLESS, reason="needs root: without it the script belongs to nobody here")
+def test_a_script_that_cannot_be_run_leaves_no_address_behind(lab: Lab) -> None:
+    start(lab)
+    use(lab.b, "#!/bin/sh\n", 0o644)
+    assert lab.a.command("ha-fail").returncode == 1
+    lab.wait_until(lambda: settled_as(lab, "active", "failed"), "a has its role back")
+    assert lab.holders() == ["a"]
+    use(lab.a, "#!/bin/sh\n", 0o644)
+    assert lab.a.command("ha-fail").returncode == 1
+    assert lab.holders() == ["a"], "who cannot stop its services goes on with them"
+
+
+def settled_as(lab: Lab, *roles: str) -> bool:
+    return tuple(machine.role() for machine in lab.machines) == roles
+
+
+def test_who_is_killed_with_the_addresses_half_moved_is_set_right_by_a_restart(lab: Lab) -> None:
+    """After they were put, and before its script has ended."""
+    start(lab, switch_timeout=10.0)
+    use(lab.b, '#!/bin/sh\n[ "$1" = slave ] || { echo it waits; exec sleep 1000; }\n')
+    with lab.a.popen(*lab.a._command("ha-fail")):
+        lab.wait_until(lambda: "it waits" in lab.b.log(), "the script runs")
+        assert lab.holders() == ["b"]
+        kill(lab.b, main_pid(lab.b))
+        use(lab.b, "#!/bin/sh\n")
+        lab.b.start_failoverd()
+        lab.wait_until(lambda: len(lab.holders()) == 1 and "active" in roles(lab), "one", LONG)
+    lab.wait_until(lambda: settled(lab, lab.a) or settled(lab, lab.b), "all is well again", LONG)
+
+
+def roles(lab: Lab) -> list[str]:
+    return [machine.role() for machine in lab.machines]
+
+
+# ------------------------------------------------------------------ many
+
+
+def test_a_thousand_addresses_move_and_nothing_waits_for_them(lab: Lab) -> None:
+    start(lab, addresses=[f"eth0 {SERVICE}/24", *MANY], plip_timer=1.0, timer_seconds=2.0)
+    assert len(lab.a.addresses("eth0")) == len(MANY) + 2
+    assert lab.a.command("ha-fail").returncode == 0
+    assert settled(lab, lab.b)
+    assert len(lab.a.addresses("eth0")) == 1
+    assert len(lab.b.addresses("eth0")) == len(MANY) + 2
+    for machine in lab.machines:
+        assert not [*logs.lines(machine.log(), "STALLED", "STATE-FAILED")]
+    for event in ("GARP", "ADDRESSES-PLACED", "ADDRESSES-TAKEN"):
+        assert 0 < len([*logs.lines(lab.b.log(), event)]) <= MOST_NAMED + 1
+    *_, put = logs.lines(lab.b.log(), "ADDRESSES-PLACED")
+    assert put.values["count"] == str(len(MANY) + 1)
