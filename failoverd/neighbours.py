@@ -136,6 +136,8 @@ class Announcer:
 def run(channel: Channel, conf: Conf) -> None:
     """The worker `neighbours`: carries out failoverd's probes until failoverd is gone."""
     prober = _Prober(channel, conf)
+    if conf.realtime:
+        process.try_realtime("neighbours", conf.user, channel.send)
     process.give_up_root(conf.user)
     prober.report({"event": "ready"})
     while True:

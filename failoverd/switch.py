@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import math
 import os
 import re
 import select
@@ -20,13 +21,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from failoverd.process import CLEAN_ENVIRONMENT
+from failoverd.process import CLEAN_ENVIRONMENT, be_ordinary, be_urgent
 
 if TYPE_CHECKING:
     from failoverd.conf import Conf
 
 CANNOT_RUN, NOT_FOUND = 126, 127  # the exit status of a shell in these cases
 KILL_GRACE = 0.5  # seconds that a killed program has to be gone; the asker waits a few more
+DUTIES = "ha-switch: now the site's own duties"  # printed by a script that is urgent no more
+URGENT_SECONDS = 1.0  # that a switch script may be that
 MAX_LINES = 500  # of one program, so that it cannot fill the log
 MAX_LINE = 1000  # bytes
 
@@ -111,14 +114,20 @@ class Runner:
     @property
     def deadline(self) -> float | None:
         """The monotonic time at which kill_late() has something to do."""
-        return self._program.deadline if self._program else None
+        return min(self._program.deadline, self._program.urgent_until) if self._program else None
 
     def start(
-        self, argv: Sequence[str], environment: Mapping[str, str], timeout: float
+        self,
+        argv: Sequence[str],
+        environment: Mapping[str, str],
+        timeout: float,
+        *,
+        urgent: bool = False,
     ) -> Result | None:
         """Start a program: cwd /, its own session, default signals, no descriptor but 0 to 2.
 
-        None if it runs now, else the Result that says why not.
+        None if it runs now, else the Result that says why not. urgent: it begins with $realtime's
+        priority, and has it until calm() or for URGENT_SECONDS; what it starts itself never has it.
         """
         began = time.monotonic()
         output = process = None
@@ -135,6 +144,8 @@ class Runner:
                 output.close()
             return _not_run(argv[0], error, ran=process is not None)
         self._program = _Program(argv[0], process, pidfd, output, began, began + timeout)
+        if urgent:
+            self._program.hurry()
         for descriptor in (output.reader, pidfd):
             self._events.register(descriptor, select.EPOLLIN)
         return None
@@ -153,9 +164,16 @@ class Runner:
         If not even that helps, because the kernel holds it, reap() says so after KILL_GRACE.
         """
         program = self._program
+        if program and time.monotonic() >= program.urgent_until:
+            program.calm()
         if program and time.monotonic() >= program.deadline and program.ended() is None:
             program.hopeless = program.killed
             self.abandon()
+
+    def calm(self) -> None:
+        """The program is urgent no more."""
+        if self._program:
+            self._program.calm()
 
     def abandon(self) -> None:
         """Kill the program and its children: nobody wants to know any more how it ends. It still
@@ -215,9 +233,21 @@ class _Program:
     deadline: float
     killed: bool = False
     hopeless: bool = False
+    urgent_until: float = math.inf
 
     def __str__(self) -> str:
         return f"{self.name} (pid {self.process.pid})"
+
+    def hurry(self) -> None:
+        with contextlib.suppress(OSError):  # it has ended, or may not: then it is not urgent
+            be_urgent(self.process.pid)
+            self.urgent_until = self.began + URGENT_SECONDS
+
+    def calm(self) -> None:
+        if self.urgent_until < math.inf:
+            self.urgent_until = math.inf
+            with contextlib.suppress(OSError):
+                be_ordinary(self.process.pid)
 
     def ended(self) -> int | None:
         """Its exit status, None while it runs. One that the kernel has thrown away is none of

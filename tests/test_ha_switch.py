@@ -537,7 +537,7 @@ def test_where_failoverd_moves_the_addresses_only_the_services_are_left(
     before = state(machine)
     told = environment(V4, V6, GONE, hwaddrs=(SHARED_CARD,)) | {"FAILOVER_PLACED": "yes"}
     for role in ("master", "slave"):
-        begins = f"{role}\n"
+        begins = f"{switch.DUTIES}\n{role}\n"
         failed = f"ha-switch: site_{role} failed with status 3\n" if status else ""
         found = run(machine, role, {**told, "FAILOVER_ROLE": role}, before=(shell,), script=script)
         assert found == (1 if status else 0, begins + failed)

@@ -8,6 +8,7 @@ import os
 import resource
 import select
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -259,6 +260,46 @@ def test_one_that_ended_in_time_is_not_late(runner: Runner, script: Script) -> N
     runner.kill_late()
     result, _ = finish(runner)
     assert (result.exit, result.timed_out) == (0, False)
+
+
+def may_hurry() -> bool:
+    """Whether this process may have a real-time priority; it gets none by asking."""
+    with subprocess.Popen(["sleep", "60"]) as trial:
+        try:
+            process.be_urgent(trial.pid)
+        except OSError:
+            return False
+        finally:
+            trial.kill()
+    return True
+
+
+@pytest.mark.parametrize("ends_by", ["its word", "time"])
+def test_only_the_beginning_of_a_script_is_urgent(
+    runner: Runner, script: Script, tmp_path: Path, ends_by: str
+) -> None:
+    """And nothing that it starts: a service would have the priority for ever."""
+    if not may_hurry():
+        pytest.skip("no real-time priority can be had here")
+    child = tmp_path / "child"
+    argv = script("sleep 60 &", f"echo $! >{child}.new", f"mv {child}.new {child}", "wait")
+    assert runner.start(argv, ENVIRONMENT, LIMIT, urgent=True) is None
+    pid = runner.pid
+    assert pid is not None
+    if runner.deadline is not None and os.sched_getscheduler(pid) == os.SCHED_OTHER:
+        raise AssertionError("it is not urgent")
+    wait_for(child.exists)
+    assert os.sched_getscheduler(int(child.read_text())) == os.SCHED_OTHER
+    if ends_by == "time":
+        deadline = runner.deadline
+        assert deadline is not None
+        wait_for(lambda: time.monotonic() >= deadline)
+        runner.kill_late()
+    else:
+        runner.calm()
+    assert os.sched_getscheduler(pid) == os.SCHED_OTHER
+    assert runner.running
+    assert runner.deadline is not None and runner.deadline > time.monotonic() + LIMIT / 2
 
 
 def test_a_service_outlives_us_and_may_go_on_writing(

@@ -286,8 +286,9 @@ class Programs:
         if kind != "notify":
             values = {"command": " ".join(argv), "cause": reason}
             self._us.say("SCRIPT-START", self._subject(kind), "running", **values)
+        urgent = kind == "script" and conf.realtime
         with self._us.spare:
-            result = self._runners[kind].start(argv, environment, timeout)
+            result = self._runners[kind].start(argv, environment, timeout, urgent=urgent)
         if result is not None:
             self._ended(kind, result)
 
@@ -302,6 +303,9 @@ class Programs:
         pid = runner.pid or 0
         result = runner.reap()
         for line in runner.lines():
+            if kind == "script" and line == switch.DUTIES:
+                runner.calm()
+                continue
             subject = self._subject(kind)
             source = subject.removeprefix("script "), pid
             self._us.say("SCRIPT-OUTPUT", subject, "output", source, line=line)

@@ -99,7 +99,7 @@ def be_realtime(user: str = "root") -> None:
     Neither passes to its workers: those that want it say so themselves. Who is going to be another
     user than root has a limit of locked memory, beyond which it could not even allocate any.
     """
-    os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(10))
+    be_urgent(0)
     if user != "root":
         try:
             unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
@@ -107,6 +107,16 @@ def be_realtime(user: str = "root") -> None:
         except (ValueError, OSError):
             raise OSError(errno.EPERM, f"memory cannot be locked for {user}") from None
     check(libc.mlockall(_MCL_CURRENT_AND_FUTURE))
+
+
+def be_urgent(pid: int) -> None:
+    """Give this process the priority of all that keeps time, and none of its children. Raises
+    OSError."""
+    os.sched_setscheduler(pid, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(10))
+
+
+def be_ordinary(pid: int) -> None:
+    os.sched_setscheduler(pid, os.SCHED_OTHER, os.sched_param(0))
 
 
 def die_with_parent(parent: int) -> None:
