@@ -32,6 +32,8 @@ LIMIT = 20.0  # seconds that an outage may last, but for the slow timers
 STOP_EVERY, STOP_SECONDS = 5.0, 0.2  # the active machine's processes are stopped so
 IDLE_SHARE = 0.9  # of the cores' time, for a machine that is calm
 DEAF_SECONDS = 1.0  # after which the holders of the address are counted
+COUNTS = (1, 100, 1000)  # of addresses
+LOAD = 4  # processes that want each core, where it is to be busy
 
 Fault = Callable[[System, Lab], None]
 
@@ -57,17 +59,31 @@ def deaf_port(_system: System, lab: Lab) -> None:
     lab.a.deafen("eth0")
 
 
-def suffer(system: System, fault: Fault, after: float = 0.0) -> Sample:
-    """One fault in a lab of its own; `after` seconds later the holders are counted."""
-    with Lab() as lab:
+@dataclass(frozen=True)
+class Scene:
+    """What is done to each system. load: processes that want each core meanwhile; count: of
+    addresses; after: seconds after the fault when the holders are counted."""
+
+    what: str
+    fault: Fault
+    after: float = 0.0
+    load: int = 0
+    count: int = 1
+
+
+def suffer(system: System, scene: Scene) -> Sample:
+    """One fault in a lab of its own."""
+    with Lab() as lab, ExitStack() as stack:
         system.start(lab)
+        if scene.load:
+            stack.enter_context(busy(lab.switch, scene.load))
         lab.client.start_probing(interval=PROBE)
         lab.wait_until(lab.client.answering, "the client is answered", LIMIT)
         time.sleep(CALM + random.random() * 0.05)  # at any moment of a window
         since = time.monotonic()
-        fault(system, lab)
+        scene.fault(system, lab)
         outage = measured(lab, since, LIMIT)
-        time.sleep(after)
+        time.sleep(scene.after)
         return Sample(outage, lab.holders())
 
 
@@ -99,18 +115,22 @@ def processor_time() -> tuple[int, int]:
     return sum(ticks), ticks[3] + ticks[4]
 
 
-def rivals(bench: Bench) -> Iterator[tuple[System, int]]:
-    """The systems that are here, and how many runs each gets: ucarp's outages last seconds."""
-    yield Failoverd(bench.fastest), bench.runs
+def rivals(bench: Bench, count: int) -> Iterator[tuple[System, int]]:
+    """The systems that are here, and how many runs each gets: ucarp has but one address, and its
+    outages last seconds."""
+    yield Failoverd(bench.fastest, count=count), bench.runs
     if bench.has("keepalived"):
-        yield Keepalived(), bench.runs
-    if bench.has("ucarp"):
+        yield Keepalived(count=count), bench.runs
+    if bench.has("ucarp") and count == 1:
         yield Ucarp(), min(bench.runs, max(2, bench.runs // 5))
 
 
-def samples(bench: Bench, what: str, fault: Fault, after: float = 0.0) -> dict[str, list[Sample]]:
+def samples(bench: Bench, scene: Scene) -> dict[str, list[Sample]]:
     """By system's name; those that are missing have none."""
-    systems = list(rivals(bench))
+    what = scene.what
+    systems = list(rivals(bench, scene.count))
+    if scene.load:
+        systems = systems[:2]
     found: dict[str, list[Sample]] = {system.name: [] for system, _ in systems}
     for number in range(bench.runs):
         for system, runs in systems:
@@ -118,7 +138,7 @@ def samples(bench: Bench, what: str, fault: Fault, after: float = 0.0) -> dict[s
                 bench.progress(f"{what}: {system.name} {number + 1} of {runs}")
                 await_calm(bench)
                 try:
-                    sample = suffer(system, fault, after)
+                    sample = suffer(system, scene)
                 except (LabError, OSError) as error:  # told, and the others go on
                     bench.fail(f"{what}: {system.name}: {error}")
                     continue
@@ -132,11 +152,15 @@ def samples(bench: Bench, what: str, fault: Fault, after: float = 0.0) -> dict[s
 
 
 def told(
-    bench: Bench, what: str, found: dict[str, list[Sample]], limits: tuple[float, float | None]
+    bench: Bench,
+    what: str,
+    found: dict[str, list[Sample]],
+    limits: tuple[float, float | None],
+    panel: str = "outage",
 ) -> list[Line]:
     lengths = {name: [sample.outage for sample in group] for name, group in found.items()}
     for name, group in lengths.items():
-        bench.bar("outage", f"{what}: {name}", group, name == "failoverd")
+        bench.bar(panel, f"{what}: {name}", group, name == "failoverd")
     ours = lengths["failoverd"]
     lines = spread(what, ours, "keepalived", lengths.get("keepalived", []), limits)
     if lengths.get("ucarp"):
@@ -145,18 +169,19 @@ def told(
 
 
 def power_row(bench: Bench) -> list[Line]:
-    return told(bench, "power cut", samples(bench, "power cut", power_cut), (0.8, 1.0))
+    scene = Scene("power cut", power_cut)
+    return told(bench, scene.what, samples(bench, scene), (0.7, 1.0))
 
 
 def planned_row(bench: Bench) -> list[Line]:
-    found = samples(bench, "planned switch", planned)
-    lines = told(bench, "planned switch", found, (0.8, None))
+    scene = Scene("planned switch", planned)
+    lines = told(bench, scene.what, samples(bench, scene), (0.8, None))
     return [*lines, Line("- ha-fail said: not now", "", bench.refusals)]
 
 
 def deaf_row(bench: Bench) -> list[Line]:
-    found = samples(bench, "deaf port", deaf_port, DEAF_SECONDS)
-    lines = told(bench, "deaf port", found, (1.0, None))
+    found = samples(bench, Scene("deaf port", deaf_port, DEAF_SECONDS))
+    lines = told(bench, "deaf port", found, (0.7, None))
     most = {name: max(len(s.holders) for s in group) for name, group in found.items()}
     fewest = min(len(sample.holders) for sample in found["failoverd"])
     ours = most["failoverd"]
@@ -164,6 +189,26 @@ def deaf_row(bench: Bench) -> list[Line]:
     met = ours == fewest == 1
     theirs = most.get(rival)
     return [*lines, Line("deaf port, holders after it", "", ours, rival, theirs, "1", met)]
+
+
+def many_row(bench: Bench) -> list[Line]:
+    """Each number of addresses, power cut and planned switch, and how both grow with it."""
+    return counted(bench, 0)
+
+
+def load_row(bench: Bench) -> list[Line]:
+    """The same while every core is busy."""
+    return counted(bench, LOAD)
+
+
+def counted(bench: Bench, load: int) -> list[Line]:
+    lines: list[Line] = []
+    for word, fault, limit in (("power cut", power_cut, 1.0), ("planned", planned, 0.8)):
+        for count in COUNTS:
+            scene = Scene(f"{word}, {count}{', busy' if load else ''}", fault, 0.0, load, count)
+            panel = "busy" if load else "growth"
+            lines += told(bench, scene.what, samples(bench, scene), (limit, None), panel)
+    return lines
 
 
 # ------------------------------------------------------------------ the original's timers
@@ -222,9 +267,10 @@ class Peace:
 
 
 @contextmanager
-def busy(machine: Machine) -> Iterator[None]:
-    """Every core is busy, by processes of an ordinary priority."""
-    burning = [machine.popen("sh", "-c", "while :; do :; done") for _ in range(os.cpu_count() or 1)]
+def busy(machine: Machine, load: int) -> Iterator[None]:
+    """So many processes of an ordinary priority want each core."""
+    count = load * (os.cpu_count() or 1)
+    burning = [machine.popen("sh", "-c", "while :; do :; done") for _ in range(count)]
     try:
         yield
     finally:
@@ -236,7 +282,7 @@ def peace(system: System, seconds: float) -> Peace:
     """Every core busy, and a's processes stopped for a moment now and then."""
     with Lab() as lab:
         system.start(lab)
-        with busy(lab.switch), Eyes(lab) as eyes:
+        with busy(lab.switch, LOAD), Eyes(lab) as eyes:
             time.sleep(1.0)
             began, stops = time.monotonic(), 0
             while time.monotonic() < began + seconds:

@@ -13,6 +13,8 @@ from dev.lab.bench.systems import FASTEST, installed
 from dev.lab.machine import Value
 
 PANELS = {"outage": ("Outage that the client sees, median", "ms"),
+          "growth": ("The same, by the number of addresses", "ms"),
+          "busy": ("The same, by the number of addresses, every core busy", "ms"),
           "cpu": ("CPU for a million packets, median", "ms")}  # fmt: skip
 
 
@@ -97,8 +99,12 @@ ROWS = (
     Row("power", "Outage, the power of the active machine is cut", outages.power_row),
     Row("planned", "Outage, a planned switch", outages.planned_row),
     Row("deaf", "Outage, the active machine's switch port goes deaf", outages.deaf_row),
+    Row("many", "Outage, by the number of addresses", outages.many_row),
+    Row("load", "The same, four processes on every core", outages.load_row),
     Row("slow", "Outage, power cut at the original's timers", outages.slow_row),
-    Row("false", "Nothing broken, every core busy, stops of 200 ms", outages.false_row),
+    Row(
+        "false", "Nothing broken, four processes on every core, stops of 200 ms", outages.false_row
+    ),
     Row("cpu", "A flood, every packet counted", weights.cpu_row),
     Row("pace", "What watching costs the machine", weights.pace_row),
     Row("idle", "Idle, at the original's timers", weights.idle_row),

@@ -29,6 +29,11 @@ FASTEST: Mapping[str, Value] = {
 }
 
 
+def served(count: int) -> list[str]:
+    """So many addresses, the last of which the client probes."""
+    return [*(f"10.7.{n // 250}.{n % 250 + 1}/16" for n in range(count - 1)), f"{SERVICE}/24"]
+
+
 class System(Protocol):
     """One that keeps the service address on a, and moves it to b."""
 
@@ -45,12 +50,14 @@ class System(Protocol):
 class Failoverd:
     settings: Mapping[str, Value] = field(default_factory=lambda: dict(FASTEST))
     name: str = "failoverd"
+    count: int = 1  # of addresses
     refusals: int = 0  # of ha-fail
     processes: dict[str, Process] = field(default_factory=dict)
 
     def start(self, lab: Lab) -> None:
+        addresses = [f"eth0 {one}" for one in served(self.count)]
         for machine in lab.machines:
-            machine.write_conf(**self.settings)
+            machine.write_conf(**{"addresses": addresses, **self.settings})
             self.processes[machine.name] = machine.start_failoverd()
         lab.wait_until(lambda: self._serves(lab), "a is active", START_LIMIT, 0.1)
         lab.wait_until(lambda: self._hears(lab.b), "b hears a and stands by", START_LIMIT, 0.1)
@@ -87,7 +94,10 @@ vrrp_instance service {{
     priority {priority}
     advert_int {advert}
     virtual_ipaddress {{
-        {service}/24
+        {first}
+    }}
+    virtual_ipaddress_excluded {{
+        {others}
     }}
 }}
 """
@@ -97,6 +107,7 @@ vrrp_instance service {{
 class Keepalived:
     advert: float = 0.01
     name: str = "keepalived"
+    count: int = 1  # of addresses
     processes: dict[str, Process] = field(default_factory=dict)
 
     def start(self, lab: Lab) -> None:
@@ -108,7 +119,14 @@ class Keepalived:
     def start_one(self, machine: Machine) -> Process:
         master = machine is machine.lab.a
         words = {"state": "MASTER" if master else "BACKUP", "priority": 150 if master else 100}
-        text = _KEEPALIVED.format(name=machine.name, advert=self.advert, service=SERVICE, **words)
+        first, *others = served(self.count)  # an advertisement has no room for a thousand
+        text = _KEEPALIVED.format(
+            name=machine.name,
+            advert=self.advert,
+            first=first,
+            others="\n        ".join(others),
+            **words,
+        )
         conf = machine.write("keepalived.conf", text)
         pids = ("-p", f"{machine.folder}/keepalived.pid", "-r", f"{machine.folder}/vrrp.pid")
         return machine.popen("keepalived", "-n", "-P", "-f", conf, *pids)
