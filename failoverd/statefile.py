@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from failoverd.conf import Conf
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
-_MAX_BYTES = 64 * 1024
+_MAX_BYTES = 1 << 20  # thousands of addresses
 # The file is a whole number of these, filled up with blanks: what is written over it later needs no
 # more room, and one block is written wholly or not at all, whoever is killed meanwhile.
 _BLOCK = 4096

@@ -233,7 +233,7 @@ def test_the_file_of_another_user_does_not_count(tmp_path: Path) -> None:
     assert statefile.read(str(path)) == Remembered()
 
 
-BLOCK, MOST = 4096, 64 * 1024
+BLOCK, MOST = 4096, 1 << 20
 
 
 def sized(size: int, role: str = "active") -> Remembered:
