@@ -338,7 +338,7 @@ def run_to_its_end(folder: Path, kind: str, program: str) -> pair.Ended:
         fence_prog=program,
     )
     us = Context(conf, "slave", Log(conf.log), lambda *_: None, dry=False)
-    with selectors.SelectSelector() as selector:
+    with selectors.DefaultSelector() as selector:
         programs = Programs(us, selector, lambda *_: (True, ""), lambda: iter(()))
         programs.watch()
         programs.run(kind, 3)
