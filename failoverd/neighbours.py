@@ -84,10 +84,11 @@ class Announcer:
         with contextlib.suppress(OSError):  # a smaller one is only full sooner
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _ROOM)
         active = {entry.interface: entry.hwaddr for entry in conf.ethernet_addresses}
+        routers = {name: _forwards(name) for name in conf.interfaces}
         for entry in conf.addresses:  # made now, as there is no time when they are needed
             hwaddr = active.get(entry.interface) or links.hwaddr(entry.interface)
             if hwaddr is not None:
-                _announcements(hwaddr, entry.address)
+                _announcements(hwaddr, entry.address, routers.get(entry.interface, False))
 
     def announce(
         self, interfaces: Iterable[str], held: Iterable[str] | None = None
@@ -352,7 +353,7 @@ def _is_own(interface: str, hwaddr: str, own: str | None) -> bool:
 
 
 @lru_cache(maxsize=1 << 14)
-def _announcements(hwaddr: str, address: str, router: bool = False) -> list[bytes]:
+def _announcements(hwaddr: str, address: str, router: bool) -> list[bytes]:
     if ":" in address:
         return [frames.unsolicited_advertisement(hwaddr, address, router)]
     return frames.gratuitous_arp(hwaddr, address)

@@ -14,7 +14,7 @@ from netns import Namespace
 from one_machine import MOMENTS, machine
 
 from dev.lab import logs
-from failoverd import pair
+from failoverd import neighbours, pair
 from failoverd.conf import Address, Conf
 from failoverd.log import Log
 from failoverd.master.context import Context
@@ -167,8 +167,10 @@ def test_who_has_just_put_them_announces_before_the_switch_has_ended(
                     machine("active"), interfaces=(card,), phase=pair.Phase.PROMOTING
                 )
                 assert pair.announceable(us.state) == ()
+                made = neighbours._announcements.cache_info().misses
                 for _ in gratuitous_arp.placed():
                     pass
+                assert neighbours._announcements.cache_info().misses == made, "made before"
                 assert sent() == count
             gratuitous_arp.go_on((gratuitous_arp.deadline or 0.0) + 0.1)
             assert sent() == 6, "the repeats too"
