@@ -77,6 +77,7 @@ class Programs:
         self._runners = {kind: switch.Runner() for kind in ("script", "fence", "confirm", "notify")}
         self._argv: dict[str, list[str]] = {}
         self._began = 0.0  # when the switch did, in monotonic seconds
+        self._told: dict[str, str] = {}  # the environment of its script
         self._addresses: list[str] = []  # that the switch is about
         self._hwaddrs: list[str] = []  # and the hardware addresses
         self._notices = {kind: deque[tuple[str, str]](maxlen=MAX_NOTICES) for kind in NOTICES}
@@ -179,9 +180,10 @@ class Programs:
         self._us.save()  # before the first change: who finds it must be able to undo it
         self._began = time.monotonic()
         self._places = self._us.conf.addresses_by == "failoverd"
-        environment = self._environment(role, reason)
-        self._addresses = environment["FAILOVER_ADDRESSES"].splitlines()
-        self._hwaddrs = environment["FAILOVER_ETHERNET_ADDRESSES"].splitlines()
+        self._told = self._environment(role, reason)
+        self._told |= {"FAILOVER_PLACED": "yes"} if self._places else {}
+        self._addresses = self._told["FAILOVER_ADDRESSES"].splitlines()
+        self._hwaddrs = self._told["FAILOVER_ETHERNET_ADDRESSES"].splitlines()
         # Here is the place for what is to be run before all else.
         if role == "master" and self._places:
             self._placing.begin(self._put(), lambda result: self._was_put(result, reason))
@@ -282,7 +284,7 @@ class Programs:
         self._argv[kind] = argv
         if kind == "script":
             timeout -= time.monotonic() - self._began
-            environment |= {"FAILOVER_PLACED": "yes"} if self._places else {}
+            environment = self._told  # a HUP may have come meanwhile
         if kind != "notify":
             values = {"command": " ".join(argv), "cause": reason}
             self._us.say("SCRIPT-START", self._subject(kind), "running", **values)
@@ -334,8 +336,11 @@ class Programs:
 
     def _script_ended(self, role: str, result: switch.Result) -> None:
         """A service stops before its address goes. A script that could not be run has stopped none:
-        then a machine that serves goes on, and one that was about to leaves no address here."""
-        if self._places and (role == "slave") is result.ran:
+        then a machine that serves goes on, and any other leaves no address here."""
+        state = self._us.state
+        serves = not (state.failed or state.purpose is pair.Purpose.CLEAN)
+        goes = result.ran or not serves if role == "slave" else not result.ran
+        if self._places and goes:
             self._placing.begin(
                 self._take(), lambda taken: self._end_switch(role, result, taken.problems)
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import selectors
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +15,10 @@ from dev.lab import logs
 from dev.lab.machine import Machine
 from dev.lab.network import SERVICE, Lab
 from failoverd.addresses import Result, Steps
+from failoverd.conf import Address
 from failoverd.master.gratuitous_arp import MOST_NAMED
 from failoverd.master.placing import Placing
+from failoverd.master.programs import Programs
 
 MANY = [f"eth0 192.0.{n // 250 + 8}.{n % 250 + 1}/20" for n in range(1000)]
 
@@ -79,6 +83,31 @@ def test_short_work_is_done_at_once(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------ the order
+
+
+def test_a_script_is_told_what_was_put_whatever_was_read_meanwhile(tmp_path: Path) -> None:
+    script, told = tmp_path / "ha-switch", tmp_path / "told"
+    script.write_text(f'#!/bin/sh\necho "$FAILOVER_PLACED,$FAILOVER_ADDRESSES" > {told}\n')
+    script.chmod(0o755)
+    us = context(tmp_path)
+    us.conf = replace(us.conf, addresses=(), failover_prog=str(script))
+    after = replace(us.conf, addresses=(Address("eth0", SERVICE, 24),), addresses_by="script")
+
+    def read_again() -> Iterator[None]:
+        us.adopt(after)
+        yield
+
+    with selectors.DefaultSelector() as selector:
+        programs = Programs(us, selector, lambda *_: (True, ""), read_again)
+        programs.watch()
+        programs.run_script("master", "because")
+        programs.tend(0.0)
+        while not us.events:
+            for key, _ in selector.select(10.0):
+                key.data()
+        programs.close()
+    us.spare.close()
+    assert told.read_text() == "yes,\n"
 
 
 def test_addresses_come_before_the_script_and_go_after_it(lab: Lab) -> None:
@@ -155,6 +184,16 @@ def test_a_script_that_cannot_be_run_leaves_no_address_behind(lab: Lab) -> None:
     use(lab.a, "#!/bin/sh\n", 0o644)
     assert lab.a.command("ha-fail").returncode == 1
     assert lab.holders() == ["a"], "who cannot stop its services goes on with them"
+
+
+@pytest.mark.skipif(ROOTLESS, reason="needs root: without it the script belongs to nobody here")
+def test_who_has_failed_leaves_no_address_behind_even_if_no_script_can_be_run(lab: Lab) -> None:
+    """It serves nothing, and the peer has its role back."""
+    start(lab)
+    use(lab.b, '#!/bin/sh\nchmod 644 "$0"\nexit 1\n')
+    assert lab.a.command("ha-fail").returncode == 1
+    lab.wait_until(lambda: settled_as(lab, "active", "failed"), "a has its role back")
+    assert lab.holders() == ["a"]
 
 
 def settled_as(lab: Lab, *roles: str) -> bool:
