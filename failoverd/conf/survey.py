@@ -104,10 +104,7 @@ def findings(conf: Conf, facts: Facts) -> list[Finding]:
     """All that is wrong, in the order of NEEDED as far as it goes. A missing interface is left to
     the check of the configuration."""
     found = [*_no_traffic(conf, facts), *_heartbeat_link(conf, facts), *_port(conf, facts)]
-    for served in conf.addresses:
-        if served.interface in facts.interfaces:
-            found += [*_astray(served, facts), *_placed(served, conf, facts)]
-            found += _network(served, conf, facts)
+    found += _service_addresses(conf, facts)
     found += [*_hardware(conf, facts), *_targets(conf, facts)]
     return list(dict.fromkeys(found))
 
@@ -187,6 +184,20 @@ def _heartbeat_link(conf: Conf, facts: Facts) -> Iterator[Finding]:
 
 
 # --- The service addresses
+
+
+def _service_addresses(conf: Conf, facts: Facts) -> Iterator[Finding]:
+    """Of many with the same fault on an interface the first is told, and how many there are."""
+    found: dict[tuple[str, str], dict[Finding, None]] = {}
+    for served in conf.addresses:
+        if served.interface in facts.interfaces:
+            faults = *_astray(served, facts), *_placed(served, conf, facts)
+            for one in (*faults, *_network(served, conf, facts)):
+                cause = one.text.replace(served.address, "")
+                found.setdefault((served.interface, cause), {})[one] = None
+    for first, *others in found.values():
+        more = f"; and {len(others)} more like it" if others else ""
+        yield first._replace(text=first.text + more)
 
 
 def _astray(served: Address, facts: Facts) -> Iterator[Finding]:

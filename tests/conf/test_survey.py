@@ -43,6 +43,21 @@ def judged(facts: Facts, more: str = "") -> list[tuple[str, Weight, str]]:
     return [(each.variable, each.weight, each.text) for each in survey.findings(settings, facts)]
 
 
+def test_of_many_addresses_with_the_same_fault_one_is_named() -> None:
+    """Each fault of an interface is one line, of however many addresses."""
+    many = [*(f"eth0 192.0.3.{n}/24" for n in range(1, 201)), "eth0 192.0.2.11/25"]
+    facts = having(LINK, OWN, *(Place("plip0", f"192.0.3.{n}", 32) for n in range(1, 3)))
+    texts = [text for *_, text in judged(facts, f"@addresses = ({', '.join(map(repr, many))});")]
+    assert texts == [
+        "192.0.3.1 is on plip0, not on eth0: ip addr del 192.0.3.1/32 dev plip0;"
+        " and 1 more like it",
+        "192.0.3.1 is outside the network of eth0, 192.0.2.1/24: correct one of them;"
+        " and 199 more like it",
+        '"eth0 192.0.2.11/25": the network of eth0 is that of 192.0.2.1/24: write '
+        '"eth0 192.0.2.11/24"',
+    ]
+
+
 def having(*held: Place, **changes: object) -> Facts:
     return replace(SOUND, held=held, **changes)  # type: ignore[arg-type]
 
