@@ -39,7 +39,7 @@ MAX_ANSWERS = 50  # in one report: one that lies must not make it outgrow a mess
 
 _FRAMES = 2  # of one address, at most
 _FULL = (errno.EAGAIN, errno.ENOBUFS)
-_FULL_SECONDS = 0.2  # that one round of announcements waits for room at most
+_FULL_SECONDS = 0.2  # that is waited for room on one interface, until it has sent something again
 _SO_SNDBUFFORCE, _ROOM = 32, 4 << 20
 _FIRST_ANNOUNCEMENTS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 _ANNOUNCEMENT_INTERVAL = 60.0
@@ -80,6 +80,7 @@ class Announcer:
 
     def __init__(self, conf: Conf) -> None:
         self._addresses = conf.addresses
+        self._patience: dict[str, float] = {}  # by interface, what is left of _FULL_SECONDS
         self._socket = _packet_socket(0)
         with contextlib.suppress(OSError):  # a smaller one is only full sooner
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _ROOM)
@@ -92,17 +93,12 @@ class Announcer:
 
     def announce(
         self, interfaces: Iterable[str], held: Iterable[str] | None = None
-    ) -> list[Announced]:
-        """Announce every address on these interfaces once. Each of them, and what went wrong."""
-        return [one for one in self.announcing(interfaces, held) if one]
-
-    def announcing(
-        self, interfaces: Iterable[str], held: Iterable[str] | None = None
     ) -> Iterator[Announced | None]:
-        """The same, one frame at a time: None, or an address that is done. First comes the frame
+        """Announce every address on these interfaces once. A step for each frame, with the address
+        and what went wrong, or with None if there is no room to send it now. First comes the frame
         that most hosts understand, for every address.
 
-        held: the entries of @addresses that are on their cards; None if that is not known.
+        held: the entries of @addresses that are on their interfaces; None if that is not known.
         """
         here = None if held is None else {line.partition("/")[0] for line in held}
         hwaddrs = {name: _sending_hwaddr(name) for name in set(interfaces)}
@@ -113,7 +109,6 @@ class Announcer:
             if entry.interface in hwaddrs
             and (here is None or f"{entry.interface} {entry.address}" in here)
         ]
-        patience = time.monotonic() + _FULL_SECONDS
         for number in range(_FRAMES):
             for entry in list(entries):
                 name, hwaddr = entry.interface, hwaddrs[entry.interface]
@@ -122,13 +117,28 @@ class Announcer:
                         raise hwaddr
                     frames = _announcements(hwaddr, entry.address, routers[name])
                     for frame in frames[number : number + 1]:
-                        while not _sent(self._socket, name, frame, patience):
-                            yield None
+                        yield from self._send(name, frame)
                 except OSError as error:
                     entries.remove(entry)
                     yield entry, error.strerror or str(error)
                 else:
-                    yield (entry, "") if number == _FRAMES - 1 else None
+                    yield entry, ""
+
+    def _send(self, interface: str, frame: bytes) -> Iterator[None]:
+        """A step for each time that there is no room. Raises OSError if the frame cannot be sent.
+
+        A queue that nothing leaves is waited for once, and not again in every round.
+        """
+        began = time.monotonic()
+        patience = self._patience.pop(interface, _FULL_SECONDS)
+        while True:
+            try:
+                return _send(self._socket, interface, frame)
+            except OSError as error:
+                left = self._patience[interface] = max(0.0, patience - time.monotonic() + began)
+                if error.errno not in _FULL or not left:
+                    raise
+                yield
 
     def close(self) -> None:
         self._socket.close()
@@ -387,18 +397,6 @@ def _sending_hwaddr(interface: str) -> str | OSError:
         return _current_hwaddr(interface)
     except OSError as error:
         return error
-
-
-def _sent(sock: socket.socket, interface: str, frame: bytes, patience: float) -> bool:
-    """Whether the frame could be sent. False if there is no room for it now; raises OSError for any
-    other reason, and for this one when patience has ended."""
-    try:
-        _send(sock, interface, frame)
-    except OSError as error:
-        if error.errno not in _FULL or time.monotonic() > patience:
-            raise
-        return False
-    return True
 
 
 def _send(sock: socket.socket, interface: str, frame: bytes) -> None:

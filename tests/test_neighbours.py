@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
+import shutil
 import socket
 import struct
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -601,13 +604,18 @@ def wrong(told: list[tuple[Address, str]]) -> list[str]:
     return [f"{entry.interface} {entry.address}: {error}" for entry, error in told if error]
 
 
+def announced(announcer: neighbours.Announcer, interfaces: list[str]) -> list[tuple[Address, str]]:
+    """Each address, and what went wrong at last."""
+    return list(dict(filter(None, announcer.announce(interfaces))).items())
+
+
 def announce(namespace: Namespace, interfaces: list[str], conf: Conf = CONF) -> list[str]:
     """What Announcer.announce could not do there."""
     reading, writing = os.pipe()
 
     def work() -> None:
         announcer = neighbours.Announcer(conf)
-        os.write(writing, "\n".join(wrong(announcer.announce(interfaces))).encode())
+        os.write(writing, "\n".join(wrong(announced(announcer, interfaces))).encode())
         announcer.close()
 
     try:
@@ -659,10 +667,34 @@ def test_what_cannot_be_announced_is_said(site: Site) -> None:
     ]
 
 
+@pytest.mark.skipif(shutil.which("tc") is None, reason="needs tc, of iproute2")
+def test_a_queue_that_nothing_leaves_is_waited_for_once(site: Site) -> None:
+    """And again when something has been sent meanwhile."""
+
+    def work() -> None:
+        announcer = neighbours.Announcer(CONF)
+
+        def told(queue: str) -> tuple[bool, set[str]]:
+            """Whether it has waited, and what went wrong."""
+            subprocess.run(
+                ["tc", "qdisc", "replace", "dev", "eth0", "root", *queue.split()], check=True
+            )
+            steps = list(announcer.announce(["eth0"]))
+            return None in steps, {step[1] for step in steps if step}
+
+        wrong = {os.strerror(errno.ENOBUFS)}
+        assert told("pfifo limit 0") == (True, wrong)
+        assert told("pfifo limit 0") == (False, wrong)
+        assert told("pfifo limit 100") == (False, {""})
+        assert told("pfifo limit 0") == (True, wrong)
+
+    site.us.call(work)
+
+
 def test_the_announcer_never_receives(site: Site) -> None:
     def work() -> None:
         announcer = neighbours.Announcer(CONF)
-        announcer.announce(["eth0"])
+        announced(announcer, ["eth0"])
         with open("/proc/net/packet", encoding="ascii") as file:
             protocols = [line.split()[3] for line in file.readlines()[1:]]
         assert protocols == ["0000"]

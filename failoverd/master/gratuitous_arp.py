@@ -25,7 +25,7 @@ class GratuitousArp:
         self._announcer = neighbours.Announcer(us.conf)
         self._began = 0.0
         self._round: Iterator[neighbours.Announced | None] | None = None  # under way
-        self._done: list[neighbours.Announced] = []  # in this round
+        self._sent: dict[Address, str] = {}  # in this round, and what went wrong
         self._first = False  # it is the first
         self._untold = False  # and the first since a change of role
         self._early = False  # the addresses are here, but the switch has not ended
@@ -73,13 +73,12 @@ class GratuitousArp:
         if self.deadline is None or now < self.deadline:
             return
         if self._round is None:
-            self._round, self._done = self._announcer.announcing(*self._what()), []
+            self._round, self._sent = self._announcer.announce(*self._what()), {}
         end = time.monotonic() + self._us.slice
-        for sent, done in enumerate(self._round, start=1):
-            if done:
-                self._done.append(done)
-            if time.monotonic() >= end if self._first else sent >= PORTION:
-                self.deadline = now if self._first else now + PAUSE
+        for number, sent in enumerate(self._round, start=1):
+            self._sent.update([sent] if sent else [])
+            if sent is None or (time.monotonic() >= end if self._first else number >= PORTION):
+                self.deadline = now if sent and self._first else now + PAUSE
                 return
         self._round, self._first = None, False
         self._tell()
@@ -98,11 +97,11 @@ class GratuitousArp:
         """Only the first round after a change of role is logged, and what could not be sent. Of
         many addresses some are named."""
         told: dict[tuple[str, str], list[Address]] = {}
-        for entry, error in self._done:
+        for entry, error in self._sent.items():
             if error or self._untold or entry in self._unsent:
                 told.setdefault((entry.interface, error), []).append(entry)
             (self._unsent.add if error else self._unsent.discard)(entry)
-        self._untold = self._untold and not self._done
+        self._untold = self._untold and not self._sent
         for (interface, error), entries in told.items():
             for entry in entries[:MOST_NAMED]:
                 what = "unsolicited NA" if ":" in entry.address else "gratuitous ARP"
