@@ -1,34 +1,38 @@
 """Puts and takes service addresses, IP and hardware ones, by rtnetlink(7) (RFC 3549).
 
-Root reads from that socket what the kernel answers to its requests, and nothing else. Whatever is
-as it should be already is a success, and only what is in a list is ever taken away.
+Whatever is as it should be already is a success, and only what is in a list is ever taken away.
 
-The work is done in steps, a batch of messages each, so that a caller with other duties can attend
-to them in between.
+A worker does it: whoever changes an address waits in the kernel, whatever its socket is told, while
+others change interfaces (rtnl_lock). Of root's rights it keeps the one that this needs.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
+import select
 import socket
 import struct
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from errno import EADDRNOTAVAIL, EEXIST, ENODEV
 from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from failoverd import links
+from failoverd import links, process
+from failoverd.log import told_shortly
+from failoverd.process import CAP_NET_ADMIN, Channel, Message
 
-T = TypeVar("T")
-Steps = Generator[None, None, T]  # one batch at a time; what it returns is the result
+if TYPE_CHECKING:
+    from failoverd.conf import Conf
 
+MOST_ORDERED = 1 << 24  # bytes
 BATCH = 100  # requests: even if all are refused, the socket has room for the answers
 
 # rtnetlink(7), netlink(7), linux/rtnetlink.h
-_NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
+_NEWADDR, _DELADDR = 20, 21
 _NEWROUTE, _GETROUTE = 24, 26
 _NEWLINK, _GETLINK, _SETLINK = 16, 18, 19
 _REQUEST, _ACK, _EXCL, _CREATE = 0x1, 0x4, 0x200, 0x400
@@ -94,30 +98,63 @@ class _Found(NamedTuple):
         return f"{socket.inet_ntop(self.family, self.local)}/{self.prefix}"
 
 
-def finished(steps: Steps[T]) -> T:
-    """The result of all steps in one go."""
+def order(file: int, number: int, work: Mapping[str, object]) -> None:
+    """Write down what the worker is to do: "do" is "put" or "take", and the rest its arguments."""
+    data = json.dumps({**work, "number": number}).encode()
+    os.ftruncate(file, 0)
+    os.pwrite(file, data, 0)
+
+
+def run(channel: Channel, conf: Conf, orders: int) -> None:
+    """The worker `addresses`: does what is written in a file as often as that is another order."""
+    if conf.realtime:
+        process.try_realtime("addresses", conf.user, channel.send)
+    process.give_up_root(conf.user, frozenset({CAP_NET_ADMIN}))
+    interval = process.report_interval(conf.plip_timer)
+    done: object = None
+    channel.send({"event": "ready"})
     while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: T = end.value
-            return result
+        select.select([channel], [], [], interval)
+        if channel.receive():
+            told = process.parse_message(os.pread(orders, MOST_ORDERED, 0)) or {}
+            number = told.pop("number", done)  # there is none while it is being written
+            if number != done:
+                done = number
+                result = _obey(told, lambda: channel.send({"event": "alive"}))
+                channel.send({"event": "placed", "number": number, **result})
+        channel.send({"event": "alive"})
 
 
-def put(addresses: Iterable[str], hwaddrs: Iterable[str]) -> Steps[Result]:
+def _obey(work: dict[str, Any], alive: Callable[[], object]) -> Message:
+    do = work.pop("do")
+    result = put(**work, alive=alive) if do == "put" else take(**work, alive=alive)
+    problem, note = map(told_shortly, (result.problems, result.notes))
+    return {"count": result.done, "problem": problem, "note": note}
+
+
+def put(
+    addresses: Iterable[str], hwaddrs: Iterable[str], alive: Callable[[], object] = bool
+) -> Result:
     """Give interfaces these hardware addresses ("eth0 02:00:00:00:00:10"), then these addresses
-    ("eth0 192.0.2.10/24"). Never raises."""
+    ("eth0 192.0.2.10/24"). alive is called now and then. Never raises."""
     try:
-        return (yield from _put(_entries(addresses), _hardware(hwaddrs)))
+        with Kernel(alive) as kernel:
+            return _put(kernel, _entries(addresses), _hardware(hwaddrs))
     except OSError as error:
         return Result([f"the kernel does not put addresses: {error.strerror}"], [])
 
 
-def take(addresses: Iterable[str], hwaddrs: Iterable[str], own: Mapping[str, str]) -> Steps[Result]:
+def take(
+    addresses: Iterable[str],
+    hwaddrs: Iterable[str],
+    own: Mapping[str, str],
+    alive: Callable[[], object] = bool,
+) -> Result:
     """Take the addresses from whatever interface has them, with whatever prefix; then give each
     interface that may have one of the hardware addresses its own back. Never raises."""
     try:
-        return (yield from _take(_entries(addresses), _hardware(hwaddrs), own))
+        with Kernel(alive) as kernel:
+            return _take(kernel, _entries(addresses), _hardware(hwaddrs), own)
     except OSError as error:
         return Result([f"the kernel does not take addresses: {error.strerror}"], [])
 
@@ -160,7 +197,8 @@ class Kernel:
     A socket that has lost an answer is replaced once: every request may be sent twice.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, alive: Callable[[], object] = bool) -> None:
+        self._alive = alive
         self._socket = self._opened()
 
     def __enter__(self) -> Kernel:
@@ -181,6 +219,7 @@ class Kernel:
     def carry_out(self, requests: list[Request]) -> list[str]:
         """Send at most BATCH requests at once. What was refused, in words."""
         assert len(requests) <= BATCH
+        self._alive()
         try:
             errors = self._answers(requests)
         except OSError:
@@ -233,8 +272,7 @@ def _acknowledged(data: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 def _here(number: int = 0) -> list[_Found]:
     """The addresses of one interface, or of all. Raises OSError."""
-    contents = links.listed(_GETADDR, _ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0))
-    found = (_found(content) for content in contents)
+    found = map(_found, links.listed_addresses())
     return [one for one in found if one and number in (0, one.number)]
 
 
@@ -254,8 +292,6 @@ def _in_batches(requests: Iterable[Request]) -> Iterator[list[Request]]:
 
 def _found(content: bytes) -> _Found | None:
     family, prefix, flags, _, number = _ADDRESS.unpack_from(content)
-    if family not in (socket.AF_INET, socket.AF_INET6):
-        return None
     told = links.attributes(content[_ADDRESS.size :])
     peer = told.get(_IFA_ADDRESS)
     local = told.get(_IFA_LOCAL) or peer
@@ -272,17 +308,14 @@ def _network(number: int, address: bytes, prefix: int) -> tuple[int, int, int, i
 # ------------------------------------------------------------------ put
 
 
-def _put(wanted: list[_Entry], hwaddrs: list[tuple[str, str]]) -> Steps[Result]:
+def _put(kernel: Kernel, wanted: list[_Entry], hwaddrs: list[tuple[str, str]]) -> Result:
     problems: dict[str, None] = {}  # each is told once
     notes: list[str] = []
-    with Kernel() as kernel:
-        for name, hwaddr in hwaddrs:
-            problems |= dict.fromkeys(_set_hwaddr(kernel, name, hwaddr, notes))
-            yield
-        requests = _adding(wanted, problems)
-        for batch in _in_batches(requests):
-            problems |= dict.fromkeys(kernel.carry_out(batch))
-            yield
+    for name, hwaddr in hwaddrs:
+        problems |= dict.fromkeys(_set_hwaddr(kernel, name, hwaddr, notes))
+    requests = _adding(wanted, problems)
+    for batch in _in_batches(requests):
+        problems |= dict.fromkeys(kernel.carry_out(batch))
     return Result(list(problems), notes, len(requests))
 
 
@@ -343,25 +376,25 @@ def _has_route(packed: bytes, prefix: int) -> bool:
 
 
 def _take(
-    wanted: list[_Entry], hwaddrs: list[tuple[str, str]], own: Mapping[str, str]
-) -> Steps[Result]:
+    kernel: Kernel,
+    wanted: list[_Entry],
+    hwaddrs: list[tuple[str, str]],
+    own: Mapping[str, str],
+) -> Result:
     problems: dict[str, None] = {}
     notes = _absent([entry.name for entry in wanted] + [name for name, _ in hwaddrs])
     named = {(entry.name, entry.packed, entry.prefix) for entry in wanted}
     served = {entry.packed for entry in wanted}
-    with Kernel() as kernel:
-        found = _here()
-        going = [one for one in found if one.local in served]
-        names = {number: links.name(number) for number in {one.number for one in going}}
-        for batch in _in_batches(_removing(found, going, names)):
-            problems |= dict.fromkeys(kernel.carry_out(batch))
-            yield
-        for one in going:
-            if (names[one.number], one.local, one.prefix) not in named:
-                notes.append(f"{names[one.number]}: removed {one}, which was there too")
-        for name, hwaddr in hwaddrs:
-            problems |= dict.fromkeys(_give_back(kernel, name, hwaddr, own, notes))
-            yield
+    found = _here()
+    going = [one for one in found if one.local in served]
+    names = {number: links.name(number) for number in {one.number for one in going}}
+    for batch in _in_batches(_removing(found, going, names)):
+        problems |= dict.fromkeys(kernel.carry_out(batch))
+    for one in going:
+        if (names[one.number], one.local, one.prefix) not in named:
+            notes.append(f"{names[one.number]}: removed {one}, which was there too")
+    for name, hwaddr in hwaddrs:
+        problems |= dict.fromkeys(_give_back(kernel, name, hwaddr, own, notes))
     return Result(list(problems), notes, len(going))
 
 

@@ -26,7 +26,7 @@ IFF_UP, IFF_RUNNING = 0x1, 0x40
 ARPHRD_ETHER, ARPHRD_LOOPBACK = 1, 772
 MOST_FIXED = 4  # addresses of one interface: one will do
 
-_SIOCGIFNAME, _SIOCGIFFLAGS, _SIOCGIFADDR, _SIOCGIFNETMASK = 0x8910, 0x8913, 0x8915, 0x891B
+_SIOCGIFNAME, _SIOCGIFFLAGS = 0x8910, 0x8913
 _SIOCGIFHWADDR, _SIOCGIFINDEX = 0x8927, 0x8933
 _NAME_SIZE = 16  # IFNAMSIZ, with the final NUL
 
@@ -143,8 +143,7 @@ def held() -> list[Held]:
 
     What an address is labelled with, such as eth0:0, is no name. Raises OSError as `addresses`.
     """
-    body = _ENTRY.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-    return list(_entries(listed(_RTM_GETADDR, body)))
+    return list(_entries(listed_addresses()))
 
 
 def fixed(found: Iterable[Held], served: Container[str]) -> dict[str, tuple[str, ...]]:
@@ -165,10 +164,12 @@ def fixed(found: Iterable[Held], served: Container[str]) -> dict[str, tuple[str,
 
 
 def network(name: str) -> ipaddress.IPv4Interface | None:
-    """The interface's first IPv4 address with its network, None if it has none."""
-    found = [_ask(name, request, "=4x4s") for request in (_SIOCGIFADDR, _SIOCGIFNETMASK)]
-    address, mask = (socket.inet_ntoa(*one) if one else "" for one in found)
-    return ipaddress.IPv4Interface(f"{address}/{mask}") if address and mask else None
+    """The interface's first IPv4 address with its network, None if it has none. Raises as
+    `addresses`."""
+    for one in held():
+        if one.interface == name and ":" not in one.address:
+            return ipaddress.IPv4Interface((one.address, one.prefix))
+    return None
 
 
 def route(name: str, address: str, source: str = "") -> Route | None:
@@ -284,6 +285,17 @@ def listed(request: int, body: bytes) -> list[bytes]:
     raise OSError(errno.EAGAIN, "the addresses change all the time")
 
 
+def listed_addresses() -> list[bytes]:
+    """A struct ifaddrmsg and its attributes for each IP address of this node. Raises as `listed`.
+
+    The kernel is asked for one family after the other: the list of all in one waits while others
+    change interfaces. Where it has none of a family it may tell of the other.
+    """
+    families = socket.AF_INET, socket.AF_INET6
+    found = [(one, listed(_RTM_GETADDR, _ENTRY.pack(one, 0, 0, 0, 0))) for one in families]
+    return [content for family, contents in found for content in contents if content[0] == family]
+
+
 def told(request: int, body: bytes) -> bytes | None:
     """The content of the answer to one question, None if it is an error. Raises OSError."""
     kind, _, content = _asked(request, _ASK, body)[0]
@@ -309,7 +321,7 @@ def _entries(contents: Iterable[bytes]) -> Iterator[Held]:
         family, prefix, flags, _, number = _ENTRY.unpack_from(content)
         told = attributes(content[_ENTRY.size :])
         own = told.get(_IFA_LOCAL) or told.get(_IFA_ADDRESS)  # the latter may be the far end's
-        if family not in (socket.AF_INET, socket.AF_INET6) or own is None or not name_of(number):
+        if own is None or not name_of(number):
             continue
         if _IFA_FLAGS in told:
             (flags,) = struct.unpack("=I", told[_IFA_FLAGS])

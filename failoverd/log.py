@@ -14,7 +14,7 @@ import select
 import stat
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TextIO
@@ -22,6 +22,7 @@ from typing import TextIO
 from failoverd.events import ALONE, ENDS, EVENTS, Level
 
 MOST = 500  # lines that nothing suppresses, of one kind in an hour: a liar must not fill the disk
+MOST_TOLD = 3  # of many things of one kind, in one line
 OFTEN = 5  # times that a line comes at once before it counts as a repetition
 _GAP = 60.0  # seconds until one more of them is written
 _HOUR = 3600.0
@@ -195,6 +196,12 @@ def quoted(value: str) -> str:
     if _PLAIN.fullmatch(value):
         return value
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def told_shortly(things: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    more = len(things) - MOST_TOLD
+    return "; ".join(things[:MOST_TOLD]) + (f"; and {more} more" if more > 0 else "")
 
 
 def lasting(seconds: float) -> str:

@@ -17,7 +17,7 @@ from test_ha_switch import FOREIGN, hwaddr, inhabit, state
 from test_ha_switch import addresses as shown
 
 from failoverd import addresses, links
-from failoverd.addresses import Kernel, Result, finished
+from failoverd.addresses import Kernel, Result
 
 OWN, SHARED = "02:00:00:00:0a:01", "02:00:00:00:00:10"
 V4, V6, OTHER = "eth0 192.0.2.10/24", "eth0 2001:db8::10/64", "eth1 198.51.100.10/24"
@@ -52,11 +52,11 @@ def machine(lasting: list[Namespace]) -> Namespace:
 
 def put(machine: Namespace, *wanted: str, hwaddrs: tuple[str, ...] = ()) -> None:
     """Must go without a problem."""
-    inside(machine, lambda: no_problem(finished(addresses.put(wanted, hwaddrs))))
+    inside(machine, lambda: no_problem(addresses.put(wanted, hwaddrs)))
 
 
 def take(machine: Namespace, *wanted: str, hwaddrs: tuple[str, ...] = ()) -> None:
-    inside(machine, lambda: no_problem(finished(addresses.take(wanted, hwaddrs, KNOWN))))
+    inside(machine, lambda: no_problem(addresses.take(wanted, hwaddrs, KNOWN)))
 
 
 def no_problem(result: Result) -> None:
@@ -205,7 +205,7 @@ def test_a_standby_has_the_address_nowhere(machine: Namespace) -> None:
     machine.ip(*(f"address add {copy}" for copy in COPIES))
 
     def check() -> None:
-        result = finished(addresses.take((V4, V6), (), KNOWN))
+        result = addresses.take((V4, V6), (), KNOWN)
         assert result.problems == []
         assert len(result.notes) == len(COPIES)
         assert "eth0: removed 192.0.2.10/32, which was there too" in result.notes
@@ -229,11 +229,11 @@ def test_an_address_that_is_there_with_another_prefix(machine: Namespace) -> Non
 def test_an_interface_that_is_missing_is_named_and_the_others_are_done(machine: Namespace) -> None:
     served = ("eth9 203.0.113.10/24", "eth9 2001:db8::9/64", V4)
     missing = "eth9: there is no such interface"
-    says(machine, lambda: finished(addresses.put(served, (f"eth9 {SHARED}",))), missing)
+    says(machine, lambda: addresses.put(served, (f"eth9 {SHARED}",)), missing)
     assert shown(machine, "eth0") == {"192.0.2.10/24"}
 
     def check() -> None:
-        result = finished(addresses.take(served, (f"eth9 {SHARED}",), KNOWN))
+        result = addresses.take(served, (f"eth9 {SHARED}",), KNOWN)
         assert result.problems == []
         assert result.notes == [f"{missing}, so there is nothing to remove from it"]
 
@@ -269,43 +269,36 @@ def test_an_interface_that_was_renamed_gives_up_the_address_and_no_other(
 MANY = [f"eth0 10.7.{n // 250}.{n % 250 + 1}/16" for n in range(1000)]
 
 
-def test_a_thousand_come_and_go_in_steps(machine: Namespace) -> None:
-    """The site's own stays, though it depends on them, and the caller may look up in between."""
+def test_a_thousand_come_and_go(machine: Namespace) -> None:
+    """The site's own stays, though it depends on them, and whoever waits is told of each batch."""
     machine.run("sh", "-c", "echo 0 >/proc/sys/net/ipv4/conf/eth0/promote_secondaries")
 
     def many() -> None:
-        assert counted(addresses.put(MANY, ())) == (Result([], [], 1000), 10)
+        told: list[None] = []
+        assert addresses.put(MANY, (), lambda: told.append(None)) == Result([], [], 1000)
+        assert len(told) == 10
         ip("address add 10.7.99.99/16 dev eth0")
         assert len([one for one in links.held() if one.address.startswith("10.7.")]) == 1001
-        assert counted(addresses.take(MANY, (), KNOWN)) == (Result([], [], 1000), 11)
+        assert addresses.take(MANY, (), KNOWN, lambda: told.append(None)) == Result([], [], 1000)
+        assert len(told) == 21
 
     inside(machine, many)
     assert shown(machine, "eth0") == {"10.7.99.99/16"}
 
 
-def counted(work: addresses.Steps[Result]) -> tuple[Result, int]:
-    """The result, and the number of steps."""
-    for count in itertools.count():
-        try:
-            next(work)
-        except StopIteration as end:
-            result: Result = end.value
-            return result, count
-    raise AssertionError
+def at_second(do: Callable[[], None]) -> Callable[[], None]:
+    """For put and take: do something before the second batch."""
+    batches = itertools.count(1)
+    return lambda: do() if next(batches) == 2 else None
 
 
 def test_what_changes_in_between_is_no_error(machine: Namespace) -> None:
     """Another program adds what is about to be added, and removes what is about to go."""
 
     def check() -> None:
-        steps = addresses.put(MANY, ())
-        next(steps)
-        ip("address add 10.7.3.249/16 dev eth0")
-        no_problem(finished(steps))
-        steps = addresses.take(MANY, (), KNOWN)
-        next(steps)
-        ip("address flush dev eth0")
-        no_problem(finished(steps))
+        add = at_second(lambda: ip("address add 10.7.3.249/16 dev eth0"))
+        no_problem(addresses.put(MANY, (), add))
+        no_problem(addresses.take(MANY, (), KNOWN, at_second(lambda: ip("address flush dev eth0"))))
         assert not links.addresses("eth0")[1:]
 
     inside(machine, check)
@@ -318,11 +311,11 @@ def test_the_hardware_address_comes_first(machine: Namespace) -> None:
     """Neighbours that are told of the address are told where it is."""
 
     def check() -> None:
-        steps = addresses.put((V4,), (MOVING,))
-        next(steps)
-        assert links.hwaddr("eth0") == SHARED
-        assert not [one for one in links.addresses("eth0") if one == "192.0.2.10"]
-        no_problem(finished(steps))
+        def look() -> None:
+            assert links.hwaddr("eth0") == SHARED
+            assert not [one for one in links.addresses("eth0") if one == "192.0.2.10"]
+
+        no_problem(addresses.put((V4,), (MOVING,), at_second(look)))
 
     inside(machine, check)
     assert shown(machine, "eth0") == {"192.0.2.10/24"}
@@ -378,7 +371,7 @@ def test_one_that_fails_with_its_new_address_gets_the_old_one_back(machine: Name
     machine.ip("address add 10.7.0.1/24 dev mv2", "route add 10.8.0.0/16 via 10.7.0.2")
     machine.ip("address add 2001:db8:7::1/64 dev mv2 nodad")
     before = state(machine)
-    work = lambda: finished(addresses.put((), (f"mv2 {SHARED}",)))  # noqa: E731
+    work = lambda: addresses.put((), (f"mv2 {SHARED}",))  # noqa: E731
     why = f"cannot give mv2 the hardware address {SHARED}: Address already in use"
     says(machine, work, why)
     assert state(machine) == before
@@ -388,14 +381,14 @@ def test_one_that_never_takes_another_address(machine: Namespace) -> None:
     machine.ip("link add ifb7 type ifb", "link set ifb7 up", "address add 10.7.0.1/24 dev ifb7")
     machine.ip("address add 2001:db8:7::1/64 dev ifb7 nodad", "route add 10.8.0.0/16 via 10.7.0.2")
     before = state(machine)
-    work = lambda: finished(addresses.put((), (f"ifb7 {SHARED}",)))  # noqa: E731
+    work = lambda: addresses.put((), (f"ifb7 {SHARED}",))  # noqa: E731
     says(machine, work, f"cannot give ifb7 the hardware address {SHARED}: Operation not supported")
     assert state(machine) == before
 
 
 def test_an_own_hardware_address_that_is_not_known(machine: Namespace) -> None:
     def take_it() -> Result:
-        return finished(addresses.take((V4,), (MOVING,), {}))
+        return addresses.take((V4,), (MOVING,), {})
 
     inside(machine, lambda: no_problem(take_it()))
     put(machine, V4, hwaddrs=(MOVING,))
@@ -410,7 +403,7 @@ def test_what_the_kernel_refuses_is_told_in_its_words(machine: Namespace) -> Non
     machine.run("sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6")
     try:
         why = "cannot put 2001:db8::10/64 on eth0: ipv6: IPv6 is disabled on this device"
-        says(machine, lambda: finished(addresses.put((V4, V6), ())), why)
+        says(machine, lambda: addresses.put((V4, V6), ()), why)
         assert shown(machine, "eth0") == {"192.0.2.10/24"}, "the others are done"
     finally:
         machine.run("sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6")
@@ -428,13 +421,13 @@ def test_without_the_right_it_says_so(machine: Namespace) -> None:
         return run
 
     why = "Operation not permitted"
-    add = powerless(lambda: finished(addresses.put((V6, OTHER), ())))
+    add = powerless(lambda: addresses.put((V6, OTHER), ()))
     told = (
         f"cannot put 2001:db8::10/64 on eth0: {why}",
         f"cannot put 198.51.100.10/24 on eth1: {why}",
     )
     says(machine, add, *told)
-    remove = powerless(lambda: finished(addresses.take((V4,), (), KNOWN)))
+    remove = powerless(lambda: addresses.take((V4,), (), KNOWN))
     says(machine, remove, f"cannot take 192.0.2.10/24 from eth0: {why}")
     assert shown(machine, "eth0") == {"192.0.2.10/24"}
 
@@ -478,8 +471,8 @@ def test_what_is_no_address_is_left_out(machine: Namespace) -> None:
 
     def check() -> None:
         for line in ("", "eth0", "eth0 x", "eth0 02:00"):
-            no_problem(finished(addresses.put(wrong, (line,))))
-            no_problem(finished(addresses.take(wrong, (line,), {"eth0": line})))
+            no_problem(addresses.put(wrong, (line,)))
+            no_problem(addresses.take(wrong, (line,), {"eth0": line}))
 
     inside(machine, check)
     assert state(machine) == before
@@ -489,8 +482,8 @@ def test_without_a_descriptor_it_says_so(machine: Namespace, tmp_path: Path) -> 
     def check() -> None:
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-        for steps in (addresses.put((V4,), ()), addresses.take((V4,), (), {})):
-            (why,) = finished(steps).problems
+        for result in (addresses.put((V4,), ()), addresses.take((V4,), (), {})):
+            (why,) = result.problems
             assert why.endswith("addresses: Too many open files")
 
     inside(machine, check)

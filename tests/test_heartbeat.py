@@ -345,7 +345,7 @@ def test_those_who_send_and_count_follow_the_listeners_word(
     slots = Slots()
     us = Quiet(Conf())
     watchers = Watchers(us, slots, None, lambda _: None)
-    workers = Workers(us, slots, watchers, (), ControlSocket(us))
+    workers = Workers(us, slots, watchers, (), ControlSocket(us), -1)
     monkeypatch.setattr(process, "fork_child", lambda *_: None)
     monkeypatch.setattr(
         "failoverd.master.workers.what_counts", lambda _, __, tags: counted.append(tags)

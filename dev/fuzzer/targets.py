@@ -206,7 +206,8 @@ def check_lines(data: bytes) -> None:
     invariants.json_lines(long, [*cuts, 65536, 65537])
 
 
-CHILDREN = ("listener", "neighbours", "heartbeat", "watchd plip0", "watchd lo", "log")
+CHILDREN = ("listener", "neighbours", "heartbeat", "watchd plip0", "watchd lo", "log",
+            "addresses")  # fmt: skip
 WINDOW = {"event": "alarm", "t": 1.0, "packets": 0, "last": 0, "boot": False, "verdict": "fail",
           "reason": "silent twice", "interface": "eth0"}  # fmt: skip
 SAID: tuple[tuple[int, object], ...] = (
@@ -224,6 +225,7 @@ SAID: tuple[tuple[int, object], ...] = (
     (3, WINDOW),
     (4, WINDOW),
     (4, {"event": "count", "packets": 7, "last": 3}),
+    (6, {"event": "placed", "number": 0, "count": 7, "problem": "", "note": "eth0: removed"}),
 )  # fmt: skip
 SAID_LINES = tuple(bytes([who]) + json.dumps(what).encode() for who, what in SAID)
 

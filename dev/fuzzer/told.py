@@ -22,6 +22,7 @@ MAY_SAY: dict[str, tuple[type, ...]] = {
     "neighbours": (pair.Answers,),
     "heartbeat": (),
     "log": (),
+    "addresses": (),
     "watchd plip0": (pair.LinkWatched, pair.Counted),
     "watchd lo": (pair.Watched, pair.Counted, pair.Carrier),
 }

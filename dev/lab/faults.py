@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 NAMES = ("a", "b")
-CHILDREN = ("log", "heartbeat", "listener", "neighbours", "watchd plip0", "watchd eth0")
+CHILDREN = (
+    *("log", "heartbeat", "listener", "neighbours", "watchd plip0", "watchd eth0", "addresses"),
+)
 WORKS = "works"
 MOST_TROUBLES = 3  # at a time; where everything is broken nothing can be expected
 MUTILATED = ("fail master", "fail slave", "hang master", "hang slave", "late master", "slow both")

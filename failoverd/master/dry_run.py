@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from failoverd import pair
+from failoverd.log import told_shortly
 from failoverd.master.context import Context
-from failoverd.master.interfaces import told_shortly
 
 TOLD = (pair.Query.FAIL, pair.Query.RESUME)  # what changes something at the peer
 

@@ -41,13 +41,13 @@ class GratuitousArp:
         self._announcer = neighbours.Announcer(self._us.conf)
         self._round, self._first = None, False
 
-    def placed(self) -> Iterator[None]:
-        """The addresses have just come: the first round, a slice at each step."""
-        self._early = True
-        self._start(time.monotonic())
-        while self._first:
-            yield
-            self.go_on(time.monotonic())
+    def follow(self, come: bool) -> None:
+        """In a switch: the addresses have just come, or are about to go."""
+        if come:
+            self._early = True
+            self._start(time.monotonic())
+        else:
+            self.stop()
 
     def switched(self) -> None:
         """The switch has ended: from now on the pair says whether there is anything to announce."""

@@ -7,9 +7,9 @@ from functools import lru_cache
 from ipaddress import ip_address
 
 from failoverd import links, pair
+from failoverd.log import told_shortly
 from failoverd.master.context import Context
 
-MOST_TOLD = 3  # addresses that one line of the log names
 ASK_SCRIPT = ": the script has to put it there, see ha-switch(8)"
 TAKEN_AGAIN = ": something has taken it away again, perhaps the script"
 
@@ -225,8 +225,3 @@ def _why_missing(interface: str, duplicate: bool | None, else_why: str) -> str:
     if links.index(interface) is None:
         return ": there is no such interface"
     return else_why
-
-
-def told_shortly(against: list[str]) -> str:
-    more = len(against) - MOST_TOLD
-    return "; ".join(against[:MOST_TOLD]) + (f"; and {more} more" if more > 0 else "")

@@ -21,6 +21,7 @@ from failoverd.master.dry_run import DryRun
 from failoverd.master.gratuitous_arp import GratuitousArp
 from failoverd.master.interfaces import ServiceInterfaces
 from failoverd.master.peer_probes import PeerProbes
+from failoverd.master.placing import Placing
 from failoverd.master.programs import Programs
 from failoverd.master.queries import Queries
 from failoverd.master.reload import Check, Reload
@@ -63,12 +64,16 @@ class Master:
         self.cards = ServiceInterfaces(self.us)
         self.reports = Reports(self.us, self.supervisor, self.cards)
         self.watchers = Watchers(self.us, self.supervisor, watcher, self.reports.unwatched)
+        self.gratuitous_arp = GratuitousArp(self.us)
+        self.placing = Placing(self.supervisor)
+        self.programs = Programs(
+            self.us, self.selector, self._switched, self.placing, self.gratuitous_arp.follow
+        )
+        orders = self.placing.orders
         self.workers = Workers(
-            self.us, self.supervisor, self.watchers, programs, self.control_socket
+            self.us, self.supervisor, self.watchers, programs, self.control_socket, orders
         )
         self.reload = Reload(self.us, self.selector, check or _refuse, self._adopt)
-        self.gratuitous_arp = GratuitousArp(self.us)
-        self.programs = Programs(self.us, self.selector, self._switched, self.gratuitous_arp.placed)
         self.dry_run = DryRun(self.us) if dry else None
         self.peer_probes = PeerProbes(self.us, self.supervisor)
         self.questions = Queries(self.us, self.supervisor, self.dry_run, self.peer_probes)
@@ -98,6 +103,7 @@ class Master:
             self.supervisor.end_all(spare="log")  # the last words are yet to come
             self.control_socket.close()
             self.gratuitous_arp.close()
+            self.placing.close()
             self.us.spare.close()
             self.programs.close()
             self.reload.close()
@@ -310,8 +316,6 @@ class Master:
         if action.role == "master":
             self.cards.note_hwaddrs()
             self.us.remembered.placed(self.us.conf)
-        else:
-            self.gratuitous_arp.stop()
         self.us.history.because(action.reason, self.reports.heard if lost else None)
         self.programs.run_script(action.role, action.reason)
 
@@ -345,6 +349,7 @@ class Master:
             match worker, message.get("event"):
                 case _, "ready":
                     self.workers.ready(name)
+                    self.placing.go_on()
                 case _, "log":
                     self.reports.told_log(name, message)
                 case "watchd", "alarm" | "full":
@@ -367,6 +372,8 @@ class Master:
                     self.questions.told_lost(message)
                 case "neighbours", "answers":
                     self.questions.told_answers(message)
+                case "addresses", "placed":
+                    self.placing.told(message)
         except ValueError as error:
             if self.supervisor.may_log(name, time.monotonic()):
                 self.us.say(

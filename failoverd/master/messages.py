@@ -106,6 +106,16 @@ class Lost:
 
 
 @dataclass(frozen=True)
+class Placed:
+    """An order to put or take addresses was carried out, `count` of them."""
+
+    number: Whole
+    count: Whole = 0
+    problem: Annotated[str, shown(1000)] = ""
+    note: Annotated[str, shown(1000)] = ""
+
+
+@dataclass(frozen=True)
 class Answer:
     """Who answered for one of the addresses."""
 

@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
-from failoverd import addresses, pair, switch
-from failoverd.addresses import Result, Steps
+from failoverd import pair, process, switch
 from failoverd.log import lasting, utc_now
 from failoverd.master.context import Context, uptime
-from failoverd.master.interfaces import told_shortly
+from failoverd.master.messages import Placed
 from failoverd.master.placing import Placing
 from failoverd.statefile import FailedRun
 from failoverd.wire import protocol
@@ -24,6 +23,11 @@ MAX_NOTICES = 16
 NOTICES = ("role", "alarm")  # in this order: of a takeover, first that it has happened
 SAID = {True: "succeeded", False: "ended"}
 QUESTIONS = ("fence", "confirm")  # programs whose exit status answers one
+PLACED = {
+    "put": ("ADDRESSES-PLACED", "service addresses put", "master"),
+    "take": ("ADDRESSES-TAKEN", "service addresses taken", "slave"),
+}
+LEAST = 3.0  # seconds that addresses have to come or go, also when $switch_timeout is over
 
 
 @dataclass
@@ -39,7 +43,7 @@ class Old:
 # Role, the addresses that the script was told, exit status 0. Whether the switch has worked, and
 # what the kernel shows against it.
 Switched = Callable[[str, list[str], bool], tuple[bool, str]]
-Announce = Callable[[], Iterator[None]]  # a slice at each step
+Announce = Callable[[bool], None]  # the addresses have come, or are about to go
 
 
 @dataclass(frozen=True)
@@ -65,14 +69,14 @@ class Programs:
         us: Context,
         selector: selectors.BaseSelector,
         switched: Switched,
+        placing: Placing,
         announce: Announce,
     ) -> None:
-        """announce is called when the addresses have come, switched when the switch has ended."""
         self._us = us
         self._selector = selector
         self._switched = switched
+        self._placing = placing
         self._announce = announce
-        self._placing = Placing(us)
         self._places = False  # in this switch: failoverd itself, and not the script
         self._runners = {kind: switch.Runner() for kind in ("script", "fence", "confirm", "notify")}
         self._argv: dict[str, list[str]] = {}
@@ -114,8 +118,8 @@ class Programs:
         yield from (runner.deadline for runner in self._runners.values())
 
     def tend(self, now: float) -> None:
-        """Go on with what is done in slices, and end what is late."""
-        self._placing.go_on()
+        """End what is late."""
+        self._placing.tend(now)
         for pidfd, old in list(self._old.items()):
             if now >= old.deadline:
                 self._kill_old(pidfd, old, now)
@@ -138,16 +142,16 @@ class Programs:
         for program in remembered.programs:
             self._await_one("fence-or-confirm", program, 0.0)
 
-    def _await_one(self, what: str, process: tuple[int, int], seconds: float) -> None:
-        if not switch.running(*process):
+    def _await_one(self, what: str, program: tuple[int, int], seconds: float) -> None:
+        if not switch.running(*program):
             return
         try:
-            pidfd = os.pidfd_open(process[0])
+            pidfd = os.pidfd_open(program[0])
         except ProcessLookupError:
             return  # it has just ended
         text = "left by a dead failoverd, waiting for its end"
-        self._us.say("LEFTOVER-WAIT", f"script {what}", text, pid=process[0])
-        self._old[pidfd] = Old(what, process[0], time.monotonic() + seconds)
+        self._us.say("LEFTOVER-WAIT", f"script {what}", text, pid=program[0])
+        self._old[pidfd] = Old(what, program[0], time.monotonic() + seconds)
         self._selector.register(pidfd, selectors.EVENT_READ, lambda: self._forget_old(pidfd))
 
     @property
@@ -186,7 +190,7 @@ class Programs:
         self._hwaddrs = self._told["FAILOVER_ETHERNET_ADDRESSES"].splitlines()
         # Here is the place for what is to be run before all else.
         if role == "master" and self._places:
-            self._placing.begin(self._put(), lambda result: self._was_put(result, reason))
+            self._place("put", lambda placed: self._were_put(placed, reason))
         else:
             self._start_script(role, reason)
 
@@ -197,42 +201,39 @@ class Programs:
             self._us.remembered.script = (runner.pid, runner.starttime)
             self._us.save()
 
-    def _put(self) -> Steps[Result]:
-        """Put the addresses and announce them; what was put is taken again if not all could be."""
-        began = time.monotonic()
-        result = yield from addresses.put(self._addresses, self._hwaddrs)
-        self._tell_placed("master", result, began)
-        if not result.problems:
-            yield from self._announce()
-        else:
-            undone = yield from self._take()
-            result = Result([*result.problems, *undone.problems], [])
-        return result
-
-    def _was_put(self, result: Result, reason: str) -> None:
-        if result.problems:
-            self._end_switch("master", switch.Result(1, 0.0, False), result.problems)
-        else:
-            self._start_script("master", reason)
-
-    def _take(self) -> Steps[Result]:
-        began, own = time.monotonic(), self._us.remembered.hwaddrs
-        result = yield from addresses.take(self._addresses, self._hwaddrs, own)
-        self._tell_placed("slave", result, began)
-        return result
-
-    def _tell_placed(self, role: str, result: Result, began: float) -> None:
+    def _place(self, do: str, done: Callable[[Placed], None]) -> None:
+        """Have the addresses put or taken, if there are any."""
         if not (self._addresses or self._hwaddrs):
+            done(Placed(0))
             return
-        values = {"count": result.done, "took": lasting(time.monotonic() - began)}
-        if role == "master":
-            event, text = "ADDRESSES-PLACED", "service addresses put"
-        else:
-            event, text = "ADDRESSES-TAKEN", "service addresses taken"
-        if result.problems:
+        began = time.monotonic()
+
+        def end(placed: Placed) -> None:
+            self._tell_placed(do, placed, began)
+            done(placed)
+
+        work: process.Message = {"do": do, "addresses": self._addresses, "hwaddrs": self._hwaddrs}
+        if do == "take":
+            work["own"] = self._us.remembered.hwaddrs
+        left = self._began + self._us.conf.switch_timeout - began
+        self._placing.begin(work, max(LEAST, left), end)
+
+    def _were_put(self, placed: Placed, reason: str) -> None:
+        """They are announced at once; what was put is taken again if not all could be."""
+        if not placed.problem:
+            self._announce(True)
+            self._start_script("master", reason)
+            return
+        failed = switch.Result(1, 0.0, False)
+        self._place("take", lambda taken: self._end_switch("master", failed, placed, taken))
+
+    def _tell_placed(self, do: str, placed: Placed, began: float) -> None:
+        event, text, role = PLACED[do]
+        values = {"count": placed.count, "took": lasting(time.monotonic() - began)}
+        if placed.problem:
             event, text = "ADDRESS-FAILED", "the kernel refuses a change of service addresses"
-            values = {"role": role, "error": told_shortly(result.problems)}
-        self._us.say(event, "role", text, **values, note=told_shortly(result.notes))
+            values = {"role": role, "error": placed.problem}
+        self._us.say(event, "role", text, **values, note=placed.note)
 
     def run(self, kind: str, number: int) -> None:
         """Run $fence_prog ("fence") or the program that $confirm names ("confirm"), as soon as one
@@ -341,28 +342,27 @@ class Programs:
         serves = not (state.failed or state.purpose is pair.Purpose.CLEAN)
         goes = result.ran or not serves if role == "slave" else not result.ran
         if self._places and goes:
-            self._placing.begin(
-                self._take(), lambda taken: self._end_switch(role, result, taken.problems)
-            )
+            self._place("take", lambda taken: self._end_switch(role, result, taken))
         else:
-            self._end_switch(role, result, [])
+            self._end_switch(role, result)
 
-    def _end_switch(self, role: str, result: switch.Result, problems: list[str]) -> None:
+    def _end_switch(self, role: str, result: switch.Result, *placed: Placed) -> None:
         result = replace(result, seconds=time.monotonic() - self._began)
-        ok = self._note_switch(role, result, problems)
+        problem = "; ".join(dict.fromkeys(one.problem for one in placed if one.problem))
+        ok = self._note_switch(role, result, problem)
         self._us.feed(pair.Ended("script", ok, ran=result.ran))
 
-    def _note_switch(self, role: str, result: switch.Result, problems: list[str]) -> bool:
+    def _note_switch(self, role: str, result: switch.Result, problem: str) -> bool:
         """Whether the switch has worked. A run that cleans up does not hide the one that failed."""
         remembered = self._us.remembered
         worked, against = False, ""
         if result.ran:
-            ok = result.exit == 0 and not problems
+            ok = result.exit == 0 and not problem
             worked, against = self._switched(role, self._addresses, ok)
         remembered.script = None
         if worked and role == "slave":
             remembered.left = None
-        said = self._how_it_failed(result), told_shortly(problems), against
+        said = self._how_it_failed(result), problem, against
         why = "" if worked else "; ".join(filter(None, said))
         why, line = protocol.words(why), protocol.words(self._line)
         self.last_switch = Run(role, result.exit, round(result.seconds, 3), why)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from failoverd import heartbeat, listener, log_writer, neighbours, process
+from failoverd import addresses, heartbeat, listener, log_writer, neighbours, process
 from failoverd.master.context import Context
 from failoverd.master.control_socket import ControlSocket
 from failoverd.master.messages import Renewed
@@ -36,14 +36,16 @@ class Workers:
         watchers: Watchers,
         programs: Sequence[Program],
         control_socket: ControlSocket,
+        orders: int,
     ) -> None:
         """programs: what the watchers count by, for none has the time to translate a long filter
-        itself."""
+        itself; orders: a file with what is to be done with the addresses."""
         self._us = us
         self._supervisor = supervisor
         self._watchers = watchers
         self.programs = programs
         self._control_socket = control_socket
+        self._orders = orders
         self._undumped: set[str] = set()  # watchers whose $dumpfile is on a disk that hangs
         self._lost: set[str] = set()  # those of which it was said
         self._tags: Tags | None = None  # of the heartbeats: the listener has the secret, and tells
@@ -56,7 +58,7 @@ class Workers:
             self._tags, self._ends = None, ends
         if "log" in self._supervisor.slots:
             self._supervisor.slots["log"].patience = process.patience(conf.plip_timer)
-        for name in ("log", "listener", "neighbours"):
+        for name in ("log", "listener", "neighbours", "addresses"):
             if name not in self._supervisor.slots:
                 self._add(name)
         for name in conf.interfaces:
@@ -127,6 +129,8 @@ class Workers:
             kept = {self._us.log.pipe}
         elif name == "listener" and own is not None:
             kept = {own.fileno()}
+        elif name == "addresses":
+            kept = {self._orders}
         title = f"failoverd: {name} [{self._us.conf.pidfile}]"
         return process.fork_child(title, self._work(name, handed), frozenset(kept))
 
@@ -142,6 +146,8 @@ class Workers:
                 return lambda channel: listener.run(channel, conf, us.up, own)
             case ["neighbours"]:
                 return lambda channel: neighbours.run(channel, conf)
+            case ["addresses"]:
+                return lambda channel: addresses.run(channel, conf, self._orders)
             case ["heartbeat"] if tags is not None:  # else it has no place
                 on = not us.state.mute and not us.dry
                 return lambda channel: heartbeat.run(channel, conf, on, tags)

@@ -25,6 +25,7 @@ from failoverd.listener.server import Server, Session
 from failoverd.log import Log
 from failoverd.master import requests
 from failoverd.master.context import Context
+from failoverd.master.placing import Placing
 from failoverd.master.programs import Programs
 from failoverd.master.supervisor import Supervisor
 from failoverd.process import Message
@@ -339,7 +340,8 @@ def run_to_its_end(folder: Path, kind: str, program: str) -> pair.Ended:
     )
     us = Context(conf, "slave", Log(conf.log), lambda *_: None, dry=False)
     with selectors.DefaultSelector() as selector:
-        programs = Programs(us, selector, lambda *_: (True, ""), lambda: iter(()))
+        placing = Placing(Supervisor(selector, lambda *_: None, lambda *_: None))
+        programs = Programs(us, selector, lambda *_: (True, ""), placing, print)
         programs.watch()
         programs.run(kind, 3)
         deadline = time.monotonic() + LIMIT
@@ -348,6 +350,7 @@ def run_to_its_end(folder: Path, kind: str, program: str) -> pair.Ended:
             for key, _ in selector.select(1.0):
                 key.data()
         programs.close()
+        placing.close()
     (event,) = us.events
     assert isinstance(event, pair.Ended)
     assert event.kind == kind

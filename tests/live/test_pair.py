@@ -259,7 +259,15 @@ def test_an_interface_goes_down_up_is_deleted_and_made_again(lab: Lab) -> None:
 
 def test_children_that_die_come_back_and_no_role_changes(lab: Lab) -> None:
     start(lab)
-    titles = ("watchd plip0", "watchd eth0", "heartbeat", "listener", "neighbours", "log")
+    titles = (
+        "watchd plip0",
+        "watchd eth0",
+        "heartbeat",
+        "listener",
+        "neighbours",
+        "addresses",
+        "log",
+    )
     before = [role_changes(machine) for machine in lab.machines]
     for title in titles:
         for machine in lab.machines:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -159,6 +160,8 @@ def test_who_has_just_put_them_announces_before_the_switch_has_ended(
             mark.bind(("eth0", 0))
 
             def sent() -> int:
+                while gratuitous_arp._first:
+                    gratuitous_arp.go_on(time.monotonic())
                 mark.send(frame())
                 return len(operations(far))
 
@@ -168,8 +171,7 @@ def test_who_has_just_put_them_announces_before_the_switch_has_ended(
                 )
                 assert pair.announceable(us.state) == ()
                 made = neighbours._announcements.cache_info().misses
-                for _ in gratuitous_arp.placed():
-                    pass
+                gratuitous_arp.follow(True)
                 assert neighbours._announcements.cache_info().misses == made, "made before"
                 assert sent() == count
             gratuitous_arp.go_on((gratuitous_arp.deadline or 0.0) + 0.1)
@@ -177,8 +179,10 @@ def test_who_has_just_put_them_announces_before_the_switch_has_ended(
             gratuitous_arp.switched()
             gratuitous_arp.go_on((gratuitous_arp.deadline or 0.0) + 0.1)
             assert sent() == 0
-            gratuitous_arp.stop()
-            assert gratuitous_arp.deadline is None
+            gratuitous_arp.follow(True)
+            assert sent() == 6
+            gratuitous_arp.follow(False)
+            assert gratuitous_arp.deadline is None, "they are about to go"
         gratuitous_arp.close()
 
     inside(ends[0], announce)

@@ -31,7 +31,7 @@ from failoverd.process import Channel, Message
 from failoverd.watch.watcher import Instruments, Watcher
 from failoverd.wire import protocol
 
-CHILDREN = ("listener", "neighbours", "heartbeat", "watchd lo", "watchd eth7")
+CHILDREN = ("listener", "neighbours", "heartbeat", "watchd lo", "watchd eth7", "addresses")
 
 # ------------------------------------------------------------------ every message
 
@@ -64,6 +64,7 @@ RIGHT: dict[str, dict[str, Any]] = {
     },
     "renewed": {"tag": ["fedcba9876543210"]},
     "heartbeat": {"heard": [None, 0.0, 1.0, 1e9], "rtt": [None, 0.001, 1e9]},
+    "placed": {"number": range(5), "count": [0, 1], "problem": ["", "cannot"], "note": ["", "so"]},
     "dance": {},
 }
 FORGED = "\n2026-11-22 12:00:00.000 failoverd[1] role: standby -> active"

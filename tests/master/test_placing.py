@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import selectors
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from live_pair import LONG, context, hang_up, kill, main_pid, runs, settled, start
+from live_pair import LONG, context, hang_up, kill, main_pid, pids, runs, settled, start
 from netns import ROOTLESS
 
 from dev.lab import logs
 from dev.lab.machine import Machine
 from dev.lab.network import SERVICE, Lab
-from failoverd.addresses import Result, Steps
 from failoverd.conf import Address
 from failoverd.master.gratuitous_arp import MOST_NAMED
+from failoverd.master.messages import Placed
 from failoverd.master.placing import Placing
 from failoverd.master.programs import Programs
+from failoverd.master.supervisor import Supervisor
 
 MANY = [f"eth0 192.0.{n // 250 + 8}.{n % 250 + 1}/20" for n in range(1000)]
 
@@ -32,82 +34,68 @@ def use(machine: Machine, script: str, mode: int = 0o755) -> None:
     machine.write("ha-switch", script, mode)
 
 
-# ------------------------------------------------------------------ a step at a time
+# ------------------------------------------------------------------ an order
 
 
-def counting(seen: list[int], steps: int) -> Steps[Result]:
-    for number in range(steps):
-        seen.append(number)
-        yield
-    return Result([], [], steps)
+PUT = {"do": "put", "addresses": [f"eth0 {SERVICE}/24"], "hwaddrs": []}
 
 
-def test_long_work_lets_the_loop_turn_in_between(tmp_path: Path) -> None:
-    us = context(tmp_path)
-    us.conf = replace(us.conf, plip_timer=0.0)  # so that a slice holds one step
-    placing, seen, done = Placing(us), list[int](), list[Result]()
-    placing.begin(counting(seen, 3), done.append)
-    while placing.deadline is not None:
-        turned = len(seen)
-        placing.go_on()
-        assert len(seen) <= turned + 1
-    assert (seen, done) == ([0, 1, 2], [Result([], [], 3)])
-    placing.go_on()
-    assert len(done) == 1
-    us.spare.close()
+@pytest.fixture
+def placing() -> Iterator[Placing]:
+    """Without its worker."""
+    with selectors.DefaultSelector() as selector:
+        made = Placing(Supervisor(selector, lambda *_: None, lambda *_: None))
+        yield made
+        made.close()
 
 
-def test_work_that_wants_memory_has_an_end(tmp_path: Path) -> None:
+def test_an_order_that_is_not_carried_out_has_an_end(placing: Placing) -> None:
     """Else the switch would never have one."""
-    us = context(tmp_path)
-    placing, done = Placing(us), list[Result]()
-
-    def starving() -> Steps[Result]:
-        yield
-        raise MemoryError
-
-    placing.begin(starving(), done.append)
-    while placing.deadline is not None:
-        placing.go_on()
-    assert [result.problems for result in done] == [["there is no memory left"]]
-    us.spare.close()
+    done: list[Placed] = []
+    placing.begin(PUT, 5.0, done.append)
+    assert placing.deadline is not None
+    placing.tend(placing.deadline - 1.0)
+    assert not done
+    placing.tend(placing.deadline)
+    assert done == [Placed(1, problem="the kernel did not answer within 5 s")]
+    assert placing.deadline is None
 
 
-def test_short_work_is_done_at_once(tmp_path: Path) -> None:
-    us = context(tmp_path)
-    us.conf = replace(us.conf, plip_timer=400.0)
-    placing, done = Placing(us), list[Result]()
-    placing.begin(counting([], 0), done.append)
-    assert (placing.deadline, len(done)) == (None, 1)
-    us.spare.close()
+def test_what_comes_of_another_order_is_nothing(placing: Placing) -> None:
+    done: list[Placed] = []
+    placing.begin(PUT, 5.0, done.append)
+    placing.begin(PUT, 5.0, done.append)
+    for number in (1, 2, 2):
+        placing.told({"event": "placed", "number": number})
+    assert done == [Placed(2)]
 
 
 # ------------------------------------------------------------------ the order
 
 
-def test_a_script_is_told_what_was_put_whatever_was_read_meanwhile(tmp_path: Path) -> None:
+def test_a_script_is_told_what_was_put_whatever_was_read_meanwhile(
+    tmp_path: Path, placing: Placing
+) -> None:
     script, told = tmp_path / "ha-switch", tmp_path / "told"
     script.write_text(f'#!/bin/sh\necho "$FAILOVER_PLACED,$FAILOVER_ADDRESSES" > {told}\n')
     script.chmod(0o755)
     us = context(tmp_path)
-    us.conf = replace(us.conf, addresses=(), failover_prog=str(script))
-    after = replace(us.conf, addresses=(Address("eth0", SERVICE, 24),), addresses_by="script")
-
-    def read_again() -> Iterator[None]:
-        us.adopt(after)
-        yield
-
+    us.conf = replace(us.conf, addresses=(Address("eth0", SERVICE, 24),), failover_prog=str(script))
+    after = replace(us.conf, addresses=(), addresses_by="script")
+    announced: list[bool] = []
     with selectors.DefaultSelector() as selector:
-        programs = Programs(us, selector, lambda *_: (True, ""), read_again)
+        programs = Programs(us, selector, lambda *_: (True, ""), placing, announced.append)
         programs.watch()
         programs.run_script("master", "because")
-        programs.tend(0.0)
+        us.adopt(after)
+        placing.told({"event": "placed", "number": 1, "count": 1})
         while not us.events:
             for key, _ in selector.select(10.0):
                 key.data()
         programs.close()
     us.spare.close()
-    assert told.read_text() == "yes,\n"
+    assert told.read_text() == f"yes,eth0 {SERVICE}/24\n"
+    assert announced == [True]
 
 
 def test_addresses_come_before_the_script_and_go_after_it(lab: Lab) -> None:
@@ -216,6 +204,26 @@ def test_who_is_killed_with_the_addresses_half_moved_is_set_right_by_a_restart(l
 
 def roles(lab: Lab) -> list[str]:
     return [machine.role() for machine in lab.machines]
+
+
+# ------------------------------------------------------------------ the worker
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_worker_that_does_not_do_its_work_holds_up_nothing(
+    lab: Lab, number: signal.Signals
+) -> None:
+    """As one that the kernel keeps waiting: another takes its place, and the order is not lost."""
+    start(lab, switch_timeout=20.0)
+    (worker,) = pids(lab.b, "failoverd: addresses ")
+    kill(lab.b, worker, number)
+    with lab.a.popen(*lab.a._command("ha-fail")) as typed:
+        lab.wait_until(lambda: lab.b.role() == "switching" or settled(lab, lab.b), "it has begun")
+        assert typed.wait(20) == 0
+    lab.wait_until(lambda: settled(lab, lab.b), "b serves")
+    for machine in lab.machines:
+        assert not [*logs.lines(machine.log(), "STALLED", "HEARTBEAT-LOST")]
+    assert [line.subject for line in logs.lines(lab.b.log(), "WORKER-LOST")] == ["worker addresses"]
 
 
 # ------------------------------------------------------------------ many
