@@ -17,7 +17,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from errno import EADDRNOTAVAIL, EEXIST, ENODEV
+from errno import EADDRNOTAVAIL, EBUSY, EEXIST, ENODEV
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -480,8 +480,9 @@ def _set_hwaddr(kernel: Kernel, name: str, hwaddr: str, notes: list[str]) -> lis
     if current == hwaddr:
         return []
     change = _address(number, name, hwaddr)
-    refused = kernel.carry_out([change])
-    if not refused or current is None or not links.is_up(name):
+    up = links.is_up(name)
+    refused = kernel.carry_out([change._replace(fine=(EBUSY,)) if up else change])
+    if refused or links.hwaddr(name) == hwaddr or current is None:
         return refused
     return _while_down(kernel, number, name, change, _address(number, name, current), notes)
 
@@ -489,24 +490,22 @@ def _set_hwaddr(kernel: Kernel, name: str, hwaddr: str, notes: list[str]) -> lis
 def _while_down(
     kernel: Kernel, number: int, name: str, change: Request, undo: Request, notes: list[str]
 ) -> list[str]:
-    """Take the interface down for the change, and put back what it loses by that."""
-    had = _here(number), _routes(number)
+    """Take the interface down for the change, and put back what it loses by that. The kernel is
+    told all of it at once: whoever is killed meanwhile leaves nothing half done."""
     down, up = (_switched(number, on, change.what) for on in (False, True))
-    problems = _in_order(kernel, down, change, up)
-    if problems:
-        for one in (down, undo, up):
-            kernel.carry_out([one])
-    else:
+    lost = _what_goes_down(number, name)
+
+    def carried_out(wanted: Request) -> list[str]:
+        batches = _in_batches([down, wanted, up, *lost])
+        return [why for batch in batches for why in kernel.carry_out(batch)]
+
+    problems = carried_out(change)
+    if not links.is_up(name):
+        carried_out(undo)
+        return problems[:1]  # the rest could not come back yet
+    if not problems:
         notes.append(f"{name}: was down for a moment, as it refuses a hardware address while up")
-    return [*problems, *_put_back(kernel, number, name, *had)]
-
-
-def _in_order(kernel: Kernel, *requests: Request) -> list[str]:
-    """Up to the first that is refused."""
-    for one in requests:
-        if refused := kernel.carry_out([one]):
-            return refused
-    return []
+    return problems
 
 
 def _address(number: int, name: str, hwaddr: str) -> Request:
@@ -520,34 +519,28 @@ def _switched(number: int, up: bool, what: tuple[object, ...]) -> Request:
     return Request(_NEWLINK, 0, body, what)
 
 
-def _put_back(
-    kernel: Kernel, number: int, name: str, addresses: list[_Found], routes: list[bytes]
-) -> list[str]:
-    """What the interface has had and has no more. Routes through a gateway come after those that
-    lead to it."""
-    there = {(one.local, one.prefix) for one in _here(number)}
-    lost = [one for one in addresses if (one.local, one.prefix) not in there]
-    requests = [_again(one, name) for one in lost if not _makes_itself(one)]
-    now = set(_routes(number))
-    gone = [route for route in routes if route not in now]
-    requests += [_route_again(one, name) for one in sorted(gone, key=_is_far)]
-    return [why for batch in _in_batches(requests) for why in kernel.carry_out(batch)]
+def _what_goes_down(number: int, name: str) -> list[Request]:
+    """What brings back what an interface may lose when it goes down. Routes through a gateway come
+    after those that lead to it."""
+    addresses = [one for one in _here(number) if one.family == socket.AF_INET6]
+    routes = sorted(_routes(number), key=_is_far)
+    requests = [_again(one, name) for one in addresses if not _makes_itself(one)]
+    return requests + [_route_again(one, name) for one in routes]
 
 
 def _makes_itself(one: _Found) -> bool:
     """An address that the kernel makes of the hardware address, or for privacy."""
     automatic = one.local[:2] == b"\xfe\x80" and one.local[11:13] == b"\xff\xfe"
-    return one.family == socket.AF_INET6 and (automatic or bool(one.flags & _TEMPORARY))
+    return automatic or bool(one.flags & _TEMPORARY)
 
 
 def _again(one: _Found, name: str) -> Request:
-    """As it was, but for the search for duplicates, which would take a second."""
+    """An IPv6 address as it was, but for the search for duplicates, which would take a second."""
     told = links.attributes(one.content[_ADDRESS.size :])
     (flags,) = struct.unpack("=I", told.pop(_IFA_FLAGS, struct.pack("=I", one.flags)))
-    flags |= _NODAD if one.family == socket.AF_INET6 else 0
     parts = [links.attribute(kind, value) for kind, value in told.items()]
     body = one.content[: _ADDRESS.size] + b"".join(parts)
-    body += links.attribute(_IFA_FLAGS, struct.pack("=I", flags))
+    body += links.attribute(_IFA_FLAGS, struct.pack("=I", flags | _NODAD))
     return Request(_NEWADDR, _CREATE | _EXCL, body, ("put", one, "back on", name), (EEXIST,))
 
 

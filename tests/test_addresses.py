@@ -329,7 +329,8 @@ def test_what_an_interface_loses_while_it_is_down_is_put_back(machine: Namespace
     def change() -> None:
         number = links.index("eth0")
         assert number is not None
-        with Kernel() as kernel:
+        up: list[bool] = []
+        with Kernel(lambda: up.append(links.is_up("eth0"))) as kernel:
             for wanted, had in ((SHARED, OWN), (OWN, SHARED)):
                 notes: list[str] = []
                 change = addresses._address(number, "eth0", wanted)
@@ -338,6 +339,7 @@ def test_what_an_interface_loses_while_it_is_down_is_put_back(machine: Namespace
                 assert addresses._while_down(*work) == []
                 assert links.hwaddr("eth0") == wanted
                 assert notes[0].startswith("eth0: was down for a moment")
+        assert up == [True, True], "who is killed leaves it up"
 
     inside(machine, change)
     assert state(machine) == before
