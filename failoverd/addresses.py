@@ -43,7 +43,7 @@ _ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg: family, prefix, ..., table
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg: family, kind, index, flags, change
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _SECONDARY = _TEMPORARY = 0x01  # of IPv4, of IPv6
-_NODAD, _NOPREFIXROUTE = 0x02, 0x200
+_NODAD, _DADFAILED, _NOPREFIXROUTE = 0x02, 0x08, 0x200
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_CACHEINFO, _RTA_VIA, _RTA_NH_ID = 1, 4, 5, 12, 18, 30
 _FIB_MATCH, _TABLE_MAIN, _PROTO_KERNEL = 0x2000, 254, 2
 _IFLA_ADDRESS, _IFLA_AF_SPEC, _IFLA_PERM_ADDRESS = 1, 26, 54
@@ -96,6 +96,11 @@ class _Found(NamedTuple):
 
     def __str__(self) -> str:
         return f"{socket.inet_ntop(self.family, self.local)}/{self.prefix}"
+
+    @property
+    def is_duplicate(self) -> bool:
+        """Another host was found to have it, so that the kernel does not answer for it."""
+        return self.family == socket.AF_INET6 and bool(self.flags & _DADFAILED)
 
 
 def order(file: int, number: int, work: Mapping[str, object]) -> None:
@@ -316,13 +321,13 @@ def _put(kernel: Kernel, wanted: list[_Entry], hwaddrs: list[tuple[str, str]]) -
     requests = _adding(wanted, problems)
     for batch in _in_batches(requests):
         problems |= dict.fromkeys(kernel.carry_out(batch))
-    return Result(list(problems), notes, len(requests))
+    return Result(list(problems), notes, sum(one.kind == _NEWADDR for one in requests))
 
 
 def _adding(wanted: list[_Entry], problems: dict[str, None]) -> list[Request]:
-    """What puts those that are not there."""
+    """What puts those that are not there, or are there in vain."""
     found = _here()
-    there = {(one.number, one.local) for one in found}
+    there = {(one.number, one.local): one for one in found}
     networks = {one.network for one in found}
     routed: dict[tuple[int, int, int, int], bool] = {}
     numbers = {name: links.index(name) for name in {entry.name for entry in wanted}}
@@ -332,8 +337,10 @@ def _adding(wanted: list[_Entry], problems: dict[str, None]) -> list[Request]:
         if number is None:
             problems[f"{name}: there is no such interface"] = None
             continue
-        if (number, packed) in there:
-            continue
+        if held := there.get((number, packed)):
+            if not held.is_duplicate:
+                continue
+            requests.append(_removal(held, name))
         network = _network(number, packed, prefix)
         if network not in networks and network not in routed:
             routed[network] = _has_route(packed, prefix)

@@ -7,6 +7,7 @@ import os
 import resource
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -125,6 +126,33 @@ def test_ipv6_serves_at_once_though_another_has_it(
         (found,) = [one for one in shown_there["addr_info"] if one.get("local") == "2001:db8::10"]
         assert found.get("nodad")
         assert not found.get("tentative")
+    finally:
+        lasting[1].ip("address del 2001:db8::10/64 dev far")
+
+
+def test_what_another_host_was_found_to_have_is_put_again(
+    lasting: list[Namespace], machine: Namespace
+) -> None:
+    """The kernel does not answer for it, and says that it is there."""
+    machine.run("sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/eth0/accept_dad")
+    lasting[1].ip("address add 2001:db8::10/64 dev far nodad")
+
+    def found() -> list[bool]:
+        return [one.duplicate for one in links.held() if one.address == "2001:db8::10"]
+
+    def check() -> None:
+        ip("address add 2001:db8::10/128 dev eth0")
+        limit = time.monotonic() + 30.0
+        while found() != [True]:
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        assert addresses.put((V6,), ()) == Result([], [], 1)
+        assert found() == [False]
+        assert addresses.put((V6,), ()) == Result([], [], 0)
+
+    try:
+        inside(machine, check)
+        assert shown(machine, "eth0") == {"2001:db8::10/64"}
     finally:
         lasting[1].ip("address del 2001:db8::10/64 dev far")
 
