@@ -214,6 +214,7 @@ class Programs:
 
         work: process.Message = {"do": do, "addresses": self._addresses, "hwaddrs": self._hwaddrs}
         if do == "take":
+            self._announce(False)
             work["own"] = self._us.remembered.hwaddrs
         left = self._began + self._us.conf.switch_timeout - began
         self._placing.begin(work, max(LEAST, left), end)

@@ -15,6 +15,7 @@ from netns import ROOTLESS
 from dev.lab import logs
 from dev.lab.machine import Machine
 from dev.lab.network import SERVICE, Lab
+from failoverd import pair
 from failoverd.conf import Address
 from failoverd.master.gratuitous_arp import MOST_NAMED
 from failoverd.master.messages import Placed
@@ -96,6 +97,25 @@ def test_a_script_is_told_what_was_put_whatever_was_read_meanwhile(
     us.spare.close()
     assert told.read_text() == f"yes,eth0 {SERVICE}/24\n"
     assert announced == [True]
+
+
+@pytest.mark.parametrize("why", ["no script", "refused"])
+def test_what_is_about_to_go_is_announced_no_more(
+    tmp_path: Path, placing: Placing, why: str
+) -> None:
+    us = context(tmp_path)
+    us.conf = replace(us.conf, addresses=(Address("eth0", SERVICE, 24),), failover_prog="/nowhere")
+    announced: list[bool] = []
+    with selectors.DefaultSelector() as selector:
+        programs = Programs(us, selector, lambda *_: (False, ""), placing, announced.append)
+        programs.run_script("master", "because")
+        placing.told({"number": 1, "problem": "cannot" if why == "refused" else ""})
+        assert announced == ([False] if why == "refused" else [True, False])
+        assert not us.events
+        placing.told({"number": 2})
+        assert [*us.events] == [pair.Ended("script", False, ran=why == "refused")]
+        programs.close()
+    us.spare.close()
 
 
 def test_addresses_come_before_the_script_and_go_after_it(lab: Lab) -> None:
