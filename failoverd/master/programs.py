@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import selectors
@@ -149,6 +150,8 @@ class Programs:
             pidfd = os.pidfd_open(program[0])
         except ProcessLookupError:
             return  # it has just ended
+        with contextlib.suppress(OSError):
+            process.be_ordinary(program[0])  # it may have been left in a hurry
         text = "left by a dead failoverd, waiting for its end"
         self._us.say("LEFTOVER-WAIT", f"script {what}", text, pid=program[0])
         self._old[pidfd] = Old(what, program[0], time.monotonic() + seconds)

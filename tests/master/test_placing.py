@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import selectors
 import signal
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,7 @@ from netns import ROOTLESS
 from dev.lab import logs
 from dev.lab.machine import Machine
 from dev.lab.network import SERVICE, Lab
-from failoverd import pair
+from failoverd import pair, process, switch
 from failoverd.conf import Address
 from failoverd.master.gratuitous_arp import MOST_NAMED
 from failoverd.master.messages import Placed
@@ -224,6 +226,25 @@ def test_who_is_killed_with_the_addresses_half_moved_is_set_right_by_a_restart(l
 
 def roles(lab: Lab) -> list[str]:
     return [machine.role() for machine in lab.machines]
+
+
+def test_a_script_that_a_dead_failoverd_has_left_is_urgent_no_more(
+    tmp_path: Path, placing: Placing
+) -> None:
+    us = context(tmp_path)
+    with subprocess.Popen(["sleep", "1000"]) as left, selectors.DefaultSelector() as selector:
+        try:
+            process.be_urgent(left.pid)
+        except PermissionError:
+            left.kill()
+            pytest.skip("real-time scheduling is forbidden here")
+        us.remembered.script = left.pid, switch.starttime(left.pid)
+        programs = Programs(us, selector, lambda *_: (True, ""), placing, print)
+        programs.await_old()
+        assert os.sched_getscheduler(left.pid) == os.SCHED_OTHER
+        left.kill()
+        programs.close()
+    us.spare.close()
 
 
 # ------------------------------------------------------------------ the worker
