@@ -255,24 +255,12 @@ class Kernel:
             data, sender = self._socket.recvfrom(1 << 16)
             if sender[0] != 0:
                 continue  # not the kernel: other processes may send to this socket
-            for number, flags, content in _acknowledged(data):
+            for number, (_, flags, content) in links.messages(data):
                 error = -struct.unpack_from("=i", content)[0]
                 if error:
                     errors[number] = error, _said(flags, content)
                 if number == len(requests) - 1:
                     return errors
-
-
-def _acknowledged(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Number, flags and content of each acknowledgement in a datagram."""
-    at = 0
-    while at + links.MESSAGE.size <= len(data):
-        length, kind, flags, number, _ = links.MESSAGE.unpack_from(data, at)
-        if length < links.MESSAGE.size:
-            return
-        if kind == links.NLMSG_ERROR:
-            yield number, flags, data[at + links.MESSAGE.size : at + length]
-        at += (length + 3) & ~3
 
 
 def _here(number: int = 0) -> list[_Found]:

@@ -265,7 +265,7 @@ def _asked(request: int, how: int, body: bytes) -> list[_Message]:
         while not found or (how == _ASK_FOR_ALL and found[-1][0] not in _LAST):
             data, sender = sock.recvfrom(_ANSWER_SIZE)
             if sender[0] == 0:  # the kernel
-                found += _messages(data, number)
+                found += [one for told, one in messages(data) if told == number]
     except (OSError, MemoryError):
         if "route" in _kept:  # the rest of an answer may be in it
             _kept.pop("route").close()
@@ -302,15 +302,14 @@ def told(request: int, body: bytes) -> bytes | None:
     return None if kind == NLMSG_ERROR else content
 
 
-def _messages(data: bytes, wanted: int) -> Iterator[_Message]:
-    """Those in a datagram that answer the request with this number."""
+def messages(data: bytes) -> Iterator[tuple[int, _Message]]:
+    """Those in a datagram, each with the number of the request that it answers."""
     at = 0
     while at + MESSAGE.size <= len(data):
         length, kind, flags, number, _ = MESSAGE.unpack_from(data, at)
         if length < MESSAGE.size:
             return
-        if number == wanted:
-            yield kind, flags, data[at + MESSAGE.size : at + length]
+        yield number, (kind, flags, data[at + MESSAGE.size : at + length])
         at += (length + 3) & ~3
 
 
