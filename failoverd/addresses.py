@@ -8,7 +8,6 @@ others change interfaces (rtnl_lock). Of root's rights it keeps the one that thi
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -16,6 +15,7 @@ import select
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from errno import EADDRNOTAVAIL, EBUSY, EEXIST, ENODEV
 from itertools import islice
@@ -115,6 +115,8 @@ def run(channel: Channel, conf: Conf, orders: int) -> None:
     if conf.realtime:
         process.try_realtime("addresses", conf.user, channel.send)
     process.give_up_root(conf.user, frozenset({CAP_NET_ADMIN}))
+    kernel = Kernel(lambda: channel.send({"event": "alive"}))  # now: later it may get no descriptor
+    links.held()
     interval = process.report_interval(conf.plip_timer)
     done: object = None
     channel.send({"event": "ready"})
@@ -125,26 +127,23 @@ def run(channel: Channel, conf: Conf, orders: int) -> None:
             number = told.pop("number", done)  # there is none while it is being written
             if number != done:
                 done = number
-                result = _obey(told, lambda: channel.send({"event": "alive"}))
-                channel.send({"event": "placed", "number": number, **result})
+                channel.send({"event": "placed", "number": number, **_obey(told, kernel)})
         channel.send({"event": "alive"})
 
 
-def _obey(work: dict[str, Any], alive: Callable[[], object]) -> Message:
+def _obey(work: dict[str, Any], kernel: Kernel) -> Message:
     do = work.pop("do")
-    result = put(**work, alive=alive) if do == "put" else take(**work, alive=alive)
+    result = put(**work, kernel=kernel) if do == "put" else take(**work, kernel=kernel)
     problem, note = map(told_shortly, (result.problems, result.notes))
     return {"count": result.done, "problem": problem, "note": note}
 
 
-def put(
-    addresses: Iterable[str], hwaddrs: Iterable[str], alive: Callable[[], object] = bool
-) -> Result:
+def put(addresses: Iterable[str], hwaddrs: Iterable[str], kernel: Kernel | None = None) -> Result:
     """Give interfaces these hardware addresses ("eth0 02:00:00:00:00:10"), then these addresses
-    ("eth0 192.0.2.10/24"). alive is called now and then. Never raises."""
+    ("eth0 192.0.2.10/24"). Never raises."""
     try:
-        with Kernel(alive) as kernel:
-            return _put(kernel, _entries(addresses), _hardware(hwaddrs))
+        with nullcontext(kernel) if kernel else Kernel() as asked:
+            return _put(asked, _entries(addresses), _hardware(hwaddrs))
     except OSError as error:
         return Result([f"the kernel does not put addresses: {error.strerror}"], [])
 
@@ -153,13 +152,13 @@ def take(
     addresses: Iterable[str],
     hwaddrs: Iterable[str],
     own: Mapping[str, str],
-    alive: Callable[[], object] = bool,
+    kernel: Kernel | None = None,
 ) -> Result:
     """Take the addresses from whatever interface has them, with whatever prefix; then give each
     interface that may have one of the hardware addresses its own back. Never raises."""
     try:
-        with Kernel(alive) as kernel:
-            return _take(kernel, _entries(addresses), _hardware(hwaddrs), own)
+        with nullcontext(kernel) if kernel else Kernel() as asked:
+            return _take(asked, _entries(addresses), _hardware(hwaddrs), own)
     except OSError as error:
         return Result([f"the kernel does not take addresses: {error.strerror}"], [])
 
@@ -197,13 +196,15 @@ def _hardware(lines: Iterable[str]) -> list[tuple[str, str]]:
 
 
 class Kernel:
-    """Carries requests out. Raises OSError if the kernel cannot be asked.
+    """Carries requests out. Raises OSError if the kernel cannot be asked. alive is called before
+    each batch.
 
     A socket that has lost an answer is replaced once: every request may be sent twice.
     """
 
     def __init__(self, alive: Callable[[], object] = bool) -> None:
         self._alive = alive
+        self._sent = 0  # requests, by which each has a number of its own
         self._socket = self._opened()
 
     def __enter__(self) -> Kernel:
@@ -217,7 +218,7 @@ class Kernel:
         sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)
         sock.setblocking(False)  # the kernel answers within the call, or never
         for option in (_CAP_ACK, _EXT_ACK):
-            with contextlib.suppress(OSError):  # an older kernel tells more, or less
+            with suppress(OSError):  # an older kernel tells more, or less
                 sock.setsockopt(_SOL_NETLINK, option, 1)
         return sock
 
@@ -243,7 +244,8 @@ class Kernel:
         if not requests:
             return {}
         messages = []
-        for number, one in enumerate(requests):
+        first, self._sent = self._sent, self._sent + len(requests)
+        for number, one in enumerate(requests, first):
             flags = one.flags | _REQUEST | (_ACK if one is requests[-1] else 0)
             messages.append(
                 links.MESSAGE.pack(links.MESSAGE.size + len(one.body), one.kind, flags, number, 0)
@@ -257,9 +259,9 @@ class Kernel:
                 continue  # not the kernel: other processes may send to this socket
             for number, (_, flags, content) in links.messages(data):
                 error = -struct.unpack_from("=i", content)[0]
-                if error:
-                    errors[number] = error, _said(flags, content)
-                if number == len(requests) - 1:
+                if error and number >= first:
+                    errors[number - first] = error, _said(flags, content)
+                if number == self._sent - 1:
                     return errors
 
 
@@ -545,7 +547,7 @@ def _routes(number: int) -> list[bytes]:
     for family in (socket.AF_INET, socket.AF_INET6):
         body = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
         body += links.attribute(_RTA_OIF, struct.pack("=I", number))
-        with contextlib.suppress(OSError):  # a kernel without this family
+        with suppress(OSError):  # a kernel without this family
             found += [_tidy(content, number) for content in links.listed(_GETROUTE, body)]
     return [route for route in found if route]
 

@@ -303,21 +303,22 @@ def test_a_thousand_come_and_go(machine: Namespace) -> None:
 
     def many() -> None:
         told: list[None] = []
-        assert addresses.put(MANY, (), lambda: told.append(None)) == Result([], [], 1000)
+        kernel = Kernel(lambda: told.append(None))
+        assert addresses.put(MANY, (), kernel) == Result([], [], 1000)
         assert len(told) == 10
         ip("address add 10.7.99.99/16 dev eth0")
         assert len([one for one in links.held() if one.address.startswith("10.7.")]) == 1001
-        assert addresses.take(MANY, (), KNOWN, lambda: told.append(None)) == Result([], [], 1000)
+        assert addresses.take(MANY, (), KNOWN, kernel) == Result([], [], 1000)
         assert len(told) == 21
 
     inside(machine, many)
     assert shown(machine, "eth0") == {"10.7.99.99/16"}
 
 
-def at_second(do: Callable[[], None]) -> Callable[[], None]:
-    """For put and take: do something before the second batch."""
+def at_second(do: Callable[[], None]) -> Kernel:
+    """Does something before the second batch."""
     batches = itertools.count(1)
-    return lambda: do() if next(batches) == 2 else None
+    return Kernel(lambda: do() if next(batches) == 2 else None)
 
 
 def test_what_changes_in_between_is_no_error(machine: Namespace) -> None:
