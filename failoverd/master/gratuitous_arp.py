@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from failoverd import neighbours, pair
+from failoverd import links, neighbours, pair
 from failoverd.conf import Address
 from failoverd.master.context import Context
 
@@ -30,6 +30,7 @@ class GratuitousArp:
         self._untold = False  # and the first since a change of role
         self._early = False  # the addresses are here, but the switch has not ended
         self._unsent: set[Address] = set()
+        self._sender: dict[str, str | None] = {}  # the hardware address of each interface, then
         self.deadline: float | None = None
 
     def close(self) -> None:
@@ -62,6 +63,15 @@ class GratuitousArp:
         self.deadline, self._round = None, None
         self._first = self._early = False
 
+    def look(self, now: float) -> None:
+        """A hardware address that has changed makes the service unreachable until it is announced:
+        a bond that uses another port, say."""
+        if self.deadline is not None:
+            found = {name: links.hwaddr(name) for name in self._sender}
+            if any(found[name] not in (None, old) for name, old in self._sender.items()):
+                self._untold = True
+                self._start(now)
+
     def _start(self, now: float) -> None:
         self._untold = self._untold or self.deadline is None
         self._began, self.deadline = now, now
@@ -73,7 +83,9 @@ class GratuitousArp:
         if self.deadline is None or now < self.deadline:
             return
         if self._round is None:
-            self._round, self._sent = self._announcer.announce(*self._what()), {}
+            names, held = self._what()
+            self._sender = {name: links.hwaddr(name) for name in names}
+            self._round, self._sent = self._announcer.announce(names, held), {}
         end = time.monotonic() + self._us.slice
         for number, sent in enumerate(self._round, start=1):
             self._sent.update([sent] if sent else [])

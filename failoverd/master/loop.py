@@ -232,6 +232,7 @@ class Master:
             self.next_count = now + max(LEAST_LOOK, window / 3)
             self.cards.look_for_addresses()
             self.peer_probes.look(self.cards.held)
+            self.gratuitous_arp.look(now)
             self._look_for_files()
         deadline = pair.next_deadline(self.us.state)
         if deadline is not None and now >= deadline:

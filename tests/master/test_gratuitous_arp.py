@@ -197,6 +197,34 @@ def operations(far: socket.socket) -> list[int]:
     return found
 
 
+def test_a_hardware_address_that_changes_is_announced_at_once(
+    ends: list[Namespace], tmp_path: Path
+) -> None:
+    """A client that goes on sending to the old one would wait for a minute."""
+
+    def announce() -> None:
+        addresses = (Address("eth0", ADDRESS, 24),)
+        conf = Conf(interfaces=("eth0",), addresses=addresses, log=str(tmp_path / "log"))
+        us = Context(conf, "slave", Log(conf.log), lambda *_: None, dry=False)
+        us.state = machine("active", interfaces=(GOOD,))
+        with listener(ends[1]) as far, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as mark:
+            mark.bind(("eth0", 0))
+            gratuitous_arp = GratuitousArp(us)
+            gratuitous_arp.look(99.0)
+            gratuitous_arp.begin(100.0)
+            for changes in (False, True, False):
+                mark.send(frame())
+                announced(far)
+                if changes:
+                    ends[0].ip("link set eth0 address 02:00:00:00:77:01")
+                gratuitous_arp.look(100.2)
+                mark.send(frame())
+                assert (ADDRESS in announced(far)) is changes
+            gratuitous_arp.close()
+
+    inside(ends[0], announce)
+
+
 def listener(namespace: Namespace) -> socket.socket:
     """Hears all that comes in at the cable's far end."""
     sock = sender(namespace, "far")
