@@ -135,8 +135,8 @@ def test_it_is_said_once_and_when_it_ends() -> None:
     assert ears.lines == [
         ("CONFIG-MISMATCH", "@interfaces: eth0 only here and ens3 only on the peer"),
         ("SETTING-DIFFERS", "$hold_down is 60 here, 1 on the peer"),
-        ("CONFIG-MATCH", "@interfaces"),
         ("CONFIG-MATCH", "$hold_down"),
+        ("CONFIG-MATCH", "@interfaces"),
     ]
 
 
