@@ -6,7 +6,6 @@ REFINEMENTS: dict[str, str] = {}
 
 # Changes of the code, by their names in `changes`, and why nothing can notice them.
 NEVER_EQUAL = "two machines' private addresses differ, and so does the last of what is compared"
-WHOLE_BLOCKS = "the file is whole blocks: the next one is longer still"
 ANY_BOUND = "a bound is needed, and any will do"
 ORDER = "neither reads what the other does"
 PADDING = "data += b'\\x00' * (len(data) % 2)"
@@ -35,6 +34,4 @@ EQUIVALENT: dict[str, str] = {
     "return len(theirs) < len(ours)": "fewer than ours cannot be all of ours",
     **{f"{TURN}: MAX_WAITING = 16 -> MAX_WAITING = {n}": ANY_BOUND for n in (17, 32)},
     f"{STATEFILE} boot_id: open(_BOOT_ID, encoding='ascii') -> open(_BOOT_ID)": "it is ASCII",
-    f"{STATEFILE}: _MAX_BYTES = 64 * 1024 -> _MAX_BYTES = 65 * 1024": WHOLE_BLOCKS,
-    f"{STATEFILE}: _MAX_BYTES = 64 * 1024 -> _MAX_BYTES = 64 * 1025": WHOLE_BLOCKS,
 }
