@@ -371,7 +371,7 @@ TARGETS = {
     "conf": Target(check_conf, ("conf.language", "conf.variables"), CONF_SEEDS, CONF_WORDS, 700),
     "exchange": Target(
         check_exchange,
-        ("commands.ha_edit:exchanged",),
+        ("commands.ha_edit:exchanged _values _with_value",),
         (
             b"$primary = '1.0.0.1'; # $primary\n$secondary =\n \"1.0.0.2\"; $ps = '$primary';\n",
             b"$secondary='1.0.0.9';$log = \"/var/log/$secondary\";\r\n",

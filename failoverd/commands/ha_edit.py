@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -287,6 +288,11 @@ class Session:
 
 # --- failoverd.conf on the peer
 
+_NAMES = {setting.perl_name for setting in SETTINGS.values()}
+_BLANKS = r"(?:\s|#[^\n]*\n)*+"
+_STRING = r"'(?:[^'\\]|\\.)*+'|\"(?:[^\"\\]|\\.)*+\""
+_ADDED = "; # added by ha-edit: the other node has the default"
+
 
 def _for_peer(file: File, data: bytes) -> bytes:
     """What the peer should have where this is here."""
@@ -299,27 +305,41 @@ def _for_peer(file: File, data: bytes) -> bytes:
 def exchanged(text: str) -> str:
     """failoverd.conf as the peer should have it: the values of $primary and $secondary exchanged.
 
-    Nothing else is changed. Done twice, the text is again what it was. Raises EditError or
-    ConfError.
+    Nothing else is changed. One that is not set is added at the end. Done twice, the text is again
+    what it was. Raises EditError or ConfError.
     """
     before = parse(text, "here")
-    assigned = language.read(
-        text, "", {setting.perl_name for setting in SETTINGS.values()}
-    ).assigned
-    changed = text
-    with suppress(KeyError):
-        ours, theirs = assigned["$primary"], assigned["$secondary"]
-        for one, other in sorted([(ours, theirs), (theirs, ours)], key=_place, reverse=True):
-            start, end = one.span
-            changed = f"{changed[: start + 1]}{other.strings[0]}{changed[end - 1 :]}"
+    values = _values(text)
+    changed = _with_value(text, "$primary", values["$secondary"])
+    changed = _with_value(changed, "$secondary", values["$primary"])
     after = parse(changed, "there")
     if (after.primary, after.secondary) != (before.secondary, before.primary):
-        raise EditError("$primary and $secondary cannot be exchanged: set each to one string")
+        raise EditError("$primary and $secondary cannot be exchanged: write each as one string")
     return changed
 
 
-def _place(pair: tuple[language.Assigned, language.Assigned]) -> tuple[int, int]:
-    return pair[0].span
+def _values(text: str) -> dict[str, str]:
+    """The strings of $primary and $secondary that are in force."""
+    assigned = language.read(text, "", _NAMES).assigned
+    default = {name: str(SETTINGS[name[1:]].default) for name in ("$primary", "$secondary")}
+    return {n: assigned[n].strings[0] if n in assigned else default[n] for n in default}
+
+
+def _with_value(text: str, name: str, value: str) -> str:
+    """The text with another value in that assignment of the variable which is in force."""
+    variable = re.escape(name)
+    without = re.sub(rf"^{variable} = .*{_ADDED}\n", "", text, flags=re.MULTILINE)
+    if _values(without)[name] == value:
+        return without
+    # The name may also stand in a remark or a string, or be assigned more than once.
+    assignment = rf"{variable}(?={_BLANKS}={_BLANKS}(?P<string>{_STRING}))"
+    for found in reversed([*re.finditer(assignment, text, re.DOTALL)]):
+        start, end = found.span("string")
+        changed = f"{text[: start + 1]}{value}{text[end - 1 :]}"
+        if _values(changed)[name] == value:
+            return changed
+    newline = "" if text.endswith("\n") else "\n"
+    return f'{text}{newline}{name} = "{value}"{_ADDED}\n'
 
 
 if __name__ == "__main__":

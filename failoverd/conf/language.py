@@ -33,12 +33,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class Assigned:
-    """The last assignment of a variable: its line, the strings, one only for a scalar, and from
-    where to where in the text they are written."""
+    """The last assignment of a variable: its line and the strings, one only for a scalar."""
 
     line: int
     strings: tuple[str, ...]
-    span: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -77,27 +75,23 @@ _ESCAPES = dict(zip('\\"$@ntre0', '\\"$@\n\t\r\x1b\0', strict=True))
 _WITH_ESCAPE = {char: f"\\{letter}" for letter, char in _ESCAPES.items() if letter != "0"}
 
 _BLANKS = r"(?:[ \t\n\r\f\v]++|#[^\n]*+)*+"
-_STRING = r"""(?:'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+")"""
-_NUMBER = r"\.?[0-9](?:[eE][+-]?(?=[0-9])|[\w.])*+"
-_WORDS = r"qw(?!\w)[ \t]*+\([^()\\]*+\)"
-_ITEM = f"(?:{_STRING}|{_NUMBER}|{_WORDS})"
-# As much of a statement as is understood: all of it if there is an end, and no list that is open.
-_STATEMENT = re.compile(
-    rf"(?:(?:my|our)\b{_BLANKS})?+(?P<name>[$@][A-Za-z_]\w*+)(?!::|')(?:{_BLANKS}=(?![=~>])"
-    rf"(?:{_BLANKS}(?P<value>{_ITEM}|\((?:{_BLANKS}{_ITEM}{_BLANKS},)*+(?:{_BLANKS}{_ITEM})?+"
-    rf"(?P<close>{_BLANKS}\))?+)(?P<end>{_BLANKS};)?+)?+)?+",
-    re.DOTALL | re.ASCII,
-)
-_TOKEN = re.compile(rf"#[^\n]*+|{_ITEM}", re.DOTALL | re.ASCII)
-_BEGINS = r"(?:(?:my|our)[ \t]+)?[$@][A-Za-z_]\w*[ \t]*=(?![=~>])"
-_NEXT_STATEMENT = re.compile(rf"{_BLANKS}(?:{_BEGINS}|\Z)", re.ASCII)
+_BLANK = re.compile(_BLANKS)
+_TARGET = re.compile(rf"(?:(?:my|our)\b{_BLANKS})?([$@][A-Za-z_]\w*+)(?!::|')", re.ASCII)
+_STATEMENT = r"(?:(?:my|our)[ \t]+)?[$@][A-Za-z_]\w*[ \t]*=(?![=~>])"
+_NEXT_STATEMENT = re.compile(rf"{_STATEMENT}|\Z", re.ASCII)
 # Where to go on after a mistake: behind a ; that ends a line or is before an assignment, and at a
 # line that begins like one. Such a line may be within a string, if a quote was left out above it.
-_RESUME = re.compile(rf";(?=[ \t\r]*(?:[#\n;]|{_BEGINS}))|\n(?=[ \t]*{_BEGINS})", re.ASCII)
-_UNENDED = re.compile(rf"{_BLANKS}(?!{_STRING})['\"]", re.DOTALL)
+_RESUME = re.compile(rf";(?=[ \t]*(?:[#\n;]|{_STATEMENT}))|\n(?=[ \t]*{_STATEMENT})", re.ASCII)
+_LITERAL = re.compile(
+    r"""'(?P<single>(?:[^'\\]|\\.)*+)'|"(?P<double>(?:[^"\\]|\\.)*+)"|"""
+    r"(?P<number>\.?[0-9](?:[eE][+-]?(?=[0-9])|[\w.])*+)",
+    re.DOTALL | re.ASCII,
+)
 _AFTER_STRING = re.compile(rf"{_BLANKS}[;,)]")
-_SKIPPED = re.compile(rf"(?:{_BLANKS}(?:1{_BLANKS})?;)*+{_BLANKS}")
 _DECIMAL = re.compile(r"(?:0|[1-9][0-9_]*)?(?:\.[0-9_]*)?(?:[eE][+-]?[0-9]+)?")
+_QW = r"qw(?!\w)"
+_LIST = rf"\(|{_QW}"
+_WORDS = re.compile(rf"{_QW}[ \t]*\(([^()\\]*)\)", re.ASCII)
 _PIECE = re.compile(
     r"""
       (?P<plain> [^\\$@]+ | @ (?! [\w:'{$+-] ) )
@@ -105,30 +99,42 @@ _PIECE = re.compile(
     | (?P<escape> \\ (?: x\{[0-9A-Fa-f]*\} | x[0-9A-Fa-f]? | [0-7]{1,3} | . ) )
     | \$ (?: \{ (?P<braced> [A-Za-z_]\w* ) \}
            | (?P<name> [A-Za-z_]\w* ) (?P<further> \[ | \{ | ' | :: | -> )? )
-    | (?P<other> \$ | @ (?: \w+ | . ) )
+    | (?P<dollar> \$ )
+    | (?P<array> @ (?: \w+ | . ) )
     """,
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
 _NOT_UNICODE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
-_NOT_UNDERSTOOD = "this is not understood: the file is read as data and never run, write "
-_EXAMPLES = "$name = \"value\"; and @name = ('a', 'b'); and comments after #"
+_NO_VALUE = 'a value is one string in quotes, such as "/a/path" or "$other", or one number'
+_NO_STATEMENT = (
+    "this is not understood: the file is read as data and never run, and all that can stand in it "
+    "is $name = \"value\"; and @name = ('a', 'b'); and comments after #"
+)
 _WHY_NOT = {  # by the group of _PIECE that was found
     "escape": r"the escape {0} is not understood: there are "
     r"\\ \" \$ \@ \n \t \r \e \0 \xHH, and \\ is a backslash",
     "further": "Perl would read on after {0}: write ${{{1}}}{2} for the value of ${1}, or \\{0} "
     "for these very characters",
-    "other": "Perl would put a value in place of {0}: write \\{0}",
+    "dollar": r"a $ without a name is not understood: write \$",
+    "array": "Perl would put a list in place of {0}: write \\{0}",
 }
+
+
+class _Mistake(Exception):
+    """The statement cannot be read further: the offset of what is wrong, and a message."""
 
 
 class _Reader:
     """Reads the statements of one text. Offsets are into the text."""
 
     def __init__(self, text: str, file: str, names: Collection[str]) -> None:
-        self._text = text
+        # Perl drops a byte order mark, and the \r of every line end, within strings too.
+        self._text = text.removeprefix("\ufeff").replace("\r\n", "\n")
         self._file = file
         self._names = names
+        self._at = 0
+        self._last = 0  # the end of what was read last, before blanks and comments
         self._newlines = [found.start() for found in re.finditer("\n", self._text)]
         self._reading = Reading({}, set(), [])
 
@@ -136,90 +142,113 @@ class _Reader:
         odd = _NOT_UNICODE.search(self._text)
         if odd:
             self._report(odd.start(), "this is not text in UTF-8: write the file again")
-            return self._reading
-        at = self._skipped(self._text.startswith("\ufeff"))  # which Perl drops, too
-        while at < len(self._text):
+            self._at = len(self._text)
+        while not self._peek(r"\Z"):
             if len(self._reading.problems) > MAX_PROBLEMS:
                 self._reading.spoiled.update(self._names)  # what is not read may assign it
                 break
-            at = self._skipped(self._statement(at))
+            start = self._at
+            # A lone } ends a block that was reported where it began.
+            if self._take("[;}]" if self._reading.problems else ";"):
+                continue
+            try:
+                self._statement()
+            except _Mistake as mistake:
+                self._report(*mistake.args)
+                resume = _RESUME.search(self._text, start)
+                self._at = resume.end() if resume else len(self._text)
         return self._reading
-
-    def _skipped(self, at: int) -> int:
-        found = _SKIPPED.match(self._text, at)
-        return found.end() if found else at
 
     # Statements
 
-    def _statement(self, at: int) -> int:
-        """Read the statement that begins here. Where the next one may begin."""
-        found = _STATEMENT.match(self._text, at)
-        known = found and self._is_known(found["name"], found.start("name"))
-        if found and found["end"] and (found["value"][0] != "(" or found["close"]):
-            strings = self._strings(found)
-            if known and strings is not None:
-                self._reading.spoiled.discard(found["name"])
-                line = self._line(found.start("name"))
-                self._reading.assigned[found["name"]] = Assigned(line, strings, found.span("value"))
-            else:
-                self._spoil(found["name"])
-            return found.end()
-        if found:
-            self._spoil(found["name"])
-        self._report(*self._mistake(found) if found else (at, _NOT_UNDERSTOOD + _EXAMPLES))
-        resume = _RESUME.search(self._text, at)
-        return resume.end() if resume else len(self._text)
+    def _statement(self) -> None:
+        if self._take(r"1(?![\w.])"):
+            self._end_statement()
+            return
+        target = self._take(_TARGET)
+        if not target:
+            raise self._stray(_NO_STATEMENT)
+        if not self._take("=(?![=~>])"):
+            message = f"{target[1]} can only be assigned: write {_example(target[1])}"
+            raise _Mistake(target.start(1), message)
+        known = self._is_known(target[1], target.start(1))
+        try:
+            found = self._values(target[1])
+            self._end_statement()
+        except _Mistake:
+            self._spoil(target[1])
+            raise
+        strings = tuple(each for each in found if each is not None)
+        if known and len(strings) == len(found):
+            self._reading.spoiled.discard(target[1])
+            self._reading.assigned[target[1]] = Assigned(self._line(target.start(1)), strings)
+        else:
+            self._spoil(target[1])
 
     def _spoil(self, name: str) -> None:
         self._reading.spoiled.update(sigil + name[1:] for sigil in "$@")
 
-    def _mistake(self, found: re.Match[str]) -> tuple[int, str]:
-        """Where a statement that begins like this is wrong, and how."""
-        text, at, value = self._text, found.end(), found["value"] or ""
-        if unended := _UNENDED.match(text, at):
-            return unended.end() - 1, "the string that begins here has no end: a quote is missing"
-        last = list(_TOKEN.finditer(text, *found.span("value")))[-1:]
-        if last and "\n" in last[0][0] and not _AFTER_STRING.match(text, last[0].end()):
-            # If a quote was left out, the line to fix is not the one where that shows.
-            line = self._line(last[0].end() - 1)
-            message = f"the string that begins here ends in line {line}: is a quote missing?"
-            return last[0].start(), message
-        if value[:1] == "(" and not found["close"]:
-            line = self._line(found.start("value"))
-            what = "a comma or ) is missing, or this is no value"
-            return at - 1, f"{what}: the list began in line {line}"
-        if value and _NEXT_STATEMENT.match(text, at):
-            return at - 1, "; is missing at the end of the statement"
-        return at - 1, _not_understood(found["name"])
+    def _end_statement(self) -> None:
+        if self._take(";"):
+            return
+        if self._peek(_NEXT_STATEMENT):
+            raise _Mistake(self._last - 1, "; is missing at the end of the statement")
+        raise self._stray("only ; can follow a value: there are no operators, and no second value")
 
-    def _strings(self, found: re.Match[str]) -> tuple[str, ...] | None:
-        """The strings right of the =, None if something in them is in error."""
-        name, value = found["name"], found["value"]
-        if (name[0] == "@") != value.startswith(("(", "qw")):
-            self._report(found.start("value"), _not_understood(name))
-            return None
-        strings: list[str | None] = []
-        for token in _TOKEN.finditer(self._text, *found.span("value")):
-            if token[0][0] == "q":
-                words = token[0].partition("(")[2].removesuffix(")")
-                strings += re.findall(r"[^ \t\n\r\f\v]+", words)
-            elif token[0][0] != "#":
-                strings.append(self._literal(token[0], token.start(), name))
-        sound = tuple(each for each in strings if each is not None)
-        return sound if len(sound) == len(strings) else None
+    def _values(self, target: str) -> list[str | None]:
+        """The strings right of the =, None for one with a part that is in error."""
+        if target[0] == "$":
+            value = [] if self._peek(_LIST) else [self._literal()]
+            if not value or self._peek(","):
+                message = f"{target} is one value, not a list: write {_example(target)}"
+                raise _Mistake(self._at, message)
+            return value
+        if not self._peek(_LIST):
+            raise self._stray(f"{target} is a list: write {_example(target)}")
+        began = self._line(self._at)
+        if not self._take(r"\("):
+            return [*self._words()]
+        found: list[str | None] = []
+        comma: object = True
+        while not self._take(r"\)"):
+            if not comma or self._peek(_NEXT_STATEMENT):
+                message = f"a comma or ) is missing: the list began in line {began}"
+                raise _Mistake(self._last - 1, message)
+            found += self._words() if self._peek(_QW) else [self._literal()]
+            comma = self._take(",")
+        return found
 
     # Literals
 
-    def _literal(self, text: str, offset: int, name: str) -> str | None:
-        """The string or number that is written so, None if a part of it is in error."""
-        if text[0] == "'":
-            return re.sub(r"\\([\\'])", r"\1", text[1:-1].replace("\r\n", "\n"))  # as Perl does
-        if text[0] == '"':
-            return self._interpolated(text[1:-1], offset + 1)
-        number = _number(text)
+    def _literal(self) -> str | None:
+        """The string or number that stands here, None if a part of it is in error."""
+        found = self._take(_LITERAL)
+        if not found and self._peek("['\"]"):
+            message = "the string that begins here has no end: a quote is missing"
+            raise _Mistake(self._at, message)
+        if not found:
+            raise self._stray(_NO_VALUE)
+        start, end = found.span()
+        if "\n" in found[0] and not _AFTER_STRING.match(self._text, end):
+            # If a quote was left out, the line to fix is not the one where that shows.
+            line = self._line(end - 1)
+            message = f"the string that begins here ends in line {line}: is a quote missing?"
+            raise _Mistake(start, message)
+        if found["single"] is not None:
+            return re.sub(r"\\([\\'])", r"\1", found["single"])
+        if found["double"] is not None:
+            return self._interpolated(found["double"], start + 1)
+        number = _number(found["number"])
         if number is None:
-            self._report(offset, f"this is no number: {_not_understood(name)}")
+            raise _Mistake(start, f"this is no number: {_NO_VALUE}")
         return number
+
+    def _words(self) -> list[str]:
+        """The words of a qw, between ( and )."""
+        found = self._take(_WORDS)
+        if not found:
+            raise _Mistake(self._at, "the list that begins here is not understood: write qw(a b)")
+        return re.findall(r"[^ \t\n\r\f\v]+", found[1])
 
     def _interpolated(self, text: str, start: int) -> str | None:
         """The value of a string in double quotes, None if a part of it is in error."""
@@ -241,7 +270,7 @@ class _Reader:
     def _part(self, piece: re.Match[str], offset: int) -> str | None:
         kind = piece.lastgroup or ""
         if kind == "plain":
-            return piece[0].replace("\r\n", "\n")
+            return piece[0]
         if kind == "letter":
             return _ESCAPES[piece[kind]]
         if kind == "hex":
@@ -276,6 +305,25 @@ class _Reader:
 
     # Places in the text
 
+    def _peek(self, pattern: str | re.Pattern[str]) -> re.Match[str] | None:
+        """What matches here, after blanks and comments."""
+        blank = _BLANK.match(self._text, self._at)
+        self._at = blank.end() if blank else self._at
+        return re.compile(pattern).match(self._text, self._at)
+
+    def _take(self, pattern: str | re.Pattern[str]) -> re.Match[str] | None:
+        """The same, and go on behind it."""
+        found = self._peek(pattern)
+        if found:
+            self._at = self._last = found.end()
+        return found
+
+    def _stray(self, message: str) -> _Mistake:
+        """What stands here cannot. It is shown, but for a word, which may be the secret."""
+        char = self._text[self._at : self._at + 1]
+        shown = f" (found {char!a})" if char and not char.isalnum() else ""
+        return _Mistake(self._at, message + shown)
+
     def _line(self, offset: int) -> int:
         return bisect_left(self._newlines, offset) + 1
 
@@ -287,9 +335,8 @@ class _Reader:
             self._reading.problems.append(Problem(self._file, line, message))
 
 
-def _not_understood(name: str) -> str:
-    right = '"value"' if name[0] == "$" else "('a', 'b')"
-    return f"{_NOT_UNDERSTOOD}{name} = {right};"
+def _example(name: str) -> str:
+    return f'{name} = "value";' if name[0] == "$" else f"{name} = ('a', 'b');"
 
 
 def _number(text: str) -> str | None:
