@@ -7,6 +7,7 @@ import contextlib
 import enum
 import os
 import pwd
+import resource
 import socket
 import struct
 import time
@@ -25,6 +26,7 @@ from failoverd.wire.protocol import COMMANDS, REFUSED, UNKNOWN, Refused, Request
 REQUEST_SECONDS = 5.0  # the client's time for its request, and then for taking the answer
 LATE_SECONDS = 0.5  # how much later than its deadline a request may be read
 MAX_SESSIONS = 512  # at a time: while so many others come, a client has time for its request
+RESERVE = 128  # descriptors for what else is open
 NO_LOGIN = (1 << 32) - 1  # the loginuid of what no user has started
 
 
@@ -59,6 +61,7 @@ class Server:
         self.sessions: dict[int, Session] = {}  # the oldest first
         self.nonces: set[str] = set()  # of their greetings
         self.numbers = count(os.getpid() << 30)  # which the listener before has not given
+        self.places = places()
         self.complaints = Allowance(1.0, 1)  # lines about unwanted clients, one a second
         self.untold = 0  # of those clients since the last line
 
@@ -90,7 +93,7 @@ class Server:
         under way. To talk does not help, or a crowd that talks would have each newcomer sent away.
         False if none is idle.
         """
-        if len(self.sessions) < MAX_SESSIONS:
+        if len(self.sessions) < self.places:
             return True
         idle = [s for s in self.sessions.values() if s.state is not State.WAITING]
         if idle:
@@ -217,6 +220,12 @@ class Server:
         self.nonces.discard(session.connection.nonce)
         self.loop.forget(session.socket)
         session.socket.close()
+
+
+def places() -> int:
+    """For how many sessions there are descriptors: without one, the port is closed for all."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(8, min(MAX_SESSIONS, most - RESERVE))
 
 
 def user_of(sock: socket.socket) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import shutil
 import socket
 import struct
@@ -320,6 +321,12 @@ def test_who_came_first_makes_room(pair: Pair, daemon: Daemon) -> None:
     flood(pair, 50)
     assert typing.say(b"status\n").rest() == b"ok {}\n"
     first.wait(lambda: first.ended)
+
+
+def test_there_are_no_more_places_than_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    for most, places in ((100, 8), (200, 200 - server.RESERVE), (1024, PLACES)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, most=most: (most, 1 << 20))
+        assert server.places() == places
 
 
 def test_a_crowd_that_talks_does_not_send_newcomers_away(pair: Pair, daemon: Daemon) -> None:
