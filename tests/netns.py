@@ -149,6 +149,15 @@ def cable(one: Namespace, name: str, other: Namespace, other_name: str) -> None:
         at_rest(namespace, end)
 
 
+@contextmanager
+def two_cabled() -> Iterator[list[Namespace]]:
+    """Two namespaces; the first one's eth0 and eth1 end at far and far1 of the second."""
+    with namespaces(2) as made:
+        cable(made[0], "eth0", made[1], "far")
+        cable(made[0], "eth1", made[1], "far1")
+        yield made
+
+
 def at_rest(namespace: Namespace, card: str) -> None:
     """Wait until the kernel has done what it puts off when an interface comes up.
 

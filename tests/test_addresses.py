@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from inside import inside, ip
-from netns import Namespace, at_rest, cable, namespaces
+from netns import Namespace, at_rest, two_cabled
 from test_ha_switch import FOREIGN, hwaddr, inhabit, state
 from test_ha_switch import addresses as shown
 
@@ -29,9 +29,7 @@ SERVED = socket.inet_aton("192.0.2.10")
 
 @pytest.fixture(scope="module")
 def lasting() -> Iterator[list[Namespace]]:
-    with namespaces(2) as made:
-        cable(made[0], "eth0", made[1], "far")
-        cable(made[0], "eth1", made[1], "far1")
+    with two_cabled() as made:
         yield made
 
 

@@ -33,7 +33,7 @@ from live_pair import (
     settled,
     start,
 )
-from netns import Namespace, cable, namespaces
+from netns import Namespace, two_cabled
 
 from dev.lab import logs
 from dev.lab.eyes import Eyes
@@ -53,9 +53,7 @@ BOTH = ("address add 192.0.2.10/24 dev eth0", "address add 2001:db8::10/64 dev e
 
 @pytest.fixture(scope="module")
 def lasting() -> Iterator[list[Namespace]]:
-    with namespaces(2) as made:
-        cable(made[0], "eth0", made[1], "far")
-        cable(made[0], "eth1", made[1], "far1")
+    with two_cabled() as made:
         yield made
 
 
