@@ -337,7 +337,8 @@ def test_a_crowd_that_talks_does_not_send_newcomers_away(pair: Pair, daemon: Dae
     for sock in talkers[PLACES // 4 :]:
         sock.send(b"x")
     flood(pair, PLACES // 2)
-    assert caller.say(signed(nonce, "status")).rest().startswith(b"ok ")
+    said = caller.say(signed(nonce, "status")).rest()
+    assert said.startswith(b"ok "), (said, daemon.gone, daemon.heard)
 
 
 def test_what_a_crowd_says_is_not_kept(pair: Pair, daemon: Daemon) -> None:
@@ -350,7 +351,8 @@ def test_what_a_crowd_says_is_not_kept(pair: Pair, daemon: Daemon) -> None:
         with contextlib.suppress(OSError):
             sock.send(block, socket.MSG_DONTWAIT)
     caller = pair.call(1)
-    assert caller.say(signed(caller.greeting(), "status")).rest().startswith(b"ok ")
+    said = caller.say(signed(caller.greeting(), "status")).rest()
+    assert said.startswith(b"ok "), (said, daemon.gone, daemon.heard)
     assert resident(daemon) - before < 2048
 
 
