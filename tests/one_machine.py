@@ -39,11 +39,16 @@ STATES = (Query.COMPARE, Query.STATUS)
 
 
 def view(
-    role: str, bad: str = "", boot: str = "slave", down: str = "", failed: str = ""
+    role: str,
+    bad: str = "",
+    boot: str = "slave",
+    down: str = "",
+    failed: str = "",
+    checks: str = "",
 ) -> PeerView:
-    sets = (frozenset(words.split()) for words in (bad, down, failed))
-    bad_ones, down_ones, failed_ones = sets
-    return PeerView(role, boot, bad_ones, down_ones, (), failed_ones)
+    sets = (frozenset(words.split()) for words in (bad, down, failed, checks))
+    bad_ones, down_ones, failed_ones, bad_checks = sets
+    return PeerView(role, boot, bad_ones, down_ones, (), failed_ones, bad_checks)
 
 
 def counting(packets: int, last: int = 0) -> pair.PeerView:
@@ -56,6 +61,7 @@ VIEWS = (
     *(view(role, boot="master") for role in ROLES),
     view("active", "eth0 eth1", failed="eth0 eth1"),
     view("standby", "eth0"),
+    view("standby", checks="web"),
     view("standby", "eth0 eth1", down="eth0 eth1"),
     *(counting(packets) for packets in range(4)),
 )
@@ -67,6 +73,8 @@ ANYTIME: tuple[pair.Event, ...] = (
         for window in ((0, 0, "fail"), (9, 0, "ok"), (0, 9, "ok"), (9, 0, "boot"), (0, 0, "late"))
     ),
     *(pair.Carrier(name, up) for name in MASTER.interfaces for up in (True, False)),
+    *(pair.Checked(name, ok) for name in ("web", "db") for ok in (True, False)),
+    *(pair.Hold(on) for on in (True, False)),
     pair.Stalled(),
     pair.Reread(),
 )
@@ -100,6 +108,7 @@ MOMENTS: dict[str, Known] = {
     "promoting": {"phase": Phase.PROMOTING, "purpose": P.SILENCE},
     "active": {"phase": Phase.ACTIVE},
     "interface": {"phase": Phase.RESOLVING, "purpose": P.INTERFACE},
+    "check": {"phase": Phase.RESOLVING, "purpose": P.CHECK},
     "release": {"phase": Phase.RESOLVING, "purpose": P.RELEASE},
     "doubt": {"phase": Phase.RESOLVING, "purpose": P.DOUBT},
     "demoting": {"phase": Phase.DEMOTING, "purpose": P.INTERFACE},

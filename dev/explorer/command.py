@@ -90,6 +90,7 @@ MEANS = {
     "card_window": "of the ethernet side",
     "heartbeat": "from one to the next",
     "switch_timeout": "after it a switch script is killed",
+    "failback": "$failback: 0 is yes, -1 no",
     "hold_down": "a role that came because of an interface stays so long",
     "status_timeout": "so long a status is waited for",
     "addresses": "is @addresses set",

@@ -86,6 +86,7 @@ class Setup:
     heartbeat: int = 1
     switch_timeout: int = 2
     hold_down: int = 4
+    failback: int = 0  # -1: no
     status_timeout: int = 1
     addresses: bool = True
     confirm: str = "arp"
@@ -112,6 +113,7 @@ class Setup:
             status_timeout=self.status_timeout,
             card_window=self.card_window,
             low_water=self.low_water,
+            failback=None if self.failback < 0 else float(self.failback),
             request_time=1,
             grace=1,
         )
@@ -169,6 +171,7 @@ class Mind:
                 frozenset(i.name for i in state.interfaces if not i.up),
                 tuple((i.name, *count) for i, count in seen),
                 frozenset(i.name for i in state.interfaces if i.state == "fail"),
+                state.checks,
             )
         return found
 
@@ -245,6 +248,8 @@ class Host(NamedTuple):
     gap: int = 0  # ticks that the loop stood still
     boots_in: int = -1
     airing: int = 0  # ticks for which the last announcement is still repeated
+    sick: bool = False  # the service would not pass its check here
+    held: bool = False  # changes of role are on hold, as this machine knows
 
 
 class World(NamedTuple):
@@ -262,10 +267,11 @@ class World(NamedTuple):
     traffic: int = PLENTY  # what there is to hear on the ethernet side
     owner: int = UNOWNED  # who was the last to be active alone
     believed: int = 2  # whom the clients take for the service: 0, 1, NOBODY or EITHER
-    giver: int = -1  # who has handed over because of an interface
+    giver: int = -1  # who has handed over because of an interface; and 2 more: because of a check
     held: int = 0  # ticks for which the role may not be handed back for that
     faults: int = 0  # left
     delays: int = 0
+    news: int = -1  # who knows of a hold, or of its end, what the other one does not know yet
 
 
 # What happens between two ticks: a word, a machine (2: both), and what it concerns there.
@@ -297,6 +303,8 @@ MENU = (
     "norun",  # the switch script, the fence program or that of $confirm cannot be started once
     "fence",  # the fence program fails
     "person",  # somebody types fail or resume
+    "check",  # the service fails its check on a machine, and passes it again
+    "hold",  # somebody puts changes of role on hold, and releases them
 )
 
 
@@ -391,6 +399,9 @@ class Game:
                 yield word, 1, int(not way[1])
         if "hole" in menu:
             yield "hole", 2, int(not world.whole)
+        for machine, host in enumerate(world.hosts):
+            if "hold" in menu and host.run == RUNNING and world.news in (-1, machine):
+                yield "hold", machine, int(not host.held)
         if "switch" in menu:
             yield "switch", 2, int(not world.switch)
         if "traffic" in menu and world.traffic != FEW:
@@ -428,6 +439,8 @@ class Game:
             yield "stray", machine, 0
         if "poll" in menu and run == RUNNING:
             yield "poll", machine, 0
+        if "check" in menu:
+            yield "check", machine, int(not host.sick)
         if "person" in menu and run == RUNNING:
             yield "fail", machine, 0
             yield "resume", machine, 0

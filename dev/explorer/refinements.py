@@ -10,7 +10,7 @@ ANY_BOUND = "a bound is needed, and any will do"
 ORDER = "neither reads what the other does"
 PADDING = "data += b'\\x00' * (len(data) % 2)"
 COMPARE, FRAMES = "failoverd/pair/compare.py", "failoverd/wire/frames.py"
-THEIRS = "(peer.role == 'failed', len(peer.bad), peer.boot != 'master', rules.precedes)"
+THEIRS = "(peer.role == 'failed', count_there(peer), peer.boot != 'master', rules.precedes)"
 BOOT = "(boot != 'master', rules.precedes)"
 OUR_BOOT = "(rules.boot != 'master', not rules.precedes)"
 TURN = "failoverd/pair/turn.py"
@@ -30,7 +30,7 @@ EQUIVALENT: dict[str, str] = {
     },
     f"{COMPARE} yields: {THEIRS} < ours -> {THEIRS} <= ours": NEVER_EQUAL,
     f"{COMPARE} peer_outranks: {BOOT} < {OUR_BOOT} -> {BOOT} <= {OUR_BOOT}": NEVER_EQUAL,
-    f"{COMPARE} peer_is_able: return bool(ours - theirs) and len(theirs) < len(ours) -> "
+    f"{COMPARE} peer_is_better: return bool(ours - theirs) and len(theirs) < len(ours) -> "
     "return len(theirs) < len(ours)": "fewer than ours cannot be all of ours",
     **{f"{TURN}: MAX_WAITING = 16 -> MAX_WAITING = {n}": ANY_BOUND for n in (17, 32)},
     f"{STATEFILE} boot_id: open(_BOOT_ID, encoding='ascii') -> open(_BOOT_ID)": "it is ASCII",

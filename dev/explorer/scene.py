@@ -60,6 +60,10 @@ from dev.explorer.words import describe, describe_fault
 from failoverd import pair
 from failoverd.events import EVENTS, Level
 from failoverd.pair.invariant import check
+from failoverd.pair.resolver import MOVES
+
+CHECK = "web"
+BEGUN = (pair.Phase.TOLD, pair.Phase.FENCING, pair.Phase.PROMOTING, pair.Phase.DEMOTING)
 
 
 class Machine:
@@ -84,6 +88,8 @@ class Machine:
     gap: int
     boots_in: int
     airing: int
+    sick: bool
+    held: bool
 
     def __init__(self, host: Host) -> None:
         self.__dict__.update(zip(Host._fields, host, strict=True))
@@ -121,6 +127,7 @@ class Scene:
         self.held = world.held
         self.faults = world.faults
         self.delays = world.delays
+        self.news = world.news
         self.chance = chance
         self.notes = notes
         self.errands: deque[tuple[int, Exchange]] = deque()
@@ -143,6 +150,7 @@ class Scene:
             self.held,
             self.faults,
             self.delays,
+            self.news,
         )
 
     def note(self, text: str) -> None:
@@ -223,6 +231,7 @@ class Scene:
                 self.feed(number, answer)
             self.end_programs(number)
             self.end_windows(number, drop=old)
+            self.run_check(number)
         self.pursue(number)
         if machine.run == RUNNING and self.game.minds[number].due[machine.mind]:
             self.feed(number, pair.Tick())
@@ -262,6 +271,13 @@ class Scene:
             (kind, _, its_run), machine.program = machine.program, None
             ok = not self.fence_fails(number) if kind == "fence" else self.answering(number)
             self.feed(number, pair.Ended(kind, ok, number=its_run))
+
+    def run_check(self, number: int) -> None:
+        """The service is checked where it runs: on the active machine."""
+        state, sick = self.state(number), self.machines[number].sick
+        known = CHECK in (state.checks if sick else state.passed)
+        if "check" in self.setup.menu and pair.role(state) == "active" and not known:
+            self.feed(number, pair.Checked(CHECK, not sick))
 
     def is_shown(self, number: int, role: str) -> bool:
         """Whether the kernel shows what a script says (section 5, "Evidence"): the addresses may
@@ -409,6 +425,9 @@ class Scene:
             raise Violation(f"{NAMES[number]} takes a role that somebody else answers for")
         failed = isinstance(event, pair.Ended) and event.kind == "script" and not event.ok
         was = mind.states[before]
+        moves = after.purpose in MOVES and was.phase is not after.phase in BEGUN
+        if was.held and moves and was.told is None and was.phase is pair.Phase.RESOLVING:
+            raise Violation(f"{NAMES[number]} changes a role that is on hold")
         said = was.failed or was.unclean or "script" in was.blocked  # and not mended since
         if failed and not said and not any(map(is_problem, actions)):
             raise Violation(f"{NAMES[number]} does not report that its script failed")
@@ -421,11 +440,13 @@ class Scene:
             self.travel(*self.errands.popleft())
 
     def stand_down(self, number: int, cause: pair.Purpose) -> None:
-        """Whoever got the role because of the peer's interface keeps it for the hold-down."""
-        by_interface = cause is pair.Purpose.INTERFACE
-        if by_interface and self.held and self.giver == 1 - number:
+        """Whoever got the role because of the peer's interface, or check, keeps it for the
+        hold-down."""
+        by_check = cause is pair.Purpose.CHECK
+        given = by_check or cause is pair.Purpose.INTERFACE
+        if given and self.held and self.giver == 1 - number + 2 * by_check:
             raise Violation(f"{NAMES[number]} hands back before the hold-down is over")
-        self.giver, self.held = number, self.setup.hold_down if by_interface else 0
+        self.giver, self.held = number + 2 * by_check, self.setup.hold_down if given else 0
 
     def tell(
         self, number: int, event: pair.Event, before: int, actions: tuple[pair.Action, ...]
@@ -566,9 +587,21 @@ class Scene:
         machine = self.machines[number]
         assert exchange.answer is not None
         if machine.run == RUNNING:
+            if exchange.purpose not in COMMAND and isinstance(exchange.answer, pair.Replied):
+                self.learn_of_hold(number)
             self.feed(number, exchange.answer)
         elif machine.run in (STOPPED, FROZEN):
             machine.asks = (*machine.asks, exchange._replace(stage=BACK))
+
+    def learn_of_hold(self, number: int) -> None:
+        """A status tells of it."""
+        if self.news == 1 - number:
+            self.hold(number, self.machines[1 - number].held)
+            self.news = -1
+
+    def hold(self, number: int, on: bool) -> None:
+        self.machines[number].held = on
+        self.feed(number, pair.Hold(on))
 
     def set_out(self, number: int, exchange: Exchange) -> None:
         machine, peer = self.machines[number], self.machines[1 - number]
@@ -716,6 +749,11 @@ class Scene:
                 self.traffic = what
             case "fail" | "resume":
                 self.feed(number, pair.Request(self.new_request(number), word, False))
+            case "check":
+                self.machines[number].sick = bool(what)
+            case "hold":
+                self.news = -1 if self.machines[1 - number].held is bool(what) else number
+                self.hold(number, bool(what))
             case "script":
                 self.machines[number].behaviour = what
             case "bare":
@@ -753,7 +791,13 @@ class Scene:
                 self.boot(number)
             case "crash":
                 self.machines[number] = Machine(
-                    Host(ears=machine.ears, behaviour=machine.behaviour, asks=orphans(machine))
+                    Host(
+                        ears=machine.ears,
+                        behaviour=machine.behaviour,
+                        asks=orphans(machine),
+                        sick=machine.sick,
+                        held=machine.held,
+                    )
                 )
             case "kill" | "restart":
                 self.kill(number)
@@ -795,6 +839,8 @@ class Scene:
         machine.placed = PLACED if machine.placed else UNSEEN
         was = machine.stored
         self.look_at_cards(number)
+        if machine.held:
+            self.feed(number, pair.Hold(True))
         self.feed(number, pair.Started(*was))
 
 

@@ -65,6 +65,8 @@ class Flag(IntFlag):
     IDLE = auto()  # linked, and on standby, both of them
     OWES_A = auto()  # somebody waits for an answer
     OWES_B = auto()
+    SICK_A = auto()  # active with a bad check, and the other one is linked, stands by and is well
+    SICK_B = auto()
 
 
 WELL = (Flag.WELL_A, Flag.WELL_B)
@@ -76,6 +78,11 @@ LOSES = (Flag.LOSES_A, Flag.LOSES_B)
 USELESS = (Flag.USELESS_A, Flag.USELESS_B)
 WANTS = (Flag.WANTS_A, Flag.WANTS_B)
 OWES = (Flag.OWES_A, Flag.OWES_B)
+SICK = (Flag.SICK_A, Flag.SICK_B)
+# What is an operator's affair while he has changes of role on hold.
+NOT_HELD = Flag.NONE | Flag.UNSERVED | Flag.WORKS | Flag.IDLE
+for _each in (ALONE, USELESS, WANTS, SICK):
+    NOT_HELD |= _each[0] | _each[1]
 
 ON_STANDBY = ("standby", "failed")
 TOLD = (pair.Posture.CALLING, pair.Posture.GIVING)
@@ -168,7 +175,8 @@ def flags(game: Game, world: World) -> int:
             found |= GIVES[n]
     if active == 1:
         found |= Flag.ONE
-    return int(found | waiting(game, world, found, [bool(heard) for heard in ears]))
+    found |= waiting(game, world, found, [bool(heard) for heard in ears])
+    return int(found & ~NOT_HELD if any(host.held for host in hosts) else found)
 
 
 def waiting(game: Game, world: World, found: int, hears: list[bool]) -> int:
@@ -192,7 +200,14 @@ def waiting(game: Game, world: World, found: int, hears: list[bool]) -> int:
         )
         if peer_can and serves and not hears[n]:
             more |= USELESS[n]
-        wants = state.resuming and roles[n] in ON_STANDBY and roles[1 - n] == "active"
+        if peer_can and serves and found & WELL[n] and world.hosts[n].sick:
+            more |= 0 if world.hosts[1 - n].sick else SICK[n]
+        wants = (
+            not game.setup.failback
+            and state.resuming
+            and roles[n] in ON_STANDBY
+            and roles[1 - n] == "active"
+        )
         if wants and found & WELL[n] and world.traffic and not world.hosts[1 - n].stumbled:
             more |= WANTS[n]
     return more
@@ -293,6 +308,7 @@ def waits(setup: Setup) -> list[Stretch]:
             for n, name in enumerate(NAMES)
             if setup.low_water
         ),
+        *((f"{name} is active, its check is bad", SICK[n], again) for n, name in enumerate(NAMES)),
         *((f"{name} wants its role", WANTS[n], again) for n, name in enumerate(NAMES)),
         ("both stand by", Flag.IDLE, idle),
         *((f"{name} owes an answer", OWES[n], owed) for n, name in enumerate(NAMES)),

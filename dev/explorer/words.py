@@ -30,6 +30,10 @@ def describe(event: pair.Event) -> str:
             return f"{event.kind} could not be started"
         case pair.Ended():
             return f"{event.kind} {'succeeded' if event.ok else 'failed'}"
+        case pair.Checked():
+            return f"the check is {'good' if event.ok else 'bad'}"
+        case pair.Hold():
+            return "on hold" if event.on else "released"
         case pair.Started():
             return f"started, was {event.role}"
         case pair.Carrier():
@@ -62,6 +66,10 @@ def describe_fault(fault: Fault) -> str:
             return f"the private link passes {'all' if what else 'only small'} packets"
         case "poll":
             return f"somebody asks {who} for the status"
+        case "check":
+            return f"the service of {who} {'is sick' if what else 'is well'}"
+        case "hold":
+            return f"somebody tells {who} to {'hold' if what else 'release'}"
         case "script":
             return f"the script of {who} {SCRIPTS[what].name}"
         case "fail" | "resume":

@@ -183,6 +183,15 @@ def _read_witness(text: str) -> Witness:
     return Witness(interface, _read_ip(address))
 
 
+def _read_failback(text: str) -> float | None:
+    if text in ("yes", "no"):
+        return 0.0 if text == "yes" else None
+    try:
+        return _seconds(0.001).read(text)
+    except ValueError as error:
+        raise ValueError(f'"yes", "no", or {error}') from None
+
+
 _YES_NO = _matching("yes|no", '"yes" or "no"')
 YES_NO = Kind(lambda text: _YES_NO.read(text) == "yes", lambda yes: "yes" if yes else "no")
 TEXT = _matching(r"[^\0]*", "text without a NUL byte")
@@ -193,6 +202,7 @@ PROGRAM = _matching(r"(/[^\0]*)?", 'the path of a program, which begins with /, 
 CONFIRM = _matching(
     r"arp|none|/[^\0]*", '"arp", "none" or the path of a program, which begins with /'
 )
+FAILBACK = Kind(_read_failback, lambda wait: {None: "no", 0.0: "yes"}.get(wait) or f"{wait:g}")
 ADDRESSES_BY = _matching("failoverd|script", '"failoverd" or "script"')
 USER = _matching(r"[^\s:/\0]+", "the name of a user")
 INTERFACE = Kind(_read_interface)
@@ -328,6 +338,10 @@ class Conf:
         "Seconds after which a switch script is killed, the same on both nodes.")
     hold_down: float = _one(60.0, _seconds(0), alike=True, meaning=
         "Seconds that must pass before a role goes back because of the interface it came for.")
+    failback: float | None = _one(0.0, FAILBACK, alike=True, meaning=
+        "What the preferred node does when it comes back and the peer is active: with yes it takes "
+        "the role back as soon as it can, with no it stands by until it is needed, with a number "
+        "it takes the role back after so many seconds without a failed interface or check.")
     realtime: bool = _one(False, YES_NO, meaning=
         "Real-time scheduling and locked memory for the workers that keep time.")
     plain_secret: bool = _one(True, YES_NO, meaning=

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
-from failoverd.pair.knowledge import Interface, State, Timer
+from failoverd.pair.knowledge import State, Timer
 from failoverd.pair.messages import PeerView
 from failoverd.pair.settings import Rules
 
 
 def failed_here(state: State) -> frozenset[str]:
     return frozenset(i.name for i in state.interfaces if i.failed)
+
+
+def named(checks: frozenset[str]) -> frozenset[str]:
+    """An interface may have the name of a check."""
+    return frozenset(f"check {name}" for name in checks)
+
+
+def bad_here(state: State) -> frozenset[str]:
+    """What has the role given away: failed interfaces and bad checks."""
+    return failed_here(state) | named(state.checks)
+
+
+def count_here(state: State) -> int:
+    """How much is bad here, as the peer would judge it."""
+    return sum(i.useless for i in state.interfaces) + len(state.checks)
+
+
+def count_there(peer: PeerView) -> int:
+    return len(peer.bad) + len(peer.checks)
 
 
 def missing(state: State) -> str:
@@ -30,8 +49,8 @@ def is_fit(state: State, rules: Rules) -> bool:
 
     A preferred node takes its role from an active peer only when it can do the work.
     """
-    ours = sum(i.useless for i in state.interfaces)
-    return not missing(state) and state.peer is not None and len(state.peer.bad) >= ours
+    peer = state.peer
+    return not missing(state) and peer is not None and count_there(peer) >= count_here(state)
 
 
 def is_up(state: State, rules: Rules) -> bool:
@@ -45,15 +64,22 @@ def bad_at(peer: PeerView) -> frozenset[str]:
     return peer.bad | {name for name, packets, last in peer.counts if packets == last == 0}
 
 
-def peer_is_able(state: State, rules: Rules) -> bool:
-    """The peer is good on an interface that failed here, and fewer are bad there than here.
+def peer_is_better(state: State, rules: Rules) -> bool:
+    """The peer is good in something that is bad here, and less is bad there than here.
 
     One that has received nothing since its watcher began is not called bad yet, nor is it good.
     """
     if state.peer is None or state.peer.role != "standby":
         return False
-    ours, theirs = failed_here(state), bad_at(state.peer)
+    ours, theirs = bad_here(state), bad_at(state.peer) | named(state.peer.checks)
     return bool(ours - theirs) and len(theirs) < len(ours)
+
+
+def peer_is_able(state: State, rules: Rules) -> bool:
+    """The peer is good on an interface that failed here, and less is bad there than here."""
+    if state.peer is None or not peer_is_better(state, rules):
+        return False
+    return bool(failed_here(state) - bad_at(state.peer))
 
 
 def peer_has_news(state: State) -> bool:
@@ -91,13 +117,14 @@ def peer_is_useless(state: State, rules: Rules) -> bool:
 
 
 def may_hand_over(state: State) -> bool:
-    """Hold-down: a role that came because of an interface stays until that one is proved."""
+    """Hold-down: a role that came because of an interface or a check stays until that is proved."""
+    proved = {i.name for i in state.interfaces if i.proved} | named(state.passed)
 
-    def is_free(interface: Interface) -> bool:
-        new = state.guarded is not None and interface.name not in state.guarded
-        return new or (interface.proved and not state.runs_out(Timer.HOLD))
+    def is_free(name: str) -> bool:
+        new = state.guarded is not None and name not in state.guarded
+        return new or (name in proved and not state.runs_out(Timer.HOLD))
 
-    return not state.from_peer or any(i.failed and is_free(i) for i in state.interfaces)
+    return not state.from_peer or any(map(is_free, bad_here(state)))
 
 
 def yields(state: State, rules: Rules) -> bool:
@@ -105,9 +132,8 @@ def yields(state: State, rules: Rules) -> bool:
     peer = state.peer
     if peer is None:
         return not rules.precedes
-    bad = sum(i.useless for i in state.interfaces)
-    ours = (state.broken, bad, rules.boot != "master", not rules.precedes)
-    return (peer.role == "failed", len(peer.bad), peer.boot != "master", rules.precedes) < ours
+    ours = (state.broken, count_here(state), rules.boot != "master", not rules.precedes)
+    return (peer.role == "failed", count_there(peer), peer.boot != "master", rules.precedes) < ours
 
 
 def peer_outranks(state: State, rules: Rules) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from failoverd.pair.knowledge import Phase, Posture, Purpose, State, Timer
 from failoverd.pair.policy import POLICY
+from failoverd.pair.resolver import MOVES
 from failoverd.pair.settings import ROUNDS
 
 RESTING = (Phase.STANDBY, Phase.ACTIVE)
@@ -88,6 +89,12 @@ NEVER: dict[str, Callable[[State], bool]] = {  # what must never be true of a no
     "an active node has lost its addresses": lambda s: s.phase is Phase.ACTIVE and s.bare,
     "a role that did not come from the peer is guarded": lambda s: (
         s.guarded is not None and not s.from_peer
+    ),
+    "a standby knows that a check passed for the role that it had": lambda s: (
+        s.phase is Phase.STANDBY and bool(s.passed)
+    ),
+    "a role is sought on hold": lambda s: (
+        s.held and s.phase is Phase.RESOLVING and s.told is None and s.purpose in MOVES
     ),
     "a peer is heard, and its port is closed": lambda s: s.heard and not s.runs_out(Timer.UNHEARD),
 }

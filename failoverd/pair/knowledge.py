@@ -32,6 +32,7 @@ class Purpose(Enum):  # why a change of role is considered or under way
     SILENCE = "heartbeat lost"
     OPERATOR = "operator"
     INTERFACE = "interface failed"
+    CHECK = "check failed"
     RELEASE = "operator wants the peer to be active"
     DOUBT = "role unconfirmed"
     # These run the switch script at once.
@@ -55,6 +56,7 @@ class Posture(Enum):  # what a node is to a request that comes in
 
 RESOLVES = {
     Purpose.INTERFACE: Posture.SERVING,
+    Purpose.CHECK: Posture.SERVING,
     Purpose.RELEASE: Posture.SERVING,
     Purpose.DOUBT: Posture.DOUBTING,
 }
@@ -84,6 +86,8 @@ class Timer(Enum):
     EXPECTED = "a window since the peer said that it takes the role"
     SERVED = "the addresses were answered for, one time or two since they were asked for"
     PATIENCE = "a request that waits wants an answer"
+    UNWELL = "the preferred node has not been well for as long as $failback wants"
+    CHECKED = "the checks of the role that was here still say what they found"
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,9 @@ class State:
     begun: bool = False
     # itself
     interfaces: tuple[Interface, ...] = ()
+    checks: frozenset[str] = frozenset()  # service checks that are bad
+    passed: frozenset[str] = frozenset()  # those that were good since this node became active
+    held: bool = False  # an operator wants no change of role but his own
     failed: bool = False  # the last `master` run failed
     unclean: bool = False  # the last `slave` run failed: the addresses may still be here
     resuming: bool = False  # a preferred node that has not had its role yet

@@ -21,7 +21,8 @@ Counts = tuple[tuple[str, int, int], ...]
 class PeerView:
     """What a `status` told of the peer. role: a role, or "rejoining": it holds the addresses, but
     asks before it calls them its own. bad: its bad interfaces by section 5; down: those of them
-    without a carrier. failed: those whose last verdict there was `fail`."""
+    without a carrier. failed: those whose last verdict there was `fail`. checks: its service checks
+    that are bad, as it has told."""
 
     role: str
     boot: str
@@ -29,6 +30,7 @@ class PeerView:
     down: frozenset[str] = frozenset()
     counts: Counts = ()
     failed: frozenset[str] = frozenset()
+    checks: frozenset[str] = frozenset()
 
     @property
     def serves(self) -> bool:
@@ -56,6 +58,17 @@ class Watched(Event):  # a watcher of the service network ended a window (sectio
     packets: int
     last: int
     verdict: str
+
+
+@dataclass(frozen=True)
+class Checked(Event):  # a service check has become good or bad here
+    name: str
+    ok: bool
+
+
+@dataclass(frozen=True)
+class Hold(Event):  # an operator has put changes of role on hold, or has released them
+    on: bool
 
 
 @dataclass(frozen=True)

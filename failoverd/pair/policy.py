@@ -65,6 +65,11 @@ def is_stuck(state: State, rules: Rules) -> bool:
     return not state.runs_out(Timer.GIVE_UP) and compare.peer_outranks(state, rules)
 
 
+def must_stand_by(state: State, rules: Rules) -> bool:
+    """By $failback an active peer keeps the role, or keeps it for a while."""
+    return rules.failback is None or state.runs_out(Timer.UNWELL)
+
+
 def either(condition: Condition, then: Cell, otherwise: Cell) -> Cell:
     return ((condition, then[0][1]), *otherwise)
 
@@ -73,11 +78,12 @@ TAKE, CALL, GIVE, BACK, KEEP, STAY, DONE, YIELD, PROVE, WAIT = (
     ((None, outcome),) for outcome in Outcome
 )
 NO: Cell = ()  # it is not asked
-CALL_FIT = either(compare.is_fit, CALL, STAY)
+CALL_FIT = either(must_stand_by, STAY, either(compare.is_fit, CALL, STAY))
 CALL_MUTE = either(compare.peer_is_useless, CALL, STAY)
 CALL_UP = either(compare.is_up, CALL, STAY)
 TAKE_UP = either(compare.is_up, TAKE, STAY)
 TAKE_ALL = either(compare.has_heard_all, TAKE, STAY)
+GIVE_BETTER = either(compare.peer_is_better, GIVE, KEEP)
 GIVE_UP = either(compare.peer_has_carrier, GIVE, KEEP)
 PROVE_IT = either(compare.peer_is_able, PROVE, KEEP)
 WAIT_TURN = either(is_stuck, STAY, WAIT)
@@ -88,6 +94,7 @@ UNMET = {  # of a condition that does not hold
     compare.is_up: "no interface is up here",
     compare.peer_is_useless: "receives",
     compare.peer_is_able: "is no better off",
+    compare.peer_is_better: "is no better off",
     compare.peer_has_carrier: "has no interface that is up",
 }
 
@@ -99,6 +106,7 @@ GRID: dict[Purpose | Query, tuple[Cell, ...]] = {  # findings in their order
     Purpose.SILENCE:   (CALL_MUTE, STAY,      STAY,      STAY,      WAIT,  TAKE_UP,  WAIT, NO),
     Purpose.OPERATOR:  (CALL_UP,   CALL,      CALL,      STAY,      STAY,  TAKE,     STAY, NO),
     Purpose.INTERFACE: (KEEP,      PROVE_IT,  KEEP,      KEEP,      NO,    NO,       NO,   KEEP),
+    Purpose.CHECK:     (KEEP,      GIVE_BETTER, KEEP,    KEEP,      NO,    NO,       NO,   KEEP),
     Purpose.RELEASE:   (KEEP,      GIVE_UP,   GIVE_UP,   KEEP,      NO,    NO,       NO,   KEEP),
     Purpose.DOUBT:     (YIELD,     KEEP,      KEEP,      WAIT,      YIELD, KEEP,     WAIT, NO),
     # the peer was told this, and its answer was lost
@@ -128,7 +136,9 @@ def why(state: State, finding: Finding, rules: Rules) -> str:
     asked = rules.confirm != "none" if state.purpose is Purpose.SILENCE else bool(rules.addressed)
     unasked = finding is Finding.FREE and not asked
     text = NO_ANSWER if unasked else finding.value
-    condition = row(state)[finding][0][0]
+    if row(state)[finding][0][0] is must_stand_by and must_stand_by(state, rules):
+        return f"{text}, and $failback leaves the role there"
+    condition = needs(state, finding)
     if condition is None or condition(state, rules):
         return text
     if lacks(state, finding, rules):
@@ -136,8 +146,13 @@ def why(state: State, finding: Finding, rules: Rules) -> str:
     return f"{text}, and {UNMET[condition]}" if condition in UNMET else text
 
 
+def needs(state: State, finding: Finding) -> Condition | None:
+    """The condition that has to hold, if there is one."""
+    return next(when for when, _ in row(state)[finding] if when is not must_stand_by)
+
+
 def lacks(state: State, finding: Finding, rules: Rules) -> str:
     """The interfaces for which the role is not taken."""
-    condition = row(state)[finding][0][0]
+    condition = needs(state, finding)
     waits = condition in (compare.is_fit, compare.has_heard_all)
     return compare.missing(state) if waits else ""

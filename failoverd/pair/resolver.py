@@ -13,13 +13,28 @@ from collections.abc import Callable
 from failoverd.pair import compare
 from failoverd.pair.knowledge import Phase, Posture, Purpose, Timer
 from failoverd.pair.messages import Look, Query, RunProgram
-from failoverd.pair.policy import ROLES, Finding, Outcome, asks_network, decide, lacks, why
+from failoverd.pair.policy import (
+    ROLES,
+    Finding,
+    Outcome,
+    asks_network,
+    decide,
+    lacks,
+    must_stand_by,
+    why,
+)
 from failoverd.pair.settings import ROUNDS
 from failoverd.pair.turn import Turn
 
+# The purposes that no operator has, and that move the role.
+MOVES = (Purpose.NOBODY, Purpose.BOOT, Purpose.SILENCE, Purpose.INTERFACE, Purpose.CHECK)
+
 
 def begin(turn: Turn, purpose: Purpose) -> None:
-    """Resolve this purpose from now on."""
+    """Resolve this purpose from now on, unless an operator wants no change of role but his own."""
+    if turn.state.held and purpose in MOVES:
+        hold_back(turn, purpose)
+        return
     turn.go(Phase.RESOLVING, purpose)
     if purpose is Purpose.INTERFACE:
         turn.set(counts=(), latest=())
@@ -28,6 +43,17 @@ def begin(turn: Turn, purpose: Purpose) -> None:
         confirm(turn)
     else:
         ask(turn)
+
+
+def hold_back(turn: Turn, purpose: Purpose) -> None:
+    text = "changes of role are on hold"
+    turn.say_once("HELD", "role", text, cause=purpose.value)
+    if turn.state.posture is Posture.SERVING:
+        turn.go(Phase.ACTIVE)
+    elif turn.state.phase is not Phase.STANDBY:
+        turn.enter_standby(text)
+    elif turn.state.resuming:
+        turn.start(Timer.RETRY, turn.rules.window)
 
 
 def lose_answer(turn: Turn) -> None:
@@ -207,7 +233,10 @@ def restore(turn: Turn) -> None:
 def stay(turn: Turn, finding: Finding) -> None:
     gave = turn.state.posture is Posture.GIVING
     boots = turn.state.purpose is Purpose.BOOT and finding is Finding.ACTIVE
-    early = boots and bool(compare.missing(turn.state))  # no alarm: so each start of a host begins
+    # No alarm: so each start of a host begins.
+    early = boots and (bool(compare.missing(turn.state)) or must_stand_by(turn.state, turn.rules))
+    if boots and turn.rules.failback is None:
+        turn.set(resuming=False)
     if not (early and turn.state.blocked):
         event = "FAILBACK-WAIT" if early else "TAKEOVER-BLOCKED"
         say(turn, finding, event, "stays standby" if gave else "no takeover", blocks=True)

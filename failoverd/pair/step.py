@@ -27,6 +27,7 @@ def step(
         resolver.begin(turn, Purpose.RELEASE)
     if turn.state.begun:
         watching.mute(turn)
+        watching.wait_until_well(turn)
     return turn.state, tuple(turn.actions)
 
 
@@ -45,7 +46,7 @@ def started(turn: Turn, event: messages.Started) -> None:
         turn.enter_standby()
     elif event.role == "switching" or turn.rules.boot == "slave":
         turn.stand_down(Purpose.CLEAN)
-    elif turn.rules.mresume:
+    elif turn.rules.mresume or turn.state.held:
         turn.set(resuming=True)
         resolver.begin(turn, Purpose.BOOT)
     else:
@@ -74,6 +75,17 @@ def stalled(turn: Turn, event: messages.Stalled) -> None:
         resolver.begin(turn, state.purpose)
 
 
+def hold(turn: Turn, event: messages.Hold) -> None:
+    """What has been told, or is being done, goes on to its end."""
+    if event.on is turn.state.held:
+        return
+    turn.set(held=event.on, blocked="")
+    state = turn.state
+    undecided = state.phase is Phase.FENCING or state.resolves(state.purpose)
+    if event.on and undecided and state.purpose in resolver.MOVES:
+        resolver.hold_back(turn, state.purpose)
+
+
 def reread(turn: Turn, event: messages.Reread) -> None:
     if turn.state.is_silence:
         turn.enter_standby("the configuration was read again")
@@ -94,7 +106,7 @@ def replied(turn: Turn, event: Replied) -> None:
         turn.start(Timer.COMPARE, turn.rules.heartbeat)
         if view is not None:
             if state.from_peer and state.guarded is None and state.posture in HOLDING:
-                turn.set(guarded=view.bad | view.failed)
+                turn.set(guarded=view.bad | view.failed | compare.named(view.checks))
             compared(turn)
     elif event.query is not Query.STATUS:
         if state.phase is Phase.TOLD:
@@ -171,6 +183,8 @@ def compared(turn: Turn) -> None:
             text = "both nodes active, the role stays here"
             turn.say_once("SPLIT-BRAIN", "role", text, winner="self")
             turn.act(Announce())
+    elif state.phase is Phase.ACTIVE:
+        watching.give_to_better(turn)
     elif state.phase is Phase.STANDBY and state.peer.serves:
         turn.stop(Timer.NOBODY)
     elif state.phase is Phase.STANDBY:
@@ -227,7 +241,8 @@ def demoted(turn: Turn, event: Ended) -> None:
     elif event.ok:
         turn.settle(True, "standby", (True,))
         both = purpose is Purpose.BOTH
-        gives = purpose in (Purpose.INTERFACE, Purpose.RELEASE) or (both and state.heard)
+        asked = (Purpose.INTERFACE, Purpose.CHECK, Purpose.RELEASE)
+        gives = purpose in asked or (both and state.heard)
         leave(turn, gives, doubtful=both and not gives)
     elif event.ran and purpose is not Purpose.BOTH:
         blocked = "the switch script failed to stand down: taking the role back"
@@ -370,10 +385,14 @@ TIMERS: dict[Timer, Callable[[Turn], None]] = {
     Timer.NOBODY: nobody_active,
     Timer.OWN: own_due,
     Timer.PATIENCE: resolver.lose_patience,
+    Timer.UNWELL: retry,
+    Timer.CHECKED: watching.forget_checks,
 }
 HANDLERS: dict[type[Event], Callable[[Turn, Any], None]] = {
     messages.Started: started,
     messages.Watched: watching.watched,
+    messages.Checked: watching.checked,
+    messages.Hold: hold,
     messages.Counted: watching.counted,
     messages.Carrier: watching.carrier,
     messages.Bare: watching.addresses_gone,

@@ -179,7 +179,10 @@ class Turn:
     def leave_role(self) -> None:
         """What was known of the role that was here, or was not taken, means nothing any more."""
         self.set(claimed=0, from_peer=False, guarded=None, stalled=False, bare=False)
+        self.set(passed=frozenset())
         self.stop(Timer.HOLD, Timer.OWN)
+        if self.state.checks and not self.state.runs_out(Timer.CHECKED):
+            self.start(Timer.CHECKED, max(self.rules.hold_down, self.rules.window))
 
     def become_active(self) -> None:
         """Active, and nobody else is."""
@@ -201,6 +204,9 @@ class Turn:
         """They begin again with boot true. A failure is known until there is another verdict; but
         a standby's, which may be that it receives little, is none on an active node."""
         self.act(out.RestartWatchers())
+        if promoted:
+            self.set(checks=frozenset(), passed=frozenset())
+            self.stop(Timer.CHECKED)
         for interface in self.state.interfaces:
             # The role has not come because of one that was bad here, too.
             self.change(interface.name, proved=promoted and interface.useless)

@@ -124,7 +124,7 @@ def watched(turn: Turn, event: msg.Watched) -> None:
         if turn.state.phase is Phase.ACTIVE and compare.may_hand_over(turn.state):
             resolver.begin(turn, Purpose.INTERFACE)
         return
-    if good and holds and not compare.failed_here(turn.state):
+    if good and holds and not compare.bad_here(turn.state):
         turn.set(blocked="")
     if before.unasked and good:
         turn.ask_own()
@@ -134,6 +134,45 @@ def counted(turn: Turn, event: msg.Counted) -> None:
     known = turn.state.interface(event.interface)
     if known is not None and known.failed:
         resolver.looked(turn, receives=event.packets >= max(1, turn.rules.low_water))
+
+
+# ---------------------------------------------------------------------------- checks and failback
+
+
+def checked(turn: Turn, event: msg.Checked) -> None:
+    state, name = turn.state, frozenset((event.name,))
+    holds = state.posture in HOLDING
+    if not event.ok:
+        turn.set(checks=state.checks | name)
+        if state.phase is Phase.ACTIVE and compare.may_hand_over(turn.state):
+            resolver.begin(turn, Purpose.CHECK)
+        return
+    turn.set(checks=state.checks - name, passed=state.passed | name if holds else frozenset())
+    if holds and not compare.bad_here(turn.state):
+        turn.set(blocked="")
+
+
+def give_to_better(turn: Turn) -> None:
+    """The peer may have become better off while a check is bad here."""
+    state = turn.state
+    better = state.checks and compare.peer_is_better(state, turn.rules)
+    if state.phase is Phase.ACTIVE and better and compare.may_hand_over(state):
+        resolver.begin(turn, Purpose.CHECK)
+
+
+def forget_checks(turn: Turn) -> None:
+    """A service that does not run is not checked: what was found while it did has its end."""
+    if turn.state.posture not in HOLDING:
+        turn.set(checks=frozenset())
+
+
+def wait_until_well(turn: Turn) -> None:
+    """The time of $failback begins with the last thing that was bad."""
+    state = turn.state
+    if state.resuming and turn.rules.failback:
+        bad = compare.missing(state) or compare.bad_here(state)
+        if bad or not state.heard:
+            turn.start(Timer.UNWELL, turn.rules.failback)
 
 
 # ---------------------------------------------------------------------------- the heartbeat link

@@ -41,7 +41,7 @@ from one_machine import (
 from failoverd import pair
 from failoverd.pair import Phase, Posture, Purpose, Query, Timer
 from failoverd.pair.invariant import check
-from failoverd.pair.policy import POLICY, Finding, Outcome, decide
+from failoverd.pair.policy import POLICY, Finding, Outcome, decide, must_stand_by
 from failoverd.pair.turn import MAX_WAITING
 
 # ---------------------------------------------------------------------------- the policy
@@ -63,6 +63,12 @@ OTHERWISE: dict[str, tuple[str, Known, pair.Rules]] = {
     "lower": ("", {"boot": "master"}, SLAVE),
     "late": ("late", {}, MASTER),  # the peer has had as long as it may take
     "lower late": ("late", {"boot": "master"}, SLAVE),
+    "sick": ("sick", {}, MASTER),  # a check is bad here
+    "sick/peer unable": ("sick", {"bad": "eth0"}, MASTER),
+    "peer sick": ("", {"checks": "web"}, MASTER),
+    "no failback": ("", {}, replace(MASTER, failback=None)),
+    "failback soon": ("unwell", {}, replace(MASTER, failback=30.0)),
+    "failback due": ("", {}, replace(MASTER, failback=30.0)),
 }
 WHY: dict[str, Purpose | Query] = {
     **{purpose.name: purpose for purpose in POLICY if isinstance(purpose, Purpose)},
@@ -75,7 +81,7 @@ NOBODY       IDLE: CALL
 NOBODY       FAILED: CALL
 NOBODY       SWITCHING: WAIT
 NOBODY       SILENT: STAY
-BOOT         ACTIVE: CALL; STAY unheard, worse, down
+BOOT         ACTIVE: CALL; STAY unheard, worse, down, sick, no failback, failback soon
 BOOT         IDLE: CALL
 BOOT         FAILED: CALL
 BOOT         SWITCHING: WAIT
@@ -97,10 +103,15 @@ OPERATOR     TAKEN: STAY
 OPERATOR     FREE: TAKE
 OPERATOR     BLIND: STAY
 INTERFACE    ACTIVE: KEEP
-INTERFACE    IDLE: PROVE; KEEP deaf, unable, cut
+INTERFACE    IDLE: PROVE; KEEP deaf, unable, cut, sick/peer unable, peer sick
 INTERFACE    FAILED: KEEP
 INTERFACE    SWITCHING: KEEP
 INTERFACE    SILENT: KEEP
+CHECK        ACTIVE: KEEP
+CHECK        IDLE: GIVE; KEEP deaf, unable, cut, peer sick
+CHECK        FAILED: KEEP
+CHECK        SWITCHING: KEEP
+CHECK        SILENT: KEEP
 RELEASE      ACTIVE: KEEP
 RELEASE      IDLE: GIVE; KEEP cut
 RELEASE      FAILED: GIVE; KEEP cut
@@ -162,7 +173,11 @@ def knowing(why: str, finding: Finding, case: str) -> tuple[pair.State, pair.Rul
     second = replace(second, heard="unheard" not in words)
     if "silent" in words:
         second = replace(second, packets=0, last=0)
-    timers = {Timer.GIVE_UP: "late" not in words, Timer.UNDER_WAY: "early" in words}
+    timers = {
+        Timer.GIVE_UP: "late" not in words,
+        Timer.UNDER_WAY: "early" in words,
+        Timer.UNWELL: "unwell" in words,
+    }
     reason = WHY[why]
     state = pair.State(
         phase=Phase.RESOLVING,
@@ -170,6 +185,7 @@ def knowing(why: str, finding: Finding, case: str) -> tuple[pair.State, pair.Rul
         told=reason if isinstance(reason, Query) else None,
         begun=True,
         failed="broken" in words,
+        checks=frozenset({"web"} if "sick" in words else ()),
         interfaces=(first, second),
         peer=view(FOUND.get(finding, "standby"), **peer),  # type: ignore[arg-type]
         timers=tuple((timer, NOW + 5) for timer, on in timers.items() if on),
@@ -201,7 +217,8 @@ def test_every_finding_that_can_be_made_has_an_outcome() -> None:
     assert set(asked) == set(cells())
     for where, cell in asked.items():
         assert [condition is None for condition, _ in cell] == [False] * (len(cell) - 1) + [True]
-        assert len({outcome for _, outcome in cell}) == len(cell), where
+        two_of_one = any(condition is must_stand_by for condition, _ in cell)  # and STAY otherwise
+        assert len({outcome for _, outcome in cell}) == len(cell) - two_of_one, where
     for row in POLICY.values():
         assert list(row) == list(Finding)
         assert (row[Finding.SILENT] == ()) is (row[Finding.FREE] != ()), "one of the two is asked"
@@ -216,12 +233,13 @@ stories = st.lists(
 )
 SHORT = {"window": 0.2, "card_window": 0.1, "heartbeat": 0.1, "status_timeout": 1.0}
 some_rules = st.builds(
-    lambda rules, confirm, fence, addressed, mresume, short: replace(
+    lambda rules, confirm, fence, addressed, mresume, short, failback: replace(
         rules,
         confirm="none" if confirm == "arp" and not addressed else confirm,
         fence=fence,
         addressed=frozenset(addressed),
         mresume=mresume,
+        failback=failback,
         **(SHORT if short else {}),
     ),
     st.sampled_from([MASTER, SLAVE]),
@@ -230,6 +248,7 @@ some_rules = st.builds(
     st.sampled_from([("eth0",), ("eth0", "eth1"), ()]),
     st.booleans(),
     st.booleans(),
+    st.sampled_from([0.0, 25.0, None]),
 )
 
 
@@ -304,6 +323,8 @@ WAITING = ((7, False), (8, True))
         (MOMENTS["active"] | {"resuming": True}, "an active node wants what it has"),
         (MOMENTS["active"] | {"bare": True}, "an active node has lost its addresses"),
         (MOMENTS["active"] | {"guarded": frozenset()}, "a role that did not come"),
+        ({"passed": frozenset({"web"})}, "a standby knows that a check passed"),
+        (MOMENTS["silence"] | {"held": True}, "a role is sought on hold"),
         ({"timers": ((Timer.HEARD, NOW),)}, "a peer is heard, and its port is closed"),
         ({"timers": ((Timer.OWN, 1.0), (Timer.OWN, 2.0))}, "a standby remembers"),
     ],
@@ -331,14 +352,14 @@ MEETS = {
     ("fail", "person"): {
         "idle, boot, nobody, silence": "operator; 7 waits, status",
         "operator, fencing, calling, call lost, promoting": "; 7 waits",
-        "active, interface, release, doubt, bare doubt": "; 7 ok: active",
+        "active, interface, check, release, doubt, bare doubt": "; 7 ok: active",
         "demoting, cleaning, giving, gift lost": "; 7 error: busy",
     },
     ("fail", "peer"): {
         "idle, boot, nobody, silence, operator, fencing, calling, call lost": PROMOTES,
         "giving, gift lost": PROMOTES,
         "promoting": "; 7 waits",
-        "active, interface, release": "; 7 ok: active, announce",
+        "active, interface, check, release": "; 7 ok: active, announce",
         "doubt": "active; 7 ok: active, announce",
         "bare doubt": "promoting (the addresses were gone); 7 waits, run master",
         "demoting, cleaning": "; 7 error: busy",
@@ -346,7 +367,7 @@ MEETS = {
     ("resume", "person"): {
         "idle, silence": "; 7 ok: standby",
         "boot, nobody, operator, fencing, calling, call lost, promoting": "; 7 error: busy",
-        "active, interface": "release; 7 waits, status",
+        "active, interface, check": "release; 7 waits, status",
         "release, doubt, bare doubt, demoting, cleaning, giving, gift lost": "; 7 waits",
         "failed": "; 7 error: busy",
     },
@@ -356,7 +377,7 @@ MEETS = {
         "giving, gift lost": "idle; 7 ok: standby, begin windows",
         "calling, call lost, promoting": "; 7 error: busy",
         "outranked calling, outranked call lost": "idle; 7 ok: standby",
-        "active, interface, release, doubt, bare doubt": DEMOTES,
+        "active, interface, check, release, doubt, bare doubt": DEMOTES,
         "demoting, cleaning, clean again": "; 7 waits",
         "failed": "; 7 error: busy",
     },
@@ -447,8 +468,8 @@ SCRIPT_ENDS: list[tuple[str, str, str, Known, str]] = [
         "doubt; 7 ok: active, 8 ok: active, ask 3, begin windows, status",
     ),
     ("promoting", "any", "failed, not run", {}, "demoting (same); 7 waits, 8 waits, run slave"),
-    ("demoting", "INTERFACE, RELEASE", "ok", {}, f"told (same){GIVES}"),
-    ("demoting", "INTERFACE, RELEASE", "ok", ALONE, f"told (same){GIVES}"),
+    ("demoting", "INTERFACE, CHECK, RELEASE", "ok", {}, f"told (same){GIVES}"),
+    ("demoting", "INTERFACE, CHECK, RELEASE", "ok", ALONE, f"told (same){GIVES}"),
     ("demoting", "BOTH", "ok", {}, f"told (same){GIVES}"),  # it may not know that it has it now
     ("demoting", "BOTH", "ok", ALONE, STANDS_BY),
     (
@@ -462,14 +483,14 @@ SCRIPT_ENDS: list[tuple[str, str, str, Known, str]] = [
     ("demoting", "PEER", "ok", LOST, STANDS_BY),
     (
         "demoting",
-        "INTERFACE, RELEASE, PEER",
+        "INTERFACE, CHECK, RELEASE, PEER",
         "failed",
         {},
         f"promoting (the switchover failed); {BOTH_TOLD.format(OTHER_ENDS['failed'])}, run master",
     ),
     (
         "demoting",  # it may have been in doubt, or without its addresses
-        "INTERFACE, RELEASE, PEER, BOTH",
+        "INTERFACE, CHECK, RELEASE, PEER, BOTH",
         "not run",
         {},
         f"doubt; {BOTH_TOLD.format(OTHER_ENDS['not run'])}",

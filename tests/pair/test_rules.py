@@ -52,7 +52,7 @@ NOBODY, SOMEBODY = pair.Answers(False, 3, False), pair.Answers(False, 3, True)
 NOT_ASKED = pair.Answers(False, 0, False)
 OURS_TAKEN, OURS_FREE = pair.Answers(True, 1, True), pair.Answers(True, 1, False)
 DOWN = tuple(replace(i, up=False) for i in cards())
-SERVING = ("active", "interface", "release")
+SERVING = ("active", "interface", "check", "release")
 HOLDING = (*SERVING, "doubt")
 
 
@@ -127,14 +127,14 @@ POSTURES = {
     Posture.SEEKING: "boot, nobody, operator, silence, fencing",
     Posture.CALLING: "calling, call lost",
     Posture.PROMOTING: "promoting",
-    Posture.SERVING: "active, interface, release",
+    Posture.SERVING: "active, interface, check, release",
     Posture.DOUBTING: "doubt",
     Posture.DEMOTING: "demoting",
     Posture.GIVING: "giving, gift lost",
 }
 WORDS = {
     "standby": "idle, boot, nobody, operator, silence, fencing",
-    "active": "active, interface, release, doubt",
+    "active": "active, interface, check, release, doubt",
     "switching": "calling, call lost, promoting, demoting, giving, gift lost",
 }
 
@@ -555,6 +555,7 @@ def test_how_it_begins(
         ("demoting", "demoting", ""),
         ("active", "doubt", "ask 3, status"),
         ("interface", "doubt", "ask 3, status"),
+        ("check", "doubt", "ask 3, status"),
         ("doubt", "doubt", "ask 3, status"),
         ("giving", "gift lost", "status"),
         ("gift lost", "gift lost", "status"),
@@ -1149,7 +1150,7 @@ def test_what_becomes_of_a_lost_answer(
         assert done(actions) == wanted.format(**texts)
 
 
-@pytest.mark.parametrize("name", ["boot", "nobody", "operator", "release", "interface"])
+@pytest.mark.parametrize("name", ["boot", "nobody", "operator", "release", "interface", "check"])
 def test_a_query_that_is_lost_is_asked_again_while_the_peer_is_heard(name: str) -> None:
     state, actions = step(machine(name), NO_STATUS)
     if name == "release":
@@ -1158,7 +1159,7 @@ def test_a_query_that_is_lost_is_asked_again_while_the_peer_is_heard(name: str) 
     assert (moment(state), actions, left(state)) == (name, [], {"RETRY": ROUND})
     assert done(step(state, pair.Tick(), MASTER, ROUND)[1]) == "status"
     state, actions = step(machine(name, **ALONE), NO_STATUS)
-    gives_up = {"nobody": "idle", "interface": "active"}
+    gives_up = {"nobody": "idle", "interface": "active", "check": "active"}
     assert moment(state) == gives_up.get(name, name)
     assert done(actions) == ("" if name in gives_up else "ask 3")
 
@@ -1816,3 +1817,180 @@ def test_who_asked_nobody_does_not_say_that_nobody_answers() -> None:
         lines = said(machine(name, **ALONE), NO_STATUS, rules)
         found = [dict(line.values)["found"] for line in lines if line.event == "TAKEOVER"]
         assert found == ["no answer from the peer"]
+
+
+# ---------------------------------------------------------------------------- checks
+
+
+WEB = pair.Checked("web", False)
+PASSED = pair.Checked("web", True)
+BETTER = pair.Replied(Query.COMPARE, True, view=view("standby"))
+
+
+def sick(name: str = "active", **changes: object) -> pair.State:
+    return machine(name, checks=frozenset({"web"}), **changes)
+
+
+def test_a_bad_check_has_the_peer_asked_and_the_role_given() -> None:
+    state, actions = step(machine("active", interfaces=cards()), WEB)
+    assert (moment(state), done(actions)) == ("check", "status")
+    state, actions = step(state, pair.Replied(Query.STATUS, True, view=view("standby")))
+    assert (state.phase, state.purpose, done(actions)) == (
+        Phase.DEMOTING,
+        Purpose.CHECK,
+        "run slave",
+    )
+    state, actions = step(state, pair.Ended("script", True))
+    assert (state.phase, done(actions)) == (Phase.TOLD, "fail")
+    state, _ = step(state, pair.Replied(Query.FAIL, True))
+    assert (moment(state), state.checks) == (
+        "idle",
+        frozenset({"web"}),
+    )  # the peer has to learn why
+
+
+@pytest.mark.parametrize(
+    "peer",
+    [view("standby", checks="web"), view("standby", "eth0"), *(map(view, ROLES[2:]))],
+)
+def test_a_bad_check_moves_nothing_to_a_peer_that_is_no_better(peer: PeerView) -> None:
+    """Both bad: nothing moves."""
+    state = step(sick("check"), pair.Replied(Query.STATUS, True, view=peer))[0]
+    assert moment(state) == "active"
+    assert moment(step(state, pair.Replied(Query.COMPARE, True, view=peer))[0]) == "active"
+
+
+def test_the_role_is_given_as_soon_as_the_peer_is_better() -> None:
+    assert moment(step(sick(), BETTER)[0]) == "check"
+    assert moment(step(machine("active"), BETTER)[0]) == "active"
+
+
+def test_a_role_that_came_because_of_a_check_goes_back_when_that_was_good_here() -> None:
+    """An end to what would go to and fro: a good run here, and the hold-down."""
+    came: Known = {"from_peer": True, "guarded": frozenset({"check web"})}
+    assert moment(step(machine("active", **came), WEB)[0]) == "active"
+    passed = step(machine("active", **came), PASSED)[0]
+    assert moment(step(passed, WEB)[0]) == "check"
+    held = replace(passed, timers=((Timer.HOLD, NOW + 9), *passed.timers))
+    assert moment(step(held, WEB)[0]) == "active"
+    assert moment(step(machine("active", **came), pair.Checked("db", False))[0]) == "check"
+
+
+def test_what_the_role_came_for_is_learnt_from_the_peer() -> None:
+    state = machine("active", from_peer=True)
+    told = pair.Replied(Query.COMPARE, True, view=view("standby", "eth1", checks="web"))
+    assert step(state, told)[0].guarded == frozenset({"eth1", "check web"})
+
+
+def test_what_was_found_of_a_service_that_runs_no_more_has_an_end() -> None:
+    state, _ = step(sick("demoting", purpose=Purpose.PEER), pair.Ended("script", True))
+    assert deadline(state, Timer.CHECKED) == NOW + MASTER.hold_down
+    assert step(state, pair.Tick(), after=MASTER.hold_down)[0].checks == frozenset()
+    assert step(sick("promoting"), pair.Ended("script", True))[0].checks == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("interfaces", "checks", "peer", "yields"),
+    [
+        (cards(), "web", view("active"), True),
+        (cards(), "", view("active", checks="web"), False),
+        (cards(), "web", view("active", checks="web"), False),
+        (cards(), "web", view("active", "eth0 eth1"), False),
+    ],
+)
+def test_of_two_active_nodes_a_bad_check_counts_as_an_interface(
+    interfaces: tuple[pair.Interface, ...], checks: str, peer: PeerView, yields: bool
+) -> None:
+    state = machine("active", interfaces=interfaces, checks=frozenset(checks.split()))
+    after = step(state, pair.Replied(Query.COMPARE, True, view=peer))[0]
+    assert (after.phase is Phase.DEMOTING) is yields
+
+
+# ---------------------------------------------------------------------------- hold and failback
+
+HOLD, RELEASE = pair.Hold(True), pair.Hold(False)
+SEEKS = ("boot", "nobody", "silence", "fencing")
+GOES_ON = ("operator", "calling", "call lost", "promoting", "release", "doubt", "demoting")
+
+
+@pytest.mark.parametrize("name", MOMENTS)
+def test_a_hold_ends_what_is_not_decided_yet(name: str) -> None:
+    """What was told, or is being done, goes on; and so does all that an operator wants."""
+    state, _ = step(machine(name), HOLD)
+    given_up = {**dict.fromkeys(SEEKS, "idle"), "interface": "active", "check": "active"}
+    assert (moment(state), state.held) == (given_up.get(name, name), True)
+    assert {*given_up, *GOES_ON, "idle", "active", "giving", "gift lost"} == {*MOMENTS}
+
+
+def test_while_on_hold_nothing_begins_by_itself() -> None:
+    silent = pair.LinkWatched(0, "fail")
+    failed = pair.Watched("eth0", 0, 0, "fail")
+    alone = machine("idle", held=True, **ALONE)
+    for state, event in (
+        (alone, silent),
+        (machine("active", held=True), failed),
+        (machine("active", held=True), WEB),
+        (sick(held=True), BETTER),
+    ):
+        after = step(state, event)[0]
+        assert moment(after) == moment(state), event
+    timers = ((Timer.NOBODY, NOW), *HEARD)
+    nobody = machine("idle", held=True, peer=view("standby"), timers=timers)
+    assert moment(step(nobody, pair.Tick())[0]) == "idle"
+    for was in (None, "standby"):
+        boots = replace(pair.initial(MASTER), held=True)
+        state = step(boots, pair.Started(was, resuming=True))[0]
+        assert (moment(state), state.resuming) == ("idle", True)
+        assert moment(step(state, pair.Tick(), after=WINDOW)[0]) == "idle"
+
+
+def test_what_is_on_hold_is_said_once_and_done_after_the_release() -> None:
+    silent = pair.LinkWatched(0, "fail")
+    state, actions = pair.step(machine("idle", held=True, **ALONE), silent, MASTER, NOW)
+    assert "HELD" in [line.event for line in actions if isinstance(line, pair.Log)]
+    again, actions = pair.step(state, silent, MASTER, NOW + 1)
+    assert not [line for line in actions if isinstance(line, pair.Log)]
+    released = step(again, RELEASE)[0]
+    assert moment(step(released, silent)[0]) == "silence"
+
+
+def test_on_hold_an_operator_and_split_brain_move_the_role() -> None:
+    assert moment(step(machine("idle", held=True), pair.Request(7, "fail", False))[0]) == "operator"
+    state = step(machine("active", held=True), pair.Request(7, "resume", False))[0]
+    assert moment(state) == "release"
+    both = pair.Replied(Query.COMPARE, True, view=view("active", boot="master"))
+    assert step(machine("active", held=True), both, SLAVE)[0].purpose is Purpose.BOTH
+
+
+ACTIVE_PEER = pair.Replied(Query.STATUS, True, view=view("active"))
+WAITS = replace(MASTER, failback=30.0)
+
+
+def well() -> tuple[pair.Interface, ...]:
+    return tuple(replace(card, heard=True) for card in cards())
+
+
+def test_without_failback_the_preferred_node_stands_by() -> None:
+    never = replace(MASTER, failback=None)
+    state = step(machine("boot", interfaces=well(), resuming=True), ACTIVE_PEER, never)[0]
+    assert (moment(state), state.resuming) == ("idle", False)
+    nobody = pair.Replied(Query.STATUS, True, view=view("standby"))
+    state = step(machine("boot", interfaces=well(), resuming=True), nobody, never)[0]
+    assert (state.phase, state.told) == (Phase.TOLD, Query.RESUME)
+
+
+def test_failback_after_a_time_begins_anew_with_whatever_is_bad() -> None:
+    known: Known = {"interfaces": well(), "resuming": True, "timers": ((Timer.RETRY, NOW), *HEARD)}
+    waits = machine("idle", **known)
+    for event in (pair.Watched("eth0", 0, 0, "fail"), pair.Carrier("eth1", False), WEB):
+        assert deadline(step(waits, event, WAITS)[0], Timer.UNWELL) == NOW + 30, event
+        assert deadline(step(waits, event, MASTER)[0], Timer.UNWELL) is None
+    unheard = machine("idle", **known | {"timers": ((Timer.RETRY, NOW), (Timer.UNHEARD, NOW + 9))})
+    assert deadline(step(unheard, pair.Carrier("eth0", True), WAITS)[0], Timer.UNWELL) == NOW + 30
+    over = machine("idle", **known | {"timers": ((Timer.UNWELL, NOW), *HEARD)})
+    state, actions = step(over, pair.Tick(), WAITS)
+    assert (moment(state), done(actions)) == ("boot", "status")
+    assert step(state, ACTIVE_PEER, WAITS)[0].told is Query.RESUME
+    early = replace(state, timers=((Timer.UNWELL, NOW + 9), *state.timers))
+    after = step(early, ACTIVE_PEER, WAITS)[0]
+    assert (moment(after), after.resuming) == ("idle", True)
