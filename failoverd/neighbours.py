@@ -17,7 +17,7 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import pcapy
 
 from failoverd import links, process
+from failoverd.burst import Burst
 from failoverd.process import Channel, Message
 from failoverd.wire import frames
 
@@ -33,11 +34,14 @@ if TYPE_CHECKING:
     from failoverd.conf import Conf
     from failoverd.conf.variables import Address
 
-Announced = tuple["Address", str]  # and what went wrong, or ""
+Announced = tuple[Sequence["Address"], str]  # and what went wrong, or ""
 
+MOST_MADE = 64  # bursts
 MAX_ANSWERS = 50  # in one report: one that lies must not make it outgrow a message
 
+PORTION = 50  # frames of an announcement that are sent at once
 _FRAMES = 2  # of one address, at most
+_Made = tuple[str, bool, tuple["Address", ...]]  # of what a burst is made
 _FULL = (errno.EAGAIN, errno.ENOBUFS)
 _FULL_SECONDS = 0.2  # that is waited for room on one interface, until it has sent something again
 _SO_SNDBUFFORCE, _ROOM = 32, 4 << 20
@@ -81,51 +85,74 @@ class Announcer:
     def __init__(self, conf: Conf) -> None:
         self._addresses = conf.addresses
         self._patience: dict[str, float] = {}  # by interface, what is left of _FULL_SECONDS
+        self._made: dict[tuple[str, int], tuple[_Made, Burst]] = {}
         self._socket = _packet_socket(0)
         with contextlib.suppress(OSError):  # a smaller one is only full sooner
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _ROOM)
         active = {entry.interface: entry.hwaddr for entry in conf.ethernet_addresses}
-        routers = {name: _forwards(name) for name in conf.interfaces}
-        for entry in conf.addresses:  # made now, as there is no time when they are needed
-            hwaddr = active.get(entry.interface) or links.hwaddr(entry.interface)
-            if hwaddr is not None:
-                _announcements(hwaddr, entry.address, routers.get(entry.interface, False))
+        for name in conf.interfaces:  # made now, as there is no time when they are needed
+            hwaddr = active.get(name) or links.hwaddr(name)
+            for number in range(_FRAMES if hwaddr else 0):
+                self._burst(name, hwaddr or "", self._entries(name, None), number)
 
     def announce(
         self, interfaces: Iterable[str], held: Iterable[str] | None = None
     ) -> Iterator[Announced | None]:
-        """Announce every address on these interfaces once. A step for each frame, with the address
-        and what went wrong, or with None if there is no room to send it now. First comes the frame
-        that most hosts understand, for every address.
+        """Announce every address on these interfaces once. A step for each portion of frames, with
+        the addresses and what went wrong, or with None if there is no room to send them now. First
+        comes the frame that most hosts understand, for every address.
 
         held: the entries of @addresses that are on their interfaces; None if that is not known.
         """
         here = None if held is None else {line.partition("/")[0] for line in held}
-        hwaddrs = {name: _sending_hwaddr(name) for name in set(interfaces)}
-        routers = {name: _forwards(name) for name in hwaddrs}
-        entries = [
-            entry
-            for entry in self._addresses
-            if entry.interface in hwaddrs
-            and (here is None or f"{entry.interface} {entry.address}" in here)
-        ]
+        left = {name: self._entries(name, here) for name in dict.fromkeys(interfaces)}
         for number in range(_FRAMES):
-            for entry in list(entries):
-                name, hwaddr = entry.interface, hwaddrs[entry.interface]
-                try:
-                    if isinstance(hwaddr, OSError):
-                        raise hwaddr
-                    frames = _announcements(hwaddr, entry.address, routers[name])
-                    for frame in frames[number : number + 1]:
-                        yield from self._send(name, frame)
-                except OSError as error:
-                    entries.remove(entry)
-                    yield entry, error.strerror or str(error)
-                else:
-                    yield entry, ""
+            for name, entries in left.items():
+                failed: list[Address] = []
+                for told in self._announce_on(name, entries, number):
+                    failed += told[0] if told and told[1] else ()
+                    yield told
+                left[name] = tuple(entry for entry in entries if entry not in failed)
 
-    def _send(self, interface: str, frame: bytes) -> Iterator[None]:
-        """A step for each time that there is no room. Raises OSError if the frame cannot be sent.
+    def _entries(self, name: str, here: set[str] | None) -> tuple[Address, ...]:
+        mine = (entry for entry in self._addresses if entry.interface == name)
+        return tuple(one for one in mine if here is None or f"{name} {one.address}" in here)
+
+    def _announce_on(
+        self, name: str, entries: tuple[Address, ...], number: int
+    ) -> Iterator[Announced | None]:
+        """The frame with this number of each address."""
+        try:
+            hwaddr = _current_hwaddr(name)
+        except OSError as error:
+            yield entries, error.strerror or str(error)
+            return
+        entries, burst = self._burst(name, hwaddr, entries, number)
+        sent = 0
+        while sent < burst.count:
+            try:
+                before, sent = sent, (yield from self._send(name, burst, sent))
+            except OSError as error:
+                yield entries[sent : sent + 1], error.strerror or str(error)
+                sent += 1
+            else:
+                yield entries[before:sent], ""
+
+    def _burst(
+        self, name: str, hwaddr: str, entries: tuple[Address, ...], number: int
+    ) -> tuple[tuple[Address, ...], Burst]:
+        """The frames with this number, and the addresses that have one."""
+        made = hwaddr, _forwards(name), entries
+        known = self._made.get((name, number))
+        if known is None or known[0] != made:
+            frames = [_announcements(hwaddr, one.address, made[1])[number:] for one in entries]
+            known = made, Burst([frame[0] for frame in frames if frame])
+            self._made[name, number] = known
+        return tuple(e for e in entries if number == 0 or ":" not in e.address), known[1]
+
+    def _send(self, interface: str, burst: Burst, first: int) -> Generator[None, None, int]:
+        """A step for each time that there is no room. The number of the next frame. Raises OSError
+        if the first cannot be sent.
 
         A queue that nothing leaves is waited for once, and not again in every round.
         """
@@ -133,7 +160,7 @@ class Announcer:
         patience = self._patience.pop(interface, _FULL_SECONDS)
         while True:
             try:
-                return _send(self._socket, interface, frame)
+                return first + burst.send(self._socket, interface, first, PORTION)
             except OSError as error:
                 left = self._patience[interface] = max(0.0, patience - time.monotonic() + began)
                 if error.errno not in _FULL or not left:
@@ -214,6 +241,8 @@ class _Prober:
         self._addresses = [
             (entry.interface, str(ipaddress.ip_address(entry.address))) for entry in conf.addresses
         ]
+        self._known = frozenset(self._addresses)
+        self._made: dict[tuple[str, ...], Burst] = {}
         self._active = {entry.interface: entry.hwaddr for entry in conf.ethernet_addresses}
         self._alive_interval = process.report_interval(conf.plip_timer)
         self._alive_due = 0.0
@@ -221,6 +250,8 @@ class _Prober:
         self._memberships: dict[tuple[str, bytes], bytes] = {}  # by interface and hardware address
         self._sockets = [_listen(frames.ETHERTYPE_ARP), _listen(frames.ETHERTYPE_IPV6)]
         self._sources: list[Channel | socket.socket] = [channel, *self._sockets]
+        for interface in conf.interfaces:  # made now, as there is no time when they are needed
+            self._burst(interface, links.hwaddr(interface) or "", "", "", self._on(interface))
 
     def report(self, message: Message) -> None:
         self._channel.send(message)
@@ -274,19 +305,38 @@ class _Prober:
 
     def _probe_on(self, interface: str, probe: _Probe) -> bool:
         """For every address on one interface. False if it has none."""
-        addresses = [address for name, address in self._addresses if name == interface]
+        addresses = self._on(interface)
         current = _current_hwaddr(interface)
         own = probe.own.get(interface, current)
         if own != current:
             self._accept(interface, own)
         # Not every network floods the probe that goes to all.
         known = {*probe.peer, self._active.get(interface, own)} - {own, current}
-        for address in addresses:
-            _send(self._sockets[0], interface, frames.probe(own, address))
-            source = self._link_local(interface, own) if known and ":" in address else ""
-            for to in sorted(known):
-                _send(self._sockets[0], interface, frames.probe_to(to, own, source, address))
+        six = known and any(":" in address for address in addresses)
+        source = self._link_local(interface, own) if six else ""
+        for to in ("", *sorted(known)):
+            burst = self._burst(interface, own, to, source, addresses)
+            burst.send_all(self._sockets[0], interface)
         return bool(addresses)
+
+    def _on(self, interface: str) -> list[str]:
+        return [address for name, address in self._addresses if name == interface]
+
+    def _burst(
+        self, interface: str, own: str, to: str, source: str, addresses: Sequence[str]
+    ) -> Burst:
+        """A probe for each address, to all or to one."""
+        key = interface, own, to, source
+        if key not in self._made:
+            if len(self._made) >= MOST_MADE:
+                self._made.clear()
+            self._made[key] = Burst(
+                [
+                    frames.probe_to(to, own, source, address) if to else frames.probe(own, address)
+                    for address in addresses
+                ]
+            )
+        return self._made[key]
 
     def _link_local(self, interface: str, own: str) -> str:
         """The interface's own link-local address; one that nothing has while its hardware address
@@ -321,7 +371,7 @@ class _Prober:
         return kind != _PACKET_OTHERHOST or (interface, frame[:6]) in self._memberships
 
     def _note(self, interface: str, answer: frames.Answer) -> None:
-        if (interface, answer.address) not in self._addresses:
+        if (interface, answer.address) not in self._known:
             return
         entry = (interface, answer.address, answer.hwaddr)
         for probe in self._probes.values():
@@ -389,18 +439,6 @@ def _current_hwaddr(interface: str) -> str:
     if not links.works(interface):
         raise OSError(100, "the interface is down or has no carrier")
     return hwaddr
-
-
-def _sending_hwaddr(interface: str) -> str | OSError:
-    """As `_current_hwaddr`, but it does not raise."""
-    try:
-        return _current_hwaddr(interface)
-    except OSError as error:
-        return error
-
-
-def _send(sock: socket.socket, interface: str, frame: bytes) -> None:
-    sock.sendto(frame, (interface, int.from_bytes(frame[12:14], "big")))
 
 
 def _listen(ethertype: int) -> socket.socket:

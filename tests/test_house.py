@@ -22,8 +22,9 @@ GUIDE = ROOT / "CONTRIBUTING.md"
 PURE = {"pair", "wire", "conf", "conf.language", "conf.variables", "conf.alike", "watch.judge"}
 PURE |= {"events", "conf.survey", "tools.promises", "tools.recording"}
 # log and process serve every edge room, and so do links, what the kernel says of interfaces, files,
-# which reads what the configuration names, and filters, which makes programs of what is to count.
-SHARED = {"log", "process", "links", "conf.files", "watch.filters"}
+# which reads what the configuration names, filters, which makes programs of what is to count, and
+# burst, which sends many frames.
+SHARED = {"log", "process", "links", "burst", "conf.files", "watch.filters"}
 EDGE = {"watch.counter", "watch.watcher", "watch.dumpfile", "heartbeat", "listener", "neighbours"}
 EDGE |= {"addresses", "switch", "statefile", "history", "log_writer", "sd_notify"} | SHARED
 EDGE |= {"tools.capture", "tools.client", "tools.edit"}

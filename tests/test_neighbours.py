@@ -606,7 +606,8 @@ def wrong(told: list[tuple[Address, str]]) -> list[str]:
 
 def announced(announcer: neighbours.Announcer, interfaces: list[str]) -> list[tuple[Address, str]]:
     """Each address, and what went wrong at last."""
-    return list(dict(filter(None, announcer.announce(interfaces))).items())
+    told = filter(None, announcer.announce(interfaces))
+    return list({entry: error for entries, error in told for entry in entries}.items())
 
 
 def announce(namespace: Namespace, interfaces: list[str], conf: Conf = CONF) -> list[str]:

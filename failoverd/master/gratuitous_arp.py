@@ -13,7 +13,7 @@ from failoverd import links, neighbours, pair
 from failoverd.conf import Address
 from failoverd.master.context import Context
 
-PORTION, PAUSE = 50, 0.01  # frames of a repeat that are sent at once, and seconds until the next
+PAUSE = 0.01  # seconds between two portions of a repeat
 MOST_NAMED = 10  # addresses on an interface, of which one round says the same
 
 
@@ -55,8 +55,8 @@ class GratuitousArp:
         self._early = False
 
     def begin(self, now: float) -> None:
-        """One that began just now will do."""
-        if self.deadline is None or now - self._began >= 1.0:
+        """One that began just now will do, unless there was nothing that it could announce."""
+        if self.deadline is None or now - self._began >= 1.0 or not self._sent:
             self._start(now)
 
     def stop(self) -> None:
@@ -87,9 +87,13 @@ class GratuitousArp:
             self._sender = {name: links.hwaddr(name) for name in names}
             self._round, self._sent = self._announcer.announce(names, held), {}
         end = time.monotonic() + self._us.slice
-        for number, sent in enumerate(self._round, start=1):
-            self._sent.update([sent] if sent else [])
-            if sent is None or (time.monotonic() >= end if self._first else number >= PORTION):
+        frames = 0
+        for sent in self._round:
+            if sent is not None:
+                self._sent.update(dict.fromkeys(*sent))
+                frames += len(sent[0])
+            over = time.monotonic() >= end if self._first else frames >= neighbours.PORTION
+            if sent is None or over:
                 self.deadline = now if sent and self._first else now + PAUSE
                 return
         self._round, self._first = None, False
@@ -100,7 +104,8 @@ class GratuitousArp:
         """The interfaces, and the entries that are there: a new address comes with the next switch,
         not before."""
         us = self._us
-        early = [i.name for i in us.state.interfaces if i.up and not i.failed]
+        # That a standby receives little is no failure of an active node's.
+        early = [i.name for i in us.state.interfaces if i.up]
         names = early if self._early else pair.announceable(us.state)
         left = us.remembered.left
         return [name for name in names if name in us.rules.addressed], left and left[0]
