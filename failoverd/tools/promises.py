@@ -55,13 +55,14 @@ def all_bounds(conf: Conf) -> dict[str, Bound]:
     known = " + ".join([*["no ARP reply"] * (found.confirm == "arp"), *programs])
     early = max(0.0, two - conf.plip_hbeat)  # the last heartbeat was so old when the power went
     resumed, received = bounds.resume_time(found), "receives in first window"
+    wait = conf.failback or 0.0
     return {
         "silence": Bound("takeover after last heartbeat", two, silent, known),
         "power_cut": Bound("takeover after peer's power loss", early, silent, " + ".join(programs)),
         "deaf": _deaf(conf, found),
-        "resume": Bound("preferred node asks for its role", 0.0, resumed, received).unless(
-            "$mresume is no", not conf.mresume
-        ),
+        "resume": Bound("preferred node asks for its role", wait, wait + resumed, received)
+        .unless("$failback is no", conf.failback is None)
+        .unless("$mresume is no", not conf.mresume),
         "healing": Bound("end of split brain, link works", 0.0, bounds.linked_healing_time(found)),
         "ethernet_healing": Bound("end of split brain, link is cut", 0.0, healed).unless(
             "@addresses is empty", not conf.addresses

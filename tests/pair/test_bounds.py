@@ -121,6 +121,10 @@ def told(what: str, *times: str) -> str:
             [told(RESUME, "never", "$mresume is no")],
         ),
         (
+            SERVED + "$failback = 'no';",
+            [told(RESUME, "never", "$failback is no")],
+        ),
+        (
             SERVED + "$fence_prog = '/usr/lib/fence';",
             [
                 told(TAKEOVER, "22 s", "33 s", "no ARP reply + $fence_prog"),
