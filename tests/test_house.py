@@ -21,10 +21,10 @@ GUIDE = ROOT / "CONTRIBUTING.md"
 # A name is a package, or one file of it.
 PURE = {"pair", "wire", "conf", "conf.language", "conf.variables", "conf.alike", "watch.judge"}
 PURE |= {"events", "conf.survey", "tools.promises", "tools.recording"}
-# log and process serve every edge room, and so do links, what the kernel says of interfaces, files,
-# which reads what the configuration names, filters, which makes programs of what is to count, and
-# burst, which sends many frames.
-SHARED = {"log", "process", "links", "burst", "conf.files", "watch.filters"}
+# log and process serve every edge room, and so do links, what the kernel says of interfaces, files
+# and hooks, which read what the configuration names, filters, which makes programs of what is to
+# count, and burst, which sends many frames.
+SHARED = {"log", "process", "links", "burst", "conf.files", "conf.hooks", "watch.filters"}
 EDGE = {"watch.counter", "watch.watcher", "watch.dumpfile", "heartbeat", "listener", "neighbours"}
 EDGE |= {"addresses", "switch", "statefile", "history", "log_writer", "sd_notify"} | SHARED
 EDGE |= {"tools.capture", "tools.client", "tools.edit"}

@@ -141,7 +141,7 @@ def check_files(conf: Conf, watchd: str | None = None) -> list[Problem]:
     faults = [
         *(("secret", f"{conf.secret} {fault}") for fault in _secret_faults(conf.secret)),
         *_place_faults(conf),
-        *((name, each) for name, path in _programs(conf, watchd) for each in _program_faults(path)),
+        *((name, each) for name, path in _programs(conf, watchd) for each in program_faults(path)),
     ]
     if conf.user != "root" and not _user_exists(conf.user):
         way_out = f"adduser --system --group --no-create-home {shlex.quote(conf.user)}"
@@ -277,10 +277,10 @@ def _word_fault(word: bytes) -> str | None:
 # --- Programs
 
 
-def _program_faults(path: str) -> list[str]:
+def program_faults(path: str) -> list[str]:
     """Why root must not run the program, each with the way out."""
     try:
-        way = _way_to(path)
+        way = way_to(path)
     except FileNotFoundError:
         return [f"{path} does not exist: put the program there, or change the path"]
     except OSError as error:
@@ -291,6 +291,12 @@ def _program_faults(path: str) -> list[str]:
         return [f"{path} is not a regular file: name a program"]
     faults = [] if mode & 0o111 else [f"{path} is not executable: chmod +x {shlex.quote(path)}"]
     own_folders = {os.path.dirname(path), os.path.dirname(os.path.realpath(path))}
+    return [*faults, *way_faults(way, own_folders)]
+
+
+def way_faults(way: dict[str, os.stat_result], own_folders: set[str]) -> list[str]:
+    """Who else than root can change what lies in own_folders, or replace these."""
+    faults = []
     for step, info in way.items():
         if info.st_uid not in trusted_owners():
             faults.append(f"{step} belongs to user {info.st_uid}: chown root {shlex.quote(step)}")
@@ -306,12 +312,12 @@ def _program_faults(path: str) -> list[str]:
 def is_open_to_all(program: str) -> bool:
     """Whether every user can execute the program, as far as the modes tell."""
     try:
-        return all(info.st_mode & 0o001 for info in _way_to(program).values())
+        return all(info.st_mode & 0o001 for info in way_to(program).values())
     except OSError:
         return False
 
 
-def _way_to(path: str) -> dict[str, os.stat_result]:
+def way_to(path: str) -> dict[str, os.stat_result]:
     """The program and every folder on the way to it: as it is written, and without links, but each
     file and folder once. Raises OSError."""
     found: dict[str, os.stat_result] = {}

@@ -291,7 +291,7 @@ class Conf:
     secondary: str = _one("1.0.0.2", IP, original=True, meaning=
         "The address of the peer on the heartbeat link.")
     failover_root: str = _one("/etc/failover", PATH, original=True, meaning=
-        "The folder of host_type and the secret.")
+        "The folder of host_type, the secret and the hooks.")
     host_type: str = _one(f"{_ROOT}/host_type", PATH, original=True, meaning=
         "The file that says which node is the preferred one: boot:master on it, boot:slave on the "
         "other.")
@@ -334,8 +334,12 @@ class Conf:
     addresses_by: str = _one("failoverd", ADDRESSES_BY, meaning=
         "Who puts and takes @addresses and @ethernet_addresses: failoverd, which tells the switch "
         "script so by FAILOVER_PLACED=yes, or the script, for one that has an order of its own.")
+    switch_dir: str = _one(f"{_ROOT}/switch.d", PATH, meaning=
+        "The folder of the hooks: programs that every switch runs before and after the switch "
+        "script, see ha-switch(8). There need be none.")
     switch_timeout: float = _one(30.0, _seconds(0.005), alike=True, meaning=
-        "Seconds after which a switch script is killed, the same on both nodes.")
+        "Seconds that a switch script and the hooks have together before they are killed, the "
+        "same on both nodes.")
     hold_down: float = _one(60.0, _seconds(0), alike=True, meaning=
         "Seconds that must pass before a role goes back because of the interface it came for.")
     failback: float | None = _one(0.0, FAILBACK, alike=True, meaning=
@@ -477,7 +481,7 @@ def parse(text: str, file: str, pair: bool = True) -> Conf:
         else:
             values[setting.name] = tuple(found) if setting.sigil == "@" else found[0]
     if "failover_root" in unusable:
-        unusable.update({"host_type", "secret"} - set(lines))
+        unusable.update({"host_type", "secret", "switch_dir"} - set(lines))
     conf = Conf(**values, origin=Origin(file, lines, frozenset(unusable)))
     for wrong, names, text in (*_of_the_link(conf, pair), *_of_lists(conf), *_of_files(conf)):
         concerned = names.split()

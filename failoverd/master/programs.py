@@ -1,4 +1,4 @@
-"""The programs of the configuration: the switch script, and what fences, confirms and notifies."""
+"""The programs of the configuration: switch script and hooks, what fences, confirms, notifies."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import select
 import selectors
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 from failoverd import pair, process, switch
+from failoverd.conf import files, hooks
 from failoverd.log import lasting, utc_now
 from failoverd.master.context import Context, uptime
 from failoverd.master.messages import Placed
@@ -45,6 +47,9 @@ class Old:
 # what the kernel shows against it.
 Switched = Callable[[str, list[str], bool], tuple[bool, str]]
 Announce = Callable[[bool], None]  # the addresses have come, or are about to go
+# A part of a switch, which waits for ends of programs and of changes of addresses, to its own end.
+T = TypeVar("T")
+Steps = Generator[None, switch.Result | Placed | None, T]
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class Programs:
         self._switched = switched
         self._placing = placing
         self._announce = announce
+        self._switch: Steps[None] | None = None  # the last one
         self._places = False  # in this switch: failoverd itself, and not the script
         self._runners = {kind: switch.Runner() for kind in ("script", "fence", "confirm", "notify")}
         self._argv: dict[str, list[str]] = {}
@@ -181,8 +187,7 @@ class Programs:
     # ------------------------------------------------------------------ start and end
 
     def run_script(self, role: str, reason: str) -> None:
-        """Run $failover_prog for this role ("master" or "slave"), and put the addresses before, or
-        take them after it."""
+        """Begin a switch to this role ("master" or "slave")."""
         self._line = ""
         self._us.save()  # before the first change: who finds it must be able to undo it
         self._began = time.monotonic()
@@ -191,45 +196,117 @@ class Programs:
         self._told |= {"FAILOVER_PLACED": "yes"} if self._places else {}
         self._addresses = self._told["FAILOVER_ADDRESSES"].splitlines()
         self._hwaddrs = self._told["FAILOVER_ETHERNET_ADDRESSES"].splitlines()
-        # Here is the place for what is to be run before all else.
-        if role == "master" and self._places:
-            self._place("put", lambda placed: self._were_put(placed, reason))
-        else:
-            self._start_script(role, reason)
+        self._switch = self._steps(role)
+        self._go_on(None)
 
-    def _start_script(self, role: str, reason: str) -> None:
-        self._start("script", [self._us.conf.failover_prog, role], role, reason)
-        runner = self._runners["script"]
-        if runner.pid and runner.starttime:
-            self._us.remembered.script = (runner.pid, runner.starttime)
-            self._us.save()
+    def _go_on(self, outcome: switch.Result | Placed | None) -> None:
+        """What the switch waits for has come."""
+        if self._switch is not None:
+            with contextlib.suppress(StopIteration):
+                self._switch.send(outcome)
 
-    def _place(self, do: str, done: Callable[[Placed], None]) -> None:
-        """Have the addresses put or taken, if there are any."""
-        if not (self._addresses or self._hwaddrs):
-            done(Placed(0))
+    def _steps(self, role: str) -> Steps[None]:
+        """A switch in its order. A service stops before its address goes."""
+        found = self._find_hooks(role)
+        failed = yield from self._run_hooks(found, "before", role)
+        if failed is not None:
+            self._end_switch(role, failed)
             return
+        if role == "master":
+            placed = yield from self._place("put")
+            if placed.problem:  # what was put is taken again
+                taken = yield from self._place("take")
+                self._end_switch(role, switch.Result(1, 0.0, False), placed, taken)
+                return
+            if self._places:
+                self._announce(True)
+        result = yield from self._run([self._us.conf.failover_prog, role])
+        goes = self._goes(role, result)
+        taken = (yield from self._place("take")) if goes else Placed(0)
+        if result.exit == 0 and not taken.problem:
+            yield from self._run_hooks(found, "after", role)
+        self._end_switch(role, result, taken)
+
+    @property
+    def _serves(self) -> bool:
+        state = self._us.state
+        return not (state.failed or state.purpose is pair.Purpose.CLEAN)
+
+    def _goes(self, role: str, result: switch.Result) -> bool:
+        """A script that could not be run has stopped no service: then a machine that serves goes
+        on, and any other leaves no address here."""
+        return not result.ran if role == "master" else result.ran or not self._serves
+
+    def _find_hooks(self, role: str) -> Sequence[str]:
+        """Those of this switch. Nor do they stop a service that is to go on, see above."""
+        conf = self._us.conf
+        try:
+            with self._us.spare:
+                found, _ = hooks.chosen(conf.switch_dir)
+        except OSError:
+            found = [os.path.join(conf.switch_dir, "*")]  # which says why it cannot be run
+        stops = role == "slave" and self._serves
+        return () if found and stops and not os.access(conf.failover_prog, os.X_OK) else found
+
+    def _run_hooks(self, found: Sequence[str], when: str, role: str) -> Steps[switch.Result | None]:
+        """Run each. A failure before "master" ends the switch, and is returned; no other does: the
+        role has to leave even if a service does not stop."""
+        for path in found:
+            argv = [path, when, role]
+            result = yield from self._run(argv, self._faults(argv))
+            if result.exit != 0 and (when, role) == ("before", "master"):
+                name, how = os.path.basename(path), self._how_it_failed(result)
+                why = f"{name} before master failed" + (f": {how}" if how else "")
+                return replace(result, message=why, ran=True)
+        return None
+
+    def _faults(self, hook: list[str]) -> list[str]:
+        """Why a hook is not run now. -t has looked at it, too, if it was there then."""
+        if time.monotonic() >= self._ends(hook):
+            return ["not run, as $switch_timeout is over"]
+        return files.program_faults(hook[0])
+
+    def _run(self, argv: list[str], faults: Sequence[str] = ()) -> Steps[switch.Result]:
+        """Run the script or a hook to its end. faults: why it must not be run."""
+        self._line = ""
+        self._argv["script"] = argv
+        outcome: switch.Result | Placed | None
+        if faults:
+            outcome = switch.Result(switch.CANNOT_RUN, 0.0, False, faults[0], ran=False)
+        else:
+            outcome = self._start("script", argv, argv[-1], self._told["FAILOVER_REASON"])
+        if outcome is None:
+            runner = self._runners["script"]
+            if runner.pid and runner.starttime:
+                self._us.remembered.script = (runner.pid, runner.starttime)
+                self._us.save()
+            outcome = yield
+        assert isinstance(outcome, switch.Result)
+        self._tell_result("script", outcome)
+        return outcome
+
+    def _ends(self, argv: list[str]) -> float:
+        """When a program of this switch is killed. What hangs before "slave" leaves the script some
+        time: the role has to leave."""
+        timeout = self._us.conf.switch_timeout
+        left = min(LEAST, timeout / 2) if argv[1:] == ["before", "slave"] else 0.0
+        return self._began + timeout - left
+
+    def _place(self, do: str) -> Steps[Placed]:
+        """Have the addresses put or taken, if there are any and failoverd is to do that."""
+        if not (self._places and (self._addresses or self._hwaddrs)):
+            return Placed(0)
         began = time.monotonic()
-
-        def end(placed: Placed) -> None:
-            self._tell_placed(do, placed, began)
-            done(placed)
-
         work: process.Message = {"do": do, "addresses": self._addresses, "hwaddrs": self._hwaddrs}
         if do == "take":
             self._announce(False)
             work["own"] = self._us.remembered.hwaddrs
         left = self._began + self._us.conf.switch_timeout - began
-        self._placing.begin(work, max(LEAST, left), end)
-
-    def _were_put(self, placed: Placed, reason: str) -> None:
-        """They are announced at once; what was put is taken again if not all could be."""
-        if not placed.problem:
-            self._announce(True)
-            self._start_script("master", reason)
-            return
-        failed = switch.Result(1, 0.0, False)
-        self._place("take", lambda taken: self._end_switch("master", failed, placed, taken))
+        self._placing.begin(work, max(LEAST, left), self._go_on)
+        placed = yield
+        assert isinstance(placed, Placed)
+        self._tell_placed(do, placed, began)
+        return placed
 
     def _tell_placed(self, do: str, placed: Placed, began: float) -> None:
         event, text, role = PLACED[do]
@@ -248,7 +325,7 @@ class Programs:
             return
         self._asked[kind] = number
         program = self._us.conf.fence_prog if kind == "fence" else self._us.conf.confirm
-        self._start(kind, [program], self._us.role, pair.Purpose.SILENCE.value)
+        self._begin(kind, [program], pair.Purpose.SILENCE.value)
         self._remember()
 
     def forget(self) -> None:
@@ -280,24 +357,28 @@ class Programs:
         runs = any(self._runners[name].running for name in ("notify", "script"))
         if kind and not runs and self._placing.deadline is None:
             text, event = self._notices[kind].popleft()
-            argv = [self._us.conf.notify_prog, kind, text, event]
-            self._start("notify", argv, self._us.role, text)
+            self._begin("notify", [self._us.conf.notify_prog, kind, text, event], text)
 
-    def _start(self, kind: str, argv: list[str], role: str, reason: str) -> None:
+    def _begin(self, kind: str, argv: list[str], reason: str) -> None:
+        """Start what is no part of a switch."""
+        result = self._start(kind, argv, self._us.role, reason)
+        if result is not None:
+            self._ended(kind, result)
+
+    def _start(self, kind: str, argv: list[str], role: str, reason: str) -> switch.Result | None:
+        """None if it runs now, else why it does not."""
         conf = self._us.conf
         environment, timeout = self._environment(role, reason), conf.switch_timeout
         self._argv[kind] = argv
         if kind == "script":
-            timeout -= time.monotonic() - self._began
+            timeout = self._ends(argv) - time.monotonic()
             environment = self._told  # a HUP may have come meanwhile
         if kind != "notify":
             values = {"command": " ".join(argv), "cause": reason}
             self._us.say("SCRIPT-START", self._subject(kind), "running", **values)
-        urgent = kind == "script" and conf.realtime
+        urgent = conf.realtime and kind == "script" and argv[0] == conf.failover_prog
         with self._us.spare:
-            result = self._runners[kind].start(argv, environment, timeout, urgent=urgent)
-        if result is not None:
-            self._ended(kind, result)
+            return self._runners[kind].start(argv, environment, timeout, urgent=urgent)
 
     def _environment(self, role: str, reason: str) -> dict[str, str]:
         remembered = self._us.remembered
@@ -322,14 +403,14 @@ class Programs:
             self._ended(kind, result)
 
     def _ended(self, kind: str, result: switch.Result) -> None:
+        if kind == "script":
+            self._go_on(result)
+            return
         ok = result.exit == 0
         wanted = kind not in QUESTIONS or kind in self._asked  # else we have ended it
         if wanted and (kind != "notify" or not ok):
             self._tell_result(kind, result)
         if kind == "notify":
-            return
-        if kind == "script":
-            self._script_ended(self._argv[kind][1], result)
             return
         self._remember()
         number = self._asked.pop(kind, 0)
@@ -338,17 +419,6 @@ class Programs:
             self._us.feed(pair.Ended(kind, ok, ran=ran, number=number))
         elif kind in self._next:
             self.run(kind, self._next.pop(kind))
-
-    def _script_ended(self, role: str, result: switch.Result) -> None:
-        """A service stops before its address goes. A script that could not be run has stopped none:
-        then a machine that serves goes on, and any other leaves no address here."""
-        state = self._us.state
-        serves = not (state.failed or state.purpose is pair.Purpose.CLEAN)
-        goes = result.ran or not serves if role == "slave" else not result.ran
-        if self._places and goes:
-            self._place("take", lambda taken: self._end_switch(role, result, taken))
-        else:
-            self._end_switch(role, result)
 
     def _end_switch(self, role: str, result: switch.Result, *placed: Placed) -> None:
         result = replace(result, seconds=time.monotonic() - self._began)
@@ -399,7 +469,7 @@ class Programs:
         us, subject, ok = self._us, self._subject(kind), result.exit == 0
         text = "killed, did not end in time" if result.timed_out else SAID[ok]
         values = {"exit": result.exit, "took": lasting(result.seconds), "error": result.message}
-        values["command"] = " ".join(self._argv[kind][:2])
+        values["command"] = " ".join(self._argv[kind][: 2 if kind == "notify" else None])
         if result.timed_out:
             values["timeout"] = f"{us.conf.switch_timeout:g}s"
         event = {"fence": "FENCE-OK" if ok else "FENCE-FAILED", "notify": "NOTIFY-FAILED"}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from failoverd import __version__, conf, links, process
-from failoverd.conf import Conf, ConfError, Problem, alike, files, survey
+from failoverd.conf import Conf, ConfError, Problem, alike, files, hooks, survey
 from failoverd.process import leftover
 from failoverd.tools import observe
 from failoverd.watch import counter, filters
@@ -59,7 +59,7 @@ def check(path: str, folder: str, *, test: bool = False, running: Conf | None = 
         settings, errors = error.conf, error.problems
     own_folder = os.path.dirname(os.path.realpath(sys.argv[0]))
     watcher = files.find_watchd(settings, folder, own_folder)
-    errors += files.check_files(settings, watcher)
+    errors += [*files.check_files(settings, watcher), *hooks.check(settings)]
     if test:
         process.keep_secret()
         errors += files.check_secret(settings)
@@ -123,7 +123,7 @@ def notes(checked: Checked) -> list[str]:
     settings = checked.conf
     found = [*conf.remarks(settings), *_shared_user(settings), *_unaskable(settings)]
     found += survey.advice(settings, checked.facts)
-    found += about_watcher(checked)
+    found += [*about_watcher(checked), *hooks.notes(settings)]
     found += _compared(settings, checked.boot)
     return [*found, AS_USER] if os.geteuid() else found
 

@@ -37,7 +37,7 @@ OTHER_FILES = {
     "/etc/default/failoverd",
     "/var/tmp/ha-edit-*",
 }
-TOUCHED = ("host_type", "secret", "failover_prog", "log", "pidfile", "state")
+TOUCHED = ("host_type", "secret", "failover_prog", "switch_dir", "log", "pidfile", "state")
 
 
 def source(page: str) -> str:

@@ -257,9 +257,9 @@ def test_a_sound_program_under_the_sticky_tmp(tmp_path: Path, sound: Conf) -> No
     folder.mkdir()
     folder.chmod(0o1777)
     program = make(folder / "mine" / "ha-switch", "", 0o755)
-    assert files._program_faults(str(program)) == []
+    assert files.program_faults(str(program)) == []
     direct = make(folder / "ha-switch", "", 0o755)
-    assert f"{folder} can be written by others" in only(files._program_faults(str(direct)))
+    assert f"{folder} can be written by others" in only(files.program_faults(str(direct)))
 
 
 @pytest.mark.parametrize(
@@ -294,9 +294,9 @@ def test_a_folder_on_the_way_that_others_can_write(tmp_path: Path, sound: Conf, 
     folder = tmp_path / "a"
     program = make(folder / "ha-switch", "", 0o755)
     folder.chmod(mode)
-    assert f"{folder} can be written by others" in only(files._program_faults(str(program)))
+    assert f"{folder} can be written by others" in only(files.program_faults(str(program)))
     deep = make(folder / "b" / "ha-switch", "", 0o755)
-    found = files._program_faults(str(deep))
+    found = files.program_faults(str(deep))
     assert found == [] if mode & 0o1000 else f"{folder} can be" in only(found)
 
 
@@ -304,17 +304,17 @@ def test_a_program_behind_links(tmp_path: Path) -> None:
     program = make(tmp_path / "open" / "real" / "ha-switch", "", 0o755)
     link = tmp_path / "link"
     link.symlink_to("open/../open/real")
-    assert files._program_faults(str(link / "ha-switch")) == []
+    assert files.program_faults(str(link / "ha-switch")) == []
     (tmp_path / "open").chmod(0o777)
-    found = only(files._program_faults(str(link / "ha-switch")))
+    found = only(files.program_faults(str(link / "ha-switch")))
     assert f"{tmp_path}/open can be written" in found
     (tmp_path / "open").chmod(0o755)
     (tmp_path / "lax").mkdir()
     (tmp_path / "lax" / "ha-switch").symlink_to(program)
     (tmp_path / "lax").chmod(0o777)
-    assert f"{tmp_path}/lax can be" in only(files._program_faults(f"{tmp_path}/lax/ha-switch"))
+    assert f"{tmp_path}/lax can be" in only(files.program_faults(f"{tmp_path}/lax/ha-switch"))
     (tmp_path / "loop").symlink_to("loop")
-    assert "Too many levels of symbolic links" in only(files._program_faults(f"{tmp_path}/loop"))
+    assert "Too many levels of symbolic links" in only(files.program_faults(f"{tmp_path}/loop"))
 
 
 def test_what_cannot_be_run(tmp_path: Path, sound: Conf) -> None:
@@ -326,7 +326,7 @@ def test_what_cannot_be_run(tmp_path: Path, sound: Conf) -> None:
     program.mkdir()
     assert "is not a regular file" in only(faults(sound))
     for path in ("/", f"{tmp_path}/host_type/x", f"{tmp_path}/.."):
-        assert len(files._program_faults(path)) == 1
+        assert len(files.program_faults(path)) == 1
 
 
 @needs_root
@@ -370,7 +370,7 @@ def test_owners_in_a_user_namespace_that_maps_one_id(tmp_path: Path) -> None:
     assert in_namespace(code, "--user", "--map-root-user") == str([0, overflow])
     assert files.trusted_owners() == {0, os.geteuid()}
     program = make(tmp_path / "ha-switch", "", 0o755)
-    code = f"from failoverd.conf import files; print(files._program_faults({str(program)!r}))"
+    code = f"from failoverd.conf import files; print(files.program_faults({str(program)!r}))"
     assert in_namespace(code, "--user", "--map-root-user") == "[]"
     program.chmod(0o777)
     assert "can be written by others" in in_namespace(code, "--user", "--map-root-user")

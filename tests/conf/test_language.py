@@ -472,6 +472,7 @@ def test_changed_names_what_differs() -> None:
         "failover_root",
         "host_type",
         "secret",
+        "switch_dir",
     ]
 
 
