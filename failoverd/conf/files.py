@@ -193,7 +193,7 @@ def _is_ours(path: str, own: str) -> bool:
 
 
 def _programs(conf: Conf, watchd: str | None) -> Iterator[tuple[str, str]]:
-    """The programs that root will run: the variable and the path."""
+    """The programs that are run, by root or as $user: the variable and the path."""
     lister = shutil.which(conf.ps.split()[0]) or ""  # that there is none is only a warning
     paths = {
         **{name: getattr(conf, name) for name in ("failover_prog", "fence_prog", "notify_prog")},
@@ -202,6 +202,8 @@ def _programs(conf: Conf, watchd: str | None) -> Iterator[tuple[str, str]]:
         "ps": lister if os.path.isabs(lister) else "",
     }
     yield from ((name, path) for name, path in paths.items() if path)
+    checks = dict.fromkeys(check.command[0] for check in conf.checks if not check.pidfile)
+    yield from (("checks", path) for path in checks)
 
 
 def _place_faults(conf: Conf) -> Iterator[tuple[str, str]]:

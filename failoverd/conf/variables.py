@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 
@@ -24,6 +25,9 @@ T = TypeVar("T")
 
 MAX_SECONDS = 1_000_000.0  # about 11 days: the kernel's timers take no more than 24
 MAX_WHOLE = 1_000_000_000  # the kernel counts packets in 32 bits
+MAX_CHECKS = 32  # a status tells of each
+LEAST_INTERVAL = 0.1  # seconds between two runs of a check
+PIDFILE = "pidfile:"
 
 
 class ConfError(ValueError):
@@ -73,6 +77,28 @@ class Witness:
         return f"{self.interface} {self.address}"
 
 
+@dataclass(frozen=True)
+class ServiceCheck:
+    """A program that tells whether the service works, or a process that has to run.
+
+    everywhere: on a standby too. pidfile: the file that names the process, "" for a program.
+    """
+
+    name: str
+    interval: float
+    command: tuple[str, ...]
+    everywhere: bool = False
+
+    def __str__(self) -> str:
+        star = "*" if self.everywhere else ""
+        return f"{self.name}{star} {_shown_seconds(self.interval)} {shlex.join(self.command)}"
+
+    @property
+    def pidfile(self) -> str:
+        path = self.command[0].removeprefix(PIDFILE)
+        return "" if path == self.command[0] else path
+
+
 # --- Kinds of values: a string of the file becomes a value, or a ValueError that says what is
 # --- expected.
 
@@ -101,7 +127,11 @@ def _seconds(low: float) -> Kind[float]:
             raise ValueError(f"seconds, a number from {low:g} to {MAX_SECONDS:.0f}")
         return round(float(text), 9)
 
-    return Kind(read, lambda seconds: f"{seconds:.9f}".rstrip("0").rstrip("."))
+    return Kind(read, _shown_seconds)
+
+
+def _shown_seconds(seconds: float) -> str:
+    return f"{seconds:.9f}".rstrip("0").rstrip(".")
 
 
 def _matching(pattern: str, expected: str) -> Kind[str]:
@@ -192,6 +222,29 @@ def _read_failback(text: str) -> float | None:
         raise ValueError(f'"yes", "no", or {error}') from None
 
 
+_CHECK_EXAMPLE = "web 2 /usr/lib/nagios/plugins/check_http -I 127.0.0.1"
+
+
+def _read_check(text: str) -> ServiceCheck:
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"a command as a shell reads it; there is {str(error).lower()}") from None
+    if len(words) < 3 or "\0" in text:
+        raise ValueError(f'a name, seconds and a command, such as "{_CHECK_EXAMPLE}"')
+    found = re.fullmatch(r"([a-z0-9][a-z0-9_.-]{0,19})(\*?)", words[0], re.ASCII | re.IGNORECASE)
+    if not found:
+        raise ValueError("a name of at most 20 letters, digits and _ . - before the seconds")
+    check = ServiceCheck(found[1], 0.0, tuple(words[2:]), everywhere=bool(found[2]))
+    if not (check.pidfile or check.command[0]).startswith("/"):
+        raise ValueError(f"the path of a program, which begins with /, or {PIDFILE} and a path")
+    if check.pidfile and len(words) > 3:
+        raise ValueError(f"nothing behind {PIDFILE} and its path")
+    if check.pidfile and words[1] == "0":
+        return check
+    return replace(check, interval=_seconds(LEAST_INTERVAL).read(words[1]))
+
+
 _YES_NO = _matching("yes|no", '"yes" or "no"')
 YES_NO = Kind(lambda text: _YES_NO.read(text) == "yes", lambda yes: "yes" if yes else "no")
 TEXT = _matching(r"[^\0]*", "text without a NUL byte")
@@ -210,6 +263,7 @@ IP = Kind(_read_link_ip)
 SERVED = Kind(_read_served)
 ETHERNET = Kind(_read_ethernet)
 WITNESS = Kind(_read_witness)
+CHECK = Kind(_read_check)
 
 
 # --- The table
@@ -331,6 +385,20 @@ class Conf:
         "The fencing program, which must exit 0 before a takeover because heartbeats are lost.")
     notify_prog: str = _one("", PROGRAM, meaning=
         "A program that is run at every change of role and for every problem and its end.")
+    checks: tuple[ServiceCheck, ...] = _many((), CHECK, meaning=
+        "Service checks: a name, the seconds between two runs, and a command. Exit status 0 or 1 "
+        "is good, any other or no end within $check_timeout is bad, as with monitoring-plugins. "
+        "A bad check counts as a bad interface. The checks run on the active node; one whose name "
+        "ends in * runs on a standby too. The command is split into words as a shell splits it, "
+        "but no shell runs it. It runs as $user, and can get no other rights by setuid. "
+        "With `pidfile:/path` the process that the file names must run, and its end is bad at "
+        "once; the file is read again in each interval, every second with 0.")
+    check_timeout: float = _one(5.0, _seconds(LEAST_INTERVAL), meaning=
+        "Seconds after which a check is killed, with all that it has started.")
+    check_rise: int = _one(2, _whole(1, 1000), meaning=
+        "How many good runs in a row end a bad check.")
+    check_fall: int = _one(3, _whole(1, 1000), meaning=
+        "How many bad runs in a row make a check bad. The end of a `pidfile:` process needs none.")
     addresses_by: str = _one("failoverd", ADDRESSES_BY, meaning=
         "Who puts and takes @addresses and @ethernet_addresses: failoverd, which tells the switch "
         "script so by FAILOVER_PLACED=yes, or the script, for one that has an order of its own.")
@@ -544,6 +612,11 @@ def _of_lists(conf: Conf) -> Iterator[_Check]:
     for name in _repeated([entry.interface for entry in dict.fromkeys(conf.ethernet_addresses)]):
         text = f"@ethernet_addresses has more than one address for {name}: an interface has one"
         yield True, "ethernet_addresses", text
+    for name in _repeated([check.name for check in conf.checks]):
+        text = f"@checks has more than one check {name}: give each a name of its own"
+        yield True, "checks", text
+    text = f"@checks has {len(conf.checks)} checks: at most {MAX_CHECKS} can be shown"
+    yield len(conf.checks) > MAX_CHECKS, "checks", text
     for name, host in (("primary", conf.primary), ("secondary", conf.secondary)):
         text = f"@addresses has {host}, which is ${name}: the heartbeat link's address never moves"
         yield host in hosts, f"addresses {name}", text

@@ -15,6 +15,7 @@ from failoverd.tools import observe
 from failoverd.watch import counter, filters
 
 PEER_SECONDS = 1.5  # how long the peer has to answer -t
+CHECK_SECONDS = 5.0  # that it may take to see what $user may execute
 AS_USER = "checked as an ordinary user, who cannot see everything: run it as root"
 OWN_USER = (
     "make a user for failoverd alone, which it takes where $user is not set: "
@@ -60,6 +61,7 @@ def check(path: str, folder: str, *, test: bool = False, running: Conf | None = 
     own_folder = os.path.dirname(os.path.realpath(sys.argv[0]))
     watcher = files.find_watchd(settings, folder, own_folder)
     errors += [*files.check_files(settings, watcher), *hooks.check(settings)]
+    errors += _closed_to_user(settings)
     if test:
         process.keep_secret()
         errors += files.check_secret(settings)
@@ -95,6 +97,27 @@ def _missing_interfaces(settings: Conf) -> list[Problem]:
         for variable, name in settings.watched
         if name not in known and variable not in settings.origin.unusable
     ]
+
+
+def _closed_to_user(settings: Conf) -> list[Problem]:
+    """The programs of @checks that root may execute, but not $user, as whom they run."""
+    programs = {each.command[0] for each in settings.checks if not each.pidfile}
+    closed = [path for path in sorted(programs) if os.access(path, os.X_OK)]
+    if not closed or os.geteuid() or {"checks", "user"} & settings.origin.unusable:
+        return []
+
+    def look(_: process.Channel) -> process.Message:
+        process.give_up_root(settings.user)
+        return {"closed": [path for path in closed if not os.access(path, os.X_OK)]}
+
+    try:
+        found = process.find_out("failoverd: checks", look, CHECK_SECONDS)["closed"]
+    except (OSError, ValueError):  # which is an error of $user, or it is not known
+        return []
+    assert isinstance(found, list)
+    way = f"let {settings.user} read and execute it and every folder on the way to it"
+    return [settings.problem("checks", f"{path} cannot be run by {settings.user}, as whom checks "
+                             f"run: {way}") for path in found]  # fmt: skip
 
 
 def _translated(settings: Conf) -> tuple[list[Problem], list[filters.Program]]:

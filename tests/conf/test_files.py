@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from failoverd.conf import Conf, ConfError, files
+from failoverd.conf import Conf, ConfError, ServiceCheck, files
 from failoverd.tools import check
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -270,15 +270,29 @@ def test_a_sound_program_under_the_sticky_tmp(tmp_path: Path, sound: Conf) -> No
         ("notify_prog", '$notify_prog = "{}";'),
         ("confirm", '$confirm = "{}";'),
         ("ps", '$ps = "{} ax";'),
+        ("checks", "@checks = ('web 2 {} -a', 'db 2 {} -b');"),
     ],
 )
 def test_every_program_is_checked(tmp_path: Path, sound: Conf, name: str, text: str) -> None:
     program = make(tmp_path / "bin" / "program", "", 0o775)
     config = Path(sound.origin.file)
-    config.write_text(config.read_text() + text.format(program))
+    config.write_text(config.read_text() + text.replace("{}", str(program)))
     found = only(faults(files.load(str(config))))
-    assert found.startswith(f"{config}:5: ${name}: {program} can be written by others than root")
+    assert found.startswith(
+        f"{config}:5: {text[0]}{name}: {program} can be written by others than root"
+    )
     assert f"chmod go-w {program}" in found
+
+
+@needs_root
+def test_a_check_that_user_cannot_run(tmp_path: Path, sound: Conf) -> None:
+    """Each folder on the way counts: tmp_path is root's alone."""
+    program = make(tmp_path / "check", "", 0o755)
+    shell = ServiceCheck("other", 2.0, ("/bin/sh",))
+    for command, found in ((str(program), [f"{program} cannot be run by nobody"]), ("/bin/sh", [])):
+        closed = replace(sound, user="nobody", checks=(ServiceCheck("a", 2.0, (command,)), shell))
+        told = [problem.message for problem in check._closed_to_user(closed)]
+        assert len(told) == len(found) and all(one in told[0] for one in found), told
 
 
 def test_the_watcher_is_checked(tmp_path: Path, sound: Conf) -> None:

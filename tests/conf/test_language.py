@@ -20,7 +20,16 @@ from perl import Perl, means_the_same_to_perl
 
 from dev.fuzzer.targets import FRAGMENTS
 from failoverd import conf
-from failoverd.conf import SETTINGS, Address, Conf, ConfError, EthernetAddress, Witness, language
+from failoverd.conf import (
+    SETTINGS,
+    Address,
+    Conf,
+    ConfError,
+    EthernetAddress,
+    ServiceCheck,
+    Witness,
+    language,
+)
 
 anywhere = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -371,6 +380,24 @@ WRONG_VALUES = [
     ("@witness = ('192.0.2.1')", "an interface and an address"),
     ("@witness = ('eth0 192.0.2.1/24')", "an IPv4 or IPv6 address"),
     ('$filter = "a\\0"', "text without a NUL byte"),
+    ("@checks = ('')", "a name, seconds and a command"),
+    ("@checks = ('web 2')", "a name, seconds and a command"),
+    ("@checks = ('web 2 /bin/x \"y')", "as a shell reads it; there is no closing quotation"),
+    ('@checks = ("web 2 /bin/x y\\0")', "a name, seconds and a command"),
+    ("@checks = ('we/b 2 /bin/x')", "a name of at most 20 letters"),
+    ("@checks = ('* 2 /bin/x')", "a name of at most 20 letters"),
+    (f"@checks = ('{'w' * 21} 2 /bin/x')", "a name of at most 20 letters"),
+    ("@checks = ('web soon /bin/x')", "seconds, a number from 0.1"),
+    ("@checks = ('web 0.05 /bin/x')", "seconds, a number from 0.1"),
+    ("@checks = ('web 0 /bin/x')", "seconds, a number from 0.1"),
+    ("@checks = ('web 2 check_http')", "the path of a program, which begins with /"),
+    ("@checks = ('web 2 pidfile:')", "the path of a program, which begins with /"),
+    ("@checks = ('db 0 pidfile:run/db.pid')", "the path of a program, which begins with /"),
+    ("@checks = ('db 0 pidfile:/run/db.pid 5')", "nothing behind pidfile: and its path"),
+    ("@checks = ('db 0.05 pidfile:/run/db.pid')", "seconds, a number from 0.1"),
+    ("$check_timeout = 0", "seconds, a number from 0.1"),
+    ("$check_rise = 0", "a whole number from 1 to 1000"),
+    ("$check_fall = 1.5", "a whole number from 1 to 1000"),
 ]
 
 
@@ -397,6 +424,11 @@ def test_wrong_values_name_the_variable_and_what_is_expected(
         ("$plip_interface = 'eth1';", "1: $plip_interface is eth1, which is one of @interfaces"),
         ("@addresses = ('eth5 192.0.2.1/24');", '1: @addresses: the interface of "eth5 192.0.2.1'),
         ("@witness = ('eth5 192.0.2.1');", "1: @witness: the interface of"),
+        ("@checks = ('w 2 /a', 'w* 3 /b');", "1: @checks has more than one check w: give each"),
+        (
+            "@checks = (" + ", ".join(f"'w{n} 2 /a'" for n in range(33)) + ");",
+            "1: @checks has 33 checks: at most 32",
+        ),
         ("@addresses = ('eth0 10.0.0.1/8', 'eth1 10.0.0.1/8');", "10.0.0.1 more than once"),
         ("@addresses = ('eth0 1.0.0.2/8');", "1: @addresses has 1.0.0.2, which is $secondary"),
         (
@@ -463,6 +495,19 @@ def test_types_of_the_values() -> None:
     assert type(loaded.packet_count) is int
     with pytest.raises(FrozenInstanceError):
         loaded.log = "/b"  # type: ignore[misc]
+
+
+def test_a_check_is_split_as_a_shell_splits_it() -> None:
+    loaded = conf.parse(
+        r"""@checks = ('web* 2.5 /bin/check -u "/a b" it\\\'s', 'db 0 pidfile:/run/db.pid');""",
+        "f",
+    )
+    web, db = loaded.checks
+    assert web == ServiceCheck("web", 2.5, ("/bin/check", "-u", "/a b", "it's"), True)
+    assert db == ServiceCheck("db", 0.0, ("pidfile:/run/db.pid",))
+    assert (web.pidfile, db.pidfile) == ("", "/run/db.pid")
+    assert conf.unpacked(conf.packed(loaded), "f") == loaded
+    assert "@checks = (" in "".join(conf.effective(loaded))
 
 
 def test_changed_names_what_differs() -> None:
