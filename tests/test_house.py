@@ -26,7 +26,8 @@ PURE |= {"events", "conf.survey", "tools.promises", "tools.recording"}
 # count, and burst, which sends many frames.
 SHARED = {"log", "process", "links", "burst", "conf.files", "conf.hooks", "watch.filters"}
 EDGE = {"watch.counter", "watch.watcher", "watch.dumpfile", "heartbeat", "listener", "neighbours"}
-EDGE |= {"addresses", "switch", "statefile", "history", "log_writer", "sd_notify"} | SHARED
+EDGE |= {"addresses", "switch", "statefile", "history", "log_writer", "sd_notify", "checks"}
+EDGE |= SHARED
 EDGE |= {"tools.capture", "tools.client", "tools.edit"}
 TOP = {"__init__", "watch.__init__", "master", "commands", "tools"}
 NOT_THE_DAEMON = {"commands", "tools"}

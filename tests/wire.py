@@ -299,8 +299,10 @@ def _import_nothing_as_nobody() -> None:
     """From the moment that root is given up, let every import fail."""
     give_up_root = process.give_up_root
 
-    def and_the_imports(user: str, keep: frozenset[int] = frozenset()) -> None:
-        give_up_root(user, keep)
+    def and_the_imports(
+        user: str, keep: frozenset[int] = frozenset(), *, forks: bool = False
+    ) -> None:
+        give_up_root(user, keep, forks=forks)
         sys.meta_path.insert(0, _Unreadable())
 
     process.give_up_root = and_the_imports

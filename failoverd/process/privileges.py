@@ -15,7 +15,7 @@ from failoverd.process.channel import Message, logged
 libc = ctypes.CDLL(None, use_errno=True)
 # prctl(2), capabilities(7), keyctl(2), mlockall(2)
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_CAPBSET_DROP = 1, 4, 8, 24
-_PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 38, 47
+_PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 36, 38, 47
 _PR_CAP_AMBIENT_RAISE, _PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
 CAP_NET_ADMIN, CAP_NET_RAW = 12, 13
 _CAPABILITY_VERSION_3, _CAPABILITIES = 0x20080522, 64
@@ -26,12 +26,13 @@ _KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "armv7l": 311, "ppc64l
 NO_REALTIME = "goes on without $realtime"
 
 
-def give_up_root(user: str, keep: frozenset[int] = frozenset()) -> None:
+def give_up_root(user: str, keep: frozenset[int] = frozenset(), *, forks: bool = False) -> None:
     """Become user for good, with no group, no capability and no way to a new privilege or process.
 
     keep: capabilities (below 32) that are left, to this process and to what it executes, which may
-    have processes of its own. "root" keeps the user and its capabilities, for a user namespace that
-    maps one id only. Raises ValueError if there is no such user, OSError if that is refused.
+    have processes of its own. forks: this may have some without any. "root" keeps the user and its
+    capabilities, for a user namespace that maps one id only. Raises ValueError if there is no such
+    user, OSError if that is refused.
     """
     parent = os.getppid()
     if user != "root" and os.geteuid() == 0:
@@ -51,7 +52,7 @@ def give_up_root(user: str, keep: frozenset[int] = frozenset()) -> None:
             why = f"cannot become {user} ({error.strerror}): in a user namespace, set $user to root"
             raise OSError(error.errno, why) from None
         _drop_capabilities(keep)
-        if not keep:
+        if not (keep or forks):
             resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     keep_secret()  # the kernel decided again about cores with the change of user
@@ -130,6 +131,11 @@ def die_with_parent(parent: int) -> None:
 def outlive_parent() -> None:
     """For who has something to finish when its parent dies, and then ends by itself."""
     libc.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
+
+
+def adopt_orphans() -> None:
+    """Whose parent ends among the descendants of this process becomes its child."""
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def check(result: int, what: str = "") -> None:
