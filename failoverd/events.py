@@ -123,6 +123,11 @@ EVENTS: dict[str, Event] = {
     "IFACE-UP": Event(INFO, "A service interface is up and has carrier"),
     "LINK-STATE": _worker(INFO, "An interface is up, down, has no carrier, or is gone: state="),
     "HWADDR-UNKNOWN": Event(WARNING, "An interface's own hardware address is not known"),
+    # service checks
+    "CHECK-FAIL": Event(WARNING, "A service check is bad: output= has what it printed last",
+                        "CHECK-OK"),
+    "CHECK-OK": Event(INFO, "A service check is good again, after so long as after=, or is no "
+                      "longer made"),
     # the heartbeat link and the peer
     "HEARTBEAT-LOST": Event(WARNING, "No heartbeat was received in two windows", "HEARTBEAT-OK"),
     "HEARTBEAT-OK": Event(INFO, "Heartbeats are received again, after so long as after="),

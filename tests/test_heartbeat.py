@@ -29,6 +29,7 @@ from failoverd import heartbeat, process
 from failoverd.conf import Conf
 from failoverd.master.context import Context
 from failoverd.master.control_socket import ControlSocket
+from failoverd.master.service_checks import ServiceChecks
 from failoverd.master.supervisor import Slot, Supervisor
 from failoverd.master.watchers import Watchers
 from failoverd.master.workers import Workers
@@ -333,6 +334,7 @@ class Slots(Supervisor):
 class Quiet(Context):
     def __init__(self, settings: Conf) -> None:
         self.conf = settings
+        self.dry = False
 
     def say(self, *_: object, **__: object) -> None:
         pass
@@ -345,7 +347,8 @@ def test_those_who_send_and_count_follow_the_listeners_word(
     slots = Slots()
     us = Quiet(Conf())
     watchers = Watchers(us, slots, None, lambda _: None)
-    workers = Workers(us, slots, watchers, (), ControlSocket(us), -1)
+    checks = ServiceChecks(us, slots)
+    workers = Workers(us, slots, watchers, (), ControlSocket(us), -1, checks)
     monkeypatch.setattr(process, "fork_child", lambda *_: None)
     monkeypatch.setattr(
         "failoverd.master.workers.what_counts", lambda _, __, tags: counted.append(tags)

@@ -177,6 +177,7 @@ def _gist(look: Look) -> tuple[object, ...]:
     for status in (look.us, look.peer):
         if status is not None:
             states = [(name, interface.state) for name, interface in status.interfaces]
+            states += [(name, check.state) for name, check in status.checks]
             parts += [status.role, status.since, status.plip_state, status.switch_exit, *states]
         parts.append(None)
     return tuple(parts)

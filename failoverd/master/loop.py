@@ -27,6 +27,7 @@ from failoverd.master.queries import Queries
 from failoverd.master.reload import Check, Reload
 from failoverd.master.reports import Reports
 from failoverd.master.requests import Requests
+from failoverd.master.service_checks import ServiceChecks
 from failoverd.master.status import status_of
 from failoverd.master.supervisor import Supervisor
 from failoverd.master.watchers import Watchers
@@ -64,6 +65,7 @@ class Master:
         self.cards = ServiceInterfaces(self.us)
         self.reports = Reports(self.us, self.supervisor, self.cards)
         self.watchers = Watchers(self.us, self.supervisor, watcher, self.reports.unwatched)
+        self.checks = ServiceChecks(self.us, self.supervisor)
         self.gratuitous_arp = GratuitousArp(self.us)
         self.placing = Placing(self.supervisor)
         self.programs = Programs(
@@ -71,7 +73,13 @@ class Master:
         )
         orders = self.placing.orders
         self.workers = Workers(
-            self.us, self.supervisor, self.watchers, programs, self.control_socket, orders
+            self.us,
+            self.supervisor,
+            self.watchers,
+            programs,
+            self.control_socket,
+            orders,
+            self.checks,
         )
         self.reload = Reload(self.us, self.selector, check or _refuse, self._adopt)
         self.dry_run = DryRun(self.us) if dry else None
@@ -204,6 +212,7 @@ class Master:
             self.reload.deadline,
             self.service_manager.deadline,
             self.alerts.deadline,
+            self.checks.deadline,
             *self.programs.deadlines(),
         ]
         return max(0.0, min(t for t in times if t is not None) - now)
@@ -241,6 +250,7 @@ class Master:
         self.requests.end_visits(now)
         self.programs.tend(now)
         self.reload.give_up(now)
+        self.checks.tend(now)
         self.alerts.listen()
         self.alerts.tend(now)
 
@@ -276,6 +286,7 @@ class Master:
 
     def _changed(self, before: str, after: str) -> None:
         self.us.change_role(before, after)
+        self.checks.follow_role()
         self.service_manager.tell(f"STATUS={after}")
         if after != "active":
             self.gratuitous_arp.stop()
@@ -373,6 +384,8 @@ class Master:
                     self.questions.told_lost(message)
                 case "neighbours", "answers":
                     self.questions.told_answers(message)
+                case "checks", "check":
+                    self.checks.told(message)
                 case "addresses", "placed":
                     self.placing.told(message)
         except ValueError as error:
@@ -385,7 +398,7 @@ class Master:
 
     def status(self) -> protocol.Status:
         """Section 6."""
-        return status_of(self.us, self.reports, self.programs, self.watchers)
+        return status_of(self.us, self.reports, self.programs, self.watchers, self.checks)
 
     # ------------------------------------------------------------------ HUP
 
@@ -405,11 +418,11 @@ class Master:
             if self.secret != secret:
                 self.supervisor.restart("listener")
             return
-        self.supervisor.retire("log")
         self.us.adopt(conf)
         self.gratuitous_arp.adopt()
         self.cards.adopt()
         self.peer_probes.adopt()
+        self.checks.adopt()
         self.workers.add_again()
         self.cards.look()
         self.us.feed(pair.Reread())

@@ -9,7 +9,7 @@ from typing import Annotated
 from failoverd.events import WORKER_EVENTS
 from failoverd.log import printable
 from failoverd.wire import typed
-from failoverd.wire.protocol import COMMANDS
+from failoverd.wire.protocol import CHECK_STATES, COMMANDS
 from failoverd.wire.typed import Whole, like, mapping, one_of, string
 
 MOST_ANSWERS = 1 << 16
@@ -73,6 +73,16 @@ class Renewed:
     """A heartbeat has come with this tag."""
 
     tag: Annotated[str, string]
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """How a service check stands. turn: of the orders that it follows."""
+
+    name: Annotated[str, string]
+    state: Annotated[str, one_of(*CHECK_STATES)]
+    output: Words
+    turn: Whole
 
 
 @dataclass(frozen=True)

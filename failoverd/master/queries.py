@@ -208,5 +208,8 @@ def peer_view(status: protocol.Status, interfaces: tuple[str, ...]) -> pair.Peer
     down = frozenset(name for name in bad if name not in known or known[name].state == "down")
     failed = frozenset(name for name in known if known[name].state == "fail")
     counts = tuple((name, known[name].packets, known[name].last) for name in sorted(known))
+    checks = frozenset(name for name, check in status.checks if check.is_bad)
     role = "rejoining" if status.rejoining else status.role
-    return pair.PeerView(role, status.boot, bad, down=down, counts=counts, failed=failed)
+    return pair.PeerView(
+        role, status.boot, bad, down=down, counts=counts, failed=failed, checks=checks
+    )

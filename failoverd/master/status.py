@@ -11,12 +11,13 @@ from failoverd.log import utc_now
 from failoverd.master.context import Context
 from failoverd.master.programs import Programs
 from failoverd.master.reports import Reports
+from failoverd.master.service_checks import ServiceChecks
 from failoverd.master.watchers import Watchers
 from failoverd.wire import protocol
 
 
 def status_of(
-    us: Context, reports: Reports, programs: Programs, watchers: Watchers
+    us: Context, reports: Reports, programs: Programs, watchers: Watchers, checks: ServiceChecks
 ) -> protocol.Status:
     last = programs.last_switch
     since, age = us.since
@@ -48,6 +49,7 @@ def status_of(
         peer_host=us.peer_host,
         held=tuple(us.held),
         change=us.history.last,
+        checks=checks.statuses(),
     )
 
 

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
-from failoverd import addresses, heartbeat, listener, log_writer, neighbours, process
+from failoverd import addresses, checks, heartbeat, listener, log_writer, neighbours, process
 from failoverd.master.context import Context
 from failoverd.master.control_socket import ControlSocket
 from failoverd.master.messages import Renewed
 from failoverd.master.peer_probes import whom_to_ask
+from failoverd.master.service_checks import ServiceChecks
 from failoverd.master.supervisor import STUCK, Supervisor
 from failoverd.master.watchers import Watchers
 from failoverd.process import Channel, Message
@@ -24,6 +25,7 @@ from failoverd.wire.protocol import Tags, parse_tags
 from failoverd.wire.typed import decode
 
 Work = Callable[[Channel], None]
+FINISHING = {"log", "checks"}  # those that have something to end before they do
 
 
 class Workers:
@@ -37,6 +39,7 @@ class Workers:
         programs: Sequence[Program],
         control_socket: ControlSocket,
         orders: int,
+        service_checks: ServiceChecks,
     ) -> None:
         """programs: what the watchers count by, for none has the time to translate a long filter
         itself; orders: a file with what is to be done with the addresses."""
@@ -46,6 +49,7 @@ class Workers:
         self.programs = programs
         self._control_socket = control_socket
         self._orders = orders
+        self._checks = service_checks
         self._undumped: set[str] = set()  # watchers whose $dumpfile is on a disk that hangs
         self._lost: set[str] = set()  # those of which it was said
         self._tags: Tags | None = None  # of the heartbeats: the listener has the secret, and tells
@@ -56,9 +60,10 @@ class Workers:
         ends = conf.primary, conf.secondary
         if ends != self._ends:
             self._tags, self._ends = None, ends
-        if "log" in self._supervisor.slots:
-            self._supervisor.slots["log"].patience = process.patience(conf.plip_timer)
-        for name in ("log", "listener", "neighbours", "addresses"):
+        for name in FINISHING & self._supervisor.slots.keys():
+            self._supervisor.slots[name].patience = process.patience(conf.plip_timer)
+        checks = ("checks",) if self._checks.are_any else ()
+        for name in ("log", "listener", "neighbours", "addresses", *checks):
             if name not in self._supervisor.slots:
                 self._add(name)
         for name in conf.interfaces:
@@ -100,9 +105,12 @@ class Workers:
         self._supervisor.send(f"watchd {self._us.conf.plip_interface}", {"do": "reopen"})
 
     def add_again(self) -> None:
-        """The configuration is another: all begin again with it, but for the one that writes."""
-        for name in set(self._supervisor.slots) - {"log"}:
-            self._supervisor.remove(name)
+        """The configuration is another: all begin again with it, some when they have finished."""
+        for name in set(self._supervisor.slots):
+            if name in FINISHING:
+                self._supervisor.retire(name)
+            else:
+                self._supervisor.remove(name)
         self._watchers.forget()
         self.add_all()
 
@@ -146,6 +154,9 @@ class Workers:
                 return lambda channel: listener.run(channel, conf, us.up, own)
             case ["neighbours"]:
                 return lambda channel: neighbours.run(channel, conf)
+            case ["checks"]:
+                begin = self._checks.orders()
+                return lambda channel: checks.run(channel, conf, begin)
             case ["addresses"]:
                 return lambda channel: addresses.run(channel, conf, self._orders)
             case ["heartbeat"] if tags is not None:  # else it has no place

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from failoverd.tools import verdict
 from failoverd.tools.nodes import EVERY, Look
 from failoverd.tools.words import counted, duration, exact_span
-from failoverd.wire.protocol import MAX_HELD, InterfaceStatus, Status
+from failoverd.wire.protocol import MAX_HELD, CheckStatus, InterfaceStatus, Status
 
 Cell = tuple[str, str]  # text and what it is like: good, odd, bad, or nothing in particular
 Line = list[Cell]
@@ -25,6 +25,7 @@ OLD = 2 * EVERY  # seconds after which an answer is said to be old
 VERDICTS = ("good", "odd", "bad", "odd")  # by exit status
 ROLES = {"active": "good", "standby": "", "switching": "odd", "failed": "bad"}
 STATES = {"boot": "odd", "ok": "good", "silent": "odd", "fail": "bad", "down": "bad"}
+CHECKS = {"ok": "good", "bad": "bad", "unknown": ""}
 
 
 def lines(look: Look, verbose: bool = False) -> Iterator[Line]:
@@ -103,6 +104,8 @@ def _facts(status: Status | None, verbose: bool) -> Iterator[tuple[str, Cell]]:
     yield "preferred node", (f"{'yes' if preferred else 'no'} (boot:{status.boot})", "")
     for name, interface in status.interfaces:
         yield f"interface {name}", (_interface(interface, verbose), STATES[interface.state])
+    for name, check in status.checks:
+        yield f"check {name}", (_check(check), CHECKS[check.state])
     yield "heartbeat link", _link(status)
     if status.held is not None:
         yield "service address", (_held(status.held), "")
@@ -121,6 +124,11 @@ def _interface(interface: InterfaceStatus, verbose: bool) -> str:
     hwaddr = f", {interface.hwaddr or 'no hardware address'}" if verbose else ""
     packets = counted(interface.packets, "packet")
     return f"{interface.state}, {packets} now, {interface.last} before{hwaddr}"
+
+
+def _check(check: CheckStatus) -> str:
+    since = f" since {local(check.since)}" if check.is_bad else ""
+    return f"{check.state}{since}" + (f": {check.output}" if check.output else "")
 
 
 def _link(status: Status) -> Cell:

@@ -148,6 +148,7 @@ def _reasons(active: Node, other: Node) -> Iterator[Reason]:
             what = _what_is_wrong(interface)
             yield f"{name} of {active.name} {what}", f"{name} of {active.name}: {_TO_DO[what]}"
     for node in (active, other):
+        yield from _bad_checks(node)
         yield from _failed_run(node)
         for name, why in node.status.watchers if node.status else ():
             yield f"{node.name}: {name}: {why}", f"read the log of {node.name}"
@@ -229,6 +230,13 @@ def _has_heartbeats(status: Status) -> bool:
     if status.plip_state == "boot":
         return status.heartbeat_age is not None
     return status.plip_state == "ok"
+
+
+def _bad_checks(node: Node) -> Iterator[Reason]:
+    for name, check in node.status.checks if node.status else ():
+        if check.is_bad:
+            advice = f"run the command of check {name} (@checks) by hand on {node.name}"
+            yield f"check {name} is bad on {node.name}: {check.output}", advice
 
 
 def _failed_run(node: Node) -> Iterator[Reason]:

@@ -356,6 +356,8 @@ MAX_FIXED = 8  # addresses of an interface
 MAX_SETTINGS = 64
 MAX_SETTING = 240  # characters of one that a status tells, and of any other text in it
 MAX_WATCHERS = 16  # of whom a status tells that they are not as they should be
+CHECK_STATES = ("ok", "bad", "unknown")
+MAX_CHECKS = 128
 MAX_HELD = 16  # service addresses of which a status tells where they are
 
 _HOST = re.compile(r"[0-9A-Za-z]([-.0-9A-Za-z_]{0,62}[0-9A-Za-z])?")
@@ -450,6 +452,20 @@ class Change:
     took: _Number
 
 
+@dataclass(frozen=True)
+class CheckStatus:
+    """A service check. since: UTC, when it came to its state. output: the first line of the last
+    run, or what is to be said of it."""
+
+    state: Annotated[str, typed.one_of(*CHECK_STATES)]
+    since: _Time
+    output: _Line
+
+    @property
+    def is_bad(self) -> bool:
+        return self.state == "bad"
+
+
 _Interfaces = Annotated[
     tuple[tuple[str, InterfaceStatus], ...],
     typed.table(_interface_name, partial(typed.decode, InterfaceStatus), MAX_INTERFACES),
@@ -460,6 +476,10 @@ _Settings = Annotated[_Pairs, typed.table(_setting_name, _short, MAX_SETTINGS)]
 _Watchers = Annotated[_Pairs, typed.table(_interface_name, _short, MAX_SETTINGS)]
 _Held = Annotated[_Pairs, typed.table(_in_network, _interface_name, MAX_HELD)]
 _Host = Annotated[str, typed.like(_HOST.pattern)]
+_Checks = Annotated[
+    tuple[tuple[str, CheckStatus], ...],
+    typed.table(typed.like("[!-~]{1,31}"), partial(typed.decode, CheckStatus), MAX_CHECKS),
+]
 
 
 @dataclass(frozen=True)
@@ -495,6 +515,7 @@ class Status:
     watchers: _Watchers = ()  # what is wrong with an interface's, by interface
     held: _Held | None = None  # by service address that is here, its interface; the first ones
     change: Change | None = None  # the last that has ended
+    checks: _Checks = ()  # by name
 
 
 # Where on the wire a field is that is not at the top.
@@ -519,7 +540,7 @@ def status_tree(status: Status) -> dict[str, object]:
     watchers = tuple((name, text[:MAX_SETTING]) for name, text in told)
     held = status.held and tuple(each for each in status.held if each[1].isprintable())[:MAX_HELD]
     tree = typed.encode(replace(status, watchers=watchers, held=held))
-    for name in {"interfaces", "settings", "watchers", "held"} & tree.keys():
+    for name in {"interfaces", "settings", "watchers", "held", "checks"} & tree.keys():
         tree[name] = dict(tree[name])
     for name, (outer, inner) in _INSIDE.items():
         if name in tree:

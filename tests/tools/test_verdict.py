@@ -32,6 +32,7 @@ from failoverd.wire.protocol import (
     ROLES,
     SERVICES,
     STATES,
+    CheckStatus,
     Failure,
     InterfaceStatus,
     Status,
@@ -57,6 +58,12 @@ DOWN, SILENT, FAILED = card("down"), card("silent"), card("fail")
 OTHER = ("eth1", InterfaceStatus("ok", 5, 5, "02:00:00:00:01:01"))
 UNPLUGGED = "node-a is active, but node-b cannot take over: eth0 has no carrier"
 LATE = 31.0  # seconds: longer than the $switch_timeout of `of`
+
+
+def checked(status: Status, state: str) -> Status:
+    check = CheckStatus(state, status.since, "connection refused")
+    return replace(status, checks=(("web", check),))
+
 
 TABLE: list[tuple[Status | None, Status | None, int, str]] = [
     # one is active, and the other can take over
@@ -116,6 +123,13 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
                                 why="192.0.2.10/24 is still on eth1")), B, WARNING,
      "node-a is active, but the switch script failed on node-a (slave, exit 0): 192.0.2.10/24 is "
      "still on eth1"),
+    # the service checks
+    (A, checked(B, "bad"), WARNING,
+     "node-a is active, but check web is bad on node-b: connection refused"),
+    (checked(A, "bad"), checked(B, "bad"), WARNING,
+     "node-a is active, but check web is bad on node-a: connection refused; check web is bad on "
+     "node-b: connection refused"),
+    (checked(A, "ok"), checked(B, "unknown"), OK, "node-a is active, and node-b can take over"),
     # what is set
     (A, replace(B, boot="master"), WARNING,
      "node-a is active, but both nodes have boot:master in host_type"),

@@ -16,6 +16,7 @@ from samples import ACTIVE as STATUS
 
 from failoverd.links import MOST_FIXED
 from failoverd.wire.protocol import (
+    CHECK_STATES,
     CLIENT_LINE,
     MAX_FIXED,
     MAX_HELD,
@@ -27,6 +28,7 @@ from failoverd.wire.protocol import (
     SERVER_LINE,
     SERVICES,
     Change,
+    CheckStatus,
     ClientConnection,
     Failure,
     InterfaceStatus,
@@ -394,6 +396,15 @@ statuses = st.builds(
         short,
         st.floats(0, 1e6),
     ),
+    checks=st.dictionaries(
+        st.sampled_from(["web", "db"]),
+        st.builds(
+            CheckStatus,
+            st.sampled_from(CHECK_STATES),
+            st.just("2026-11-22T12:00:00.123Z"),
+            short,
+        ),
+    ).map(lambda known: tuple(known.items())),
 )
 
 
@@ -408,6 +419,17 @@ def test_what_a_newer_peer_adds_is_left_out() -> None:
     tree["mood"] = ["good"]
     tree["interfaces"]["eth0"]["colour"] = {"red": 1}
     assert parse_status(json.dumps(tree)) == STATUS
+
+
+def test_checks_are_told_where_there_are_any() -> None:
+    bad = CheckStatus("bad", STATUS.since, "refused")
+    told = replace(STATUS, checks=(("web", bad), ("db", replace(bad, state="unknown", output=""))))
+    tree = json.loads(encode_status(told))
+    assert tree["checks"]["web"] == {"state": "bad", "since": STATUS.since, "output": "refused"}
+    assert set(tree["checks"]["db"]) == {"state", "since", "output"}
+    assert "checks" not in json.loads(encode_status(STATUS)), "as older ones tell it"
+    for wrong in ({"web": {"state": "good"}}, {"a b": tree["checks"]["db"]}, ["web"], {"web": 1}):
+        assert parse_status(json.dumps({**tree, "checks": wrong})) is None
 
 
 def test_what_must_be_alike_is_told_in_bounds() -> None:

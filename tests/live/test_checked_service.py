@@ -1,0 +1,142 @@
+"""A real pair whose service is checked: what its programs and processes do, and what follows."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from live_pair import LONG, MARGIN, WATCHED, hang_up, kill, pids, role_changes, settled, stays
+
+from dev.lab import logs
+from dev.lab.machine import Machine, Value
+from dev.lab.network import Lab
+
+TIMES: dict[str, Value] = {"check_timeout": 1.0, "check_fall": 3, "check_rise": 1}
+INTERVAL = 0.2
+WORST = 3 * INTERVAL + 1.0  # seconds: so many intervals, and $check_timeout
+
+
+def begin(lab: Lab, *checks: str, **more: Value) -> None:
+    """A pair with these checks, in which CHECK is a program that finds the service as the file
+    `web` says, and HERE each machine's folder. a is active."""
+    for machine in lab.machines:
+        serve(machine, "exit 0")
+        program = machine.write("check", f"#!/bin/sh\n. {machine.folder}/web\n", 0o755)
+        told = [c.replace("CHECK", program).replace("HERE", machine.folder) for c in checks]
+        machine.write_conf(checks=told, **{**WATCHED, **TIMES, **more})
+        machine.start_failoverd()
+    lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by", LONG)
+
+
+def serve(machine: Machine, how: str) -> None:
+    """What the check finds from now on."""
+    machine.write("web.new", f"{how}\n")
+    (machine.outside / "web.new").rename(machine.outside / "web")
+
+
+def checks(machine: Machine, whose: str = "us") -> dict[str, str]:
+    """The state of each check, as ha-status tells it."""
+    told: dict[str, Any] = machine.status()[whose].get("checks", {})
+    return {name: check["state"] for name, check in told.items()}
+
+
+def test_a_bad_check_on_the_active_node_is_a_switchover(lab: Lab) -> None:
+    begin(lab, f"web {INTERVAL} CHECK")
+    lab.wait_until(lambda: checks(lab.a) == {"web": "ok"}, "the service works")
+    assert checks(lab.b) == {"web": "unknown"}
+    for machine, how in ((lab.a, "echo refused; exit 2"), (lab.b, "exec sleep 1000")):
+        if machine is lab.b:
+            lab.wait_until(lambda: checks(lab.b) == {"web": "ok"}, "b's service works")
+            lab.wait_until(lambda: checks(lab.a) == {"web": "unknown"}, "a's is not known")
+            time.sleep(2.0)  # $hold_down
+        other = lab.b if machine is lab.a else lab.a
+        since = time.monotonic()
+        serve(machine, how)
+        lab.wait_until(lambda other=other: settled(lab, other), "the role goes")  # type: ignore[misc]
+        limit = WORST if machine is lab.a else INTERVAL + 3 * 1.0
+        assert time.monotonic() - since < limit + MARGIN
+        serve(machine, "exit 0")
+    causes = [line.values["cause"] for line in logs.lines(lab.b.log(), "ROLE")]
+    assert causes[-2:] == ["told-by-the-peer", "check-failed"]
+    failed = [str(line) for m in lab.machines for line in logs.lines(m.log(), "CHECK-FAIL")]
+    assert failed == [
+        "CHECK-FAIL check web: failed; output=refused",
+        'CHECK-FAIL check web: failed; output="no end within 1 s, killed"',
+    ]
+
+
+def test_a_check_that_is_bad_on_both_nodes_moves_nothing(lab: Lab) -> None:
+    begin(lab, f"web* {INTERVAL} CHECK")
+    serve(lab.b, "echo b refuses; exit 2")
+    lab.wait_until(lambda: checks(lab.a, "peer") == {"web": "bad"}, "a knows of b's check")
+    serve(lab.a, "echo a refuses; exit 2")
+    lab.wait_until(lambda: checks(lab.a) == {"web": "bad"}, "a's check is bad")
+    before = role_changes(lab.b)
+    assert stays(lambda: settled(lab, lab.a), 2.0)
+    assert role_changes(lab.b) == before
+    shown = lab.a.command("ha-status", "--check")
+    assert shown.returncode == 1 and "check web is bad on peer 1.0.0.2: b refuses" in shown.stdout
+    serve(lab.b, "exit 0")
+    lab.wait_until(lambda: settled(lab, lab.b), "b is better off now")
+
+
+def test_without_a_star_a_service_that_is_bad_on_both_changes_the_role_once(lab: Lab) -> None:
+    """A standby's is not known, so the role is given once; then it stays."""
+    begin(lab, f"web {INTERVAL} CHECK", hold_down=1.0)
+    for machine in lab.machines:
+        serve(machine, "exit 2")
+    lab.wait_until(lambda: settled(lab, lab.b), "the role goes to b")
+    lab.wait_until(lambda: checks(lab.b) == {"web": "bad"}, "b's check is bad, too")
+    assert stays(lambda: settled(lab, lab.b), 4.0)
+
+
+def test_the_end_of_a_process_is_a_switchover_at_once(lab: Lab) -> None:
+    """However long the interval is."""
+    daemons = {machine: machine.popen("sleep", "1000") for machine in lab.machines}
+    for machine, daemon in daemons.items():
+        machine.write("web.pid", f"{daemon.pid}\n")
+    begin(lab, "web 600 pidfile:HERE/web.pid")
+    lab.wait_until(lambda: checks(lab.a) == {"web": "ok"}, "the process is found")
+    since = time.monotonic()
+    kill(lab.a, daemons[lab.a].pid)
+    lab.wait_until(lambda: settled(lab, lab.b), "the role goes to b")
+    assert time.monotonic() - since < MARGIN
+
+
+def test_a_worker_that_dies_changes_no_state_and_no_role(lab: Lab) -> None:
+    begin(lab, f"web* {INTERVAL} CHECK")
+    serve(lab.b, "exit 2")
+    lab.wait_until(lambda: checks(lab.b) == {"web": "bad"}, "b's check is bad")
+    lab.wait_until(lambda: checks(lab.a) == {"web": "ok"}, "a's is not")
+    before = {m: m.status()["us"]["checks"]["web"]["since"] for m in lab.machines}
+    old = {m: pids(m, "failoverd: checks") for m in lab.machines}
+    for machine, found in old.items():
+        kill(machine, found[0])
+    lab.wait_until(
+        lambda: all(pids(m, "failoverd: checks") not in ([], old[m]) for m in lab.machines),
+        "there are others",
+    )
+    assert stays(lambda: settled(lab, lab.a), 1.0)
+    assert {m: m.status()["us"]["checks"]["web"]["since"] for m in lab.machines} == before
+    serve(lab.b, "exit 0")
+    lab.wait_until(lambda: checks(lab.b) == {"web": "ok"}, "the other goes on")
+
+
+def test_what_a_reload_changes_begins_again_and_the_rest_stays(lab: Lab) -> None:
+    begin(lab, f"web* {INTERVAL} CHECK", f"all* {INTERVAL} CHECK")
+    serve(lab.b, "exit 2")
+    lab.wait_until(lambda: checks(lab.b) == {"web": "bad", "all": "bad"}, "both are bad")
+    kept = lab.b.status()["us"]["checks"]["all"]
+    program = f"{lab.b.folder}/check"
+    told: list[Value] = [[f"all* {INTERVAL} {program}"], [f"web 2 {lab.b.folder}/nothing"], []]
+    lab.b.write_conf(checks=told[0], **{**WATCHED, **TIMES})
+    hang_up(lab.b, said="CONFIG-RELOADED")
+    assert json.dumps(lab.b.status()["us"]["checks"]) == json.dumps({"all": kept})
+    assert "CHECK-OK check web: no longer configured" in lab.b.log()
+    lab.b.write_conf(checks=told[1], **{**WATCHED, **TIMES})
+    hang_up(lab.b, said="CONFIG-REJECTED")
+    assert checks(lab.b) == {"all": "bad"}
+    lab.b.write_conf(checks=told[2], **{**WATCHED, **TIMES})
+    hang_up(lab.b, said="CONFIG-RELOADED")
+    assert "checks" not in lab.b.status()["us"] and settled(lab, lab.a)
