@@ -43,7 +43,8 @@ def test_what_cannot_be_sent_is_an_error() -> None:
 
         def work() -> None:
             with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock:
-                for name, why in (("eth0", "Network is down"), ("eth9", "no interface with this name")):
+                missing = "no interface with this name"
+                for name, why in (("eth0", "Network is down"), ("eth9", missing)):
                     with pytest.raises(OSError, match=why):
                         Burst(FRAMES).send_all(sock, name)
                 Burst([]).send_all(sock, "eth0")

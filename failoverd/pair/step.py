@@ -233,6 +233,8 @@ def demoted(turn: Turn, event: Ended) -> None:
     cleans = state.failed or purpose is Purpose.CLEAN
     if event.ok or cleans or (purpose is Purpose.BOTH and event.ran):
         note_clean(turn, event.ok)
+    if state.checks and not cleans:
+        turn.start(Timer.CHECKED, max(turn.rules.hold_down, turn.rules.window))
     if cleans:
         if purpose is Purpose.CLEAN:  # the peer wants this node to stand by
             turn.settle(True, "standby", (True,))

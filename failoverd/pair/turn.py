@@ -181,8 +181,6 @@ class Turn:
         self.set(claimed=0, from_peer=False, guarded=None, stalled=False, bare=False)
         self.set(passed=frozenset())
         self.stop(Timer.HOLD, Timer.OWN)
-        if self.state.checks and not self.state.runs_out(Timer.CHECKED):
-            self.start(Timer.CHECKED, max(self.rules.hold_down, self.rules.window))
 
     def become_active(self) -> None:
         """Active, and nobody else is."""
