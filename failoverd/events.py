@@ -160,6 +160,14 @@ EVENTS: dict[str, Event] = {
     "PEER-TOLD": Event(NOTICE, "The peer is told to take over or to stand by"),
     "PEER-DONE": _kept(NOTICE, "The peer has done what it was told"),
     "PEER-REFUSED": _kept(WARNING, "The peer refused what it was told"),
+    # holds
+    "HOLD-ON": _kept(WARNING, "An operator has put changes of role on hold: by=, node= and until= "
+                     "say who, where and until when; again at each start", "HOLD-OFF"),
+    "HOLD-OFF": _kept(NOTICE, "Changes of role are not on hold any more: released, or expired"),
+    "HOLD-REFUSED": _kept(WARNING, "A hold or a release that an operator asked for was refused"),
+    "HOLD-FAILED": Event(WARNING, "The file of the hold cannot be read, and counts as no hold, or "
+                         "cannot be written", "HOLD-KEPT"),
+    "HOLD-KEPT": Event(INFO, "The hold is in its file again"),
     # the role
     "ROLE": _kept(NOTICE, "This node has another role: from=, cause= and took= say how it came"),
     "TAKEOVER": _kept(NOTICE, "This node takes the role"),
@@ -169,8 +177,6 @@ EVENTS: dict[str, Event] = {
                            "UNBLOCKED"),
     "HELD": Event(WARNING, "This node would change a role: an operator has put that on hold",
                   "HOLD-OFF"),
-    "HOLD-ON": _kept(WARNING, "An operator has put changes of role on hold", "HOLD-OFF"),
-    "HOLD-OFF": _kept(NOTICE, "Changes of role are not on hold any more"),
     "CALL": _kept(NOTICE, "This node takes the role, and first has the peer stand by"),
     "SWITCHOVER": _kept(NOTICE, "This node stands down for the peer"),
     "SWITCHOVER-BLOCKED": Event(WARNING, "This node would stand down, and keeps the role",

@@ -21,10 +21,11 @@ MOST = 200
 MOST_BYTES = 1 << 20
 
 
-def place(state: str) -> str:
-    """Beside $state; for one in /run, which is empty after a boot, below /var/lib/failoverd."""
+def place(state: str, what: str = "history") -> str:
+    """Of a file that outlives a boot: beside $state; for one in /run, which is empty after a boot,
+    below /var/lib/failoverd."""
     folder, name = os.path.split(state)
-    return os.path.join(LASTING if folder in ("/run", "/var/run") else folder, f"{name}.history")
+    return os.path.join(LASTING if folder in ("/run", "/var/run") else folder, f"{name}.{what}")
 
 
 def read(path: str) -> list[Change]:

@@ -134,7 +134,7 @@ def boot_id() -> str:
 
 def read(path: str) -> Remembered:
     """What was remembered in this boot; nothing if it is missing, unsound or another boot's."""
-    fd = _open_own(path, os.O_RDONLY)
+    fd = open_own(path, os.O_RDONLY)
     if fd is None:
         return Remembered()
     with open(fd, "rb") as file:
@@ -164,25 +164,40 @@ def write(path: str, remembered: Remembered) -> None:
     if len(data) > _MAX_BYTES:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))  # nobody could read it again
     try:
-        _replace(path, data)
+        replace(path, data)
     except OSError as error:
         if error.errno not in _NO_ROOM or not _overwrite(path, data):
             raise
 
 
-def _replace(path: str, data: bytes) -> None:
+def replace(path: str, data: bytes, *, lasting: bool = False) -> None:
+    """Put a new file of root's in the place of this one, in one step; lasting: when this returns,
+    no loss of power takes it back. Raises OSError."""
     new = f"{path}.new"
     with contextlib.suppress(FileNotFoundError):  # never write through a link that others planted
         os.unlink(new)
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         _write_at(fd, data, 0)
+        if lasting:
+            os.fsync(fd)
     except OSError:
         os.unlink(new)  # it takes room itself
         raise
     finally:
         os.close(fd)
     os.replace(new, path)
+    if lasting:
+        sync_folder(os.path.dirname(path))
+
+
+def sync_folder(path: str) -> None:
+    """Have the disk know the names in a folder. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _overwrite(path: str, data: bytes) -> bool:
@@ -190,7 +205,7 @@ def _overwrite(path: str, data: bytes) -> bool:
 
     Who is killed in the middle of more than one block leaves what is not read again.
     """
-    fd = _open_own(path, os.O_WRONLY)
+    fd = open_own(path, os.O_WRONLY)
     if fd is None:
         return False
     try:
@@ -212,7 +227,7 @@ def _write_at(fd: int, data: bytes, offset: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _open_own(path: str, how: int) -> int | None:
+def open_own(path: str, how: int) -> int | None:
     """The file, if it is there and no other user can have written it."""
     try:
         fd = os.open(path, how | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -25,10 +25,11 @@ PURE |= {"events", "conf.survey", "tools.promises", "tools.recording"}
 # and hooks, which read what the configuration names, filters, which makes programs of what is to
 # count, and burst, which sends many frames.
 SHARED = {"log", "process", "links", "burst", "conf.files", "conf.hooks", "watch.filters"}
+SHARED |= {"statefile", "history"}  # which know how a file is kept
 EDGE = {"watch.counter", "watch.watcher", "watch.dumpfile", "heartbeat", "listener", "neighbours"}
 EDGE |= {"addresses", "switch", "statefile", "history", "log_writer", "sd_notify", "checks"}
 EDGE |= SHARED
-EDGE |= {"tools.capture", "tools.client", "tools.edit"}
+EDGE |= {"tools.capture", "tools.client", "tools.edit", "hold"}
 TOP = {"__init__", "watch.__init__", "master", "commands", "tools"}
 NOT_THE_DAEMON = {"commands", "tools"}
 
@@ -165,10 +166,10 @@ def test_each_room_has_its_tests_where_they_are_looked_for() -> None:
 TOLD_ELSEWHERE = {"log_writer", "sd_notify"}  # tests/test_log.py, tests/dev/test_package.py
 
 
-# What tells the time of day: for people, in logs, captures and on their terminals. Decisions count
-# monotonic seconds, so a clock that is set is no event.
+# What tells the time of day: for people, in logs, captures and on their terminals; and how long a
+# reboot took. Decisions count monotonic seconds, so a clock that is set is no event.
 WALL_CLOCK = {
-    "time.time": {"tools.tune"},
+    "time.time": {"tools.tune", "hold"},
     "time.gmtime": set(),
     "datetime.now": {"log", "commands.ha_status", "tools.nodes", "tools.screen"},
 }

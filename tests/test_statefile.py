@@ -276,7 +276,7 @@ def test_it_is_written_over_only_where_there_is_no_room(
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(statefile, "_replace", refuse)
+    monkeypatch.setattr(statefile, "replace", refuse)
     if written_over:
         statefile.write(path, sized(500, "standby"))
     else:

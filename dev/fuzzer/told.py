@@ -35,6 +35,10 @@ HERE = Conf(
 )
 
 
+def nothing(*_: object) -> None:
+    """What becomes of a hold: a worker would write it."""
+
+
 class Ears(Master):
     """A main loop without children, which notes what it would do instead of doing it."""
 
@@ -52,8 +56,8 @@ class Ears(Master):
         self.serial = 0
         self.us.log = Log(os.devnull)
         self.reports = Reports(self.us, self.supervisor, self.cards)
-        self.questions = Queries(self.us, self.supervisor, None, self.peer_probes)
-        self.requests = Requests(self.us, self.supervisor, self.status)
+        self.questions = Queries(self.us, self.supervisor, None, self.peer_probes, nothing)
+        self.requests = Requests(self.us, self.supervisor, self.status, nothing)
         self.supervisor.slots.clear()
         for name in CHILDREN:
             self.supervisor.add(name, lambda _: process.Child(0, process.LineChannel(0)), 1.0)

@@ -21,7 +21,15 @@ from failoverd.conf import Conf
 from failoverd.listener.loop import READ, WRITE, Loop
 from failoverd.log import Allowance
 from failoverd.process import Channel, logged
-from failoverd.wire.protocol import COMMANDS, REFUSED, UNKNOWN, Refused, Request, ServerConnection
+from failoverd.wire.protocol import (
+    HOLDS,
+    REFUSED,
+    UNKNOWN,
+    Refused,
+    Request,
+    ServerConnection,
+    is_command,
+)
 
 REQUEST_SECONDS = 5.0  # the client's time for its request, and then for taking the answer
 LATE_SECONDS = 0.5  # how much later than its deadline a request may be read
@@ -152,8 +160,11 @@ class Server:
             "via": "ha-fail" if request.by_hmac else "secret",
             "client": session.host,
         }
-        if request.command not in COMMANDS:
+        if not is_command(request.command):
             why = UNKNOWN
+        elif session.origin == "peer" and request.command.startswith(HOLDS):
+            self.complain("request refused, only the node itself may ask for it", session.host, now)
+            why = "only by this node's own commands"
         elif request.command != "status" and now > session.deadline + LATE_SECONDS:
             why = "too late"  # this process was stopped meanwhile: the sender has decided again
         elif not self.channel.send(message | self.user(session, request)):

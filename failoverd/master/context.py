@@ -7,12 +7,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from failoverd import history, pair, process, statefile
+from failoverd import history, hold, pair, process, statefile
 from failoverd.conf import Conf
 from failoverd.events import notifies
 from failoverd.log import Log, lasting, utc_now
 from failoverd.pair import compare
-from failoverd.wire.protocol import Change
+from failoverd.wire.protocol import Change, Hold
 
 LONGEST_SLICE = 0.05  # seconds
 SPARE = 8  # descriptors: enough to start a program, and to write $state
@@ -33,6 +33,7 @@ class Context:
         self.events: deque[pair.Event] = deque()
         self.remembered = statefile.read(conf.state)
         self.history = history.History()
+        self.hold: hold.Kept | None = None  # the last change of it
         self.peer_host = ""  # the peer's name, as it has told last
         self.held: list[tuple[str, str]] = []  # service addresses that are here, each interface
         self.born = utc_now(), uptime()  # when this failoverd began
@@ -89,6 +90,10 @@ class Context:
         if not self.started or not since:
             since, began = self.born
         return since, None if began is None else max(0.0, uptime() - began)
+
+    @property
+    def hold_now(self) -> Hold | None:
+        return None if self.hold is None else self.hold.now
 
     def feed(self, event: pair.Event) -> None:
         """Take an event in; it is decided on before the loop sleeps again."""

@@ -19,6 +19,7 @@ from failoverd.master.context import Context, uptime
 from failoverd.master.control_socket import ControlSocket
 from failoverd.master.dry_run import DryRun
 from failoverd.master.gratuitous_arp import GratuitousArp
+from failoverd.master.holds import Holds
 from failoverd.master.interfaces import ServiceInterfaces
 from failoverd.master.peer_probes import PeerProbes
 from failoverd.master.placing import Placing
@@ -84,8 +85,11 @@ class Master:
         self.reload = Reload(self.us, self.selector, check or _refuse, self._adopt)
         self.dry_run = DryRun(self.us) if dry else None
         self.peer_probes = PeerProbes(self.us, self.supervisor)
-        self.questions = Queries(self.us, self.supervisor, self.dry_run, self.peer_probes)
-        self.requests = Requests(self.us, self.supervisor, self.status)
+        self.holds = Holds(self.us, self.selector, self._answer_hold)
+        self.questions = Queries(
+            self.us, self.supervisor, self.dry_run, self.peer_probes, self.holds.learn
+        )
+        self.requests = Requests(self.us, self.supervisor, self.status, self.holds.ask)
         self.alerts = Alerts(self.us)
         self.actions: deque[pair.Action] = deque()
         self.next_look = 0.0
@@ -115,6 +119,7 @@ class Master:
             self.us.spare.close()
             self.programs.close()
             self.reload.close()
+            self.holds.close()
             signal.set_wakeup_fd(-1)
             for end in wakeup:
                 end.close()
@@ -154,6 +159,7 @@ class Master:
             text = "dry run, no switch, no heartbeats, no gratuitous ARP"
             self.us.say("DRY-RUN", "config", text)
         self.us.say("STARTED", "config", "started", boot=self.us.boot, was=was.role)
+        self.holds.begin()
         self.us.feed(pair.Started(self.cards.role_at_start(), was.resuming, was.unclean))
         self.next_count = 0.0  # what is gone is told before the peer's answer comes
 
@@ -210,6 +216,7 @@ class Master:
             self.gratuitous_arp.deadline,
             self.requests.deadline(),
             self.reload.deadline,
+            self.holds.deadline,
             self.service_manager.deadline,
             self.alerts.deadline,
             self.checks.deadline,
@@ -251,6 +258,7 @@ class Master:
         self.programs.tend(now)
         self.reload.give_up(now)
         self.checks.tend(now)
+        self.holds.tend(now)
         self.alerts.listen()
         self.alerts.tend(now)
 
@@ -340,6 +348,9 @@ class Master:
         for name in self.us.conf.interfaces:
             if not self.supervisor.send(f"watchd {name}", {"do": "look"}):
                 self.us.feed(pair.Counted(name, 0))  # another's watcher cannot look
+
+    def _answer_hold(self, request: int, ok: bool, text: str) -> None:
+        self.requests.answer(pair.Answer(request, ok, text))
 
     def _notify(self, kind: str, text: str, event: str) -> None:
         self.programs.notify(kind, text, event)

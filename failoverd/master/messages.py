@@ -9,7 +9,7 @@ from typing import Annotated
 from failoverd.events import WORKER_EVENTS
 from failoverd.log import printable
 from failoverd.wire import typed
-from failoverd.wire.protocol import CHECK_STATES, COMMANDS
+from failoverd.wire.protocol import CHECK_STATES, COMMAND
 from failoverd.wire.typed import Whole, like, mapping, one_of, string
 
 MOST_ANSWERS = 1 << 16
@@ -90,7 +90,7 @@ class Requested:
     """at: when the listener read it. via, client, user: who asked, if it was not the peer."""
 
     id: Whole
-    command: Annotated[str, one_of(*COMMANDS)]
+    command: Annotated[str, like(COMMAND)]
     origin: Annotated[str, one_of("peer", "person")]
     at: Moment
     via: Words = ""

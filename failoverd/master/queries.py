@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from failoverd import links, pair
 from failoverd.log import lasting, printable
@@ -26,12 +27,18 @@ class Queries:
     """Every method that is told a message raises ValueError if it is none."""
 
     def __init__(
-        self, us: Context, supervisor: Supervisor, dry_run: DryRun | None, peer_probes: PeerProbes
+        self,
+        us: Context,
+        supervisor: Supervisor,
+        dry_run: DryRun | None,
+        peer_probes: PeerProbes,
+        learn_hold: Callable[[protocol.Hold | None], None],
     ) -> None:
         self._us = us
         self._supervisor = supervisor
         self._dry_run = dry_run
         self._peer_probes = peer_probes
+        self._learn_hold = learn_hold
         self._mismatch = Mismatch(us)
         self._serial = 0
         self._unsent: set[str] = set()  # interfaces on which no probe could be sent
@@ -127,6 +134,7 @@ class Queries:
         self._us.peer_host = status.host
         self._peer_probes.learn(status)
         self._mismatch.note(status)
+        self._learn_hold(status.hold)
         view = peer_view(status, self._us.conf.interfaces)
         return view if self._dry_run is None else self._dry_run.imagine(view)
 

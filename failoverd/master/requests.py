@@ -37,9 +37,13 @@ OUTCOMES = {  # by whether the peer has asked, and whether it has happened
 }
 
 
+# Has a hold or a release carried out: the request's number, the command, and who asks.
+Hold = Callable[[int, str, dict[str, str]], None]
+
+
 @dataclass(frozen=True)
 class Asked:
-    """A request for a switch. who: asks, if it is not the peer."""
+    """A request for a switch, or about a hold. who: asks, if it is not the peer."""
 
     command: str
     by_peer: bool
@@ -52,11 +56,16 @@ class Requests:
     listener of this failoverd has given the same."""
 
     def __init__(
-        self, us: Context, supervisor: Supervisor, status: Callable[[], protocol.Status]
+        self,
+        us: Context,
+        supervisor: Supervisor,
+        status: Callable[[], protocol.Status],
+        hold: Hold,
     ) -> None:
         self._us = us
         self._supervisor = supervisor
         self._status = status
+        self._hold = hold
         self._switching = Allowance(SWITCHING_A_SECOND, MAX_SWITCHING)
         self._looking: set[str] = set()  # watchers that have not said yet what they count
         self._began = 0.0  # when they were told to look
@@ -74,6 +83,8 @@ class Requests:
         now = time.monotonic()
         if mine in self.waiting:
             raise ValueError("id: it waits already")
+        if by_peer and command.startswith(protocol.HOLDS):
+            raise ValueError("origin: the peer may not ask for it")
         crowded = len(self.waiting) >= MAX_REQUESTS
         if command == "status":
             self.waiting[mine] = None
@@ -83,6 +94,9 @@ class Requests:
         asked = self.waiting[mine] = Asked(command, by_peer, now, {} if by_peer else who)
         if refusal := self._refusal(crowded, request.at, now):
             self.answer(pair.Answer(mine, False, refusal))
+            return
+        if command not in MEANS:
+            self._hold(mine, command, who)
             return
         event, subject, text = ASKED[by_peer, command]
         self._us.say(event, subject, text, command=command, **asked.who)
@@ -112,6 +126,10 @@ class Requests:
 
     def _tell_outcome(self, asked: Asked, ok: bool, text: str) -> None:
         values: dict[str, object] = {"command": asked.command}
+        if asked.command not in MEANS:
+            if not ok:  # or else it is a line of its own
+                self._us.say("HOLD-REFUSED", "role", "refused", **values, error=text, **asked.who)
+            return
         values |= {"took": lasting(time.monotonic() - asked.at)} if ok else {"error": text}
         subject = "peer" if asked.by_peer else "role"
         event, sentence = OUTCOMES[asked.by_peer, ok]

@@ -50,6 +50,7 @@ def status_of(
         held=tuple(us.held),
         change=us.history.last,
         checks=checks.statuses(),
+        hold=us.hold_now,
     )
 
 

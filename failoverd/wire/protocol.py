@@ -33,7 +33,9 @@ from typing import Annotated, Generic, TypeVar
 
 from failoverd.wire import typed
 
-COMMANDS = ("status", "fail", "resume")
+COMMAND = "status|fail|resume|release|hold(?: [1-9][0-9]{0,8})?"
+HOLDS = ("hold", "release")  # the first word of what only the node's own commands may say
+MOST_HOLD = 999_999_999  # seconds
 CLIENT_LINE = 256  # bytes, without the line's end
 SERVER_LINE = 64 * 1024  # bytes, with the line's end
 REFUSED = b"error refused\n"
@@ -42,7 +44,7 @@ UNKNOWN = "unknown command"
 TAG = 8  # bytes of a heartbeat's
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_CHALLENGED = re.compile(f"({'|'.join(COMMANDS)}) [0-9a-f]{{32}}")
+_CHALLENGED = re.compile(f"({COMMAND}) [0-9a-f]{{32}}")
 _GREETING = re.compile(r"failoverd 1 ([0-9a-f]{32})")
 
 _ONE_SECRET = (
@@ -249,6 +251,10 @@ class ClientConnection(_Connection[Send | Reply | NoAnswer]):
         return Reply(verdict == "ok", text)
 
 
+def is_command(text: str) -> bool:
+    return re.fullmatch(COMMAND, text) is not None
+
+
 def why_unconnected(error: OSError, place: str, own: str, link: str) -> tuple[str, str]:
     """Why there is no connection from `own` to the peer's port, and, where that is sure, the way
     out: two clauses for people."""
@@ -391,6 +397,7 @@ _Boot = Annotated[str, typed.one_of(*BOOTS)]
 _State = Annotated[str, typed.one_of(*STATES)]
 _Count = Annotated[int, typed.whole(0, 2**63)]
 _Exit = Annotated[int, typed.whole(-255, 255)]
+_Host = Annotated[str, typed.like(_HOST.pattern)]
 _Number = Annotated[float, typed.number(1e12)]
 _Time = Annotated[
     str, typed.like(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
@@ -466,6 +473,37 @@ class CheckStatus:
         return self.state == "bad"
 
 
+@dataclass(frozen=True)
+class Hold:
+    """A hold, or a release: what a person asked for last, as far as a node knows.
+
+    serial: greater than that of all changes that were known where it was asked for. held: whether
+    it is in force now. seconds_left: None for a hold without an end, and for a release; 0 for a
+    hold that has expired. by: who asked for it, at `node`; since: when, UTC, by that node's clock.
+    """
+
+    serial: typed.Whole
+    held: bool
+    seconds_left: Annotated[float, typed.number(MOST_HOLD)] | None
+    by: _Line
+    node: Annotated[str, typed.like(f"({_HOST.pattern})?")]
+    since: _Time
+
+    @property
+    def rank(self) -> tuple[int, int, str, str, str]:
+        """Of two changes, both nodes come to know the one with the higher rank; of the same serial
+        a hold. Nothing in it changes with time: an expired hold is the same change."""
+        kind = 1 if self.seconds_left is not None else 2 * self.held
+        return self.serial, kind, self.since, self.node, self.by
+
+    def after(self, seconds: float) -> Hold:
+        """The same change, so much later."""
+        if self.seconds_left is None:
+            return self
+        left = max(0.0, round(self.seconds_left - seconds, 3))
+        return replace(self, held=left > 0, seconds_left=left)
+
+
 _Interfaces = Annotated[
     tuple[tuple[str, InterfaceStatus], ...],
     typed.table(_interface_name, partial(typed.decode, InterfaceStatus), MAX_INTERFACES),
@@ -475,7 +513,6 @@ _setting_name = typed.like(r"[$@][a-z_]{1,32}")
 _Settings = Annotated[_Pairs, typed.table(_setting_name, _short, MAX_SETTINGS)]
 _Watchers = Annotated[_Pairs, typed.table(_interface_name, _short, MAX_SETTINGS)]
 _Held = Annotated[_Pairs, typed.table(_in_network, _interface_name, MAX_HELD)]
-_Host = Annotated[str, typed.like(_HOST.pattern)]
 _Checks = Annotated[
     tuple[tuple[str, CheckStatus], ...],
     typed.table(typed.like("[!-~]{1,31}"), partial(typed.decode, CheckStatus), MAX_CHECKS),
@@ -516,6 +553,7 @@ class Status:
     held: _Held | None = None  # by service address that is here, its interface; the first ones
     change: Change | None = None  # the last that has ended
     checks: _Checks = ()  # by name
+    hold: Hold | None = None  # the last change of it
 
 
 # Where on the wire a field is that is not at the top.

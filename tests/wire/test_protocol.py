@@ -31,6 +31,7 @@ from failoverd.wire.protocol import (
     CheckStatus,
     ClientConnection,
     Failure,
+    Hold,
     InterfaceStatus,
     NoAnswer,
     Refused,
@@ -41,6 +42,7 @@ from failoverd.wire.protocol import (
     Status,
     encode_status,
     host,
+    is_command,
     parse_status,
     words,
 )
@@ -66,7 +68,7 @@ def test_the_greeting() -> None:
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
-@pytest.mark.parametrize("command", ["status", "fail", "resume", "dance", "", "status "])
+@pytest.mark.parametrize("command", ["status", "fail", "resume", "hold 90", "dance", "", "status "])
 def test_a_person_says_the_word_then_the_command(command: str, end: bytes) -> None:
     connection = server()
     assert connection.feed(SECRET + end) == []
@@ -198,7 +200,21 @@ def answer_line(verdict: str, text: str, command: str = "status") -> bytes:
     return f"{verdict} {sign(f'{NONCE} {command} {verdict} {text}')} {text}\n".encode()
 
 
-@pytest.mark.parametrize("command", ["status", "fail", "resume"])
+@pytest.mark.parametrize("command", ["status", "hold", "hold 1", "hold 999999999", "release"])
+def test_a_challenge_behind_a_command_is_none_of_its_words(command: str) -> None:
+    for challenge in ("0" * 32, "9" * 32, "f" * 32):
+        connection = server()
+        said = connection.feed(signed(f"{command} {challenge}"))
+        assert said == [Request(command, by_hmac=True)] and is_command(command)
+
+
+def test_what_is_no_command() -> None:
+    for text in ("", "hold ", "hold 0", "hold -1", "hold 1.5", "hold 1h", "hold 1234567890",
+                 "release 9", "fail 9", "holding", "hold\n", "hold \u0664"):  # fmt: skip
+        assert not is_command(text), text
+
+
+@pytest.mark.parametrize("command", ["status", "fail", "resume", "hold", "hold 90", "release"])
 @pytest.mark.parametrize("ok", [True, False])
 def test_both_ends_together(command: str, ok: bool) -> None:
     here, there = client(command), server(plain=False)
@@ -405,6 +421,16 @@ statuses = st.builds(
             short,
         ),
     ).map(lambda known: tuple(known.items())),
+    hold=st.none()
+    | st.builds(
+        Hold,
+        st.integers(0, 2**40),
+        st.booleans(),
+        st.none() | st.floats(0, 1e6),
+        short,
+        st.sampled_from(["", "node-b"]),
+        st.just("2026-11-22T12:00:00.123Z"),
+    ),
 )
 
 
@@ -470,9 +496,10 @@ def put(*path: str) -> Callable[[Any], str]:
     """A status whose value at path is another one."""
     failure = Failure("master", 1, "", "", "2026-11-22T12:00:00.123Z", 1.0)
     moved = Change("2026-11-22T12:00:00.123Z", "standby", "active", "boot", 1.0)
+    hold = Hold(7, True, 90.0, "root", "node-a", "2026-11-22T12:00:00.123Z")
 
     def change(value: Any) -> str:
-        tree = json.loads(encode_status(replace(STATUS, failure=failure, change=moved)))
+        tree = json.loads(encode_status(replace(STATUS, failure=failure, change=moved, hold=hold)))
         place = tree
         for key in path[:-1]:
             place = place[key]
@@ -523,13 +550,19 @@ def put(*path: str) -> Callable[[Any], str]:
         ("change", "role"),
         ("change", "cause"),
         ("change", "took"),
+        ("hold",),
+        ("hold", "serial"),
+        ("hold", "seconds_left"),
+        ("hold", "by"),
+        ("hold", "node"),
+        ("hold", "since"),
     ],
     ids="/".join,
 )
 def test_a_value_of_the_wrong_kind_spoils_it(path: tuple[str, ...]) -> None:
     wrong: list[Any] = [True, [], [1], "Active", "x\n", float("nan"), float("inf"), -1000, 1e300]
     wrong += [10**400, "1", {"a": {}}, "x" * 1000]
-    texts = ("version", "host", "blocked", "line", "why", "peer_host", "cause")
+    texts = ("version", "host", "blocked", "line", "why", "peer_host", "cause", "by", "node")
     for value in wrong:
         if path[-1] in texts and value in ("Active", "1"):
             continue
