@@ -1,9 +1,10 @@
-"""ha-fail: switch by hand, on either node."""
+"""ha-fail: switch by hand, on either node, or have no role change by itself for a while."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import time
@@ -15,19 +16,25 @@ from failoverd.log import complain
 from failoverd.tools import verdict
 from failoverd.tools.client import ExchangeError, ask_status, exchange, prepare
 from failoverd.tools.words import duration
-from failoverd.wire.protocol import Reply, Status
+from failoverd.wire.protocol import MOST_HOLD, Reply, Status
 
 EXTRA_SECONDS = 5.0  # beyond $switch_timeout, as section 6 says
 SCRIPTS = 4  # that a switch may run: each node stands down and takes the role
 EVERY = 0.1  # seconds between two looks while the role is on its way
+MOST_PATIENCE = 30.0  # seconds that the peer has to learn of a hold, however rare heartbeats are
+UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+NO_END = 0  # of a hold
+TOO_OLD = "failoverd here is too old for that: restart it if a newer one is installed"
 
 
 def main(argv: list[str] | None = None) -> int:
     """The entry point. Exit status 0: it has happened, 1: it has not, 2: usage."""
-    options = _parse(argv)
+    options = parse(argv)
     process.open_streams()
     try:
         conf, secret = prepare(options.config)
+        if options.release or options.hold is not None:
+            return _hold(conf, secret, options)
         return _switch(conf, secret, options.verbose)
     except ExchangeError as error:
         doubt = "; whether it has happened, ha-status tells" if error.sent else ""
@@ -38,18 +45,33 @@ def main(argv: list[str] | None = None) -> int:
         return 128 + signal.SIGINT
 
 
-def _parse(argv: list[str] | None) -> argparse.Namespace:
+def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="ha-fail",
-        description="Switch by hand: the active node gives up its role, the standby takes over.",
+        description="Switch by hand: the active node gives up its role, the standby takes over. "
+        "With --hold or --release nothing is switched.",
         epilog="Exit status: 0 it has happened, 1 it has not and why is said, 2 usage.",
     )
     add = parser.add_argument
     add("-c", dest="config", metavar="CONF", default="/etc/failover/failoverd.conf",
         help="the configuration (default: %(default)s)")  # fmt: skip
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
+        "--hold", metavar="TIME", nargs="?", type=_seconds, const=NO_END,
+        help="maintenance: from now on no role changes by itself, on either node, until --release; "
+        "with TIME (90s, 30m, 2h, 1d) not longer than that")  # fmt: skip
+    either.add_argument("--release", action="store_true", help="roles change by themselves again")
     add("-v", dest="verbose", action="store_true", help="say what is done")
     add("--version", action="version", version=f"ha-fail {__version__}")
     return parser.parse_args(argv)
+
+
+def _seconds(text: str) -> int:
+    found = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text)
+    seconds = int(found[1]) * UNITS[found[2]] if found else 0
+    if not 0 < seconds <= MOST_HOLD:
+        raise argparse.ArgumentTypeError(f"not a time: {text} (90s, 30m, 2h, 1d)")
+    return seconds
 
 
 def _switch(conf: Conf, secret: bytes, verbose: bool) -> int:
@@ -72,11 +94,50 @@ def _switch(conf: Conf, secret: bytes, verbose: bool) -> int:
     took = time.monotonic() - began
     if reply.ok:
         print(f"{_what_happened(conf, before)} done in {duration(took)}")
+        if told := verdict.on_hold(before):
+            print(told)
         return 0
     said = [f"not switched: {reply.text}", *_why(conf, secret, began, "script" in reply.text)]
     said.append(f"ha-status shows both nodes, {conf.log} on each what was done")
     complain("ha-fail", "\n".join(said))
     return 1
+
+
+def _hold(conf: Conf, secret: bytes, options: argparse.Namespace) -> int:
+    """Ask this node's failoverd for a hold or a release. Raises ExchangeError."""
+    command = "release" if options.release else f"hold {options.hold or ''}".rstrip()
+    timeout = conf.switch_timeout + EXTRA_SECONDS
+    reply = exchange(conf, secret, conf.primary, command, timeout)
+    if not reply.ok:
+        undone = "not released" if options.release else "not held"
+        complain("ha-fail", f"{undone}: {TOO_OLD if reply.is_unknown else reply.text}")
+        return 1
+    us = ask_status(conf, secret, conf.primary)
+    print(verdict.on_hold(us) or "released: roles change by themselves again", flush=True)
+    name = verdict.names(us, None, conf.secondary)[1]
+    if why := _why_not_there(conf, secret, us):
+        text = f"{name} does not know that yet: {why}; it learns it at the next exchange"
+        complain("ha-fail", text)
+    else:
+        print(f"{name} knows that too")
+    return 0
+
+
+def _why_not_there(conf: Conf, secret: bytes, us: Status) -> str:
+    """Why the peer does not know of this node's hold or release, "" once it does. It asks this node
+    with every heartbeat."""
+    patience = min(conf.plip_hbeat + EXTRA_SECONDS, MOST_PATIENCE)
+    end = time.monotonic() + patience
+    while True:
+        try:
+            there = ask_status(conf, secret, conf.secondary)
+        except ExchangeError as error:
+            return str(error)
+        if us.hold is None or (there.hold is not None and there.hold.rank >= us.hold.rank):
+            return ""
+        if time.monotonic() >= end:
+            return f"it has not asked this node for {patience:g} s, or its version is too old"
+        time.sleep(EVERY)
 
 
 def _late(conf: Conf, secret: bytes, command: str) -> Reply | None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from failoverd import __version__, conf, links, process
+from failoverd import __version__, conf, hold, links, process
 from failoverd.conf import Conf, ConfError, Problem, alike, files, hooks, survey
 from failoverd.process import leftover
 from failoverd.tools import observe
@@ -146,7 +146,7 @@ def notes(checked: Checked) -> list[str]:
     settings = checked.conf
     found = [*conf.remarks(settings), *_shared_user(settings), *_unaskable(settings)]
     found += survey.advice(settings, checked.facts)
-    found += [*about_watcher(checked), *hooks.notes(settings)]
+    found += [*about_watcher(checked), *hooks.notes(settings), *_on_hold(settings)]
     found += _compared(settings, checked.boot)
     return [*found, AS_USER] if os.geteuid() else found
 
@@ -186,6 +186,23 @@ def _unaskable(settings: Conf) -> list[str]:
     what = f"{' and '.join(names)} has no hardware address, so no ARP probe can be sent there"
     way = 'set $confirm to "none" or a program'
     return [f"{what} and no takeover after lost heartbeats ever comes: {way}"]
+
+
+def _on_hold(settings: Conf) -> list[str]:
+    """That failoverd on this node is on hold, by its file."""
+    path = hold.place(settings.state)
+    if os.path.exists(path) and not os.access(path, os.R_OK):
+        return []  # only root knows
+    try:
+        kept = hold.read(path)
+    except (OSError, ValueError) as error:
+        return [f"{path} is damaged, which counts as no hold: {error}"]
+    if kept is None or not kept.now.held:
+        return []
+    now = kept.now
+    end = "" if now.seconds_left is None else f" until {hold.until(now.seconds_left)}"
+    by = f"by {now.by} on {now.node or 'a node'}, since {now.since}"
+    return [f"role changes are on hold{end}, {by}: ha-fail --release ends that"]
 
 
 def _compared(settings: Conf, boot: str) -> list[str]:

@@ -107,6 +107,8 @@ def _facts(status: Status | None, verbose: bool) -> Iterator[tuple[str, Cell]]:
     for name, check in status.checks:
         yield f"check {name}", (_check(check), CHECKS[check.state])
     yield "heartbeat link", _link(status)
+    if verdict.on_hold(status):
+        yield "hold", (verdict.hold(status), "odd")
     if status.held is not None:
         yield "service address", (_held(status.held), "")
     yield from _scripts(status)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from failoverd.wire.protocol import FILTER, InterfaceStatus, Status
 
@@ -17,6 +17,7 @@ WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 
 WAIT = "look again in a moment"
 SEE_PEER = "see that the peer is up, and that failoverd runs there"
+RELEASE = "ha-fail --release when the maintenance is over"
 READ_LOGS = "read the logs of both nodes: they say why neither becomes active"
 
 
@@ -57,6 +58,29 @@ def names(us: Status | None, peer: Status | None, address: str) -> tuple[str, st
     return here or "this node", there or f"peer {address}"
 
 
+def on_hold(*statuses: Status | None) -> str:
+    """That no role changes by itself, as a clause; "" if it is not so on any of these nodes."""
+    for status in statuses:
+        if status is not None and status.hold is not None and status.hold.held:
+            return f"role changes are on hold {hold(status)}"
+    return ""
+
+
+def hold(status: Status) -> str:
+    """Until when a node is on hold, by whom and where."""
+    assert status.hold is not None
+    left, now = status.hold.seconds_left, moment(status.now)
+    place = f" on {status.hold.node}" if status.hold.node else ""
+    by = f"by {status.hold.by}{place}"
+    if left is None:
+        return by
+    if now is None or not 1970 < now.year < 9000:  # its clock tells nothing
+        return f"for {left:.0f} s {by}"
+    here, end = (moment.astimezone() for moment in (now, now + timedelta(seconds=left)))
+    form = "%H:%M" if end.date() == here.date() else "%Y-%m-%d %H:%M"
+    return f"until {end:{form}} {by}"
+
+
 def judge(
     us: Status | None,
     peer: Status | None,
@@ -69,6 +93,25 @@ def judge(
     """names: this node's and the peer's; switch_timeout: how long, in seconds, a node may have the
     role `switching` before that counts as no role; differences: in what must be the same; amiss:
     what is wrong with this node's network."""
+    found = _judge(us, peer, names, switch_timeout, differences, amiss)
+    held = on_hold(us, peer)
+    if not held or found.status == UNKNOWN:
+        return found
+    advice = found.advice or RELEASE
+    if found.status == CRITICAL:
+        advice = f"ha-fail switches also on hold, or {RELEASE}; {found.advice}"
+    joint = ", but" if found.status == OK else ";"
+    return Verdict(max(WARNING, found.status), f"{found.sentence}{joint} {held}", advice)
+
+
+def _judge(
+    us: Status | None,
+    peer: Status | None,
+    names: tuple[str, str],
+    switch_timeout: float,
+    differences: Sequence[str],
+    amiss: Sequence[str],
+) -> Verdict:
     here, there = Node(names[0], us), Node(names[1], peer)
     if us is None:
         rest = f"{there.name} is {there.role}" if peer else f"nor does {there.name}"

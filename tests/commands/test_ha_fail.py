@@ -12,6 +12,33 @@ from dev.lab import logs
 from dev.lab.filters import CLOSED, drop, why_no_filters
 from dev.lab.machine import Machine
 from dev.lab.network import SERVICE, Lab
+from failoverd.commands.ha_fail import main, parse
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90),
+        ("90s", 90),
+        ("30m", 1800),
+        ("2h", 7200),
+        ("1d", 86_400),
+        ("999999999", 10**9 - 1),
+    ],
+)
+def test_how_long_a_hold_is_to_last(text: str, seconds: int) -> None:
+    assert parse(["--hold", text]).hold == seconds
+    assert parse(["--hold", "-v"]).hold == 0 and parse(["-v"]).hold is None
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "0d", "1w", "h", "-5", "1.5h", "", "1 h", "12345678901", "99999d", "\u0664"]
+)
+def test_no_length_is_a_usage_error(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for options in (["--hold", text], ["--hold", "1h", "--release"], ["--release", text]):
+        with pytest.raises(SystemExit) as end:
+            main(options)
+        assert end.value.code == 2 and "usage: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("typed_on", ["a", "b"])

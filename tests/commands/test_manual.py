@@ -32,6 +32,7 @@ COMPLETION = ROOT / "etc" / "bash_completion.d" / "failoverd"
 # Files that no variable names.
 OTHER_FILES = {
     "/var/lib/failoverd/failoverd.state.history",
+    "/var/lib/failoverd/failoverd.state.hold",
     DEFAULT_CONF,
     Conf().control_socket,
     "/etc/default/failoverd",
@@ -92,7 +93,7 @@ def described(page: str) -> dict[str, str]:
     """Every option that a page describes, with the word for its argument."""
     options = {}
     for line in re.findall(r"(?m)^\.It (Fl .*)$", source(page)):
-        argument = "".join(re.findall(r"Ar (\S+)", line))
+        argument = "".join(re.findall(r"Ar (\S+)", line.replace("Op Ar TIME", "Ar [TIME]")))
         options.update({f"-{name}": argument for name in re.findall(r"Fl (\S+)", line)})
     return options
 

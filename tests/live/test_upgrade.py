@@ -57,6 +57,11 @@ def test_a_node_that_is_upgraded_works_with_one_that_is_not(
         assert result.returncode == 0, result.stderr
         lab.wait_until(partial(settled, lab, active), "a switchover", LONG)
 
+    told = former.command("ha-fail", "--hold")
+    assert told.returncode == 1 and "not held: failoverd here is too old" in told.stderr
+    told = new.command("ha-fail", "--hold", "1s")
+    assert told.returncode == 0 and "or its version is too old" in told.stderr
+
     former.power_cut()
     lab.wait_until(lambda: lab.holders() == [new.name], "the new node serves alone", LONG)
 

@@ -34,6 +34,7 @@ from failoverd.wire.protocol import (
     STATES,
     CheckStatus,
     Failure,
+    Hold,
     InterfaceStatus,
     Status,
     encode_status,
@@ -43,6 +44,8 @@ from failoverd.wire.protocol import (
 LONG = 60.0
 A = replace(ACTIVE, host="node-a", service="here", age=100.0, now=ACTIVE.since)
 B = replace(STANDBY, host="node-b", service="peer", age=100.0, now=ACTIVE.since, heartbeat_age=0.1)
+HOLD = Hold(7, True, None, "root", "node-a", ACTIVE.since)
+RELEASED = replace(HOLD, held=False)
 FAILURE = Failure("master", 1, "RTNETLINK answers: File exists", "", ACTIVE.since, 5.0)
 
 
@@ -181,6 +184,21 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
     (replace(B, service="nobody", blocked="no takeover: the fence program failed"), None, CRITICAL,
      "no node is known to be active: node-b is standby, peer 1.0.0.2 gives no valid answer; "
      "node-b says: no takeover: the fence program failed"),
+    # on hold
+    (replace(A, hold=HOLD), replace(B, hold=HOLD), WARNING,
+     "node-a is active, and node-b can take over, but role changes are on hold by root on node-a"),
+    (A, replace(B, hold=replace(HOLD, node="")), WARNING,
+     "node-a is active, and node-b can take over, but role changes are on hold by root"),
+    (replace(A, hold=RELEASED), replace(B, hold=RELEASED), OK,
+     "node-a is active, and node-b can take over"),
+    (replace(A, hold=HOLD), None, WARNING,
+     "node-a is active, but peer 1.0.0.2 gives no valid answer; role changes are on hold by root "
+     "on node-a"),
+    (replace(A, role="standby", hold=HOLD), B, CRITICAL,
+     "no node is known to be active: node-a is standby, node-b is standby; role changes are on "
+     "hold by root on node-a"),
+    (None, replace(A, hold=HOLD), UNKNOWN,
+     "failoverd on this node gives no valid answer; node-a is active"),
     # no daemon here
     (None, A, UNKNOWN, "failoverd on this node gives no valid answer; node-a is active"),
     (None, None, UNKNOWN, "failoverd on this node gives no valid answer; nor does peer 1.0.0.2"),
@@ -222,6 +240,9 @@ ADVICE: list[tuple[Status | None, Status | None, str]] = [
     (A, replace(B, role="active"), "check the heartbeat link: nodes that reach each other settle"),
     (replace(A, role="standby"), B, "read the logs of both nodes"),
     (None, B, "see that failoverd runs on this node"),
+    (replace(A, hold=HOLD), B, "ha-fail --release when the maintenance is over"),
+    (replace(A, hold=HOLD), cards(B, DOWN), "eth0 of node-b: check its cable"),
+    (replace(A, role="standby", hold=HOLD), B, "ha-fail switches also on hold, or ha-fail --rel"),
 ]
 
 
@@ -229,6 +250,28 @@ ADVICE: list[tuple[Status | None, Status | None, str]] = [
 def test_what_to_look_at_first(us: Status | None, peer: Status | None, advice: str) -> None:
     said = of(us, peer).advice
     assert said.startswith(advice) and bool(said) is bool(advice)
+
+
+@pytest.mark.parametrize(
+    ("now", "left", "told"),
+    [
+        ("2026-11-22T12:00:00Z", 90.0, "until 12:01 by"),
+        ("2026-11-22T12:00:00.500Z", 11 * 3600.0, "until 23:00 by"),
+        ("2026-11-22T12:00:00Z", 12 * 3600.0, "until 2026-11-23 00:00 by"),
+        ("", 90.0, "for 90 s by"),
+        ("2026-99-99T12:00:00Z", 90.0, "for 90 s by"),
+        ("9999-12-31T23:59:59Z", 999_999_999.0, "for 999999999 s by"),
+    ],
+)
+def test_until_when_it_is_on_hold(
+    monkeypatch: pytest.MonkeyPatch, now: str, left: float, told: str
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    held = replace(A, now=now, hold=replace(HOLD, seconds_left=left))
+    assert of(held, B).sentence.endswith(f", but role changes are on hold {told} root on node-a")
+    monkeypatch.undo()
+    time.tzset()
 
 
 def test_the_first_line_begins_with_its_word() -> None:
@@ -282,6 +325,7 @@ statuses = st.builds(
     claimed=st.booleans(),
     blocked=st.sampled_from(["", "no takeover: because"]),
     failure=st.none() | st.just(FAILURE),
+    hold=st.sampled_from([None, RELEASED, HOLD, replace(HOLD, seconds_left=90.0)]),
 )
 
 
@@ -301,6 +345,7 @@ def test_ok_only_if_the_other_can_take_over(us: Status, peer: Status) -> None:
     for status in (us, peer):
         assert status.plip_state in ("ok", "boot") and not status.speechless
         assert status.failure is None and not status.switch_exit
+        assert status.hold is None or not status.hold.held
 
 
 @given(st.none() | statuses, st.none() | statuses)
