@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import time
@@ -50,8 +51,9 @@ def boot(machine: Machine) -> None:
     """With another kernel's boot, as far as the files tell."""
     machine.power_on()
     for name in (STATE, f"{STATE}.hold"):
-        told = json.loads(machine.read(name))
-        machine.write(name, json.dumps(told | {"boot_id": "another"}), 0o600)
+        with contextlib.suppress(ValueError):  # it is not there, or damaged
+            told = json.loads(machine.read(name))
+            machine.write(name, json.dumps(told | {"boot_id": "another"}), 0o600)
     machine.start_failoverd()
 
 
@@ -104,6 +106,25 @@ def test_an_operator_moves_the_role_on_hold_and_it_stays_where_it_was_put(lab: L
     lab.wait_until(lambda: lab.a.role() == "standby", "a stands by", LONG)
     ha_fail(lab.a, "--release")
     lab.wait_until(lambda: settled(lab, lab.a), "a has the role", LONG)
+
+
+def test_who_was_away_learns_of_it_before_it_takes_its_role_back(lab: Lab) -> None:
+    """And again if its file is damaged."""
+    begin(lab)
+    lab.a.power_cut()
+    lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
+    told = lab.b.command("ha-fail", "--hold")
+    assert told.returncode == 0 and " does not know that yet: " in told.stderr
+    lab.a.power_on()
+    lab.a.write(f"{STATE}.hold", "{", 0o600)
+    assert ".hold is damaged, which counts as no hold" in lab.a.command("failoverd", "-t").stdout
+    boot(lab.a)
+    lab.wait_until(lambda: settled(lab, lab.b) and is_held(lab.a), "a learns of it", LONG)
+    assert stays(lambda: settled(lab, lab.b), 1.0)
+    assert logs.told(lab.a.log(), "HOLD-FAILED")
+    lab.wait_until(lambda: '"held": true' in lab.a.read(f"{STATE}.hold"), "and keeps it")
+    ha_fail(lab.a, "--release")
+    lab.wait_until(lambda: settled(lab, lab.a), "a has its role again", LONG)
 
 
 def test_a_hold_expires_on_both_and_is_told_once(lab: Lab) -> None:
