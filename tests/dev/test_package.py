@@ -37,6 +37,8 @@ SCRIPTS = [
         "debian/running",
         "etc/hand-over",
         "etc/init.d/failoverd",
+        "etc/ocf/traffic",
+        "examples/pacemaker/traffic.pcs",
     ),
     *("debian/failoverd.postinst", "debian/failoverd.prerm", "debian/failoverd.postrm"),
 ]
