@@ -39,6 +39,7 @@ SCRIPTS = [
         "etc/init.d/failoverd",
         "etc/ocf/traffic",
         "examples/pacemaker/traffic.pcs",
+        "dev/cluster",
     ),
     *("debian/failoverd.postinst", "debian/failoverd.prerm", "debian/failoverd.postrm"),
 ]

@@ -1,0 +1,1 @@
+"""The agent ocf:failoverd:traffic on a real cluster of three nodes; dev/cluster runs it."""
