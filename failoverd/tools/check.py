@@ -100,24 +100,27 @@ def _missing_interfaces(settings: Conf) -> list[Problem]:
 
 
 def _closed_to_user(settings: Conf) -> list[Problem]:
-    """The programs of @checks that root may execute, but not $user, as whom they run."""
-    programs = {each.command[0] for each in settings.checks if not each.pidfile}
-    closed = [path for path in sorted(programs) if os.access(path, os.X_OK)]
-    if not closed or os.geteuid() or {"checks", "user"} & settings.origin.unusable:
+    """What of @checks is there, but not for $user, as whom checks run."""
+    wanted = [
+        (check.pidfile, os.R_OK) if check.pidfile else (check.command[0], os.X_OK)
+        for check in settings.checks
+    ]
+    there = [each for each in dict.fromkeys(wanted) if os.access(*each)]
+    if not there or os.geteuid() or {"checks", "user"} & settings.origin.unusable:
         return []
 
     def look(_: process.Channel) -> process.Message:
         process.give_up_root(settings.user)
-        return {"closed": [path for path in closed if not os.access(path, os.X_OK)]}
+        return {"closed": [path for path, mode in there if not os.access(path, mode)]}
 
     try:
         found = process.find_out("failoverd: checks", look, CHECK_SECONDS)["closed"]
     except (OSError, ValueError):  # which is an error of $user, or it is not known
         return []
     assert isinstance(found, list)
-    way = f"let {settings.user} read and execute it and every folder on the way to it"
-    return [settings.problem("checks", f"{path} cannot be run by {settings.user}, as whom checks "
-                             f"run: {way}") for path in found]  # fmt: skip
+    way = f"let {settings.user} reach it, as whom checks run, with every folder on the way"
+    return [settings.problem("checks", f"{path} is closed to {settings.user}: {way}")
+            for path in found]  # fmt: skip
 
 
 def _translated(settings: Conf) -> tuple[list[Problem], list[filters.Program]]:

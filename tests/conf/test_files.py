@@ -285,14 +285,17 @@ def test_every_program_is_checked(tmp_path: Path, sound: Conf, name: str, text: 
 
 
 @needs_root
-def test_a_check_that_user_cannot_run(tmp_path: Path, sound: Conf) -> None:
+def test_a_check_that_is_closed_to_user(tmp_path: Path, sound: Conf) -> None:
     """Each folder on the way counts: tmp_path is root's alone."""
-    program = make(tmp_path / "check", "", 0o755)
-    shell = ServiceCheck("other", 2.0, ("/bin/sh",))
-    for command, found in ((str(program), [f"{program} cannot be run by nobody"]), ("/bin/sh", [])):
-        closed = replace(sound, user="nobody", checks=(ServiceCheck("a", 2.0, (command,)), shell))
-        told = [problem.message for problem in check._closed_to_user(closed)]
-        assert len(told) == len(found) and all(one in told[0] for one in found), told
+    program, pidfile = make(tmp_path / "check", "", 0o755), make(tmp_path / "pid", "1\n")
+    words = ["/bin/sh", str(program), f"pidfile:{pidfile}", f"pidfile:{tmp_path}/none"]
+    checks = tuple(ServiceCheck(f"c{at}", 2.0, (word,)) for at, word in enumerate(words))
+    settings = replace(sound, user="nobody", checks=checks)
+    told = [problem.message for problem in check._closed_to_user(settings)]
+    assert len(told) == 2
+    assert f"{program} is closed to nobody: let nobody reach it" in told[0]
+    assert f"{pidfile} is closed to nobody" in told[1]
+    assert check._closed_to_user(replace(settings, user="root")) == []
 
 
 def test_the_watcher_is_checked(tmp_path: Path, sound: Conf) -> None:
