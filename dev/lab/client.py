@@ -25,13 +25,15 @@ class Client(Machine):
 
     _prober: Process | None = None
 
-    def start_probing(self, address: str = "", interval: float = 0.005) -> None:
-        """Ask `address`, the service by default, for an echo every `interval` seconds."""
+    def start_probing(self, address: str = "", interval: float = 0.005, port: int = 0) -> None:
+        """Ask `address`, the service by default, for an echo every `interval` seconds. port: of a
+        service that echoes, in place of the kernel."""
         self.stop_probing()
         (self.outside / "probes").unlink(missing_ok=True)
         program = str(Path(prober.__file__).resolve())
         argv = (sys.executable, "-I", program, address or self.lab.service, str(interval))
-        self._prober = self.popen(*argv, f"{self.folder}/probes")
+        where = (str(port),) if port else ()
+        self._prober = self.popen(*argv, f"{self.folder}/probes", *where)
 
     def stop_probing(self) -> None:
         if self._prober is not None:

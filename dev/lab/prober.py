@@ -1,6 +1,8 @@
 """The client's process: asks one address for an echo at fixed times and records what happens.
 
-    prober.py ADDRESS INTERVAL FILE
+    prober.py ADDRESS INTERVAL FILE [PORT]
+
+It asks the kernel, or with PORT the service there, for an echo of a datagram (UDP, RFC 862).
 
 It is a process of its own, so that no test or demo that is busy delays it, and is run by path in
 an isolated interpreter: the standard library only. FILE gets one record an event: "s" (sent) or
@@ -30,34 +32,60 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
+class Echo:
+    """Asks the kernel there (ICMP)."""
+
+    def __init__(self, address: str) -> None:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.address = address
+        self.request, self.reply, protocol = _ECHO[family]
+        self.start = 0 if family == socket.AF_INET6 else _IPV4_HEADER  # a raw IPv6 has none
+        self.identity = struct.pack("!H", os.getpid() & 0xFFFF)
+        self.socket = socket.socket(family, socket.SOCK_RAW, protocol)
+
+    def send(self, number: int) -> None:
+        packet = struct.pack("!BBH", self.request, 0, 0) + self.identity + struct.pack("!H", number)
+        packet = packet[:2] + struct.pack("!H", checksum(packet)) + packet[4:]
+        self.socket.sendto(packet, (self.address, 0))
+
+    def is_answer(self, data: bytes) -> bool:
+        data = data[self.start :]
+        return len(data) >= 8 and data[0] == self.reply and data[4:6] == self.identity
+
+
+class Datagrams:
+    """Asks a service."""
+
+    def __init__(self, address: str, port: int) -> None:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.socket = socket.socket(family, socket.SOCK_DGRAM)
+        self.socket.connect((address, port))
+
+    def send(self, number: int) -> None:
+        self.socket.send(struct.pack("!H", number))
+
+    def is_answer(self, data: bytes) -> bool:
+        return len(data) == 2
+
+
 def main() -> None:
-    address, interval, path = sys.argv[1], float(sys.argv[2]), sys.argv[3]
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    request, reply, protocol = _ECHO[family]
-    start = 0 if family == socket.AF_INET6 else _IPV4_HEADER  # a raw IPv6 socket has no header
+    address, interval, path, *port = sys.argv[1:]
+    asker = Datagrams(address, int(port[0])) if port else Echo(address)
     record = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    identity = os.getpid() & 0xFFFF
-    with socket.socket(family, socket.SOCK_RAW, protocol) as raw:
-        raw.setblocking(False)
-        number = 0
-        due = time.monotonic()
-        while True:
-            now = time.monotonic()
-            if now >= due:
-                number = (number + 1) & 0xFFFF
-                packet = struct.pack("!BBHHH", request, 0, 0, identity, number)
-                packet = packet[:2] + struct.pack("!H", checksum(packet)) + packet[4:]
-                os.write(record, RECORD.pack(b"s", now))
-                with contextlib.suppress(OSError):  # no way there: a probe without an answer
-                    raw.sendto(packet, (address, 0))
-                due = max(due + interval, now)  # after a pause no burst
-            if not select.select([raw], [], [], max(0.0, due - time.monotonic()))[0]:
-                continue
-            try:
-                data = raw.recv(2048)[start:]
-            except OSError:
-                continue  # an error that a router told us, say
-            if len(data) >= 8 and data[0] == reply and data[4:6] == struct.pack("!H", identity):
+    asker.socket.setblocking(False)
+    number, due = 0, time.monotonic()
+    while True:
+        now = time.monotonic()
+        if now >= due:
+            number = (number + 1) & 0xFFFF
+            os.write(record, RECORD.pack(b"s", now))
+            with contextlib.suppress(OSError):  # no way there: a probe without an answer
+                asker.send(number)
+            due = max(due + float(interval), now)  # after a pause no burst
+        if not select.select([asker.socket], [], [], max(0.0, due - time.monotonic()))[0]:
+            continue
+        with contextlib.suppress(OSError):  # an error that a router told, say
+            if asker.is_answer(asker.socket.recv(2048)):
                 os.write(record, RECORD.pack(b"r", time.monotonic()))
 
 

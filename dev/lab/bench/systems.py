@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -51,13 +51,15 @@ class Failoverd:
     settings: Mapping[str, Value] = field(default_factory=lambda: dict(FASTEST))
     name: str = "failoverd"
     count: int = 1  # of addresses
+    checks: Sequence[str] = ()  # of the service; FOLDER is the machine's
     refusals: int = 0  # of ha-fail
     processes: dict[str, Process] = field(default_factory=dict)
 
     def start(self, lab: Lab) -> None:
         addresses = [f"eth0 {one}" for one in served(self.count)]
         for machine in lab.machines:
-            machine.write_conf(**{"addresses": addresses, **self.settings})
+            checks = [one.replace("FOLDER", machine.folder) for one in self.checks]
+            machine.write_conf(**{"addresses": addresses, "checks": checks, **self.settings})
             self.processes[machine.name] = machine.start_failoverd()
         lab.wait_until(lambda: self._serves(lab), "a is active", START_LIMIT, 0.1)
         lab.wait_until(lambda: self._hears(lab.b), "b hears a and stands by", START_LIMIT, 0.1)
@@ -87,6 +89,7 @@ _KEEPALIVED = """global_defs {{
     router_id {name}
     vrrp_version 3
 }}
+{before}
 vrrp_instance service {{
     state {state}
     interface eth0
@@ -99,6 +102,7 @@ vrrp_instance service {{
     virtual_ipaddress_excluded {{
         {others}
     }}
+    {inside}
 }}
 """
 
@@ -108,6 +112,8 @@ class Keepalived:
     advert: float = 0.01
     name: str = "keepalived"
     count: int = 1  # of addresses
+    before: str = ""  # more of the configuration; FOLDER is the machine's
+    inside: str = ""  # more of the instance
     processes: dict[str, Process] = field(default_factory=dict)
 
     def start(self, lab: Lab) -> None:
@@ -125,6 +131,8 @@ class Keepalived:
             advert=self.advert,
             first=first,
             others="\n        ".join(others),
+            before=self.before.replace("FOLDER", machine.folder),
+            inside=self.inside,
             **words,
         )
         conf = machine.write("keepalived.conf", text)
