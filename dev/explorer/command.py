@@ -94,6 +94,7 @@ MEANS = {
     "hold_down": "a role that came because of an interface stays so long",
     "status_timeout": "so long a status is waited for",
     "addresses": "is @addresses set",
+    "second": "is $second_path set",
     "confirm": "arp, none or program",
     "fence": "is $fence_prog set",
     "first": "whose events of a tick come first, 0 or 1",
@@ -133,7 +134,7 @@ READ = {
     "scripts": lambda text: tuple(map(int, words(*map(str, range(len(SCRIPTS))))(text))),
     "confirm": word("arp", "none", "program"),
     **dict.fromkeys(
-        ("mresume", "addresses", "fence"), lambda text: word("yes", "no")(text) == "yes"
+        ("mresume", "addresses", "second", "fence"), lambda text: word("yes", "no")(text) == "yes"
     ),
 }
 

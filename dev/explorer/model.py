@@ -89,6 +89,7 @@ class Setup:
     failback: int = 0  # -1: no
     status_timeout: int = 1
     addresses: bool = True
+    second: bool = True  # queries pass on the first card, too
     confirm: str = "arp"
     fence: bool = False
     first: int = 0  # whose events of a tick come first
@@ -258,6 +259,7 @@ class World(NamedTuple):
     hosts: tuple[Host, Host]
     wire: tuple[bool, bool] = (True, True)  # the private link, from A to B and from B to A
     ports: tuple[bool, bool] = (True, True)  # whether B's port lets A in, and A's port B
+    seconds: tuple[bool, bool] = (True, True)  # the same of their ports on the second path
     whole: bool = True  # whether the private link passes more than the smallest packets
     airs: tuple[bool, bool] = (
         True,
@@ -286,6 +288,7 @@ MENU = (
     "link",  # the private link is cut in both directions
     "oneway",  # in one direction
     "port",  # a packet filter at a port lets the other machine's questions in no more
+    "second",  # one at its port on the second path does not
     "hole",  # the private link passes only small packets: no status comes through
     "onearp",  # what one machine asks on the ethernet side is not answered
     "poll",  # somebody asks for the status with a command, from either address
@@ -393,7 +396,8 @@ class Game:
         if "oneway" in menu:
             yield ("cut", 0, 0) if there else ("mend", 0, 0)
             yield ("cut", 1, 0) if back else ("mend", 1, 0)
-        for word, way in (("port", world.ports), ("onearp", world.airs)):
+        filters = ("port", world.ports), ("second", world.seconds), ("onearp", world.airs)
+        for word, way in filters:
             if word in menu:
                 yield word, 0, int(not way[0])
                 yield word, 1, int(not way[1])

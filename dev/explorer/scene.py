@@ -119,6 +119,7 @@ class Scene:
         self.machines = [Machine(host) for host in world.hosts]
         self.wire = world.wire
         self.ports, self.whole, self.airs = world.ports, world.whole, world.airs
+        self.seconds = world.seconds
         self.switch = world.switch
         self.traffic = world.traffic
         self.owner = world.owner
@@ -140,6 +141,7 @@ class Scene:
             (a.host(), b.host()),
             self.wire,
             self.ports,
+            self.seconds,
             self.whole,
             self.airs,
             self.switch,
@@ -531,18 +533,24 @@ class Scene:
         machine.asks = tuple(e for e in kept if e is not None)
         self.errands.append((number, exchange))
 
-    # ------------------------------------------------------------------ the private link
+    # ------------------------------------------------------------------ queries, over two paths
 
     def wired(self) -> bool:
         return self.wire == (True, True)
 
     def enters(self, number: int) -> bool:
         """Does a question of this machine come into the other's port?"""
-        return self.wired() and self.ports[number]
+        return (self.wired() and self.ports[number]) or self.goes_round(number)
 
-    def returns(self, exchange: Exchange) -> bool:
+    def goes_round(self, number: int) -> bool:
+        """Does the second path work for it? It is on the first card."""
+        way = self.setup.second and self.seconds[number]
+        return way and self.reaches(0, 0) and self.reaches(1, 0)
+
+    def returns(self, number: int, exchange: Exchange) -> bool:
         """Does an answer come through? A status takes a large packet."""
-        return self.wired() and (self.whole or exchange.purpose in COMMAND)
+        whole = self.wired() and (self.whole or exchange.purpose in COMMAND)
+        return whole or self.goes_round(number)
 
     def delayed(self) -> bool:
         """Does what is sent now take a tick?"""
@@ -572,7 +580,7 @@ class Scene:
         exchange = exchange._replace(waited=0)
         if isinstance(exchange.answer, pair.Unreplied):
             self.hand_over(number, exchange)
-        elif not self.returns(exchange):
+        elif not self.returns(number, exchange):
             machine.asks = (*machine.asks, exchange)
         elif self.lost(1):
             self.note(f"{NAMES[number]} loses the answer to {PURPOSES[exchange.purpose].value}")
@@ -713,7 +721,7 @@ class Scene:
             exchange.stage == BACK
             and exchange.waited
             and machine.run == RUNNING
-            and (self.returns(exchange) or isinstance(exchange.answer, pair.Unreplied))
+            and (self.returns(number, exchange) or isinstance(exchange.answer, pair.Unreplied))
         ):
             take()
             self.hand_over(number, exchange)
@@ -737,6 +745,8 @@ class Scene:
                 self.wire = (ends[0], ends[1])
             case "port":
                 self.ports = replaced(self.ports, number, bool(what))
+            case "second":
+                self.seconds = replaced(self.seconds, number, bool(what))
             case "onearp":
                 self.airs = replaced(self.airs, number, bool(what))
             case "hole":

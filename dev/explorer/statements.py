@@ -43,7 +43,7 @@ class Flag(IntFlag):
     ONE = auto()  # one is active by its own word, and holds them, unless its card is gone
     HEAR = auto()  # both run, and can hear each other on some path
     NEAR = auto()  # on the ethernet side
-    LINKED = auto()  # on the private link
+    LINKED = auto()  # by queries, on the private link or the second path
     WORKS = auto()  # the switch script works somewhere
     LOST = auto()  # the clients take the wrong machine for the one that serves
     WELL_A = auto()  # runs, hears the ethernet side, and its script works
@@ -133,11 +133,13 @@ def flags(game: Game, world: World) -> int:
     alive = hosts[0].run == RUNNING == hosts[1].run
     # A script that cannot end lets nobody stand down: what is so meanwhile breaks no statement.
     ends = all(SCRIPTS[host.behaviour].slave_removes and not host.stumbled for host in hosts)
-    linked = all((*world.wire, *world.ports, world.whole))
     ears = [
         {card for card, ear in enumerate(host.ears) if ear == HEARS and world.switch}
         for host in hosts
     ]
+    private = all((*world.wire, world.whole))
+    round_ = game.setup.second and 0 in ears[0] & ears[1]
+    linked = all((private and world.ports[n]) or (round_ and world.seconds[n]) for n in AB)
     if all(has_role(game, host, number) for number, host in enumerate(hosts)):
         found |= Flag.BOTH
     if all(holding):
@@ -261,7 +263,9 @@ def stretches(setup: Setup) -> list[Stretch]:
             if setup.addresses and setup.boots[0] != setup.boots[1]
             else []
         ),
-        Stretch(1, "two active, the private link whole", Flag.TWO | Flag.LINKED, none, linked),
+        Stretch(
+            1, "two active that answer each other's queries", Flag.TWO | Flag.LINKED, none, linked
+        ),
         Stretch(1, "clients at the wrong machine", Flag.LOST, none, linked),
         Stretch(2, "none active, A is well", Flag.NONE | Flag.WELL_A, none, nobody),
         Stretch(2, "none active, B is well", Flag.NONE | Flag.WELL_B, none, nobody),

@@ -60,6 +60,9 @@ def describe_fault(fault: Fault) -> str:
             return f"{CARDS[card]} of {who} {words[ear]}"
         case "port":
             return f"the port of {NAMES[1 - number]} is {'open' if what else 'closed'} to {who}"
+        case "second":
+            which = f"the port of {NAMES[1 - number]} on the second path"
+            return f"{which} is {'open' if what else 'closed'} to {who}"
         case "onearp":
             return f"what {who} asks on the ethernet side is {'' if what else 'not '}answered"
         case "hole":
