@@ -61,7 +61,8 @@ EVENTS: dict[str, Event] = {
     "LOG-LOST": Event(WARNING, "So many lines of the log as count= could not be written"),
     "STATE-FAILED": Event(WARNING, "$state cannot be written", "STATE-OK"),
     "STATE-OK": Event(INFO, "$state can be written again"),
-    "HISTORY-FAILED": Event(INFO, "The history of the role, beside $state, cannot be written"),
+    "HISTORY-FAILED": Event(INFO, "What outlives a boot, such as the history of the role, cannot "
+                            "be written"),
     "STATE-CORRECTED": Event(NOTICE, "The addresses are here, and so $state is not believed"),
     "PIDFILE-FAILED": Event(WARNING, "$pidfile cannot be written", "PIDFILE-OK"),
     "PIDFILE-OK": Event(INFO, "$pidfile can be written again"),
@@ -138,13 +139,17 @@ EVENTS: dict[str, Event] = {
     "HEARTBEAT-ON": Event(INFO, "This node sends heartbeats again"),
     "PEER-UNREACHABLE": Event(WARNING, "The peer does not answer queries", "PEER-REACHABLE"),
     "PEER-REACHABLE": Event(INFO, "The peer answers queries again"),
+    "PATH-SECOND": Event(WARNING, "The peer answers over the second path only, not over the "
+                         "heartbeat link", "PATH-PRIVATE"),
+    "PATH-PRIVATE": Event(INFO, "The peer answers over the heartbeat link again"),
     "PEER-BLOCKED": Event(WARNING, "Heartbeats are received, but the peer's port does not answer: "
                           "look for a packet filter, the MTU of the heartbeat link, $tcp_port",
                           "PEER-UNBLOCKED"),
     "PEER-UNBLOCKED": Event(INFO, "The peer's port answers again"),
     "PEER-INVALID": Event(WARNING, "The peer's status is invalid"),
     "PEER-DEAF": Event(INFO, "The peer is active, but does not receive"),
-    "PORT-OPEN": _worker(INFO, "The port is open on the heartbeat link"),
+    "PORT-OPEN": _worker(INFO, "The port is open on the heartbeat link, or on a service interface "
+                         "for the second path"),
     "PORT-LOCAL": _worker(INFO, "The heartbeat link is down: the port is open to this node only"),
     "PORT-FAILED": _worker(WARNING, "The port cannot be opened", "PORT-OPEN"),
     # requests

@@ -59,6 +59,7 @@ def _row(*checks: typed.Check) -> typed.Check:
 
 
 _PROCESS = _row(typed.whole(2), typed.whole(1))  # pid and start time of what may be killed one day
+_fixed = _dict(_list(host_in_network))
 _RUN = _row(typed.one_of("master", "slave"), typed.whole(-typed.MOST), _LINE, _LINE,
             typed.like(_UTC), _SECONDS)  # fmt: skip
 
@@ -105,9 +106,7 @@ class Remembered:
     programs: Annotated[list[tuple[int, int]], _list(_PROCESS)] = field(default_factory=list)
     failed: Annotated[list[FailedRun], _list(_failed)] = field(default_factory=list)
     peer_hwaddrs: Annotated[list[str], _set] = field(default_factory=list)
-    peer_fixed: Annotated[dict[str, list[str]], _dict(_list(host_in_network))] = field(
-        default_factory=dict
-    )
+    peer_fixed: Annotated[dict[str, list[str]], _fixed] = field(default_factory=dict)
     left: Annotated[tuple[list[str], list[str]], _row(_set, _set)] | None = None
     seen: Annotated[list[tuple[str, str]], _list(_row(_LINE, _LINE))] = field(default_factory=list)
     pidfile: Annotated[str, typed.string] = ""
@@ -154,6 +153,22 @@ def decode(data: bytes, boot: str) -> Remembered:
 def encode(remembered: Remembered, boot: str) -> str:
     """The content of the file."""
     return json.dumps({"boot_id": boot, **vars(remembered)}) + "\n"
+
+
+def read_peer(path: str) -> dict[str, list[str]]:
+    """The peer's own addresses, as they were told in whatever boot; none if that is not known."""
+    fd = open_own(path, os.O_RDONLY)
+    if fd is None:
+        return {}
+    with open(fd, "rb") as file, contextlib.suppress(ValueError, RecursionError):
+        return dict(_fixed(json.loads(file.read(_MAX_BYTES))))
+    return {}
+
+
+def write_peer(path: str, told: dict[str, list[str]]) -> None:
+    """Raises OSError."""
+    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
+    replace(path, json.dumps(told).encode())
 
 
 def write(path: str, remembered: Remembered) -> None:

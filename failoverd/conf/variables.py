@@ -405,6 +405,10 @@ class Conf:
     switch_dir: str = _one(f"{_ROOT}/switch.d", PATH, meaning=
         "The folder of the hooks: programs that every switch runs before and after the switch "
         "script, see ha-switch(8). There need be none.")
+    second_path: bool = _one(True, YES_NO, meaning=
+        "The second path: answer the peer's signed requests on the service network too, at this "
+        "node's own addresses on the first of @interfaces that has one, and query the peer there "
+        "when the heartbeat link gives no answer. A packet filter must let $tcp_port pass there.")
     switch_timeout: float = _one(30.0, _seconds(0.005), alike=True, meaning=
         "Seconds that a switch script and the hooks have together before they are killed, the "
         "same on both nodes.")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import selectors
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from failoverd.process import Channel
+
+TURN = 64  # so many connections are taken before those that are there have their turn
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
@@ -32,3 +36,16 @@ class Loop(selectors.DefaultSelector):
             # What was closed or changed in this same turn, and is still ready, comes again.
             if self.get_map().get(key.fd) is key:
                 key.data(events)
+
+
+def connections(listening: socket.socket) -> Iterator[tuple[socket.socket, str]]:
+    """Those that wait, each with the address it comes from. Raises OSError if none can be taken for
+    want of something: what waits would wake the loop without end."""
+    for _ in range(TURN):
+        try:
+            sock, name = listening.accept()
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                raise
+            return
+        yield sock, name[0].partition("%")[0] if name else ""

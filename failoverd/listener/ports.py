@@ -15,23 +15,15 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable
 from ipaddress import ip_address
 
 from failoverd import links
 from failoverd.conf import Conf
-from failoverd.listener.loop import READ, Loop
+from failoverd.listener.loop import READ, Loop, connections
+from failoverd.listener.second import SecondPort, Welcome, open_port
 from failoverd.process import Channel, logged
 
-BACKLOG = 2048  # a client that finds the queue full tries again only after a second
-TURN = 64  # so many connections are taken before those that are there have their turn
-
-_FREEBIND = {  # names that the socket module has not before Python 3.13
-    socket.AF_INET: (socket.IPPROTO_IP, 15),  # ip(7)
-    socket.AF_INET6: (socket.IPPROTO_IPV6, 78),  # linux/in6.h
-}
 _RTMGRP_LINK = 1  # rtnetlink(7)
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 OWN = "this node"  # where those come from who use the Unix socket
 
@@ -39,15 +31,14 @@ Link = tuple[int | None, bool]  # the private link's index, None if it is missin
 
 
 class Ports:
-    """`welcome(socket, host, origin)` is called for every connection; origin is who may come from
-    there, "person" or "peer", or "" if none may."""
+    """`welcome` is called for every connection."""
 
     def __init__(
         self,
         loop: Loop,
         channel: Channel,
         conf: Conf,
-        welcome: Callable[[socket.socket, str, str], None],
+        welcome: Welcome,
         own: socket.socket | None = None,
     ) -> None:
         self.loop = loop
@@ -57,6 +48,7 @@ class Ports:
         self.here, self.peer = ip_address(conf.primary), ip_address(conf.secondary)
         self.sockets: dict[socket.socket, bool] = {}  # and whether the peer may come by it
         self.own = own
+        self.second = SecondPort(loop, channel, conf, welcome)
         self.link: Link | None = None  # as it was when they were opened; None: they are not open
         self.trouble = ""  # why they could not be opened, as it was logged
         self.news = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
@@ -75,9 +67,11 @@ class Ports:
             raise OSError(self.explain(error)) from error
 
     def check(self) -> None:
-        """Open them again if the link is another one, or has gone up or down."""
+        """Open them again if the link is another one, or has gone up or down; and those of the
+        second path."""
         if self.own is not None:
             self.watch(self.own)
+        self.second.check()
         link, name = self.look(), self.conf.plip_interface
         if link == self.link:
             return
@@ -112,15 +106,8 @@ class Ports:
         self.link = link
 
     def listen(self, interface: str, for_peer: bool) -> None:
-        family = socket.AF_INET6 if self.here.version == 6 else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        sock = open_port(self.conf.primary, self.conf.tcp_port, interface)
         self.sockets[sock] = for_peer
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if interface:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
-        sock.setsockopt(*_FREEBIND[family], 1)  # the address may come later, even after a boot
-        sock.bind((self.conf.primary, self.conf.tcp_port))
-        sock.listen(BACKLOG)
         self.watch(sock)
 
     def watch(self, listening: socket.socket) -> None:
@@ -134,21 +121,17 @@ class Ports:
         self.sockets = {}
 
     def accept(self, listening: socket.socket) -> None:
-        for _ in range(TURN):
-            try:
-                sock, name = listening.accept()
-            except OSError as error:
-                if error.errno in _EXHAUSTED:
-                    # What waits in the queue would wake it without end. The next tick opens again.
-                    self.loop.forget(listening)
-                    self.close()
-                    self.complain(f"cannot accept a connection: {error.strerror}")
-                return
-            if listening is self.own:
-                self.welcome(sock, OWN, "person")
-                continue
-            host = name[0].partition("%")[0]
-            self.welcome(sock, host, self.origin(listening, host))
+        try:
+            for sock, host in connections(listening):
+                if listening is self.own:
+                    self.welcome(sock, OWN, "person", self.conf.plain_secret)
+                else:
+                    origin = self.origin(listening, host)
+                    self.welcome(sock, host, origin, self.conf.plain_secret)
+        except OSError as error:
+            self.loop.forget(listening)
+            self.close()  # the next tick opens again
+            self.complain(f"cannot accept a connection: {error.strerror}")
 
     def origin(self, listening: socket.socket, host: str) -> str:
         address = ip_address(host)

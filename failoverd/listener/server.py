@@ -13,7 +13,7 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
@@ -32,6 +32,8 @@ from failoverd.wire.protocol import (
 )
 
 REQUEST_SECONDS = 5.0  # the client's time for its request, and then for taking the answer
+SAME_SECONDS = 60.0  # so long the copies of a request are known: they come within seconds
+SWITCHES = ("fail", "resume")
 LATE_SECONDS = 0.5  # how much later than its deadline a request may be read
 MAX_SESSIONS = 512  # at a time: while so many others come, a client has time for its request
 RESERVE = 128  # descriptors for what else is open
@@ -42,6 +44,17 @@ class State(enum.Enum):
     ASKING = enum.auto()
     WAITING = enum.auto()  # for failoverd's answer
     LEAVING = enum.auto()  # until the client has taken the answer and closed its side
+
+
+@dataclass
+class Same:
+    """One request to switch, of which the peer sends a copy over each path. number: of the session
+    by which failoverd knows it; copies: the others that wait for its answer."""
+
+    number: int
+    at: float
+    copies: list[int] = field(default_factory=list)
+    answer: tuple[bool, str] | None = None
 
 
 @dataclass(eq=False)
@@ -68,6 +81,7 @@ class Server:
         self.secret = secret
         self.sessions: dict[int, Session] = {}  # the oldest first
         self.nonces: set[str] = set()  # of their greetings
+        self.requests: dict[str, Same] = {}  # by challenge, the latest last
         self.numbers = count(os.getpid() << 30)  # which the listener before has not given
         self.places = places()
         self.complaints = Allowance(1.0, 1)  # lines about unwanted clients, one a second
@@ -76,7 +90,7 @@ class Server:
     def deadline(self) -> float:
         return min((s.deadline for s in self.sessions.values()), default=float("inf"))
 
-    def welcome(self, sock: socket.socket, host: str, origin: str) -> None:
+    def welcome(self, sock: socket.socket, host: str, origin: str, plain: bool) -> None:
         now = time.monotonic()
         if not origin:
             self.complain("connection closed, not from either node", host, now)
@@ -87,7 +101,7 @@ class Server:
         if sock.family != socket.AF_UNIX:
             # Greeting and answer are two small writes: Nagle would hold the second one back.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = ServerConnection(os.urandom(16).hex(), self.secret, self.conf.plain_secret)
+        connection = ServerConnection(os.urandom(16).hex(), self.secret, plain)
         number, until, greeting = next(self.numbers), now + REQUEST_SECONDS, connection.greeting()
         session = Session(number, sock, host, origin, connection, until, greeting)
         self.sessions[number] = session
@@ -134,7 +148,8 @@ class Server:
         now = time.monotonic()
         for event in events:
             if isinstance(event, Request):
-                self.report(session, event, now)
+                if not self.is_copy(session, event, now):
+                    self.report(session, event, now)
                 continue
             if session.spoke or not session.ended:  # a peer that ends just closes
                 self.complain("request refused, not authenticated", session.host, now)
@@ -148,6 +163,26 @@ class Server:
         values = {"client": client} | ({"suppressed": self.untold} if self.untold else {})
         self.channel.send(logged("REQUEST-REFUSED", "config", sentence, **values))
         self.untold = 0
+
+    def is_copy(self, session: Session, request: Request, now: float) -> bool:
+        """Whether it has come by another path already: then it has the same answer. What is done
+        twice could be told as refused, and be done nevertheless."""
+        if not request.challenge or request.command not in SWITCHES:
+            return False
+        while self.requests and next(iter(self.requests.values())).at < now - SAME_SECONDS:
+            del self.requests[next(iter(self.requests))]
+        same = self.requests.setdefault(request.challenge, Same(session.number, now))
+        if same.number == session.number:
+            return False
+        self.wait(session, now)
+        same.copies.append(session.number)
+        if same.answer is not None:
+            self.pass_on(session.number, *same.answer)
+        return True
+
+    def wait(self, session: Session, now: float) -> None:
+        session.state = State.WAITING
+        session.deadline = now + self.conf.switch_timeout + 1.0
 
     def report(self, session: Session, request: Request, now: float) -> None:
         is_peer = request.by_hmac and session.origin == "peer"
@@ -170,10 +205,10 @@ class Server:
         elif not self.channel.send(message | self.user(session, request)):
             why = "failoverd does not respond"
         else:
-            session.state = State.WAITING
-            session.deadline = now + self.conf.switch_timeout + 1.0
+            self.wait(session, now)
             return
-        self.answer(session, session.connection.answer(False, why))
+        self.wait(session, now)
+        self.pass_on(session.number, False, why)
 
     def user(self, session: Session, request: Request) -> dict[str, str]:
         """Who asks for a switch by the Unix socket."""
@@ -181,9 +216,14 @@ class Server:
         return {"user": user_of(session.socket), "client": ""} if own else {}
 
     def pass_on(self, number: int, ok: bool, text: str) -> None:
-        session = self.sessions.get(number)
-        if session is not None and session.state is State.WAITING:
-            self.answer(session, session.connection.answer(ok, text))
+        numbers = [number]
+        for same in self.requests.values():
+            if same.number == number:
+                same.answer = ok, text
+                numbers += same.copies
+        for session in filter(None, map(self.sessions.get, numbers)):
+            if session.state is State.WAITING:
+                self.answer(session, session.connection.answer(ok, text))
 
     def answer(self, session: Session, line: bytes) -> None:
         """Send the last line, then close as soon as the client has closed its side."""

@@ -13,15 +13,21 @@ from failoverd.listener.loop import READ, Loop
 from failoverd.listener.ports import Ports
 from failoverd.listener.server import Server
 from failoverd.process import Channel, Message
+from failoverd.second_path import SecondPath
 from failoverd.wire.protocol import heartbeat_tags
 
 
 def run(
-    channel: Channel, conf: Conf, patient: bool = False, own: socket.socket | None = None
+    channel: Channel,
+    conf: Conf,
+    patient: bool = False,
+    own: socket.socket | None = None,
+    path: SecondPath = SecondPath(),  # noqa: B008 - it is frozen
 ) -> None:
     """The listener: open the port, give up root, serve until failoverd is gone.
 
-    own: the listening Unix socket of this node's own commands, if there is one.
+    own: the listening Unix socket of this node's own commands, if there is one. path: the second
+    one; that it cannot be opened is only told.
 
     A patient one, which follows another, waits for an interface or address that is missing.
     Raises OSError with a sentence for people if the port cannot be opened, and whatever
@@ -33,7 +39,9 @@ def run(
     channel.send({"event": "tags", **tags.message()})
     listener = Listener(channel, conf, secret, own)
     listener.ports.open_first(patient)
+    listener.follow(path)
     process.give_up_root(conf.user)
+    listener.ports.second.is_root = False
     channel.send({"event": "ready"})
     listener.serve()
 
@@ -78,6 +86,10 @@ class Listener:
             self.server.expire(now)
             self.queries.expire(now)
 
+    def follow(self, path: SecondPath) -> None:
+        self.queries.second = path
+        self.ports.second.follow(path)
+
     def receive(self, _events: int) -> None:
         for message in self.channel.receive():
             self.obey(message)
@@ -93,3 +105,10 @@ class Listener:
                 "timeout": int() | float() as seconds,
             }:
                 self.queries.begin(number, command, float(seconds))
+            case {
+                "do": "second",
+                "interface": str(interface),
+                "own": list(own),
+                "peer": list(peer),
+            }:
+                self.follow(SecondPath(interface, tuple(own), tuple(peer)))

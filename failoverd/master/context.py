@@ -32,8 +32,12 @@ class Context:
         self.state = pair.initial(self.rules)
         self.events: deque[pair.Event] = deque()
         self.remembered = statefile.read(conf.state)
+        if not self.remembered.peer_fixed:
+            path = history.place(conf.state, "peer")
+            self.remembered.peer_fixed = statefile.read_peer(path)
         self.history = history.History()
         self.hold: hold.Kept | None = None  # the last change of it
+        self.path = ""  # by which the peer has answered last: private or second
         self.peer_host = ""  # the peer's name, as it has told last
         self.held: list[tuple[str, str]] = []  # service addresses that are here, each interface
         self.born = utc_now(), uptime()  # when this failoverd began
@@ -47,7 +51,7 @@ class Context:
         self.started = False  # the pair has begun to decide
         self._notify = notify
         self._notified = self.remembered.role  # the last role that $notify_prog was told
-        self._with_history(lambda path: self.history.begin(path, self.remembered.role))
+        self._lasting("history", lambda path: self.history.begin(path, self.remembered.role))
 
     @property
     def role(self) -> str:
@@ -157,16 +161,22 @@ class Context:
                 self.say("STATE-OK", "config", "$state can be written again", file=self.conf.state)
             self._unwritable = False
         if self.history.unsaved:
-            self._with_history(self.history.save)
+            self._lasting("history", self.history.save)
 
-    def _with_history(self, do: Callable[[str], None]) -> None:
-        """It is for people only: nothing waits for it, or fails with it."""
-        path = history.place(self.conf.state)
+    def keep_peer(self) -> None:
+        """Keep the peer's own addresses over a reboot."""
+        if not self.dry:
+            fixed = self.remembered.peer_fixed
+            self._lasting("peer", lambda path: statefile.write_peer(path, fixed))
+
+    def _lasting(self, what: str, do: Callable[[str], None]) -> None:
+        """What outlives a boot: nothing waits for it, or fails with it."""
+        path = history.place(self.conf.state, what)
         try:
             with self.spare:
                 do(path)
         except OSError as error:
-            text = "cannot write the history"
+            text = "cannot write what outlives a boot"
             self.say("HISTORY-FAILED", "config", text, file=path, error=error.strerror)
 
     def say(

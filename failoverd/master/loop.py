@@ -109,6 +109,8 @@ class Master:
             self.programs.watch()
             self.us.log.use_pipe()
             self.control_socket.open(time.monotonic())
+            self.cards.look_for_addresses()
+            self.peer_probes.look(self.cards.held)
             self.workers.add_all()
             self._loop(ready)
         finally:
@@ -436,6 +438,7 @@ class Master:
         self.checks.adopt()
         self.workers.add_again()
         self.cards.look()
+        self.next_count = 0.0
         self.us.feed(pair.Reread())
         self.us.say("CONFIG-RELOADED", "config", "configuration read again")
         moved = (conf.addresses, conf.ethernet_addresses) != (old.addresses, old.ethernet_addresses)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from failoverd.events import WORKER_EVENTS
 from failoverd.log import printable
+from failoverd.second_path import PRIVATE, SECOND
 from failoverd.wire import typed
 from failoverd.wire.protocol import CHECK_STATES, COMMAND
 from failoverd.wire.typed import Whole, like, mapping, one_of, string
@@ -103,6 +104,7 @@ class Reply:
     id: Whole
     ok: bool
     text: Annotated[str, string]
+    path: Annotated[str, one_of(PRIVATE, SECOND)] = PRIVATE
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""What the watchers probe beside @witness: the peer, at its own addresses on the service network.
+"""What the watchers probe beside @witness: the peer, at its own addresses on the service network;
+and where the listener listens and queries there.
 
 Each node tells its own in its status, and the other keeps them. A node probes from an address of
 its own, so that the probe counts at the peer as the answer counts here: on a quiet network both
@@ -8,13 +9,13 @@ that the peer, by the same rule, would probe: both are in the network of the oth
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from ipaddress import ip_interface
+from dataclasses import asdict
 
-from failoverd import links, neighbours
+from failoverd import links, neighbours, second_path
 from failoverd.master.context import Context
 from failoverd.master.supervisor import Supervisor
 from failoverd.process import Message
+from failoverd.second_path import SecondPath, pairs
 from failoverd.wire import protocol
 
 NOBODY: Message = {"do": "peer", "ask": [], "card": ""}
@@ -28,6 +29,7 @@ class PeerProbes:
         self._supervisor = supervisor
         self._held: list[links.Held] | None = None
         self._told: dict[str, Message] = {}  # by interface
+        self._path = SecondPath()  # as the listener was told
 
     def look(self, held: list[links.Held]) -> None:
         if held == self._held:
@@ -53,6 +55,7 @@ class PeerProbes:
         if told != us.remembered.peer_fixed:
             us.remembered.peer_fixed = told
             us.save()
+            us.keep_peer()
         self._tell()
 
     def _tell(self) -> None:
@@ -61,6 +64,10 @@ class PeerProbes:
             if self._told.get(name, NOBODY) != message:
                 self._told[name] = message
                 self._supervisor.send(f"watchd {name}", message)
+        path = second_path_of(self._us)
+        if path != self._path:
+            self._path = path
+            self._supervisor.send("listener", {"do": "second", **asdict(path)})
 
 
 def whom_to_ask(us: Context, interface: str) -> Message:
@@ -72,18 +79,6 @@ def whom_to_ask(us: Context, interface: str) -> Message:
     return {"do": "peer", "ask": asked, "card": card if known else ""}
 
 
-def pairs(
-    ours: Iterable[str], theirs: Iterable[str], taken: Iterable[str] = ()
-) -> Iterator[tuple[str, str]]:
-    """For each address of the peer's the one that it is probed from, if both are neighbours.
-
-    taken: addresses that are not to be probed, such as those that the pair serves.
-    """
-    own = [ip_interface(one) for one in ours]
-    for peer in map(ip_interface, theirs):
-        if str(peer.ip) in {*taken, *(str(one.ip) for one in own)}:
-            continue
-        for one in own:
-            if one.version == peer.version and one.ip in peer.network and peer.ip in one.network:
-                yield str(one.ip), str(peer.ip)
-                break
+def second_path_of(us: Context) -> SecondPath:
+    """What the listener is told, also when it begins."""
+    return second_path.find(us.conf, us.fixed, us.remembered.peer_fixed)

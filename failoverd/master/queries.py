@@ -15,6 +15,7 @@ from failoverd.master.peer_probes import PeerProbes
 from failoverd.master.requests import MEANS
 from failoverd.master.supervisor import Supervisor
 from failoverd.process import Message
+from failoverd.second_path import SECOND
 from failoverd.wire import protocol
 from failoverd.wire.typed import decode
 
@@ -45,6 +46,8 @@ class Queries:
         self._told_at = 0.0  # when the peer was told something
         self._lost_at = 0.0  # since when it answers no query, 0 if it does
         self._is_said = False  # that it does not
+        self._aside_at = 0.0  # since when only the second path answers, 0 if the private link does
+        self._aside_said = False
         self._unreached = ""  # why the last query to the peer was not answered
         self._advice = ""  # and what to do, if that is sure
         self.asked: dict[pair.Query, int] = {}  # of the peer
@@ -109,7 +112,7 @@ class Queries:
     def told_reply(self, message: Message) -> None:
         reply = decode(Reply, message)
         query = self._query(reply.id)
-        self._reached()
+        self._reached(reply.path)
         if query is None:
             return
         del self.asked[query]
@@ -160,11 +163,24 @@ class Queries:
             self._us.say("PEER-UNREACHABLE", "peer", text, error=why)
         self._lose(query, why, lost.advice, lost.sent)
 
-    def _reached(self) -> None:
+    def _reached(self, path: str) -> None:
         self._unreached, self._lost_at = "", 0.0
+        self._note_path(path)
         if self._is_said:
             self._is_said = False
             self._us.say("PEER-REACHABLE", "peer", "answers queries again")
+
+    def _note_path(self, path: str) -> None:
+        us, now = self._us, time.monotonic()
+        us.path = path
+        self._aside_at = (self._aside_at or now) if path == SECOND else 0.0
+        if not self._aside_at and self._aside_said:
+            self._aside_said = False
+            us.say("PATH-PRIVATE", "peer", "answers over the heartbeat link again")
+        lasts = self._aside_at and now - self._aside_at >= PATIENCE * us.conf.plip_timer
+        if lasts and not self._aside_said:
+            self._aside_said = True
+            us.say("PATH-SECOND", "peer", "answers over the second path only")
 
     def _lose(self, query: pair.Query | None, why: str, advice: str, sent: bool) -> None:
         """None: what was asked means nothing any more."""

@@ -51,6 +51,7 @@ def status_of(
         change=us.history.last,
         checks=checks.statuses(),
         hold=us.hold_now,
+        path=us.path if us.state.heard else "",
     )
 
 

@@ -13,7 +13,7 @@ from failoverd import addresses, checks, heartbeat, listener, log_writer, neighb
 from failoverd.master.context import Context
 from failoverd.master.control_socket import ControlSocket
 from failoverd.master.messages import Renewed
-from failoverd.master.peer_probes import whom_to_ask
+from failoverd.master.peer_probes import second_path_of, whom_to_ask
 from failoverd.master.service_checks import ServiceChecks
 from failoverd.master.supervisor import STUCK, Supervisor
 from failoverd.master.watchers import Watchers
@@ -151,7 +151,8 @@ class Workers:
                 return lambda channel: log_writer.run(channel, pipe, conf.log, conf.user, silence)
             case ["listener"]:
                 own = self._control_socket.socket
-                return lambda channel: listener.run(channel, conf, us.up, own)
+                path = second_path_of(us)
+                return lambda channel: listener.run(channel, conf, us.up, own, path)
             case ["neighbours"]:
                 return lambda channel: neighbours.run(channel, conf)
             case ["checks"]:

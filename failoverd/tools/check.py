@@ -220,4 +220,18 @@ def _compared(settings: Conf, boot: str) -> list[str]:
     ours = alike.of_conf(settings, __version__)
     found = alike.differences(ours, alike.of_status(status)).values()
     differing = [f"not the same on both nodes: {sentence}" for sentence in found]
-    return [*alike.clashes(settings, boot, status), *differing]
+    return [*alike.clashes(settings, boot, status), *differing, *_second_path(settings, secret)]
+
+
+def _second_path(settings: Conf, secret: bytes) -> list[str]:
+    """That it would not work: a packet filter is found before the heartbeat link is cut."""
+    from failoverd.tools import client, nodes
+
+    path = nodes.way_round(settings)
+    try:
+        if path is not None:
+            client.ask_status(settings, secret, settings.secondary, PEER_SECONDS, path)
+    except client.ExchangeError as error:
+        way = f"let TCP port {settings.tcp_port} between the nodes pass there"
+        return [f'the second path does not work: {error.why}; {way}, or set $second_path to "no"']
+    return []

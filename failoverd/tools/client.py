@@ -12,9 +12,11 @@ import socket
 import stat
 import sys
 import time
+from dataclasses import replace
 
 from failoverd import links, process
 from failoverd.conf import Conf, ConfError, files
+from failoverd.second_path import SecondPath
 from failoverd.wire.protocol import (
     LOOK_THERE,
     ClientConnection,
@@ -74,22 +76,39 @@ def _unreadable(error: ConfError) -> ExchangeError:
     return ExchangeError(f"{error}{hint}")
 
 
-def ask_status(conf: Conf, secret: bytes, address: str, timeout: float = STATUS_SECONDS) -> Status:
-    """The status of a node. Raises ExchangeError."""
-    reply = exchange(conf, secret, address, "status", timeout)
+def ask_status(
+    conf: Conf,
+    secret: bytes,
+    address: str,
+    timeout: float = STATUS_SECONDS,
+    path: SecondPath | None = None,
+) -> Status:
+    """The status of a node; path: the peer's, over the second path. Raises ExchangeError."""
+    reply = exchange(conf, secret, address, "status", timeout, path)
     status = parse_status(reply.text) if reply.ok else None
     if status is None:
         raise ExchangeError(f"{address} answers, but with no status that this version understands")
     return status
 
 
-def exchange(conf: Conf, secret: bytes, address: str, command: str, timeout: float) -> Reply:
+def exchange(
+    conf: Conf,
+    secret: bytes,
+    address: str,
+    command: str,
+    timeout: float,
+    path: SecondPath | None = None,
+) -> Reply:
     """Ask the failoverd at `address`, which is conf.primary (this node) or conf.secondary.
 
     Raises ExchangeError, after `timeout` seconds at the latest.
     """
     deadline = time.monotonic() + timeout
     connection = ClientConnection(secret, command, challenge=os.urandom(16).hex())
+    if path is not None and path.ends:
+        own, peer = path.ends
+        conf = replace(conf, primary=own, secondary=peer, plip_interface=path.interface)
+        address = peer
     reply = _ask(conf, address, connection, deadline, timeout)
     if reply.is_unknown:  # an older failoverd
         reply = _ask(conf, address, ClientConnection(secret, command), deadline, timeout)

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from failoverd import history, links, statefile
 from failoverd.conf import Conf, Problem, alike, survey
+from failoverd.second_path import SecondPath, find
 from failoverd.tools import verdict
-from failoverd.tools.client import ExchangeError, ask_status
+from failoverd.tools.client import STATUS_SECONDS, ExchangeError, ask_status
 from failoverd.tools.observe import look_around
 from failoverd.tools.verdict import CRITICAL, SEE_PEER, Verdict
 from failoverd.tools.words import exact_span
@@ -197,13 +199,31 @@ def _amiss(conf: Conf) -> tuple[Problem, ...]:
 
 
 def ask(conf: Conf, secret: bytes, address: str) -> Answer:
-    """The status of a node, or why there is none."""
-    before = datetime.now(UTC)
+    """The status of a node, or why there is none. The peer is asked over the second path, too, and
+    then, with the rest of the time, over the heartbeat link once more."""
+    second = way_round(conf) if address == conf.secondary else None
+    for path, part in ((None, 0.25), (second, 0.25), (None, 0.5)) if second else ((None, 1.0),):
+        before = datetime.now(UTC)
+        try:
+            status = ask_status(conf, secret, address, part * STATUS_SECONDS, path)
+        except ExchangeError as error:
+            answer = Answer(trouble=error.why, advice=error.advice)
+        else:
+            return Answer(status, ahead=ahead(status, before, datetime.now(UTC)))
+    return answer
+
+
+def way_round(conf: Conf) -> SecondPath | None:
+    """The second path, if it is known."""
+    if {"state", "interfaces", "addresses"} & conf.origin.unusable:
+        return None
     try:
-        status = ask_status(conf, secret, address)
-    except ExchangeError as error:
-        return Answer(trouble=error.why, advice=error.advice)
-    return Answer(status, ahead=ahead(status, before, datetime.now(UTC)))
+        held = links.held()
+    except OSError:
+        return None
+    ours = links.fixed((one for one in held if one.interface in conf.interfaces), conf.served)
+    found = find(conf, ours, statefile.read_peer(history.place(conf.state, "peer")))
+    return found if found.ends else None
 
 
 def ahead(status: Status, before: datetime, after: datetime) -> float | None:

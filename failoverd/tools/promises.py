@@ -99,13 +99,14 @@ def not_held(conf: Conf) -> list[str]:
 
 
 def _two_may_be_active(conf: Conf) -> Iterator[str]:
+    cut = "while both paths are cut" if conf.second_path else "while the heartbeat link is cut"
     bare = sorted(set(conf.interfaces) - {entry.interface for entry in conf.addresses})
     if conf.confirm == "none":
-        yield "does not hold while the heartbeat link is cut: $confirm is none"
+        yield f"does not hold {cut}: $confirm is none"
     elif conf.confirm_prog:
         yield f"holds only if {conf.confirm_prog} tells that a live service answers"
     elif not conf.addresses:
-        yield "does not hold while the heartbeat link is cut: @addresses is empty"
+        yield f"does not hold {cut}: @addresses is empty"
     elif bare:
         only = " and ".join(bare)
         yield (

@@ -109,6 +109,8 @@ def _facts(status: Status | None, verbose: bool) -> Iterator[tuple[str, Cell]]:
     yield "heartbeat link", _link(status)
     if verdict.on_hold(status):
         yield "hold", (verdict.hold(status), "odd")
+    if status.path == "second":
+        yield "peer answers over", ("the second path", "odd")
     if status.held is not None:
         yield "service address", (_held(status.held), "")
     yield from _scripts(status)

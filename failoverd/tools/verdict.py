@@ -15,6 +15,7 @@ MOST_TOLD = 2  # differences that the sentence names
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 
+MEND_LINK = "check the cables of the heartbeat link, and look for a packet filter that drops ICMP"
 WAIT = "look again in a moment"
 SEE_PEER = "see that the peer is up, and that failoverd runs there"
 RELEASE = "ha-fail --release when the maintenance is over"
@@ -251,6 +252,11 @@ def _what_is_wrong(interface: InterfaceStatus) -> str:
 
 def _why_not_linked(active: Node, ours: Status, other: Node, theirs: Status) -> Iterator[Reason]:
     """What is wrong with the heartbeat link, in either direction."""
+    if "second" in (ours.path, theirs.path) and not (
+        _has_heartbeats(ours) and _has_heartbeats(theirs)
+    ):
+        yield "heartbeat link is down, the peer answers over the second path", MEND_LINK
+        return
     for node, status, sender in ((active, ours, other), (other, theirs, active)):
         if status.plip_state == "down":
             yield _unplugged(node)

@@ -15,7 +15,8 @@ same secret (Tags).
 The nonce is the server's alone, so a recorded answer would be good again for whoever greets with
 its nonce. Therefore failoverd adds a challenge, 32 fresh hex digits, to each command ("hmac HEX
 fail CHALLENGE"), which both signatures then cover. An older failoverd answers, signed, that it does
-not know that command: only then it is asked once more without.
+not know that command: only then it is asked once more without. By its challenge a request that
+comes over two paths is known for one.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Container
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, Generic, TypeVar
 
@@ -44,7 +45,7 @@ UNKNOWN = "unknown command"
 TAG = 8  # bytes of a heartbeat's
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_CHALLENGED = re.compile(f"({COMMAND}) [0-9a-f]{{32}}")
+_CHALLENGED = re.compile(f"({COMMAND}) ([0-9a-f]{{32}})")
 _GREETING = re.compile(r"failoverd 1 ([0-9a-f]{32})")
 
 _ONE_SECRET = (
@@ -70,6 +71,7 @@ class Request:
 
     command: str
     by_hmac: bool
+    challenge: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,9 @@ class ServerConnection(_Connection[Request | Refused]):
         if not _same(signature, _sign(self._secret, self.nonce, self._signed).encode()):
             return None
         challenged = _CHALLENGED.fullmatch(self._signed)
-        return Request(challenged[1] if challenged else self._signed, by_hmac=True)
+        if challenged is None:
+            return Request(self._signed, by_hmac=True)
+        return Request(challenged[1], by_hmac=True, challenge=challenged[2])
 
 
 class ClientConnection(_Connection[Send | Reply | NoAnswer]):
@@ -357,6 +361,7 @@ STATES = ("boot", "ok", "silent", "fail", "down")
 # Who serves, as far as a node knows: itself; the peer, by its word; what answers for the addresses;
 # not known yet, for the peer was lost just now; none.
 SERVICES = ("here", "peer", "answered", "unknown", "nobody")
+PATHS = ("private", "second")
 MAX_INTERFACES = 128
 MAX_FIXED = 8  # addresses of an interface
 MAX_SETTINGS = 64
@@ -554,6 +559,7 @@ class Status:
     change: Change | None = None  # the last that has ended
     checks: _Checks = ()  # by name
     hold: Hold | None = None  # the last change of it
+    path: Annotated[str, typed.one_of("", *PATHS)] = ""  # over which the peer answered last
 
 
 # Where on the wire a field is that is not at the top.

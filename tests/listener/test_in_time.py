@@ -214,7 +214,7 @@ class Port:
     def session(self, said: bytes) -> tuple[Session, Request, socket.socket]:
         """One whose client has said this, and what that means."""
         theirs = socket.create_connection(self.socket.getsockname(), timeout=LIMIT)
-        self.server.welcome(self.socket.accept()[0], "127.0.0.1", "person")
+        self.server.welcome(self.socket.accept()[0], "127.0.0.1", "person", True)
         (session,) = self.server.sessions.values()
         (request,) = session.connection.feed(said)
         assert isinstance(request, Request)
@@ -288,7 +288,7 @@ def test_a_telling_that_is_late_is_not_sent(port: Port, stopped: bool) -> None:
     """Although the peer has greeted us meanwhile, and waits for it."""
     began = time.monotonic() - (1.1 if stopped else 0.0)
     port.queries.begin(7, "fail", 1000.0 if stopped else 2000.0, began)
-    query = port.queries.open[7]
+    (query,) = port.queries.open[7].tries
     if not stopped:
         query.deadline += 1000.0  # however slow this machine is
     theirs = port.socket.accept()[0]

@@ -22,9 +22,10 @@ from failoverd import links, statefile
 from failoverd.conf import Conf
 from failoverd.log import Log
 from failoverd.master.context import Context
-from failoverd.master.peer_probes import PeerProbes, pairs, whom_to_ask
+from failoverd.master.peer_probes import PeerProbes, whom_to_ask
 from failoverd.master.supervisor import Supervisor
 from failoverd.process import Message
+from failoverd.second_path import pairs
 from failoverd.wire.protocol import InterfaceStatus, Status
 
 WINDOW = 0.5

@@ -1,0 +1,146 @@
+"""A real pair with a second path: the heartbeat link is cut, both live, and nothing happens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from live_pair import LONG, WATCHED, kill, main_pid, role_changes, settled, start, stays
+
+from dev.lab import logs
+from dev.lab.machine import PRIVATE, Machine
+from dev.lab.network import FAST, SERVICE, Lab
+
+WINDOW = float(str(FAST["plip_timer"]))
+CUTS: dict[str, Callable[[Lab], object]] = {
+    "both ways": lambda lab: lab.cut_link(),
+    "toward a": lambda lab: lab.cut_link(toward=lab.a),
+    "toward b": lambda lab: lab.cut_link(toward=lab.b),
+    "unplugged": lambda lab: lab.a.unplug(PRIVATE),
+    "deleted": lambda lab: lab.a.delete_card(PRIVATE),
+}
+
+
+@pytest.fixture
+def lab(make_lab: Callable[..., Lab]) -> Lab:
+    return make_lab()
+
+
+def begin(lab: Lab, **variables: Any) -> None:
+    """Start both; each knows where the other one is on the service network."""
+    start(lab, **WATCHED, **variables)
+    lab.wait_until(lambda: all(map(knows_peer, lab.machines)), "each knows the other", LONG)
+
+
+def knows_peer(machine: Machine) -> bool:
+    return bool(machine.read("run/state.peer"))
+
+
+def told_path(machine: Machine) -> str:
+    status = machine.status()
+    return str((status["us"] or {}).get("path", ""))
+
+
+def by_second(lab: Lab) -> bool:
+    return [told_path(machine) for machine in lab.machines] == ["second", "second"]
+
+
+def listening(machine: Machine) -> set[str]:
+    """At which addresses something listens on the port."""
+    lines = machine.check("ss", "-Hltn", "sport = 2000").splitlines()
+    return {line.split()[3].rpartition(":")[0].partition("%")[0].strip("[]") for line in lines}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_nothing_happens_but_a_warning(lab: Lab, cut: str) -> None:
+    begin(lab)
+    before = [role_changes(machine) for machine in lab.machines]
+    CUTS[cut](lab)
+    assert stays(lambda: lab.holders() == ["a"], 10 * WINDOW)
+    assert [role_changes(machine) for machine in lab.machines] == before
+    lab.wait_until(lambda: by_second(lab), "both answer over the second path")
+    for machine in lab.machines:
+        shown = machine.command("ha-status")
+        assert shown.returncode == 1
+        assert "heartbeat link is down, the peer answers over the second path" in shown.stdout
+    assert logs.told(lab.b.log(), "PATH-SECOND")
+    assert not logs.told(lab.b.log(), "TAKEOVER-BLOCKED", "still answers")
+    for machine in (lab.b, lab.a, lab.a, lab.b):  # each asked for a switchover, in both directions
+        other = next(m for m in lab.machines if lab.holders() != [m.name])
+        done = machine.command("ha-fail")
+        assert done.returncode == 0, done.stderr + lab.tails()
+        assert lab.holders() == [other.name]
+    if cut == "deleted":
+        lab.a.make_card(PRIVATE)
+    lab.mend_link()
+    lab.a.plug(PRIVATE)
+    lab.wait_until(lambda: bool(logs.told(lab.b.log(), "PATH-PRIVATE")), "the link is back")
+    lab.wait_until(lambda: lab.a.command("ha-status").returncode == 0, "all is well")
+
+
+@pytest.mark.parametrize("first", ["link", "service"])
+def test_when_both_are_cut_the_standby_takes_over(lab: Lab, first: str) -> None:
+    begin(lab)
+    ways: list[Callable[[], object]] = [lab.cut_link, lambda: lab.a.deafen("eth0")]
+    if first == "link":
+        ways[0]()
+        assert stays(lambda: lab.holders() == ["a"], 6 * WINDOW)
+        ways[1]()
+        lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
+    else:  # a is deaf: the role goes to b, until a is cut off
+        ways[1]()
+        lab.wait_until(lambda: settled(lab, lab.b), "b has the role")
+        assert stays(lambda: lab.holders() == ["b"], 6 * WINDOW)
+        ways[0]()
+        lab.wait_until(lambda: lab.a.role() == "active", "a takes over")
+    lab.a.hear("eth0")
+    lab.wait_until(lambda: len(lab.holders()) == 1, "over the second path they become one", LONG)
+    assert logs.told(lab.a.log(), "SPLIT-BRAIN") or logs.told(lab.b.log(), "SPLIT-BRAIN")
+
+
+def test_it_is_known_after_a_restart_and_a_reboot_with_the_link_cut(lab: Lab) -> None:
+    begin(lab)
+    assert json.loads(lab.b.read("run/state.peer")) == {"eth0": ["192.0.2.1/24"]}
+    kept = lab.b.read("run/state.peer")
+    lab.cut_link()
+    kill(lab.b, main_pid(lab.b))
+    lab.b.start_failoverd()
+    lab.wait_until(lambda: told_path(lab.b) == "second", "known after a restart")
+    lab.b.power_cut()
+    lab.b.write("run/state.peer", kept, 0o600)  # the lab takes away what else lies there
+    lab.b.power_on()
+    lab.cut_link()
+    lab.b.start_failoverd()
+    lab.wait_until(lambda: told_path(lab.b) == "second", "known after a reboot")
+    assert settled(lab, lab.a)
+
+
+def test_an_address_that_changes_is_followed(lab: Lab) -> None:
+    begin(lab)
+    assert listening(lab.b) == {"1.0.0.2", "192.0.2.2"}
+    lab.b.ip("address del 192.0.2.2/24 dev eth0", "address add 192.0.2.7/24 dev eth0")
+    lab.wait_until(lambda: listening(lab.b) == {"1.0.0.2", "192.0.2.7"}, "b listens there")
+    lab.wait_until(lambda: "192.0.2.7" in lab.a.read("run/state.peer"), "a knows that")
+    lab.cut_link()
+    lab.wait_until(lambda: by_second(lab), "both ways")
+    lab.mend_link()
+    lab.b.delete_card("eth0")
+    lab.wait_until(lambda: listening(lab.b) == {"1.0.0.2"}, "it is gone")
+    lab.b.make_card("eth0")
+    lab.wait_until(lambda: listening(lab.b) == {"1.0.0.2", "192.0.2.2"}, "it is made again")
+    lab.wait_until(lambda: "192.0.2.2" in lab.a.read("run/state.peer"), "a knows that, too")
+    lab.cut_link()
+    lab.wait_until(lambda: by_second(lab), "both ways again")
+    assert settled(lab, lab.a)
+
+
+def test_without_it_nothing_else_listens(lab: Lab) -> None:
+    begin(lab, second_path=False)
+    assert all(listening(m) == {m.cards[PRIVATE].addresses[0].split("/")[0]} for m in lab.machines)
+    lab.cut_link()
+    lab.wait_until(
+        lambda: bool(logs.told(lab.b.log(), "TAKEOVER-BLOCKED", "still answers")), "by ARP alone"
+    )
+    assert SERVICE and lab.holders() == ["a"]
