@@ -73,6 +73,7 @@ class Pinger:
         self.sent_at: dict[int, float] = {}
         self.rtt: float | None = None
         self.heard: float | None = None
+        self.sent = self.received = 0  # heartbeats since the last report
         self._socket = self._open(source)
 
     def _open(self, source: str) -> socket.socket:
@@ -109,6 +110,7 @@ class Pinger:
                 self._socket.sendto(self._request(tag), (self.peer, 0))
         except OSError as error:
             return error.strerror or str(error)
+        self.sent += 1
         self.sent_at[self.seq] = now
         if len(self.sent_at) > 64:
             del self.sent_at[next(iter(self.sent_at))]
@@ -155,6 +157,7 @@ class Pinger:
         if tag not in self.tags.peers:
             return
         self.heard = now
+        self.received += 1
         if tag == self.tags.peers[0] and len(self.tags.peers) > 1:
             self.tags, self.renewed = self.tags.newest, True
 
@@ -223,7 +226,9 @@ def loop(channel: process.Channel, pinger: Pinger, beat: Beat) -> None:
 
 
 def report(channel: process.Channel, pinger: Pinger) -> None:
-    channel.send({"event": "heartbeat", "heard": pinger.heard, "rtt": pinger.rtt})
+    counts = {"sent": pinger.sent, "received": pinger.received}
+    if channel.send({"event": "heartbeat", "heard": pinger.heard, "rtt": pinger.rtt, **counts}):
+        pinger.sent = pinger.received = 0
     if pinger.renewed:
         channel.send({"event": "renewed", "tag": pinger.tags.peers[0].hex()})
         pinger.renewed = False

@@ -506,7 +506,7 @@ def beaten(packets: Sequence[bytes], v6: bool) -> None:
     pinger = Pinger.__new__(Pinger)  # without a socket
     pinger.ip = _IPV6 if v6 else _IPV4
     pinger.id, pinger.heard, pinger.rtt = 7, None, None
-    pinger.sent_at, pinger.tags = {3: 1.0}, TAGS
+    pinger.sent_at, pinger.tags, pinger.received = {3: 1.0}, TAGS, 0
     request, reply = (128, 129) if v6 else (8, 0)
     for packet in packets:
         start = 0 if v6 else 4 * (packet[0] & 15) if packet else 0

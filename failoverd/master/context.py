@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from failoverd import history, hold, pair, process, statefile
 from failoverd.conf import Conf
+from failoverd.counters import Counters
 from failoverd.events import notifies
 from failoverd.log import Log, lasting, utc_now
 from failoverd.pair import compare
@@ -38,6 +39,7 @@ class Context:
         self.history = history.History()
         self.hold: hold.Kept | None = None  # the last change of it
         self.path = ""  # by which the peer has answered last: private or second
+        self.counters = Counters()
         self.peer_host = ""  # the peer's name, as it has told last
         self.held: list[tuple[str, str]] = []  # service addresses that are here, each interface
         self.born = utc_now(), uptime()  # when this failoverd began
@@ -196,6 +198,7 @@ class Context:
         subject = f"{subject} {named[subject]}" if subject in named else subject
         if "cause" in values:
             values["cause"] = str(values["cause"]).replace(" ", "-")
+        self.counters.note(event, sentence, values)
         program, pid = source
         ends = self.log.ends(event, subject)
         told = self.log.write(event, subject, sentence, values, program=program, pid=pid)

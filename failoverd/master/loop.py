@@ -29,8 +29,9 @@ from failoverd.master.reload import Check, Reload
 from failoverd.master.reports import Reports
 from failoverd.master.requests import Requests
 from failoverd.master.service_checks import ServiceChecks
-from failoverd.master.status import status_of
+from failoverd.master.status import for_own_commands, status_of
 from failoverd.master.supervisor import Supervisor
+from failoverd.master.tally import Tally
 from failoverd.master.watchers import Watchers
 from failoverd.master.workers import Workers
 from failoverd.process import Channel, Message
@@ -91,6 +92,7 @@ class Master:
         )
         self.requests = Requests(self.us, self.supervisor, self.status, self.holds.ask)
         self.alerts = Alerts(self.us)
+        self.tally = Tally(self.us, self.selector)
         self.actions: deque[pair.Action] = deque()
         self.next_look = 0.0
         self.next_count = 0.0  # when the addresses and files are looked for again
@@ -122,6 +124,7 @@ class Master:
             self.programs.close()
             self.reload.close()
             self.holds.close()
+            self.tally.close()
             signal.set_wakeup_fd(-1)
             for end in wakeup:
                 end.close()
@@ -222,6 +225,7 @@ class Master:
             self.service_manager.deadline,
             self.alerts.deadline,
             self.checks.deadline,
+            self.tally.deadline,
             *self.programs.deadlines(),
         ]
         return max(0.0, min(t for t in times if t is not None) - now)
@@ -263,6 +267,7 @@ class Master:
         self.holds.tend(now)
         self.alerts.listen()
         self.alerts.tend(now)
+        self.tally.tend(now)
 
     def _look_for_files(self) -> None:
         """What was removed, or could not be written, is written as soon as that is possible: the
@@ -409,9 +414,10 @@ class Master:
 
     # ------------------------------------------------------------------ what is so
 
-    def status(self) -> protocol.Status:
-        """Section 6."""
-        return status_of(self.us, self.reports, self.programs, self.watchers, self.checks)
+    def status(self, by_peer: bool = True) -> protocol.Status:
+        """Section 6. The peer is not told what it has no use for."""
+        status = status_of(self.us, self.reports, self.programs, self.watchers, self.checks)
+        return status if by_peer else for_own_commands(self.us, status)
 
     # ------------------------------------------------------------------ HUP
 

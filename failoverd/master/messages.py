@@ -63,10 +63,13 @@ class Counted:
 
 @dataclass(frozen=True)
 class Heartbeats:
-    """When the peer's last one came, and how long one of this node was under way."""
+    """When the peer's last one came, and how long one of this node was under way. sent, received:
+    since the message before."""
 
     heard: Moment | None = None
     rtt: Moment | None = None
+    sent: Whole = 0
+    received: Whole = 0
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,8 @@ class Reports:
     def told_window(self, interface: str, message: Message) -> None:
         window = decode(Window, message)
         packets, last, verdict = window.packets, window.last, window.verdict
+        self._us.counters.add("interface_received_packets_total", interface, amount=packets)
+        self._us.counters.add("windows_total", interface, verdict)
         if self.skip:
             return
         self._log_window(interface, window)
@@ -134,6 +136,8 @@ class Reports:
         if max(told.heard or 0.0, told.rtt or 0.0) > time.monotonic():
             raise ValueError("a time that has not come yet")
         self.heard, self.rtt = told.heard, told.rtt
+        self._us.counters.add("heartbeats_sent_total", amount=told.sent)
+        self._us.counters.add("heartbeats_received_total", amount=told.received)
 
     def link_state(self) -> str:
         """The heartbeat link's, in the words of section 6."""

@@ -59,7 +59,7 @@ class Requests:
         self,
         us: Context,
         supervisor: Supervisor,
-        status: Callable[[], protocol.Status],
+        status: Callable[[bool], protocol.Status],
         hold: Hold,
     ) -> None:
         self._us = us
@@ -149,7 +149,7 @@ class Requests:
         if by_peer and self._looking:
             self._peers.append(mine)
         else:
-            self._answer_status(mine)
+            self._answer_status(mine, self._status(by_peer))
 
     def has_looked(self, interface: str) -> None:
         self._looking.discard(interface)
@@ -159,7 +159,7 @@ class Requests:
         """Answer the peer, if all watchers have looked, or it has waited long enough."""
         if not self._looking or now >= self._began + LOOK_SECONDS:
             while self._peers:
-                self._answer_status(self._peers.pop(0))
+                self._answer_status(self._peers.pop(0), self._status(True))
 
-    def _answer_status(self, request: int) -> None:
-        self.answer(pair.Answer(request, True, protocol.encode_status(self._status())))
+    def _answer_status(self, request: int, status: protocol.Status) -> None:
+        self.answer(pair.Answer(request, True, protocol.encode_status(status)))

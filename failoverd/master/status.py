@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 
 from failoverd import __version__, links, pair
 from failoverd.conf import alike
@@ -53,6 +54,10 @@ def status_of(
         hold=us.hold_now,
         path=us.path if us.state.heard else "",
     )
+
+
+def for_own_commands(us: Context, status: protocol.Status) -> protocol.Status:
+    return replace(status, counters=us.counters.told)
 
 
 def role_of(us: Context) -> str:

@@ -370,6 +370,7 @@ MAX_WATCHERS = 16  # of whom a status tells that they are not as they should be
 CHECK_STATES = ("ok", "bad", "unknown")
 MAX_CHECKS = 128
 MAX_HELD = 16  # service addresses of which a status tells where they are
+MAX_COUNTERS = 512
 
 _HOST = re.compile(r"[0-9A-Za-z]([-.0-9A-Za-z_]{0,62}[0-9A-Za-z])?")
 
@@ -522,6 +523,8 @@ _Checks = Annotated[
     tuple[tuple[str, CheckStatus], ...],
     typed.table(typed.like("[!-~]{1,31}"), partial(typed.decode, CheckStatus), MAX_CHECKS),
 ]
+_series = typed.like(r"[a-z_]{1,40}(\{[^\x00-\x1f\x7f]{1,400}\})?")
+counts = typed.table(_series, typed.whole(), MAX_COUNTERS)  # as pairs, by series
 
 
 @dataclass(frozen=True)
@@ -560,6 +563,8 @@ class Status:
     checks: _Checks = ()  # by name
     hold: Hold | None = None  # the last change of it
     path: Annotated[str, typed.one_of("", *PATHS)] = ""  # over which the peer answered last
+    # Told to this node's own commands only, by series:
+    counters: Annotated[tuple[tuple[str, int], ...], counts] = ()
 
 
 # Where on the wire a field is that is not at the top.
@@ -584,7 +589,7 @@ def status_tree(status: Status) -> dict[str, object]:
     watchers = tuple((name, text[:MAX_SETTING]) for name, text in told)
     held = status.held and tuple(each for each in status.held if each[1].isprintable())[:MAX_HELD]
     tree = typed.encode(replace(status, watchers=watchers, held=held))
-    for name in {"interfaces", "settings", "watchers", "held", "checks"} & tree.keys():
+    for name in {"interfaces", "settings", "watchers", "held", "checks", "counters"} & tree.keys():
         tree[name] = dict(tree[name])
     for name, (outer, inner) in _INSIDE.items():
         if name in tree:

@@ -78,7 +78,7 @@ class Office:
         self.us.started = True
         supervisor = Kin()
         self.told = supervisor.told
-        self.requests = requests.Requests(self.us, supervisor, lambda: STANDBY, lambda *_: None)
+        self.requests = requests.Requests(self.us, supervisor, lambda _: STANDBY, lambda *_: None)
         self.asked = 0
 
     def ask(self, command: str = "fail", origin: str = "peer", at: float = NOW) -> list[pair.Event]:

@@ -1,0 +1,110 @@
+"""Keeps the counters over restarts and boots, in a file beside $state.
+
+What is told of them is what is in the file: after a crash none has gone back. Prometheus would take
+that for a new beginning, and all that was counted before for news. A disk may hang, so a worker
+writes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import time
+
+from failoverd import history, statefile
+from failoverd.master.context import Context
+from failoverd.process import PARTING, Channel, Errand, Message, in_words
+from failoverd.wire.protocol import counts
+
+EVERY = 60.0  # seconds from one time that it is written to the next
+SOON = 5.0  # the same after an event, which comes seldom
+MOST_BYTES = 1 << 18  # of the file
+
+
+class Tally:
+    """One worker writes at a time."""
+
+    def __init__(self, us: Context, selector: selectors.BaseSelector) -> None:
+        self._us = us
+        self._selector = selector
+        self._errand: Errand | None = None
+        self._written = time.monotonic()
+        self._trouble = ""  # that was said
+        fd = statefile.open_own(self._path, os.O_RDONLY)
+        if fd is not None:
+            self._take_up(fd)
+
+    def _take_up(self, fd: int) -> None:
+        try:
+            with open(fd, "rb") as file:
+                self._us.counters.take_up(dict(counts(json.loads(file.read(MOST_BYTES)))))
+        except (OSError, ValueError, RecursionError) as error:
+            self._complain("cannot read the counters", in_words(error))
+
+    @property
+    def _path(self) -> str:
+        return history.place(self._us.conf.state, "counters")
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tend` has something to do; never while it is being written."""
+        if self._errand is not None:
+            return None
+        return self._written + (SOON if self._us.counters.news else EVERY)
+
+    def tend(self, now: float) -> None:
+        if self.deadline is not None and now >= self.deadline:
+            self._write(now)
+
+    def close(self) -> None:
+        """Write the last of them, if the disk lets it."""
+        if self._errand is None and self._us.started:
+            self._write(time.monotonic())
+        if self._errand is not None:
+            self._errand.child.ends(PARTING)
+            self._errand.close()
+
+    def _write(self, now: float) -> None:
+        self._written, self._us.counters.news = now, False
+        told = tuple(self._us.counters.counts.items())
+        if self._us.dry:
+            self._us.counters.told = told
+            return
+        path, data = self._path, f"{json.dumps(dict(told))}\n".encode()
+
+        def work(channel: Channel) -> Message:
+            if os.path.dirname(path) == history.LASTING:
+                os.makedirs(history.LASTING, 0o755, exist_ok=True)
+            statefile.replace(path, data, lasting=True)
+            return {}
+
+        try:
+            with self._us.spare:
+                errand = Errand(f"failoverd: counters [{self._us.conf.pidfile}]", work)
+        except (OSError, MemoryError) as error:
+            self._end(told, in_words(error))
+            return
+        self._errand = errand
+        self._selector.register(errand, selectors.EVENT_READ, lambda: self._ended(errand, told))
+
+    def _ended(self, errand: Errand, told: tuple[tuple[str, int], ...]) -> None:
+        self._selector.unregister(errand)
+        self._errand, why = None, ""
+        try:
+            errand.result()
+        except (OSError, ValueError) as error:
+            why = str(error)
+        finally:
+            errand.close()
+        self._end(told, why)
+
+    def _end(self, told: tuple[tuple[str, int], ...], why: str) -> None:
+        """Without a file they are told all the same."""
+        self._us.counters.told = told
+        if why and why != self._trouble:
+            self._complain("cannot write the counters", why)
+        self._trouble = why
+
+    def _complain(self, text: str, why: str) -> None:
+        self._us.say("HISTORY-FAILED", "config", text, file=self._path, error=why)
