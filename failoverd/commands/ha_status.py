@@ -14,7 +14,7 @@ from typing import NoReturn
 from failoverd import __version__, history, process
 from failoverd.conf import Conf
 from failoverd.log import complain
-from failoverd.tools import table
+from failoverd.tools import prometheus, table
 from failoverd.tools.client import AS_ROOT, ExchangeError, load, prepare
 from failoverd.tools.nodes import Look, Pair
 from failoverd.tools.terminal import terminal_for
@@ -102,7 +102,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--json", action="store_true", help='print one JSON object: {"us": ..., "peer": ...}')
     add("--check", action="store_true", help="print one line for Nagios, with performance data")
     add("--prometheus", metavar="FILE",
-        help="write metrics for node_exporter's textfile collector (- prints them)")  # fmt: skip
+        help="write metrics for node_exporter (- prints them)")  # fmt: skip
     add("--history", action="store_true", help="print the last changes of this node's role")
     add("--since", metavar="TIME", type=_since,
         help='of --history, only later ones: "2026-11-28 02:00", or 30m, 12h, 7d ago')  # fmt: skip
@@ -208,14 +208,7 @@ def _measured(look: Look) -> str:
 def _export(path: str, look: Look) -> None:
     """Write the file of metrics. Raises Stop."""
     try:
-        from failoverd.tools import prometheus
-    except ImportError:
-        raise Stop(
-            "--prometheus needs the Python package prometheus_client: install "
-            "python3-prometheus-client, or failoverd[prometheus] with pip"
-        ) from None
-    try:
-        prometheus.write(path, look.us, look.peer, look.verdict.status, look.there.ahead)
+        prometheus.write(path, look, datetime.now().astimezone())
     except OSError as error:
         raise Stop(f"{path} cannot be written: {error.strerror or error}") from None
 

@@ -19,6 +19,7 @@ from failoverd.tools.verdict import CRITICAL, SEE_PEER, Verdict
 from failoverd.tools.words import exact_span
 from failoverd.wire.protocol import FILTER, FILTERED, LOOK_THERE, Status, status_tree
 
+SCHEMA = 1  # of the JSON: another number if a field is removed, or means something else
 EVERY = 1.0  # seconds between two queries of --watch
 CLOCKS_DIFFER = 3.0  # seconds from which on that is said
 
@@ -108,12 +109,17 @@ class Look:
         return list(alike.differences(*told).values())
 
     def json(self) -> str:
-        """Section 6. "differences" is there only if there are some."""
-        us, peer = self.us, self.peer
+        """Section 6, and what it means. "differences" is there only if there are some."""
+        us, peer, found = self.us, self.peer, self.verdict
+        reasons = found.reasons or ((found.sentence,) if found.status else ())
         tree: dict[str, object] = {
+            "schema": SCHEMA,
             "us": us and status_tree(us),
             "peer": peer and status_tree(peer),
-            "verdict": str(self.verdict),
+            "verdict": str(found),
+            "exit": found.status,
+            "reasons": reasons,
+            "hosts": dict(zip(("us", "peer"), self.names, strict=True)),
         }
         if self.differences:
             tree["differences"] = self.differences

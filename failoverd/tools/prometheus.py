@@ -1,110 +1,166 @@
-"""The pair as a file of metrics, for the textfile collector of Prometheus' node_exporter.
+"""This node as a file of metrics, for the textfile collector of Prometheus' node_exporter.
 
-Imported only where one is asked for: prometheus_client is an optional package. The label `machine`
-is us or peer, as seen from this node. What is not known is left out, not zero.
+Each node tells what is its own, so nothing is counted twice where both are scraped; what it knows
+of the pair has names of its own. What is not known is left out, not zero. Times are moments in
+seconds since 1970: an age would be wrong until the next file.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import datetime
 
-from prometheus_client import CollectorRegistry, Gauge, generate_latest, write_to_textfile
-
-from failoverd.tools.verdict import age, moment
+from failoverd import __version__
+from failoverd.conf import Conf
+from failoverd.counters import COUNTERS, Metric
+from failoverd.tools import verdict
+from failoverd.tools.nodes import Look
+from failoverd.tools.verdict import moment
 from failoverd.wire.protocol import ROLES, STATES, Status
 
 STANDARD_OUTPUT = "-"
-MEANINGS = {
-    "status": "Exit status of ha-status: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.",
-    "active_machines": "Nodes that have answered and are active: one is right.",
-    "clock_difference_seconds": "The peer's clock minus this node's, at the least.",
-    "up": "Whether failoverd answered.",
-    "info": "Version of failoverd, and the node's role at boot.",
-    "role": "The role the node has now.",
-    "role_since_timestamp_seconds": "When it got the role, in seconds since 1970.",
-    "role_age_seconds": "Since it has the role, by its own clock.",
-    "interface_state": "How the interface was judged.",
-    "interface_window_packets": "Packets in the window that is open.",
-    "interface_last_window_packets": "Packets in the window before.",
-    "private_link_state": "How the heartbeat link was judged.",
-    "heartbeat_age_seconds": "Since the last heartbeat was received.",
-    "heartbeat_round_trip_seconds": "Of the last heartbeat.",
-    "last_switch_exit_status": "Of the switch script; none while it runs.",
-    "last_switch_duration_seconds": "How long the switch script ran.",
-    "failed_switch_age_seconds": "Since the switch script failed for this argument; none once it "
-    "has worked again.",
-}
+GAUGES = {
+    "up": Metric("Whether failoverd answered on this node"),
+    "build_info": Metric("1, with the version of failoverd", ("version",)),
+    "export_timestamp_seconds": Metric("When this was written"),
+    "role": Metric("1 for the role that the node has, 0 for the others", ("role",)),
+    "role_since_timestamp_seconds": Metric("When the role began"),
+    "preferred": Metric("Whether the node is the preferred one (boot:master)"),
+    "standby_ready": Metric("Whether the node is a standby that can take over"),
+    "service_addresses": Metric("Service addresses that are on the node, 16 at most"),
+    "address_conflict": Metric("Whether another host answers for the addresses of this node"),
+    "interface_state": Metric("1 for the state that it has, 0 for the others",
+                              ("interface", "state")),
+    "interface_last_window_packets": Metric("Packets in the window before the open one",
+                                            ("interface",)),
+    "heartbeat_link_state": Metric("1 for the state that it has, 0 for the others", ("state",)),
+    "heartbeat_last_received_timestamp_seconds": Metric("When the last heartbeat was received"),
+    "heartbeat_round_trip_seconds": Metric("Of the last heartbeat that was sent"),
+    "script_last_exit_status": Metric("Of the last run of the switch script", ("argument",)),
+    "script_last_duration_seconds": Metric("Of the last run of the switch script", ("argument",)),
+    "script_failed_timestamp_seconds": Metric("When the switch script failed; none once it has "
+                                              "worked again", ("argument",)),
+    "pair_status": Metric("Exit status of ha-status here: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN"),
+    "pair_active_nodes": Metric("Nodes that have answered this one and are active"),
+    "peer_up": Metric("Whether the failoverd of the peer answered this node"),
+    "peer_clock_difference_seconds": Metric("The clock of the peer minus that of this node, at the "
+                                            "least"),
+    "pair_config_differences": Metric("Settings that must be the same on both nodes and are not"),
+}  # fmt: skip
+METRICS = GAUGES | COUNTERS
+
+Sample = tuple[str, float | None, dict[str, str]]  # name, value, None if unknown, and labels
 
 
-Metric = tuple[str, float | None, dict[str, str]]  # name, value, None if unknown, and labels
-
-
-def write(
-    path: str, us: Status | None, peer: Status | None, verdict: int, ahead: float | None
-) -> None:
+def write(path: str, look: Look, now: datetime) -> None:
     """Put the file in place whole, readable by all users. Raises OSError.
 
-    ahead: by how many seconds the peer's clock is ahead of this node's, None if that is not known.
     What is in its place is replaced only if it is a file.
     """
-    nodes = {"us": us, "peer": peer}
-    active = sum(status is not None and status.role == "active" for status in nodes.values())
-    registry = _registry(
-        ("status", verdict, {}),
-        ("active_machines", active, {}),
-        ("clock_difference_seconds", ahead, {}),
-        *(metric for machine, status in nodes.items() for metric in _node(machine, status)),
-    )
+    text = exposition(look, now)
     if path == STANDARD_OUTPUT:
-        print(generate_latest(registry).decode(), end="")
+        print(text, end="")
         return
     if os.path.lexists(path) and not os.path.isfile(path):
         raise OSError("it is not a file")
-    os.umask(0o022)
-    write_to_textfile(os.path.realpath(path), registry)
+    path = os.path.realpath(path)
+    new = f"{path}.{os.getpid()}"  # without .prom at its end it is not read
+    try:
+        with open(new, "x", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(text)
+        os.replace(new, path)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(new)
+        raise
 
 
-def _registry(*metrics: Metric) -> CollectorRegistry:
-    """Gauges whose names begin with failoverd_, of what is known."""
-    registry, gauges = CollectorRegistry(), dict[str, Gauge]()
+def exposition(look: Look, now: datetime) -> str:
+    """In Prometheus' text format. All of a metric stand together, behind what it means."""
+    us = look.us
+    host = us.host if us and us.host else os.uname().nodename
+    own = {"pair": pair_of(look.conf), "node": host}
+    found: dict[str, list[str]] = {}
+    metrics = [*_pair(look, now), *(_node(us, look.peer) if us else ())]
     for name, value, labels in metrics:
-        if value is None:
-            continue
-        if name not in gauges:
-            gauges[name] = Gauge(f"failoverd_{name}", MEANINGS[name], [*labels], registry=registry)
-        (gauges[name].labels(**labels) if labels else gauges[name]).set(float(value))
-    return registry
+        if value is not None:
+            sample = f"failoverd_{name}{{{_labels(own | labels)}}} {float(value)!r}"
+            found.setdefault(name, []).append(sample)
+    for series, count in us.counters if us else ():
+        name, _, rest = series.partition("{")
+        if name in COUNTERS:
+            labelled = ",".join(filter(None, (_labels(own), rest.removesuffix("}"))))
+            found.setdefault(name, []).append(f"failoverd_{name}{{{labelled}}} {count}")
+    return "".join(f"{line}\n" for name in found for line in (*_head(name), *found[name]))
 
 
-def _node(machine: str, status: Status | None) -> Iterator[Metric]:
-    own = {"machine": machine}
-    yield "up", status is not None, own
-    if status is None:
-        return
-    since, rtt = moment(status.since), status.rtt_ms
-    yield "info", 1, {**own, "version": status.version, "boot": status.boot}
-    yield from _one_of("role", {**own, "role": status.role}, ROLES)
-    yield "role_since_timestamp_seconds", since.timestamp() if since else None, own
-    yield "role_age_seconds", age(status), own
-    for name, interface in status.interfaces:
-        labels = {**own, "interface": name}
+def pair_of(conf: Conf) -> str:
+    """What both nodes call the pair, and no other pair nearby: its first service address."""
+    if conf.addresses:
+        return conf.addresses[0].address
+    return "-".join(sorted((conf.primary, conf.secondary)))
+
+
+def _head(name: str) -> tuple[str, str]:
+    kind = "counter" if name in COUNTERS else "gauge"
+    return f"# HELP failoverd_{name} {METRICS[name].meaning}.", f"# TYPE failoverd_{name} {kind}"
+
+
+def _labels(labels: dict[str, str]) -> str:
+    def escaped(text: str) -> str:
+        return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+    return ",".join(f'{name}="{escaped(text)}"' for name, text in labels.items())
+
+
+def _pair(look: Look, now: datetime) -> Iterator[Sample]:
+    us, peer = look.us, look.peer
+    yield "up", us is not None, {}
+    yield "build_info", 1, {"version": us.version if us else __version__}
+    yield "export_timestamp_seconds", now.timestamp(), {}
+    yield "pair_status", look.verdict.status, {}
+    yield "pair_active_nodes", sum(each.role == "active" for each in (us, peer) if each), {}
+    yield "peer_up", peer is not None, {}
+    yield "peer_clock_difference_seconds", look.there.ahead, {}
+    if us is not None and peer is not None:
+        drift = [each for each in look.differences if not verdict.is_of_version(each)]
+        yield "pair_config_differences", len(drift), {}
+
+
+def _node(us: Status, peer: Status | None) -> Iterator[Sample]:
+    yield from _one_of("role", {"role": us.role}, ROLES)
+    yield "role_since_timestamp_seconds", _seconds(us.since), {}
+    yield "preferred", us.boot == "master", {}
+    yield "standby_ready", verdict.is_ready(us, peer), {}
+    yield "service_addresses", None if us.held is None else len(us.held), {}
+    yield "address_conflict", us.claimed, {}
+    for name, interface in us.interfaces:
+        labels = {"interface": name}
         yield from _one_of("interface_state", {**labels, "state": interface.state}, STATES)
-        yield "interface_window_packets", interface.packets, labels
         yield "interface_last_window_packets", interface.last, labels
-    yield from _one_of("private_link_state", {**own, "state": status.plip_state}, STATES)
-    yield "heartbeat_age_seconds", status.heartbeat_age, own
-    yield "heartbeat_round_trip_seconds", None if rtt is None else rtt / 1000, own
-    if status.switch_last is not None:
-        labels = {**own, "argument": status.switch_last}
-        yield "last_switch_exit_status", status.switch_exit, labels
-        yield "last_switch_duration_seconds", status.switch_seconds, labels
-    if status.failure is not None:
-        failed = {**own, "argument": status.failure.role}
-        yield "failed_switch_age_seconds", status.failure.age, failed
+    yield from _one_of("heartbeat_link_state", {"state": us.plip_state}, STATES)
+    told = _seconds(us.now)
+    if told is not None and us.heartbeat_age is not None:
+        yield "heartbeat_last_received_timestamp_seconds", round(told - us.heartbeat_age, 3), {}
+    yield "heartbeat_round_trip_seconds", us.rtt_ms and round(us.rtt_ms / 1000, 6), {}
+    if us.switch_last is not None:
+        labels = {"argument": us.switch_last}
+        yield "script_last_exit_status", us.switch_exit, labels
+        yield "script_last_duration_seconds", us.switch_seconds, labels
+    if us.failure is not None:
+        failed = {"argument": us.failure.role}
+        yield "script_failed_timestamp_seconds", _seconds(us.failure.when), failed
 
 
-def _one_of(name: str, labels: dict[str, str], known: Iterable[str]) -> Iterator[Metric]:
+def _seconds(time: str) -> float | None:
+    found = moment(time)
+    return found.timestamp() if found else None
+
+
+def _one_of(name: str, labels: dict[str, str], known: Iterable[str]) -> Iterator[Sample]:
     """One series for each word that the last label may have: 1 for that which is true, else 0."""
     label, true = [*labels.items()][-1]
     for word in known:

@@ -6,7 +6,7 @@ Pure, and all of it: what ha-status shows first and last, and its exit status.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from failoverd.wire.protocol import FILTER, InterfaceStatus, Status
@@ -25,11 +25,13 @@ READ_LOGS = "read the logs of both nodes: they say why neither becomes active"
 @dataclass(frozen=True)
 class Verdict:
     """`status` is the exit status: 0 one node is active and the other can take over, 1 redundancy
-    is lost, 2 no node is active, or two, 3 it is not known. advice: what to do, "" if nothing."""
+    is lost, 2 no node is active, or two, 3 it is not known. advice: what to do, "" if nothing.
+    reasons: what is wrong, one by one."""
 
     status: int
     sentence: str
     advice: str = ""
+    reasons: tuple[str, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
         return f"{WORDS[self.status]}: {self.sentence}"
@@ -135,11 +137,21 @@ def _judge(
 def _differ(differences: Sequence[str]) -> Reason:
     more = len(differences) - MOST_TOLD
     told = "; ".join(differences[:MOST_TOLD]) + (f"; and {more} more" if more > 0 else "")
-    if all(each.startswith("version is") for each in differences):
+    if all(map(is_of_version, differences)):
         advice = "upgrade the node with the older version"
     else:
         advice = "make failoverd.conf the same on both nodes, and send HUP to failoverd on both"
     return f"not the same on both nodes: {told}", advice
+
+
+def is_of_version(difference: str) -> bool:
+    return difference.startswith("version is")
+
+
+def is_ready(us: Status, peer: Status | None) -> bool:
+    """Whether this node is a standby that can take over."""
+    quiet = _receiving_nothing(peer) if peer and peer.role == "active" else set()
+    return us.role == "standby" and not any(_why_not_able(Node("", us), us, quiet))
 
 
 def age(status: Status) -> float | None:
@@ -171,8 +183,9 @@ def _one_is_active(active: Node, other: Node, reasons: list[Reason]) -> Verdict:
         return Verdict(CRITICAL, f"{active.name} is active, but {what}", advice)
     if not reasons:
         return Verdict(OK, f"{active.name} is active, and {other.name} can take over")
-    told = "; ".join(what for what, _ in reasons)
-    return Verdict(WARNING, f"{active.name} is active, but {told}", reasons[0][1])
+    told = tuple(what for what, _ in reasons)
+    sentence = f"{active.name} is active, but {'; '.join(told)}"
+    return Verdict(WARNING, sentence, reasons[0][1], told)
 
 
 def _reasons(active: Node, other: Node) -> Iterator[Reason]:
@@ -351,7 +364,7 @@ def _nobody(here: Node, there: Node, nodes: list[Node]) -> Verdict:
             reasons.append((f"{node.name} says: {node.status.blocked}", READ_LOGS))
         if node.status and node.status.plip_state == "boot":
             reasons.append((f"{node.name} is in its first window", WAIT))
-    told = "; ".join(what for what, _ in reasons)
+    told = tuple(what for what, _ in reasons)
     last = READ_LOGS if there.status else SEE_PEER
     advice = next((advice for _, advice in reasons if advice), last)
-    return Verdict(CRITICAL, f"no node is known to be active: {told}", advice)
+    return Verdict(CRITICAL, f"no node is known to be active: {'; '.join(told)}", advice, told)

@@ -67,7 +67,9 @@ def test_both_machines_side_by_side(pair: Pair, tmp_path: Path, addresses: tuple
     status, out, errors = ha_status_there(pair, conf, "--json")
     assert (status, errors) == (0, "")
     tree = json.loads(out)
-    assert list(tree) == ["us", "peer", "verdict"]
+    assert list(tree) == ["schema", "us", "peer", "verdict", "exit", "reasons", "hosts"]
+    assert (tree["schema"], tree["exit"], tree["reasons"]) == (1, 0, [])
+    assert tree["hosts"] == {"us": "this node", "peer": f"peer {addresses[1]}"}
     assert tree["verdict"] == "OK: this node is active, and peer 1.0.0.2 can take over".replace(
         IPV4[1], addresses[1]
     )
@@ -81,7 +83,9 @@ def test_only_the_peer_runs(pair: Pair, conf: str) -> None:
     assert status == 3
     verdict = "UNKNOWN: failoverd on this node gives no valid answer; peer 1.0.0.2 is active"
     peer = json.loads(encode_status(ACTIVE))
-    assert json.loads(out) == {"us": None, "peer": peer, "verdict": verdict}
+    tree = json.loads(out)
+    assert (tree["us"], tree["peer"], tree["verdict"], tree["exit"]) == (None, peer, verdict, 3)
+    assert tree["reasons"] == [verdict.removeprefix("UNKNOWN: ")]
     assert "failoverd is not running here" in errors
     status, out, errors = ha_status_there(pair, conf)
     assert (status, errors) == (3, "") and out.splitlines()[0] == verdict
@@ -149,6 +153,19 @@ def test_the_status_cannot_be_asked_for(pair: Pair, conf: str, tmp_path: Path) -
     status, out, errors = ha_status_there(pair, conf)
     assert (status, out) == (3, f"UNKNOWN: nothing can be asked with {conf}\n")
     assert "chmod 600" in errors
+
+
+def test_reasons_one_by_one(pair: Pair, conf: str) -> None:
+    is_now(pair.listen(0), ACTIVE)
+    is_now(pair.listen(1), replace(STANDBY, role="failed", boot="master"))
+    status, out, _ = ha_status_there(pair, conf, "--json")
+    tree = json.loads(out)
+    assert status == tree["exit"] == 1
+    assert tree["reasons"] == [
+        "peer 1.0.0.2 cannot take over: its role is failed",
+        "both nodes have boot:master in host_type",
+    ]
+    assert tree["verdict"] == f"WARNING: this node is active, but {'; '.join(tree['reasons'])}"
 
 
 # For monitors

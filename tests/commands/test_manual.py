@@ -33,6 +33,7 @@ COMPLETION = ROOT / "etc" / "bash_completion.d" / "failoverd"
 OTHER_FILES = {
     "/var/lib/failoverd/failoverd.state.history",
     "/var/lib/failoverd/failoverd.state.hold",
+    "/var/lib/failoverd/failoverd.state.counters",
     DEFAULT_CONF,
     Conf().control_socket,
     "/etc/default/failoverd",

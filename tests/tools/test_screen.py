@@ -1,4 +1,4 @@
-"""watchd and ha-status on a real terminal, and ha-status' file of metrics."""
+"""watchd and ha-status on a real terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from asked_there import ha_status_there, is_now, write_conf
 from inside import ONLY_OURS, frame, two_ends
-from netns import PATH, ROOTLESS, Namespace
+from netns import PATH, Namespace
 from samples import ACTIVE, STANDBY
 from screen import LIMIT, Terminal, terminal
 from watched_by_hand import by_hand, conf_file
@@ -202,7 +202,7 @@ def test_rich_is_loaded_on_a_terminal_only(tmp_path: Path) -> None:
         "import sys\n"
         "from failoverd.commands import ha_status, watchd\n"
         "watchd.terminal_for(sys.stdout), ha_status.terminal_for(sys.stdout)\n"
-        "sys.exit('rich' in sys.modules or 'prometheus_client' in sys.modules)"
+        "sys.exit('rich' in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env=HERE, stdout=subprocess.PIPE, check=False
@@ -409,78 +409,3 @@ def test_how_long_is_told_by_each_ones_own_clock(pair: Pair, tmp_path: Path) -> 
     assert re.search(r"(?m)^for +3 h 12 min +1 day 1 h$", out)
     found = re.search(r"the peer's clock is (\d+) days .* behind this node's: ", out)
     assert found and int(found[1]) > 20_000 and (status, errors) == (0, "")
-
-
-# --prometheus
-
-
-def metrics(text: str) -> dict[str, float]:
-    values = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-    return {name: float(value) for name, value in values}
-
-
-def test_metrics_for_prometheus(pair: Pair, tmp_path: Path) -> None:
-    both(pair)
-    conf = write_conf(pair, tmp_path)
-    folder = tmp_path / "metrics"
-    folder.mkdir()
-    file = folder / "failoverd.prom"
-    file.write_text("old\n")
-    old = file.stat().st_ino
-    assert ha_status_there(pair, conf, "--prometheus", str(file)) == (0, "", "")
-    assert [path.name for path in folder.iterdir()] == ["failoverd.prom"]
-    assert file.stat().st_ino != old and file.stat().st_mode & 0o777 == 0o644
-    found = metrics(file.read_text())
-    assert "failoverd_clock_difference_seconds" not in found  # of an older peer
-    assert found["failoverd_status"] == 0 and found["failoverd_active_machines"] == 1
-    assert found['failoverd_up{machine="us"}'] == found['failoverd_up{machine="peer"}'] == 1
-    assert found['failoverd_role{machine="us",role="active"}'] == 1
-    assert found['failoverd_role{machine="us",role="standby"}'] == 0
-    assert found['failoverd_role{machine="peer",role="standby"}'] == 1
-    assert found['failoverd_role_since_timestamp_seconds{machine="us"}'] == 1795348800.123
-    key = '{interface="eth0",machine="us"'
-    assert found[f'failoverd_interface_state{key},state="ok"}}'] == 1
-    assert found[f"failoverd_interface_last_window_packets{key}}}"] == 40
-    assert found['failoverd_heartbeat_round_trip_seconds{machine="us"}'] == 0.0002
-    assert 'failoverd_heartbeat_age_seconds{machine="peer"}' not in found  # not known
-    assert found['failoverd_last_switch_exit_status{argument="master",machine="us"}'] == 0
-    names = {re.match(r"\w+", name)[0] for name in found}  # type: ignore[index]
-    assert {line.split()[2] for line in file.read_text().splitlines() if "HELP" in line} == names
-    status, out, _ = ha_status_there(pair, conf, "--prometheus", "-")
-    assert status == 0 and metrics(out) == found
-
-
-def test_ages_as_metrics(pair: Pair, tmp_path: Path) -> None:
-    us, peer = both(pair)
-    failure = Failure("master", 1, "", "", ACTIVE.since, 60.0)
-    is_now(us, replace(ACTIVE, age=7.0))
-    is_now(peer, replace(STANDBY, now="1970-01-01T00:00:00.000Z", failure=failure))
-    status, out, _ = ha_status_there(pair, write_conf(pair, tmp_path), "--prometheus", "-")
-    found = metrics(out)
-    assert status == found["failoverd_status"] == 1
-    assert found['failoverd_role_age_seconds{machine="us"}'] == 7
-    assert found["failoverd_clock_difference_seconds"] < -86_400 * 365
-    labels = '{argument="master",machine="peer"}'
-    assert found[f"failoverd_failed_switch_age_seconds{labels}"] == 60
-
-
-def test_metrics_of_a_dead_peer(pair: Pair, tmp_path: Path) -> None:
-    is_now(pair.listen(0), ACTIVE)
-    status, out, errors = ha_status_there(pair, write_conf(pair, tmp_path), "--prometheus", "-")
-    found = metrics(out)
-    assert status == 1 and "refuses the connection" in errors
-    assert found["failoverd_status"] == 1 and found['failoverd_up{machine="peer"}'] == 0
-    assert not any("role" in name and "peer" in name for name in found)
-
-
-@pytest.mark.skipif(ROOTLESS, reason="another user could not make the file")
-def test_metrics_that_cannot_be_written(pair: Pair, tmp_path: Path) -> None:
-    both(pair)
-    conf = write_conf(pair, tmp_path)
-    for path in ("/nowhere/x.prom", "/dev/null"):
-        status, out, errors = ha_status_there(pair, conf, "--prometheus", path)
-        assert (status, out) == (3, "")
-        assert f"ha-status: {path} cannot be written: " in errors
-    assert Path("/dev/null").is_char_device()
-    status, _, errors = ha_status_there(pair, conf, "--prometheus", "-", "--json")
-    assert status == 3 and "--prometheus goes without" in errors
