@@ -15,12 +15,12 @@ from failoverd import __version__, history, process
 from failoverd.conf import Conf
 from failoverd.log import complain
 from failoverd.tools import prometheus, table
-from failoverd.tools.client import AS_ROOT, ExchangeError, load, prepare
+from failoverd.tools.client import AS_ROOT, ExchangeError, ask_status, load, prepare
 from failoverd.tools.nodes import Look, Pair
 from failoverd.tools.terminal import terminal_for
 from failoverd.tools.verdict import UNKNOWN, WORDS, Verdict, moment
 from failoverd.tools.words import Stop, duration
-from failoverd.wire.protocol import Change
+from failoverd.wire.protocol import Change, Status
 
 AGO = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -51,13 +51,16 @@ def _tell(options: argparse.Namespace) -> int:
         if options.history:
             _tell_history(load(options.config), options)
             return 0
-        pair = Pair(*prepare(options.config))
+        conf, secret = prepare(options.config)
+        if options.explain:
+            return _explain(ask_status(conf, secret, conf.primary))
+        pair = Pair(conf, secret)
     except ExchangeError as error:
         unasked = Verdict(UNKNOWN, f"nothing can be asked with {options.config}")
         if options.check:
             print(_for_nagios(unasked, str(error)))
             return UNKNOWN
-        if not (options.json or options.prometheus or options.history):
+        if not (options.json or options.prometheus or options.history or options.explain):
             print(unasked, flush=True)
         raise Stop(str(error)) from None
     if options.watch:
@@ -103,14 +106,19 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--check", action="store_true", help="print one line for Nagios, with performance data")
     add("--prometheus", metavar="FILE",
         help="write metrics for node_exporter (- prints them)")  # fmt: skip
+    add("--explain", action="store_true", help="what this node would do now, and why not")
     add("--history", action="store_true", help="print the last changes of this node's role")
     add("--since", metavar="TIME", type=_since,
         help='of --history, only later ones: "2026-11-28 02:00", or 30m, 12h, 7d ago')  # fmt: skip
     add("-v", dest="verbose", action="store_true", help="show versions and hardware addresses too")
     add("--version", action="version", version=f"ha-status {__version__}")
     options = parser.parse_args(argv)
-    told = [name for name in ("check", "watch", "prometheus", "history") if vars(options)[name]]
-    if len(told) > 1 or (options.json and told in (["check"], ["prometheus"])):
+    told = [
+        name
+        for name in ("check", "watch", "prometheus", "history", "explain")
+        if vars(options)[name]
+    ]
+    if len(told) > 1 or (options.json and told in (["check"], ["prometheus"], ["explain"])):
         parser.error(f"--{told[0]} goes without --{told[1] if len(told) > 1 else 'json'}")
     if options.since and not options.history:
         parser.error("--since goes with --history")
@@ -211,6 +219,14 @@ def _export(path: str, look: Look) -> None:
         prometheus.write(path, look, datetime.now().astimezone())
     except OSError as error:
         raise Stop(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _explain(us: Status) -> int:
+    """Raises Stop."""
+    if not us.explained:
+        raise Stop(f"failoverd here, version {us.version}, is too old for --explain: restart it")
+    print(*us.explained, sep="\n", flush=True)
+    return 0
 
 
 # --history

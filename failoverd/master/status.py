@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import replace
 
-from failoverd import __version__, links, pair
+from failoverd import __version__, explain, links, pair
 from failoverd.conf import alike
 from failoverd.log import utc_now
 from failoverd.master.context import Context
@@ -57,7 +57,17 @@ def status_of(
 
 
 def for_own_commands(us: Context, status: protocol.Status) -> protocol.Status:
-    return replace(status, counters=us.counters.told)
+    here, there = status.host, us.peer_host
+    if not here or here == there:
+        here, there = "this node", ""
+    names = here, there or f"peer {us.conf.secondary}"
+    lines = (
+        explain.lines(us.state, us.rules, us.conf, names)
+        if us.started
+        else ["failoverd is starting"]
+    )
+    explained = tuple(map(protocol.words, lines))[: protocol.MAX_EXPLAINED]
+    return replace(status, counters=us.counters.told, explained=explained)
 
 
 def role_of(us: Context) -> str:

@@ -371,6 +371,7 @@ CHECK_STATES = ("ok", "bad", "unknown")
 MAX_CHECKS = 128
 MAX_HELD = 16  # service addresses of which a status tells where they are
 MAX_COUNTERS = 512
+MAX_EXPLAINED = 24  # lines of it
 
 _HOST = re.compile(r"[0-9A-Za-z]([-.0-9A-Za-z_]{0,62}[0-9A-Za-z])?")
 
@@ -563,8 +564,9 @@ class Status:
     checks: _Checks = ()  # by name
     hold: Hold | None = None  # the last change of it
     path: Annotated[str, typed.one_of("", *PATHS)] = ""  # over which the peer answered last
-    # Told to this node's own commands only, by series:
-    counters: Annotated[tuple[tuple[str, int], ...], counts] = ()
+    # Told to this node's own commands only:
+    counters: Annotated[tuple[tuple[str, int], ...], counts] = ()  # by series
+    explained: Annotated[tuple[str, ...], typed.several(_short, MAX_EXPLAINED)] = ()  # what if
 
 
 # Where on the wire a field is that is not at the top.

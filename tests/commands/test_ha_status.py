@@ -168,6 +168,22 @@ def test_reasons_one_by_one(pair: Pair, conf: str) -> None:
     assert tree["verdict"] == f"WARNING: this node is active, but {'; '.join(tree['reasons'])}"
 
 
+# --explain
+
+
+def test_what_this_node_would_do(pair: Pair, conf: str) -> None:
+    us = pair.listen(0)
+    is_now(us, replace(ACTIVE, explained=("This node is active.", "If a: b.")))
+    said = "This node is active.\nIf a: b.\n"
+    assert ha_status_there(pair, conf, "--explain") == (0, said, "")
+    is_now(us, ACTIVE)
+    status, out, errors = ha_status_there(pair, conf, "--explain")
+    assert (status, out) == (3, "") and "2.0.0, is too old for --explain: restart it" in errors
+    status, out, errors = ha_status_there(pair, f"{conf}.none", "--explain")
+    assert (status, out) == (3, "") and ".none" in errors
+    assert ha_status_there(pair, conf, "--explain", "--json")[0] == 3
+
+
 # For monitors
 
 

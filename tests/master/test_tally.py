@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import selectors
 import signal
 import time
@@ -98,7 +99,7 @@ def test_a_dry_run_writes_nothing(us: Context, tmp_path: Path) -> None:
 def counted(machine: Machine) -> dict[str, int]:
     shown = machine.command("ha-status", "--json")
     tree = json.loads(shown.stdout)
-    assert "counters" not in tree["peer"]
+    assert "counters" not in tree["peer"] and "explained" not in tree["peer"]
     found: dict[str, int] = tree["us"]["counters"]
     return found
 
@@ -121,3 +122,12 @@ def test_a_pair_counts_over_a_clean_end_and_a_crash(lab: Lab) -> None:
         assert all(now.get(name, 0) >= count for name, count in seen.items())
         seen = now
     assert seen[here] == 1 and seen[SENT] > 0 and seen["heartbeats_received_total"] > 0
+
+
+def test_a_pair_explains_itself(lab: Lab) -> None:
+    start(lab)
+    told = lab.b.command("ha-status", "--explain")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert re.search(r"(?m)^If the heartbeat is lost: takeover 1 to 1\.5 s after ", told.stdout)
+    assert "192.0.2.10 answers.\n" in told.stdout
+    assert "\nIf an operator runs ha-fail: " in lab.a.command("ha-status", "--explain").stdout
