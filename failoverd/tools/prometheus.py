@@ -18,7 +18,7 @@ from failoverd.counters import COUNTERS, Metric
 from failoverd.tools import verdict
 from failoverd.tools.nodes import Look
 from failoverd.tools.verdict import moment
-from failoverd.wire.protocol import ROLES, STATES, Status
+from failoverd.wire.protocol import CHECK_STATES, ROLES, STATES, Status
 
 STANDARD_OUTPUT = "-"
 GAUGES = {
@@ -35,6 +35,8 @@ GAUGES = {
                               ("interface", "state")),
     "interface_last_window_packets": Metric("Packets in the window before the open one",
                                             ("interface",)),
+    "check_state": Metric("1 for the state that the service check has, 0 for the others",
+                          ("check", "state")),
     "heartbeat_link_state": Metric("1 for the state that it has, 0 for the others", ("state",)),
     "heartbeat_last_received_timestamp_seconds": Metric("When the last heartbeat was received"),
     "heartbeat_round_trip_seconds": Metric("Of the last heartbeat that was sent"),
@@ -141,6 +143,8 @@ def _node(us: Status, peer: Status | None) -> Iterator[Sample]:
         labels = {"interface": name}
         yield from _one_of("interface_state", {**labels, "state": interface.state}, STATES)
         yield "interface_last_window_packets", interface.last, labels
+    for name, check in us.checks:
+        yield from _one_of("check_state", {"check": name, "state": check.state}, CHECK_STATES)
     yield from _one_of("heartbeat_link_state", {"state": us.plip_state}, STATES)
     told = _seconds(us.now)
     if told is not None and us.heartbeat_age is not None:

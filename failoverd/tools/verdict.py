@@ -151,7 +151,8 @@ def is_of_version(difference: str) -> bool:
 def is_ready(us: Status, peer: Status | None) -> bool:
     """Whether this node is a standby that can take over."""
     quiet = _receiving_nothing(peer) if peer and peer.role == "active" else set()
-    return us.role == "standby" and not any(_why_not_able(Node("", us), us, quiet))
+    node = Node("", us)
+    return us.role == "standby" and not any((*_why_not_able(node, us, quiet), *_bad_checks(node)))
 
 
 def age(status: Status) -> float | None:

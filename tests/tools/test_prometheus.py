@@ -18,7 +18,7 @@ from failoverd.conf import Address, Conf
 from failoverd.counters import COUNTERS, FIRST
 from failoverd.tools.nodes import Answer, Look
 from failoverd.tools.prometheus import METRICS, exposition, pair_of
-from failoverd.wire.protocol import Failure, Status, encode_status, parse_status
+from failoverd.wire.protocol import CheckStatus, Failure, Status, encode_status, parse_status
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 CONF = Conf(addresses=(Address("eth0", "192.0.2.10", 24),))
@@ -55,7 +55,8 @@ def test_a_node_tells_of_itself_and_by_other_names_of_its_peer() -> None:
 
 
 def test_metrics_are_as_declared() -> None:
-    us = replace(A, counters=(*((name, 3) for name in FIRST), *SERIES), failure=FAILURE)
+    series = (*((name, 3) for name in FIRST), *SERIES)
+    us = replace(A, counters=series, failure=FAILURE, checks=CHECKS)
     text = exposition(Look(CONF, Answer(replace(us, claimed=True)), Answer(B, ahead=1.5)), NOW)
     told = {}
     for line in text.splitlines():
@@ -71,6 +72,7 @@ def test_metrics_are_as_declared() -> None:
 
 
 FAILURE = Failure("master", 1, "", "", ACTIVE.since, 60.0)
+CHECKS = (("web", CheckStatus("bad", ACTIVE.since, "refused")),)
 SERIES = (
     ('role_changes_total{from="standby",to="active",cause="a\\"b"}', 1),
     ('takeovers_blocked_total{reason="x"}', 2),
@@ -99,6 +101,7 @@ def test_a_standby_is_ready_unless_it_alone_receives_nothing() -> None:
     for us, peer, ready in (
         (B, A, 1), (replace(B, interfaces=quiet), A, 0), (replace(B, role="failed"), A, 0),
         (replace(B, interfaces=quiet), replace(A, interfaces=quiet), 1), (B, None, 1),
+        (replace(B, checks=CHECKS), A, 0),
     ):  # fmt: skip
         assert exported(us, peer)[f"standby_ready{{{other}}}"] == ready
 
