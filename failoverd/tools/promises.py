@@ -60,6 +60,7 @@ def all_bounds(conf: Conf) -> dict[str, Bound]:
         "silence": Bound("takeover after last heartbeat", two, silent, known),
         "power_cut": Bound("takeover after peer's power loss", early, silent, " + ".join(programs)),
         "deaf": _deaf(conf, found),
+        **({"check": _checked(conf)} if conf.checks else {}),
         "resume": Bound("preferred node asks for its role", wait, wait + resumed, received)
         .unless("$failback is no", conf.failback is None)
         .unless("$mresume is no", not conf.mresume),
@@ -84,6 +85,16 @@ def _deaf(conf: Conf, found: Rules) -> Bound:
     best = conf.timer_seconds if conf.low_water == 1 else 0.0
     why = f"peer receives in {seconds(round(found.proof_time, 3))}"
     return Bound(what, best, bounds.handover_time(found), why)
+
+
+def _checked(conf: Conf) -> Bound:
+    """Best: each run fails at once, or a process ends. Worst: the service hangs just after a run,
+    and so does each run."""
+    wait, more = conf.check_timeout, conf.check_fall - 1
+    every = [check.interval for check in conf.checks if not check.pidfile]
+    best = more * min(every) if len(every) == len(conf.checks) else 0.0
+    worst = max((each + more * max(each, wait) + wait for each in every), default=0.0)
+    return Bound("switchover after a check fails", best, worst, "less is bad at the peer")
 
 
 # ---------------------------------------------------------------------------- what does not hold

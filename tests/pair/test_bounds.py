@@ -139,6 +139,20 @@ def test_the_seconds(text: str, lines: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("checks", "best", "worst"),
+    [
+        ("'web 2 /bin/a'", "4 s", "17 s"),  # 3 runs at 0, 2, 4; 2, and 3 that last 5
+        ("'web 10 /bin/a', 'db 2 /bin/b'", "4 s", "35 s"),  # 10, two intervals of 10, and 5
+        ("'web 2 /bin/a', 'db 0 pidfile:/run/db.pid'", "0 s", "17 s"),
+        ("'db 0 pidfile:/run/db.pid'", "0 s", "0 s"),
+    ],
+)
+def test_the_seconds_of_checks(checks: str, best: str, worst: str) -> None:
+    line = told("switchover after a check fails", best, worst, "less is bad at the peer")
+    assert line in explained(f"@checks = ({checks});")
+
+
+@pytest.mark.parametrize(
     ("text", "lines"),
     [
         (SERVED, []),
