@@ -1,8 +1,9 @@
 """The command dev/attack: the port is attacked in the lab, and true requests are made meanwhile.
 
 Every attack comes from one address: the peer's own, that of the machine itself, or a stranger's on
-the private link. A true `fail` is one that is signed, made by the peer's address, to a machine that
-is active, so that it changes nothing. The attackers run at a low priority: an enemy brings his own
+the private link; or the peer's or a stranger's on the second path. A true `fail` is one that is
+signed, made by the peer's address, to a machine that is active, so that it changes nothing. The
+attackers run at a low priority: an enemy brings his own
 processors.
 """
 
@@ -36,7 +37,9 @@ MOST_EXTRA = 0.1  # seconds that a true `fail` may take longer than on an idle p
 PROBE_EVERY = 0.1
 PROBE_LIMIT = 10.0
 MISSED = 1
-TOLD = {PEER: "the peer", OWN: "here", STRANGER: "a stranger"}
+SECOND, SECOND_PEER, SECOND_STRANGER = "192.0.2.1", "192.0.2.2", "192.0.2.9"
+TOLD = {PEER: "the peer", OWN: "here", STRANGER: "a stranger",
+        SECOND_PEER: "peer, 2nd", SECOND_STRANGER: "any, 2nd"}  # fmt: skip
 
 
 @dataclass
@@ -103,7 +106,7 @@ def begin(lab: Lab) -> None:
     for machine in lab.machines:
         machine.write_conf(verbose=False)
         machine.start_failoverd()
-    lab.b.ip(f"address add {STRANGER}/24 dev plip0")
+    lab.b.ip(f"address add {STRANGER}/24 dev plip0", f"address add {SECOND_STRANGER}/24 dev eth0")
     lab.wait_until(lambda: lab.a.role() == "active", "a is active")
     lab.wait_until(lambda: lab.b.role() == "standby", "b stands by")
 
@@ -123,7 +126,8 @@ def attackers(lab: Lab, how: str, source: str, connections: int) -> Iterator[Cal
     """An attacker at work; yields what tells how many connections it has made."""
     machine = lab.a if source == OWN else lab.b
     program = str(Path(__file__).with_name("attacker.py"))
-    argv = [sys.executable, "-I", program, how, OWN, str(PORT), source, str(connections)]
+    target = SECOND if source in (SECOND_PEER, SECOND_STRANGER) else OWN
+    argv = [sys.executable, "-I", program, how, target, str(PORT), source, str(connections)]
     said = machine.outside / f"attacker-{how}-{source}"
     environment = {RECORDED: recorded(lab).decode()}
     with said.open("wb") as output:

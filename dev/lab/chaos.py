@@ -35,6 +35,7 @@ from failoverd import conf, pair
 
 FAULTS = 9  # in one run
 CALM = 2.5  # seconds without any change, after which a pair counts as settled
+BLINK = 6  # windows for which the heartbeat link is cut for a while
 START_LIMIT = 30.0
 STOP_LIMIT = 30.0  # a daemon that is told to stop first ends its switch
 CHILD_SECONDS = 4.0  # after which a child that was killed or stopped has been replaced
@@ -81,6 +82,7 @@ class Pair:
         self.machines = {machine.name: machine for machine in lab.machines}
         self.history: list[tuple[float, Truth]] = []
         self.happened: list[tuple[float, Fault]] = []
+        self.window = float(str(variables["plip_timer"]))
         self._disturbed = dict.fromkeys(NAMES, 0.0)
         self._daemons: dict[str, Process] = {}
         self._started: dict[str, float] = {}  # when each was, at last
@@ -196,6 +198,12 @@ class Pair:
         self.machines[name].delete_card(card)
         self.machines[name].make_card(card)
 
+    def blink(self, _name: str, _word: str) -> None:
+        """Long enough for a takeover, if it were not for the second path."""
+        self.lab.cut_link()
+        time.sleep(BLINK * self.window)
+        self.lab.mend_link()
+
     def kill_switch(self, _name: str, _word: str) -> None:
         for machine in self.lab.machines:
             machine.deafen("eth0")
@@ -297,6 +305,7 @@ WAYS: Mapping[str, Callable[[Pair, str, str], object]] = {
     "the switch is dead": Pair.kill_switch,
     "the link is": nothing,
     "the link works again": nothing,
+    faults.BLINKS: Pair.blink,
     "the switch script will": Pair.write_mode,
     "the switch script works": Pair.write_mode,
     faults.CLOSES: on_machine(lambda machine: drop(machine, CLOSED)),

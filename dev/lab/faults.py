@@ -158,6 +158,11 @@ def restartable(truth: Truth, name: str, _: str = "") -> bool:
     return startable(truth, name) and truth.of(name).alive
 
 
+def goes_round(truth: Truth, _name: str, _word: str) -> bool:
+    """Whether both nodes would answer over the second path."""
+    return truth.linked and truth.wired and truth.a.alive and truth.b.alive
+
+
 def same(truth: Truth, _name: str, _word: str) -> Truth:
     return truth
 
@@ -202,6 +207,7 @@ def power_on(truth: Truth, name: str, _: str) -> Truth:
 
 
 CLOSES, OPENS = "the port is closed to the peer of", "the port is open again of"
+BLINKS = "the link is cut for a while"
 CARDS = ("eth*",)  # stands for the cards that there are
 
 KINDS = (
@@ -274,6 +280,7 @@ KINDS = (
         of_link=True,
         repair=True,
     ),
+    Kind(BLINKS, 8, goes_round, same, of_link=True, innocent=True),
     Kind(
         CLOSES,
         8,
