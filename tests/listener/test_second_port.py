@@ -14,9 +14,8 @@ from netns import Namespace
 from wire import IPV4, SECRET, Caller, Daemon, Pair, serve, sign, signed
 from wire import two_machines as make_two_machines
 
-from failoverd.conf import Conf
 from failoverd.listener import client
-from failoverd.second_path import SecondPath, find
+from failoverd.second_path import SecondPath
 
 OURS, PEERS, FOREIGN = "192.0.2.1", "192.0.2.2", "192.0.2.3"
 OURS6, PEERS6 = "2001:db8::1", "2001:db8::2"
@@ -314,20 +313,3 @@ def test_a_greeting_that_comes_back_is_no_answer(pair: Pair, daemon: Daemon) -> 
     (lost,) = daemon.wait_for("lost")
     assert "it sent this node's own greeting back" in str(lost["why"])
     accepted[0].close()
-
-
-# ---------------------------------------------------------------------------- what it is made of
-
-
-def test_where_it_leads() -> None:
-    conf = Conf(interfaces=("eth0", "eth1"))
-    ours = {"eth0": ("fe80::1/64", "169.254.1.1/16"), "eth1": ("198.51.100.1/24",)}
-    theirs = {"eth1": ["198.51.100.2/24"], "eth2": ["192.0.2.2/24"]}
-    found = find(conf, ours, theirs)
-    assert (found.interface, found.ends) == ("eth1", ("198.51.100.1", "198.51.100.2"))
-    assert found.hosts == ("198.51.100.1",)
-    assert found.has_peer("198.51.100.2") and not found.has_peer("198.51.100.1")
-    assert find(conf, ours, {}).ends is None and find(conf, ours, {}).hosts
-    assert find(Conf(second_path=False), ours, theirs) == SecondPath()
-    assert find(conf, {"eth2": ("192.0.2.1/24",)}, theirs).interface == ""
-    assert find(conf, ours, {"eth1": ["203.0.113.2/24"]}).ends is None, "not a neighbour"

@@ -304,7 +304,7 @@ def test_the_machine_that_is_left_answers_and_obeys(lab: Lab, lost: str) -> None
 def test_a_person_takes_over_on_a_standby_whose_link_is_gone(lab: Lab, lost: str) -> None:
     """By itself it does not: its $confirm says that somebody answers, whoever that is."""
     confirm = lab.b.write("confirm", "#!/bin/sh\nexit 0\n", 0o755)
-    start(lab, **WATCHED, confirm=confirm)
+    start(lab, **WATCHED, confirm=confirm, second_path=False)
     LOST[lost](lab.b)
     refused = lab.b.command("ha-fail")
     assert refused.returncode == 1

@@ -87,8 +87,9 @@ class Watchers:
         return True
 
 
-def knowing(folder: Path) -> tuple[Context, Watchers, PeerProbes]:
-    conf = Conf(interfaces=("eth0",), state=str(folder / "state"), log=str(folder / "log"))
+def knowing(folder: Path, second: bool = False) -> tuple[Context, Watchers, PeerProbes]:
+    state, log = str(folder / "state"), str(folder / "log")
+    conf = Conf(interfaces=("eth0",), state=state, log=log, second_path=second)
     us = Context(conf, "slave", Log(conf.log), lambda *_: None, dry=False)
     us.remembered.role = "standby"
     watchers = Watchers()
@@ -122,6 +123,27 @@ def test_a_watcher_is_told_what_has_changed_and_no_more(tmp_path: Path) -> None:
     assert watchers.told[-1][1] == {"do": "peer", "ask": [], "card": ""}
     peer_probes.learn(STANDBY)  # it tells of none
     assert statefile.read(us.conf.state).peer_fixed == {}
+
+
+def test_the_listener_is_told_of_the_second_path_and_a_reboot_does_not_forget_it(
+    tmp_path: Path,
+) -> None:
+    _, told, peer_probes = knowing(tmp_path, second=True)
+    held = [links.Held("eth0", "192.0.2.1", 24, False), links.Held("eth0", "fe80::1", 64, False)]
+    path = {"do": "second", "interface": "eth0", "own": ("192.0.2.1/24",), "peer": ()}
+    for _ in range(2):
+        peer_probes.look(held)
+    assert told.told == [("listener", path)]
+    for _ in range(2):
+        peer_probes.learn(status(CARD, B4))
+    listener = [message for name, message in told.told if name == "listener"]
+    assert listener == [path, {**path, "peer": (B4,)}]
+    (tmp_path / "state").unlink()  # as by a reboot
+    _, told, peer_probes = knowing(tmp_path, second=True)
+    peer_probes.look(held)
+    assert ("listener", {**path, "peer": (B4,)}) in told.told
+    (tmp_path / "state.peer").chmod(0o666)
+    assert knowing(tmp_path)[0].remembered.peer_fixed == {}, "others may have written it"
 
 
 # ------------------------------------------------------------------ a pair
