@@ -1,4 +1,5 @@
 """What a pair believes must be true: a peer is heard if it answers, and nothing else tells that.
+Here it answers on the heartbeat link alone, or not at all.
 
 Real daemons, a real packet filter, real programs. Every wait is for a condition.
 """
@@ -26,6 +27,7 @@ TIMERS: dict[str, Value] = {
     "low_water": 1,
     "witness": [f"eth0 {ROUTER}"],
     "switch_timeout": 2.0,
+    "second_path": False,
 }
 ANSWERS_FOR_ALL = """
 import os, socket, sys

@@ -30,7 +30,7 @@ NETWORKS: list[tuple[str, dict[str, Value]]] = [
 def begin(lab: Lab, address: str, variables: dict[str, Value]) -> None:
     """Start the pair, and wait until a alone has the address and each knows the other's card."""
     for machine in lab.machines:
-        machine.write_conf(**variables)
+        machine.write_conf(**variables, second_path=False)  # ARP alone tells
         machine.start_failoverd()
     lab.wait_until(
         lambda: [machine.role() for machine in lab.machines] == ["active", "standby"],

@@ -147,7 +147,7 @@ def test_a_dead_failoverd_with_a_live_service_is_not_taken_over(lab: Lab) -> Non
 
 
 def test_link_cut_then_the_master_really_dies(lab: Lab) -> None:
-    start(lab)
+    start(lab, second_path=False)
     lab.cut_link()
     lab.wait_until(
         lambda: logs.told(lab.b.log(), "TAKEOVER-BLOCKED", "still answers"),

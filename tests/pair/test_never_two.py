@@ -96,7 +96,7 @@ def logged_at(machine: Machine, text: str) -> float:
 def test_the_link_is_cut_then_the_master_really_dies(lab: Lab, eyes: Eyes) -> None:
     notify = lab.b.write("notify", '#!/bin/sh\necho "$1: $2" >>"${0%/*}/notified"\n', 0o755)
     lab.a.write("notify", "#!/bin/sh\n", 0o755)
-    begin(lab, notify_prog=notify)
+    begin(lab, notify_prog=notify, second_path=False)
     lab.cut_link()
     lab.wait_until(logged(lab.b, "still answers"), "b says so")
     lab.wait_until(
@@ -130,7 +130,7 @@ def test_the_link_is_lost_in_any_way_and_comes_back(lab: Lab, eyes: Eyes, way: s
 
 @pytest.mark.parametrize("link", ["whole", "cut"])
 def test_fail_typed_while_the_master_is_well(lab: Lab, eyes: Eyes, link: str) -> None:
-    begin(lab)
+    begin(lab, second_path=False)
     if link == "cut":
         lab.cut_link()
         lab.wait_until(logged(lab.b, "still answers"), "b says so")
@@ -317,7 +317,7 @@ def test_a_master_that_stood_still_goes_on_if_nobody_took_over(lab: Lab, eyes: E
 
 @pytest.mark.parametrize("lost", ["link", "peer"])
 def test_the_answer_is_lost_after_fail_was_sent(lab: Lab, eyes: Eyes, lost: str) -> None:
-    begin(lab, switch_timeout=1.5)
+    begin(lab, switch_timeout=1.5, second_path=False)
     script(lab.b, until_told("master"))
     lab.a.popen_command("ha-fail")
     lab.wait_until(exists(lab.b, "begun"), "b is taking over")

@@ -115,6 +115,10 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
      "node-a is active, but node-a has no carrier on the heartbeat link"),
     (A, replace(B, plip_state="boot", heartbeat_age=None), WARNING,
      "node-a is active, but node-b receives no heartbeats from node-a"),
+    (replace(A, path="second", plip_state="fail"), replace(B, plip_state="down"), WARNING,
+     "node-a is active, but heartbeat link is down, the peer answers over the second path"),
+    (replace(A, path="second"), replace(B, path="second"), OK,
+     "node-a is active, and node-b can take over"),
     (A, replace(B, speechless=True), WARNING,
      "node-a is active, but node-a does not answer the queries of node-b"),
     (replace(A, speechless=True), B, WARNING,
@@ -534,7 +538,7 @@ def test_heartbeats_that_come_one_way_only(lab: Lab) -> None:
 def test_a_standby_that_cannot_reach_its_peer(lab: Lab) -> None:
     """The service's address tells whether one is active; and with nobody's answer nobody is."""
     fence = lab.b.write("fence", "#!/bin/sh\nexit 1\n", 0o755)
-    daemons = begin(lab, fence_prog=fence)
+    daemons = begin(lab, fence_prog=fence, second_path=False)
     lab.cut_link()
     told(lab, lab.b, "WARNING: this node is standby, peer 1.0.0.1 gives no valid answer, but the")
     told(lab, lab.a, "WARNING: this node is active, but peer 1.0.0.2 gives no valid answer")
