@@ -55,6 +55,10 @@ def test_each_is_named_in_the_manual() -> None:
 def test_the_package_brings_them() -> None:
     """And what its scripts are for is said in it, too."""
     assert (ROOT / "debian/failoverd.examples").read_text() == "examples/*\n"
+    (copied,) = re.findall(
+        r"(?m)^tar -cf - (.*?) \|", (ROOT / "dev/package").read_text(), re.DOTALL
+    )
+    assert "examples" in copied.split(), "it is built from a copy that has them"
 
 
 # ------------------------------------------------------------------ against what notes its calls
