@@ -471,7 +471,8 @@ class Programs:
         values = {"exit": result.exit, "took": lasting(result.seconds), "error": result.message}
         values["command"] = " ".join(self._argv[kind][: 2 if kind == "notify" else None])
         if result.timed_out:
-            values["timeout"] = f"{us.conf.switch_timeout:g}s"
+            whole = self._ends(self._argv[kind]) - self._began
+            values["timeout"] = f"{whole:g}s"  # a hook before "slave" has less than $switch_timeout
         event = {"fence": "FENCE-OK" if ok else "FENCE-FAILED", "notify": "NOTIFY-FAILED"}
         us.say(event.get(kind, "SCRIPT-END"), subject, text, **values)
 

@@ -190,6 +190,8 @@ def test_a_service_that_hangs_when_it_is_stopped_holds_no_role(lab: Lab) -> None
     assert done.returncode == 0, done.stderr
     assert settled(lab, lab.b)
     assert notes(lab.a) == ["ha-switch slave 1"]
+    late, _ = ended(lab.a, "hangs")
+    assert late["timeout"] == "1s", "the script has had the other second"
 
 
 def test_who_is_started_again_finds_a_hook_that_was_left(lab: Lab) -> None:
