@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
@@ -106,6 +106,13 @@ class Streams:
             for stream in self.all:
                 self.try_to(stream, None)
 
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Go on until the condition holds."""
+        end = time.monotonic() + LONG
+        while not condition():
+            assert time.monotonic() < end, what
+            self.go_on()
+
     def try_to(self, stream: Stream, source: socket.socket | None) -> None:
         try:
             stream.send() if source is None else stream.go_on(source)
@@ -138,14 +145,20 @@ def firewall(machine: Machine, peer: Machine) -> None:
         "IPv4_address 1.0.0.1\n        IPv4_Dest": f"IPv4_address {ours}\n        IPv4_Dest",
         "Address 1.0.0.2\n        Port": f"Address {theirs}\n        Port",
         "Syslog on": f"LogFile {machine.folder}/conntrackd.log",
-        "/var/lock/": f"{machine.folder}/",
-        "/var/run/": f"{machine.folder}/",
+        "/var/lock/": f"{machine.folder}/run/",
+        "/var/run/": f"{machine.folder}/run/",
     }.items():
         assert text.count(line) == 1, line
         text = text.replace(line, other)
     conf = machine.write("conntrackd.conf", text)
-    machine.popen("conntrackd", "-C", conf)
-    asked = lambda: machine.run("conntrackd", "-C", conf, "-s").returncode == 0  # noqa: E731
+    assert conf == f"{machine.folder}/conntrackd.conf"
+    start_conntrackd(machine)
+
+
+def start_conntrackd(machine: Machine) -> None:
+    words = ("conntrackd", "-C", f"{machine.folder}/conntrackd.conf")
+    machine.popen(*words)
+    asked = lambda: machine.run(*words, "-s").returncode == 0  # noqa: E731
     machine.lab.wait_until(asked, "conntrackd answers", LONG)
 
 
@@ -184,9 +197,10 @@ def switch(lab: Lab, made: Streams) -> None:
 
 @pytest.fixture
 def firewalls(make_lab: object) -> Lab:
-    missing = [each for each in ("conntrackd", "nft") if not shutil.which(each, path=search_path())]
+    needed = ("conntrackd", "conntrack", "nft")
+    missing = [each for each in needed if not shutil.which(each, path=search_path())]
     if missing:
-        pytest.skip(f"there is no {' and no '.join(missing)}: install conntrackd and nftables")
+        pytest.skip(f"there is no {' and no '.join(missing)}: install it")
     lab: Lab = make_lab(cards=2)  # type: ignore[operator]
     addresses = [f"eth0 {SERVICE}/24", f"eth1 {OUTSIDE}/24"]
     start(lab, addresses=addresses, switch_timeout=10.0)
@@ -209,6 +223,27 @@ def test_streams_through_firewalls_survive_switches(firewalls: Lab) -> None:
         assert not made.reset
     for machine in lab.machines:
         assert "failed with status" not in machine.log()
+
+
+def test_streams_survive_a_power_cut_and_the_return_of_the_node(firewalls: Lab) -> None:
+    """Which knows nothing when it comes, and has its role back."""
+    lab = firewalls
+    for machine in lab.machines:
+        use_hook(machine)
+    with streams(lab) as made:
+        made.prove()
+        for _ in range(SWITCHES // 2):
+            lab.a.power_cut()
+            lab.a.check("conntrack", "-F")
+            made.until(lambda: lab.b.role() == "active", "b takes over")
+            made.prove()
+            lab.a.power_on()
+            start_conntrackd(lab.a)
+            lab.a.start_failoverd()
+            made.until(lambda: settled(lab, lab.a), "a is back")
+            made.prove()
+        print(f"{SWITCHES // 2} power cuts of {STREAMS} streams, reset: {len(made.reset)}")
+        assert not made.reset
 
 
 def test_without_the_hook_they_do_not(firewalls: Lab) -> None:
