@@ -111,14 +111,13 @@ class Look:
     def json(self) -> str:
         """Section 6, and what it means. "differences" is there only if there are some."""
         us, peer, found = self.us, self.peer, self.verdict
-        reasons = found.reasons or ((found.sentence,) if found.status else ())
         tree: dict[str, object] = {
             "schema": SCHEMA,
             "us": us and status_tree(us),
             "peer": peer and status_tree(peer),
             "verdict": str(found),
             "exit": found.status,
-            "reasons": reasons,
+            "reasons": found.reasons,
             "hosts": dict(zip(("us", "peer"), self.names, strict=True)),
         }
         if self.differences:

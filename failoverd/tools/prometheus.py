@@ -29,6 +29,7 @@ GAUGES = {
     "role_since_timestamp_seconds": Metric("When the role began"),
     "preferred": Metric("Whether the node is the preferred one (boot:master)"),
     "standby_ready": Metric("Whether the node is a standby that can take over"),
+    "hold": Metric("Whether changes of role are on hold"),
     "service_addresses": Metric("Service addresses that are on the node, 16 at most"),
     "address_conflict": Metric("Whether another host answers for the addresses of this node"),
     "interface_state": Metric("1 for the state that it has, 0 for the others",
@@ -137,6 +138,7 @@ def _node(us: Status, peer: Status | None) -> Iterator[Sample]:
     yield "role_since_timestamp_seconds", _seconds(us.since), {}
     yield "preferred", us.boot == "master", {}
     yield "standby_ready", verdict.is_ready(us, peer), {}
+    yield "hold", bool(verdict.on_hold(us)), {}
     yield "service_addresses", None if us.held is None else len(us.held), {}
     yield "address_conflict", us.claimed, {}
     for name, interface in us.interfaces:

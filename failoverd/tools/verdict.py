@@ -26,12 +26,17 @@ READ_LOGS = "read the logs of both nodes: they say why neither becomes active"
 class Verdict:
     """`status` is the exit status: 0 one node is active and the other can take over, 1 redundancy
     is lost, 2 no node is active, or two, 3 it is not known. advice: what to do, "" if nothing.
-    reasons: what is wrong, one by one."""
+    parts: of the sentence, if it has several."""
 
     status: int
     sentence: str
     advice: str = ""
-    reasons: tuple[str, ...] = field(default=(), compare=False)
+    parts: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What is wrong, one by one."""
+        return self.parts or ((self.sentence,) if self.status else ())
 
     def __str__(self) -> str:
         return f"{WORDS[self.status]}: {self.sentence}"
@@ -104,7 +109,8 @@ def judge(
     if found.status == CRITICAL:
         advice = f"ha-fail switches also on hold, or {RELEASE}; {found.advice}"
     joint = ", but" if found.status == OK else ";"
-    return Verdict(max(WARNING, found.status), f"{found.sentence}{joint} {held}", advice)
+    sentence, reasons = f"{found.sentence}{joint} {held}", (*found.reasons, held)
+    return Verdict(max(WARNING, found.status), sentence, advice, reasons)
 
 
 def _judge(

@@ -22,7 +22,7 @@ from wire import IPV4, IPV6, Pair, two_machines
 from failoverd import __version__, history
 from failoverd.commands import ha_fail, ha_status
 from failoverd.master.control_socket import listening
-from failoverd.wire.protocol import Change, Failure, Status, encode_status
+from failoverd.wire.protocol import Change, Failure, Hold, Status, encode_status
 
 
 @pytest.fixture
@@ -156,7 +156,8 @@ def test_the_status_cannot_be_asked_for(pair: Pair, conf: str, tmp_path: Path) -
 
 
 def test_reasons_one_by_one(pair: Pair, conf: str) -> None:
-    is_now(pair.listen(0), ACTIVE)
+    hold = Hold(1, True, None, "root", "node-a", ACTIVE.since)
+    is_now(pair.listen(0), replace(ACTIVE, hold=hold))
     is_now(pair.listen(1), replace(STANDBY, role="failed", boot="master"))
     status, out, _ = ha_status_there(pair, conf, "--json")
     tree = json.loads(out)
@@ -164,6 +165,7 @@ def test_reasons_one_by_one(pair: Pair, conf: str) -> None:
     assert tree["reasons"] == [
         "peer 1.0.0.2 cannot take over: its role is failed",
         "both nodes have boot:master in host_type",
+        "role changes are on hold by root on node-a",
     ]
     assert tree["verdict"] == f"WARNING: this node is active, but {'; '.join(tree['reasons'])}"
 

@@ -18,7 +18,7 @@ from failoverd.conf import Address, Conf
 from failoverd.counters import COUNTERS, FIRST
 from failoverd.tools.nodes import Answer, Look
 from failoverd.tools.prometheus import METRICS, exposition, pair_of
-from failoverd.wire.protocol import CheckStatus, Failure, Status, encode_status, parse_status
+from failoverd.wire.protocol import CheckStatus, Failure, Hold, Status, encode_status, parse_status
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 CONF = Conf(addresses=(Address("eth0", "192.0.2.10", 24),))
@@ -72,6 +72,7 @@ def test_metrics_are_as_declared() -> None:
 
 
 FAILURE = Failure("master", 1, "", "", ACTIVE.since, 60.0)
+HOLD = Hold(serial=1, held=True, seconds_left=None, by="root", node="node-a", since=ACTIVE.since)
 CHECKS = (("web", CheckStatus("bad", ACTIVE.since, "refused")),)
 SERIES = (
     ('role_changes_total{from="standby",to="active",cause="a\\"b"}', 1),
@@ -104,6 +105,11 @@ def test_a_standby_is_ready_unless_it_alone_receives_nothing() -> None:
         (replace(B, checks=CHECKS), A, 0),
     ):  # fmt: skip
         assert exported(us, peer)[f"standby_ready{{{other}}}"] == ready
+
+
+def test_a_hold_is_told() -> None:
+    name = f"hold{{{OWN}}}"
+    assert exported(A)[name] == 0 and exported(replace(A, hold=HOLD))[name] == 1
 
 
 def test_drift_is_counted_without_the_version() -> None:
