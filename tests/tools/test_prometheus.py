@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -69,6 +71,18 @@ def test_metrics_are_as_declared() -> None:
             told[name[1]] = tuple(re.findall(r'[{,](\w+)="', line))[2:]
     assert told == {name: METRICS[name].labels for name in told}
     assert set(METRICS) - set(told) == {"service_addresses"}  # of an older one
+
+
+def test_promtool_has_no_complaint() -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("there is no promtool: install prometheus")
+    us = replace(A, counters=(*((name, 3) for name in FIRST), *SERIES), checks=CHECKS)
+    text = exposition(Look(CONF, Answer(us), Answer(B, ahead=1.5)), NOW)
+    words = ["promtool", "check", "metrics"]
+    done = subprocess.run(
+        words, input=text, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 FAILURE = Failure("master", 1, "", "", ACTIVE.since, 60.0)
