@@ -229,6 +229,10 @@ EVENTS: dict[str, Event] = {
     "FENCE-OK": _kept(NOTICE, "Fencing succeeded"),
     "CONFIRM-FAILED": Event(WARNING, "The program of $confirm cannot be run"),
     "NOTIFY-FAILED": Event(WARNING, "$notify_prog failed; it is not told of that"),
+    # watchd --track and --exec
+    "SENSOR-FAILED": Event(WARNING, "The file or the program of watchd --track and --exec has not "
+                           "taken the verdict, and is tried again", "SENSOR-OK"),
+    "SENSOR-OK": Event(INFO, "The file or the program has taken the verdict"),
 }  # fmt: skip
 
 ENDS: dict[str, tuple[str, ...]] = {

@@ -139,7 +139,7 @@ class Log:
         line = f"{timestamp()} {text}\n"
         self._append(line.encode(errors="backslashreplace"))
         if self._in_journal:
-            line = f"<{level}>{text.removeprefix(f'failoverd[{os.getpid()}]: ')}\n"
+            line = f"<{level}>{text.removeprefix(f'{program}[{os.getpid()}]: ')}\n"
         if self._terminal is not None:
             try:
                 # Not to wait for whoever reads.

@@ -185,13 +185,13 @@ def write(path: str, remembered: Remembered) -> None:
             raise
 
 
-def replace(path: str, data: bytes, *, lasting: bool = False) -> None:
+def replace(path: str, data: bytes, *, lasting: bool = False, mode: int = 0o600) -> None:
     """Put a new file of root's in the place of this one, in one step; lasting: when this returns,
     no loss of power takes it back. Raises OSError."""
     new = f"{path}.new"
     with contextlib.suppress(FileNotFoundError):  # never write through a link that others planted
         os.unlink(new)
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         _write_at(fd, data, 0)
         if lasting:

@@ -12,7 +12,9 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from failoverd import __version__, conf, process
@@ -39,12 +41,20 @@ from failoverd.tools.watching import (
 )
 from failoverd.tools.words import Stop, counted
 from failoverd.watch.counter import what_counts
+from failoverd.watch.filters import check_filter
 from failoverd.watch.watcher import Watcher, instruments, link_state, rules_for
 
 if TYPE_CHECKING:
     from failoverd.tools import screen
 
 CANNOT_WATCH = 1
+OVERRIDES = {  # by variable: the option that stands for it
+    "timer_seconds": ("--timer", "S", "the window in seconds"),
+    "low_water": ("--low-water", "N", "fewer packets in a window are a failure"),
+    "packet_count": ("--packet-count", "N", "after so many packets the window restarts"),
+    "filter": ("--filter", "EXPR", "a pcap expression for what counts"),
+    "user": ("--user", "NAME", "the user of the process that counts"),
+}
 SHORTEST_AIM = 0.2  # seconds: two of the shortest windows that --tune proposes
 
 
@@ -53,7 +63,12 @@ def main(argv: list[str] | None = None) -> int:
     failed = CANNOT_READ if options.capture or options.tune else CANNOT_WATCH
     process.open_streams()
     try:
-        settings = read_conf(options.conf)
+        is_sensor = bool(options.track or options.program)
+        settings = overridden(read_conf(options.conf, quiet=is_sensor), options)
+        if is_sensor:
+            from failoverd.tools import sensor
+
+            return sensor.run(options, settings)
         if options.tune:
             from failoverd.tools import tune
 
@@ -82,7 +97,10 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         prog="watchd",
         usage="watchd [-c CONF] [-v] [--json] IFACE\n"
         "       watchd -r FILE [--until S] [--mac ADDRESS] [--json] IFACE\n"
-        "       watchd --tune [-r FILE | --seconds N] [--within T] [--days N] [-v] IFACE",
+        "       watchd --tune [-r FILE | --seconds N] [--within T] [--days N] [-v] IFACE\n"
+        "       watchd [-c CONF] [--track FILE [--ok N] [--bad N]] [--exec PROGRAM] IFACE\n"
+        "       all: [--timer S] [--low-water N] [--packet-count N] [--filter EXPR]\n"
+        "            [--addresses A,...] [--probe-target A,...] [--user NAME] [--realtime]",
         description="Watches an interface, or a capture of one. It only tells, by hand.",
         epilog="Exit status with -r: 0 would not have failed over, 1 would have, 3 cannot read, or "
         "nothing was judged. With --tune: 0 the aim can be met, 1 it cannot, 3 cannot tell.",
@@ -108,10 +126,69 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--days", type=seconds, metavar="N",
         help=f"aim: at most one false alarm in N days ({DAYS:g})")  # fmt: skip
     add("--version", action="version", version=f"watchd {__version__}")
+    add_sensor(parser)
+    add_settings(parser)
     options = parser.parse_args(argv)
     if problem := disagreement(options):
         parser.error(problem)
     return options
+
+
+def add_sensor(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("a sensor for other cluster software").add_argument
+    add("--track", metavar="FILE", help="keep a number in this file (keepalived's track_file)")
+    add("--ok", type=int, metavar="N", help="the number while the interface receives (0)")
+    add("--bad", type=int, metavar="N", help="the number while it does not (1)")
+    add("--exec", dest="program", metavar="PROGRAM",
+        help="run PROGRAM VERDICT IFACE at each change; VERDICT is ok, fail or gone")  # fmt: skip
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Options in place of variables of the configuration."""
+    add = parser.add_argument_group("instead of the configuration's variables").add_argument
+    for name, (option, metavar, text) in OVERRIDES.items():
+        add(option, dest=name, type=of_kind(name), metavar=metavar, help=text)
+    add("--addresses", action="append", default=[], metavar="A,...",
+        help="service addresses, whose own ARP does not count")  # fmt: skip
+    add("--probe-target", dest="witness", action="append", default=[], metavar="A,...",
+        help="hosts that are always up, probed in an empty window")  # fmt: skip
+    add("--realtime", action="store_true", help="real-time scheduling and locked memory")
+
+
+def of_kind(name: str) -> Callable[[str], object]:
+    def read(text: str) -> object:
+        try:
+            return conf.SETTINGS[name].kind.read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {error}") from None
+
+    return read
+
+
+def overridden(settings: conf.Conf, options: argparse.Namespace) -> conf.Conf:
+    """With what the options say instead. Raises Stop."""
+    values = {name: getattr(options, name) for name in OVERRIDES}
+    values["plip_timer"] = options.timer_seconds
+    values["realtime"] = options.realtime or None
+    for name in ("addresses", "witness"):
+        values[name] = listed(options, name)
+    if options.filter and (problem := check_filter(options.filter)):
+        raise Stop(f"--filter is not a pcap expression: {problem}")
+    return replace(
+        settings, **{name: value for name, value in values.items() if value not in (None, ())}
+    )
+
+
+def listed(options: argparse.Namespace, name: str) -> tuple[object, ...]:
+    """The addresses of an option, as the configuration has them. Raises Stop."""
+    found = []
+    for word in ",".join(getattr(options, name)).replace(",", " ").split():
+        whole = word if name == "witness" or "/" in word else f"{word}/{128 if ':' in word else 32}"
+        try:
+            found.append(conf.SETTINGS[name].kind.read(f"{options.interface} {whole}"))
+        except ValueError as error:
+            raise Stop(f"{word}: expected {error}") from None
+    return tuple(found)
 
 
 def disagreement(options: argparse.Namespace) -> str:
@@ -120,7 +197,19 @@ def disagreement(options: argparse.Namespace) -> str:
     given = (options.seconds, options.within, options.days)
     aims = [value for value in given if value is not None]
     within = WITHIN_SECONDS if options.within is None else options.within
+    sensor = bool(options.track or options.program)
+    ok, bad = options.ok or 0, 1 if options.bad is None else options.bad
     wrong = [
+        (
+            sensor and (read or tune or options.json),
+            "--track and --exec go without -r, --tune and --json",
+        ),
+        (
+            not options.track and (options.ok, options.bad) != (None, None),
+            "--ok and --bad go with --track FILE",
+        ),
+        (options.track and ok == bad, "--ok and --bad must differ"),
+        (sensor and options.low_water == 0, "--low-water: 1 is the least with --track and --exec"),
         (options.mac and not read, "--mac goes with -r FILE"),
         (until and (tune or not read), "--until goes with -r FILE, and not with --tune"),
         (aims and not tune, "--seconds, --within and --days go with --tune"),

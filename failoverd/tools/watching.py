@@ -32,10 +32,11 @@ WAYS_OUT = {
 complain = partial(log.complain, "watchd")
 
 
-def read_conf(path: str | None) -> conf.Conf:
+def read_conf(path: str | None, quiet: bool = False) -> conf.Conf:
     """The configuration; the defaults if none is named and the usual one is not there."""
     if path is None and not os.path.exists(CONF):
-        complain(f"there is no {CONF}: using the defaults")
+        if not quiet:
+            complain(f"there is no {CONF}: using the defaults")
         return conf.Conf()
     try:
         settings = files.load(path or CONF, pair=False)
