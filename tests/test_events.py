@@ -172,6 +172,7 @@ def test_a_worker_logs_what_workers_may_and_nothing_else() -> None:
     said = logged("HEARTBEAT-UNSENT", "interface plip0", "heartbeats cannot be sent", error="no")
     told = decode(Logged, said)
     assert (told.name, told.values) == ("HEARTBEAT-UNSENT", {"error": "no"})
+    assert decode(Logged, {**said, "subject": "worker watchd eth0"}).subject == "worker watchd eth0"
     for changes in (
         {"name": "NO-EVENT"},
         {"name": "ROLE"},

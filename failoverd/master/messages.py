@@ -40,7 +40,9 @@ class Logged:
     """A line for the log, of the events that a worker may log."""
 
     name: Annotated[str, one_of(*WORKER_EVENTS)]
-    subject: Annotated[str, like(r"(?:interface|peer|worker) [!-9;-~]{1,60}|role|config")]
+    subject: Annotated[
+        str, like(r"(?:interface|peer|worker(?: watchd)?) [!-9;-~]{1,60}|role|config")
+    ]
     sentence: Annotated[str, like(r"[$@]?[a-zA-Z]+(?:,? [$@]?[a-zA-Z-]+)*")]
     values: Annotated[dict[str, str], values]
 

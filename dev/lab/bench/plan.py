@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from dev.lab.bench import checks, outages, weights
+from dev.lab.bench import checks, outages, sensed, weights
 from dev.lab.bench.report import Bar, Line, Panel
 from dev.lab.bench.systems import FASTEST, installed
 from dev.lab.machine import Value
@@ -100,6 +100,7 @@ ROWS = (
     Row("planned", "Outage, a planned switch", outages.planned_row),
     Row("deaf", "Outage, the active machine's switch port goes deaf", outages.deaf_row),
     Row("checks", "Outage, the active machine's service is killed", checks.checks_row),
+    Row("sensor", "Deaf port, carrier up: watchd as a sensor", sensed.sensor_row),
     Row("many", "Outage, by the number of addresses", outages.many_row),
     Row("load", "The same, four processes on every core", outages.load_row),
     Row("slow", "Outage, power cut at the original's timers", outages.slow_row),
