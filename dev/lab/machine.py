@@ -336,13 +336,15 @@ class Machine:
             raise LabError(f"{self.name}: ha-status: {result.stderr.strip()}") from None
         return told
 
-    def say(self, command: str, secret: str = SECRET, timeout: float = 30.0) -> str:
+    def say(
+        self, command: str, secret: str = SECRET, timeout: float = 30.0, port: int = 2000
+    ) -> str:
         """Type the secret and a command into our own failoverd's port. Its last line."""
         address = self.cards[PRIVATE].addresses[0].split("/")[0]
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with self.socket(family, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout)
-            connection.connect((address, 2000))
+            connection.connect((address, port))
             connection.sendall(f"{secret}\n{command}\n".encode())
             said = connection.makefile(encoding="utf-8").read()
         return said.splitlines()[-1] if said else ""

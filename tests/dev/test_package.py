@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 from processes import try_in_child
 
-from dev.lab.machine import Machine
+from dev.lab.machine import Machine, perl
 from dev.lab.network import Lab
 from dev.lab.spaces import ROOT
 from failoverd import __version__, conf, process, sd_notify
@@ -57,7 +57,8 @@ def text(path: str) -> str:
 class Init:
     """A machine's init script, whose commands are this checkout's."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, default: str = "unset INSTANCES") -> None:
+        """default: what /etc/default/failoverd says."""
         self._machine = machine
         path = f"PATH={machine.folder}/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
         launch = f"exec {shlex.join([sys.executable, '-I', f'{ROOT}/dev/launch.py'])}"
@@ -66,17 +67,21 @@ class Init:
         hand_over = replaced(text("etc/hand-over"), r"PATH=.*", path)
         script = replaced(text("etc/init.d/failoverd"), r"PATH=.*", path)
         script = replaced(script, r"CONF=.*", f"CONF={machine.conf}")
+        script = replaced(script, r"FOLDER=.*", f"FOLDER={machine.folder}/pairs")
+        script = replaced(script, r"unset INSTANCES", default)
         place = machine.write("hand-over", hand_over, 0o755)
         script = replaced(script, r"HAND_OVER=.*", f"HAND_OVER={place}")
         self._script = machine.write("init", script, 0o755)
 
-    def __call__(self, verb: str, runlevel: str = "2") -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, verb: str, *pairs: str, runlevel: str = "2"
+    ) -> subprocess.CompletedProcess[str]:
         """Run it as init does, or as a person does."""
-        words = ("env", f"RUNLEVEL={runlevel}", self._script, verb)
+        words = ("env", f"RUNLEVEL={runlevel}", self._script, verb, *pairs)
         return self._machine.run(*words, timeout=120.0)
 
-    def must(self, verb: str, runlevel: str = "2") -> str:
-        done = self(verb, runlevel)
+    def must(self, verb: str, *pairs: str, runlevel: str = "2") -> str:
+        done = self(verb, *pairs, runlevel=runlevel)
         assert done.returncode == 0, f"{verb}: {done.stdout}{done.stderr}"
         return done.stdout
 
@@ -175,6 +180,45 @@ def test_the_init_script_says_what_is_missing(lab: Lab) -> None:
     done = init("start")
     assert done.returncode == 6 and "boot:slave into /nowhere/x" in done.stderr
     assert init("nonsense").returncode == 2
+
+
+def several(machine: Machine, **ports: int) -> None:
+    """The configurations of further pairs, whose host_type is where $failover_root says."""
+    for name, port in ports.items():
+        root, run = f"{machine.folder}/pairs/{name}", f"{machine.folder}/run/{name}"
+        settings = {**machine.settings(), "failover_root": root, "tcp_port": port}
+        settings |= {"pidfile": f"{run}.pid", "state": f"{run}.state", "log": f"{run}.log"}
+        own = {key: value for key, value in settings.items() if key not in ("host_type", "secret")}
+        machine.write(f"pairs/{name}/failoverd.conf", "".join(map(perl, own, own.values())))
+        machine.write(f"pairs/{name}/host_type", "boot:slave\n")
+        machine.write(f"pairs/{name}/secret", f"that of {name}\n", 0o600)
+
+
+def test_the_init_script_serves_several_pairs(lab: Lab) -> None:
+    lab.a.write_conf()
+    lab.a.check("rm", f"{lab.a.folder}/host_type")
+    several(lab.a, db=2001, web=2002)
+    init = Init(lab.a)
+    init.must("start")
+    lines = init.must("status").splitlines()
+    assert [line.split(" is ")[0] for line in lines] == ["failoverd db", "failoverd web"]
+    db, web = lab.a.read("run/db.pid"), lab.a.read("run/web.pid")
+    init.must("restart", "web")
+    init.must("reload")
+    assert lab.a.read("run/db.pid") == db and lab.a.read("run/web.pid") not in ("", web)
+    init.must("stop", "db")
+    assert init("status").returncode == 3 and init("status", "web").returncode == 0
+    lab.a.write("pairs/db/failoverd.conf", "nonsense\n")
+    web = lab.a.read("run/web.pid")
+    assert init("restart").returncode == 6  # web is restarted all the same
+    assert lab.a.read("run/web.pid") not in ("", web)
+    init.must("stop")
+    lab.a.write("host_type", "boot:slave\n")
+    assert init("status").stdout.count("failoverd") == 3
+    named = Init(lab.a, "INSTANCES=web")
+    assert named("status").stdout == "failoverd is not running\nfailoverd web is not running\n"
+    assert named("status", "db").stdout == "failoverd db is not running\n"
+    assert named("start", "none").returncode == 6
 
 
 # ---------------------------------------------------------------------- systemd
@@ -294,26 +338,53 @@ def test_the_unit_is_sound(tmp_path: Path) -> None:
         "ExecStart=/usr/sbin/failoverd -f",
     ):
         assert line in unit.splitlines()
+    verified(tmp_path, "failoverd.service")
+
+
+def test_the_unit_of_further_pairs_is_the_same_but_for_the_file(tmp_path: Path) -> None:
+    further = "/etc/failover/%i/failoverd.conf"
+    unit = text("etc/systemd/failoverd.service")
+    for line, by in (
+        (r"(Description=.*)", r"\1 of %i"),
+        (r"(AssertPathExists=/etc/failover)/(host_type)", r"\1/%i/\2"),
+        (r"(ExecStart=.* -f)", rf"\1 -c {further}"),
+        (r"(ExecReload=.* -t)( .*)", rf"\1 -c {further}\2"),
+        (r"(ExecStop=.*/hand-over)(;;.*)", rf"\1 {further}\2"),
+    ):
+        unit, count = re.subn(rf"(?m)^{line}$", by, unit)
+        assert count == 1, line
+    assert settings(text("etc/systemd/failoverd@.service")) == settings(unit)
+    verified(tmp_path, "failoverd@web.service", "failoverd@.service")
+
+
+def settings(unit: str) -> list[str]:
+    return [line for line in unit.splitlines() if line and not line.startswith("#")]
+
+
+def verified(folder: Path, name: str, file: str = "") -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("there is no systemd-analyze: install systemd")
-    installed = unit.replace("/usr/sbin/failoverd", "/bin/true")
-    (tmp_path / "failoverd.service").write_text(installed)
-    words = ("systemd-analyze", "verify", "--man=no", str(tmp_path / "failoverd.service"))
+    installed = text(f"etc/systemd/{file or name}").replace("/usr/sbin/failoverd", "/bin/true")
+    (folder / (file or name)).write_text(installed)
+    words = ("systemd-analyze", "verify", "--man=no", str(folder / name))
     done = subprocess.run(words, capture_output=True, text=True, timeout=LONG, check=False)
-    assert done.returncode == 0 and "failoverd.service" not in done.stderr, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert name not in done.stderr and (file or name) not in done.stderr, done.stderr
 
 
+@pytest.mark.parametrize("name", ["failoverd.pid", "failoverd-web.pid"])
 @pytest.mark.parametrize(
     ("argument", "ends"), [("/usr/sbin/failoverd", True), ("/srv/failoverd/notes", False)]
 )
 def test_no_other_is_told_that_the_log_is_rotated(
-    tmp_path: Path, argument: str, ends: bool
+    tmp_path: Path, name: str, argument: str, ends: bool
 ) -> None:
     """The pid file of a dead failoverd may name anybody, be it one who edits a file of ours."""
     script = text("etc/logrotate.d/failoverd").partition("postrotate")[2].partition("endscript")[0]
-    pidfile = tmp_path / "pid"
-    assert script.count("/run/failoverd.pid") == 1
-    script = script.replace("/run/failoverd.pid", shlex.quote(str(pidfile)))
+    pidfile = tmp_path / name
+    assert script.count("/run/failoverd.pid") == script.count("/run/failoverd-*.pid") == 1
+    script = script.replace("/run/failoverd.pid", shlex.quote(str(tmp_path / "failoverd.pid")))
+    script = script.replace("/run/failoverd-*.pid", f"{shlex.quote(str(tmp_path))}/failoverd-*.pid")
     with subprocess.Popen(
         ["sh", "-c", "read nothing; :", argument], stdin=subprocess.PIPE
     ) as named:
