@@ -29,6 +29,7 @@ MAN = ROOT / "man"
 COMMANDS = ("failoverd", "watchd", "ha-status", "ha-fail", "ha-edit")
 PAGES = (*(f"{command}.8" for command in COMMANDS), "ha-switch.8", "failoverd.conf.5")
 COMPLETION = ROOT / "etc" / "bash_completion.d" / "failoverd"
+ZSH, FISH = ROOT / "etc" / "zsh" / "_failoverd", ROOT / "etc" / "fish" / "failoverd.fish"
 # Files that no variable names.
 OTHER_FILES = {
     "/var/lib/failoverd/failoverd.state.history",
@@ -366,3 +367,40 @@ def test_completion_knows_what_a_command_takes() -> None:
     assert completed("watchd", "--until", "l") == [""]
     assert completed("watchd", "no-such") == [""]
     assert completed("ha-edit", "/etc/fail")[0] == "compopt -o default"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_files_for_zsh_and_fish_name_every_option_and_no_other(command: str) -> None:
+    """Also where there is neither shell."""
+    common, *cases = re.split(r"(?m)^(?=[\w-]+\)$)", ZSH.read_text())
+    (case,) = (each for each in cases if each.startswith(f"{command})\n"))
+    in_zsh = re.findall(r"(?<=['{,)])(--?\w[\w-]*)(?=[\[,}])", common + case)
+    assert sorted(in_zsh) == sorted(offered(command))
+    own = rf"(?m)^ *complete -c (?:\$name|{command}) (.*?)(?: -d|$)"
+    flags = " ".join(re.findall(own, FISH.read_text()))
+    named = re.findall(r"-([sl]) (\S+)", flags)
+    in_fish = [{"s": "-", "l": "--"}[kind] + name for kind, name in named]
+    assert sorted(in_fish) == sorted(offered(command))
+
+
+def said_by(shell: str, *words: str) -> str:
+    """What a shell prints that reads nobody's settings."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed: apt-get install {shell}")
+    result = subprocess.run(
+        [shell, *words], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_zsh_and_fish_take_their_files(command: str) -> None:
+    """What each then offers; of zsh what the file asks of its _arguments."""
+    script = '_arguments() { print -rl -- "$@" }; service=$1; f() { . "$2" }; f "$@"'
+    specs = said_by("zsh", "-fc", script, "zsh", command, str(ZSH))
+    in_zsh = re.findall(r"(?m)^(?:\(.*?\))?(--?[\w-]+)\[", specs)
+    assert sorted(in_zsh) == sorted(offered(command))
+    script = f"source {shlex.quote(str(FISH))}; complete -C '{command} -'"
+    in_fish = said_by("fish", "--no-config", "-c", script).splitlines()
+    assert sorted(line.split("\t")[0] for line in in_fish) == sorted(offered(command))

@@ -1,0 +1,40 @@
+# fish completion for failoverd's commands; fish looks for a file of each command's name.
+
+for name in failoverd watchd ha-status ha-fail ha-edit
+    complete -c $name -f
+    complete -c $name -s h -l help -d 'show how it is used'
+    complete -c $name -l version -d 'show the version'
+    complete -c $name -s c -r -F -d 'the configuration'
+    complete -c $name -s v -d 'say more'
+end
+
+complete -c failoverd -s f -d 'stay in the foreground'
+complete -c failoverd -s n -d 'dry run: only say what it would do'
+complete -c failoverd -s t -d 'check the configuration'
+
+complete -c watchd -l json -d 'one JSON object an event'
+complete -c watchd -s r -r -F -d 'read a capture file'
+complete -c watchd -l until -x -d 'judge until so long after the first packet'
+complete -c watchd -l mac -x -d 'the address of the interface, whose packets are left out'
+complete -c watchd -l tune -d 'measure the traffic, and propose what to set'
+complete -c watchd -l seconds -x -d 'measure for so long'
+complete -c watchd -l within -x -d 'a dead interface is found within this time'
+complete -c watchd -l days -x -d 'at most one false alarm in this time'
+complete -c watchd -a '(path basename /sys/class/net/*)'
+
+complete -c ha-status -l watch -d 'go on, every second'
+complete -c ha-status -l json -d 'print one JSON object'
+complete -c ha-status -l check -d 'print one line for Nagios'
+complete -c ha-status -l prometheus -r -F -d 'write metrics'
+complete -c ha-status -l explain -d 'what this node would do now'
+complete -c ha-status -l history -d 'print the last changes of role'
+complete -c ha-status -l since -x -d 'of --history, only later ones'
+
+complete -c ha-fail -l hold -d 'no role changes by itself'
+complete -c ha-fail -l release -d 'roles change by themselves again'
+
+complete -c ha-edit -s m -x -d 'the message of the commit'
+complete -c ha-edit -l peer -d 'only bring the copies of the peer into line'
+complete -c ha-edit -F
+
+complete -c ha-switch -f -a 'master slave'
