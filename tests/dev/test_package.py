@@ -372,6 +372,13 @@ def verified(folder: Path, name: str, file: str = "") -> None:
     assert name not in done.stderr and (file or name) not in done.stderr, done.stderr
 
 
+def test_the_unit_of_the_sensor_is_sound(tmp_path: Path) -> None:
+    unit = text("etc/systemd/watchd@.service")
+    assert "EnvironmentFile=-/etc/default/watchd-%i" in unit.splitlines()
+    assert "etc/systemd/watchd@.service debian/failoverd/usr/lib/systemd" in text("debian/rules")
+    verified(tmp_path, "watchd@eth0.service", "watchd@.service")
+
+
 @pytest.mark.parametrize("name", ["failoverd.pid", "failoverd-web.pid"])
 @pytest.mark.parametrize(
     ("argument", "ends"), [("/usr/sbin/failoverd", True), ("/srv/failoverd/notes", False)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,6 +16,8 @@ import watched_by_hand
 from netns import Namespace, namespaces
 from processes import wait_until
 
+from failoverd import conf
+from failoverd.commands import watchd as command
 from failoverd.master.messages import Window
 from failoverd.tools import sensor
 from failoverd.tools.sensor import GONE, Lines, Program, TrackFile, judged
@@ -304,6 +307,37 @@ def test_values_that_cannot_be_used_are_refused(words: str, why: str) -> None:
         check=False,
     )
     assert result.returncode == 1 and why in result.stderr
+
+
+# The page about keepalived
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGE = (ROOT / "docs/keepalived.md").read_text()
+BLOCKS = [block.replace("\n    ", "\n") for block in re.findall(r"(?m)(?:^    .*\n|^\n)+", PAGE)]
+
+
+@pytest.mark.parametrize("name", ["keepalived.conf", "watchd-eth0"])
+def test_the_page_shows_what_the_examples_hold(name: str) -> None:
+    text = (ROOT / "examples/keepalived" / name).read_text()
+    told = text[text.index("global_defs") :] if name == "keepalived.conf" else text.splitlines()[-1]
+    assert told.strip() in "\n".join(BLOCKS)
+
+
+def test_each_configuration_of_the_page_is_one() -> None:
+    found = [block for block in BLOCKS if "$plip_interface" in block]
+    assert len(found) == 3
+    for block in found:
+        settings = conf.parse(block, "page")
+        assert settings.interfaces == ("eth0",) and settings.low_water == 1
+        assert settings.plip_timer > settings.plip_hbeat
+
+
+def test_the_example_s_options_are_ones() -> None:
+    (words,) = re.findall('OPTIONS="(.*)"', (ROOT / "examples/keepalived/watchd-eth0").read_text())
+    options = command.arguments([*words.split(), "eth0"])
+    settings = sensor.suited(command.overridden(conf.Conf(), options), options)
+    assert (settings.timer_seconds, settings.low_water, settings.realtime) == (0.2, 1, True)
+    assert settings.served == {"192.0.2.10"} and settings.witness[0].address == "192.0.2.254"
 
 
 # A real interface
