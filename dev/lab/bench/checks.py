@@ -85,19 +85,24 @@ def systems(bench: Bench, by: str) -> list[System]:
 def checks_row(bench: Bench) -> list[Line]:
     lines: list[Line] = []
     for by in ("process", "program"):
-        what = f"service killed, by {by}"
+        what = f"killed, by {by}"
         found: dict[str, list[Sample]] = {}
         for number in range(bench.runs):
-            for system in systems(bench, by):
+            pair: dict[str, Sample] = {}
+            rivals = systems(bench, by)
+            for system in rivals:
                 bench.progress(f"{what}: {system.name} {number + 1} of {bench.runs}")
                 await_calm(bench)
                 phase = INTERVAL * (number + 0.5) / bench.runs
                 try:
-                    sample = suffer(system, phase)
+                    pair[system.name] = suffer(system, phase)
                 except (LabError, OSError) as error:
                     bench.fail(f"{what}: {system.name}: {error}")
-                    continue
-                found.setdefault(system.name, []).append(sample)
-                bench.keep(what, system.name, sample.outage)
+            if len(pair) == len(rivals):  # or else one has moments that the other has not
+                for name, sample in pair.items():
+                    found.setdefault(name, []).append(sample)
+                    bench.keep(what, name, sample.outage)
+        if not found:
+            raise LabError(f"{what}: no run has succeeded")
         lines += told(bench, what, found, (1.0, 1.0))
     return lines
