@@ -172,8 +172,9 @@ class Queries:
 
     def _note_path(self, path: str) -> None:
         us, now = self._us, time.monotonic()
-        us.path = path
         self._aside_at = (self._aside_at or now) if path == SECOND else 0.0
+        if not (self._aside_at and us.path and now - self._aside_at < us.conf.plip_timer):
+            us.path = path  # or one answer that was slow
         if not self._aside_at and self._aside_said:
             self._aside_said = False
             us.say("PATH-PRIVATE", "peer", "answers over the heartbeat link again")

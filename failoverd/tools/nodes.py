@@ -15,7 +15,7 @@ from failoverd.second_path import SecondPath, find
 from failoverd.tools import verdict
 from failoverd.tools.client import STATUS_SECONDS, ExchangeError, ask_status
 from failoverd.tools.observe import look_around
-from failoverd.tools.verdict import CRITICAL, SEE_PEER, Verdict
+from failoverd.tools.verdict import CRITICAL, MEND_LINK, SEE_PEER, Verdict
 from failoverd.tools.words import exact_span
 from failoverd.wire.protocol import FILTER, FILTERED, LOOK_THERE, Status, status_tree
 
@@ -26,7 +26,8 @@ CLOCKS_DIFFER = 3.0  # seconds from which on that is said
 
 @dataclass(frozen=True)
 class Answer:
-    """The status of a node; or why there is none, and what to do about it.
+    """The status of a node; or why there is none, and what to do about it, or about the heartbeat
+    link.
 
     ahead: by how many seconds its clock is ahead of this node's, at the least: the way there and
     back proves no more. Negative if it is behind, None if unknown.
@@ -97,7 +98,7 @@ class Look:
     def advice(self) -> str:
         """What to do first, "" if all is well."""
         advice = self.verdict.advice
-        more = self.here.advice or (self.there.advice if advice == SEE_PEER else "")
+        more = self.here.advice or (self.there.advice if advice in (SEE_PEER, MEND_LINK) else "")
         return more or advice
 
     @property
@@ -207,14 +208,16 @@ def ask(conf: Conf, secret: bytes, address: str) -> Answer:
     """The status of a node, or why there is none. The peer is asked over the second path, too, and
     then, with the rest of the time, over the heartbeat link once more."""
     second = way_round(conf) if address == conf.secondary else None
+    advice = ""
     for path, part in ((None, 0.25), (second, 0.25), (None, 0.5)) if second else ((None, 1.0),):
         before = datetime.now(UTC)
         try:
             status = ask_status(conf, secret, address, part * STATUS_SECONDS, path)
         except ExchangeError as error:
             answer = Answer(trouble=error.why, advice=error.advice)
+            advice = advice or error.advice
         else:
-            return Answer(status, ahead=ahead(status, before, datetime.now(UTC)))
+            return Answer(status, advice=advice, ahead=ahead(status, before, datetime.now(UTC)))
     return answer
 
 

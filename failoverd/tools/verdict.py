@@ -272,10 +272,11 @@ def _what_is_wrong(interface: InterfaceStatus) -> str:
 
 def _why_not_linked(active: Node, ours: Status, other: Node, theirs: Status) -> Iterator[Reason]:
     """What is wrong with the heartbeat link, in either direction."""
-    if "second" in (ours.path, theirs.path) and not (
-        _has_heartbeats(ours) and _has_heartbeats(theirs)
-    ):
-        yield "heartbeat link is down, the peer answers over the second path", MEND_LINK
+    if "second" in (ours.path, theirs.path):
+        if _has_heartbeats(ours) and _has_heartbeats(theirs):
+            yield "the peer's port answers over the second path only", FILTER
+        else:
+            yield "heartbeat link is down, the peer answers over the second path", MEND_LINK
         return
     for node, status, sender in ((active, ours, other), (other, theirs, active)):
         if status.plip_state == "down":

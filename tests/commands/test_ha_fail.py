@@ -77,7 +77,7 @@ def test_that_the_port_is_blocked_on_one_side_is_said(
 ) -> None:
     if why := why_no_filters(lab.a):
         pytest.skip(why)
-    start(lab)
+    start(lab, second_path=False)
     closed, asker = (lab.a, lab.b) if closed_on == "a" else (lab.b, lab.a)
     drop(closed, CLOSED.replace("drop", verdict))
     lab.wait_until(lambda: asker.status()["us"].get("speechless"), "it is long so", LONG)
@@ -99,7 +99,11 @@ def test_that_failoverd_is_dead_there_is_said(lab: Lab) -> None:
     kill(lab.b, main_pid(lab.b))
     told = lab.a.command("ha-fail")
     assert told.returncode == 1
-    assert "1.0.0.2 port 2000 refuses the connection; check that the peer" in told.stderr
+    assert (
+        "1.0.0.2 port 2000 refuses the connection; over the second path: 192.0.2.2 port"
+        in told.stderr
+    )
+    assert "refuses the connection; check that the peer" in told.stderr
     assert "heartbeats" not in told.stderr
     assert SERVICE in "".join(lab.a.addresses("eth0"))
 
@@ -119,7 +123,7 @@ HERE: dict[str, tuple[Callable[[Machine, Machine], None], str]] = {
 
 @pytest.mark.parametrize("trouble", HERE)
 def test_what_this_end_of_the_link_shows_is_said(lab: Lab, trouble: str) -> None:
-    start(lab)
+    start(lab, second_path=False)
     make, sentence = HERE[trouble]
     make(lab.a, lab.b)
     lab.a.run("ip", "neighbour", "flush", "dev", "plip0")  # else it takes the kernel a minute

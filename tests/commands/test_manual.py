@@ -35,6 +35,7 @@ OTHER_FILES = {
     "/var/lib/failoverd/failoverd.state.history",
     "/var/lib/failoverd/failoverd.state.hold",
     "/var/lib/failoverd/failoverd.state.counters",
+    "/var/lib/failoverd/failoverd.state.peer",
     DEFAULT_CONF,
     Conf().control_socket,
     "/etc/default/failoverd",

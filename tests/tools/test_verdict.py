@@ -117,7 +117,9 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
      "node-a is active, but node-b receives no heartbeats from node-a"),
     (replace(A, path="second", plip_state="fail"), replace(B, plip_state="down"), WARNING,
      "node-a is active, but heartbeat link is down, the peer answers over the second path"),
-    (replace(A, path="second"), replace(B, path="second"), OK,
+    (replace(A, path="second"), B, WARNING,
+     "node-a is active, but the peer's port answers over the second path only"),
+    (replace(A, path="private"), replace(B, path="private"), OK,
      "node-a is active, and node-b can take over"),
     (A, replace(B, speechless=True), WARNING,
      "node-a is active, but node-a does not answer the queries of node-b"),
@@ -550,7 +552,7 @@ def test_a_standby_that_cannot_reach_its_peer(lab: Lab) -> None:
 
 
 def test_a_link_that_is_lost_is_no_outage_before_it_is_known_who_serves(lab: Lab) -> None:
-    begin(lab, plip_timer=2.0, plip_hbeat=0.5)
+    begin(lab, plip_timer=2.0, plip_hbeat=0.5, second_path=False)
     lab.b.ip("link set dev plip0 down")  # so that a question to the peer costs no time
     end = time.monotonic() + LONG
     shown: list[str] = []
@@ -564,7 +566,7 @@ def test_a_link_that_is_lost_is_no_outage_before_it_is_known_who_serves(lab: Lab
 def test_a_peer_whose_port_is_closed(lab: Lab) -> None:
     if why := why_no_filters(lab.a):
         pytest.skip(why)
-    begin(lab)
+    begin(lab, second_path=False)
     drop(lab.b, CLOSED)
     told(lab, lab.a, "WARNING: this node is active, but peer 1.0.0.2 sends heartbeats without")
     there = lab.b.command("ha-status")
