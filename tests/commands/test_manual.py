@@ -33,6 +33,7 @@ ZSH, FISH = ROOT / "etc" / "zsh" / "_failoverd", ROOT / "etc" / "fish" / "failov
 # Files that no variable names.
 OTHER_FILES = {
     "/var/lib/failoverd/failoverd.state.history",
+    "/var/lib/failoverd/failoverd.state.peer",
     "/var/lib/failoverd/failoverd.state.hold",
     "/var/lib/failoverd/failoverd.state.counters",
     "/var/lib/failoverd/failoverd.state.peer",
