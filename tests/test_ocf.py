@@ -88,13 +88,6 @@ def node(tmp_path: Path) -> Iterator[Node]:
         made.run("stop")
 
 
-@pytest.fixture
-def sensor() -> None:
-    usage = subprocess.run([WATCHD, "-h"], capture_output=True, text=True, check=True).stdout
-    if "--exec" not in usage:
-        pytest.skip("watchd has no --exec")
-
-
 def test_what_it_says_of_itself_is_what_it_takes() -> None:
     said = subprocess.run([AGENT, "meta-data"], capture_output=True, text=True, check=True).stdout
     tree = ElementTree.fromstring(said)
@@ -167,7 +160,6 @@ def test_without_pacemaker_it_says_so(node: Node) -> None:
     assert done.returncode == INSTALLED and "there is no attrd_updater" in done.stderr
 
 
-@pytest.mark.usefixtures("sensor")
 @pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
 def test_each_action_can_be_repeated(node: Node, shell: str) -> None:
     if shutil.which(shell) is None:
@@ -188,7 +180,6 @@ def test_each_action_can_be_repeated(node: Node, shell: str) -> None:
     assert node.run("monitor", shell=command).returncode == NOT_RUNNING
 
 
-@pytest.mark.usefixtures("sensor")
 def test_the_attribute_tells_what_the_interface_receives(node: Node) -> None:
     node.parameters |= {"dampen": "5s", "health": "yes"}
     attribute = "-n #health-traffic-eth0"
@@ -202,7 +193,6 @@ def test_the_attribute_tells_what_the_interface_receives(node: Node) -> None:
     wait_until(lambda: node.told[-1] == f"{attribute} -U green")
 
 
-@pytest.mark.usefixtures("sensor")
 def test_a_dead_or_stopped_sensor_is_found(node: Node) -> None:
     node.must("start")
     pid = node.pid()
@@ -224,7 +214,6 @@ def test_a_dead_or_stopped_sensor_is_found(node: Node) -> None:
     node.must("stop")
 
 
-@pytest.mark.usefixtures("sensor")
 def test_the_attribute_outlives_a_restart(node: Node) -> None:
     node.parameters["linger"] = "2"
     node.must("start")
@@ -238,7 +227,6 @@ def test_the_attribute_outlives_a_restart(node: Node) -> None:
     wait_until(lambda: node.told[-1] == "-n traffic-eth0 -D")
 
 
-@pytest.mark.usefixtures("sensor")
 def test_a_sensor_that_begins_says_nothing_before_it_knows(node: Node) -> None:
     """In a network that is dead for all, a restart would make this node the best one."""
     node.router.ip("link set far down")
@@ -248,7 +236,6 @@ def test_a_sensor_that_begins_says_nothing_before_it_knows(node: Node) -> None:
     wait_until(lambda: node.told[-1] == "-n traffic-eth0 -U 1")
 
 
-@pytest.mark.usefixtures("sensor")
 def test_a_start_without_a_cluster_fails_and_leaves_nothing(node: Node) -> None:
     node.updater.write_text("#!/bin/sh\nexit 102\n")
     done = node.run("start")

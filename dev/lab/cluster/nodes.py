@@ -187,6 +187,11 @@ class Cluster:
     ) -> subprocess.CompletedProcess[str]:
         return self._spaces.run(name, self.enter(name, argv), text=text, timeout=timeout)
 
+    def hurry(self) -> None:
+        """Whatever else this machine does, have the lab's sessions served first (sched(7))."""
+        script = "for one in /proc/[0-9]*; do echo -20 >$one/autogroup; done 2>/dev/null; :"
+        self._spaces.run("switch", ["sh", "-c", script])
+
     def check(self, name: str, *argv: str, text: str = "", timeout: float = 120.0) -> str:
         """Its output. Raises LabError if it fails."""
         done = self.run(name, *argv, text=text, timeout=timeout)

@@ -339,6 +339,7 @@ def measured(trial: Trial) -> str:
 
 def _outage(trial: Trial, attribute: str) -> float:
     trial.settle(attribute)
+    trial.cluster.hurry()
     before, _after, seconds = trial.outage()
     trial.cluster.port(before, True)
     return seconds
