@@ -36,7 +36,6 @@ OTHER_FILES = {
     "/var/lib/failoverd/failoverd.state.peer",
     "/var/lib/failoverd/failoverd.state.hold",
     "/var/lib/failoverd/failoverd.state.counters",
-    "/var/lib/failoverd/failoverd.state.peer",
     DEFAULT_CONF,
     Conf().control_socket,
     "/etc/default/failoverd",
