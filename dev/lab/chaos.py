@@ -89,7 +89,8 @@ class Pair:
         self._others: list[Process] = []
         self._believe(truth)
         for machine in lab.machines:
-            machine.write_conf(**variables)
+            sick = f"/usr/bin/test ! -e {machine.folder}/sick"
+            machine.write_conf(**variables, checks=[f"app 0.2 {sick}"])
             machine.write("ha-switch.shipped", SWITCH.read_text(), 0o755)
             machine.write("ha-switch", _SCRIPT, 0o755)
             self.write_mode(machine.name, truth.of(machine.name).script)
@@ -211,6 +212,20 @@ class Pair:
     def write_mode(self, name: str, word: str) -> None:
         self.machines[name].write("mode", f"{word or faults.WORKS}\n")
 
+    def sicken(self, name: str, _: str) -> None:
+        self.machines[name].write("sick", "")
+
+    def heal(self, name: str, _: str) -> None:
+        (self.machines[name].outside / "sick").unlink(missing_ok=True)
+
+    def hold(self, name: str, _: str) -> None:
+        self.machines[name].command("ha-fail", "--hold")
+
+    def release(self, _name: str, _: str) -> None:
+        """On both: one may not reach the other. Before that is known, it is still on hold there."""
+        for machine in self.lab.machines:
+            machine.command("ha-fail", "--release")
+
     def ha_fail(self, name: str, _: str) -> None:
         command = self.machines[name].popen_command("ha-fail")
         self._others.append(command)
@@ -310,6 +325,10 @@ WAYS: Mapping[str, Callable[[Pair, str, str], object]] = {
     "the switch script works": Pair.write_mode,
     faults.CLOSES: on_machine(lambda machine: drop(machine, CLOSED)),
     faults.OPENS: on_machine(pass_all),
+    "the check is bad on": Pair.sicken,
+    "the check is good on": Pair.heal,
+    faults.HOLD: Pair.hold,
+    faults.RELEASE: Pair.release,
     "ha-status": Pair.ha_status,
     "a monitor's pings of the peer": Pair.ping,
     "ha-fail": Pair.ha_fail,

@@ -31,6 +31,7 @@ class Body:
     end: str = WORKS  # of the private link
     script: str = WORKS
     port: str = WORKS  # or closed to the peer by a packet filter
+    sick: bool = False  # the service would fail its check here
 
     @property
     def alive(self) -> bool:
@@ -56,7 +57,7 @@ class Body:
     def troubles(self) -> int:
         if not self.powered:
             return 1
-        faults = [not self.running, self.stopped, self.frozen]
+        faults = [not self.running, self.stopped, self.frozen, self.sick]
         faults += [self.end != WORKS, self.port != WORKS]
         faults += [card != WORKS for card in self.cards]
         return sum(faults) + (not self.obeyed)
@@ -69,6 +70,7 @@ class Truth:
     a: Body
     b: Body
     link: str = WORKS
+    held: bool = False  # changes of role are on hold
 
     def of(self, name: str) -> Body:
         return self.a if name == "a" else self.b
@@ -208,6 +210,7 @@ def power_on(truth: Truth, name: str, _: str) -> Truth:
 
 CLOSES, OPENS = "the port is closed to the peer of", "the port is open again of"
 BLINKS = "the link is cut for a while"
+HOLD, RELEASE = "ha-fail --hold on", "ha-fail --release on both"
 CARDS = ("eth*",)  # stands for the cards that there are
 
 KINDS = (
@@ -308,6 +311,27 @@ KINDS = (
         20,
         lambda t, n, _: t.of(n).script != WORKS,
         sets(script=WORKS),
+        repair=True,
+    ),
+    Kind(
+        "the check is bad on",
+        8,
+        lambda t, n, _: powered(t, n) and not t.of(n).sick,
+        sets(sick=True),
+    ),
+    Kind("the check is good on", 16, lambda t, n, _: t.of(n).sick, sets(sick=False), repair=True),
+    Kind(
+        HOLD,
+        3,
+        lambda t, n, _: alive(t, n) and not t.held,
+        lambda t, _n, _w: replace(t, held=True),
+    ),
+    Kind(
+        RELEASE,
+        16,
+        lambda t, _n, _w: t.held and t.a.alive and t.b.alive,
+        lambda t, _n, _w: replace(t, held=False),
+        of_link=True,
         repair=True,
     ),
     Kind("ha-fail", 8, alive, same),

@@ -127,9 +127,10 @@ class Judge:
         yield "obeyed", obeyed, None, 5, ""
 
     def _could_serve(self, sight: Sight, name: str) -> bool:
-        """Whether statement 2 promises that this machine serves if no other does."""
+        """Whether statement 2 promises that this machine serves if no other does. While changes of
+        role are on hold it promises nothing."""
         us, them = sight.truth.of(name), sight.truth.of(other(name))
-        if name not in sight.well or not us.carded or not us.obeyed:
+        if sight.truth.held or name not in sight.well or not us.carded or not us.obeyed:
             return False
         if them.powered and not them.obeyed:
             return False  # it may be unable to stand down

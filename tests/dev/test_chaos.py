@@ -116,6 +116,7 @@ def test_nobody_takes_over_from_one_that_still_answers_on_another_interface() ->
 def test_the_judge_expects_nothing_of_whoever_is_disturbed() -> None:
     assert judged((9, "", False, WHOLE), (9, "ab", True, WHOLE), well=frozenset()) == []
     assert judged((9, "a", False, DEAF), hands_over=False) == []
+    assert judged((9, "", False, replace(WHOLE, held=True))) == []
 
 
 def test_time_in_which_nobody_looked_does_not_count() -> None:
