@@ -32,7 +32,7 @@ PATIENCE = 2.0  # seconds of silence after which a child is replaced, with the l
 BURST = 5  # acts at most, before peace
 LOOK = 0.03  # seconds between two looks
 START_LIMIT = 30.0
-DOORS = 2  # listening sockets on the port: the link's, and lo's
+DOORS = 3  # listening sockets on the port: the link's, lo's, and that of the second path
 ROUND_TRIP = 0.5  # seconds for the last probe's answer
 
 

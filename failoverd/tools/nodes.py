@@ -110,12 +110,13 @@ class Look:
         return list(alike.differences(*told).values())
 
     def json(self) -> str:
-        """Section 6, and what it means. "differences" is there only if there are some."""
+        """Section 6, and what it means. "differences" is there only if there are some. Scripts read
+        the role with sed: it comes first."""
         us, peer, found = self.us, self.peer, self.verdict
         tree: dict[str, object] = {
-            "schema": SCHEMA,
             "us": us and status_tree(us),
             "peer": peer and status_tree(peer),
+            "schema": SCHEMA,
             "verdict": str(found),
             "exit": found.status,
             "reasons": found.reasons,

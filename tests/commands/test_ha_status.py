@@ -66,8 +66,9 @@ def test_both_machines_side_by_side(pair: Pair, tmp_path: Path, addresses: tuple
     assert "02:00:00:00:00:01" in out and "2.0.0" in out
     status, out, errors = ha_status_there(pair, conf, "--json")
     assert (status, errors) == (0, "")
+    assert out.startswith('{"us": {"role": "active", "boot": "master", "since": "')
     tree = json.loads(out)
-    assert list(tree) == ["schema", "us", "peer", "verdict", "exit", "reasons", "hosts"]
+    assert list(tree) == ["us", "peer", "schema", "verdict", "exit", "reasons", "hosts"]
     assert (tree["schema"], tree["exit"], tree["reasons"]) == (1, 0, [])
     assert tree["hosts"] == {"us": "this node", "peer": f"peer {addresses[1]}"}
     assert tree["verdict"] == "OK: this node is active, and peer 1.0.0.2 can take over".replace(

@@ -584,7 +584,8 @@ def test_a_true_answer_in_small_pieces(pair: Pair) -> None:
         for byte in answer(said_to(connection), "ok", "active"):
             connection.sendall(bytes([byte]))
         daemon.wait_for("reply")
-    assert daemon.of("reply") == [{"event": "reply", "id": 1, "ok": True, "text": "active"}]
+    reply = {"event": "reply", "id": 1, "ok": True, "text": "active", "path": "private"}
+    assert daemon.of("reply") == [reply]
 
 
 def test_an_answer_too_long_to_be_passed_on(pair: Pair) -> None:

@@ -74,9 +74,13 @@ def test_a_hold_is_known_to_both_and_outlives_all_but_a_release(lab: Lab) -> Non
     vias = [line.values["via"] for line in logs.lines(lab.b.log(), "HOLD-ON")]
     assert vias == ["peer", "file", "file"]
 
-    shown = lab.b.command("ha-status")
-    assert shown.returncode == 1 and ", but role changes are on hold by " in shown.stdout
-    assert "\nhold " in shown.stdout and "next: ha-fail --release" in shown.stdout
+    def is_shown() -> bool:
+        shown = lab.b.command("ha-status")
+        return shown.returncode == 1 and ", but role changes are on hold by " in shown.stdout
+
+    lab.wait_until(is_shown, "ha-status says so", LONG)
+    shown = lab.b.command("ha-status").stdout
+    assert "\nhold " in shown and "next: ha-fail --release" in shown
     assert "role changes are on hold, by " in lab.b.command("failoverd", "-t").stdout
 
     changes = role_changes(lab.b)

@@ -30,7 +30,7 @@ BACK = "role taken back, peer vanished"
 LONGEST = "longest time without active node"
 
 ARP = "no ARP reply"
-CUT = '"never two active" does not hold while the heartbeat link is cut: '
+CUT = '"never two active" does not hold while both paths are cut: '
 FIRST = "receives in first window"
 DEAF = (
     '"never without an active node" does not hold for clients when an interface of the active '
@@ -157,6 +157,10 @@ def test_the_seconds_of_checks(checks: str, best: str, worst: str) -> None:
     [
         (SERVED, []),
         ("", [f"{CUT}@addresses is empty", DEAF]),
+        (
+            SERVED + "$confirm = 'none'; $second_path = 'no';",
+            [f"{CUT.replace('both paths are', 'the heartbeat link is')}$confirm is none"],
+        ),
         (SERVED + "$low_water = 0;", [DEAF]),
         (SERVED + "@witness = ();", [QUIET.format("eth0")]),
         (

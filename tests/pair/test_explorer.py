@@ -56,7 +56,8 @@ def test_the_statements_hold_on_a_random_walk(seed: int) -> None:
 
 
 BY_NAME = {mutant.what: mutant for mutant in MUTANTS}
-POWER, PERSON = setup("power,link", delays=0), setup("person,loss", 2, delays=0)
+POWER = setup("power,link", delays=0, second=False)
+PERSON = setup("person,loss", 2, delays=0)
 BROKEN = {  # a broken cell of the policy, and where that shows
     "SILENCE TAKEN: always TAKE": POWER,
     "SILENCE FREE: the contrary of TAKE if is_up": POWER,
