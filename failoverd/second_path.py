@@ -42,7 +42,7 @@ class SecondPath:
 
 def find(conf: Conf, ours: Fixed, theirs: Fixed) -> SecondPath:
     """What there is of it, by what is known of both nodes."""
-    if not conf.second_path:
+    if not conf.has_second_path:
         return SecondPath()
     interface, own = _first(conf, ours)
     return SecondPath(interface, own, _first(conf, theirs)[1])

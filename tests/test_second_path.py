@@ -16,5 +16,6 @@ def test_where_it_leads() -> None:
     assert found.has_peer("198.51.100.2") and not found.has_peer("198.51.100.1")
     assert find(conf, ours, {}).ends is None and find(conf, ours, {}).hosts
     assert find(Conf(second_path=False), ours, theirs) == SecondPath()
+    assert find(Conf(confirm="none"), ours, theirs) == SecondPath()
     assert find(conf, {"eth2": ("192.0.2.1/24",)}, theirs).interface == ""
     assert find(conf, ours, {"eth1": ["203.0.113.2/24"]}).ends is None, "not a neighbour"

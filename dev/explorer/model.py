@@ -98,6 +98,10 @@ class Setup:
     menu: frozenset[str] = frozenset()  # words of MENU
     scripts: tuple[int, ...] = (1, 2, 3, 5, 8)
 
+    @property
+    def two_paths(self) -> bool:
+        return self.second and self.confirm != "none"
+
     def rules(self, machine: int) -> pair.Rules:
         return pair.Rules(
             boot=self.boots[machine],

@@ -544,7 +544,7 @@ class Scene:
 
     def goes_round(self, number: int) -> bool:
         """Does the second path work for it? It is on the first card."""
-        way = self.setup.second and self.seconds[number]
+        way = self.setup.two_paths and self.seconds[number]
         return way and self.reaches(0, 0) and self.reaches(1, 0)
 
     def returns(self, number: int, exchange: Exchange) -> bool:

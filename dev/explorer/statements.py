@@ -138,7 +138,7 @@ def flags(game: Game, world: World) -> int:
         for host in hosts
     ]
     private = all((*world.wire, world.whole))
-    round_ = game.setup.second and 0 in ears[0] & ears[1]
+    round_ = game.setup.two_paths and 0 in ears[0] & ears[1]
     linked = all((private and world.ports[n]) or (round_ and world.seconds[n]) for n in AB)
     if all(has_role(game, host, number) for number, host in enumerate(hosts)):
         found |= Flag.BOTH

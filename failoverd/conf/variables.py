@@ -408,7 +408,8 @@ class Conf:
     second_path: bool = _one(True, YES_NO, meaning=
         "The second path: answer the peer's signed requests on the service network too, at this "
         "node's own addresses on the first of @interfaces that has one, and query the peer there "
-        "when the heartbeat link gives no answer. A packet filter must let $tcp_port pass there.")
+        "when the heartbeat link gives no answer. A packet filter must let $tcp_port pass there. "
+        "There is none while $confirm is none.")
     switch_timeout: float = _one(30.0, _seconds(0.005), alike=True, meaning=
         "Seconds that a switch script and the hooks have together before they are killed, the "
         "same on both nodes.")
@@ -444,6 +445,11 @@ class Conf:
     def confirm_prog(self) -> str:
         """The program that $confirm names; "" if it names none."""
         return "" if self.confirm in ("arp", "none") else self.confirm
+
+    @property
+    def has_second_path(self) -> bool:
+        """With $confirm "none" the heartbeat link alone tells of the peer, as it once did."""
+        return self.second_path and self.confirm != "none"
 
     @property
     def served(self) -> frozenset[str]:

@@ -110,7 +110,7 @@ def not_held(conf: Conf) -> list[str]:
 
 
 def _two_may_be_active(conf: Conf) -> Iterator[str]:
-    cut = "while both paths are cut" if conf.second_path else "while the heartbeat link is cut"
+    cut = "while both paths are cut" if conf.has_second_path else "while the heartbeat link is cut"
     bare = sorted(set(conf.interfaces) - {entry.interface for entry in conf.addresses})
     if conf.confirm == "none":
         yield f"does not hold {cut}: $confirm is none"
