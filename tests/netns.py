@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import subprocess
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -101,6 +102,9 @@ class Namespace:
                 self.move_in()
                 work()
                 status = 0
+            except BaseException:
+                traceback.print_exc()
+                raise
             finally:
                 os._exit(status)
         assert os.waitpid(pid, 0)[1] == 0

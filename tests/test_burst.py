@@ -19,22 +19,25 @@ FRAMES = [
 
 
 def test_every_frame_arrives_in_its_order_whatever_is_sent_at_once() -> None:
-    with two_ends() as ends, sender(ends[1], "far") as far:
-        far.bind(("far", 3))  # ETH_P_ALL
-        far.settimeout(30.0)
+    with two_ends() as ends:
 
         def work() -> None:
             os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
             burst = Burst(FRAMES)
-            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock:
+            heard: list[bytes] = []
+            with (
+                sender(ends[1], "far") as far,
+                socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock,
+            ):
+                far.bind(("far", 3))  # ETH_P_ALL
+                far.settimeout(30.0)
                 assert [burst.send(sock, "eth0", at, 50) for at in (0, 50, 100)] == [50, 50, 20]
                 burst.send_all(sock, "eth0")
+                while len(heard) < 2 * len(FRAMES):
+                    heard += [frame for frame in [far.recv(2048)] if frame in FRAMES]
+            assert heard == 2 * FRAMES
 
         inside(ends[0], work)
-        heard: list[bytes] = []
-        while len(heard) < 2 * len(FRAMES):
-            heard += [frame for frame in [far.recv(2048)] if frame in FRAMES]
-        assert heard == 2 * FRAMES
 
 
 def test_what_cannot_be_sent_is_an_error() -> None:

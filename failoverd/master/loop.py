@@ -96,6 +96,7 @@ class Master:
         self.actions: deque[pair.Action] = deque()
         self.next_look = 0.0
         self.next_count = 0.0  # when the addresses and files are looked for again
+        self.looked = uptime()  # at the clock
         self.secret = files.stamp(conf.secret)  # of the file that the listener has read
         self.failure: str | None = None  # why it could not start
 
@@ -174,22 +175,22 @@ class Master:
         self.supervisor.tend(time.monotonic())
         while self.failure is None and not (self.us.stops and self._may_leave()):
             timeout = self._timeout(time.monotonic())
-            before = uptime()
+            self.looked = uptime()
             found = self.selector.select(timeout)
-            slept = uptime() - before
-            self._mind_the_gap(slept - timeout)
-            began = uptime()
+            self._mind_the_gap(timeout)
             try:
                 self._turn(found, ready)
             except MemoryError:
                 self._want_memory()
-            self._mind_the_gap(uptime() - began)
+            self._mind_the_gap()
 
     def _turn(self, found: list[tuple[selectors.SelectorKey, int]], ready: Ready) -> None:
         """Take in what has come and decide, before all that is merely due."""
         for key, _ in found:
             key.data()
+        self.reports.skip = False
         self._step_all()
+        self._mind_the_gap()  # before those who were silent meanwhile are given up
         self._do_due(time.monotonic())
         self.us.up = self.us.up or self.supervisor.all_ready
         if self.us.up and not self.us.started and not self.programs.old_ones_run:
@@ -198,7 +199,6 @@ class Master:
             self.service_manager.tell("READY=1")
         self._step_all()
         self.programs.notify_next()
-        self.reports.skip = False
 
     def _want_memory(self) -> None:
         """To end would help nobody. What has come may be lost: the pair has to ask again."""
@@ -230,8 +230,11 @@ class Master:
         ]
         return max(0.0, min(t for t in times if t is not None) - now)
 
-    def _mind_the_gap(self, gap: float) -> None:
-        """A loop that stalled for a window must not act on what it knew (section 5)."""
+    def _mind_the_gap(self, wanted: float = 0.0) -> None:
+        """A loop that stalled for a window must not act on what it knew (section 5). wanted: so
+        many seconds should have passed since it looked last."""
+        before, self.looked = self.looked, uptime()
+        gap = self.looked - before - wanted
         if gap <= self.us.conf.plip_timer:
             return
         self.supervisor.forgive(gap)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import json
 import os
 import select
@@ -133,6 +134,9 @@ def _fork(channel: Channel, work: Callable[[], int], keep: set[int]) -> Child:
         raise
     status = 1
     try:
+        # What the parent has not collected yet would close descriptors of the child: their numbers
+        # are given again.
+        gc.freeze()
         reset_signals()
         os.setsid()
         close_all_but(keep)
