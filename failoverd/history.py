@@ -13,19 +13,16 @@ import stat
 from collections import deque
 from dataclasses import asdict
 
+from failoverd import statefile
 from failoverd.wire import typed
 from failoverd.wire.protocol import Change, words
 
-LASTING = "/var/lib/failoverd"
 MOST = 200
 MOST_BYTES = 1 << 20
 
 
-def place(state: str, what: str = "history") -> str:
-    """Of a file that outlives a boot: beside $state; for one in /run, which is empty after a boot,
-    below /var/lib/failoverd."""
-    folder, name = os.path.split(state)
-    return os.path.join(LASTING if folder in ("/run", "/var/run") else folder, f"{name}.{what}")
+def place(state: str) -> str:
+    return statefile.place(state, "history")
 
 
 def read(path: str) -> list[Change]:
@@ -49,20 +46,7 @@ def read(path: str) -> list[Change]:
 
 def write(path: str, changes: list[Change]) -> None:
     """Replace the file in one step, readable by root only. Raises OSError."""
-    new = f"{path}.new"
-    if os.path.dirname(path) == LASTING:
-        os.makedirs(LASTING, 0o755, exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):  # never write through a link that others planted
-        os.unlink(new)
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with open(fd, "w", encoding="ascii") as file:
-            file.writelines(f"{json.dumps(asdict(change))}\n" for change in changes)
-        os.replace(new, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(new)  # it takes room itself
-        raise
+    statefile.keep(path, "".join(f"{json.dumps(asdict(change))}\n" for change in changes).encode())
 
 
 class History:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
 
-from failoverd import history, statefile
+from failoverd import statefile
 from failoverd.wire import typed
 from failoverd.wire.protocol import Hold
 
@@ -50,7 +50,7 @@ def uptime() -> float:
 
 
 def place(state: str) -> str:
-    return history.place(state, "hold")
+    return statefile.place(state, "hold")
 
 
 def read(path: str) -> Kept | None:
@@ -72,11 +72,8 @@ def read(path: str) -> Kept | None:
 
 def write(path: str, kept: Kept) -> None:
     """Replace the file; when this returns no loss of power takes that back. Raises OSError."""
-    if os.path.dirname(path) == history.LASTING and not os.path.isdir(history.LASTING):
-        os.makedirs(history.LASTING, 0o755)
-        statefile.sync_folder(os.path.dirname(history.LASTING))
     file = _File(kept.now, statefile.boot_id(), uptime(), time.time())
-    statefile.replace(path, f"{json.dumps(typed.encode(file))}\n".encode(), lasting=True)
+    statefile.keep(path, f"{json.dumps(typed.encode(file))}\n".encode(), lasting=True)
 
 
 def serial_after(known: Hold | None) -> int:

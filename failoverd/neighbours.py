@@ -344,7 +344,7 @@ class _Prober:
         OSError."""
         if own == links.hwaddr(interface):
             for address in links.addresses(interface):
-                if address.startswith("fe80:") and (interface, address) not in self._addresses:
+                if address.startswith("fe80:") and (interface, address) not in self._known:
                     return address
         return frames.link_local(own)
 

@@ -18,6 +18,7 @@ from failoverd.wire.protocol import host_in_network
 if TYPE_CHECKING:
     from failoverd.conf import Conf
 
+LASTING = "/var/lib/failoverd"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _MAX_BYTES = 1 << 20  # thousands of addresses
 # The file is a whole number of these, filled up with blanks: what is written over it later needs no
@@ -167,8 +168,7 @@ def read_peer(path: str) -> dict[str, list[str]]:
 
 def write_peer(path: str, told: dict[str, list[str]]) -> None:
     """Raises OSError."""
-    os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
-    replace(path, json.dumps(told).encode())
+    keep(path, json.dumps(told).encode())
 
 
 def write(path: str, remembered: Remembered) -> None:
@@ -193,20 +193,38 @@ def replace(path: str, data: bytes, *, lasting: bool = False, mode: int = 0o600)
         os.unlink(new)
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
-        _write_at(fd, data, 0)
-        if lasting:
-            os.fsync(fd)
+        try:
+            _write_at(fd, data, 0)
+            if lasting:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(new, path)
     except OSError:
-        os.unlink(new)  # it takes room itself
+        with contextlib.suppress(OSError):
+            os.unlink(new)  # it takes room itself
         raise
-    finally:
-        os.close(fd)
-    os.replace(new, path)
     if lasting:
-        sync_folder(os.path.dirname(path))
+        _sync_folder(os.path.dirname(path))
 
 
-def sync_folder(path: str) -> None:
+def place(state: str, what: str) -> str:
+    """The file of what outlives a boot: beside $state; for one in /run, which is empty after a
+    boot, below /var/lib/failoverd."""
+    folder, name = os.path.split(state)
+    return os.path.join(LASTING if folder in ("/run", "/var/run") else folder, f"{name}.{what}")
+
+
+def keep(path: str, data: bytes, *, lasting: bool = False) -> None:
+    """`replace` for a file that has its `place`: the folder is made, if it is failoverd's own."""
+    if os.path.dirname(path) == LASTING and not os.path.isdir(LASTING):
+        os.makedirs(LASTING, 0o755, exist_ok=True)
+        if lasting:
+            _sync_folder(os.path.dirname(LASTING))
+    replace(path, data, lasting=lasting)
+
+
+def _sync_folder(path: str) -> None:
     """Have the disk know the names in a folder. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -34,7 +34,7 @@ class Context:
         self.events: deque[pair.Event] = deque()
         self.remembered = statefile.read(conf.state)
         if not self.remembered.peer_fixed:
-            path = history.place(conf.state, "peer")
+            path = statefile.place(conf.state, "peer")
             self.remembered.peer_fixed = statefile.read_peer(path)
         self.history = history.History()
         self.hold: hold.Kept | None = None  # the last change of it
@@ -173,7 +173,7 @@ class Context:
 
     def _lasting(self, what: str, do: Callable[[str], None]) -> None:
         """What outlives a boot: nothing waits for it, or fails with it."""
-        path = history.place(self.conf.state, what)
+        path = statefile.place(self.conf.state, what)
         try:
             with self.spare:
                 do(path)

@@ -12,7 +12,7 @@ import os
 import selectors
 import time
 
-from failoverd import history, statefile
+from failoverd import statefile
 from failoverd.master.context import Context
 from failoverd.process import PARTING, Channel, Errand, Message, in_words
 from failoverd.wire.protocol import counts
@@ -44,7 +44,7 @@ class Tally:
 
     @property
     def _path(self) -> str:
-        return history.place(self._us.conf.state, "counters")
+        return statefile.place(self._us.conf.state, "counters")
 
     @property
     def deadline(self) -> float | None:
@@ -74,9 +74,7 @@ class Tally:
         path, data = self._path, f"{json.dumps(dict(told))}\n".encode()
 
         def work(channel: Channel) -> Message:
-            if os.path.dirname(path) == history.LASTING:
-                os.makedirs(history.LASTING, 0o755, exist_ok=True)
-            statefile.replace(path, data, lasting=True)
+            statefile.keep(path, data, lasting=True)
             return {}
 
         try:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from failoverd import history, links, statefile
+from failoverd import links, statefile
 from failoverd.conf import Conf, Problem, alike, survey
 from failoverd.second_path import SecondPath, find
 from failoverd.tools import verdict
@@ -231,7 +231,7 @@ def way_round(conf: Conf) -> SecondPath | None:
     except OSError:
         return None
     ours = links.fixed((one for one in held if one.interface in conf.interfaces), conf.served)
-    found = find(conf, ours, statefile.read_peer(history.place(conf.state, "peer")))
+    found = find(conf, ours, statefile.read_peer(statefile.place(conf.state, "peer")))
     return found if found.ends else None
 
 
