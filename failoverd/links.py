@@ -1,9 +1,9 @@
 """Facts about this node's network interfaces: index, up, carrier, hardware address, addresses.
 
 Asked of the kernel by ioctl (netdevice(7)) and rtnetlink(7), which answer for the network namespace
-that we are in; /sys answers for the one it was mounted in. No function raises for an interface that
-is not there: it may vanish at any moment. All but `names` ask by sockets that are kept: a process
-that has no descriptor left must not take its interfaces for missing.
+of this process; /sys answers for the one it was mounted in. No function raises for an interface
+that is not there: it may vanish at any moment. All but `names` ask by sockets that are kept: a
+process that has no descriptor left must not take its interfaces for missing.
 """
 
 from __future__ import annotations

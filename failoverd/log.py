@@ -217,7 +217,7 @@ def printable(text: str) -> str:
 
 
 def is_journal(stream: TextIO) -> bool:
-    """Whether systemd's journal reads it, which knows the time and who we are: systemd.exec(5)."""
+    """Whether systemd's journal reads it, which knows the time and who writes: systemd.exec(5)."""
     info = os.fstat(stream.fileno())
     return os.environ.get("JOURNAL_STREAM") == f"{info.st_dev}:{info.st_ino}"
 

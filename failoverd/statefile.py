@@ -82,7 +82,7 @@ def _failed(value: object) -> FailedRun:
 
 
 @dataclass
-class Remembered:
+class Saved:
     """What `$state` holds. pidfile: of the failoverd that wrote it.
 
     script: pid and start time of a switch script that may still run.
@@ -132,28 +132,28 @@ def boot_id() -> str:
 # ------------------------------------------------------------------ the file
 
 
-def read(path: str) -> Remembered:
-    """What was remembered in this boot; nothing if it is missing, unsound or another boot's."""
+def read(path: str) -> Saved:
+    """What was saved in this boot; nothing if it is missing, unsound or another boot's."""
     fd = open_own(path, os.O_RDONLY)
     if fd is None:
-        return Remembered()
+        return Saved()
     with open(fd, "rb") as file:
         return decode(file.read(_MAX_BYTES), boot_id())
 
 
-def decode(data: bytes, boot: str) -> Remembered:
+def decode(data: bytes, boot: str) -> Saved:
     """What the file of this boot says; nothing if any of it is not as `encode` writes it."""
     try:
         told = typed.mapping(json.loads(data))
-        found = typed.decode(Remembered, told)
+        found = typed.decode(Saved, told)
     except (ValueError, RecursionError):
-        return Remembered()
-    return found if found.role and told.get("boot_id") == boot else Remembered()
+        return Saved()
+    return found if found.role and told.get("boot_id") == boot else Saved()
 
 
-def encode(remembered: Remembered, boot: str) -> str:
+def encode(saved: Saved, boot: str) -> str:
     """The content of the file."""
-    return json.dumps({"boot_id": boot, **vars(remembered)}) + "\n"
+    return json.dumps({"boot_id": boot, **vars(saved)}) + "\n"
 
 
 def read_peer(path: str) -> dict[str, list[str]]:
@@ -171,10 +171,10 @@ def write_peer(path: str, told: dict[str, list[str]]) -> None:
     keep(path, json.dumps(told).encode())
 
 
-def write(path: str, remembered: Remembered) -> None:
+def write(path: str, saved: Saved) -> None:
     """Replace the file in one step, readable by root only; where there is no room for a new one,
     write over the old one. Raises OSError."""
-    data = encode(remembered, boot_id()).encode()
+    data = encode(saved, boot_id()).encode()
     data = data.ljust(-len(data) // _BLOCK * -_BLOCK)
     if len(data) > _MAX_BYTES:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))  # nobody could read it again

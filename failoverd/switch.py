@@ -62,7 +62,7 @@ def environment(
 ) -> dict[str, str]:
     """All that a program is told (contract, section 7). Lists are separated by newlines.
 
-    own_hwaddrs: by interface, the hardware addresses that the cards had before the first change.
+    own_hwaddrs: by interface, the hardware addresses that interfaces had before the first change.
     left: what comes before the addresses and ethernet_addresses of conf, if it is not among them.
     """
 
@@ -263,7 +263,7 @@ class _Program:
 class _Output:
     """The pipe for what one program prints, and the lines in it.
 
-    We keep the writer too: without one, the reader would be readable without end as soon as the
+    The writer is kept, too: without one, the reader would be readable without end as soon as the
     program closes its output.
     """
 

@@ -108,5 +108,5 @@ def context(folder: Path, role: str | None = None, *, addresses: int = 2) -> Con
         log=str(folder / "log"),
     )
     us = Context(conf, "slave", Log(conf.log), lambda *_: None, dry=False)
-    us.remembered.role = role
+    us.saved.role = role
     return us

@@ -158,7 +158,7 @@ def done(actions: list[pair.Action]) -> str:
     """What the master does, in words; what is compared or of the heartbeats is left out."""
     words: dict[type[pair.Action], Callable[[Any], str]] = {
         pair.Announce: lambda action: "announce",
-        pair.Question: lambda action: "ask own" if action.own else f"ask {len(action.at)}",
+        pair.Probe: lambda action: "ask own" if action.own else f"ask {len(action.at)}",
         pair.Ask: lambda action: action.query.value,
         pair.RunScript: lambda action: f"run {action.role}",
         pair.RunProgram: lambda action: f"run {action.kind}",
@@ -266,11 +266,11 @@ class Machine:
         match action:
             case pair.Ask():
                 self.asked = [*(q for q in self.asked if q is not action.query), action.query]
-            case pair.Question():
+            case pair.Probe():
                 self.searched = [*(o for o in self.searched if o is not action.own), action.own]
             case pair.Forget():
                 self.asked = [query for query in self.asked if query is Query.COMPARE]
-                if action.questions:
+                if action.probes:
                     self.searched, self.program = [], None
             case pair.RunScript():
                 self.must(not self.runs, "two scripts run at once")

@@ -161,7 +161,7 @@ def test_a_failed_role_is_told_once_however_often_its_script_fails(told: Told) -
 
 def test_a_role_that_was_there_before_a_restart_came_from_nowhere(told: Told) -> None:
     us, runs = told
-    statefile.write(us.conf.state, statefile.Remembered(role="active"))
+    statefile.write(us.conf.state, statefile.Saved(role="active"))
     again = Context(us.conf, "slave", us.log, lambda *words: runs.append(words), dry=False)
     again.change_role("standby", "active")
     (line,) = logs.lines(Path(us.conf.log).read_text(), "ROLE")

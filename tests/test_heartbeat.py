@@ -117,8 +117,8 @@ class Other:
     """The peer's address and somebody who sends what he likes from it."""
 
     def __init__(self, there: Namespace, ends: tuple[str, str]) -> None:
-        self.us, self.peer = ends
-        self.v6 = ":" in self.us
+        self.context, self.peer = ends
+        self.v6 = ":" in self.context
         family = socket.AF_INET6 if self.v6 else socket.AF_INET
         protocol = socket.IPPROTO_ICMPV6 if self.v6 else socket.IPPROTO_ICMP
         self.link, self.ethernet = (there.socket(family, socket.SOCK_RAW, protocol) for _ in "12")
@@ -133,7 +133,7 @@ class Other:
         packet = struct.pack("!BBHHH", kind, 0, 0, 77, 1) + payload
         if not self.v6:
             packet = packet[:2] + struct.pack("!H", checksum(packet)) + packet[4:]
-        (by or self.link).sendto(packet, (self.us, 0))
+        (by or self.link).sendto(packet, (self.context, 0))
 
     def requests(self, count: int) -> list[bytes]:
         """The payloads of so many echo requests that come here."""

@@ -13,11 +13,11 @@ import pytest
 
 from failoverd import statefile
 from failoverd.conf import parse
-from failoverd.statefile import FailedRun, Remembered
+from failoverd.statefile import FailedRun, Saved
 
 BOOT = "0e3b7d0c-3a6e-4b0a-9b1a-7d1e0c0ffee0"
 SINCE = "2026-11-22T12:00:00.123Z"
-FULL = Remembered(
+FULL = Saved(
     role="active",
     since=SINCE,
     began=12.5,
@@ -44,13 +44,13 @@ def test_what_is_written_is_read_back_in_the_same_boot() -> None:
     data = statefile.encode(FULL, BOOT).encode()
     assert data.endswith(b"}\n")
     assert statefile.decode(data, BOOT) == FULL
-    assert statefile.decode(data, "another boot") == Remembered()
+    assert statefile.decode(data, "another boot") == Saved()
 
 
 def test_what_an_older_one_did_not_write_is_as_if_nothing_was() -> None:
     for role in ("active", "standby", "switching", "failed"):
         data = json.dumps({"boot_id": BOOT, "role": role}).encode()
-        assert statefile.decode(data, BOOT) == Remembered(role=role)
+        assert statefile.decode(data, BOOT) == Saved(role=role)
 
 
 @pytest.mark.parametrize(
@@ -120,19 +120,19 @@ def test_a_value_that_may_be_missing(field: str, value: object, taken: object) -
     ],
 )
 def test_a_value_that_makes_all_of_it_worthless(field: str, value: object) -> None:
-    assert statefile.decode(written(**{field: value}), BOOT) == Remembered()
+    assert statefile.decode(written(**{field: value}), BOOT) == Saved()
 
 
 @pytest.mark.parametrize("missing", ["boot_id", "role"])
 def test_without_its_boot_and_a_role_it_says_nothing(missing: str) -> None:
     found = json.loads(written())
     del found[missing]
-    assert statefile.decode(json.dumps(found).encode(), BOOT) == Remembered()
+    assert statefile.decode(json.dumps(found).encode(), BOOT) == Saved()
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"7", b"[" * 100_000, b"\xff", b"{}\0"])
 def test_what_is_no_state_at_all_is_none(data: bytes) -> None:
-    assert statefile.decode(data, BOOT) == Remembered()
+    assert statefile.decode(data, BOOT) == Saved()
 
 
 def test_an_address_that_is_listed_twice_is_read_once() -> None:
@@ -144,12 +144,12 @@ def test_an_address_that_is_listed_twice_is_read_once() -> None:
 
 
 def test_what_was_put_on_the_interfaces_is_known_until_it_is_taken_away() -> None:
-    remembered = Remembered()
+    saved = Saved()
     card = "@ethernet_addresses = ('a 02:00:00:00:00:1{}');"
     for number in (0, 1, 0):
         text = f"@interfaces = ('a'); @addresses = ('a 192.0.2.1{number}/24');"
-        remembered.placed(parse(text + card.format(number), "x"))
-    assert remembered.left == (
+        saved.placed(parse(text + card.format(number), "x"))
+    assert saved.left == (
         ["a 192.0.2.10/24", "a 192.0.2.11/24"],
         ["a 02:00:00:00:00:10", "a 02:00:00:00:00:11"],
     )
@@ -185,8 +185,8 @@ def test_nothing_is_written_through_a_link_that_was_planted(tmp_path: Path) -> N
 def test_nothing_is_read_through_a_link(tmp_path: Path) -> None:
     statefile.write(str(tmp_path / "state"), FULL)
     (tmp_path / "link").symlink_to(tmp_path / "state")
-    assert statefile.read(str(tmp_path / "link")) == Remembered()
-    assert statefile.read(str(tmp_path / "nothing")) == Remembered()
+    assert statefile.read(str(tmp_path / "link")) == Saved()
+    assert statefile.read(str(tmp_path / "nothing")) == Saved()
 
 
 def test_no_descriptor_is_left_behind(tmp_path: Path) -> None:
@@ -204,12 +204,12 @@ def test_no_descriptor_is_left_behind(tmp_path: Path) -> None:
 
 def test_a_folder_in_its_place_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir(0o700)
-    assert statefile.read(str(tmp_path / "state")) == Remembered()
+    assert statefile.read(str(tmp_path / "state")) == Saved()
 
 
 def test_a_pipe_in_its_place_keeps_nobody_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "state", 0o600)
-    assert statefile.read(str(tmp_path / "state")) == Remembered()
+    assert statefile.read(str(tmp_path / "state")) == Saved()
 
 
 @pytest.mark.parametrize(
@@ -230,16 +230,16 @@ def test_the_file_of_another_user_does_not_count(tmp_path: Path) -> None:
     path = tmp_path / "state"
     statefile.write(str(path), FULL)
     os.chown(path, 65534, -1)
-    assert statefile.read(str(path)) == Remembered()
+    assert statefile.read(str(path)) == Saved()
 
 
 BLOCK, MOST = 4096, 1 << 20
 
 
-def sized(size: int, role: str = "active") -> Remembered:
+def sized(size: int, role: str = "active") -> Saved:
     """What makes a file of so many bytes before it is filled up."""
-    room = size - len(statefile.encode(Remembered(role=role), statefile.boot_id()))
-    return Remembered(role=role, pidfile="x" * room)
+    room = size - len(statefile.encode(Saved(role=role), statefile.boot_id()))
+    return Saved(role=role, pidfile="x" * room)
 
 
 def test_a_long_one_is_read_whole_or_not_written(tmp_path: Path) -> None:
@@ -333,5 +333,5 @@ def test_more_than_a_block_is_worth_nothing_until_its_begin_is_written(
     monkeypatch.setattr(os, "pwrite", write)
     assert statefile._overwrite(path, statefile.encode(FULL, statefile.boot_id()).encode())
     assert [offset for offset, _ in seen] == writes
-    assert [found for _, found in seen] == [sized(size), *[Remembered()] * (len(writes) - 1)]
+    assert [found for _, found in seen] == [sized(size), *[Saved()] * (len(writes) - 1)]
     assert statefile.read(path) == FULL

@@ -467,7 +467,7 @@ class Scene:
         match action:
             case pair.Ask():
                 self.ask(number, action)
-            case pair.Question():
+            case pair.Probe():
                 left = max(1, ceil(action.until))
                 kept = tuple(a for a in machine.asked if a.own != action.own)
                 machine.asked = tuple(sorted((*kept, Asked(action.own, len(action.at), left))))
@@ -477,7 +477,7 @@ class Scene:
                 machine.asks = tuple(
                     rest for e in machine.asks if (rest := forgotten(e)) is not None
                 )
-                if action.questions:
+                if action.probes:
                     self.drop(number)
             case pair.Answer():
                 self.answer(number, action)

@@ -310,7 +310,7 @@ def check_heartbeat(data: bytes) -> None:
 
 BOOT = "b007"
 STATE = statefile.encode(
-    statefile.Remembered(
+    statefile.Saved(
         role="active",
         since="2026-11-22T12:00:00.123Z",
         hwaddrs={"eth0": HWADDR},
@@ -325,7 +325,7 @@ STATE = statefile.encode(
 
 
 def check_state(data: bytes) -> None:
-    invariants.remembered(data, BOOT)
+    invariants.saved(data, BOOT)
 
 
 def check_files(data: bytes) -> None:

@@ -45,33 +45,33 @@ class Ears(Master):
     def __init__(self) -> None:
         super().__init__(HERE, "master", Log(os.devnull))
         self.would: list[pair.Action] = []
-        self.us.started = True
+        self.context.started = True
         self.serial = 0
 
     def begin(self) -> None:
         """Know nothing, as at the start. To make an object anew would cost a packet socket."""
-        self.us.state = pair.initial(self.us.rules)
-        self.us.remembered = statefile.Remembered()
-        self.us.events.clear()
+        self.context.state = pair.initial(self.context.rules)
+        self.context.saved = statefile.Saved()
+        self.context.events.clear()
         self.serial = 0
-        self.us.log = Log(os.devnull)
-        self.reports = Reports(self.us, self.supervisor, self.cards)
-        self.questions = Queries(self.us, self.supervisor, None, self.peer_probes, nothing)
-        self.requests = Requests(self.us, self.supervisor, self.status, nothing)
+        self.context.log = Log(os.devnull)
+        self.reports = Reports(self.context, self.supervisor, self.interfaces)
+        self.queries = Queries(self.context, self.supervisor, None, self.peer_probes, nothing)
+        self.requests = Requests(self.context, self.supervisor, self.status, nothing)
         self.supervisor.slots.clear()
         for name in CHILDREN:
             self.supervisor.add(name, lambda _: process.Child(0, process.LineChannel(0)), 1.0)
-        self.us.feed(pair.Started(None, False))
+        self.context.feed(pair.Started(None, False))
         self._step_all()
 
     def _perform(self, action: pair.Action) -> None:
         self.would.append(action)
         if isinstance(action, pair.Ask):  # what is asked may be answered
             self.serial += 1
-            self.questions.asked[action.query] = self.serial
-        if isinstance(action, pair.Question):
+            self.queries.asked[action.query] = self.serial
+        if isinstance(action, pair.Probe):
             self.serial += 1
-            self.questions.searched[action.own] = self.serial
+            self.queries.searched[action.own] = self.serial
         if isinstance(action, pair.Answer):
             self.requests.waiting.pop(action.id, None)
 
@@ -91,21 +91,21 @@ def told(messages: Sequence[tuple[str, bytes]]) -> None:
             if message is not None:
                 hear(hearer, name, message)
     finally:
-        hearer.us.log.close()
+        hearer.context.log.close()
 
 
 def hear(ears: Ears, name: str, message: process.Message) -> None:
     ears.would.clear()
-    before = ears.us.state
+    before = ears.context.state
     ears._told(name, message)
-    assert len(ears.us.events) <= 4
-    assert all(isinstance(event, MAY_SAY[name]) for event in ears.us.events), (name, message)
+    assert len(ears.context.events) <= 4
+    assert all(isinstance(event, MAY_SAY[name]) for event in ears.context.events), (name, message)
     ears._step_all()
-    assert name != "heartbeat" or ears.us.state == before
-    assert ears.us.role in (*protocol.ROLES, "switching")
+    assert name != "heartbeat" or ears.context.state == before
+    assert ears.context.role in (*protocol.ROLES, "switching")
     assert len(ears.would) <= 30, ears.would
     status = protocol.encode_status(ears.status())
     assert protocol.parse_status(status) is not None, status
-    assert len(ears.requests.waiting) <= 200 and len(ears.questions.asked) <= 8
-    assert len(ears.us.remembered.peer_hwaddrs) <= 256
+    assert len(ears.requests.waiting) <= 200 and len(ears.queries.asked) <= 8
+    assert len(ears.context.saved.peer_hwaddrs) <= 256
     json.loads(status, parse_constant=lambda word: 1 / 0)  # NaN is no JSON

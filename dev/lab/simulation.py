@@ -184,7 +184,7 @@ class Node:
                 self.after(SCRIPT, lambda: self.script_ended(action.role))
             case pair.Ask():
                 self.ask(action)
-            case pair.Question():
+            case pair.Probe():
                 self.question(action)
             case pair.Forget():
                 self.forget(action)
@@ -258,10 +258,10 @@ class Node:
         for query in self.asked:
             if query is not pair.Query.COMPARE:
                 self.asked[query] += 1
-        if action.questions:
+        if action.probes:
             self.questions += 1
 
-    def question(self, action: pair.Question) -> None:
+    def question(self, action: pair.Probe) -> None:
         """Ask on the ethernet side who answers for the address; report at the end."""
         number = self.questions
         answers: list[bool] = []

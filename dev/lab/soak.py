@@ -133,7 +133,7 @@ def look(lab: Lab) -> Look:
         processes=len([row for row in rows if not row[3].startswith("ps -e ")]),
         zombies=sum("Z" in row[2] for row in rows),
         roles={machine.name: machine.role() for machine in lab.machines},
-        state={machine.name: remembered(machine) for machine in lab.machines},
+        state={machine.name: saved(machine) for machine in lab.machines},
         lines=sum(machine.log().count("\n") for machine in lab.machines),
         runs=sum(machine.read("runs").count("\n") for machine in lab.machines),
         connections=max(before, connections(lab)),
@@ -174,7 +174,7 @@ def measured(machine: Machine, pids: Sequence[str]) -> dict[int, Held]:
     return least
 
 
-def remembered(machine: Machine) -> dict[str, object]:
+def saved(machine: Machine) -> dict[str, object]:
     """What $state holds, but for what tells when."""
     held: dict[str, object] = json.loads(machine.read("run/state") or "{}")
     return {key: value for key, value in held.items() if key not in ("since", "began", "script")}

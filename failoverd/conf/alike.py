@@ -41,12 +41,12 @@ def of_status(status: Status) -> Told:
     return {INTERFACES: _joined(names), **dict(status.settings), VERSION: status.version}
 
 
-def differences(us: Told, peer: Told) -> dict[str, str]:
+def differences(own: Told, peer: Told) -> dict[str, str]:
     """By the name of a setting, a sentence that says how it differs: first the lists, of which the
     service is made. What one does not tell of is left out."""
-    found = (name for name, ours in us.items() if name in peer and peer[name] != ours)
+    found = (name for name, ours in own.items() if name in peer and peer[name] != ours)
     first = sorted(found, key=lambda name: not name.startswith("@"))
-    return {name: _sentence(name, us[name], peer[name]) for name in first}
+    return {name: _sentence(name, own[name], peer[name]) for name in first}
 
 
 def same_boot(boot: str) -> str:

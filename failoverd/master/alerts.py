@@ -18,8 +18,8 @@ class Alerts:
     `deadline` is when `tend` has something to say, in monotonic seconds, None while one is active.
     """
 
-    def __init__(self, us: Context) -> None:
-        self._us = us
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._since = 0.0
         self._said = False
         self._speechless = False
@@ -33,52 +33,62 @@ class Alerts:
 
         One that neither serves nor receives any stops its heartbeats: that is no end of it.
         """
-        us = self._us
-        if pair.is_speechless(us.state) is self._speechless:
+        context = self._context
+        if pair.is_speechless(context.state) is self._speechless:
             return
         if not self._speechless:
             text = "heartbeats are received, but its port does not answer"
-            us.say("PEER-BLOCKED", "peer", text, port=us.conf.tcp_port, link=us.conf.plip_interface)
+            context.say(
+                "PEER-BLOCKED",
+                "peer",
+                text,
+                port=context.conf.tcp_port,
+                link=context.conf.plip_interface,
+            )
             self._speechless = True
-        elif us.state.runs_out(pair.Timer.UNHEARD):
-            us.say("PEER-UNBLOCKED", "peer", "its port answers again")
+        elif context.state.runs_out(pair.Timer.UNHEARD):
+            context.say("PEER-UNBLOCKED", "peer", "its port answers again")
             self._speechless = False
 
     def tend(self, now: float) -> None:
         """Say so when the longest time that `failoverd -t` prints is over, and again every
         $hold_down; and once that it has ended."""
-        us = self._us
-        if us.dry or not us.started or us.is_served:
+        context = self._context
+        if context.dry or not context.started or context.is_served:
             if self._said:
                 after = lasting(now - self._since)
-                us.say("SERVICE-UP", "role", "a node is active again", after=after)
+                context.say("SERVICE-UP", "role", "a node is active again", after=after)
             self.deadline, self._said = None, False
         elif self.deadline is None:
             self._since = now
-            self.deadline = now + bounds.longest_without_active(us.rules)
+            self.deadline = now + bounds.longest_without_active(context.rules)
         elif now >= self.deadline:
             text = "no node is active as far as is known, ha-status on both nodes says why"
             age = lasting(now - self._since)
-            us.say("SERVICE-DOWN", "role", text, age=age, role=us.role, blocked=us.blocked)
+            context.say(
+                "SERVICE-DOWN", "role", text, age=age, role=context.role, blocked=context.blocked
+            )
             self._said = True
-            self.deadline = now + max(LEAST_GAP, us.conf.hold_down)
+            self.deadline = now + max(LEAST_GAP, context.conf.hold_down)
 
     def check(self) -> None:
         """Say once what is wrong with what the pair knows after a step. Nothing is done about it:
         the role is where it was decided to be."""
-        state, role = self._us.state, self._us.role
+        state, role = self._context.state, self._context.role
         if self.split and (role == "standby" or (role == "active" and peer_is_not(state))):
             self.split = False
-            self._us.say("UNITED", "role", "one node is active again")
+            self._context.say("UNITED", "role", "one node is active again")
         if self._blocked and not state.blocked:
-            self._us.say("UNBLOCKED", "role", "nothing blocks a change of role any more")
+            self._context.say("UNBLOCKED", "role", "nothing blocks a change of role any more")
         self._blocked = state.blocked
         fault = invariant.check(state)
         if fault and fault not in self._faults:
             self._faults.add(fault)
             phase, purpose = state.phase.value, state.purpose.value
             text = "a fault of failoverd, report this log"
-            self._us.say("BUG", "worker failoverd", text, error=fault, phase=phase, purpose=purpose)
+            self._context.say(
+                "BUG", "worker failoverd", text, error=fault, phase=phase, purpose=purpose
+            )
 
 
 def peer_is_not(state: pair.State) -> bool:

@@ -22,7 +22,7 @@ Notify = Callable[[str, str, str], None]  # "alarm" or "role", a sentence or a r
 
 
 class Context:
-    """What is set, what the pair knows, what is remembered, and the events still to decide."""
+    """What is set, what the pair knows, what $state holds, and the events still to decide."""
 
     def __init__(self, conf: Conf, boot: str, log: Log, notify: Notify, *, dry: bool) -> None:
         self.conf = conf
@@ -32,10 +32,10 @@ class Context:
         self.rules = pair.rules(conf, boot)
         self.state = pair.initial(self.rules)
         self.events: deque[pair.Event] = deque()
-        self.remembered = statefile.read(conf.state)
-        if not self.remembered.peer_fixed:
+        self.saved = statefile.read(conf.state)
+        if not self.saved.peer_fixed:
             path = statefile.place(conf.state, "peer")
-            self.remembered.peer_fixed = statefile.read_peer(path)
+            self.saved.peer_fixed = statefile.read_peer(path)
         self.history = history.History()
         self.hold: hold.Kept | None = None  # the last change of it
         self.path = ""  # by which the peer has answered last: private or second
@@ -44,7 +44,7 @@ class Context:
         self.held: list[tuple[str, str]] = []  # service addresses that are here, each interface
         self.born = utc_now(), uptime()  # when this failoverd began
         self.fixed: dict[str, tuple[str, ...]] = {}  # by interface, this node's own addresses there
-        self.peer_cards: dict[str, str] = {}  # by interface, the peer's hardware address
+        self.peer_hwaddr: dict[str, str] = {}  # by interface, the peer's hardware address
         self.unsaved = False  # $state does not know yet what has changed
         self._unwritable = False  # $state, and that was said
         self.spare = process.Spare(SPARE)
@@ -52,8 +52,8 @@ class Context:
         self.up = False  # all workers were ready once: one that dies now is replaced
         self.started = False  # the pair has begun to decide
         self._notify = notify
-        self._notified = self.remembered.role  # the last role that $notify_prog was told
-        self._lasting("history", lambda path: self.history.begin(path, self.remembered.role))
+        self._notified = self.saved.role  # the last role that $notify_prog was told
+        self._lasting("history", lambda path: self.history.begin(path, self.saved.role))
 
     @property
     def role(self) -> str:
@@ -92,7 +92,7 @@ class Context:
     @property
     def since(self) -> tuple[str, float | None]:
         """When the role began, in UTC, and how many seconds ago, None if that is not known."""
-        since, began = self.remembered.since, self.remembered.began
+        since, began = self.saved.since, self.saved.began
         if not self.started or not since:
             since, began = self.born
         return since, None if began is None else max(0.0, uptime() - began)
@@ -119,10 +119,10 @@ class Context:
         """Note the role that a step led to. One that it had before it switched is none to go to."""
         change = self.history.entered(after, utc_now(), time.monotonic())
         if after != before:
-            self.remembered.since = ""
+            self.saved.since = ""
             self._tell_role(before, after, change)
-        if not self.remembered.since:
-            self.remembered.since, self.remembered.began = utc_now(), uptime()
+        if not self.saved.since:
+            self.saved.since, self.saved.began = utc_now(), uptime()
         self.unsaved = True
 
     def _tell_role(self, before: str, role: str, change: Change | None) -> None:
@@ -145,13 +145,13 @@ class Context:
         self.unsaved = False
         if self.dry:
             return
-        self.remembered.role = self.role
-        self.remembered.resuming = self.state.resuming
-        self.remembered.unclean = self.state.unclean
-        self.remembered.pidfile = self.conf.pidfile
+        self.saved.role = self.role
+        self.saved.resuming = self.state.resuming
+        self.saved.unclean = self.state.unclean
+        self.saved.pidfile = self.conf.pidfile
         try:
             with self.spare:
-                statefile.write(self.conf.state, self.remembered)
+                statefile.write(self.conf.state, self.saved)
         except OSError as error:
             self.unsaved = True
             if not self._unwritable:
@@ -168,7 +168,7 @@ class Context:
     def keep_peer(self) -> None:
         """Keep the peer's own addresses over a reboot."""
         if not self.dry:
-            fixed = self.remembered.peer_fixed
+            fixed = self.saved.peer_fixed
             self._lasting("peer", lambda path: statefile.write_peer(path, fixed))
 
     def _lasting(self, what: str, do: Callable[[str], None]) -> None:

@@ -23,8 +23,8 @@ LONGEST_NAME = 107  # bytes that the kernel takes (unix(7))
 
 
 class ControlSocket:
-    def __init__(self, us: Context) -> None:
-        self._us = us
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._identity: tuple[int, int] | None = None  # of its name in the file system
         self._trouble = ""  # why there is none, as it was said
         self._retry = 0.0
@@ -32,7 +32,7 @@ class ControlSocket:
 
     def open(self, now: float) -> bool:
         """Make it, instead of one whose name is gone. If that fails it is said, once."""
-        path = self._us.conf.control_socket
+        path = self._context.conf.control_socket
         try:
             made = listening(path)
         except OSError as error:
@@ -44,12 +44,12 @@ class ControlSocket:
         if self._trouble:
             self._trouble = ""
             text = "this node's own commands are served there again"
-            self._us.say("SOCKET-OK", "config", text, socket=path)
+            self._context.say("SOCKET-OK", "config", text, socket=path)
         return True
 
     def keep(self, now: float) -> bool:
         """Make it again if it is gone. Whether it is another one now."""
-        found = identity(self._us.conf.control_socket)
+        found = identity(self._context.conf.control_socket)
         is_there = found is not None and found == self._identity
         return not is_there and now >= self._retry and self.open(now)
 
@@ -57,7 +57,7 @@ class ControlSocket:
         """Take it away, but not one that is another's by now."""
         if self.socket is None:
             return
-        path = self._us.conf.control_socket
+        path = self._context.conf.control_socket
         if identity(path) == self._identity:
             with contextlib.suppress(OSError):  # the file system may be read-only by now
                 os.unlink(path)
@@ -66,11 +66,11 @@ class ControlSocket:
 
     def _complain(self, why: str) -> None:
         if why != self._trouble:
-            conf, self._trouble = self._us.conf, why
+            conf, self._trouble = self._context.conf, why
             text = "cannot make the socket, so this node's own commands use TCP"
             listen = f"{conf.primary}:{conf.tcp_port}"
-            self._us.say("SOCKET-FAILED", "config", text, socket=conf.control_socket, error=why,
-                         listen=listen)  # fmt: skip
+            values = {"socket": conf.control_socket, "error": why, "listen": listen}
+            self._context.say("SOCKET-FAILED", "config", text, **values)
 
 
 def listening(path: str) -> socket.socket:

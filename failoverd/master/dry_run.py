@@ -12,29 +12,31 @@ TOLD = (pair.Query.FAIL, pair.Query.RESUME)  # what changes something at the pee
 
 
 class DryRun:
-    def __init__(self, us: Context) -> None:
-        self._us = us
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._imagined = False  # it has come to a role that it does not really have
 
     def only_says(self, action: pair.Action) -> bool:
         """Whether the action was said in place of being done."""
-        us = self._us
+        context = self._context
         match action:
             case pair.RunScript():
                 self._say_placed(action.role)
-                command = f"{us.conf.failover_prog} {action.role}"
-                us.say("DRY-RUN", "script", "would run", command=command, cause=action.reason)
+                command = f"{context.conf.failover_prog} {action.role}"
+                context.say("DRY-RUN", "script", "would run", command=command, cause=action.reason)
                 self._imagined = True
-                us.feed(pair.Ended("script", True))
+                context.feed(pair.Ended("script", True))
             case pair.RunProgram():
-                program = us.conf.fence_prog if action.kind == "fence" else us.conf.confirm
-                us.say("DRY-RUN", f"script {action.kind}", "would run", command=program)
-                us.feed(pair.Ended(action.kind, action.kind == "fence", number=action.number))
+                program = (
+                    context.conf.fence_prog if action.kind == "fence" else context.conf.confirm
+                )
+                context.say("DRY-RUN", f"script {action.kind}", "would run", command=program)
+                context.feed(pair.Ended(action.kind, action.kind == "fence", number=action.number))
             case pair.Ask() if action.query in TOLD:
-                us.say("DRY-RUN", "peer", "would be told", command=action.query.value)
-                us.feed(pair.Replied(action.query, True))
+                context.say("DRY-RUN", "peer", "would be told", command=action.query.value)
+                context.feed(pair.Replied(action.query, True))
             case pair.Announce():
-                us.say("DRY-RUN", "role", "gratuitous ARP would be sent")
+                context.say("DRY-RUN", "role", "gratuitous ARP would be sent")
             case pair.Heartbeats():
                 pass
             case _:
@@ -42,16 +44,16 @@ class DryRun:
         return True
 
     def _say_placed(self, role: str) -> None:
-        conf, served = self._us.conf, [str(entry) for entry in self._us.conf.addresses]
+        conf, served = self._context.conf, [str(entry) for entry in self._context.conf.addresses]
         if served and conf.addresses_by == "failoverd":
             put, take = "service addresses would be put", "service addresses would be taken"
             text = put if role == "master" else take
             values = {"count": len(served), "addresses": told_shortly(served)}
-            self._us.say("DRY-RUN", "role", text, **values)
+            self._context.say("DRY-RUN", "role", text, **values)
 
     def imagine(self, view: pair.PeerView) -> pair.PeerView:
         """The peer as it would be if it had been told what was only logged."""
-        role = self._us.role
+        role = self._context.role
         if role == "active" and view.role == "active":
             return replace(view, role="standby")
         if role == "standby" and self._imagined and view.role == "standby":

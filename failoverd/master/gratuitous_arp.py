@@ -20,9 +20,9 @@ MOST_NAMED = 10  # addresses on an interface, of which one round says the same
 class GratuitousArp:
     """`deadline` is when the next one is due, None while there is none."""
 
-    def __init__(self, us: Context) -> None:
-        self._us = us
-        self._announcer = neighbours.Announcer(us.conf)
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._announcer = neighbours.Announcer(context.conf)
         self._began = 0.0
         self._round: Iterator[neighbours.Announced | None] | None = None  # under way
         self._sent: dict[Address, str] = {}  # in this round, and what went wrong
@@ -39,7 +39,7 @@ class GratuitousArp:
     def adopt(self) -> None:
         """The configuration is another."""
         self._announcer.close()
-        self._announcer = neighbours.Announcer(self._us.conf)
+        self._announcer = neighbours.Announcer(self._context.conf)
         self._round, self._first = None, False
 
     def follow(self, come: bool) -> None:
@@ -86,7 +86,7 @@ class GratuitousArp:
             names, held = self._what()
             self._sender = {name: links.hwaddr(name) for name in names}
             self._round, self._sent = self._announcer.announce(names, held), {}
-        end = time.monotonic() + self._us.slice
+        end = time.monotonic() + self._context.slice
         frames = 0
         for sent in self._round:
             if sent is not None:
@@ -103,12 +103,12 @@ class GratuitousArp:
     def _what(self) -> tuple[list[str], list[str] | None]:
         """The interfaces, and the entries that are there: a new address comes with the next switch,
         not before."""
-        us = self._us
+        context = self._context
         # That a standby receives little is no failure of an active node's.
-        early = [i.name for i in us.state.interfaces if i.up]
-        names = early if self._early else pair.announceable(us.state)
-        left = us.remembered.left
-        return [name for name in names if name in us.rules.addressed], left and left[0]
+        early = [i.name for i in context.state.interfaces if i.up]
+        names = early if self._early else pair.announceable(context.state)
+        left = context.saved.left
+        return [name for name in names if name in context.rules.addressed], left and left[0]
 
     def _tell(self) -> None:
         """Only the first round after a change of role is logged, and what could not be sent. Of
@@ -128,4 +128,4 @@ class GratuitousArp:
 
     def _say(self, subject: str, what: str, error: str, **values: object) -> None:
         event, text = ("GARP-FAILED", "cannot be sent") if error else ("GARP", "sent")
-        self._us.say(event, subject, f"{what} {text}", **values, error=error)
+        self._context.say(event, subject, f"{what} {text}", **values, error=error)

@@ -42,20 +42,20 @@ class Writing:
 
 
 class Holds:
-    """One is written at a time. `us.hold` is what counts."""
+    """One is written at a time. `context.hold` is what counts."""
 
-    def __init__(self, us: Context, selector: selectors.BaseSelector, answer: Answer) -> None:
-        self._us = us
+    def __init__(self, context: Context, selector: selectors.BaseSelector, answer: Answer) -> None:
+        self._context = context
         self._selector = selector
         self._answer = answer
-        self._path = hold.place(us.conf.state)
+        self._path = hold.place(context.conf.state)
         self._asked: deque[tuple[int, str, Mapping[str, str]]] = deque()
         self._writing: Writing | None = None
         self._unsaved = False
         self._retry = 0.0  # not before then; 0 if the last attempt did not fail
         self._on = False  # as the pair was told last
         try:
-            us.hold = hold.read(self._path)
+            context.hold = hold.read(self._path)
         except (OSError, ValueError) as error:
             self._complain("cannot be read, and counts as no hold", in_words(error))
 
@@ -70,7 +70,7 @@ class Holds:
 
     @property
     def _is_held(self) -> bool:
-        now = self._us.hold_now
+        now = self._context.hold_now
         return now is not None and now.held
 
     @property
@@ -81,7 +81,7 @@ class Holds:
             times += [self._writing.deadline] if self._writing.deadline is not None else []
         elif self._unsaved:
             times.append(self._retry)
-        known = self._us.hold_now
+        known = self._context.hold_now
         if self._on and known is not None and known.seconds_left is not None:
             times.append(now + known.seconds_left)
         return min(times, default=None)
@@ -113,13 +113,13 @@ class Holds:
         if self._asked:
             request, command, who = self._asked.popleft()
             self._write(Kept(self._change(command, who), uptime()), request, who["via"])
-        elif self._unsaved and self._us.hold is not None and time.monotonic() >= self._retry:
-            self._write(self._us.hold, None, "")
+        elif self._unsaved and self._context.hold is not None and time.monotonic() >= self._retry:
+            self._write(self._context.hold, None, "")
 
     def _change(self, command: str, who: Mapping[str, str]) -> Hold:
         word, _, seconds = command.partition(" ")
         return Hold(
-            serial=hold.serial_after(self._us.hold_now),
+            serial=hold.serial_after(self._context.hold_now),
             held=word == "hold",
             seconds_left=float(seconds) if seconds else None,
             by=protocol.words(who["user"] or who["client"]),
@@ -132,12 +132,12 @@ class Holds:
     def learn(self, told: Hold | None) -> None:
         """Adopt what is newer. By the same change only the time left can be learnt, if that was
         reckoned by the time of day here."""
-        known = self._us.hold
+        known = self._context.hold
         if told is None or (known is not None and told.rank < known.told.rank):
             return
         is_news = known is None or told.rank != known.told.rank
         if known is None or is_news or not known.sure:
-            self._us.hold, self._unsaved = Kept(told, uptime()), not self._us.dry
+            self._context.hold, self._unsaved = Kept(told, uptime()), not self._context.dry
             if is_news or told.held is not self._on:
                 self._tell("peer")
             self._go_on()
@@ -145,14 +145,14 @@ class Holds:
     # ------------------------------------------------------------------ the file
 
     def _write(self, kept: Kept, request: int | None, via: str) -> None:
-        conf, path = self._us.conf, self._path
+        conf, path = self._context.conf, self._path
 
         def work(channel: Channel) -> Message:
             hold.write(path, kept)
             return {}
 
         try:
-            with self._us.spare:
+            with self._context.spare:
                 errand = Errand(f"failoverd: hold [{conf.pidfile}]", work)
         except (OSError, MemoryError) as error:
             self._failed(request, in_words(error))
@@ -178,12 +178,12 @@ class Holds:
 
     def _take(self, writing: Writing) -> None:
         """It is in the file. The peer may have told of a newer change meanwhile."""
-        kept, known = writing.kept, self._us.hold
+        kept, known = writing.kept, self._context.hold
         if self._retry:
             self._retry = 0.0
-            self._us.say("HOLD-KEPT", "role", "the hold is in its file again", file=self._path)
+            self._context.say("HOLD-KEPT", "role", "the hold is in its file again", file=self._path)
         if known is None or kept.told.rank > known.told.rank:
-            self._us.hold = known = kept
+            self._context.hold = known = kept
             self._tell(writing.via)
         self._unsaved = known is not kept
         if writing.request is not None:
@@ -200,21 +200,21 @@ class Holds:
 
     def _complain(self, text: str, why: str) -> None:
         text = f"the file of the hold {text}"
-        self._us.say("HOLD-FAILED", "role", text, file=self._path, error=why)
+        self._context.say("HOLD-FAILED", "role", text, file=self._path, error=why)
 
     # ------------------------------------------------------------------ who is to know
 
     def _tell(self, via: str) -> None:
         """The log, and the pair if it makes a difference. via: how this node came to know."""
-        now = self._us.hold_now
+        now = self._context.hold_now
         assert now is not None
         values = {"by": now.by, "node": now.node, "via": via}
         if now.held:
             if (left := now.seconds_left) is not None:
                 values |= {"left": lasting(left), "until": hold.until(left)}
-            self._us.say("HOLD-ON", "role", "on hold, changes by operators only", **values)
+            self._context.say("HOLD-ON", "role", "on hold, changes by operators only", **values)
         else:
-            self._us.say("HOLD-OFF", "role", "not on hold", **values)
+            self._context.say("HOLD-OFF", "role", "not on hold", **values)
         if now.held is not self._on:
             self._on = now.held
-            self._us.feed(pair.Hold(now.held))
+            self._context.feed(pair.Hold(now.held))

@@ -1,4 +1,4 @@
-"""What is on our interfaces: a carrier, hardware addresses, and the addresses of the service."""
+"""What is on the interfaces: a carrier, hardware addresses, and the addresses of the service."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ TAKEN_AGAIN = ": something has taken it away again, perhaps the script"
 class ServiceInterfaces:
     """Looks at the interfaces of the ethernet side, and tells the pair what has changed."""
 
-    def __init__(self, us: Context) -> None:
-        self._us = us
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self.against = ""  # what the kernel showed against the last switch
         self.held: list[links.Held] = []  # every address of this machine at the last look
         self._adopting = False  # what is there at the next look is no news
         self._missed: set[Place] = set()  # those that the pair knows to be gone
         served = {address for _, address in self._wanted()}
-        seen = {place for place in us.remembered.seen if place[1] in served}
+        seen = {place for place in context.saved.seen if place[1] in served}
         self._note_placed(seen | self._left())
 
     def _wanted(self) -> set[Place]:
-        """Each of @addresses on its card."""
-        return places(map(str, self._us.conf.addresses))
+        """Each of @addresses on its interface."""
+        return places(map(str, self._context.conf.addresses))
 
     def _left(self) -> set[Place]:
-        """Those of them that we had put there before we were started again."""
-        remembered = self._us.remembered
-        if remembered.role != "active" or remembered.left is None:
+        """Those of them that failoverd had put there before it was restarted."""
+        saved = self._context.saved
+        if saved.role != "active" or saved.left is None:
             return set()
-        return self._wanted() & places(remembered.left[0])
+        return self._wanted() & places(saved.left[0])
 
     def _note_placed(self, places: set[Place]) -> None:
         """These were seen."""
         self._placed = places
-        self._us.remembered.seen = sorted(places)
+        self._context.saved.seen = sorted(places)
 
     def switched(self, role: str, told: list[str], *, ok: bool) -> bool:
         """The switch script has ended. told: its FAILOVER_ADDRESSES; ok: exit status 0.
@@ -63,16 +63,16 @@ class ServiceInterfaces:
             against = left_behind(wanted) if role == "slave" else self._missing(wanted)
         except OSError as error:
             text = "believed, the addresses cannot be read"
-            self._us.say("SCRIPT-UNVERIFIED", "script", text, error=error.strerror)
+            self._context.say("SCRIPT-UNVERIFIED", "script", text, error=error.strerror)
             return True
         if against:
             self.against = told_shortly(against)
             text = "the addresses are not as they should be"
-            self._us.say("SWITCH-UNDONE", "script", text, role=role, found=self.against)
+            self._context.say("SWITCH-UNDONE", "script", text, role=role, found=self.against)
         return not against
 
     def _missing(self, wanted: set[Place]) -> list[str]:
-        by_script = self._us.conf.addresses_by == "script"
+        by_script = self._context.conf.addresses_by == "script"
         return missing(wanted, ASK_SCRIPT if by_script else TAKEN_AGAIN)
 
     def role_at_start(self) -> str | None:
@@ -80,9 +80,9 @@ class ServiceInterfaces:
 
         It may have been impossible to write it, and whoever serves must not stand down for that.
         """
-        us, wanted = self._us, self._wanted()
-        role = us.remembered.role
-        if role not in ("standby", "failed") or us.remembered.unclean or not wanted:
+        context, wanted = self._context, self._wanted()
+        role = context.saved.role
+        if role not in ("standby", "failed") or context.saved.unclean or not wanted:
             return role
         try:
             if missing(wanted):
@@ -90,9 +90,9 @@ class ServiceInterfaces:
         except OSError:
             return role
         text = "all of @addresses are here, so this node was active"
-        us.say("STATE-CORRECTED", "role", text, state=role)
-        us.remembered.placed(us.conf)
-        us.remembered.since = ""
+        context.say("STATE-CORRECTED", "role", text, state=role)
+        context.saved.placed(context.conf)
+        context.saved.since = ""
         return "active"
 
     def adopt(self) -> None:
@@ -101,34 +101,34 @@ class ServiceInterfaces:
         self._note_placed(set())
 
     def note_hwaddrs(self) -> None:
-        """Each card's own hardware address, before a switch changes it (section 7)."""
-        shared = {entry.interface: entry.hwaddr for entry in self._us.conf.ethernet_addresses}
-        known = self._us.remembered.hwaddrs
-        for name in self._us.conf.interfaces:
+        """Each interface's own hardware address, before a switch changes it (section 7)."""
+        shared = {entry.interface: entry.hwaddr for entry in self._context.conf.ethernet_addresses}
+        known = self._context.saved.hwaddrs
+        for name in self._context.conf.interfaces:
             now = links.hwaddr(name)
-            if now is None or (name in known and self._us.remembered.left is not None):
+            if now is None or (name in known and self._context.saved.left is not None):
                 continue  # there is none, or a switch may have changed it
             if now != shared.get(name):
                 known[name] = now
             elif name not in known:
                 text = "has the pair's hardware address, its own is not known"
-                self._us.say("HWADDR-UNKNOWN", f"interface {name}", text, hwaddr=now)
+                self._context.say("HWADDR-UNKNOWN", f"interface {name}", text, hwaddr=now)
 
     def look(self) -> None:
-        for name in self._us.conf.interfaces:
+        for name in self._context.conf.interfaces:
             self.look_at(name)
 
     def look_at(self, name: str) -> None:
         up = links.works(name)
-        known = self._us.state.interface(name)
+        known = self._context.state.interface(name)
         if known is not None and known.up is not up:
-            if self._us.started:
+            if self._context.started:
                 event, text = ("IFACE-UP", "up") if up else ("IFACE-DOWN", "down, or no carrier")
-                self._us.say(event, f"interface {name}", text)
-            self._us.feed(pair.Carrier(name, up))
+                self._context.say(event, f"interface {name}", text)
+            self._context.feed(pair.Carrier(name, up))
 
     def look_for_addresses(self) -> None:
-        """A card that is deleted and made again takes the service's addresses with it.
+        """An interface that is deleted and made again takes the service's addresses with it.
 
         Told once for each that was there. On a standby machine none may be anywhere.
         """
@@ -138,31 +138,31 @@ class ServiceInterfaces:
         except OSError:
             return  # not to be told is not to be without
         found = among(self.held, wanted)
-        self._us.held = [(f"{one.address}/{one.prefix}", one.interface) for one in found]
+        self._context.held = [(f"{one.address}/{one.prefix}", one.interface) for one in found]
         self._look_for_new(found)
         here = {place(one) for one in found if not one.duplicate}
         gone = {one for one in self._placed & wanted - here if links.index(one[0]) is not None}
-        if self._us.role == "active":
+        if self._context.role == "active":
             new, self._missed = gone - self._missed, gone
             if new:
-                self._us.feed(pair.Bare())
+                self._context.feed(pair.Bare())
 
     def _look_for_new(self, found: list[links.Held]) -> None:
-        us = self._us
-        under_way = pair.is_switching(us.state) or pair.seeks(us.state)
-        if not us.started or (under_way and not self._adopting):
+        context = self._context
+        under_way = pair.is_switching(context.state) or pair.seeks(context.state)
+        if not context.started or (under_way and not self._adopting):
             return  # what is there now may be gone at its end, or right
         new = [one for one in found if place(one) not in self._placed]
-        if new and us.role != "active" and not self._adopting:
+        if new and context.role != "active" and not self._adopting:
             for one in new:
                 text = "found on this node, which is standby"
                 where = {"prefix": one.prefix, "interface": one.interface}
-                us.say("ADDRESS-FOUND", f"address {one.address}", text, **where)
-            us.feed(pair.Stray())
+                context.say("ADDRESS-FOUND", f"address {one.address}", text, **where)
+            context.feed(pair.Stray())
         self._adopting = False
         if new:
             self._note_placed(self._placed | set(map(place, new)))
-            us.save()
+            context.save()
 
 
 Place = tuple[str, str]  # an interface and an address
@@ -209,7 +209,7 @@ def left_behind(wanted: set[Place]) -> list[str]:
 
 
 def missing(wanted: set[Place], else_why: str = "") -> list[str]:
-    """What is against it that each address is on its card, and the way out. Raises OSError."""
+    """What is against it that each address is on its interface, and the way out. Raises OSError."""
     found = {place(one): one.duplicate for one in held_of(wanted)}
     return [
         f"{address} is not on {interface}{_why_missing(interface, found.get(there), else_why)}"

@@ -58,24 +58,24 @@ class Master:
         check: Check | None = None,
         dry: bool = False,
     ) -> None:
-        self.us = Context(conf, boot, log, self._notify, dry=dry)
+        self.context = Context(conf, boot, log, self._notify, dry=dry)
         self.keep_pidfile: Callable[[], None] | None = None
         self.service_manager = sd_notify.ServiceManager.from_environment()
         self.selector = selectors.DefaultSelector()
         self.supervisor = Supervisor(self.selector, self._told, self._gone)
-        self.control_socket = ControlSocket(self.us)
-        self.cards = ServiceInterfaces(self.us)
-        self.reports = Reports(self.us, self.supervisor, self.cards)
-        self.watchers = Watchers(self.us, self.supervisor, watcher, self.reports.unwatched)
-        self.checks = ServiceChecks(self.us, self.supervisor)
-        self.gratuitous_arp = GratuitousArp(self.us)
+        self.control_socket = ControlSocket(self.context)
+        self.interfaces = ServiceInterfaces(self.context)
+        self.reports = Reports(self.context, self.supervisor, self.interfaces)
+        self.watchers = Watchers(self.context, self.supervisor, watcher, self.reports.unwatched)
+        self.checks = ServiceChecks(self.context, self.supervisor)
+        self.gratuitous_arp = GratuitousArp(self.context)
         self.placing = Placing(self.supervisor)
         self.programs = Programs(
-            self.us, self.selector, self._switched, self.placing, self.gratuitous_arp.follow
+            self.context, self.selector, self._switched, self.placing, self.gratuitous_arp.follow
         )
         orders = self.placing.orders
         self.workers = Workers(
-            self.us,
+            self.context,
             self.supervisor,
             self.watchers,
             programs,
@@ -83,16 +83,16 @@ class Master:
             orders,
             self.checks,
         )
-        self.reload = Reload(self.us, self.selector, check or _refuse, self._adopt)
-        self.dry_run = DryRun(self.us) if dry else None
-        self.peer_probes = PeerProbes(self.us, self.supervisor)
-        self.holds = Holds(self.us, self.selector, self._answer_hold)
-        self.questions = Queries(
-            self.us, self.supervisor, self.dry_run, self.peer_probes, self.holds.learn
+        self.reload = Reload(self.context, self.selector, check or _refuse, self._adopt)
+        self.dry_run = DryRun(self.context) if dry else None
+        self.peer_probes = PeerProbes(self.context, self.supervisor)
+        self.holds = Holds(self.context, self.selector, self._answer_hold)
+        self.queries = Queries(
+            self.context, self.supervisor, self.dry_run, self.peer_probes, self.holds.learn
         )
-        self.requests = Requests(self.us, self.supervisor, self.status, self.holds.ask)
-        self.alerts = Alerts(self.us)
-        self.tally = Tally(self.us, self.selector)
+        self.requests = Requests(self.context, self.supervisor, self.status, self.holds.ask)
+        self.alerts = Alerts(self.context)
+        self.tally = Tally(self.context, self.selector)
         self.actions: deque[pair.Action] = deque()
         self.next_look = 0.0
         self.next_count = 0.0  # when the addresses and files are looked for again
@@ -107,13 +107,13 @@ class Master:
         was."""
         wakeup = self._catch_signals()
         try:
-            self.cards.note_hwaddrs()
+            self.interfaces.note_hwaddrs()
             self.programs.await_old()
             self.programs.watch()
-            self.us.log.use_pipe()
+            self.context.log.use_pipe()
             self.control_socket.open(time.monotonic())
-            self.cards.look_for_addresses()
-            self.peer_probes.look(self.cards.held)
+            self.interfaces.look_for_addresses()
+            self.peer_probes.look(self.interfaces.held)
             self.workers.add_all()
             self._loop(ready)
         finally:
@@ -121,7 +121,7 @@ class Master:
             self.control_socket.close()
             self.gratuitous_arp.close()
             self.placing.close()
-            self.us.spare.close()
+            self.context.spare.close()
             self.programs.close()
             self.reload.close()
             self.holds.close()
@@ -147,33 +147,35 @@ class Master:
         for number in near.recv(64):
             match number:
                 case signal.SIGTERM | signal.SIGINT:
-                    self.us.stops += 1
+                    self.context.stops += 1
                     self.service_manager.tell("STOPPING=1")
-                    self.us.say("STOP", "config", "stopping", signal=signal.Signals(number).name)
+                    self.context.say(
+                        "STOP", "config", "stopping", signal=signal.Signals(number).name
+                    )
                 case signal.SIGHUP:
                     self._read_again()
                 case signal.SIGUSR1:
                     told = protocol.encode_status(self.status())
-                    self.us.say("STATUS", "role", "status", status=told)
+                    self.context.say("STATUS", "role", "status", status=told)
 
     def _begin(self) -> None:
         """All workers are up and no old script runs: the pair may decide."""
-        self.us.started = True
-        was = self.us.remembered
-        self.cards.look()
-        if self.us.dry:
+        self.context.started = True
+        was = self.context.saved
+        self.interfaces.look()
+        if self.context.dry:
             text = "dry run, no switch, no heartbeats, no gratuitous ARP"
-            self.us.say("DRY-RUN", "config", text)
-        self.us.say("STARTED", "config", "started", boot=self.us.boot, was=was.role)
+            self.context.say("DRY-RUN", "config", text)
+        self.context.say("STARTED", "config", "started", boot=self.context.boot, was=was.role)
         self.holds.begin()
-        self.us.feed(pair.Started(self.cards.role_at_start(), was.resuming, was.unclean))
+        self.context.feed(pair.Started(self.interfaces.role_at_start(), was.resuming, was.unclean))
         self.next_count = 0.0  # what is gone is told before the peer's answer comes
 
     # ------------------------------------------------------------------ the loop
 
     def _loop(self, ready: Ready) -> None:
         self.supervisor.tend(time.monotonic())
-        while self.failure is None and not (self.us.stops and self._may_leave()):
+        while self.failure is None and not (self.context.stops and self._may_leave()):
             timeout = self._timeout(time.monotonic())
             self.looked = uptime()
             found = self.selector.select(timeout)
@@ -192,8 +194,8 @@ class Master:
         self._step_all()
         self._mind_the_gap()  # before those who were silent meanwhile are given up
         self._do_due(time.monotonic())
-        self.us.up = self.us.up or self.supervisor.all_ready
-        if self.us.up and not self.us.started and not self.programs.old_ones_run:
+        self.context.up = self.context.up or self.supervisor.all_ready
+        if self.context.up and not self.context.started and not self.programs.old_ones_run:
             self._begin()
             ready()
             self.service_manager.tell("READY=1")
@@ -204,20 +206,24 @@ class Master:
         """To end would help nobody. What has come may be lost: the pair has to ask again."""
         with contextlib.suppress(MemoryError):
             text = "no memory left, going on after a while"
-            self.us.say("MEMORY-SHORT", "worker failoverd", text)
-            self.us.feed(pair.Stalled())
+            self.context.say("MEMORY-SHORT", "worker failoverd", text)
+            self.context.feed(pair.Stalled())
         time.sleep(BREATH)
 
     def _may_leave(self) -> bool:
         """Not in the middle of a switch: no node would be active. A second signal does not wait."""
-        return not self.us.started or self.us.stops > 1 or not pair.is_switching(self.us.state)
+        return (
+            not self.context.started
+            or self.context.stops > 1
+            or not pair.is_switching(self.context.state)
+        )
 
     def _timeout(self, now: float) -> float:
         times = [
             self.next_look,
             self.next_count,
             self.supervisor.next_deadline(),
-            pair.next_deadline(self.us.state),
+            pair.next_deadline(self.context.state),
             self.gratuitous_arp.deadline,
             self.requests.deadline(),
             self.reload.deadline,
@@ -235,33 +241,33 @@ class Master:
         many seconds should have passed since it looked last."""
         before, self.looked = self.looked, uptime()
         gap = self.looked - before - wanted
-        if gap <= self.us.conf.plip_timer:
+        if gap <= self.context.conf.plip_timer:
             return
         self.supervisor.forgive(gap)
-        if self.us.started and not self.reports.skip:
+        if self.context.started and not self.reports.skip:
             self.reports.skip = True
             self.watchers.expect_again(time.monotonic())
-            self.us.say("STALLED", "worker failoverd", "stalled", gap=lasting(gap))
-            self.us.feed(pair.Stalled())
+            self.context.say("STALLED", "worker failoverd", "stalled", gap=lasting(gap))
+            self.context.feed(pair.Stalled())
 
     def _do_due(self, now: float) -> None:
-        window = self.us.conf.plip_timer
+        window = self.context.conf.plip_timer
         self.supervisor.tend(now)
         self.watchers.tend(now)
         self.service_manager.tend(now)
         if now >= self.next_look - window / 6:  # while it is awake
             self.next_look = now + window / 2
             self.supervisor.send("heartbeat", {"do": "alive"})
-            self.cards.look()
+            self.interfaces.look()
         if now >= self.next_count:
             self.next_count = now + max(LEAST_LOOK, window / 3)
-            self.cards.look_for_addresses()
-            self.peer_probes.look(self.cards.held)
+            self.interfaces.look_for_addresses()
+            self.peer_probes.look(self.interfaces.held)
             self.gratuitous_arp.look(now)
             self._look_for_files()
-        deadline = pair.next_deadline(self.us.state)
+        deadline = pair.next_deadline(self.context.state)
         if deadline is not None and now >= deadline:
-            self.us.feed(pair.Tick())
+            self.context.feed(pair.Tick())
         self.gratuitous_arp.go_on(now)
         self.requests.end_visits(now)
         self.programs.tend(now)
@@ -275,35 +281,37 @@ class Master:
     def _look_for_files(self) -> None:
         """What was removed, or could not be written, is written as soon as that is possible: the
         next failoverd has to find it."""
-        if self.us.started and (self.us.unsaved or not os.path.lexists(self.us.conf.state)):
-            self.us.save()
+        if self.context.started and (
+            self.context.unsaved or not os.path.lexists(self.context.conf.state)
+        ):
+            self.context.save()
         if self.keep_pidfile is not None:
             self.keep_pidfile()
-        if not pair.is_switching(self.us.state) and self.control_socket.keep(time.monotonic()):
+        if not pair.is_switching(self.context.state) and self.control_socket.keep(time.monotonic()):
             self.supervisor.restart("listener")  # it inherits what there is when it begins
 
     def _step_all(self) -> None:
-        while self.us.events and self.us.started:
-            event = self.us.events[0]
-            before = self.us.role
+        while self.context.events and self.context.started:
+            event = self.context.events[0]
+            before = self.context.role
             if isinstance(event, pair.Started):
                 before = event.role or before  # a new process is no new role
-            self.us.state, actions = pair.step(
-                self.us.state, event, self.us.rules, time.monotonic()
+            self.context.state, actions = pair.step(
+                self.context.state, event, self.context.rules, time.monotonic()
             )
             self.actions.extend(actions)
-            self.us.events.popleft()
-            after = self.us.role
+            self.context.events.popleft()
+            after = self.context.role
             if after != before or isinstance(event, pair.Started):
                 self._changed(before, after)
             while self.actions:
                 self._perform(self.actions.popleft())
             self.alerts.check()
-            if self.us.unsaved:
-                self.us.save()
+            if self.context.unsaved:
+                self.context.save()
 
     def _changed(self, before: str, after: str) -> None:
-        self.us.change_role(before, after)
+        self.context.change_role(before, after)
         self.checks.follow_role()
         self.service_manager.tell(f"STATUS={after}")
         if after != "active":
@@ -320,15 +328,15 @@ class Master:
             case pair.RunProgram():
                 self.programs.run(action.kind, action.number)
             case pair.Ask():
-                self.questions.ask(action)
-            case pair.Question():
-                self.questions.search(action)
+                self.queries.ask(action)
+            case pair.Probe():
+                self.queries.search(action)
             case pair.Forget():
-                self.questions.forget(action)
-                if action.questions:
+                self.queries.forget(action)
+                if action.probes:
                     self.programs.forget()
             case pair.Answer():
-                self.requests.answer(action, self.questions.why_unreached())
+                self.requests.answer(action, self.queries.why_unreached())
             case pair.Announce():
                 self.gratuitous_arp.begin(time.monotonic())
             case pair.Heartbeats():
@@ -339,25 +347,27 @@ class Master:
                 self.watchers.begin_again(time.monotonic())
             case pair.Log():
                 self.alerts.split = self.alerts.split or action.event == "SPLIT-BRAIN"
-                self.us.say(action.event, action.subject, action.sentence, **dict(action.values))
+                self.context.say(
+                    action.event, action.subject, action.sentence, **dict(action.values)
+                )
 
     def _run_script(self, action: pair.RunScript) -> None:
         lost = action.reason == pair.Purpose.SILENCE.value
         if action.role == "master":
-            self.cards.note_hwaddrs()
-            self.us.remembered.placed(self.us.conf)
-        self.us.history.because(action.reason, self.reports.heard if lost else None)
+            self.interfaces.note_hwaddrs()
+            self.context.saved.placed(self.context.conf)
+        self.context.history.because(action.reason, self.reports.heard if lost else None)
         self.programs.run_script(action.role, action.reason)
 
     def _switched(self, role: str, told: list[str], ok: bool) -> tuple[bool, str]:
         self.next_count = 0.0
         self.gratuitous_arp.switched()
-        return self.cards.switched(role, told, ok=ok), self.cards.against
+        return self.interfaces.switched(role, told, ok=ok), self.interfaces.against
 
     def _look_at_counts(self) -> None:
-        for name in self.us.conf.interfaces:
+        for name in self.context.conf.interfaces:
             if not self.supervisor.send(f"watchd {name}", {"do": "look"}):
-                self.us.feed(pair.Counted(name, 0))  # another's watcher cannot look
+                self.context.feed(pair.Counted(name, 0))  # another's watcher cannot look
 
     def _answer_hold(self, request: int, ok: bool, text: str) -> None:
         self.requests.answer(pair.Answer(request, ok, text))
@@ -369,11 +379,11 @@ class Master:
 
     def _gone(self, name: str, why: str) -> None:
         own = name.removeprefix("watchd ") not in self.watchers.unproved
-        if why and own and not self.us.up and not self.supervisor.was_shot(name):
+        if why and own and not self.context.up and not self.supervisor.was_shot(name):
             self.failure = f"{name}: {why}"
             return
         self.workers.gone(name, why)
-        self.questions.gone(name)
+        self.queries.gone(name)
 
     def _told(self, name: str, message: Message) -> None:
         """A worker's message. What is not as it should be is left out."""
@@ -400,18 +410,18 @@ class Master:
                 case "listener", "request":
                     self.requests.told(message)
                 case "listener", "reply":
-                    self.questions.told_reply(message)
+                    self.queries.told_reply(message)
                 case "listener", "lost":
-                    self.questions.told_lost(message)
+                    self.queries.told_lost(message)
                 case "neighbours", "answers":
-                    self.questions.told_answers(message)
+                    self.queries.told_answers(message)
                 case "checks", "check":
                     self.checks.told(message)
                 case "addresses", "placed":
                     self.placing.told(message)
         except ValueError as error:
             if self.supervisor.may_log(name, time.monotonic()):
-                self.us.say(
+                self.context.say(
                     "MESSAGE-REFUSED", f"worker {name}", "sent an invalid message", error=error
                 )
 
@@ -419,8 +429,8 @@ class Master:
 
     def status(self, by_peer: bool = True) -> protocol.Status:
         """Section 6. The peer is not told what it has no use for."""
-        status = status_of(self.us, self.reports, self.programs, self.watchers, self.checks)
-        return status if by_peer else for_own_commands(self.us, status)
+        status = status_of(self.context, self.reports, self.programs, self.watchers, self.checks)
+        return status if by_peer else for_own_commands(self.context, status)
 
     # ------------------------------------------------------------------ HUP
 
@@ -428,32 +438,32 @@ class Master:
         """Re-open the log, and take the new configuration wholly or not at all."""
         self.workers.open_log_again()
         text = "reading the configuration again"
-        self.us.say("RELOAD", "config", text, signal="SIGHUP")
+        self.context.say("RELOAD", "config", text, signal="SIGHUP")
         self.reload.begin()
 
     def _adopt(self, conf: Conf, programs: Sequence[Program]) -> None:
         self.workers.programs = programs
-        old, self.secret, secret = self.us.conf, files.stamp(conf.secret), self.secret
+        old, self.secret, secret = self.context.conf, files.stamp(conf.secret), self.secret
         if conf == old:
             text = "configuration read again, nothing changed"
-            self.us.say("CONFIG-RELOADED", "config", text)
+            self.context.say("CONFIG-RELOADED", "config", text)
             if self.secret != secret:
                 self.supervisor.restart("listener")
             return
-        self.us.adopt(conf)
+        self.context.adopt(conf)
         self.gratuitous_arp.adopt()
-        self.cards.adopt()
+        self.interfaces.adopt()
         self.peer_probes.adopt()
         self.checks.adopt()
         self.workers.add_again()
-        self.cards.look()
+        self.interfaces.look()
         self.next_count = 0.0
-        self.us.feed(pair.Reread())
-        self.us.say("CONFIG-RELOADED", "config", "configuration read again")
+        self.context.feed(pair.Reread())
+        self.context.say("CONFIG-RELOADED", "config", "configuration read again")
         moved = (conf.addresses, conf.ethernet_addresses) != (old.addresses, old.ethernet_addresses)
-        if self.us.role == "active" and moved:
+        if self.context.role == "active" and moved:
             text = "what is new in @addresses comes with the next switch"
-            self.us.say("CONFIG-LATER", "config", text)
+            self.context.say("CONFIG-LATER", "config", text)
 
 
 def _refuse(channel: Channel, running: Conf) -> Message:

@@ -11,29 +11,31 @@ GRAVE = ("@interfaces", "@addresses", "@ethernet_addresses")  # a takeover may f
 
 
 class Mismatch:
-    def __init__(self, us: Context) -> None:
-        self._us = us
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._said: dict[str, str] = {}
         self._same_boot = False
 
     def note(self, status: Status) -> None:
         self._note_boot(status.boot)
-        ours = alike.of_conf(self._us.conf, __version__)
+        ours = alike.of_conf(self._context.conf, __version__)
         found = alike.differences(ours, alike.of_status(status))
         for name, sentence in sorted(found.items() - self._said.items()):
             event = "CONFIG-MISMATCH" if name in GRAVE else "SETTING-DIFFERS"
             text = "not the same on both nodes"
-            self._us.say(event, "config", text, setting=name, difference=sentence)
+            self._context.say(event, "config", text, setting=name, difference=sentence)
         for name in sorted(self._said.keys() - found.keys()):
-            self._us.say("CONFIG-MATCH", "config", "the same on both nodes again", setting=name)
+            self._context.say(
+                "CONFIG-MATCH", "config", "the same on both nodes again", setting=name
+            )
         self._said = found
 
     def _note_boot(self, boot: str) -> None:
         """Its host_type must differ."""
-        same = boot == self._us.boot
+        same = boot == self._context.boot
         if same and not self._same_boot:
             text = "both nodes have the same host_type, change one and restart failoverd there"
-            self._us.say("BOOT-CLASH", "config", text, boot=boot)
+            self._context.say("BOOT-CLASH", "config", text, boot=boot)
         elif self._same_boot and not same:
-            self._us.say("BOOT-OK", "config", "the host_types differ again", peer_boot=boot)
+            self._context.say("BOOT-OK", "config", "the host_types differ again", peer_boot=boot)
         self._same_boot = same

@@ -18,14 +18,14 @@ from failoverd.process import Message
 from failoverd.second_path import SecondPath, pairs
 from failoverd.wire import protocol
 
-NOBODY: Message = {"do": "peer", "ask": [], "card": ""}
+NOBODY: Message = {"do": "peer", "ask": [], "hwaddr": ""}
 
 
 class PeerProbes:
     """Knows the own addresses of both, and keeps the watchers informed."""
 
-    def __init__(self, us: Context, supervisor: Supervisor) -> None:
-        self._us = us
+    def __init__(self, context: Context, supervisor: Supervisor) -> None:
+        self._context = context
         self._supervisor = supervisor
         self._held: list[links.Held] | None = None
         self._told: dict[str, Message] = {}  # by interface
@@ -35,9 +35,9 @@ class PeerProbes:
         if held == self._held:
             return
         self._held = held
-        conf = self._us.conf
+        conf = self._context.conf
         here = (one for one in held if one.interface in conf.interfaces)
-        self._us.fixed = links.fixed(here, conf.served)
+        self._context.fixed = links.fixed(here, conf.served)
         self._tell()
 
     def adopt(self) -> None:
@@ -46,39 +46,39 @@ class PeerProbes:
 
     def learn(self, status: protocol.Status) -> None:
         """What the peer says of itself is kept, until it says something else."""
-        us, known = self._us, dict(status.interfaces)
-        mine = [name for name in us.conf.interfaces if name in known]
-        us.peer_cards = {name: known[name].hwaddr for name in mine}
+        context, known = self._context, dict(status.interfaces)
+        mine = [name for name in context.conf.interfaces if name in known]
+        context.peer_hwaddr = {name: known[name].hwaddr for name in mine}
         told = {
             name: list(known[name].fixed[: links.MOST_FIXED]) for name in mine if known[name].fixed
         }
-        if told != us.remembered.peer_fixed:
-            us.remembered.peer_fixed = told
-            us.save()
-            us.keep_peer()
+        if told != context.saved.peer_fixed:
+            context.saved.peer_fixed = told
+            context.save()
+            context.keep_peer()
         self._tell()
 
     def _tell(self) -> None:
-        for name in self._us.conf.interfaces:
-            message = whom_to_ask(self._us, name)
+        for name in self._context.conf.interfaces:
+            message = whom_to_ask(self._context, name)
             if self._told.get(name, NOBODY) != message:
                 self._told[name] = message
                 self._supervisor.send(f"watchd {name}", message)
-        path = second_path_of(self._us)
+        path = second_path_of(self._context)
         if path != self._path:
             self._path = path
             self._supervisor.send("listener", {"do": "second", **asdict(path)})
 
 
-def whom_to_ask(us: Context, interface: str) -> Message:
+def whom_to_ask(context: Context, interface: str) -> Message:
     """What a watcher is told, also when it begins: from which address which one is probed."""
-    theirs = us.remembered.peer_fixed.get(interface, ())
-    asked = list(pairs(us.fixed.get(interface, ()), theirs, us.conf.served))
-    card = us.peer_cards.get(interface, "")
-    known = asked and neighbours.UNICAST.fullmatch(card)
-    return {"do": "peer", "ask": asked, "card": card if known else ""}
+    theirs = context.saved.peer_fixed.get(interface, ())
+    asked = list(pairs(context.fixed.get(interface, ()), theirs, context.conf.served))
+    hwaddr = context.peer_hwaddr.get(interface, "")
+    known = asked and neighbours.UNICAST.fullmatch(hwaddr)
+    return {"do": "peer", "ask": asked, "hwaddr": hwaddr if known else ""}
 
 
-def second_path_of(us: Context) -> SecondPath:
+def second_path_of(context: Context) -> SecondPath:
     """What the listener is told, also when it begins."""
-    return second_path.find(us.conf, us.fixed, us.remembered.peer_fixed)
+    return second_path.find(context.conf, context.fixed, context.saved.peer_fixed)

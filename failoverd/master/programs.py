@@ -66,19 +66,19 @@ class Run:
 class Programs:
     """One of each kind runs at a time; how it ended, the pair is told.
 
-    What fences or confirms is ended when its word is not wanted any more, and when we end: it would
-    shoot a peer that is well again.
+    What fences or confirms is ended when its word is not wanted any more, and when failoverd ends:
+    it would shoot a peer that is well again.
     """
 
     def __init__(
         self,
-        us: Context,
+        context: Context,
         selector: selectors.BaseSelector,
         switched: Switched,
         placing: Placing,
         announce: Announce,
     ) -> None:
-        self._us = us
+        self._context = context
         self._selector = selector
         self._switched = switched
         self._placing = placing
@@ -105,7 +105,7 @@ class Programs:
             self._selector.register(runner.fileno(), selectors.EVENT_READ, attend)
 
     def close(self) -> None:
-        """The switch script goes on; what fences and confirms ends with us."""
+        """The switch script goes on; what fences and confirms ends with failoverd."""
         for kind in QUESTIONS:
             runner = self._runners[kind]
             runner.abandon()
@@ -140,13 +140,13 @@ class Programs:
     def await_old(self) -> None:
         """A predecessor that was killed may have left programs running. Its switch script has its
         time; what fences or confirms is ended at once, for it was about another silence."""
-        remembered = self._us.remembered
-        if self._us.dry:
+        saved = self._context.saved
+        if self._context.dry:
             return
-        if remembered.script is not None:
-            name = os.path.basename(self._us.conf.failover_prog)
-            self._await_one(name, remembered.script, self._us.conf.switch_timeout)
-        for program in remembered.programs:
+        if saved.script is not None:
+            name = os.path.basename(self._context.conf.failover_prog)
+            self._await_one(name, saved.script, self._context.conf.switch_timeout)
+        for program in saved.programs:
             self._await_one("fence-or-confirm", program, 0.0)
 
     def _await_one(self, what: str, program: tuple[int, int], seconds: float) -> None:
@@ -159,7 +159,7 @@ class Programs:
         with contextlib.suppress(OSError):
             process.be_ordinary(program[0])  # it may have been left in a hurry
         text = "left by a dead failoverd, waiting for its end"
-        self._us.say("LEFTOVER-WAIT", f"script {what}", text, pid=program[0])
+        self._context.say("LEFTOVER-WAIT", f"script {what}", text, pid=program[0])
         self._old[pidfd] = Old(what, program[0], time.monotonic() + seconds)
         self._selector.register(pidfd, selectors.EVENT_READ, lambda: self._forget_old(pidfd))
 
@@ -171,11 +171,11 @@ class Programs:
         """It is gone when its descriptor says so, or held by the kernel for who knows how long."""
         if old.killed:
             text = "left by a dead failoverd, cannot be killed, going on"
-            self._us.say("LEFTOVER-STUCK", f"script {old.what}", text, pid=old.pid)
+            self._context.say("LEFTOVER-STUCK", f"script {old.what}", text, pid=old.pid)
             self._forget_old(pidfd)
         else:
             text = "left by a dead failoverd, killed"
-            self._us.say("LEFTOVER-KILLED", f"script {old.what}", text, pid=old.pid)
+            self._context.say("LEFTOVER-KILLED", f"script {old.what}", text, pid=old.pid)
             switch.kill_group(old.pid)
             old.killed, old.deadline = True, now + switch.KILL_GRACE
 
@@ -189,9 +189,9 @@ class Programs:
     def run_script(self, role: str, reason: str) -> None:
         """Begin a switch to this role ("master" or "slave")."""
         self._line = ""
-        self._us.save()  # before the first change: who finds it must be able to undo it
+        self._context.save()  # before the first change: who finds it must be able to undo it
         self._began = time.monotonic()
-        self._places = self._us.conf.addresses_by == "failoverd"
+        self._places = self._context.conf.addresses_by == "failoverd"
         self._told = self._environment(role, reason)
         self._told |= {"FAILOVER_PLACED": "yes"} if self._places else {}
         self._addresses = self._told["FAILOVER_ADDRESSES"].splitlines()
@@ -220,7 +220,7 @@ class Programs:
                 return
             if self._places:
                 self._announce(True)
-        result = yield from self._run([self._us.conf.failover_prog, role])
+        result = yield from self._run([self._context.conf.failover_prog, role])
         goes = self._goes(role, result)
         taken = (yield from self._place("take")) if goes else Placed(0)
         if result.exit == 0 and not taken.problem:
@@ -229,7 +229,7 @@ class Programs:
 
     @property
     def _serves(self) -> bool:
-        state = self._us.state
+        state = self._context.state
         return not (state.failed or state.purpose is pair.Purpose.CLEAN)
 
     def _goes(self, role: str, result: switch.Result) -> bool:
@@ -239,9 +239,9 @@ class Programs:
 
     def _find_hooks(self, role: str) -> Sequence[str]:
         """Those of this switch. Nor do they stop a service that is to go on, see above."""
-        conf = self._us.conf
+        conf = self._context.conf
         try:
-            with self._us.spare:
+            with self._context.spare:
                 found, _ = hooks.chosen(conf.switch_dir)
         except OSError:
             found = [os.path.join(conf.switch_dir, "*")]  # which says why it cannot be run
@@ -278,8 +278,8 @@ class Programs:
         if outcome is None:
             runner = self._runners["script"]
             if runner.pid and runner.starttime:
-                self._us.remembered.script = (runner.pid, runner.starttime)
-                self._us.save()
+                self._context.saved.script = (runner.pid, runner.starttime)
+                self._context.save()
             outcome = yield
         assert isinstance(outcome, switch.Result)
         self._tell_result("script", outcome)
@@ -288,7 +288,7 @@ class Programs:
     def _ends(self, argv: list[str]) -> float:
         """When a program of this switch is killed. What hangs before "slave" leaves the script some
         time: the role has to leave."""
-        timeout = self._us.conf.switch_timeout
+        timeout = self._context.conf.switch_timeout
         left = min(LEAST, timeout / 2) if argv[1:] == ["before", "slave"] else 0.0
         return self._began + timeout - left
 
@@ -300,8 +300,8 @@ class Programs:
         work: process.Message = {"do": do, "addresses": self._addresses, "hwaddrs": self._hwaddrs}
         if do == "take":
             self._announce(False)
-            work["own"] = self._us.remembered.hwaddrs
-        left = self._began + self._us.conf.switch_timeout - began
+            work["own"] = self._context.saved.hwaddrs
+        left = self._began + self._context.conf.switch_timeout - began
         self._placing.begin(work, max(LEAST, left), self._go_on)
         placed = yield
         assert isinstance(placed, Placed)
@@ -314,7 +314,7 @@ class Programs:
         if placed.problem:
             event, text = "ADDRESS-FAILED", "the kernel refuses a change of service addresses"
             values = {"role": role, "error": placed.problem}
-        self._us.say(event, "role", text, **values, note=placed.note)
+        self._context.say(event, "role", text, **values, note=placed.note)
 
     def run(self, kind: str, number: int) -> None:
         """Run $fence_prog ("fence") or the program that $confirm names ("confirm"), as soon as one
@@ -324,7 +324,7 @@ class Programs:
             self._next[kind] = number
             return
         self._asked[kind] = number
-        program = self._us.conf.fence_prog if kind == "fence" else self._us.conf.confirm
+        program = self._context.conf.fence_prog if kind == "fence" else self._context.conf.confirm
         self._begin(kind, [program], pair.Purpose.SILENCE.value)
         self._remember()
 
@@ -335,20 +335,20 @@ class Programs:
         for kind in QUESTIONS:
             if self._runners[kind].running:
                 text = "ended, its answer is not wanted any more"
-                self._us.say("SCRIPT-DROPPED", self._subject(kind), text)
+                self._context.say("SCRIPT-DROPPED", self._subject(kind), text)
                 self._runners[kind].abandon()
 
     def _remember(self) -> None:
-        """Whoever is started after us has to find them."""
+        """Whoever is started next has to find them."""
         runners = [self._runners[kind] for kind in QUESTIONS]
         found = [(one.pid, one.starttime) for one in runners if one.pid and one.starttime]
-        if found != self._us.remembered.programs:
-            self._us.remembered.programs = found
-            self._us.save()
+        if found != self._context.saved.programs:
+            self._context.saved.programs = found
+            self._context.save()
 
     def notify(self, kind: str, text: str, event: str) -> None:
         """Have $notify_prog run, if there is one."""
-        if self._us.conf.notify_prog and not self._us.dry:
+        if self._context.conf.notify_prog and not self._context.dry:
             self._notices[kind].append((text, event))
 
     def notify_next(self) -> None:
@@ -357,17 +357,17 @@ class Programs:
         runs = any(self._runners[name].running for name in ("notify", "script"))
         if kind and not runs and self._placing.deadline is None:
             text, event = self._notices[kind].popleft()
-            self._begin("notify", [self._us.conf.notify_prog, kind, text, event], text)
+            self._begin("notify", [self._context.conf.notify_prog, kind, text, event], text)
 
     def _begin(self, kind: str, argv: list[str], reason: str) -> None:
         """Start what is no part of a switch."""
-        result = self._start(kind, argv, self._us.role, reason)
+        result = self._start(kind, argv, self._context.role, reason)
         if result is not None:
             self._ended(kind, result)
 
     def _start(self, kind: str, argv: list[str], role: str, reason: str) -> switch.Result | None:
         """None if it runs now, else why it does not."""
-        conf = self._us.conf
+        conf = self._context.conf
         environment, timeout = self._environment(role, reason), conf.switch_timeout
         self._argv[kind] = argv
         if kind == "script":
@@ -375,15 +375,15 @@ class Programs:
             environment = self._told  # a HUP may have come meanwhile
         if kind != "notify":
             values = {"command": " ".join(argv), "cause": reason}
-            self._us.say("SCRIPT-START", self._subject(kind), "running", **values)
+            self._context.say("SCRIPT-START", self._subject(kind), "running", **values)
         urgent = conf.realtime and kind == "script" and argv[0] == conf.failover_prog
-        with self._us.spare:
+        with self._context.spare:
             return self._runners[kind].start(argv, environment, timeout, urgent=urgent)
 
     def _environment(self, role: str, reason: str) -> dict[str, str]:
-        remembered = self._us.remembered
-        left = (remembered.left if role == "slave" else None) or ((), ())
-        return switch.environment(self._us.conf, role, reason, remembered.hwaddrs, left)
+        saved = self._context.saved
+        left = (saved.left if role == "slave" else None) or ((), ())
+        return switch.environment(self._context.conf, role, reason, saved.hwaddrs, left)
 
     def _attend(self, kind: str) -> None:
         """A program printed something, or ended."""
@@ -396,7 +396,7 @@ class Programs:
                 continue
             subject = self._subject(kind)
             source = subject.removeprefix("script "), pid
-            self._us.say("SCRIPT-OUTPUT", subject, "output", source, line=line)
+            self._context.say("SCRIPT-OUTPUT", subject, "output", source, line=line)
             if kind == "script" and line:
                 self._line = line
         if result is not None:
@@ -407,7 +407,7 @@ class Programs:
             self._go_on(result)
             return
         ok = result.exit == 0
-        wanted = kind not in QUESTIONS or kind in self._asked  # else we have ended it
+        wanted = kind not in QUESTIONS or kind in self._asked  # else it was ended here
         if wanted and (kind != "notify" or not ok):
             self._tell_result(kind, result)
         if kind == "notify":
@@ -416,7 +416,7 @@ class Programs:
         number = self._asked.pop(kind, 0)
         if number:
             ran = result.ran and not (kind == "confirm" and died(result))
-            self._us.feed(pair.Ended(kind, ok, ran=ran, number=number))
+            self._context.feed(pair.Ended(kind, ok, ran=ran, number=number))
         elif kind in self._next:
             self.run(kind, self._next.pop(kind))
 
@@ -424,35 +424,35 @@ class Programs:
         result = replace(result, seconds=time.monotonic() - self._began)
         problem = "; ".join(dict.fromkeys(one.problem for one in placed if one.problem))
         ok = self._note_switch(role, result, problem)
-        self._us.feed(pair.Ended("script", ok, ran=result.ran))
+        self._context.feed(pair.Ended("script", ok, ran=result.ran))
 
     def _note_switch(self, role: str, result: switch.Result, problem: str) -> bool:
         """Whether the switch has worked. A run that cleans up does not hide the one that failed."""
-        remembered = self._us.remembered
+        saved = self._context.saved
         worked, against = False, ""
         if result.ran:
             ok = result.exit == 0 and not problem
             worked, against = self._switched(role, self._addresses, ok)
-        remembered.script = None
+        saved.script = None
         if worked and role == "slave":
-            remembered.left = None
+            saved.left = None
         said = self._how_it_failed(result), problem, against
         why = "" if worked else "; ".join(filter(None, said))
         why, line = protocol.words(why), protocol.words(self._line)
         self.last_switch = Run(role, result.exit, round(result.seconds, 3), why)
-        if worked and any(run.role == role for run in remembered.failed):
-            self._us.say("SWITCH-OK", self._subject("script"), "works again", role=role)
-        remembered.failed = [run for run in remembered.failed if run.role != role]
+        if worked and any(run.role == role for run in saved.failed):
+            self._context.say("SWITCH-OK", self._subject("script"), "works again", role=role)
+        saved.failed = [run for run in saved.failed if run.role != role]
         if not worked:
-            remembered.failed.append(FailedRun(role, result.exit, line, why, utc_now(), uptime()))
+            saved.failed.append(FailedRun(role, result.exit, line, why, utc_now(), uptime()))
         return worked
 
     @property
     def failure(self) -> protocol.Failure | None:
         """The last run that failed, unless one for the same role has worked since."""
-        if not self._us.remembered.failed:
+        if not self._context.saved.failed:
             return None
-        last = self._us.remembered.failed[-1]
+        last = self._context.saved.failed[-1]
         age = round(max(0.0, uptime() - last.at), 3)
         return protocol.Failure(last.role, last.exit, last.line, last.why, last.when, age)
 
@@ -460,13 +460,13 @@ class Programs:
         """What the exit status of a failed run does not say."""
         if result.message or not result.timed_out:
             return result.message
-        return f"killed, as it did not end within {self._us.conf.switch_timeout:g} s"
+        return f"killed, as it did not end within {self._context.conf.switch_timeout:g} s"
 
     def _subject(self, kind: str) -> str:
         return f"script {os.path.basename(self._argv[kind][0])}"
 
     def _tell_result(self, kind: str, result: switch.Result) -> None:
-        us, subject, ok = self._us, self._subject(kind), result.exit == 0
+        context, subject, ok = self._context, self._subject(kind), result.exit == 0
         text = "killed, did not end in time" if result.timed_out else SAID[ok]
         values = {"exit": result.exit, "took": lasting(result.seconds), "error": result.message}
         values["command"] = " ".join(self._argv[kind][: 2 if kind == "notify" else None])
@@ -474,7 +474,7 @@ class Programs:
             whole = self._ends(self._argv[kind]) - self._began
             values["timeout"] = f"{whole:g}s"  # a hook before "slave" has less than $switch_timeout
         event = {"fence": "FENCE-OK" if ok else "FENCE-FAILED", "notify": "NOTIFY-FAILED"}
-        us.say(event.get(kind, "SCRIPT-END"), subject, text, **values)
+        context.say(event.get(kind, "SCRIPT-END"), subject, text, **values)
 
 
 def died(result: switch.Result) -> bool:

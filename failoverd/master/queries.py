@@ -29,18 +29,18 @@ class Queries:
 
     def __init__(
         self,
-        us: Context,
+        context: Context,
         supervisor: Supervisor,
         dry_run: DryRun | None,
         peer_probes: PeerProbes,
         learn_hold: Callable[[protocol.Hold | None], None],
     ) -> None:
-        self._us = us
+        self._context = context
         self._supervisor = supervisor
         self._dry_run = dry_run
         self._peer_probes = peer_probes
         self._learn_hold = learn_hold
-        self._mismatch = Mismatch(us)
+        self._mismatch = Mismatch(context)
         self._serial = 0
         self._unsent: set[str] = set()  # interfaces on which no probe could be sent
         self._told_at = 0.0  # when the peer was told something
@@ -58,34 +58,34 @@ class Queries:
         self.asked[action.query] = self._serial
         command = "status" if action.query in STATUS else action.query.value
         if action.query not in STATUS:
-            self._us.say("PEER-TOLD", "peer", f"told to {MEANS[command]}", command=command)
+            self._context.say("PEER-TOLD", "peer", f"told to {MEANS[command]}", command=command)
             self._told_at = time.monotonic()
         message = {"do": "query", "id": self._serial, "command": command, "timeout": action.timeout}
         if not self._supervisor.send("listener", message):
             why = "the listener, which asks it, does not run"
             self._lose(action.query, why, "try again", sent=False)
 
-    def search(self, action: pair.Question) -> None:
+    def search(self, action: pair.Probe) -> None:
         self._serial += 1
         self.searched[action.own] = self._serial
         message: Message = {
             "do": "probe",
             "id": self._serial,
-            "interfaces": sorted(i.name for i in self._us.state.interfaces if i.up),
+            "interfaces": sorted(i.name for i in self._context.state.interfaces if i.up),
             "at": list(action.at),
             "until": action.until,
-            "own": self._us.remembered.hwaddrs,
-            "peer": self._us.remembered.peer_hwaddrs,
+            "own": self._context.saved.hwaddrs,
+            "peer": self._context.saved.peer_hwaddrs,
         }
         if not self._supervisor.send("neighbours", message):
-            self._us.feed(pair.Answers(action.own, 0, False))
+            self._context.feed(pair.Answers(action.own, 0, False))
 
     def forget(self, action: pair.Forget) -> None:
         """Also what has come already, and waits behind the event that made it mean nothing."""
-        self._us.drop(lambda event: is_forgotten(event, action))
+        self._context.drop(lambda event: is_forgotten(event, action))
         compare = self.asked.get(pair.Query.COMPARE)
         self.asked = {} if compare is None else {pair.Query.COMPARE: compare}
-        if action.questions and self.searched:
+        if action.probes and self.searched:
             self.searched.clear()
             self._supervisor.send("neighbours", {"do": "forget"})
 
@@ -97,7 +97,7 @@ class Queries:
         elif name == "neighbours":
             for own in list(self.searched):
                 del self.searched[own]
-                self._us.feed(pair.Answers(own, 0, False))
+                self._context.feed(pair.Answers(own, 0, False))
 
     # ------------------------------------------------------------------ the peer's port
 
@@ -105,8 +105,10 @@ class Queries:
         """Why the peer did not answer what it was asked last, and the way out; "" if it did."""
         if not self._unreached:
             return ""
-        state = self._us.state
-        unsure = protocol.FILTERED if pair.is_speechless(state) else links.way_out(self._us.conf)
+        state = self._context.state
+        unsure = (
+            protocol.FILTERED if pair.is_speechless(state) else links.way_out(self._context.conf)
+        )
         return f"{self._unreached}; {self._advice or unsure}"
 
     def told_reply(self, message: Message) -> None:
@@ -118,7 +120,7 @@ class Queries:
         del self.asked[query]
         if query in TOLD and reply.ok:
             took = lasting(time.monotonic() - self._told_at)
-            self._us.say("PEER-DONE", "peer", "has done so", command=query.value, took=took)
+            self._context.say("PEER-DONE", "peer", "has done so", command=query.value, took=took)
         view = None
         if query in STATUS:
             try:
@@ -127,28 +129,28 @@ class Queries:
                 view = self._learn(protocol.read_status(reply.text))
             except ValueError as error:
                 why = printable(str(error)[:200])
-                self._us.say("PEER-INVALID", "peer", "its status is invalid", error=why)
-                self._us.feed(pair.Unreplied(query))
+                self._context.say("PEER-INVALID", "peer", "its status is invalid", error=why)
+                self._context.feed(pair.Unreplied(query))
                 return
-        self._us.feed(pair.Replied(query, reply.ok, printable(reply.text[:200]), view))
+        self._context.feed(pair.Replied(query, reply.ok, printable(reply.text[:200]), view))
 
     def _learn(self, status: protocol.Status) -> pair.PeerView:
         self.note_hwaddrs(status)
-        self._us.peer_host = status.host
+        self._context.peer_host = status.host
         self._peer_probes.learn(status)
         self._mismatch.note(status)
         self._learn_hold(status.hold)
-        view = peer_view(status, self._us.conf.interfaces)
+        view = peer_view(status, self._context.conf.interfaces)
         return view if self._dry_run is None else self._dry_run.imagine(view)
 
     def note_hwaddrs(self, status: protocol.Status) -> None:
         """At them the peer is asked on the ethernet side."""
-        known = set(self._us.remembered.peer_hwaddrs)
+        known = set(self._context.saved.peer_hwaddrs)
         told = {interface.hwaddr for _, interface in status.interfaces if interface.hwaddr}
         if told - known:
             every = known | told
-            self._us.remembered.peer_hwaddrs = sorted(every if len(every) <= MAX_HWADDRS else told)
-            self._us.save()
+            self._context.saved.peer_hwaddrs = sorted(every if len(every) <= MAX_HWADDRS else told)
+            self._context.save()
 
     def told_lost(self, message: Message) -> None:
         lost = decode(Lost, message)
@@ -156,11 +158,11 @@ class Queries:
         told = query if query in TOLD else None
         now = time.monotonic()
         self._lost_at = self._lost_at or now
-        patience = PATIENCE * self._us.conf.plip_timer
+        patience = PATIENCE * self._context.conf.plip_timer
         if not self._is_said and (told or now - self._lost_at >= patience):
             self._is_said = True
             text = f"{told.value if told else 'status'} query failed"
-            self._us.say("PEER-UNREACHABLE", "peer", text, error=why)
+            self._context.say("PEER-UNREACHABLE", "peer", text, error=why)
         self._lose(query, why, lost.advice, lost.sent)
 
     def _reached(self, path: str) -> None:
@@ -168,27 +170,27 @@ class Queries:
         self._note_path(path)
         if self._is_said:
             self._is_said = False
-            self._us.say("PEER-REACHABLE", "peer", "answers queries again")
+            self._context.say("PEER-REACHABLE", "peer", "answers queries again")
 
     def _note_path(self, path: str) -> None:
-        us, now = self._us, time.monotonic()
+        context, now = self._context, time.monotonic()
         self._aside_at = (self._aside_at or now) if path == SECOND else 0.0
-        if not (self._aside_at and us.path and now - self._aside_at < us.conf.plip_timer):
-            us.path = path  # or one answer that was slow
+        if not (self._aside_at and context.path and now - self._aside_at < context.conf.plip_timer):
+            context.path = path  # or one answer that was slow
         if not self._aside_at and self._aside_said:
             self._aside_said = False
-            us.say("PATH-PRIVATE", "peer", "answers over the heartbeat link again")
-        lasts = self._aside_at and now - self._aside_at >= PATIENCE * us.conf.plip_timer
+            context.say("PATH-PRIVATE", "peer", "answers over the heartbeat link again")
+        lasts = self._aside_at and now - self._aside_at >= PATIENCE * context.conf.plip_timer
         if lasts and not self._aside_said:
             self._aside_said = True
-            us.say("PATH-SECOND", "peer", "answers over the second path only")
+            context.say("PATH-SECOND", "peer", "answers over the second path only")
 
     def _lose(self, query: pair.Query | None, why: str, advice: str, sent: bool) -> None:
         """None: what was asked means nothing any more."""
         self._unreached, self._advice = why, advice
         if query is not None:
             del self.asked[query]
-            self._us.feed(pair.Unreplied(query, sent))
+            self._context.feed(pair.Unreplied(query, sent))
 
     def _query(self, serial: int) -> pair.Query | None:
         return next((query for query, asked in self.asked.items() if asked == serial), None)
@@ -203,17 +205,17 @@ class Queries:
         del self.searched[own]
         self._say_where_not(told.unsent or {})
         who = f"{told.answers[0].address} {told.answers[0].hwaddr}" if told.answers else ""
-        self._us.feed(pair.Answers(own, told.asked, bool(told.answers), who))
+        self._context.feed(pair.Answers(own, told.asked, bool(told.answers), who))
 
     def _say_where_not(self, unsent: dict[str, object]) -> None:
         """On which interfaces no probe could be sent: a takeover may never come for it."""
-        for name in self._us.conf.interfaces:
+        for name in self._context.conf.interfaces:
             subject = f"interface {name}"
             if name in unsent:
                 text, why = "cannot probe for the service addresses", str(unsent[name])[:100]
-                self._us.say("PROBE-FAILED", subject, text, error=printable(why))
+                self._context.say("PROBE-FAILED", subject, text, error=printable(why))
             elif name in self._unsent:
-                self._us.say("PROBE-OK", subject, "can probe for the service addresses")
+                self._context.say("PROBE-OK", subject, "can probe for the service addresses")
         self._unsent = {*unsent}
 
 
@@ -222,7 +224,7 @@ def is_forgotten(event: pair.Event, action: pair.Forget) -> bool:
         case pair.Replied() | pair.Unreplied():
             return event.query is not pair.Query.COMPARE
         case pair.Answers():
-            return action.questions
+            return action.probes
     return False
 
 

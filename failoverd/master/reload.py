@@ -34,9 +34,9 @@ class Reload:
     """At most one check counts: one that is asked for during another takes its place."""
 
     def __init__(
-        self, us: Context, selector: selectors.BaseSelector, check: Check, adopt: Adopt
+        self, context: Context, selector: selectors.BaseSelector, check: Check, adopt: Adopt
     ) -> None:
-        self._us = us
+        self._context = context
         self._selector = selector
         self._check = check
         self._adopt = adopt
@@ -45,7 +45,7 @@ class Reload:
 
     def begin(self) -> None:
         self._drop()
-        running = self._us.conf
+        running = self._context.conf
         title = f"failoverd: check [{running.pidfile}]"
         try:
             errand = Errand(title, lambda channel: self._check(channel, running))
@@ -87,13 +87,13 @@ class Reload:
             self._adopt(settings, programs)
             for remark in remarks:
                 text = "something does not count yet"
-                self._us.say("CONFIG-LATER", "config", text, remark=remark)
+                self._context.say("CONFIG-LATER", "config", text, remark=remark)
         finally:
             errand.close()
 
     def _refuse(self, why: str) -> None:
         errors = why.splitlines() or [why]
         for line in errors:
-            self._us.say("CONFIG-ERROR", "config", "invalid", error=line)
+            self._context.say("CONFIG-ERROR", "config", "invalid", error=line)
         text = "configuration stays as it was"
-        self._us.say("CONFIG-REJECTED", "config", text, errors=len(errors), first=errors[0])
+        self._context.say("CONFIG-REJECTED", "config", text, errors=len(errors), first=errors[0])

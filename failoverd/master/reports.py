@@ -20,10 +20,12 @@ WINDOWS = 10.0  # events of one watcher in one window: it looks more than 8 time
 class Reports:
     """Every method that is told a message raises ValueError if it is none."""
 
-    def __init__(self, us: Context, supervisor: Supervisor, cards: ServiceInterfaces) -> None:
-        self._us = us
+    def __init__(
+        self, context: Context, supervisor: Supervisor, interfaces: ServiceInterfaces
+    ) -> None:
+        self._context = context
         self._supervisor = supervisor
-        self._interfaces = cards
+        self._interfaces = interfaces
         self.counts: dict[str, tuple[int, int]] = {}  # packets of this window, and the one before
         self.heard: float | None = None  # when the peer's last heartbeat came
         self.rtt: float | None = None  # of this node's, in seconds
@@ -40,27 +42,27 @@ class Reports:
         if self._supervisor.may_log(name, time.monotonic()):
             subject = f"interface {interface}" if interface else told.subject
             source = program, self._supervisor.pid(name)
-            self._us.say(told.name, subject, told.sentence, source, **told.values)
+            self._context.say(told.name, subject, told.sentence, source, **told.values)
 
     def told_window(self, interface: str, message: Message) -> None:
         window = decode(Window, message)
         packets, last, verdict = window.packets, window.last, window.verdict
-        self._us.counters.add("interface_received_packets_total", interface, amount=packets)
-        self._us.counters.add("windows_total", interface, verdict)
+        self._context.counters.add("interface_received_packets_total", interface, amount=packets)
+        self._context.counters.add("windows_total", interface, verdict)
         if self.skip:
             return
         self._log_window(interface, window)
-        if interface == self._us.conf.plip_interface:
+        if interface == self._context.conf.plip_interface:
             self._link = packets, last, verdict
-            self._us.feed(pair.LinkWatched(packets, verdict))
+            self._context.feed(pair.LinkWatched(packets, verdict))
         else:
             self._interfaces.look_at(interface)
             self.counts[interface] = (0, last if verdict == "late" else packets)
-            self._us.feed(pair.Watched(interface, packets, last, verdict))
+            self._context.feed(pair.Watched(interface, packets, last, verdict))
 
     def _log_window(self, interface: str, window: Window) -> None:
         """With $verbose each one; and in any case that one is bad, and that it is good again."""
-        conf = self._us.conf
+        conf = self._context.conf
         if conf.verbose and self._may_show(interface):
             subject, text = f"interface {interface}", TEXTS[window.verdict]
             length = f"{window.packets} packets in {lasting(conf.window_of(interface))}"
@@ -93,7 +95,7 @@ class Reports:
         else:
             self._tell("IFACE-FAIL", f"interface {interface}", "not receiving", interface,
                        received=window.packets, previous=window.last,
-                       low_water=self._us.conf.low_water, carrier=carrier)  # fmt: skip
+                       low_water=self._context.conf.low_water, carrier=carrier)  # fmt: skip
 
     def _tell_good(self, interface: str, is_link: bool, window: Window, after: str) -> None:
         values: dict[str, object] = {"received": window.packets, "after": after}
@@ -107,41 +109,41 @@ class Reports:
         self, event: str, subject: str, text: str, interface: str, /, **values: object
     ) -> None:
         source = "watchd", self._supervisor.pid(f"watchd {interface}")
-        self._us.say(event, subject, text, source, **values)
+        self._context.say(event, subject, text, source, **values)
 
     def _may_show(self, interface: str) -> bool:
         """Whether a window may be logged: one gone mad has no more of them than a sane one."""
-        window = self._us.conf.window_of(interface)
+        window = self._context.conf.window_of(interface)
         shown = self._shown.setdefault(interface, Allowance(WINDOWS / window, 10 * WINDOWS))
         return shown.take(1, time.monotonic())
 
     def unwatched(self, interface: str) -> None:
         """Nothing watches there now: it is not well, as far as is known. That gives no role away,
         and takes none, for a watcher that is gone says nothing about the line."""
-        if interface == self._us.conf.plip_interface:
+        if interface == self._context.conf.plip_interface:
             self._link = None
             return
         self.counts[interface] = 0, 0
-        known = self._us.state.interface(interface)
+        known = self._context.state.interface(interface)
         if known is not None and not known.failed:
-            self._us.feed(pair.Watched(interface, 0, 0, "ok"))
+            self._context.feed(pair.Watched(interface, 0, 0, "ok"))
 
     def told_count(self, interface: str, message: Message) -> None:
         count = decode(Counted, message)
         self.counts[interface] = count.packets, count.last
-        self._us.feed(pair.Counted(interface, count.packets))
+        self._context.feed(pair.Counted(interface, count.packets))
 
     def told_heartbeat(self, message: Message) -> None:
         told = decode(Heartbeats, message)
         if max(told.heard or 0.0, told.rtt or 0.0) > time.monotonic():
             raise ValueError("a time that has not come yet")
         self.heard, self.rtt = told.heard, told.rtt
-        self._us.counters.add("heartbeats_sent_total", amount=told.sent)
-        self._us.counters.add("heartbeats_received_total", amount=told.received)
+        self._context.counters.add("heartbeats_sent_total", amount=told.sent)
+        self._context.counters.add("heartbeats_received_total", amount=told.received)
 
     def link_state(self) -> str:
         """The heartbeat link's, in the words of section 6."""
-        if not links.works(self._us.conf.plip_interface):
+        if not links.works(self._context.conf.plip_interface):
             return "down"
         packets, last, verdict = self._link or (0, 0, "boot")
         if verdict in ("fail", "boot"):

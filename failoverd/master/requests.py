@@ -57,12 +57,12 @@ class Requests:
 
     def __init__(
         self,
-        us: Context,
+        context: Context,
         supervisor: Supervisor,
         status: Callable[[bool], protocol.Status],
         hold: Hold,
     ) -> None:
-        self._us = us
+        self._context = context
         self._supervisor = supervisor
         self._status = status
         self._hold = hold
@@ -99,17 +99,19 @@ class Requests:
             self._hold(mine, command, who)
             return
         event, subject, text = ASKED[by_peer, command]
-        self._us.say(event, subject, text, command=command, **asked.who)
-        self._us.feed(pair.Request(mine, command, by_peer))
+        self._context.say(event, subject, text, command=command, **asked.who)
+        self._context.feed(pair.Request(mine, command, by_peer))
 
     def _refusal(self, crowded: bool, at: float, now: float) -> str:
         """Why a request for a switch is not begun, "" if it is."""
-        us = self._us
-        if us.dry:
+        context = self._context
+        if context.dry:
             return "dry run"
         if now - at > STALE_SECONDS:
             return "too late: this node was stalled meanwhile"
-        busy = not us.started or us.stops > 0 or crowded or not self._switching.take(1, now)
+        busy = (
+            not context.started or context.stops > 0 or crowded or not self._switching.take(1, now)
+        )
         return "busy" if busy else ""
 
     def answer(self, action: pair.Answer, unreached: str = "") -> None:
@@ -128,12 +130,14 @@ class Requests:
         values: dict[str, object] = {"command": asked.command}
         if asked.command not in MEANS:
             if not ok:  # or else it is a line of its own
-                self._us.say("HOLD-REFUSED", "role", "refused", **values, error=text, **asked.who)
+                self._context.say(
+                    "HOLD-REFUSED", "role", "refused", **values, error=text, **asked.who
+                )
             return
         values |= {"took": lasting(time.monotonic() - asked.at)} if ok else {"error": text}
         subject = "peer" if asked.by_peer else "role"
         event, sentence = OUTCOMES[asked.by_peer, ok]
-        self._us.say(event, subject, sentence, **values, **asked.who)
+        self._context.say(event, subject, sentence, **values, **asked.who)
 
     # ------------------------------------------------------------------ status
 
@@ -142,9 +146,9 @@ class Requests:
         time; during a switch it does not matter."""
         passed = now - self._began
         is_over = passed >= LOOK_SECONDS or (not self._looking and passed >= LEAST_LOOK)
-        if is_over and self._us.role != "switching":
+        if is_over and self._context.role != "switching":
             self._began = now
-            send, names = self._supervisor.send, self._us.conf.interfaces
+            send, names = self._supervisor.send, self._context.conf.interfaces
             self._looking = {name for name in names if send(f"watchd {name}", {"do": "look"})}
         if by_peer and self._looking:
             self._peers.append(mine)

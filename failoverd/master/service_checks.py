@@ -37,8 +37,8 @@ class ServiceChecks:
     has asked: it is to know why it has the role, or would give it back.
     """
 
-    def __init__(self, us: Context, supervisor: Supervisor) -> None:
-        self._us = us
+    def __init__(self, context: Context, supervisor: Supervisor) -> None:
+        self._context = context
         self._supervisor = supervisor
         self._standings: dict[str, Standing] = {}
         self._active = False
@@ -65,7 +65,7 @@ class ServiceChecks:
         """The configuration may be another. What is in it unchanged stands as it did."""
         old, self._standings = self._standings, {}
         self._turn += 1
-        wanted = () if self._us.dry else self._us.conf.checks
+        wanted = () if self._context.dry else self._context.conf.checks
         for check in wanted:
             standing = old.pop(check.name, None)
             if standing is not None and standing.check != check:
@@ -77,12 +77,12 @@ class ServiceChecks:
             self._end(name, standing, "no longer configured")
 
     def follow_role(self) -> None:
-        active = self._us.role == "active"
+        active = self._context.role == "active"
         if active is self._active:
             return
         self._active = active
         self._turn += 1
-        rules = self._us.rules
+        rules = self._context.rules
         grace = max(rules.hold_down, rules.window) + rules.compare_time
         self.deadline = None if active else time.monotonic() + grace
         for standing in self._standings.values():
@@ -103,7 +103,7 @@ class ServiceChecks:
         """The pair forgets what was found under another role, also what is found under any."""
         for name, standing in self._standings.items():
             if standing.state == "bad":
-                self._us.feed(pair.Checked(name, False))
+                self._context.feed(pair.Checked(name, False))
 
     def told(self, message: Message) -> None:
         """Raises ValueError if it is no report."""
@@ -121,12 +121,12 @@ class ServiceChecks:
         elif report.state == "ok":
             self._end(report.name, standing, "ok")
         if report.state != "unknown":
-            self._us.feed(pair.Checked(report.name, report.state == "ok"))
+            self._context.feed(pair.Checked(report.name, report.state == "ok"))
 
     def _forget(self, name: str, standing: Standing) -> None:
         """What was known of it means nothing any more."""
         if standing.state == "bad":
-            self._us.feed(pair.Checked(name, True))
+            self._context.feed(pair.Checked(name, True))
         standing.become("unknown")
 
     def _end(self, name: str, standing: Standing, text: str) -> None:
@@ -137,4 +137,4 @@ class ServiceChecks:
 
     def _say(self, event: str, name: str, text: str, **values: object) -> None:
         source = "checks", self._supervisor.pid("checks")
-        self._us.say(event, f"check {name}", text, source, **values)
+        self._context.say(event, f"check {name}", text, source, **values)

@@ -18,68 +18,76 @@ from failoverd.wire import protocol
 
 
 def status_of(
-    us: Context, reports: Reports, programs: Programs, watchers: Watchers, checks: ServiceChecks
+    context: Context,
+    reports: Reports,
+    programs: Programs,
+    watchers: Watchers,
+    checks: ServiceChecks,
 ) -> protocol.Status:
     last = programs.last_switch
-    since, age = us.since
+    since, age = context.since
     heard, rtt = reports.heard, reports.rtt
     return protocol.Status(
-        role=role_of(us),
-        boot=us.boot,
+        role=role_of(context),
+        boot=context.boot,
         since=since,
         version=__version__,
-        interfaces=tuple((i.name, interface(us, reports, i)) for i in us.state.interfaces),
+        interfaces=tuple(
+            (i.name, interface(context, reports, i)) for i in context.state.interfaces
+        ),
         plip_state=reports.link_state(),
         heartbeat_age=None if heard is None else round(time.monotonic() - heard, 3),
         rtt_ms=None if rtt is None else round(rtt * 1000, 3),
         switch_last=last.role if last else None,
         switch_exit=last.exit if last else None,
         switch_seconds=last.seconds if last else None,
-        rejoining=pair.is_rejoining(us.state),
-        speechless=pair.is_speechless(us.state),
-        settings=alike.settings(us.conf),
+        rejoining=pair.is_rejoining(context.state),
+        speechless=pair.is_speechless(context.state),
+        settings=alike.settings(context.conf),
         host=protocol.host(os.uname().nodename),
         now=utc_now(),
         age=None if age is None else round(age, 3),
-        service=us.service,
-        claimed=us.state.claimed > 0,
-        blocked=protocol.words(us.blocked),
+        service=context.service,
+        claimed=context.state.claimed > 0,
+        blocked=protocol.words(context.blocked),
         switch_why=last.why if last else "",
         failure=programs.failure,
         watchers=tuple(watchers.troubles.items()),
-        peer_host=us.peer_host,
-        held=tuple(us.held),
-        change=us.history.last,
+        peer_host=context.peer_host,
+        held=tuple(context.held),
+        change=context.history.last,
         checks=checks.statuses(),
-        hold=us.hold_now,
-        path=us.path if us.state.heard else "",
+        hold=context.hold_now,
+        path=context.path if context.state.heard else "",
     )
 
 
-def for_own_commands(us: Context, status: protocol.Status) -> protocol.Status:
-    here, there = status.host, us.peer_host
+def for_own_commands(context: Context, status: protocol.Status) -> protocol.Status:
+    here, there = status.host, context.peer_host
     if not here or here == there:
         here, there = "this node", ""
-    names = here, there or f"peer {us.conf.secondary}"
+    names = here, there or f"peer {context.conf.secondary}"
     lines = (
-        explain.lines(us.state, us.rules, us.conf, names)
-        if us.started
+        explain.lines(context.state, context.rules, context.conf, names)
+        if context.started
         else ["failoverd is starting"]
     )
     explained = tuple(map(protocol.words, lines))[: protocol.MAX_EXPLAINED]
-    return replace(status, counters=us.counters.told, explained=explained)
+    return replace(status, counters=context.counters.told, explained=explained)
 
 
-def role_of(us: Context) -> str:
+def role_of(context: Context) -> str:
     """As it is told: in a dry run `failed` keeps a live peer from handing over a role that this
     node would not take."""
-    if us.dry:
-        return "active" if us.remembered.role == "active" else "failed"
-    return us.role if us.started else "switching"  # it may be active
+    if context.dry:
+        return "active" if context.saved.role == "active" else "failed"
+    return context.role if context.started else "switching"  # it may be active
 
 
-def interface(us: Context, reports: Reports, known: pair.Interface) -> protocol.InterfaceStatus:
+def interface(
+    context: Context, reports: Reports, known: pair.Interface
+) -> protocol.InterfaceStatus:
     name = known.name
     counts = reports.counts.get(name, (known.packets, known.last))
-    own = us.fixed.get(name, ())
+    own = context.fixed.get(name, ())
     return protocol.InterfaceStatus(known.state, *counts, links.hwaddr(name) or "", own)

@@ -25,8 +25,8 @@ MOST_BYTES = 1 << 18  # of the file
 class Tally:
     """One worker writes at a time."""
 
-    def __init__(self, us: Context, selector: selectors.BaseSelector) -> None:
-        self._us = us
+    def __init__(self, context: Context, selector: selectors.BaseSelector) -> None:
+        self._context = context
         self._selector = selector
         self._errand: Errand | None = None
         self._written = time.monotonic()
@@ -38,20 +38,20 @@ class Tally:
     def _take_up(self, fd: int) -> None:
         try:
             with open(fd, "rb") as file:
-                self._us.counters.take_up(dict(counts(json.loads(file.read(MOST_BYTES)))))
+                self._context.counters.take_up(dict(counts(json.loads(file.read(MOST_BYTES)))))
         except (OSError, ValueError, RecursionError) as error:
             self._complain("cannot read the counters", in_words(error))
 
     @property
     def _path(self) -> str:
-        return statefile.place(self._us.conf.state, "counters")
+        return statefile.place(self._context.conf.state, "counters")
 
     @property
     def deadline(self) -> float | None:
         """When `tend` has something to do; never while it is being written."""
         if self._errand is not None:
             return None
-        return self._written + (SOON if self._us.counters.news else EVERY)
+        return self._written + (SOON if self._context.counters.news else EVERY)
 
     def tend(self, now: float) -> None:
         if self.deadline is not None and now >= self.deadline:
@@ -59,17 +59,17 @@ class Tally:
 
     def close(self) -> None:
         """Write the last of them, if the disk lets it."""
-        if self._errand is None and self._us.started:
+        if self._errand is None and self._context.started:
             self._write(time.monotonic())
         if self._errand is not None:
             self._errand.child.ends(PARTING)
             self._errand.close()
 
     def _write(self, now: float) -> None:
-        self._written, self._us.counters.news = now, False
-        told = tuple(self._us.counters.counts.items())
-        if self._us.dry:
-            self._us.counters.told = told
+        self._written, self._context.counters.news = now, False
+        told = tuple(self._context.counters.counts.items())
+        if self._context.dry:
+            self._context.counters.told = told
             return
         path, data = self._path, f"{json.dumps(dict(told))}\n".encode()
 
@@ -78,8 +78,8 @@ class Tally:
             return {}
 
         try:
-            with self._us.spare:
-                errand = Errand(f"failoverd: counters [{self._us.conf.pidfile}]", work)
+            with self._context.spare:
+                errand = Errand(f"failoverd: counters [{self._context.conf.pidfile}]", work)
         except (OSError, MemoryError) as error:
             self._end(told, in_words(error))
             return
@@ -99,10 +99,10 @@ class Tally:
 
     def _end(self, told: tuple[tuple[str, int], ...], why: str) -> None:
         """Without a file they are told all the same."""
-        self._us.counters.told = told
+        self._context.counters.told = told
         if why and why != self._trouble:
             self._complain("cannot write the counters", why)
         self._trouble = why
 
     def _complain(self, text: str, why: str) -> None:
-        self._us.say("HISTORY-FAILED", "config", text, file=self._path, error=why)
+        self._context.say("HISTORY-FAILED", "config", text, file=self._path, error=why)

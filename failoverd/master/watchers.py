@@ -20,14 +20,14 @@ class Watchers:
 
     def __init__(
         self,
-        us: Context,
+        context: Context,
         supervisor: Supervisor,
         program: str | None,
         unwatched: Callable[[str], None],
     ) -> None:
         """program: another's in place of failoverd's watchd. unwatched(interface): nothing tells of
         it."""
-        self._us = us
+        self._context = context
         self._supervisor = supervisor
         self._program = program
         self._unwatched = unwatched
@@ -38,12 +38,12 @@ class Watchers:
 
     def expect(self, interface: str, now: float) -> None:
         """A watcher begins there, which takes it a while. It tells at the end of its window."""
-        self._due[interface] = now + self._us.conf.window_of(interface) + START_PATIENCE
+        self._due[interface] = now + self._context.conf.window_of(interface) + START_PATIENCE
 
     def begin_again(self, now: float) -> None:
         """This node has switched: those of the service begin their first window, one that cannot be
         told so as another process."""
-        for interface in self._us.conf.interfaces:
+        for interface in self._context.conf.interfaces:
             name = f"watchd {interface}"
             if not self._supervisor.send(name, {"do": "restart"}):
                 self._supervisor.restart(name)
@@ -68,10 +68,10 @@ class Watchers:
 
     def told(self, interface: str, now: float) -> None:
         self.unproved.discard(interface)
-        window = self._us.conf.window_of(interface)
+        window = self._context.conf.window_of(interface)
         self._due[interface] = now + max(START_PATIENCE, WINDOWS * window)
         if self._late.pop(interface, ""):
-            self._us.say("IFACE-WATCHED", f"interface {interface}", "watched again")
+            self._context.say("IFACE-WATCHED", f"interface {interface}", "watched again")
 
     def refuses(self, interface: str, why: str) -> bool:
         """Whether another's program that has ended there, for a reason, is not to be used again."""
@@ -84,7 +84,7 @@ class Watchers:
         )
         text = "$watchd is refused, failoverd's own watcher runs instead"
         subject, program = f"interface {interface}", self._program
-        self._us.say("WATCHD-REFUSED", subject, text, program=program, error=why)
+        self._context.say("WATCHD-REFUSED", subject, text, program=program, error=why)
         return True
 
     @property
@@ -101,6 +101,6 @@ class Watchers:
             self.expect(interface, now)
             self._late[interface] = "is not watched: its watcher reports no windows"
             text = "not watched, its watcher reports no windows"
-            self._us.say("IFACE-UNWATCHED", f"interface {interface}", text)
+            self._context.say("IFACE-UNWATCHED", f"interface {interface}", text)
             self._unwatched(interface)
             self._supervisor.give_up(f"watchd {interface}", "no report in time")

@@ -33,7 +33,7 @@ class Workers:
 
     def __init__(
         self,
-        us: Context,
+        context: Context,
         supervisor: Supervisor,
         watchers: Watchers,
         programs: Sequence[Program],
@@ -43,7 +43,7 @@ class Workers:
     ) -> None:
         """programs: what the watchers count by, for none has the time to translate a long filter
         itself; orders: a file with what is to be done with the addresses."""
-        self._us = us
+        self._context = context
         self._supervisor = supervisor
         self._watchers = watchers
         self.programs = programs
@@ -56,7 +56,7 @@ class Workers:
         self._ends: tuple[str, str] | None = None  # between which addresses
 
     def add_all(self) -> None:
-        conf = self._us.conf
+        conf = self._context.conf
         ends = conf.primary, conf.secondary
         if ends != self._ends:
             self._tags, self._ends = None, ends
@@ -74,7 +74,7 @@ class Workers:
         """Those who send and count heartbeats, once the tags are known."""
         if self._tags is not None:
             self._add("heartbeat")
-            self._add_watcher(self._us.conf.plip_interface)
+            self._add_watcher(self._context.conf.plip_interface)
 
     def told_tags(self, message: Message) -> None:
         """The listener has read the secret. Raises what parse_tags does.
@@ -88,7 +88,7 @@ class Workers:
             self._add_tagged()
         elif before.newest != new:
             text = "new secret, heartbeats with the old one count until the peer has the new"
-            self._us.say("SECRET-CHANGED", "config", text)
+            self._context.say("SECRET-CHANGED", "config", text)
             self._supervisor.send("heartbeat", {"do": "tags", **self._tags.message()})
             self._recount()
 
@@ -97,12 +97,12 @@ class Workers:
         if self._tags is not None and decode(Renewed, message).tag == self._tags.peers[0].hex():
             self._tags = self._tags.newest
             text = "the peer has the new secret too, the old one counts no more"
-            self._us.say("SECRET-SHARED", "config", text)
+            self._context.say("SECRET-SHARED", "config", text)
             self._recount()
 
     def _recount(self) -> None:
         """Have the heartbeat link's watcher count by the tags as they are now."""
-        self._supervisor.send(f"watchd {self._us.conf.plip_interface}", {"do": "reopen"})
+        self._supervisor.send(f"watchd {self._context.conf.plip_interface}", {"do": "reopen"})
 
     def add_again(self) -> None:
         """The configuration is another: all begin again with it, some when they have finished."""
@@ -120,7 +120,7 @@ class Workers:
         self._undumped.clear()
 
     def _add(self, name: str) -> None:
-        patience = process.patience(self._us.conf.plip_timer)
+        patience = process.patience(self._context.conf.plip_timer)
         self._supervisor.add(name, partial(self._fork, name), patience)
 
     def _add_watcher(self, interface: str) -> None:
@@ -134,25 +134,25 @@ class Workers:
     def _fork(self, name: str, handed: Message | None) -> process.Child:
         own, kept = self._control_socket.socket, set[int]()
         if name == "log":
-            kept = {self._us.log.pipe}
+            kept = {self._context.log.pipe}
         elif name == "listener" and own is not None:
             kept = {own.fileno()}
         elif name == "addresses":
             kept = {self._orders}
-        title = f"failoverd: {name} [{self._us.conf.pidfile}]"
+        title = f"failoverd: {name} [{self._context.conf.pidfile}]"
         return process.fork_child(title, self._work(name, handed), frozenset(kept))
 
     def _work(self, name: str, handed: Message | None) -> Work:
         """What the worker of this name executes, with what is known now."""
-        us, conf, tags = self._us, self._us.conf, self._tags
+        context, conf, tags = self._context, self._context.conf, self._tags
         match name.split():
             case ["log"]:
-                pipe, silence = us.log.pipe, process.report_interval(conf.plip_timer)
+                pipe, silence = context.log.pipe, process.report_interval(conf.plip_timer)
                 return lambda channel: log_writer.run(channel, pipe, conf.log, conf.user, silence)
             case ["listener"]:
                 own = self._control_socket.socket
-                path = second_path_of(us)
-                return lambda channel: listener.run(channel, conf, us.up, own, path)
+                path = second_path_of(context)
+                return lambda channel: listener.run(channel, conf, context.up, own, path)
             case ["neighbours"]:
                 return lambda channel: neighbours.run(channel, conf)
             case ["checks"]:
@@ -161,34 +161,34 @@ class Workers:
             case ["addresses"]:
                 return lambda channel: addresses.run(channel, conf, self._orders)
             case ["heartbeat"] if tags is not None:  # else it has no place
-                on = not us.state.mute and not us.dry
+                on = not context.state.mute and not context.dry
                 return lambda channel: heartbeat.run(channel, conf, on, tags)
         return self._watch(name.removeprefix("watchd "), handed)
 
     def _watch(self, interface: str, handed: Message | None) -> Work:
-        conf = self._us.conf
+        conf = self._context.conf
         if f"watchd {interface}" in self._undumped:
             conf = replace(conf, dumpfile=os.devnull)
         tags = self._tags.peers if self._tags else ()
-        peer = whom_to_ask(self._us, interface) if interface in conf.interfaces else None
+        peer = whom_to_ask(self._context, interface) if interface in conf.interfaces else None
         expression = what_counts(conf, interface, tags)  # here, and not in the worker
         tools = partial(watcher.instruments, conf, interface, expression, self.programs)
         return lambda channel: watcher.run_child(channel, conf, interface, handed, tools, peer)
 
     def _execute(self, program: str, interface: str) -> process.Child:
         """A watcher of another maker."""
-        user = self._us.conf.user
+        user = self._context.conf.user
         child = process.start_program([program, interface], user)
         self._watchers.started(interface)
         subject = f"interface {interface}"
-        self._us.say("WATCHD-PROGRAM", subject, "$watchd is executed",
+        self._context.say("WATCHD-PROGRAM", subject, "$watchd is executed",
                      program=program, user=user, pid=child.pid)  # fmt: skip
         return child
 
     def ready(self, name: str) -> None:
         if name in self._lost:
             self._lost.discard(name)
-            self._us.say("WORKER-READY", f"worker {name}", "ready")
+            self._context.say("WORKER-READY", f"worker {name}", "ready")
 
     def gone(self, name: str, why: str) -> None:
         """A worker is dead or stuck; why is "" if that was planned. The supervisor starts the
@@ -202,11 +202,11 @@ class Workers:
             self._lost.add(name)
             event = "WORKER-STUCK" if why is STUCK else "WORKER-LOST"
             text = STUCK if why is STUCK else "ended, and is started again"
-            self._us.say(event, f"worker {name}", text, error="" if why is STUCK else why)
+            self._context.say(event, f"worker {name}", text, error="" if why is STUCK else why)
         if name.startswith("watchd ") and self._supervisor.was_silent(name):
-            if self._us.conf.dumpfile != os.devnull:
+            if self._context.conf.dumpfile != os.devnull:
                 text = "going on without $dumpfile until HUP"
-                self._us.say("DUMP-OFF", f"interface {interface}", text)
+                self._context.say("DUMP-OFF", f"interface {interface}", text)
                 self._undumped.add(name)
             if why is STUCK:
                 self._supervisor.abandon(name)

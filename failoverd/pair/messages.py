@@ -186,7 +186,7 @@ class Ask(Action):  # query the peer's port: a newer query of the same kind repl
 
 
 @dataclass(frozen=True)
-class Question(Action):
+class Probe(Action):
     """Ask on the service network for the addresses, at these times; report at `until`."""
 
     own: bool
@@ -197,9 +197,9 @@ class Question(Action):
 @dataclass(frozen=True)
 class Forget(Action):
     """Answers to what was asked of the peer mean nothing any more (comparisons excepted).
-    questions: nor do those to what was asked on the network, or of a program, which is ended."""
+    probes: nor do those to what was asked on the network, or of a program, which is ended."""
 
-    questions: bool
+    probes: bool
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ class Turn:
         until = self.rules.round if rounds in (1, ROUNDS) else gap * rounds
         self.set(asking=True)
         at = tuple(self.now + gap * i for i in range(rounds))
-        self.act(out.Question(False, at, self.now + until))
+        self.act(out.Probe(False, at, self.now + until))
 
     def ask_ahead(self) -> None:
         """Ask while the link falls silent, so that asking costs the takeover no time.
@@ -123,7 +123,7 @@ class Turn:
             verdict, unit = self.now + self.rules.window, self.rules.round
             self.set(asking=True)
             at = tuple(verdict - unit * fraction for fraction in (1.0, 0.7, 0.4))
-            self.act(out.Question(False, at, verdict - unit * 0.1))
+            self.act(out.Probe(False, at, verdict - unit * 0.1))
 
     def ask_own(self) -> None:
         """An active node asks who else answers for its addresses."""
@@ -132,7 +132,7 @@ class Turn:
         self.start(Timer.OWN, self.rules.window)
         if self.rules.addressed:
             until = self.now + self.rules.round / ROUNDS
-            self.act(out.Question(True, (self.now,), until))
+            self.act(out.Probe(True, (self.now,), until))
 
     # ------------------------------------------------------------------ roles
 

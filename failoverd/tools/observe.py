@@ -77,8 +77,8 @@ def may_be_placed(state: str) -> bool:
     """Whether the service addresses may be here because failoverd has put them there."""
     if os.path.exists(state) and not os.access(state, os.R_OK):
         return True  # only root knows
-    remembered = statefile.read(state)
-    return remembered.role == "active" or remembered.left is not None
+    saved = statefile.read(state)
+    return saved.role == "active" or saved.left is not None
 
 
 def port_is_taken(conf: Conf) -> bool:

@@ -304,7 +304,7 @@ class ProbeTargets:
 
     def know_peer(self, message: Message) -> None:
         self._peer = [(own, peer) for own, peer in cast(list[tuple[str, str]], message["ask"])]
-        self._hwaddr = str(message["card"])
+        self._hwaddr = str(message["hwaddr"])
 
     def ask(self, *, peer: bool = True) -> str:
         """Ask each of them once, or all but the peer. Returns what is wrong, "" if nothing is."""

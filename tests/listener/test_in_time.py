@@ -74,19 +74,21 @@ class Office:
 
     def __init__(self, folder: Path, dry: bool = False) -> None:
         conf = Conf(interfaces=("eth0",), log=str(folder / "log"), state=str(folder / "state"))
-        self.us = Context(conf, "slave", Log(conf.log), lambda *_: None, dry=dry)
-        self.us.started = True
+        self.context = Context(conf, "slave", Log(conf.log), lambda *_: None, dry=dry)
+        self.context.started = True
         supervisor = Kin()
         self.told = supervisor.told
-        self.requests = requests.Requests(self.us, supervisor, lambda _: STANDBY, lambda *_: None)
+        self.requests = requests.Requests(
+            self.context, supervisor, lambda _: STANDBY, lambda *_: None
+        )
         self.asked = 0
 
     def ask(self, command: str = "fail", origin: str = "peer", at: float = NOW) -> list[pair.Event]:
         """What the pair is told because of a request."""
-        self.us.events.clear()
+        self.context.events.clear()
         self.asked += 1
         self.requests.told({"id": self.asked, "command": command, "origin": origin, "at": at})
-        return list(self.us.events)
+        return list(self.context.events)
 
     def answers(self) -> list[tuple[object, object]]:
         said = [m for name, m in self.told if name == "listener" and m["do"] == "answer"]
@@ -124,7 +126,7 @@ def test_a_status_is_answered_however_late(office: Office) -> None:
 
 @pytest.mark.parametrize("stopping", [False, True])
 def test_whoever_has_not_begun_or_is_to_end_begins_nothing(office: Office, stopping: bool) -> None:
-    office.us.started, office.us.stops = stopping, int(stopping)
+    office.context.started, office.context.stops = stopping, int(stopping)
     assert office.ask() == []
     assert office.answers() == [(False, "busy")]
 
@@ -153,7 +155,7 @@ def test_who_waits_already_is_no_new_request(office: Office) -> None:
     office.asked = 0
     with pytest.raises(ValueError, match="waits already"):
         office.ask()
-    assert not office.us.events and len(office.requests.waiting) == 1
+    assert not office.context.events and len(office.requests.waiting) == 1
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ def test_what_is_no_request_is_none(office: Office, odd: dict[str, Any]) -> None
     sound = {"id": 5, "command": "fail", "origin": "peer", "at": NOW}
     with pytest.raises((ValueError, TypeError)):
         office.requests.told({**sound, **odd})
-    assert not office.us.events
+    assert not office.context.events
     assert not office.requests.waiting
 
 

@@ -486,11 +486,11 @@ def test_locked_memory_does_not_end_who_gives_up_root() -> None:
 
 def test_a_state_that_cannot_be_written_whole_leaves_the_old_one(tmp_path: Path) -> None:
     path = str(tmp_path / "state")
-    statefile.write(path, statefile.Remembered(role="active"))
+    statefile.write(path, statefile.Saved(role="active"))
 
     def fill_the_disk(_: Channel) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50))
-        statefile.write(path, statefile.Remembered(role="standby"))
+        statefile.write(path, statefile.Saved(role="standby"))
 
     assert "No space left" in try_in_child("writer", fill_the_disk, 10.0)
     assert statefile.read(path).role == "active"

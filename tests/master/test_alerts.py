@@ -29,8 +29,8 @@ def master(tmp_path: Path) -> Iterator[Master]:
         made = Master(conf, "slave", log)
     except PermissionError as error:
         pytest.skip(str(error))
-    made.us.started = True
-    made.us.state = replace(made.us.state, begun=True)
+    made.context.started = True
+    made.context.state = replace(made.context.state, begun=True)
     yield made
     made.gratuitous_arp.close()
     made.programs.close()
@@ -41,10 +41,10 @@ def master(tmp_path: Path) -> Iterator[Master]:
 def step(master: Master) -> None:
     """The next event is decided on as it is where nobody checks anything."""
     event = pair.Counted("lo", 1)
-    decided, _ = pair.step(master.us.state, event, master.us.rules, time.monotonic())
-    master.us.feed(event)
+    decided, _ = pair.step(master.context.state, event, master.context.rules, time.monotonic())
+    master.context.feed(event)
     master._step_all()
-    assert master.us.state == decided
+    assert master.context.state == decided
 
 
 def said(master: Master) -> list[str]:
@@ -52,7 +52,7 @@ def said(master: Master) -> list[str]:
 
 
 def read(master: Master) -> list[str]:
-    return Path(master.us.conf.log).read_text().splitlines()
+    return Path(master.context.conf.log).read_text().splitlines()
 
 
 def test_what_cannot_be_is_an_alarm_once_and_decides_nothing(
@@ -60,10 +60,10 @@ def test_what_cannot_be_is_an_alarm_once_and_decides_nothing(
 ) -> None:
     alarms: list[tuple[str, str, str]] = []
     monkeypatch.setattr(master.programs, "notify", lambda *words: alarms.append(words))
-    sound = master.us.state
+    sound = master.context.state
     taken, left = replace(sound, taken=True, quiet=1), replace(sound, claimed=1)
     for state in (sound, taken, taken, sound, taken, left, taken, left, sound):
-        master.us.state = state
+        master.context.state = state
         step(master)
     found = [TAKEN + STATE, LEFT + STATE]
     assert said(master) == found
@@ -76,10 +76,10 @@ SPEECHLESS, SPEAKS = "but its port does not answer", "its port answers again"
 
 def test_a_peer_that_only_sends_heartbeats_is_said_once_and_that_it_ended(master: Master) -> None:
     """One that neither serves nor can ask stops its heartbeats: that is no end of it."""
-    mute = replace(master.us.state, timers=())
+    mute = replace(master.context.state, timers=())
     heard = replace(mute, beats=True, timers=((pair.Timer.UNHEARD, 9.0),))
     for state in (heard, replace(mute, beats=True), mute, replace(mute, beats=True), heard, heard):
-        master.us.state = state
+        master.context.state = state
         master.alerts.listen()
     told = [word for line in read(master) for word in (SPEECHLESS, SPEAKS) if word in line]
     assert told == [SPEECHLESS, SPEAKS]

@@ -292,7 +292,7 @@ def test_a_duplicate_does_not_serve(
         assert ServiceInterfaces(us).switched("master", told, ok=True) is False
         assert "2001:db8::10 is not on eth0, as another host was found to have it" in said(us)
         assert ServiceInterfaces(us).switched("slave", told, ok=True) is False
-        us.remembered = statefile.Remembered(role="active", left=(told, []))
+        us.saved = statefile.Saved(role="active", left=(told, []))
         cards = ServiceInterfaces(us)
         be(us, pair.Phase.ACTIVE)
         assert looking(us, cards)() == [pair.Bare()]
@@ -519,12 +519,12 @@ def test_what_the_kernel_shows_outweighs_an_old_file(
 
     def check() -> None:
         us = context(tmp_path, role)
-        us.remembered.since = "2026-11-22T12:00:00.123Z"
+        us.saved.since = "2026-11-22T12:00:00.123Z"
         assert ServiceInterfaces(us).role_at_start() == taken_for
         corrected = role != taken_for
         assert ("STATE-CORRECTED" in said(us)) is corrected
-        assert (us.remembered.left == (TOLD, [])) is corrected
-        assert (us.remembered.since == "") is corrected
+        assert (us.saved.left == (TOLD, [])) is corrected
+        assert (us.saved.since == "") is corrected
 
     inside(machine, check)
 
@@ -534,7 +534,7 @@ def test_a_stand_down_that_failed_is_no_old_file(machine: Namespace, tmp_path: P
 
     def check() -> None:
         us = context(tmp_path, "failed")
-        us.remembered.unclean = True
+        us.saved.unclean = True
         assert ServiceInterfaces(us).role_at_start() == "failed"
         assert (
             ServiceInterfaces(context(tmp_path, "standby", addresses=0)).role_at_start()
@@ -551,11 +551,11 @@ def test_an_active_machine_that_has_lost_its_addresses_is_told_so_at_once(
 
     def check() -> None:
         us = context(tmp_path)
-        us.remembered = statefile.Remembered(role="active", left=([str(V4), "eth0 10.0.0.1/8"], []))
+        us.saved = statefile.Saved(role="active", left=([str(V4), "eth0 10.0.0.1/8"], []))
         cards = ServiceInterfaces(us)
         be(us, pair.Phase.RESOLVING, pair.Purpose.DOUBT)
         assert looking(us, cards)() == [pair.Bare()]
-        us.remembered = statefile.Remembered(role="active")
+        us.saved = statefile.Saved(role="active")
         assert looking(us, ServiceInterfaces(us))() == []
 
     inside(machine, check)
@@ -575,7 +575,7 @@ def test_state_is_written_before_the_first_change(machine: Namespace, tmp_path: 
             us.conf, failover_prog=str(script), ethernet_addresses=(shared,), user="root"
         )
         master = Master(conf, "slave", us.log)
-        be(master.us, pair.Phase.PROMOTING)
+        be(master.context, pair.Phase.PROMOTING)
         runner = master.programs._runners["script"]
         master._perform(pair.RunScript("master", "because"))
         noted = statefile.read(conf.state)
@@ -608,10 +608,10 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from failoverd import statefile
 def note(role, count):
-    remembered = statefile.Remembered(role=role)
-    remembered.seen = [("eth0", f"10.0.{n // 256}.{n % 256}") for n in range(count)]
-    statefile.write(sys.argv[2], remembered)
-    assert statefile.read(sys.argv[2]) == remembered
+    saved = statefile.Saved(role=role)
+    saved.seen = [("eth0", f"10.0.{n // 256}.{n % 256}") for n in range(count)]
+    statefile.write(sys.argv[2], saved)
+    assert statefile.read(sys.argv[2]) == saved
 for step in sys.argv[3:]:
     role, count = step.split(":")
     note(role, int(count))
@@ -657,8 +657,8 @@ def test_whoever_is_killed_while_writing_over_it_leaves_it_whole_or_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     path = str(tmp_path / "state")
-    old = statefile.Remembered("standby", seen=[("eth0", f"10.0.0.{n}") for n in range(count)])
-    new = statefile.Remembered("active", seen=[("eth1", f"10.1.0.{n}") for n in range(count)])
+    old = statefile.Saved("standby", seen=[("eth0", f"10.0.0.{n}") for n in range(count)])
+    new = statefile.Saved("active", seen=[("eth1", f"10.1.0.{n}") for n in range(count)])
     real = os.pwrite
     killed_at = 0
     while True:
@@ -676,7 +676,7 @@ def test_whoever_is_killed_while_writing_over_it_leaves_it_whole_or_none(
         try:
             assert statefile._overwrite(path, padded(new))
         except KeyboardInterrupt:
-            assert statefile.read(path) in (old, new, statefile.Remembered())
+            assert statefile.read(path) in (old, new, statefile.Saved())
             killed_at += 1
         else:
             assert statefile.read(path) == new
@@ -685,8 +685,8 @@ def test_whoever_is_killed_while_writing_over_it_leaves_it_whole_or_none(
             monkeypatch.undo()
 
 
-def padded(remembered: statefile.Remembered) -> bytes:
-    data = statefile.encode(remembered, statefile.boot_id()).encode()
+def padded(saved: statefile.Saved) -> bytes:
+    data = statefile.encode(saved, statefile.boot_id()).encode()
     return data.ljust(-len(data) // statefile._BLOCK * -statefile._BLOCK)
 
 

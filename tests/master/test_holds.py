@@ -41,12 +41,12 @@ class Node:
         self.selector = selectors.DefaultSelector()
         self.answers: list[tuple[int, bool, str]] = []
         self.log = Log(self.conf.log)
-        self.us = Context(self.conf, "slave", self.log, lambda *_: None, dry=dry)
-        self.holds = Holds(self.us, self.selector, lambda *told: self.answers.append(told))
+        self.context = Context(self.conf, "slave", self.log, lambda *_: None, dry=dry)
+        self.holds = Holds(self.context, self.selector, lambda *told: self.answers.append(told))
 
     def close(self) -> None:
         self.holds.close()
-        self.us.spare.close()
+        self.context.spare.close()
         self.selector.close()
         self.log.close()
 
@@ -56,11 +56,11 @@ class Node:
 
     @property
     def known(self) -> Hold | None:
-        return self.us.hold_now
+        return self.context.hold_now
 
     def told(self) -> list[bool]:
         """What the pair was told since the last time."""
-        events, self.us.events = [*self.us.events], type(self.us.events)()
+        events, self.context.events = [*self.context.events], type(self.context.events)()
         return [event.on for event in events if isinstance(event, pair.Hold)]
 
     def said(self, event: str) -> list[logs.LogLine]:
@@ -303,7 +303,7 @@ def dry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 
 def learnt(node: Node, told: tuple[Hold, ...]) -> tuple[int, int, str, str, str]:
-    node.us.hold = None
+    node.context.hold = None
     for each in told:
         node.holds.learn(each)
     assert node.known is not None
@@ -333,7 +333,7 @@ def test_time_makes_no_other_change_of_it(told: Hold, passed: float) -> None:
 
 
 def test_the_time_that_is_left_does_not_grow_by_being_told(dry: Node) -> None:
-    dry.us.hold = Kept(FOR_AN_HOUR, uptime() - 600)
+    dry.context.hold = Kept(FOR_AN_HOUR, uptime() - 600)
     for _ in range(3):
         dry.holds.learn(replace(FOR_AN_HOUR, seconds_left=3599.9))
     assert dry.known is not None and dry.known.seconds_left is not None

@@ -113,7 +113,7 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Master]:
 
 def listen(master: Master, said: list[tuple[str, Message]]) -> None:
     """Have failoverd hear it. Fails if that does harm."""
-    log = Path(master.us.conf.log)
+    log = Path(master.context.conf.log)
     before = log.stat().st_size
     for name, message in said:
         master._told(name, message)
@@ -124,7 +124,7 @@ def listen(master: Master, said: list[tuple[str, Message]]) -> None:
     status = protocol.encode_status(master.status())
     assert protocol.parse_status(status) is not None, status
     assert len(master.requests.waiting) <= MAX_REQUESTS + 1
-    assert len(master.us.remembered.peer_hwaddrs) <= MAX_HWADDRS
+    assert len(master.context.saved.peer_hwaddrs) <= MAX_HWADDRS
 
 
 @pytest.mark.parametrize("event", RIGHT)
@@ -162,7 +162,7 @@ def test_whatever_a_child_says(master: Master, said: list[tuple[str, Message]]) 
 
 def test_one_that_repeats_itself_with_other_words(master: Master) -> None:
     """Every one of these was once a line of the log, without end."""
-    log = Path(master.us.conf.log)
+    log = Path(master.context.conf.log)
     before = log.read_text().count("\n")
     now = time.monotonic()
     for number in range(3000):
@@ -191,9 +191,9 @@ def test_a_peer_with_ever_new_cards_does_not_outgrow_the_state(master: Master) -
         tree = {**protocol.status_tree(PEER), "interfaces": cards}
         status = protocol.parse_status(json.dumps(tree))
         assert status is not None
-        master.questions.note_hwaddrs(status)
-    assert len(master.us.remembered.peer_hwaddrs) <= MAX_HWADDRS
-    assert statefile.read(master.us.conf.state).role is not None
+        master.queries.note_hwaddrs(status)
+    assert len(master.context.saved.peer_hwaddrs) <= MAX_HWADDRS
+    assert statefile.read(master.context.conf.state).role is not None
 
 
 # ------------------------------------------------------------------ what it hands down

@@ -91,7 +91,7 @@ def knowing(folder: Path, second: bool = False) -> tuple[Context, Watchers, Peer
     state, log = str(folder / "state"), str(folder / "log")
     conf = Conf(interfaces=("eth0",), state=state, log=log, second_path=second)
     us = Context(conf, "slave", Log(conf.log), lambda *_: None, dry=False)
-    us.remembered.role = "standby"
+    us.saved.role = "standby"
     watchers = Watchers()
     return us, watchers, PeerProbes(us, cast(Supervisor, watchers))
 
@@ -112,15 +112,15 @@ def test_a_watcher_is_told_what_has_changed_and_no_more(tmp_path: Path) -> None:
     for _ in range(3):
         peer_probes.learn(status(CARD, B4))
         peer_probes.look(held)
-    asked = {"do": "peer", "ask": [("192.0.2.1", "192.0.2.2")], "card": CARD}
+    asked = {"do": "peer", "ask": [("192.0.2.1", "192.0.2.2")], "hwaddr": CARD}
     assert watchers.told == [("watchd eth0", asked)]
     assert whom_to_ask(us, "eth0") == asked, "and so is one that begins"
     for odd in ("", "03" + CARD[2:], "02:00", ":".join(["02"] * 20)):
         peer_probes.learn(status(odd, B4))
-        assert watchers.told[-1][1] == {**asked, "card": ""}
+        assert watchers.told[-1][1] == {**asked, "hwaddr": ""}
     assert statefile.read(us.conf.state).peer_fixed == {"eth0": [B4]}
     peer_probes.look([])
-    assert watchers.told[-1][1] == {"do": "peer", "ask": [], "card": ""}
+    assert watchers.told[-1][1] == {"do": "peer", "ask": [], "hwaddr": ""}
     peer_probes.learn(STANDBY)  # it tells of none
     assert statefile.read(us.conf.state).peer_fixed == {}
 
@@ -143,7 +143,7 @@ def test_the_listener_is_told_of_the_second_path_and_a_reboot_does_not_forget_it
     peer_probes.look(held)
     assert ("listener", {**path, "peer": (B4,)}) in told.told
     (tmp_path / "state.peer").chmod(0o666)
-    assert knowing(tmp_path)[0].remembered.peer_fixed == {}, "others may have written it"
+    assert knowing(tmp_path)[0].saved.peer_fixed == {}, "others may have written it"
 
 
 # ------------------------------------------------------------------ a pair

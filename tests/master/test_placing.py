@@ -238,7 +238,7 @@ def test_a_script_that_a_dead_failoverd_has_left_is_urgent_no_more(
         except PermissionError:
             left.kill()
             pytest.skip("real-time scheduling is forbidden here")
-        us.remembered.script = left.pid, switch.starttime(left.pid)
+        us.saved.script = left.pid, switch.starttime(left.pid)
         programs = Programs(us, selector, lambda *_: (True, ""), placing, print)
         programs.await_old()
         assert os.sched_getscheduler(left.pid) == os.SCHED_OTHER

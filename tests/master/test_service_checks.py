@@ -30,14 +30,14 @@ class Node:
     """An active node with these two checks, and no worker."""
 
     def __init__(self, folder: Path) -> None:
-        self.us: Context = context(folder)
-        self.us.conf = replace(self.us.conf, checks=(WEB, ALL))
+        self.context: Context = context(folder)
+        self.context.conf = replace(self.context.conf, checks=(WEB, ALL))
         supervisor = Supervisor(selectors.DefaultSelector(), lambda *_: None, lambda *_: None)
-        self.checks = ServiceChecks(self.us, supervisor)
+        self.checks = ServiceChecks(self.context, supervisor)
         self.be(Phase.ACTIVE)
 
     def be(self, phase: Phase) -> None:
-        self.us.state = replace(self.us.state, phase=phase)
+        self.context.state = replace(self.context.state, phase=phase)
         self.checks.follow_role()
 
     def told(self, name: str, state: str, **more: Any) -> None:
@@ -46,20 +46,20 @@ class Node:
         self.checks.told({"event": "check", **report})
 
     def adopt(self, *checks: ServiceCheck) -> None:
-        self.us.conf = replace(self.us.conf, checks=checks)
+        self.context.conf = replace(self.context.conf, checks=checks)
         self.checks.adopt()
 
     def fed(self) -> list[tuple[str, bool]]:
         """What the pair was told since this was asked last."""
-        found = [(e.name, e.ok) for e in self.us.events if isinstance(e, pair.Checked)]
-        self.us.events.clear()
+        found = [(e.name, e.ok) for e in self.context.events if isinstance(e, pair.Checked)]
+        self.context.events.clear()
         return found
 
     def states(self) -> dict[str, str]:
         return {name: status.state for name, status in self.checks.statuses()}
 
     def log(self, *events: str) -> list[str]:
-        text = Path(self.us.conf.log).read_text()
+        text = Path(self.context.conf.log).read_text()
         return [str(line) for event in events for line in logs.lines(text, event)]
 
 
@@ -105,7 +105,7 @@ def test_what_was_bad_when_the_role_went_counts_until_the_peer_knows_why(node: N
     node.be(Phase.STANDBY)
     assert node.states() == {"web": "bad", "all": "ok"} and node.fed() == [("web", False)]
     deadline = node.checks.deadline
-    assert deadline is not None and deadline > time.monotonic() + node.us.conf.hold_down - 1
+    assert deadline is not None and deadline > time.monotonic() + node.context.conf.hold_down - 1
     node.checks.tend(deadline)
     assert node.states() == {"web": "unknown", "all": "ok"} and node.fed() == [("web", True)]
     assert node.checks.deadline is None
@@ -150,7 +150,7 @@ def test_a_changed_check_begins_again_and_the_others_go_on(node: Node) -> None:
 
 def test_a_dry_run_has_none(tmp_path: Path) -> None:
     node = Node(tmp_path)
-    dry = Context(node.us.conf, "slave", node.us.log, lambda *_: None, dry=True)
+    dry = Context(node.context.conf, "slave", node.context.log, lambda *_: None, dry=True)
     supervisor = Supervisor(selectors.DefaultSelector(), lambda *_: None, lambda *_: None)
     assert not ServiceChecks(dry, supervisor).are_any
     assert isinstance(dry.conf, Conf) and node.checks.are_any

@@ -225,11 +225,11 @@ def run(programs: Programs, selector: selectors.BaseSelector, role: str) -> None
     programs.watch()
     programs.run_script(role, "because")
     end = time.monotonic() + LONG
-    while not programs._us.events and time.monotonic() < end:
+    while not programs._context.events and time.monotonic() < end:
         for key, _ in selector.select(1.0):
             key.data()
     programs.close()
-    programs._us.spare.close()
+    programs._context.spare.close()
 
 
 def test_the_hurry_of_the_script_is_not_that_of_its_hooks(tmp_path: Path, placing: Placing) -> None:

@@ -123,9 +123,9 @@ class Minded:
     """Watchers of eth0 with windows of 20 s, and of plip0 with some of 1 s."""
 
     def __init__(self, program: str | None = None) -> None:
-        self.us, self.supervisor = Known(Conf(timer_seconds=20.0, plip_timer=1.0)), Ended()
+        self.context, self.supervisor = Known(Conf(timer_seconds=20.0, plip_timer=1.0)), Ended()
         self.unseen: list[str] = []
-        self.watchers = Watchers(self.us, self.supervisor, program, self.unseen.append)
+        self.watchers = Watchers(self.context, self.supervisor, program, self.unseen.append)
         for interface in ("eth0", "plip0"):
             self.watchers.expect(interface, NOW)
 
@@ -166,7 +166,7 @@ def test_what_is_watched_again_is_well() -> None:
     minded.watchers.told("plip0", NOW + 12)
     minded.watchers.told("plip0", NOW + 13)
     assert minded.watchers.troubles == {}
-    assert minded.us.said == [
+    assert minded.context.said == [
         f"{event} interface plip0" for event in ("IFACE-UNWATCHED", "IFACE-WATCHED")
     ]
 
@@ -176,7 +176,7 @@ def test_a_window_that_a_switch_begins_again_has_its_time(deaf: bool) -> None:
     minded = Minded()
     minded.supervisor.deaf = deaf
     minded.watchers.begin_again(NOW + 15)
-    again = [f"watchd {name}" for name in minded.us.conf.interfaces]
+    again = [f"watchd {name}" for name in minded.context.conf.interfaces]
     assert minded.supervisor.names == (again if deaf else [])
     minded.watchers.tend(NOW + 15 + 30 - JUST)
     assert minded.watchers.troubles == {"plip0": MISSED}

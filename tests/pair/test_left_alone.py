@@ -77,13 +77,13 @@ class Machine:
                 self.programs[action.kind] = action.number
             case pair.Ask():
                 self.asked[action.query] = self.now + action.timeout
-            case pair.Question():
+            case pair.Probe():
                 self.questions[action.own] = (action.until, len(action.at))
             case pair.Look():
                 self.looks = True
             case pair.Forget():
                 self.asked = {p: t for p, t in self.asked.items() if p is Query.COMPARE}
-                if action.questions:
+                if action.probes:
                     self.questions.clear()
             case pair.Answer():
                 self.requests.remove(action.id)

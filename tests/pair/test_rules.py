@@ -79,8 +79,8 @@ def alarms(state: pair.State, event: pair.Event, rules: pair.Rules = MASTER) -> 
     return [words(line) for line in said(state, event, rules) if is_alarm(line)]
 
 
-def questions(actions: list[pair.Action]) -> list[pair.Question]:
-    return [action for action in actions if isinstance(action, pair.Question)]
+def questions(actions: list[pair.Action]) -> list[pair.Probe]:
+    return [action for action in actions if isinstance(action, pair.Probe)]
 
 
 # ---------------------------------------------------------------------------- words
@@ -200,11 +200,11 @@ def test_other_settings_end_what_is_asked_under_the_old_ones() -> None:
 def test_what_waits_behind_the_event_that_drops_its_question_is_dropped_too() -> None:
     reply, own = pair.Replied(Query.FAIL, True), pair.Answers(True, 1, False)
     waiting: list[pair.Event] = [NO_STATUS, UNCOMPARED, reply, NOBODY, own, BEATS]
-    for questions_too, kept in (
+    for probes_too, kept in (
         (False, [UNCOMPARED, NOBODY, own, BEATS]),
         (True, [UNCOMPARED, BEATS]),
     ):
-        forget = pair.Forget(questions_too)
+        forget = pair.Forget(probes_too)
         assert [e for e in waiting if not is_forgotten(e, forget)] == kept
 
 
@@ -975,42 +975,42 @@ def test_each_query_has_its_time() -> None:
         assert pair.Ask(query, seconds) in step(before, event)[1]
 
 
-QUESTIONS: list[tuple[pair.State, pair.Event, pair.Rules, pair.Question]] = [
+QUESTIONS: list[tuple[pair.State, pair.Event, pair.Rules, pair.Probe]] = [
     # who, what comes; the question after it, in seconds from now
-    (machine("silence", **ALONE), NO_STATUS, SLAVE, pair.Question(False, (0.0, 1 / 3, 2 / 3), 1.0)),
+    (machine("silence", **ALONE), NO_STATUS, SLAVE, pair.Probe(False, (0.0, 1 / 3, 2 / 3), 1.0)),
     (
         machine("silence", unanswered=True, **ALONE),
         SOMEBODY,
         SLAVE,
-        pair.Question(False, (0.0,), 1.0),
+        pair.Probe(False, (0.0,), 1.0),
     ),
     (
         machine("idle", quiet=1, **ALONE),
         SILENT,
         SLAVE,
-        pair.Question(False, (0.0, 1 / 3), 2 / 3),
+        pair.Probe(False, (0.0, 1 / 3), 2 / 3),
     ),
-    (machine("idle", quiet=2, **ALONE), SILENT, SLAVE, pair.Question(False, (0.0,), 1.0)),
+    (machine("idle", quiet=2, **ALONE), SILENT, SLAVE, pair.Probe(False, (0.0,), 1.0)),
     (
         machine("idle"),
         pair.LinkWatched(0, "ok"),
         SLAVE,
-        pair.Question(False, (9.0, 9.3, 9.6), 9.9),
+        pair.Probe(False, (9.0, 9.3, 9.6), 9.9),
     ),
-    (machine("active"), SILENT, SLAVE, pair.Question(True, (0.0,), 1 / 3)),
+    (machine("active"), SILENT, SLAVE, pair.Probe(True, (0.0,), 1 / 3)),
     (
         machine("idle"),
         pair.LinkWatched(0, "ok"),
         SHORT,
-        pair.Question(False, (0.0, 0.09, 0.18), 0.27),
+        pair.Probe(False, (0.0, 0.09, 0.18), 0.27),
     ),
-    (machine("silence", **ALONE), NO_STATUS, SHORT, pair.Question(False, (0.0, 0.1, 0.2), 0.3)),
+    (machine("silence", **ALONE), NO_STATUS, SHORT, pair.Probe(False, (0.0, 0.1, 0.2), 0.3)),
 ]
 
 
 @pytest.mark.parametrize(("before", "event", "rules", "wanted"), QUESTIONS)
 def test_when_the_service_network_is_asked(
-    before: pair.State, event: pair.Event, rules: pair.Rules, wanted: pair.Question
+    before: pair.State, event: pair.Event, rules: pair.Rules, wanted: pair.Probe
 ) -> None:
     """Ahead of the verdict, so that it costs the takeover no time; else at once."""
     (asked,) = questions(step(before, event, rules)[1])

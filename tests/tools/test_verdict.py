@@ -452,13 +452,13 @@ def replace_state(us: Context, **changes: Any) -> Context:
 def test_a_role_is_not_as_old_as_the_one_before_the_start(tmp_path: Path) -> None:
     """Until the pair decides it is called switching, and that must not seem to last for hours."""
     us = context(tmp_path)
-    us.remembered.since, us.remembered.began = ACTIVE.since, 0.0
+    us.saved.since, us.saved.began = ACTIVE.since, 0.0
     since, age = us.since
     assert since != ACTIVE.since and age is not None and age < LONG
     us.started = True
     since, age = us.since
     assert since == ACTIVE.since and age is not None and age > 0
-    us.remembered.began = None  # as an older one wrote it
+    us.saved.began = None  # as an older one wrote it
     assert us.since == (ACTIVE.since, None)
     us.change_role("standby", "active")
     since, age = us.since
