@@ -206,8 +206,11 @@ class Daemon:
         serve([self], lambda: len(self.of(event)) >= count)
         return self.of(event)
 
-    def ask(self, number: int, command: str = "status", timeout: float = LIMIT) -> None:
-        self.tell({"do": "query", "id": number, "command": command, "timeout": timeout})
+    def ask(
+        self, number: int, command: str = "status", timeout: float = LIMIT, direct: bool = False
+    ) -> None:
+        query = {"do": "query", "id": number, "command": command, "timeout": timeout}
+        self.tell({**query, "direct": direct})
 
     def status(self, field: str) -> str:
         """A line of /proc/PID/status."""

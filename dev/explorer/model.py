@@ -177,6 +177,7 @@ class Mind:
                 tuple((i.name, *count) for i, count in seen),
                 frozenset(i.name for i in state.interfaces if i.state == "fail"),
                 state.checks,
+                state.beats,
             )
         return found
 
@@ -207,6 +208,7 @@ class Exchange(NamedTuple):
     waited: int = 0  # ticks since it was sent, or since it lies unread
     number: int = 0  # of the request at the other machine
     answer: pair.Replied | pair.Unreplied | None = None
+    direct: bool = False  # it does not take the second path
 
 
 PURPOSES = tuple(pair.Query)

@@ -528,7 +528,7 @@ class Scene:
         """A newer question of the same purpose replaces the older."""
         machine = self.machines[number]
         purpose = PURPOSES.index(action.query)
-        exchange = Exchange(purpose, int(action.timeout), GOING)
+        exchange = Exchange(purpose, int(action.timeout), GOING, direct=action.direct)
         kept = (e if e.purpose != purpose else forgotten(e, True) for e in machine.asks)
         machine.asks = tuple(e for e in kept if e is not None)
         self.errands.append((number, exchange))
@@ -538,19 +538,19 @@ class Scene:
     def wired(self) -> bool:
         return self.wire == (True, True)
 
-    def enters(self, number: int) -> bool:
+    def enters(self, number: int, exchange: Exchange) -> bool:
         """Does a question of this machine come into the other's port?"""
-        return (self.wired() and self.ports[number]) or self.goes_round(number)
+        return (self.wired() and self.ports[number]) or self.goes_round(number, exchange)
 
-    def goes_round(self, number: int) -> bool:
+    def goes_round(self, number: int, exchange: Exchange) -> bool:
         """Does the second path work for it? It is on the first card."""
-        way = self.setup.two_paths and self.seconds[number]
+        way = self.setup.two_paths and self.seconds[number] and not exchange.direct
         return way and self.reaches(0, 0) and self.reaches(1, 0)
 
     def returns(self, number: int, exchange: Exchange) -> bool:
         """Does an answer come through? A status takes a large packet."""
         whole = self.wired() and (self.whole or exchange.purpose in COMMAND)
-        return whole or self.goes_round(number)
+        return whole or self.goes_round(number, exchange)
 
     def delayed(self) -> bool:
         """Does what is sent now take a tick?"""
@@ -613,7 +613,7 @@ class Scene:
 
     def set_out(self, number: int, exchange: Exchange) -> None:
         machine, peer = self.machines[number], self.machines[1 - number]
-        if not self.enters(number) or peer.run in (OFF, FROZEN):
+        if not self.enters(number, exchange) or peer.run in (OFF, FROZEN):
             machine.asks = (*machine.asks, exchange)
             return
         if peer.run == DEAD:
@@ -700,7 +700,7 @@ class Scene:
         def take() -> None:
             machine.asks = tuple(e for e in machine.asks if e is not exchange)
 
-        arrived = self.enters(number) and peer.run not in (OFF, FROZEN)
+        arrived = self.enters(number, exchange) and peer.run not in (OFF, FROZEN)
         if exchange.stage == GOING and exchange.purpose in COMMAND and exchange.waited > 1:
             take()
             self.unanswered(number, exchange)
@@ -714,7 +714,7 @@ class Scene:
             take()
             self.arrive(number, exchange)
         elif exchange.stage in (BUFFERED, WAITING) and peer.run in (OFF, DEAD):
-            if peer.run == DEAD and self.enters(number):
+            if peer.run == DEAD and self.enters(number, exchange):
                 take()
                 self.unanswered(number, exchange)
         elif (

@@ -16,7 +16,7 @@ from failoverd.log import complain
 from failoverd.tools import verdict
 from failoverd.tools.client import ExchangeError, ask_status, exchange, prepare
 from failoverd.tools.words import duration
-from failoverd.wire.protocol import MOST_HOLD, Reply, Status
+from failoverd.wire.protocol import FILTER, MOST_HOLD, Reply, Status
 
 EXTRA_SECONDS = 5.0  # beyond $switch_timeout, as section 6 says
 SCRIPTS = 4  # that a switch may run: each node stands down and takes the role
@@ -182,6 +182,8 @@ def _why(conf: Conf, secret: bytes, began: float, by_script: bool) -> Iterator[s
             told = "".join(f": {text}" for text in (failure.why, failure.line) if text)
             script = os.path.basename(conf.failover_prog)
             yield f"{name}: {script} {failure.role} failed, exit {failure.exit}{told}"
+    if us.path == "second" and us.plip_state == "ok":
+        yield f"{peer} answers over the second path only, though heartbeats are received: {FILTER}"
     active = [name for name, status in statuses if status.role == "active"]
     serves = {"peer": peer, "unknown": "not known"}
     serves["answered"] = f"probably {peer}: the service addresses are answered for"

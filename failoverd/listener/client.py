@@ -97,8 +97,10 @@ class Queries:
         seconds: float,
         began: float | None = None,
         challenge: str | None = None,
+        direct: bool = False,
     ) -> None:
-        """challenge: a fresh one; without one the peer is an older failoverd."""
+        """challenge: a fresh one; without one the peer is an older failoverd. direct: over the
+        heartbeat link alone."""
         if len(self.open) >= MAX_QUERIES:
             self.tell_lost(number, False, "too many queries are open")
             return
@@ -106,7 +108,8 @@ class Queries:
         challenge = os.urandom(16).hex() if challenge is None else challenge
         least = seconds if command == "status" else min(seconds, SAY_SECONDS)
         wait = min(least, self.conf.plip_timer) / PART / (1 if self.private_works else HEAD_START)
-        later = began + wait if challenge and self.second.ends else float("inf")
+        goes_round = challenge and not direct and self.second.ends
+        later = began + wait if goes_round else float("inf")
         query = Query(number, command, challenge, seconds, began, began + least, later)
         self.open[number] = query
         self.attempt(query, self.private, query.deadline)

@@ -103,8 +103,9 @@ class Listener:
                 "id": int(number),
                 "command": str(command),
                 "timeout": int() | float() as seconds,
+                "direct": bool(direct),
             }:
-                self.queries.begin(number, command, float(seconds))
+                self.queries.begin(number, command, float(seconds), direct=direct)
             case {
                 "do": "second",
                 "interface": str(interface),

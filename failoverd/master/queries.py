@@ -60,7 +60,13 @@ class Queries:
         if action.query not in STATUS:
             self._context.say("PEER-TOLD", "peer", f"told to {MEANS[command]}", command=command)
             self._told_at = time.monotonic()
-        message = {"do": "query", "id": self._serial, "command": command, "timeout": action.timeout}
+        message: Message = {
+            "do": "query",
+            "id": self._serial,
+            "command": command,
+            "timeout": action.timeout,
+            "direct": action.direct,
+        }
         if not self._supervisor.send("listener", message):
             why = "the listener, which asks it, does not run"
             self._lose(action.query, why, "try again", sent=False)
@@ -238,5 +244,12 @@ def peer_view(status: protocol.Status, interfaces: tuple[str, ...]) -> pair.Peer
     checks = frozenset(name for name, check in status.checks if check.is_bad)
     role = "rejoining" if status.rejoining else status.role
     return pair.PeerView(
-        role, status.boot, bad, down=down, counts=counts, failed=failed, checks=checks
+        role,
+        status.boot,
+        bad,
+        down=down,
+        counts=counts,
+        failed=failed,
+        checks=checks,
+        beats=status.plip_state == "ok",
     )

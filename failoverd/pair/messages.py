@@ -22,7 +22,7 @@ class PeerView:
     """What a `status` told of the peer. role: a role, or "rejoining": it holds the addresses, but
     asks before it calls them its own. bad: its bad interfaces by section 5; down: those of them
     without a carrier. failed: those whose last verdict there was `fail`. checks: its service checks
-    that are bad, as it has told."""
+    that are bad, as it has told. beats: heartbeats arrive there."""
 
     role: str
     boot: str
@@ -31,6 +31,7 @@ class PeerView:
     counts: Counts = ()
     failed: frozenset[str] = frozenset()
     checks: frozenset[str] = frozenset()
+    beats: bool = True
 
     @property
     def serves(self) -> bool:
@@ -180,9 +181,13 @@ class RunProgram(Action):
 
 
 @dataclass(frozen=True)
-class Ask(Action):  # query the peer's port: a newer query of the same kind replaces the older
+class Ask(Action):
+    """Query the peer's port: a newer query of the same kind replaces the older. direct: over the
+    heartbeat link alone, not over the second path."""
+
     query: Query
     timeout: float
+    direct: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from failoverd.pair.knowledge import STANDING_BY, Phase, Posture, Purpose, State
 from failoverd.pair.messages import Action, Query, Request
 from failoverd.pair.settings import ROUNDS, Rules
 
+OPERATORS = (Purpose.OPERATOR, Purpose.RELEASE)
 MAX_WAITING = 16  # requests that one transition may have waiting for its end
 
 
@@ -91,7 +92,16 @@ class Turn:
     def ask(self, query: Query) -> None:
         long = query in (Query.FAIL, Query.RESUME)
         script = self.rules.switch_timeout + self.rules.request_time
-        self.act(out.Ask(query, script if long else self.rules.status_timeout))
+        seconds = script if long else self.rules.status_timeout
+        self.act(out.Ask(query, seconds, self.is_direct(query)))
+
+    def is_direct(self, query: Query) -> bool:
+        """Where heartbeats arrive at both nodes, and no answer does, something blocks the port. An
+        operator is there to be told: what he asks for goes round no such thing."""
+        state = self.state
+        works = state.beats and state.peer is not None and state.peer.beats
+        finds_out = query is Query.COMPARE or (query is Query.STATUS and state.told is not None)
+        return works and state.purpose in OPERATORS and not finds_out
 
     def tell(self, query: Query) -> None:
         """Tell the peer `fail` or `resume`, which may have its effect late."""

@@ -217,8 +217,10 @@ def both(pair: Pair, daemon: Daemon) -> tuple[Daemon, Daemon]:
     return daemon, other
 
 
-def answered(both: tuple[Daemon, Daemon], number: int, command: str = "status") -> dict[str, Any]:
-    both[1].ask(number, command, 5.0)
+def answered(
+    both: tuple[Daemon, Daemon], number: int, command: str = "status", direct: bool = False
+) -> dict[str, Any]:
+    both[1].ask(number, command, 5.0, direct)
 
     def found() -> list[Any]:
         return [m for m in both[1].of("reply", "lost") if m["id"] == number]
@@ -253,6 +255,14 @@ def test_a_query_goes_round_a_private_link_that_is_cut(
             "second",
             command,
         )
+
+
+def test_a_direct_query_goes_round_nothing(pair: Pair, both: tuple[Daemon, Daemon]) -> None:
+    assert answered(both, 1, "fail", direct=True)["path"] == "private"
+    pair.spaces[0].ip("link set plip0 down")
+    assert answered(both, 2, "fail")["path"] == "second"
+    lost = answered(both, 3, "fail", direct=True)
+    assert (lost["event"], lost["sent"]) == ("lost", False)
 
 
 def test_a_request_whose_answer_is_lost_on_one_path_is_answered_on_the_other(

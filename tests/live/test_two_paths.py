@@ -10,6 +10,7 @@ import pytest
 from live_pair import LONG, WATCHED, kill, main_pid, role_changes, settled, start, stays
 
 from dev.lab import logs
+from dev.lab.filters import CLOSED, drop, pass_all, why_no_filters
 from dev.lab.machine import PRIVATE, Machine
 from dev.lab.network import FAST, SERVICE, Lab
 
@@ -116,6 +117,24 @@ def test_it_is_known_after_a_restart_and_a_reboot_with_the_link_cut(lab: Lab) ->
     lab.b.start_failoverd()
     lab.wait_until(lambda: told_path(lab.b) == "second", "known after a reboot")
     assert settled(lab, lab.a)
+
+
+def test_an_operator_is_told_that_the_port_is_blocked(lab: Lab) -> None:
+    """Heartbeats are received: nothing that he asks for goes round what is in the way."""
+    begin(lab)
+    if why := why_no_filters(lab.b):
+        pytest.skip(why)
+    drop(lab.b, CLOSED)
+    lab.wait_until(lambda: told_path(lab.a) == "second", "a's queries take the second path")
+    for active in ("a", "b"):
+        refused = lab.a.command("ha-fail")
+        assert refused.returncode == 1 and "look for a packet filter" in refused.stderr
+        assert lab.holders() == [active]
+        if active == "a":
+            assert lab.b.command("ha-fail").returncode == 0, "what b tells arrives"
+    pass_all(lab.b)
+    lab.wait_until(lambda: told_path(lab.a) == "private", "the way is free")
+    assert stays(lambda: lab.holders() == ["b"], 6 * WINDOW), "refused is refused"
 
 
 def test_an_address_that_changes_is_followed(lab: Lab) -> None:

@@ -975,6 +975,28 @@ def test_each_query_has_its_time() -> None:
         assert pair.Ask(query, seconds) in step(before, event)[1]
 
 
+def test_what_an_operator_asks_for_goes_round_no_blocked_port() -> None:
+    """While heartbeats arrive at both nodes, and not to find out what became of it."""
+    there = PeerView("active", "master", frozenset())
+    mute = replace(there, beats=False)
+    wants = pair.Request(7, "fail", False)
+    for before, event, direct in (
+        (machine("idle", beats=True, peer=there), wants, True),
+        (machine("idle", beats=False, peer=there), wants, False),
+        (machine("idle", beats=True, peer=mute), wants, False),
+        (machine("idle", beats=True, peer=None), wants, False),
+        (machine("idle", beats=True, peer=there), pair.Request(7, "fail", True), None),
+        (timed(machine("idle", beats=True, peer=there), COMPARE=0.0), pair.Tick(), False),
+    ):
+        asked = [action.direct for action in step(before, event)[1] if isinstance(action, pair.Ask)]
+        assert asked == ([] if direct is None else [direct])
+    state, _ = step(machine("idle", beats=True, peer=there), wants)
+    state, actions = step(state, pair.Replied(Query.STATUS, True, view=there))
+    assert pair.Ask(Query.RESUME, 35.0, True) in actions
+    _, actions = step(state, pair.Unreplied(Query.RESUME, sent=False))
+    assert pair.Ask(Query.STATUS, 5.0, False) in actions
+
+
 QUESTIONS: list[tuple[pair.State, pair.Event, pair.Rules, pair.Probe]] = [
     # who, what comes; the question after it, in seconds from now
     (machine("silence", **ALONE), NO_STATUS, SLAVE, pair.Probe(False, (0.0, 1 / 3, 2 / 3), 1.0)),
