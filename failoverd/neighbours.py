@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 Announced = tuple[Sequence["Address"], str]  # and what went wrong, or ""
 
 MOST_MADE = 64  # bursts
+MANY = 64  # addresses on an interface
 MAX_ANSWERS = 50  # in one report: one that lies must not make it outgrow a message
 
 PORTION = 50  # frames of an announcement that are sent at once
@@ -187,9 +188,17 @@ class Rounds:
 
     def __init__(self, at: Iterable[float], until: float) -> None:
         self.due = due = sorted(at)
+        self.is_only = len(due) == 1
         self.until = until
         self.gap = min((later - one for one, later in pairwise(due)), default=0.0) / 2
         self.patience = max(0.0, until - due[-1]) if due else 0.0
+
+    def share(self, targets: Sequence[str]) -> Sequence[str]:
+        """To whom the next one goes, where it takes too long to ask for many addresses of all hosts
+        and of each that is known: in turns, unless it is the only round."""
+        if self.is_only or len(targets) == 1:
+            return targets
+        return targets[:1] if len(self.due) % 2 else targets[1:]
 
     def next_time(self) -> float:
         return self.due[0] if self.due else self.until
@@ -314,7 +323,8 @@ class _Prober:
         known = {*probe.peer, self._active.get(interface, own)} - {own, current}
         six = known and any(":" in address for address in addresses)
         source = self._link_local(interface, own) if six else ""
-        for to in ("", *sorted(known)):
+        everybody = ("", *sorted(known))
+        for to in everybody if len(addresses) <= MANY else probe.rounds.share(everybody):
             burst = self._burst(interface, own, to, source, addresses)
             burst.send_all(self._sockets[0], interface)
         return bool(addresses)

@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -412,6 +413,28 @@ def probed(heard: tuple[str, bytes]) -> tuple[str, str]:
     card, frame = heard
     probe = frame[12:14] == b"\x08\x06" and frame[28:32] == bytes(4)
     return card, socket.inet_ntoa(frame[38:42]) if probe else ""
+
+
+@pytest.mark.parametrize(("rounds", "asked"), [(1, (1, 1)), (2, (1, 1)), (3, (2, 1))])
+def test_of_many_addresses_all_and_the_peer_are_asked_in_turns(
+    site: Site, make_asker: MakeAsker, rounds: int, asked: tuple[int, int]
+) -> None:
+    """How often of all hosts, and how often of the peer; with few addresses each time of both."""
+    many = [f"198.51.{100 + n // 100}.{n % 100 + 1}" for n in range(neighbours.MANY + 1)]
+    for names in (many, many[:2]):
+        asker = make_asker(
+            site.us, Conf(addresses=tuple(Address("eth0", one, 24) for one in names), user=USER)
+        )
+        with site.wire(site.us) as wire:
+            now = time.monotonic()
+            at = [now + 0.1 * n for n in range(rounds)]
+            asker.send(probe(at=at, until=now + 0.5, peer=[PEER]))
+            assert asker.receive()["asked"] == rounds
+            heard = [(frame[:6], probed(("", frame))[1]) for frame in waiting(wire)]
+        found = Counter(one for one in heard if one[1])
+        for name in names:
+            counts = found[hardware("ff:ff:ff:ff:ff:ff"), name], found[hardware(PEER), name]
+            assert counts == (asked if names is many else (rounds, rounds))
 
 
 def test_an_answer_to_our_own_address_reaches_a_bridge(site: Site, make_asker: MakeAsker) -> None:

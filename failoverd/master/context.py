@@ -62,7 +62,7 @@ class Context:
     @property
     def slice(self) -> float:
         """Seconds that a long piece of work may take at once: no window may pass meanwhile."""
-        return min(self.conf.plip_timer / 4, LONGEST_SLICE)
+        return min(self.conf.plip_timer / 2, LONGEST_SLICE)
 
     @property
     def is_served(self) -> bool:
