@@ -218,6 +218,8 @@ EVENTS: dict[str, Event] = {
     "SCRIPT-START": _kept(INFO, "A script is started"),
     "SCRIPT-OUTPUT": Event(INFO, "What a script printed"),
     "SCRIPT-END": _kept(INFO, "A script has ended; exit= and took= say how"),
+    "HOOK-FAILED": Event(WARNING, "A hook of $switch_dir failed, and the switch goes on without "
+                         "what it does"),
     "SCRIPT-DROPPED": Event(INFO, "A script is ended: its answer is not wanted any more"),
     "SCRIPT-UNVERIFIED": Event(WARNING, "The addresses cannot be read: the script is believed"),
     "SWITCH-FAILED": _kept(ERR, "The switch script failed, or did not do its work", "SWITCH-OK"),

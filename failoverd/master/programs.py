@@ -254,10 +254,16 @@ class Programs:
         for path in found:
             argv = [path, when, role]
             result = yield from self._run(argv, self._faults(argv))
-            if result.exit != 0 and (when, role) == ("before", "master"):
-                name, how = os.path.basename(path), self._how_it_failed(result)
-                why = f"{name} before master failed" + (f": {how}" if how else "")
+            if result.exit == 0:
+                continue
+            how = self._how_it_failed(result)
+            if (when, role) == ("before", "master"):
+                why = f"{os.path.basename(path)} before master failed" + (f": {how}" if how else "")
                 return replace(result, message=why, ran=True)
+            values = {"hook": " ".join(argv), "exit": result.exit, "error": how}
+            self._context.say(
+                "HOOK-FAILED", self._subject("script"), "the switch goes on", **values
+            )
         return None
 
     def _faults(self, hook: list[str]) -> list[str]:

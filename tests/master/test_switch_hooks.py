@@ -176,6 +176,7 @@ def test_a_hook_that_hangs_after_master_holds_up_nobody_for_longer_than_the_time
     assert done.returncode == 0, done.stderr
     assert settled(lab, lab.b)
     assert "killed, did not end in time" in lab.b.log()
+    assert "WARNING HOOK-FAILED script hangs: the switch goes on" in lab.b.log()
     assert "sleep 1000" not in lab.b.check("ps", "-eo", "args=").splitlines()
     assert notes(lab.b) == ["later before master 0"]
     (late,) = [each for each in ended(lab.b, "later") if each["exit"] != "0"]
