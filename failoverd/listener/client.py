@@ -24,6 +24,7 @@ from failoverd.wire.protocol import ClientConnection, Reply, Send, why_unconnect
 
 SAY_SECONDS = 1.0  # a `fail` sent later than this might cross what was decided meanwhile
 PART = 4  # of the time to say it, or of a window, after which the second path is tried, too
+SOONEST = 0.02  # seconds: with the shortest windows every query would go over both
 HEAD_START = 8  # such a part of that time is left to a heartbeat link that gave no answer last
 MAX_QUERIES = 64
 MAX_TEXT = process.MAX_MESSAGE - 1024  # what of an answer fits into one message to failoverd
@@ -107,7 +108,8 @@ class Queries:
         began = began or time.monotonic()
         challenge = os.urandom(16).hex() if challenge is None else challenge
         least = seconds if command == "status" else min(seconds, SAY_SECONDS)
-        wait = min(least, self.conf.plip_timer) / PART / (1 if self.private_works else HEAD_START)
+        wait = max(SOONEST, min(least, self.conf.plip_timer) / PART)
+        wait /= 1 if self.private_works else HEAD_START
         goes_round = challenge and not direct and self.second.ends
         later = began + wait if goes_round else float("inf")
         query = Query(number, command, challenge, seconds, began, began + least, later)

@@ -40,6 +40,8 @@ def run(
     listener = Listener(channel, conf, secret, own)
     listener.ports.open_first(patient)
     listener.follow(path)
+    if conf.realtime:
+        process.try_realtime("listener", conf.user, channel.send, process.ANSWERS)
     process.give_up_root(conf.user)
     listener.ports.second.is_root = False
     channel.send({"event": "ready"})
