@@ -420,8 +420,8 @@ class Conf:
         "the role back as soon as it can, with no it stands by until it is needed, with a number "
         "it takes the role back after so many seconds without a failed interface or check.")
     realtime: bool = _one(False, YES_NO, meaning=
-        "Real-time scheduling and locked memory for what keeps time, and for what answers the "
-        "peer, whose priority is lower.")
+        "Real-time scheduling and locked memory for the workers that keep time, and for the one "
+        "that talks to the peer.")
     plain_secret: bool = _one(True, YES_NO, meaning=
         "Take the secret in plain text on the port, as a person with nc sends it. failoverd "
         "itself never sends it so.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import encodings.idna  # noqa: F401 - socket may import it later, when it cannot be read any more
+import os
 import socket
 import time
 
@@ -41,7 +42,7 @@ def run(
     listener.ports.open_first(patient)
     listener.follow(path)
     if conf.realtime:
-        process.try_realtime("listener", conf.user, channel.send, process.ANSWERS)
+        process.try_realtime("listener", conf.user, channel.send)
     process.give_up_root(conf.user)
     listener.ports.second.is_root = False
     channel.send({"event": "ready"})
@@ -83,6 +84,7 @@ class Listener:
                 self.ports.check()
             deadlines = (self.next_tick, self.server.deadline(), self.queries.deadline())
             self.loop.turn(min(deadlines) - now)
+            os.sched_yield()  # in a flood, too, to who is as urgent: sched(7)
             # After the turn: what arrived in time counts, also if this process was stalled.
             now = time.monotonic()
             self.server.expire(now)

@@ -23,7 +23,6 @@ _KEYCTL_JOIN_SESSION_KEYRING, _MCL_CURRENT_AND_FUTURE = 1, 3
 _KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "armv7l": 311, "ppc64le": 271,
            "s390x": 280, "i686": 288}  # fmt: skip
 
-KEEPS_TIME, ANSWERS = 10, 9  # who can be flooded comes after those that must not be late
 NO_REALTIME = "goes on without $realtime"
 
 
@@ -88,23 +87,21 @@ def _drop_capabilities(keep: frozenset[int]) -> None:
         check(libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number, 0, 0), what)
 
 
-def try_realtime(
-    name: str, user: str, say: Callable[[Message], object], priority: int = KEEPS_TIME
-) -> None:
+def try_realtime(name: str, user: str, say: Callable[[Message], object]) -> None:
     """`be_realtime` for a worker, which goes on without it and says so."""
     try:
-        be_realtime(user, priority)
+        be_realtime(user)
     except OSError as error:
         say(logged("REALTIME-FAILED", f"worker {name}", NO_REALTIME, error=error.strerror))
 
 
-def be_realtime(user: str = "root", priority: int = KEEPS_TIME) -> None:
+def be_realtime(user: str = "root") -> None:
     """Real-time scheduling and locked memory for this process ($realtime). Raises OSError.
 
     Neither passes to its workers: those that want it say so themselves. Who is going to be another
     user than root has a limit of locked memory, beyond which it could not even allocate any.
     """
-    be_urgent(0, priority)
+    be_urgent(0)
     if user != "root":
         try:
             unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
@@ -114,10 +111,10 @@ def be_realtime(user: str = "root", priority: int = KEEPS_TIME) -> None:
     check(libc.mlockall(_MCL_CURRENT_AND_FUTURE))
 
 
-def be_urgent(pid: int, priority: int = KEEPS_TIME) -> None:
-    """Give this process a real-time priority, and none of its children. Raises OSError."""
-    policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
-    os.sched_setscheduler(pid, policy, os.sched_param(priority))
+def be_urgent(pid: int) -> None:
+    """Give this process the priority of all that keeps time, and none of its children. Raises
+    OSError."""
+    os.sched_setscheduler(pid, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(10))
 
 
 def be_ordinary(pid: int) -> None:
