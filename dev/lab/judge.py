@@ -139,6 +139,8 @@ class Judge:
         cards = zip(us.cards, them.cards, strict=True)
         answers = any(ours == theirs == "works" for ours, theirs in cards)
         if other(name) not in sight.holders:
+            if answers and not them.alive and len(them.cards) > 1:
+                return False  # it may still have what it serves on another interface
             return sight.truth.linked or not answers or them.cards[0] == "works"
         return self.hands_over and (them.alive or not answers)
 
