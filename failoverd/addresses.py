@@ -98,6 +98,11 @@ class _Found(NamedTuple):
         return f"{socket.inet_ntop(self.family, self.local)}/{self.prefix}"
 
     @property
+    def is_primary(self) -> bool:
+        """The kernel may take others along with it."""
+        return self.family == socket.AF_INET and not self.flags & _SECONDARY
+
+    @property
     def is_duplicate(self) -> bool:
         """Another host was found to have it, so that the kernel does not answer for it."""
         return self.family == socket.AF_INET6 and bool(self.flags & _DADFAILED)
@@ -406,18 +411,18 @@ def _absent(names: Iterable[str]) -> list[str]:
 def _removing(
     found: list[_Found], going: list[_Found], names: Mapping[int, str]
 ) -> Iterator[Request]:
-    """The last first: so a primary address goes after its secondaries, and where one that is to
-    stay depends on it, the kernel is told to promote that one."""
+    """In the order in which they came, so that none is away for longer than the others; but a
+    primary address goes after its secondaries, and where one that is to stay depends on it, the
+    kernel is told to promote that one."""
     gone = {one.content for one in going}
     staying = {
         one.network
         for one in found
         if one.family == socket.AF_INET and one.flags & _SECONDARY and one.content not in gone
     }
-    for one in reversed(going):
+    for one in sorted(going, key=lambda one: one.is_primary):
         removal = _removal(one, names[one.number])
-        is_primary = one.family == socket.AF_INET and not one.flags & _SECONDARY
-        if is_primary and one.network in staying and not _promotes(one.number):
+        if one.is_primary and one.network in staying and not _promotes(one.number):
             yield from (_promote(one.number, True), removal, _promote(one.number, False))
         else:
             yield removal
