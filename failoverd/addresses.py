@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from errno import EADDRNOTAVAIL, EBUSY, EEXIST, ENODEV
+from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from failoverd.conf import Conf
 
 MOST_ORDERED = 1 << 24  # bytes
+_KNOWN = 1 << 13  # addresses that need not be read, or put into a message, twice
 BATCH = 100  # requests: even if all are refused, the socket has room for the answers
 
 # rtnetlink(7), netlink(7), linux/rtnetlink.h
@@ -121,7 +123,7 @@ def run(channel: Channel, conf: Conf, orders: int) -> None:
         process.try_realtime("addresses", conf.user, channel.send)
     process.give_up_root(conf.user, frozenset({CAP_NET_ADMIN}))
     kernel = Kernel(lambda: channel.send({"event": "alive"}))  # now: later it may get no descriptor
-    links.held()
+    _adding(_entries(map(str, conf.addresses)), {})
     interval = process.report_interval(conf.plip_timer)
     done: object = None
     channel.send({"event": "ready"})
@@ -133,6 +135,8 @@ def run(channel: Channel, conf: Conf, orders: int) -> None:
             if number != done:
                 done = number
                 channel.send({"event": "placed", "number": number, **_obey(told, kernel)})
+                with suppress(OSError):
+                    _here()  # so that it knows them when they are to be taken
         channel.send({"event": "alive"})
 
 
@@ -179,16 +183,18 @@ class _Entry(NamedTuple):
 
 def _entries(lines: Iterable[str]) -> list[_Entry]:
     """What of the lines is an interface and an address."""
-    found = []
-    for line in lines:
-        name, _, text = line.partition(" ")
-        address, _, prefix = text.partition("/")
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        try:
-            found.append(_Entry(name, text, socket.inet_pton(family, address), int(prefix)))
-        except (OSError, ValueError):
-            continue
-    return found
+    return [entry for entry in map(_entry, lines) if entry]
+
+
+@lru_cache(_KNOWN)
+def _entry(line: str) -> _Entry | None:
+    name, _, text = line.partition(" ")
+    address, _, prefix = text.partition("/")
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        return _Entry(name, text, socket.inet_pton(family, address), int(prefix))
+    except (OSError, ValueError):
+        return None
 
 
 def _hardware(lines: Iterable[str]) -> list[tuple[str, str]]:
@@ -290,6 +296,7 @@ def _in_batches(requests: Iterable[Request]) -> Iterator[list[Request]]:
         yield batch
 
 
+@lru_cache(_KNOWN)
 def _found(content: bytes) -> _Found | None:
     family, prefix, flags, _, number = _ADDRESS.unpack_from(content)
     told = links.attributes(content[_ADDRESS.size :])
@@ -300,6 +307,7 @@ def _found(content: bytes) -> _Found | None:
     return _Found(number, family, prefix, flags, local, peer or local, content)
 
 
+@lru_cache(_KNOWN)
 def _network(number: int, address: bytes, prefix: int) -> tuple[int, int, int, int]:
     bits = 8 * len(address)
     return number, bits, prefix, int.from_bytes(address) >> (bits - prefix)
@@ -344,6 +352,7 @@ def _adding(wanted: list[_Entry], problems: dict[str, None]) -> list[Request]:
     return requests
 
 
+@lru_cache(_KNOWN)
 def _addition(number: int, packed: bytes, prefix: int, flags: int, *what: object) -> Request:
     flags |= _NODAD if len(packed) == _SIXTEEN else 0
     body = _whole(number, prefix, packed, packed, flags)
