@@ -15,7 +15,7 @@ import os
 import socket
 import struct
 from collections.abc import Container, Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -316,16 +316,23 @@ def messages(data: bytes) -> Iterator[tuple[int, _Message]]:
 def _entries(contents: Iterable[bytes]) -> Iterator[Held]:
     """What each struct ifaddrmsg and its attributes say, if it is an IP address. Raises OSError."""
     name_of = cache(name)
-    for content in contents:
-        family, prefix, flags, _, number = _ENTRY.unpack_from(content)
-        told = attributes(content[_ENTRY.size :])
-        own = told.get(_IFA_LOCAL) or told.get(_IFA_ADDRESS)  # the latter may be the far end's
-        if own is None or not name_of(number):
-            continue
-        if _IFA_FLAGS in told:
-            (flags,) = struct.unpack("=I", told[_IFA_FLAGS])
-        duplicate = family == socket.AF_INET6 and bool(flags & _IFA_F_DADFAILED)
-        yield Held(name_of(number), socket.inet_ntop(family, own), prefix, duplicate)
+    for number, address, prefix, duplicate in filter(None, map(_entry, contents)):
+        if name_of(number):
+            yield Held(name_of(number), address, prefix, duplicate)
+
+
+@lru_cache(1 << 13)  # they are read all the time, and there may be thousands
+def _entry(content: bytes) -> tuple[int, str, int, bool] | None:
+    """As in Held, with the interface's number."""
+    family, prefix, flags, _, number = _ENTRY.unpack_from(content)
+    told = attributes(content[_ENTRY.size :])
+    own = told.get(_IFA_LOCAL) or told.get(_IFA_ADDRESS)  # the latter may be the far end's
+    if own is None:
+        return None
+    if _IFA_FLAGS in told:
+        (flags,) = struct.unpack("=I", told[_IFA_FLAGS])
+    duplicate = family == socket.AF_INET6 and bool(flags & _IFA_F_DADFAILED)
+    return number, socket.inet_ntop(family, own), prefix, duplicate
 
 
 def attributes(data: bytes) -> dict[int, bytes]:
