@@ -5,103 +5,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from failoverd.pair.knowledge import Phase, Posture, Purpose, State, Timer
 from failoverd.pair.policy import POLICY
 from failoverd.pair.resolver import MOVES
 from failoverd.pair.settings import ROUNDS
-
-RESTING = (Phase.STANDBY, Phase.ACTIVE)
-REQUESTED = (Purpose.OPERATOR, Purpose.RELEASE)  # purposes that only a request has
-
-
-def is_stuck(state: State) -> bool:
-    """What it lacks has been asked for in vain, and nothing will have it asked for again."""
-    pending = state.asking or state.program or state.runs_out(Timer.RETRY)
-    return state.phase is Phase.RESOLVING and state.unanswered and not pending
-
-
-def is_carried_out(state: State) -> bool:
-    """A request is carried out for nobody: whoever made it has had an answer."""
-    gives = state.failed  # the role that could not be taken goes to the peer
-    return state.purpose in REQUESTED and not state.waiting and not gives
-
-
-def forgets_to_retry(state: State) -> bool:
-    tries = state.resuming or state.unclean
-    return state.phase is Phase.STANDBY and tries and not state.runs_out(Timer.RETRY)
-
-
-def keeps_claim(state: State) -> bool:
-    """A standby that still believes what it knew of the role that it had."""
-    stale = state.claimed or state.from_peer or state.stalled
-    held = bool(stale) or state.runs_out(Timer.HOLD) or state.runs_out(Timer.OWN)
-    return state.phase is Phase.STANDBY and held
-
-
-def wants_what_it_has(state: State) -> bool:
-    wants = state.stalled or state.resuming or state.told is not None
-    return state.phase is Phase.ACTIVE and wants
-
-
-NEVER: dict[str, Callable[[State], bool]] = {  # what must never be true of a node
-    "a role changes without a purpose": lambda s: (
-        (s.purpose is Purpose.NONE) is not (s.phase in RESTING)
-    ),
-    "a request that waits is not answered": lambda s: s.phase in RESTING and bool(s.waiting),
-    "the patience timer runs, but no request waits": lambda s: (
-        s.runs_out(Timer.PATIENCE) and not s.waiting
-    ),
-    "a request that was answered is still carried out": is_carried_out,
-    "the policy has no row for what is resolved": lambda s: (
-        s.phase is Phase.RESOLVING and (s.told or s.purpose) not in POLICY
-    ),
-    "it waits, and nothing will come": is_stuck,
-    "what the peer was told outlives its end": lambda s: (
-        s.told is not None and s.phase not in (Phase.TOLD, Phase.RESOLVING)
-    ),
-    "the peer was told nothing": lambda s: s.phase is Phase.TOLD and s.told is None,
-    "the peer's answer is waited for without end": lambda s: (
-        s.phase is Phase.TOLD and not s.runs_out(Timer.GIVE_UP)
-    ),
-    "what was told for another purpose is waited for": lambda s: (
-        s.runs_out(Timer.UNDER_WAY) and s.told is None
-    ),
-    "what is over is tried again": lambda s: (
-        s.runs_out(Timer.RETRY) and s.phase not in (Phase.RESOLVING, Phase.STANDBY)
-    ),
-    "a standby that wants its role, or is not clean, has no next try": forgets_to_retry,
-    "something else than a lost heartbeat asks for fencing": lambda s: (
-        s.phase is Phase.FENCING and s.purpose is not Purpose.SILENCE
-    ),
-    "nothing fences": lambda s: s.phase is Phase.FENCING and not s.program,
-    "a program's word is awaited for nothing": lambda s: (
-        bool(s.program) and s.phase not in (Phase.FENCING, Phase.RESOLVING)
-    ),
-    "the addresses are both taken and free": lambda s: s.taken and s.quiet > 0,
-    "more rounds are counted than make sure": lambda s: (
-        not (0 <= s.quiet <= ROUNDS and 0 <= s.claimed <= ROUNDS)
-    ),
-    "a standby remembers the role that it had": keeps_claim,
-    "an active node is called failed": lambda s: s.posture is Posture.SERVING and s.broken,
-    "an active node wants what it has": wants_what_it_has,
-    "an active node has lost its addresses": lambda s: s.phase is Phase.ACTIVE and s.bare,
-    "a role that did not come from the peer is guarded": lambda s: (
-        s.guarded is not None and not s.from_peer
-    ),
-    "a standby knows that a check passed for the role that it had": lambda s: (
-        s.phase is Phase.STANDBY and bool(s.passed)
-    ),
-    "a role is sought on hold": lambda s: (
-        s.held and s.phase is Phase.RESOLVING and s.told is None and s.purpose in MOVES
-    ),
-    "a peer is heard, and its port is closed": lambda s: s.heard and not s.runs_out(Timer.UNHEARD),
-}
+from failoverd.pair.turn import OPERATORS
 
 
 def check(state: State) -> str:
     """What is wrong with a node that has begun; "" if all is well."""
     if not state.begun:
         return ""
-    return next((text for text, is_wrong in NEVER.items() if is_wrong(state)), "")
+    for wrong in (wrong_with_requests, wrong_with_phase, wrong_with_knowledge):
+        for text, is_so in wrong(state).items():
+            if is_so:
+                return text
+    return ""
+
+
+def wrong_with_requests(s: State) -> dict[str, object]:
+    rests = s.phase in (Phase.STANDBY, Phase.ACTIVE)
+    gives = s.failed  # the role that could not be taken goes to the peer
+    serves_nobody = s.purpose in OPERATORS and not s.waiting and not gives
+    return {
+        "a role changes without a purpose": (s.purpose is Purpose.NONE) is not rests,
+        "a request that waits is not answered": rests and s.waiting,
+        "the patience timer runs, but no request waits": (
+            s.runs_out(Timer.PATIENCE) and not s.waiting
+        ),
+        "a request that was answered is still carried out": serves_nobody,
+    }
+
+
+def wrong_with_phase(s: State) -> dict[str, object]:
+    resolves, tells = s.phase is Phase.RESOLVING, s.phase is Phase.TOLD
+    retries = s.runs_out(Timer.RETRY)
+    pending = s.asking or s.program or retries
+    tries = s.phase is Phase.STANDBY and (s.resuming or s.unclean)
+    return {
+        "the policy has no row for what is resolved": (
+            resolves and (s.told or s.purpose) not in POLICY
+        ),
+        "it waits, and nothing will come": resolves and s.unanswered and not pending,
+        "what the peer was told outlives its end": s.told and not (tells or resolves),
+        "the peer was told nothing": tells and not s.told,
+        "the peer's answer is waited for without end": tells and not s.runs_out(Timer.GIVE_UP),
+        "what was told for another purpose is waited for": (
+            s.runs_out(Timer.UNDER_WAY) and not s.told
+        ),
+        "what is over is tried again": retries and not resolves and s.phase is not Phase.STANDBY,
+        "a standby that wants its role, or is not clean, has no next try": tries and not retries,
+        "something else than a lost heartbeat asks for fencing": (
+            s.phase is Phase.FENCING and s.purpose is not Purpose.SILENCE
+        ),
+        "nothing fences": s.phase is Phase.FENCING and not s.program,
+        "a program's word is awaited for nothing": (
+            s.program and s.phase is not Phase.FENCING and not resolves
+        ),
+        "a role is sought on hold": s.held and resolves and not s.told and s.purpose in MOVES,
+    }
+
+
+def wrong_with_knowledge(s: State) -> dict[str, object]:
+    stands_by, serves = s.phase is Phase.STANDBY, s.phase is Phase.ACTIVE
+    remembers = s.claimed or s.from_peer or s.stalled or s.passed
+    remembers = remembers or s.runs_out(Timer.HOLD) or s.runs_out(Timer.OWN)
+    return {
+        "the addresses are both taken and free": s.taken and s.quiet,
+        "more rounds are counted than make sure": (
+            not (0 <= s.quiet <= ROUNDS and 0 <= s.claimed <= ROUNDS)
+        ),
+        "a standby remembers the role that it had": stands_by and remembers,
+        "an active node is called failed": s.posture is Posture.SERVING and s.broken,
+        "an active node wants what it has": serves and (s.stalled or s.resuming or s.told),
+        "an active node has lost its addresses": serves and s.bare,
+        "a role that did not come from the peer is guarded": (
+            s.guarded is not None and not s.from_peer
+        ),
+        "a peer is heard, and its port is closed": s.heard and not s.runs_out(Timer.UNHEARD),
+    }

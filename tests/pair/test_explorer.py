@@ -117,7 +117,8 @@ def test_a_broken_cell_that_decides_the_same_is_told_apart() -> None:
 
 def test_a_violation_comes_with_the_shortest_story(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one of what is never true of one machine."""
-    monkeypatch.setitem(invariant.NEVER, "its script has failed", lambda state: state.failed)
+    fails = "its script has failed"
+    monkeypatch.setattr(invariant, "wrong_with_phase", lambda state: {fails: state.failed})
     with pytest.raises(Violation) as caught:
         Explored(setup("script", delays=0)).explore()
     lines = str(caught.value).splitlines()

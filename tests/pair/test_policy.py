@@ -323,7 +323,7 @@ WAITING = ((7, False), (8, True))
         (MOMENTS["active"] | {"resuming": True}, "an active node wants what it has"),
         (MOMENTS["active"] | {"bare": True}, "an active node has lost its addresses"),
         (MOMENTS["active"] | {"guarded": frozenset()}, "a role that did not come"),
-        ({"passed": frozenset({"web"})}, "a standby knows that a check passed"),
+        ({"passed": frozenset({"web"})}, "a standby remembers"),
         (MOMENTS["silence"] | {"held": True}, "a role is sought on hold"),
         ({"timers": ((Timer.HEARD, NOW),)}, "a peer is heard, and its port is closed"),
         ({"timers": ((Timer.OWN, 1.0), (Timer.OWN, 2.0))}, "a standby remembers"),
