@@ -128,9 +128,8 @@ def peer_ended(turn: Turn, event: Replied) -> None:
     elif event.ok:
         turn.enter_standby()
     else:
-        turn.say_once(
-            "PEER-REFUSED", "peer", "refused", f"the peer refused: {event.text}", error=event.text
-        )
+        blocked = f"the peer refused: {event.text}"
+        turn.say_once("PEER-REFUSED", "peer", "refused", blocked, error=event.text)
         refused(turn, event.text)
 
 
@@ -247,20 +246,13 @@ def demoted(turn: Turn, event: Ended) -> None:
         gives = purpose in asked or (both and state.heard)
         leave(turn, gives, doubtful=both and not gives)
     elif event.ran and purpose is not Purpose.BOTH:
-        blocked = "the switch script failed to stand down: taking the role back"
-        text = "failed to stand down, taking the role back"
-        turn.say_once("SWITCH-FAILED", "script", text, blocked)
+        turn.say_once("SWITCH-FAILED", "script", "failed to stand down, taking the role back")
         turn.settle(False, "the switch script failed")
         turn.take_role(Purpose.TAKE_BACK)
     else:
         text = "the switch script " + ("failed" if event.ran else "cannot be run")
         if not event.ran:
-            turn.say_once(
-                "SWITCH-FAILED",
-                "script",
-                "cannot be run, the role stays",
-                f"{text}: the role stays",
-            )
+            turn.say_once("SWITCH-FAILED", "script", "cannot be run, the role stays")
         turn.settle(False, text)
         turn.go(Phase.RESOLVING, Purpose.DOUBT)
         turn.start(Timer.RETRY, turn.rules.window)
@@ -303,8 +295,7 @@ def fenced(turn: Turn, event: Ended) -> None:
     if event.ok:
         turn.take_role()
         return
-    blocked = "no takeover: the fence program failed"
-    turn.say_once("TAKEOVER-BLOCKED", "role", "fencing failed, no takeover", blocked)
+    turn.say_once("TAKEOVER-BLOCKED", "role", "fencing failed, no takeover")
     resolver.leave_silence(turn, "the fence program failed")
 
 
@@ -314,15 +305,11 @@ def confirmed(turn: Turn, event: Ended) -> None:
         turn.set(taken=event.ok, quiet=0 if event.ok else ROUNDS, who="")  # its word is enough
         resolver.network_asked(turn, blind=False)
     elif turn.rules.addressed:
-        turn.say_once(
-            "CONFIRM-FAILED", "role", f"{no_word}, asking by ARP", f"{no_word}: asking by ARP"
-        )
+        turn.say_once("CONFIRM-FAILED", "role", f"{no_word}, asking by ARP")
         turn.set(quiet=0, taken=False)
         turn.ask_network()
     else:
-        turn.say_once(
-            "TAKEOVER-BLOCKED", "role", f"{no_word}, no takeover", f"no takeover: {no_word}"
-        )
+        turn.say_once("TAKEOVER-BLOCKED", "role", f"{no_word}, no takeover")
         resolver.leave_silence(turn, no_word)
 
 
@@ -356,8 +343,7 @@ def give_up(turn: Turn) -> None:
         resolver.lose_answer(turn)
     elif turn.state.resolves(Purpose.INTERFACE):
         text = "the peer does not show that packets arrive, the role stays"
-        blocked = "interface failed: the peer does not show that it receives; the role stays"
-        turn.say_once("SWITCHOVER-BLOCKED", "role", text, blocked, cause=Purpose.INTERFACE.value)
+        turn.say_once("SWITCHOVER-BLOCKED", "role", text, cause=Purpose.INTERFACE.value)
         turn.go(Phase.ACTIVE)
 
 

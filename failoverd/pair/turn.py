@@ -60,8 +60,8 @@ class Turn:
         self, event: str, subject: str, sentence: str, blocked: str = "", **values: str
     ) -> None:
         """What is in the way of what should be done: not again while it stays so, however often
-        met. blocked: the same in words that stand alone."""
-        blocked = blocked or sentence
+        met. blocked: the same without the values, if the sentence does not stand alone."""
+        blocked = blocked or (sentence if subject == "role" else f"the {subject} {sentence}")
         if self.state.blocked != blocked:
             self.set(blocked=blocked)
             self.say(event, subject, sentence, **values)

@@ -219,15 +219,11 @@ def link_silent(turn: Turn) -> None:
         resolver.begin(turn, Purpose.SILENCE)
     elif state.runs_out(Timer.EXPECTED):
         turn.ask_ahead()
-    elif state.heard:
-        text = "no heartbeats, but the peer's port answers, no takeover"
-        blocked = "no takeover: no heartbeats come in, but the peer's port answers"
-        turn.say_once("TAKEOVER-BLOCKED", "role", text, blocked)
-        turn.ask_ahead()
-    elif not compare.is_up(state, rules):
+    elif state.heard or not compare.is_up(state, rules):
         text = "heartbeat lost, but no interface is up here, no takeover"
-        blocked = "no takeover: heartbeat lost, but no interface is up here"
-        turn.say_once("TAKEOVER-BLOCKED", "role", text, blocked)
+        if state.heard:
+            text = "no heartbeats, but the peer's port answers, no takeover"
+        turn.say_once("TAKEOVER-BLOCKED", "role", text)
         turn.ask_ahead()
     else:
         resolver.begin(turn, Purpose.SILENCE)

@@ -577,8 +577,8 @@ ELSEWHERE = f"{SCRIPT}failed, the role goes elsewhere; cause="
 
 
 BLOCKED = {
-    CANNOT: "the switch script cannot be run: the role stays",
-    TAKES_BACK: "the switch script failed to stand down: taking the role back",
+    CANNOT: "the script cannot be run, the role stays",
+    TAKES_BACK: "the script failed to stand down, taking the role back",
 }
 
 

@@ -108,9 +108,9 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
      "node-a is active, but node-b receives no heartbeats from node-a"),
     (replace(A, plip_state="fail"), B, WARNING,
      "node-a is active, but node-a receives no heartbeats from node-b"),
-    (A, replace(B, plip_state="fail", blocked="no takeover: the peer's port answers"), WARNING,
-     "node-a is active, but node-b receives no heartbeats from node-a; node-b says: no takeover: "
-     "the peer's port answers"),
+    (A, replace(B, plip_state="fail", blocked="heartbeat lost: no takeover"), WARNING,
+     "node-a is active, but node-b receives no heartbeats from node-a; node-b says: heartbeat "
+     "lost: no takeover"),
     (replace(A, plip_state="down"), B, WARNING,
      "node-a is active, but node-a has no carrier on the heartbeat link"),
     (A, replace(B, plip_state="boot", heartbeat_age=None), WARNING,
@@ -187,9 +187,9 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
     (replace(B, service="unknown"), None, WARNING,
      "node-b is standby, peer 1.0.0.2 gives no valid answer, and it is not known yet which node "
      "serves"),
-    (replace(B, service="nobody", blocked="no takeover: the fence program failed"), None, CRITICAL,
+    (replace(B, service="nobody", blocked="fencing failed, no takeover"), None, CRITICAL,
      "no node is known to be active: node-b is standby, peer 1.0.0.2 gives no valid answer; "
-     "node-b says: no takeover: the fence program failed"),
+     "node-b says: fencing failed, no takeover"),
     # on hold
     (replace(A, hold=HOLD), replace(B, hold=HOLD), WARNING,
      "node-a is active, and node-b can take over, but role changes are on hold by root on node-a"),
@@ -531,7 +531,7 @@ def test_heartbeats_that_come_one_way_only(lab: Lab) -> None:
     begin(lab)
     drop(lab.a, "output oifname plip0 icmp type echo-request drop")
     said = "peer 1.0.0.1 is active, but this node receives no heartbeats from peer 1.0.0.1"
-    told(lab, lab.b, f"WARNING: {said}; this node says: no takeover: ")
+    told(lab, lab.b, f"WARNING: {said}; this node says: no heartbeats, but ")
     told(lab, lab.a, "WARNING: this node is active, but peer 1.0.0.2 receives no heartbeats")
     pass_all(lab.a)
     told(lab, lab.b, "OK: ")
@@ -548,7 +548,7 @@ def test_a_standby_that_cannot_reach_its_peer(lab: Lab) -> None:
     lab.a.ip(f"address del {SERVICE}/24 dev eth0")
     said = told(lab, lab.b, "CRITICAL: no node is known to be active: this node is standby, peer")
     told(lab, lab.a, "UNKNOWN: failoverd on this node gives no valid answer; nor does peer 1.0.0.2")
-    assert "no takeover: the fence program failed" in said.splitlines()[0]
+    assert "says: fencing failed, no takeover" in said.splitlines()[0]
 
 
 def test_a_link_that_is_lost_is_no_outage_before_it_is_known_who_serves(lab: Lab) -> None:
