@@ -243,11 +243,6 @@ def stay(turn: Turn, finding: Finding) -> None:
     leave_silence(turn, why(turn.state, finding, turn.rules))
 
 
-def give_way(turn: Turn, finding: Finding) -> None:
-    say(turn, finding, "YIELD", "standing down", blocks=True)
-    turn.stand_down(Purpose.BOTH)
-
-
 def prove(turn: Turn, finding: Finding) -> None:
     """The peer must show that it receives; if it does, so may this node again by now."""
     if compare.peer_has_news(turn.state):
@@ -300,11 +295,12 @@ def leave_silence(turn: Turn, refused: str) -> None:
         turn.enter_standby(refused)
 
 
-SAID = {
-    Outcome.TAKE: ("TAKEOVER", "taking the role"),
-    Outcome.CALL: ("CALL", "taking the role, the peer is to stand by first"),
-    Outcome.GIVE: ("SWITCHOVER", "standing down for the peer"),
-    Outcome.BACK: ("SWITCHOVER-FAILED", "taking the role back"),
+SAID = {  # event, sentence, and whether that blocks what was to be done
+    Outcome.TAKE: ("TAKEOVER", "taking the role", False),
+    Outcome.CALL: ("CALL", "taking the role, the peer is to stand by first", False),
+    Outcome.GIVE: ("SWITCHOVER", "standing down for the peer", False),
+    Outcome.BACK: ("SWITCHOVER-FAILED", "taking the role back", False),
+    Outcome.YIELD: ("YIELD", "standing down", True),
 }
 FOLLOWS: dict[Outcome, Callable[[Turn, Finding], None]] = {
     Outcome.TAKE: take,
@@ -314,7 +310,7 @@ FOLLOWS: dict[Outcome, Callable[[Turn, Finding], None]] = {
     Outcome.KEEP: keep,
     Outcome.STAY: stay,
     Outcome.DONE: lambda turn, finding: turn.enter_standby(),
-    Outcome.YIELD: give_way,
+    Outcome.YIELD: lambda turn, finding: turn.stand_down(Purpose.BOTH),
     Outcome.PROVE: prove,
     Outcome.WAIT: wait,
 }

@@ -109,7 +109,6 @@ def watched(turn: Turn, event: msg.Watched) -> None:
     if before.failed and turn.state.posture is Posture.GIVING:
         return  # because of it the peer is given the role, and has to be told that when it has it
     good, fails = event.verdict == "ok" and event.packets > 0, event.verdict == "fail"
-    holds = turn.state.posture in HOLDING
     note(
         turn,
         event.interface,
@@ -118,16 +117,25 @@ def watched(turn: Turn, event: msg.Watched) -> None:
         last=event.last,
         heard=before.heard or event.packets > 0,
         proved=before.proved or good,
-        unasked=before.unasked or (fails and holds),
+        unasked=before.unasked or (fails and turn.state.posture in HOLDING),
     )
     if fails:
-        if turn.state.phase is Phase.ACTIVE and compare.may_hand_over(turn.state):
-            resolver.begin(turn, Purpose.INTERFACE)
-        return
-    if good and holds and not compare.bad_here(turn.state):
+        consider_switchover(turn, Purpose.INTERFACE)
+    elif good:
+        note_well(turn)
+        if before.unasked:
+            turn.ask_own()
+
+
+def consider_switchover(turn: Turn, purpose: Purpose) -> None:
+    if turn.state.phase is Phase.ACTIVE and compare.may_hand_over(turn.state):
+        resolver.begin(turn, purpose)
+
+
+def note_well(turn: Turn) -> None:
+    """What was in the way of a switchover may come again, and is then said again."""
+    if turn.state.posture in HOLDING and not compare.bad_here(turn.state):
         turn.set(blocked="")
-    if before.unasked and good:
-        turn.ask_own()
 
 
 def counted(turn: Turn, event: msg.Counted) -> None:
@@ -141,23 +149,19 @@ def counted(turn: Turn, event: msg.Counted) -> None:
 
 def checked(turn: Turn, event: msg.Checked) -> None:
     state, name = turn.state, frozenset((event.name,))
-    holds = state.posture in HOLDING
     if not event.ok:
         turn.set(checks=state.checks | name)
-        if state.phase is Phase.ACTIVE and compare.may_hand_over(turn.state):
-            resolver.begin(turn, Purpose.CHECK)
+        consider_switchover(turn, Purpose.CHECK)
         return
-    turn.set(checks=state.checks - name, passed=state.passed | name if holds else frozenset())
-    if holds and not compare.bad_here(turn.state):
-        turn.set(blocked="")
+    passed = state.passed | name if state.posture in HOLDING else frozenset()
+    turn.set(checks=state.checks - name, passed=passed)
+    note_well(turn)
 
 
 def give_to_better(turn: Turn) -> None:
     """The peer may have become better off while a check is bad here."""
-    state = turn.state
-    better = state.checks and compare.peer_is_better(state, turn.rules)
-    if state.phase is Phase.ACTIVE and better and compare.may_hand_over(state):
-        resolver.begin(turn, Purpose.CHECK)
+    if turn.state.checks and compare.peer_is_better(turn.state, turn.rules):
+        consider_switchover(turn, Purpose.CHECK)
 
 
 def forget_checks(turn: Turn) -> None:
@@ -169,10 +173,9 @@ def forget_checks(turn: Turn) -> None:
 def wait_until_well(turn: Turn) -> None:
     """The time of $failback begins with the last thing that was bad."""
     state = turn.state
-    if state.resuming and turn.rules.failback:
-        bad = compare.missing(state) or compare.bad_here(state)
-        if bad or not state.heard:
-            turn.start(Timer.UNWELL, turn.rules.failback)
+    is_well = state.heard and not (compare.missing(state) or compare.bad_here(state))
+    if state.resuming and turn.rules.failback and not is_well:
+        turn.start(Timer.UNWELL, turn.rules.failback)
 
 
 # ---------------------------------------------------------------------------- the heartbeat link
@@ -238,7 +241,7 @@ def mute(turn: Turn) -> None:
     state = turn.state
     deaf = bool(state.interfaces) and all(i.failed or not i.up for i in state.interfaces)
     serves = state.posture in HOLDING or state.runs_out(Timer.SERVED)
-    useless = not (serves and not deaf) and not state.runs_out(Timer.UNHEARD)
+    useless = (deaf or not serves) and not state.runs_out(Timer.UNHEARD)
     if useless is state.mute:
         return
     turn.set(mute=useless)
