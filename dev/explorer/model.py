@@ -254,6 +254,7 @@ class Host(NamedTuple):
     counts: Counts = ((0, 0),)  # of the cards, as failoverd last looked
     gap: int = 0  # ticks that the loop stood still
     boots_in: int = -1
+    forgets_in: int = -1  # what was bad of the service that ran here
     airing: int = 0  # ticks for which the last announcement is still repeated
     sick: bool = False  # the service would not pass its check here
     held: bool = False  # changes of role are on hold, as this machine knows

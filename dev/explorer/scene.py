@@ -87,6 +87,7 @@ class Machine:
     counts: Counts
     gap: int
     boots_in: int
+    forgets_in: int
     airing: int
     sick: bool
     held: bool
@@ -175,6 +176,7 @@ class Scene:
 
     def age(self, machine: Machine) -> None:
         machine.boots_in = max(-1, machine.boots_in - 1)
+        machine.forgets_in -= machine.forgets_in > 0
         machine.airing = max(0, machine.airing - 1)
         machine.stumbled = False
         machine.asks = tuple(
@@ -275,11 +277,21 @@ class Scene:
             self.feed(number, pair.Ended(kind, ok, number=its_run))
 
     def run_check(self, number: int) -> None:
-        """The service is checked where it runs: on the active machine."""
-        state, sick = self.state(number), self.machines[number].sick
-        known = CHECK in (state.checks if sick else state.passed)
-        if "check" in self.setup.menu and pair.role(state) == "active" and not known:
-            self.feed(number, pair.Checked(CHECK, not sick))
+        """The service is checked where it runs: on the active machine. What was bad there when the
+        role went is forgotten once the peer has asked for it."""
+        state, machine, rules = self.state(number), self.machines[number], self.setup.rules(number)
+        sick = machine.sick
+        if "check" not in self.setup.menu:
+            return
+        if pair.role(state) == "active":
+            machine.forgets_in = -1
+            if CHECK not in (state.checks if sick else state.passed):
+                self.feed(number, pair.Checked(CHECK, not sick))
+        elif machine.forgets_in == 0:
+            machine.forgets_in = -1
+            self.feed(number, pair.Checked(CHECK, True))
+        elif state.checks and machine.forgets_in < 0:
+            machine.forgets_in = ceil(max(rules.hold_down, rules.window) + rules.compare_time)
 
     def is_shown(self, number: int, role: str) -> bool:
         """Whether the kernel shows what a script says (section 5, "Evidence"): the addresses may
@@ -831,7 +843,7 @@ class Scene:
         machine = self.machines[number]
         if machine.script and machine.script.ok is None and self.chance.pick(2):
             self.take_effect(number, machine.script.role)
-        machine.run, machine.mind, machine.script = DEAD, -1, None
+        machine.run, machine.mind, machine.script, machine.forgets_in = DEAD, -1, None, -1
         machine.asks, machine.asked = orphans(machine), ()
         machine.program = machine.stale = None
         machine.link, machine.cards, machine.airing = Host().link, (), 0

@@ -87,7 +87,6 @@ class Timer(Enum):
     SERVED = "the addresses were answered for, one time or two since they were asked for"
     PATIENCE = "a request that waits wants an answer"
     UNWELL = "the preferred node has not been well for as long as $failback wants"
-    CHECKED = "the checks of the role that was here still say what they found"
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class Watched(Event):  # a watcher of the service network ended a window (sectio
 
 
 @dataclass(frozen=True)
-class Checked(Event):  # a service check has become good or bad here
+class Checked(Event):  # a service check has become good or bad here, or is made no more
     name: str
     ok: bool
 

@@ -232,8 +232,6 @@ def demoted(turn: Turn, event: Ended) -> None:
     cleans = state.failed or purpose is Purpose.CLEAN
     if event.ok or cleans or (purpose is Purpose.BOTH and event.ran):
         note_clean(turn, event.ok)
-    if state.checks and not cleans:
-        turn.start(Timer.CHECKED, max(turn.rules.hold_down, turn.rules.window))
     if cleans:
         if purpose is Purpose.CLEAN:  # the peer wants this node to stand by
             turn.settle(True, "standby", (True,))
@@ -374,7 +372,6 @@ TIMERS: dict[Timer, Callable[[Turn], None]] = {
     Timer.OWN: own_due,
     Timer.PATIENCE: resolver.lose_patience,
     Timer.UNWELL: retry,
-    Timer.CHECKED: watching.forget_checks,
 }
 HANDLERS: dict[type[Event], Callable[[Turn, Any], None]] = {
     messages.Started: started,

@@ -214,7 +214,6 @@ class Turn:
         self.act(out.RestartWatchers())
         if promoted:
             self.set(checks=frozenset(), passed=frozenset())
-            self.stop(Timer.CHECKED)
         for interface in self.state.interfaces:
             # The role has not come because of one that was bad here, too.
             self.change(interface.name, proved=promoted and interface.useless)

@@ -164,12 +164,6 @@ def give_to_better(turn: Turn) -> None:
         consider_switchover(turn, Purpose.CHECK)
 
 
-def forget_checks(turn: Turn) -> None:
-    """A service that does not run is not checked: what was found while it did has its end."""
-    if turn.state.posture not in HOLDING:
-        turn.set(checks=frozenset())
-
-
 def wait_until_well(turn: Turn) -> None:
     """The time of $failback begins with the last thing that was bad."""
     state = turn.state
