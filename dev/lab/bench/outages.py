@@ -32,7 +32,7 @@ LIMIT = 20.0  # seconds that an outage may last, but for the slow timers
 STOP_EVERY, STOP_SECONDS = 5.0, 0.2  # the active machine's processes are stopped so
 IDLE_SHARE = 0.9  # of the cores' time, for a machine that is calm
 DEAF_SECONDS = 1.0  # after which the holders of the address are counted
-COUNTS = (1, 100, 1000)  # of addresses
+COUNTS = (1, 10, 100, 1000)  # of addresses
 LOAD = 4  # processes that want each core, where it is to be busy
 
 Fault = Callable[[System, Lab], None]
