@@ -319,6 +319,20 @@ def at_second(do: Callable[[], None]) -> Kernel:
     return Kernel(lambda: do() if next(batches) == 2 else None)
 
 
+def test_none_is_away_for_longer_than_the_others(machine: Namespace) -> None:
+    """They go in the order in which they come, but for the one that the others depend on."""
+
+    def check() -> None:
+        no_problem(addresses.put(MANY, ()))
+        left: set[str] = set()
+        look = at_second(lambda: left.update(one.address for one in links.held()))
+        no_problem(addresses.take(MANY, (), KNOWN, look))
+        assert {"10.7.0.1", "10.7.3.250"} <= left
+        assert "10.7.0.2" not in left
+
+    inside(machine, check)
+
+
 def test_what_changes_in_between_is_no_error(machine: Namespace) -> None:
     """Another program adds what is about to be added, and removes what is about to go."""
 
