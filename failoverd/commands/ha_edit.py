@@ -24,7 +24,7 @@ from pathlib import Path
 from failoverd import __version__
 from failoverd.conf import SETTINGS, Conf, ConfError, files, language, parse, remarks
 from failoverd.log import complain
-from failoverd.process import open_streams
+from failoverd.process import flush_output, in_words, open_streams
 from failoverd.tools import edit
 from failoverd.tools.edit import EditError
 
@@ -113,12 +113,11 @@ class Session:
 
     def fail(self, error: Exception | str) -> None:
         self._failed = True
-        if isinstance(error, OSError) and error.filename:
-            error = f"{error.filename}: {error.strerror}"
-        complain("ha-edit", str(error))
+        complain("ha-edit", in_words(error) if isinstance(error, OSError) else str(error))
 
     def end(self) -> int:
         """Say what is left to do. The exit status."""
+        flush_output()  # what could not be written has been told
         if self._reload and self._conf and os.path.exists(self._conf.pidfile):
             reload = f"kill -HUP $(cat {shlex.quote(self._conf.pidfile)})"
             print(f"failoverd takes it on a reload; on both nodes: {reload}")
@@ -159,7 +158,8 @@ class Session:
                 complain("ha-edit", f"{file.path} is as it was; what was written is in {copy}")
                 editor = shlex.quote(f"cp {shlex.quote(copy)}")
                 self._left.append(f"VISUAL={editor} {self._command(file.path)}")
-        print(f"{file.path}: {'put in place' if placed else 'not changed'}")
+        if not placed:
+            print(f"{file.path}: not changed")
         return placed
 
     def _is_wanted(self, file: File, copy: str) -> bool:
@@ -189,11 +189,13 @@ class Session:
         steps: list[tuple[str, Callable[[File], None]]] = []
         if edited and any((folder / ".git").exists() for folder in Path(file.path).parents):
             steps.append((" && ".join(map(shlex.join, self._git(file))), self._commit))
+        if file.kind != "host_type":
+            steps.append((self._command("--peer", file.path), self._bring))
+        self._left += [command for command, _ in steps]  # before any output, which may fail
+        if edited:
+            print(f"{file.path}: put in place")
         if file.kind == "host_type":
             print(f"{file.path}: belongs to this node alone, the peer has its own")
-        else:
-            steps.append((self._command("--peer", file.path), self._bring))
-        self._left += [command for command, _ in steps]
         if edited and file.kind == "conf":
             conf = files.load(file.path)
             for warning in [*map(str, files.check_files(conf)), *remarks(conf)]:

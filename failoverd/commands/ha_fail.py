@@ -34,8 +34,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         conf, secret = prepare(options.config)
         if options.release or options.hold is not None:
-            return _hold(conf, secret, options)
-        return _switch(conf, secret, options.verbose)
+            status = _hold(conf, secret, options)
+        else:
+            status = _switch(conf, secret, options.verbose)
+        if why := process.flush_output():
+            complain("ha-fail", f"cannot write the output: {why}")
+        return status
     except ExchangeError as error:
         doubt = "; whether it has happened, ha-status tells" if error.sent else ""
         complain("ha-fail", f"{error}{doubt}")
@@ -113,7 +117,8 @@ def _hold(conf: Conf, secret: bytes, options: argparse.Namespace) -> int:
         complain("ha-fail", f"{undone}: {TOO_OLD if reply.is_unknown else reply.text}")
         return 1
     us = ask_status(conf, secret, conf.primary)
-    print(verdict.on_hold(us) or "released: roles change by themselves again", flush=True)
+    print(verdict.on_hold(us) or "released: roles change by themselves again")
+    process.flush_output()
     name = verdict.names(us, None, conf.secondary)[1]
     if why := _why_not_there(conf, secret, us):
         text = f"{name} does not know that yet: {why}; it learns it at the next exchange"

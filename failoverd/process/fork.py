@@ -295,6 +295,16 @@ def discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
 
 
+def flush_output() -> str:
+    """Why what was printed cannot be written, "" if it is."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        discard_output()
+        return error.strerror or str(error)
+    return ""
+
+
 def start_clean() -> None:
     """Put right what a careless starter may hand down.
 

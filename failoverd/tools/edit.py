@@ -49,8 +49,10 @@ def replace(path: str, old: bytes | None, data: bytes, mode: int) -> None:
                 _make_like(path, new)
             os.fsync(stream.fileno())
             os.rename(new, path)
-        except BaseException:
+        except BaseException as error:
             os.unlink(new)
+            if isinstance(error, OSError):
+                raise EditError(f"{path} cannot be replaced: {error.strerror}") from None
             raise
 
 

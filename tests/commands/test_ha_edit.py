@@ -275,6 +275,16 @@ def test_an_editor_that_fails_changes_nothing(here: Here, capfd: Captured) -> No
     assert path.read_text() == "two\n"
 
 
+def test_output_that_cannot_be_written_hides_nothing_that_is_left_to_do(here: Here) -> None:
+    path = here.write("hosts", "one\n")
+    command = f"ha-edit -c {here.conf} {path}"
+    done = here.type(f"EDITOR={shlex.quote(here.script('echo two >>$1'))} {command} >/dev/full")
+    assert (done.returncode, path.read_text()) == (1, "one\ntwo\n")
+    assert left(done.stderr) == [f"ha-edit -c {here.conf} --peer {path}"]
+    assert "ha-edit: No space left on device\n" in done.stderr
+    assert "Exception" not in done.stderr and "Errno" not in done.stderr
+
+
 @pytest.mark.parametrize("editor", ["false", "/no/such/editor", "kill -TERM $$ #", "rm"])
 def test_no_trace_is_left_of_an_editor_that_wrote_nothing(here: Here, editor: str) -> None:
     path = here.write("hosts", "one\n")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import socket
+import subprocess
+import sys
 
+from dev.lab.spaces import ROOT
 from failoverd import process
 from failoverd.process import Channel
 
@@ -38,3 +41,18 @@ def test_what_the_parent_has_not_collected_closes_nothing_of_a_worker() -> None:
     finally:
         gc.enable()
     assert child.reap() == 0
+
+
+def test_why_the_output_cannot_be_written() -> None:
+    code = "from failoverd.process import flush_output; print(1); exit(flush_output())"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            env={},  # where the output may be unbuffered
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "No space left on device\n")
