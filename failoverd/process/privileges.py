@@ -23,6 +23,8 @@ _KEYCTL_JOIN_SESSION_KEYRING, _MCL_CURRENT_AND_FUTURE = 1, 3
 _KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "armv7l": 311, "ppc64le": 271,
            "s390x": 280, "i686": 288}  # fmt: skip
 
+_CAPABILITY_NAMES = {CAP_NET_ADMIN: "CAP_NET_ADMIN", CAP_NET_RAW: "CAP_NET_RAW"}
+_CANNOT_GIVE_UP = "cannot give up capabilities: "
 NO_REALTIME = "goes on without $realtime"
 
 
@@ -81,7 +83,8 @@ def _drop_capabilities(keep: frozenset[int]) -> None:
     libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
     head = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     mask = sum(1 << number for number in keep)
-    what = "cannot give up capabilities: "
+    names = " and ".join(_CAPABILITY_NAMES[number] for number in sorted(keep))
+    what = f"cannot keep {names}, with which failoverd must run: " if keep else _CANNOT_GIVE_UP
     check(libc.capset(head, (ctypes.c_uint32 * 6)(mask, mask, mask)), what)
     for number in keep:  # what is executed has none but the ambient ones
         check(libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number, 0, 0), what)

@@ -73,6 +73,15 @@ def test_nothing_is_left_even_if_the_starter_wanted_to_keep_it() -> None:
 
 
 @needs_root
+def test_a_capability_that_the_starter_has_withheld_is_named() -> None:
+    def wanting(_: process.Channel) -> None:
+        process.give_up_root("nobody")
+        privileges._drop_capabilities(frozenset({process.CAP_NET_ADMIN}))
+
+    assert "cannot keep CAP_NET_ADMIN, with which" in try_in_child("test", wanting, 20.0)
+
+
+@needs_root
 def test_no_keyring_of_roots_no_core_and_no_process() -> None:
     number = privileges._KEYCTL.get(os.uname().machine)
     libc = ctypes.CDLL(None, use_errno=True)
