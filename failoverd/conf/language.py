@@ -169,8 +169,9 @@ class _Reader:
         if not target:
             raise self._stray(_NO_STATEMENT)
         if not self._take("=(?![=~>])"):
+            # What stands there may look like a blank and be none.
             message = f"{target[1]} can only be assigned: write {_example(target[1])}"
-            raise _Mistake(target.start(1), message)
+            raise self._stray(message, target.start(1))
         known = self._is_known(target[1], target.start(1))
         try:
             found = self._values(target[1])
@@ -318,11 +319,12 @@ class _Reader:
             self._at = self._last = found.end()
         return found
 
-    def _stray(self, message: str) -> _Mistake:
-        """What stands here cannot. It is shown, but for a word, which may be the secret."""
+    def _stray(self, message: str, place: int | None = None) -> _Mistake:
+        """What stands here cannot. It is shown, but for a word, which may be the secret. place: of
+        the mistake, if that is not here."""
         char = self._text[self._at : self._at + 1]
         shown = f" (found {char!a})" if char and not char.isalnum() else ""
-        return _Mistake(self._at, message + shown)
+        return _Mistake(self._at if place is None else place, message + shown)
 
     def _line(self, offset: int) -> int:
         return bisect_left(self._newlines, offset) + 1

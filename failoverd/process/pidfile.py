@@ -13,6 +13,7 @@ import stat
 from failoverd.conf import files
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_WHY = {errno.ELOOP: "it is a symbolic link", errno.ENXIO: "nobody reads this pipe"}
 _LONGEST = 32  # bytes: a pid, and blanks around it
 
 
@@ -91,6 +92,6 @@ def _is_at(path: str, fd: int) -> bool:
 
 def cannot_open(variable: str, path: str, error: OSError) -> str:
     """A file of failoverd's own is never opened through a link, which others may have planted."""
-    why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+    why = _WHY.get(error.errno or 0, error.strerror)
     way = "start it as root" if os.geteuid() else "name another one in the configuration"
     return f"cannot open ${variable} {path}: {why}; {way}"

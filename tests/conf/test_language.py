@@ -212,7 +212,8 @@ REJECTED = [
     ("$log .= 'a';", ['1: $log can only be assigned: write $log = "value";']),
     *((f"{code};", ["1: $log can only be assigned"]) for code in ("$log =~ 'a'", "$log == 1")),
     *((f"{code};", ["1: $log can only be assigned"]) for code in ("my $log", "$log{a} = 1")),
-    *((code, ["1: $log can only be assigned"]) for code in ("$log", "$log\u00a0= '/a';")),
+    ("$log", ["1: $log can only be assigned"]),
+    ("$log\u00a0= '/a';", ["1: $log can only be assigned", r"(found '\xa0')"]),
     ("$interfaces[0] = 'a';", ["1: $interfaces can only be assigned"]),
     (
         "@interfaces .= 'a';",
