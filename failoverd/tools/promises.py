@@ -159,10 +159,10 @@ def _worse(conf: Conf) -> Iterator[str]:
 
 def explain(conf: Conf, boot: str) -> list[str]:
     """What `failoverd -t` prints about a node with this host_type: lines that fit a terminal."""
-    kind = "preferred" if boot == "master" else "not the preferred"
+    kind = "the preferred" if boot == "master" else "not the preferred"
     lines = [line for each in not_held(conf) for line in _folded(each)]
     return [
-        f"This node is the {kind} one (boot:{boot}).",
+        f"This node is {kind} one (boot:{boot}).",
         "",
         row(*HEAD),
         *map(str, all_bounds(conf).values()),

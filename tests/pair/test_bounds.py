@@ -207,3 +207,9 @@ def test_what_does_not_hold(text: str, lines: list[str]) -> None:
     named = [line for line in found if line.startswith('  "')]
     assert [line.strip() for line in named] == lines
     assert (promises.ALL_HOLD in found) is (lines == [])
+
+
+@pytest.mark.parametrize(("boot", "kind"), [("master", "the"), ("slave", "not the")])
+def test_which_node_it_is(boot: str, kind: str) -> None:
+    lines = promises.explain(conf.parse(SERVED, "failoverd.conf"), boot)
+    assert lines[0] == f"This node is {kind} preferred one (boot:{boot})."
