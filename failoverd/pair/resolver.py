@@ -85,10 +85,10 @@ def confirm(turn: Turn) -> None:
     turn.set(unanswered=True)
     if turn.rules.confirm == "program":
         run_program(turn, "confirm")
-    elif turn.rules.confirm == "none" or state.free:
-        found(turn, Finding.FREE)
     elif state.taken:
         found(turn, Finding.TAKEN)
+    elif turn.rules.confirm == "none" or state.free:
+        found(turn, Finding.FREE)
     elif not state.asking:
         turn.ask_network(ROUNDS - state.quiet)
 

@@ -282,10 +282,10 @@ def leave(turn: Turn, gives: bool, refused: str = "", doubtful: bool = False) ->
         turn.tell(Query.FAIL)
         return
     turn.restart_watchers()
-    doubtful = doubtful and turn.state.silent and turn.rules.confirm == "arp"
+    doubtful = doubtful and turn.state.silent and turn.rules.confirm != "program"
     turn.enter_standby(refused)
-    if doubtful:
-        turn.set(quiet=0, taken=False)
+    if doubtful and turn.rules.addressed:
+        turn.set(quiet=0, taken=turn.rules.confirm == "none")  # or it is not asked whether it ends
         resolver.begin(turn, Purpose.SILENCE)
 
 

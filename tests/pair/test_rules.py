@@ -728,6 +728,7 @@ SILENCES: list[tuple[pair.Rules, Known, str, str]] = [
     (SLAVE, {"quiet": 2, "asking": True}, "silence", ""),  # a report that is late is waited for
     (SLAVE, {"taken": True}, "silence", "ask 1"),
     (replace(SLAVE, confirm="none"), {}, "promoting", "run master"),
+    (replace(SLAVE, confirm="none"), {"taken": True}, "silence", "ask 1"),  # it stood down for it
     (PROGRAM, {}, "silence", "run confirm"),
     (PROGRAM, {"quiet": 3}, "silence", "run confirm"),
     (FENCED, {"quiet": 3}, "fencing", "run fence"),
@@ -1298,6 +1299,10 @@ def test_anybody_who_answers_for_the_addresses_is_another_holder() -> None:
     for number in (1, 2, 3):
         slave, actions = step(slave, unknown, SLAVE)
         assert (slave.claimed, done(actions)) == (number, "ask own" if number < 3 else "run slave")
+    cut = replace(slave, silent=True)
+    idle, actions = step(cut, pair.Ended("script", True), replace(SLAVE, confirm="none"))
+    assert (moment(idle), idle.taken) == ("silence", True)
+    assert "run master" not in done(actions)  # it would stand down again, and so on for ever
     for number in (1, 2, 3, 3):
         master, actions = step(master, unknown)
         assert (master.claimed, done(actions)) == (number, "announce")
