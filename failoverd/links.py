@@ -37,7 +37,7 @@ NLMSG_ERROR, NLMSG_DONE = 2, 3
 _NLM_F_DUMP_INTR = 0x10  # an address came or went meanwhile, so that some may be missing
 _ASK, _ASK_FOR_ALL = 0x001, 0x301  # NLM_F_REQUEST, and the same with NLM_F_DUMP
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
-_IFA_F_DADFAILED = 0x08
+_IFA_F_TEMPORARY, _IFA_F_DADFAILED = 0x01, 0x08
 _RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY = 1, 2, 4, 5
 _RTM_F_FIB_MATCH = 0x2000  # the route itself, and none where the kernel would try without one
 _NDA_DST = 1
@@ -63,13 +63,14 @@ class Held(NamedTuple):
     """An IP address that this node has. prefix: of its network, in bits.
 
     duplicate: another host was found to have it, so that the kernel does not answer for it
-    (IPv6).
+    (IPv6). temporary: for privacy, it ends after some days and another takes its place (RFC 8981).
     """
 
     interface: str
     address: str
     prefix: int
     duplicate: bool
+    temporary: bool = False
 
 
 class Route(NamedTuple):
@@ -149,12 +150,12 @@ def held() -> list[Held]:
 def fixed(found: Iterable[Held], served: Container[str]) -> dict[str, tuple[str, ...]]:
     """By interface, the addresses that are this node's own, such as "192.0.2.1/24".
 
-    Those that the pair serves are left out, and so is what has no neighbours. Of each network the
-    first is told.
+    Those that the pair serves are left out, and so is what has no neighbours or does not last. Of
+    each network the first is told.
     """
     by_network: dict[str, dict[object, str]] = {}
     for one in found:
-        if one.duplicate or one.address in served:
+        if one.duplicate or one.temporary or one.address in served:
             continue  # first, as there may be thousands
         own = ipaddress.ip_interface((one.address, one.prefix))
         alone = one.prefix == own.max_prefixlen or own.is_loopback
@@ -316,13 +317,13 @@ def messages(data: bytes) -> Iterator[tuple[int, _Message]]:
 def _entries(contents: Iterable[bytes]) -> Iterator[Held]:
     """What each struct ifaddrmsg and its attributes say, if it is an IP address. Raises OSError."""
     name_of = cache(name)
-    for number, address, prefix, duplicate in filter(None, map(_entry, contents)):
+    for number, address, prefix, duplicate, temporary in filter(None, map(_entry, contents)):
         if name_of(number):
-            yield Held(name_of(number), address, prefix, duplicate)
+            yield Held(name_of(number), address, prefix, duplicate, temporary)
 
 
 @lru_cache(1 << 13)  # they are read all the time, and there may be thousands
-def _entry(content: bytes) -> tuple[int, str, int, bool] | None:
+def _entry(content: bytes) -> tuple[int, str, int, bool, bool] | None:
     """As in Held, with the interface's number."""
     family, prefix, flags, _, number = _ENTRY.unpack_from(content)
     told = attributes(content[_ENTRY.size :])
@@ -331,8 +332,9 @@ def _entry(content: bytes) -> tuple[int, str, int, bool] | None:
         return None
     if _IFA_FLAGS in told:
         (flags,) = struct.unpack("=I", told[_IFA_FLAGS])
-    duplicate = family == socket.AF_INET6 and bool(flags & _IFA_F_DADFAILED)
-    return number, socket.inet_ntop(family, own), prefix, duplicate
+    flags = flags if family == socket.AF_INET6 else 0  # those of IPv4 mean something else
+    duplicate, temporary = bool(flags & _IFA_F_DADFAILED), bool(flags & _IFA_F_TEMPORARY)
+    return number, socket.inet_ntop(family, own), prefix, duplicate, temporary
 
 
 def attributes(data: bytes) -> dict[int, bytes]:

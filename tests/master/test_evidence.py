@@ -136,7 +136,25 @@ def find_duplicate(machine: Namespace) -> None:
         assert time.monotonic() < end
         time.sleep(0.02)
     Path("/proc/sys/net/ipv6/conf/eth0/accept_dad").write_text("0")
-    assert duplicates == [("eth0", "2001:db8::10", 64, True)]
+    assert duplicates == [("eth0", "2001:db8::10", 64, True, False)]
+
+
+def test_an_address_for_privacy_is_none_to_rely_on(machine: Namespace) -> None:
+    """The kernel lists it before the lasting one of the same network. A secondary IPv4 address has
+    the same flag, and lasts."""
+
+    def look() -> None:
+        Path("/proc/sys/net/ipv6/conf/eth0/use_tempaddr").write_text("2")
+        lasts = "valid_lft 86400 preferred_lft 43200"
+        ip(f"address add 2001:db8::1/64 dev eth0 nodad mngtmpaddr {lasts}")
+        ip("address add 192.0.2.2/24 dev eth0", "address add 192.0.2.3/24 dev eth0")
+        Path("/proc/sys/net/ipv6/conf/eth0/use_tempaddr").write_text("0")
+        found = [one for one in links.held() if one.interface == "eth0"]
+        assert [one.prefix for one in found if one.temporary] == [64]
+        told = links.fixed(found, {"192.0.2.2"})["eth0"]
+        assert told[:2] == ("192.0.2.3/24", "2001:db8::1/64")
+
+    inside(machine, look)
 
 
 class Kernel:
@@ -166,7 +184,9 @@ def test_what_changes_meanwhile_is_asked_again(
     """NLM_F_DUMP_INTR: an address may be missing. Nor is the word of others the kernel's."""
     kernel = Kernel((0x02, 4711), (flags, 0), (0x02, 0), (0x02, 0))
     monkeypatch.setitem(links._kept, "route", kernel)
-    assert links.held() == [("lo", "127.0.0.1", 8, False)], "and once, where IPv6 is not there"
+    assert links.held() == [("lo", "127.0.0.1", 8, False, False)], (
+        "and once, where IPv6 is not there"
+    )
     assert len(kernel.answers) == (0 if again else 1)
     kernel.answers = [(0x12, 0)] * 5
     with pytest.raises(OSError, match="change all the time"):
