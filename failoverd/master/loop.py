@@ -192,8 +192,9 @@ class Master:
             key.data()
         self.reports.skip = False
         self._step_all()
-        self._mind_the_gap()  # before those who were silent meanwhile are given up
-        self._do_due(time.monotonic())
+        now = time.monotonic()  # first: a stall after this is no silence of the workers
+        self._mind_the_gap()
+        self._do_due(now)
         self.context.up = self.context.up or self.supervisor.all_ready
         if self.context.up and not self.context.started and not self.programs.old_ones_run:
             self._begin()
