@@ -447,7 +447,8 @@ class Programs:
         why, line = protocol.words(why), protocol.words(self._line)
         self.last_switch = Run(role, result.exit, round(result.seconds, 3), why)
         if worked and any(run.role == role for run in saved.failed):
-            self._context.say("SWITCH-OK", self._subject("script"), "works again", role=role)
+            subject = f"script {os.path.basename(self._context.conf.failover_prog)}"  # no hook
+            self._context.say("SWITCH-OK", subject, "works again", role=role)
         saved.failed = [run for run in saved.failed if run.role != role]
         if not worked:
             saved.failed.append(FailedRun(role, result.exit, line, why, utc_now(), uptime()))

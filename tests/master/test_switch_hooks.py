@@ -124,6 +124,9 @@ def test_a_hook_that_fails_before_master_fails_the_switch(lab: Lab) -> None:
     failure = lab.b.status()["us"]["failure"]
     assert (failure["role"], failure["exit"], failure["line"]) == ("master", 3, "no")
     assert failure["why"] == "20-fails before master failed"
+    hook(lab.b, "20-fails")
+    assert lab.a.command("ha-fail").returncode == 0
+    lab.wait_until(lambda: logs.told(lab.b.log(), "SWITCH-OK", "script ha-switch"), "it is well")
 
 
 def test_a_hook_that_fails_elsewhere_is_logged_and_the_role_moves(lab: Lab) -> None:
