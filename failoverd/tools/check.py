@@ -118,8 +118,8 @@ def _closed_to_user(settings: Conf) -> list[Problem]:
     except (OSError, ValueError):  # which is an error of $user, or it is not known
         return []
     assert isinstance(found, list)
-    way = f"let {settings.user} reach it, as whom checks run, with every folder on the way"
-    return [settings.problem("checks", f"{path} is closed to {settings.user}: {way}")
+    way = "checks run as that user: make it and every folder on the way accessible"
+    return [settings.problem("checks", f"{path} is closed to user {settings.user}: {way}")
             for path in found]  # fmt: skip
 
 

@@ -293,8 +293,8 @@ def test_a_check_that_is_closed_to_user(tmp_path: Path, sound: Conf) -> None:
     settings = replace(sound, user="nobody", checks=checks)
     told = [problem.message for problem in check._closed_to_user(settings)]
     assert len(told) == 2
-    assert f"{program} is closed to nobody: let nobody reach it" in told[0]
-    assert f"{pidfile} is closed to nobody" in told[1]
+    assert f"{program} is closed to user nobody: checks run as that user" in told[0]
+    assert f"{pidfile} is closed to user nobody" in told[1]
     assert check._closed_to_user(replace(settings, user="root")) == []
 
 
