@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 from machines import INITS, PATIENCE, Client, Machine, connect, copy, wait_until
 from trees import Failed, Tree, bare_system, own_release
@@ -36,6 +37,17 @@ SETTINGS = {
     "$plip_timer": '"2"',
     "$plip_hbeat": '"0.5"',
 }
+# A further pair, beside the one of SETTINGS on the same interfaces.
+FURTHER = {
+    "@addresses": "('eth0 192.0.2.11/24')",
+    "$tcp_port": '"2001"',
+    "$failover_root": '"/etc/failover/web"',
+    "$log": '"/var/log/watchd-web.log"',
+    "$pidfile": '"/run/failoverd-web.pid"',
+    "$state": '"/run/failoverd-web.state"',
+    "$failover_prog": '"/bin/true"',
+}
+WEB = "/etc/failover/web"
 SITE = """
 site_master() {
     kill -0 "$(cat /run/site.pid 2>&1)" 2>/dev/null && return
@@ -47,6 +59,29 @@ site_slave() {
     rm -f /run/site.pid
 }
 """
+
+
+# Of the package, what no other step of the trial uses.
+FILES = """
+/etc/logrotate.d/failoverd
+/usr/lib/ocf/resource.d/failoverd/traffic
+/usr/lib/systemd/system/failoverd@.service
+/usr/lib/systemd/system/watchd@.service
+/usr/share/bash-completion/completions/ha-edit
+/usr/share/fish/vendor_completions.d/ha-edit.fish
+/usr/share/zsh/vendor-completions/_failoverd
+/usr/share/doc/failoverd/quick-reference.md.gz
+/usr/share/doc/failoverd/examples/prometheus/failoverd.rules.yml
+/usr/share/doc/failoverd/examples/switch.d/service
+/usr/share/doc/failoverd/examples/two-pairs/web/failoverd.conf
+"""
+KEYWORDS = ("split brain", "failback", "VIP", "gratuitous ARP", "STONITH")
+# What each shell knows of ha-fail once it has loaded its completion.
+COMPLETIONS = {
+    "bash": ". /usr/share/bash-completion/completions/ha-fail; complete -p ha-fail",
+    "fish": "complete -C 'ha-fail --ho'",
+    "zsh": "autoload -U compinit; compinit -u -D; print $_comps[ha-fail]",
+}
 
 
 @dataclass(frozen=True)
@@ -69,6 +104,7 @@ def main() -> int:
         common.run("apt-get", "-q", "update")
         common.install(*NEEDED.split())
         parts(Tree(folder / "parts", common.layers), packages)
+        texts(Tree(folder / "texts", common.layers), packages)
         for init in INITS:
             say(f"a pair with {init}" if init in INIT_PACKAGES else "a pair where no init runs")
             pair(folder, common, init, packages)
@@ -147,6 +183,30 @@ assert not any("pcapy_ng.libs" in name for name in mapped), mapped
 """
 
 
+# ---------------------------------------------------------------------- what people read
+
+
+def texts(tree: Tree, packages: Packages) -> None:
+    """Manual pages, completions and the agent's description, by the programs that read them."""
+    say("manual pages, completions and the resource agent")
+    tree.install("man-db", "mandoc", "fish", "zsh", tree.put(packages.first, "/root"))
+    lost = [path for path in FILES.split() if not (tree.root / path.lstrip("/")).is_file()]
+    must(f"every file is in its place {' '.join(lost)}", not lost)
+    pages = re.findall(r"\S+/man\d/\S+", tree.run("dpkg", "-L", "failoverd"))
+    for page in pages:
+        said = tree.run("sh", "-c", 'man --warnings -l "$1" 2>&1 >/dev/null', "sh", page)
+        said += tree.run("mandoc", "-T", "lint", "-W", "warning", page, check=False)
+        must(f"{Path(page).name} renders without a warning {said}", not said)
+    tree.run("mandb", "--quiet")
+    for word in KEYWORDS:
+        must(f"apropos finds {word}", "failoverd" in tree.run("man", "-k", word, check=False))
+    for shell, line in COMPLETIONS.items():
+        must(f"{shell} completes ha-fail: {(known := tree.run(shell, '-c', line).strip())}", known)
+    described = tree.run("/usr/lib/ocf/resource.d/failoverd/traffic", "meta-data")
+    actions = {one.get("name") for one in ElementTree.fromstring(described).iter("action")}
+    must("the agent's meta-data is XML and names its actions", actions > {"start", "stop"})
+
+
 # ---------------------------------------------------------------------- a pair
 
 
@@ -174,7 +234,7 @@ def pair(folder: Path, common: Tree, init: str, packages: Packages) -> None:
             contained(a, b, packages)
             purge_while_it_runs(a, b, before)
             return
-        for step in (install, configure, start, restart, rotate, supervised, upgrade):
+        for step in (install, configure, start, further, restart, rotate, supervised, upgrade):
             step(a, b, packages)
         client = Client(switch, ROOT / "dev/lab/prober.py", folder)
         try:
@@ -237,13 +297,8 @@ def install(a: Machine, b: Machine, packages: Packages) -> None:
 def configure(a: Machine, b: Machine, packages: Packages) -> None:
     for one, boot in ((a, "master"), (b, "slave")):
         path = one.path("/etc/failover/failoverd.conf")
-        text = path.read_text()
-        settings = {**SETTINGS, "$primary": f'"{one.private}"', "$secondary": f'"{one.peer}"'}
-        for name, value in settings.items():
-            pattern = rf"(?m)^#?{re.escape(name)} = .*$"
-            text, count = re.subn(pattern, f"{name} = {value};", text)
-            must(f"{one.name}: {name} = {value}", count == 1)
-        path.write_text(text)
+        own = {"$primary": f'"{one.private}"', "$secondary": f'"{one.peer}"'}
+        path.write_text(with_settings(path.read_text(), {**SETTINGS, **own}))
         one.path("/etc/failover/host_type").write_text(f"boot:{boot}\n")
         script = one.path("/etc/failover/ha-switch")
         text = script.read_text()
@@ -252,6 +307,14 @@ def configure(a: Machine, b: Machine, packages: Packages) -> None:
     for one in (a, b):
         one.run("failoverd", "-t")
         must(f"{one.name}: failoverd -t is content", True)
+
+
+def with_settings(text: str, settings: dict[str, str]) -> str:
+    """The text of a failoverd.conf, with these values in place of its own."""
+    for name, value in settings.items():
+        text, count = re.subn(rf"(?m)^#?{re.escape(name)} = .*$", f"{name} = {value};", text)
+        must(f"{name} = {value}", count == 1)
+    return text
 
 
 def start(a: Machine, b: Machine, packages: Packages) -> None:
@@ -266,6 +329,45 @@ def start(a: Machine, b: Machine, packages: Packages) -> None:
     listed = a.run("ps", "axo", "user:20,args")
     children = re.findall(r"^(\S+) +failoverd: (?!switch)", listed, re.MULTILINE)
     must(f"its {len(children)} children run as failoverd", set(children) == {"failoverd"})
+
+
+def further(a: Machine, b: Machine, packages: Packages) -> None:
+    """A pair beside the first one. It stays, and what follows is tried with both."""
+    (a.path(WEB)).mkdir()
+    a.run("sh", "-c", f"umask 077; head -c 24 /dev/urandom | base64 >{WEB}/secret")
+    for one, boot in ((a, "master"), (b, "slave")):
+        place = one.path(WEB)
+        place.mkdir(exist_ok=True)
+        text = one.path("/etc/failover/failoverd.conf").read_text()
+        (place / "failoverd.conf").write_text(with_settings(text, FURTHER))
+        (place / "host_type").write_text(f"boot:{boot}\n")
+    copy(a, b, f"{WEB}/secret")
+    before = [facts(one) for one in (a, b)]
+    for one in (a, b):
+        if one.init == "systemd":
+            one.run("systemctl", "enable", "--now", "failoverd@web")
+        else:
+            one.run("service", "failoverd", "start", "web")
+    settle_further(a, b)
+    must("the first pair has not noticed", before == [facts(one) for one in (a, b)])
+
+
+def further_role(machine: Machine) -> str:
+    said = machine.run("ha-status", "-c", f"{WEB}/failoverd.conf", "--json", check=False)
+    found = re.match(r'{"us": {"role": "([a-z]+)"', said)
+    return found[1] if found else "none"
+
+
+def settle_further(active: Machine, standby: Machine) -> None:
+    wait_until(
+        f"{active.name} is active in the further pair and {standby.name} stands by",
+        lambda: (further_role(active), further_role(standby)) == ("active", "standby"),
+    )
+    must(f"failoverd@web: {active.name} is active, {standby.name} stands by", True)
+
+
+def further_pid(machine: Machine) -> str:
+    return machine.run("cat", "/run/failoverd-web.pid", check=False).strip()
 
 
 def contained(a: Machine, b: Machine, packages: Packages) -> None:
@@ -397,7 +499,10 @@ def upgrade(a: Machine, b: Machine, packages: Packages) -> None:
     edited = [
         a.path(f"/etc/failover/{name}").read_bytes() for name in ("failoverd.conf", "ha-switch")
     ]
+    web = further_pid(a)
     unchanged(a, b, "an upgrade of the active one", lambda: dpkg_install(a, packages.second))
+    must("the further pair runs the new code, too", further_pid(a) not in ("", web))
+    settle_further(a, b)
     version = a.run("dpkg-query", "-W", "-f", "${Version}", "failoverd")
     must(f"the version is {version}", version in packages.second.name)
     now = [a.path(f"/etc/failover/{name}").read_bytes() for name in ("failoverd.conf", "ha-switch")]
@@ -436,6 +541,7 @@ def reboot_standby(a: Machine, b: Machine) -> None:
     must("a reboot of the standby changes nothing here", facts(a) == before)
     b.power_on()
     settle(a, b)
+    settle_further(a, b)
     must("it was started by its boot, and nothing changed here", facts(a) == before)
 
 
@@ -446,6 +552,7 @@ def reboot_active(a: Machine, b: Machine, client: Client) -> None:
         "a reboot of the active one has handed over when it is down", b.role() == "active" and told
     )
     must("the service is at the other one", b.serves() and facts(b)["alive"])
+    must("and so is the further pair's", further_role(b) == "active")
     must(f"no answer for {client.longest_gap() * 1000:.0f} ms", client.longest_gap() < PATIENCE)
     a.power_on()
     settle(a, b)
@@ -459,6 +566,8 @@ def purge(a: Machine, b: Machine, before: set[str]) -> None:
         a.path("/etc/failover/failoverd.conf").exists() and a.path("/etc/failover/secret").exists()
     )
     must("its configuration is still there", kept)
+    must("the further pair has handed over, too", further_role(b) == "active")
+    shutil.rmtree(a.path(WEB))  # which is not the package's
     a.run("dpkg", "--purge", "failoverd")
     left = sorted(path for path in a.tree.files() - before if not of_others(path))
     must(f"nothing is left after the purge {' '.join(left)}", not left)

@@ -14,6 +14,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -244,9 +245,7 @@ def own_cgroup(name: str) -> Path | None:
     place = call("findmnt", "-n", "-o", "TARGET", "-t", "cgroup2", check=False).stdout.split()
     if not place:
         return None
-    group = Path(place[0], f"failoverd-trial-{os.getpid()}-{name}")
-    group.mkdir(exist_ok=True)
-    return group
+    return Path(tempfile.mkdtemp(prefix="failoverd-trial-", suffix=f"-{name}", dir=place[0]))
 
 
 def remove_cgroup(group: Path | None) -> None:
