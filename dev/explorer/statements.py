@@ -249,13 +249,13 @@ def stretches(setup: Setup) -> list[Stretch]:
     """
     rules, none = setup.rules(0), Flag(0)
     switch = rules.switch_timeout
-    linked = ceil(bounds.linked_healing_time(rules) + switch)
+    linked = ceil(rules.compare_time + switch)
     heard = ceil(bounds.ethernet_healing_time(rules) + switch) + 2
     nobody = ceil(bounds.longest_without_active(rules))
     unserved = nobody + ceil(3 * rules.card_window + rules.proof_time + rules.hold_down)
     if lost_twice(setup):  # the second costs another comparison
         nobody += setup.window
-        heard += ceil(rules.window + bounds.linked_healing_time(rules))
+        heard += ceil(rules.window + rules.compare_time)
         unserved += ceil(bounds.handover_time(rules))
     return [
         *(

@@ -48,7 +48,7 @@ def limits(conf: Conf) -> Limits:
     window, switch = conf.plip_timer, conf.switch_timeout
     served = bounds.longest_without_active(rules) + bounds.handover_time(rules) + conf.hold_down
     return Limits(
-        linked=bounds.linked_healing_time(rules) + switch + SLACK,
+        linked=rules.compare_time + switch + SLACK,
         wired=bounds.ethernet_healing_time(rules) + switch + SLACK,
         nobody=served + SLACK,
         overlap=2 * window + SLOW_SCRIPT + 1.0,

@@ -25,14 +25,10 @@ def resume_time(rules: Rules) -> float:
     return rules.news_time + rules.status_timeout
 
 
-def linked_healing_time(rules: Rules) -> float:
-    return rules.compare_time
-
-
 def ethernet_healing_time(rules: Rules) -> float:
     """Only the service network is whole: the own addresses are asked for once a window, after a
     comparison has failed, and then three times in a row."""
-    return rules.window + linked_healing_time(rules) + rules.round
+    return rules.window + rules.compare_time + rules.round
 
 
 def agreement_time(rules: Rules) -> float:

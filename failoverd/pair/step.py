@@ -267,10 +267,10 @@ def note_clean(turn: Turn, ok: bool) -> None:
 def peer_can_have_it(state: State) -> bool:
     """The role could not be taken here. A peer that gave it learns that by its answer; one that has
     failed, too, has nothing to try."""
-    if not (state.failed and state.heard and compare.peer_is_idle(state)) or state.peer is None:
+    peer, why = state.peer, state.purpose
+    if peer is None or not (state.failed and state.heard) or why is Purpose.PEER:
         return False
-    tried = state.purpose is Purpose.TAKE_BACK and state.peer.role == "failed"
-    return not tried and state.purpose is not Purpose.PEER
+    return peer.role == "standby" or (peer.role == "failed" and why is not Purpose.TAKE_BACK)
 
 
 def leave(turn: Turn, gives: bool, refused: str = "", doubtful: bool = False) -> None:

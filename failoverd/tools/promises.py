@@ -64,7 +64,7 @@ def all_bounds(conf: Conf) -> dict[str, Bound]:
         "resume": Bound("preferred node asks for its role", wait, wait + resumed, received)
         .unless("$failback is no", conf.failback is None)
         .unless("$mresume is no", not conf.mresume),
-        "healing": Bound("end of split brain, link works", 0.0, bounds.linked_healing_time(found)),
+        "healing": Bound("end of split brain, link works", 0.0, found.compare_time),
         "ethernet_healing": Bound("end of split brain, link is cut", 0.0, healed).unless(
             "@addresses is empty", not conf.addresses
         ),
