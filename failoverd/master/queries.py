@@ -15,7 +15,7 @@ from failoverd.master.peer_probes import PeerProbes
 from failoverd.master.requests import MEANS
 from failoverd.master.supervisor import Supervisor
 from failoverd.process import Message
-from failoverd.second_path import SECOND
+from failoverd.second_path import PRIVATE, SECOND
 from failoverd.wire import protocol
 from failoverd.wire.typed import decode
 
@@ -132,7 +132,7 @@ class Queries:
             try:
                 if not reply.ok:
                     raise ValueError(reply.text)
-                view = self._learn(protocol.read_status(reply.text))
+                view = self._learn(protocol.read_status(reply.text), reply.path)
             except ValueError as error:
                 why = printable(str(error)[:200])
                 self._context.say("PEER-INVALID", "peer", "its status is invalid", error=why)
@@ -140,13 +140,13 @@ class Queries:
                 return
         self._context.feed(pair.Replied(query, reply.ok, printable(reply.text[:200]), view))
 
-    def _learn(self, status: protocol.Status) -> pair.PeerView:
+    def _learn(self, status: protocol.Status, path: str) -> pair.PeerView:
         self.note_hwaddrs(status)
         self._context.peer_host = status.host
         self._peer_probes.learn(status)
         self._mismatch.note(status)
         self._learn_hold(status.hold)
-        view = peer_view(status, self._context.conf.interfaces)
+        view = peer_view(status, self._context.conf.interfaces, path)
         return view if self._dry_run is None else self._dry_run.imagine(view)
 
     def note_hwaddrs(self, status: protocol.Status) -> None:
@@ -234,7 +234,9 @@ def is_forgotten(event: pair.Event, action: pair.Forget) -> bool:
     return False
 
 
-def peer_view(status: protocol.Status, interfaces: tuple[str, ...]) -> pair.PeerView:
+def peer_view(
+    status: protocol.Status, interfaces: tuple[str, ...], path: str = PRIVATE
+) -> pair.PeerView:
     """What the pair wants to know of a peer's status; interfaces: those that both should have."""
     known = dict(status.interfaces)
     bad = frozenset(name for name in interfaces if name not in known or known[name].is_bad)
@@ -252,4 +254,5 @@ def peer_view(status: protocol.Status, interfaces: tuple[str, ...]) -> pair.Peer
         failed=failed,
         checks=checks,
         beats=status.plip_state == "ok",
+        aside=path == SECOND,
     )

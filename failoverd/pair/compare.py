@@ -109,9 +109,12 @@ def peer_has_carrier(state: State, rules: Rules) -> bool:
 def peer_is_useless(state: State, rules: Rules) -> bool:
     """All interfaces of the peer have failed or are down, and not all of those here are bad.
 
-    One that cannot reach the port here cannot hand over: it stops its heartbeats instead.
+    One that cannot reach the port here cannot hand over: it stops its heartbeats instead. One that
+    is reached on the service network receives there, if less than $low_water.
     """
     peer, names = state.peer, frozenset(rules.interfaces)
+    if peer is not None and peer.aside:
+        return False
     here = all(i.useless for i in state.interfaces)
     return peer is not None and peer.serves and not here and names <= peer.down | peer.failed
 

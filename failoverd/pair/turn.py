@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from failoverd.pair import messages as out
-from failoverd.pair.knowledge import STANDING_BY, Phase, Posture, Purpose, State, Timer
+from failoverd.pair.knowledge import (
+    STANDING_BY,
+    TELLS,
+    Phase,
+    Posture,
+    Purpose,
+    State,
+    Timer,
+)
 from failoverd.pair.messages import Action, Query, Request
 from failoverd.pair.settings import ROUNDS, Rules
 
@@ -97,11 +105,12 @@ class Turn:
 
     def is_direct(self, query: Query) -> bool:
         """Where heartbeats arrive at both nodes, and no answer does, something blocks the port. An
-        operator is there to be told: what he asks for goes round no such thing."""
+        operator is there to be told: what he asks for goes round no such thing. How the peer is,
+        any path may tell; but no role is given away that could not be told to it."""
         state = self.state
         works = state.beats and state.peer is not None and state.peer.beats
-        finds_out = query is Query.COMPARE or (query is Query.STATUS and state.told is not None)
-        return works and state.purpose in OPERATORS and not finds_out
+        tells = query in TELLS or (query is Query.STATUS and state.resolves(Purpose.RELEASE))
+        return works and state.purpose in OPERATORS and tells
 
     def tell(self, query: Query) -> None:
         """Tell the peer `fail` or `resume`, which may have its effect late."""

@@ -350,6 +350,9 @@ def test_an_active_peer_that_receives_nothing_is_useless(
     state = machine("idle", interfaces=interfaces, peer=peer)
     assert compare.peer_is_useless(state, MASTER) is useless
     assert not compare.peer_is_useless(replace(state, peer=None), MASTER)
+    assert state.peer is not None
+    reached = replace(state.peer, aside=True)
+    assert not compare.peer_is_useless(replace(state, peer=reached), MASTER), "it receives there"
 
 
 @pytest.mark.parametrize(
@@ -980,12 +983,13 @@ def test_what_an_operator_asks_for_goes_round_no_blocked_port() -> None:
     """While heartbeats arrive at both nodes, and not to find out what became of it."""
     there = PeerView("active", "master", frozenset())
     mute = replace(there, beats=False)
-    wants = pair.Request(7, "fail", False)
+    wants, leaves = (pair.Request(7, command, False) for command in ("fail", "resume"))
     for before, event, direct in (
-        (machine("idle", beats=True, peer=there), wants, True),
-        (machine("idle", beats=False, peer=there), wants, False),
-        (machine("idle", beats=True, peer=mute), wants, False),
-        (machine("idle", beats=True, peer=None), wants, False),
+        (machine("idle", beats=True, peer=there), wants, False),
+        (machine("active", beats=True, peer=there), leaves, True),
+        (machine("active", beats=False, peer=there), leaves, False),
+        (machine("active", beats=True, peer=mute), leaves, False),
+        (machine("active", beats=True, peer=None), leaves, False),
         (machine("idle", beats=True, peer=there), pair.Request(7, "fail", True), None),
         (timed(machine("idle", beats=True, peer=there), COMPARE=0.0), pair.Tick(), False),
     ):
