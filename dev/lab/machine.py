@@ -258,6 +258,8 @@ class Machine:
         """Write a file into the machine's folder. Its path inside."""
         path = self.outside / name
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if mode & 0o111:
+            path.unlink(missing_ok=True)  # it may be running: ETXTBSY
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             os.fchmod(descriptor, mode)
