@@ -427,7 +427,7 @@ def _removing(
     staying = {
         one.network
         for one in found
-        if one.family == socket.AF_INET and one.flags & _SECONDARY and one.content not in gone
+        if one.family == socket.AF_INET and not one.is_primary and one.content not in gone
     }
     for one in sorted(going, key=lambda one: one.is_primary):
         removal = _removal(one, names[one.number])

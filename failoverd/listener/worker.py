@@ -84,7 +84,7 @@ class Listener:
                 self.ports.check()
             deadlines = (self.next_tick, self.server.deadline(), self.queries.deadline())
             self.loop.turn(min(deadlines) - now)
-            os.sched_yield()  # in a flood, too, to who is as urgent: sched(7)
+            os.sched_yield()  # or a flood would keep other $realtime workers waiting: sched(7)
             # After the turn: what arrived in time counts, also if this process was stalled.
             now = time.monotonic()
             self.server.expire(now)
