@@ -251,6 +251,8 @@ def prove(turn: Turn, finding: Finding) -> None:
     if not turn.state.counts:
         turn.set(counts=turn.state.latest)
         turn.start(Timer.NEWS, turn.rules.news_time)
+        ask(turn)  # at once: asked for its counts, the peer has probed its targets
+        return
     turn.start(Timer.RETRY, min(turn.rules.round, turn.rules.news_time / 8))
 
 

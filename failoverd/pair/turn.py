@@ -124,6 +124,11 @@ class Turn:
         self.stop(Timer.COMPARE)
         self.ask(Query.COMPARE)
 
+    def put_off_comparison(self) -> None:
+        """It means nothing in the middle of a switch, and takes a busy node's time from that."""
+        if self.state.runs_out(Timer.COMPARE):
+            self.start(Timer.COMPARE, self.rules.heartbeat)
+
     def ask_network(self, rounds: int = ROUNDS) -> None:
         """Ask so many times, now, whether any host answers for the addresses."""
         gap = self.rules.round / ROUNDS
@@ -175,10 +180,12 @@ class Turn:
     def take_role(self, purpose: Purpose | None = None) -> None:
         self.go(Phase.PROMOTING, purpose)
         self.set(stalled=False, bare=False)
+        self.put_off_comparison()
         self.act(out.RunScript("master", self.state.purpose.value))
 
     def stand_down(self, purpose: Purpose) -> None:
         self.go(Phase.DEMOTING, purpose)
+        self.put_off_comparison()
         self.act(out.RunScript("slave", purpose.value))
 
     def enter_standby(self, refused: str = "") -> None:

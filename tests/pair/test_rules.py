@@ -1465,7 +1465,7 @@ def test_the_order_of_a_handover() -> None:
     state, actions = step(machine("active", interfaces=deaf), pair.Watched("eth0", 0, 0, "fail"))
     assert (moment(state), done(actions)) == ("interface", "status")
     assert (state.counts, state.latest, left(state)) == ((), (), {"GIVE_UP": MASTER.proof_time})
-    for packets, wanted in ((1, ""), (1, ""), (2, "look")):
+    for packets, wanted in ((1, "status"), (1, ""), (2, "look")):
         event = pair.Replied(Query.STATUS, True, view=counting(packets))
         state, actions = step(state, event)
         assert done(actions) == wanted
@@ -1479,13 +1479,26 @@ def test_the_order_of_a_handover() -> None:
     assert (moment(state), done(actions)) == ("idle", "begin windows")
 
 
+@pytest.mark.parametrize(
+    "event",
+    [pair.Request(7, "fail", True), pair.Stray()],
+    ids=["take over", "stand down"],
+)
+def test_a_switch_puts_a_comparison_off(event: pair.Event) -> None:
+    """But none that is under way: that is waited for."""
+    state, _ = step(timed(machine("idle"), COMPARE=1.0), event)
+    assert pair.is_switching(state)
+    assert deadline(state, Timer.COMPARE) == NOW + HEARTBEAT
+    assert deadline(step(machine("idle"), event)[0], Timer.COMPARE) is None
+
+
 def test_a_peer_that_shows_nothing_new_in_time_does_not_get_the_role() -> None:
     interfaces = cards(eth0="fail")
     state = timed(machine("interface", interfaces=interfaces), GIVE_UP=40.0, HEARD=99.0)
-    for seconds in (0.0, 10.0, 20.0 - JUST):
+    for seconds, wanted in ((0.0, "status"), (10.0, ""), (20.0 - JUST, "")):
         event = pair.Replied(Query.STATUS, True, view=counting(1))
         state, actions = step(state, event, MASTER, seconds)
-        assert (moment(state), done(actions)) == ("interface", "")
+        assert (moment(state), done(actions)) == ("interface", wanted)
     assert moment(step(state, pair.Tick(), MASTER, 40.0 - JUST)[0]) == "interface"
     assert moment(step(state, pair.Tick(), MASTER, 40.0)[0]) == "active"
     person = timed(machine("release", waiting=WAITING), GIVE_UP=0.0)
@@ -1494,8 +1507,9 @@ def test_a_peer_that_shows_nothing_new_in_time_does_not_get_the_role() -> None:
 
 def test_at_short_windows_counts_are_compared_all_the_sooner() -> None:
     state = machine("interface", interfaces=cards(eth0="fail"), **ALONE)
-    state, _ = step(state, pair.Replied(Query.STATUS, True, view=counting(1, 2)), SHORT)
-    assert state.counts == counting(1, 2).counts
+    for _ in range(2):
+        state, _ = step(state, pair.Replied(Query.STATUS, True, view=counting(1, 2)), SHORT)
+        assert state.counts == counting(1, 2).counts
     assert left(state) == pytest.approx({"NEWS": 0.2, "RETRY": 0.025})
 
 
