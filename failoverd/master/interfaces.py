@@ -98,7 +98,8 @@ class ServiceInterfaces:
     def adopt(self) -> None:
         """The configuration is another."""
         self.note_hwaddrs()
-        self._note_placed(set())
+        serves = self._context.role == "active"  # what has just gone is still to be missed
+        self._note_placed(self._placed & self._wanted() if serves else set())
 
     def note_hwaddrs(self) -> None:
         """Each interface's own hardware address, before a switch changes it (section 7)."""

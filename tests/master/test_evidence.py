@@ -515,6 +515,22 @@ def test_one_that_goes_before_the_first_look_is_missed(machine: Namespace, tmp_p
     inside(machine, check)
 
 
+def test_one_that_goes_just_before_a_reload_is_missed(machine: Namespace, tmp_path: Path) -> None:
+    machine.ip(*BOTH)
+
+    def check() -> None:
+        us = context(tmp_path)
+        cards = ServiceInterfaces(us)
+        assert cards.switched("master", TOLD, ok=True)
+        be(us, pair.Phase.ACTIVE)
+        ip("address del 192.0.2.10/24 dev eth0")
+        us.adopt(replace(us.conf, timer_seconds=2.0))
+        cards.adopt()
+        assert looking(us, cards)() == [pair.Bare()]
+
+    inside(machine, check)
+
+
 # ------------------------------------------------------------------ $state, and what is so
 
 STATES: dict[str, tuple[str | None, tuple[str, ...], str | None]] = {
