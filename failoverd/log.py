@@ -67,7 +67,8 @@ class Log:
     """
 
     def __init__(self, path: str, terminal: TextIO | None = None) -> None:
-        self._terminal = terminal
+        self._terminal = -1 if terminal is None else _unwaiting(terminal)
+        self._is_cut = False  # the last line on it
         self._in_journal = terminal is not None and is_journal(terminal)
         self._said: dict[tuple[str, str, str], _Said] = {}
         self._problems: set[tuple[str, str]] = set()  # event and subject of those that last
@@ -140,14 +141,20 @@ class Log:
         self._append(line.encode(errors="backslashreplace"))
         if self._in_journal:
             line = f"<{level}>{text.removeprefix(f'{program}[{os.getpid()}]: ')}\n"
-        if self._terminal is not None:
-            try:
-                # Not to wait for whoever reads.
-                if select.select([], [self._terminal], [], 0)[1]:
-                    self._terminal.write(line)
-                    self._terminal.flush()
-            except (OSError, ValueError):
-                self._terminal = None  # the terminal is gone
+        if self._terminal >= 0:
+            self._show(line.encode(errors="backslashreplace"))
+
+    def _show(self, line: bytes) -> None:
+        """On the terminal, if it takes anything."""
+        line = b"\n" + line if self._is_cut else line
+        try:
+            if select.select([], [self._terminal], [], 0)[1]:
+                self._is_cut = os.write(self._terminal, line) < len(line)
+        except BlockingIOError:
+            pass
+        except OSError:  # it is gone
+            os.close(self._terminal)
+            self._terminal = -1
 
     def _append(self, line: bytes) -> None:
         """A full disk, or a pipe that nobody empties, must not end the watch."""
@@ -160,7 +167,7 @@ class Log:
         self._lost = 0 if whole or self.pipe < 0 else self._lost + 1
 
     def close(self) -> None:
-        for fd in {self._fd, self.pipe} - {-1}:
+        for fd in {self._fd, self.pipe, self._terminal} - {-1}:
             os.close(fd)
 
 
@@ -177,6 +184,19 @@ def open_file(path: str) -> int:
     if info.st_mode & 0o022 and info.st_uid == os.geteuid():
         os.fchmod(fd, stat.S_IMODE(info.st_mode) & ~0o022)  # what it tells, nobody else may forge
     return fd
+
+
+def _unwaiting(stream: TextIO) -> int:
+    """A descriptor of its own, where that is possible one on which no write waits for who reads
+    (the stream's is shared with others, who may rely on waiting). A file would be overwritten by
+    it, and does not wait."""
+    number = stream.fileno()
+    mode = os.fstat(number).st_mode
+    if stat.S_ISCHR(mode) or stat.S_ISFIFO(mode):
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        with contextlib.suppress(OSError):  # it may be another user's
+            return os.open(f"/proc/self/fd/{number}", flags)
+    return os.dup(number)
 
 
 def lost(count: int, why: str) -> bytes:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import pty
+import select
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -215,6 +219,34 @@ def test_a_full_disk_and_a_lost_terminal_are_borne(tmp_path: Path) -> None:
     assert "one" in (tmp_path / "terminal").read_text()
     terminal.close()
     assert note(log, "two")
+
+
+@pytest.mark.parametrize("ends", [os.pipe, pty.openpty])
+def test_a_terminal_that_nobody_reads_is_not_waited_for(
+    tmp_path: Path, ends: Callable[[], tuple[int, int]]
+) -> None:
+    """A session that hangs, a `tee` that was stopped: failoverd has to go on."""
+    reading, writing = ends()
+    with open(writing, "w") as terminal:
+        log = Log(str(tmp_path / "log"), terminal)
+
+        def tell() -> None:
+            for number in range(100):
+                log.write("STATUS", f"interface {number}", "status", {"status": "x" * 9_000})
+
+        teller = threading.Thread(target=tell, daemon=True)
+        teller.start()
+        teller.join(30.0)
+        waits = teller.is_alive()
+        while select.select([reading], [], [], 0.1)[0] or teller.is_alive():
+            os.read(reading, 1 << 16)
+        assert os.get_blocking(writing)  # for all others
+        note(log, "again")
+        assert b"again" in os.read(reading, 1 << 16).splitlines()[-1]
+        log.close()
+    os.close(reading)
+    assert len(read(tmp_path / "log")) == 101
+    assert not waits
 
 
 def test_a_check_of_the_log_names_an_event_that_there_is(tmp_path: Path, log: Log) -> None:
