@@ -261,6 +261,7 @@ class Service:
     def prepare(self) -> None:
         """What is not as it should be is logged, and does not keep the pair from being guarded."""
         version, boot = __version__, self.checked.boot
+        process.put_off_signals()  # who has the pid may send some
         self.say("START", "config", "starting", version=version, file=self.path, boot=boot)
         self.keep_pidfile(self.pidfile.write)
         for warning in self.checked.warnings:

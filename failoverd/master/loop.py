@@ -34,7 +34,7 @@ from failoverd.master.supervisor import Supervisor
 from failoverd.master.tally import Tally
 from failoverd.master.watchers import Watchers
 from failoverd.master.workers import Workers
-from failoverd.process import Channel, Message
+from failoverd.process import Channel, Message, take_signals
 from failoverd.watch.filters import Program
 from failoverd.wire import protocol
 
@@ -140,6 +140,7 @@ class Master:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, lambda *_: None)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        take_signals()
         self.selector.register(near, selectors.EVENT_READ, lambda: self._signalled(near))
         return near, far
 

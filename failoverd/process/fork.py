@@ -252,6 +252,16 @@ def reset_signals() -> None:
     signal.set_wakeup_fd(-1)
     for number in _HANDLED:
         signal.signal(number, signal.SIG_DFL)
+    take_signals()
+
+
+def put_off_signals() -> None:
+    """What asks a running failoverd for something waits until `take_signals`: without a handler it
+    would end one that is just starting."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGUSR1))
+
+
+def take_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

@@ -83,3 +83,22 @@ def test_a_refused_start_is_told_in_the_log_in_one_line(lab: Lab) -> None:
     (line,) = lab.a.log().splitlines()
     assert " ERR START-FAILED config: not started; " in line and "eth8: no such interface" in line
     assert line.endswith(' (and 1 more)"')
+
+
+PS = """#!/bin/sh
+until [ -e {}/go ]; do sleep 0.05; done
+exec ps ax
+"""
+
+
+def test_what_is_asked_of_one_that_is_just_starting_is_done_when_it_has_started(lab: Lab) -> None:
+    """logrotate's HUP, say: the pid is known long before the first worker runs."""
+    lister = lab.a.write("slow-ps", PS.format(lab.a.folder), 0o755)
+    lab.a.write_conf(**WATCHED, ps=lister)
+    lab.a.start_failoverd()
+    lab.wait_until(lambda: lab.a.read("run/pid") != "", "the pid is known")
+    for signal in ("HUP", "USR1"):
+        lab.a.check("sh", "-c", f"kill -{signal} $(cat run/pid)")
+    lab.a.write("go", "")
+    wanted = {"STARTED", "RELOAD", "STATUS", "CONFIG-RELOADED"}
+    lab.wait_until(lambda: wanted <= {*lab.a.log().split()}, "all is done")
