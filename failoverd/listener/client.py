@@ -153,6 +153,8 @@ class Queries:
     def read(self, one: Try) -> None:
         data = one.socket.recv(64 * 1024)
         for event in one.connection.feed(data) if data else one.connection.end():
+            if one not in one.query.tries:
+                return  # it was given up for the event before
             if isinstance(event, Send):
                 self.send(one, event.data)
             elif isinstance(event, Reply):

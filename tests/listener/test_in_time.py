@@ -7,6 +7,7 @@ on the same moments.
 from __future__ import annotations
 
 import selectors
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -303,6 +304,19 @@ def test_a_telling_that_is_late_is_not_sent(port: Port, stopped: bool) -> None:
         assert query.sent
         assert query.deadline == began + 2000.0, "from now on it is the answer's time"
         assert theirs.recv(100) == b"a line\n"
+
+
+def test_what_comes_behind_a_greeting_that_was_too_late_is_nothing(port: Port) -> None:
+    """The connection is closed by then. A worker that died of it would take all others along."""
+    port.queries.begin(7, "fail", 1000.0, time.monotonic() - 1.1)
+    (query,) = port.queries.open[7].tries
+    with port.socket.accept()[0] as theirs:
+        theirs.sendall(b"failoverd 1 " + b"0" * 32 + b"\nerror refused\n")
+        select.select([query.socket], [], [], LIMIT)
+        port.queries.pursue(query)
+    (lost,) = port.told.of("lost")
+    assert lost["sent"] is False and "stalled" in lost["why"]
+    assert not port.queries.open
 
 
 # ---------------------------------------------------------------------------- programs
