@@ -112,8 +112,8 @@ class Context:
     def adopt(self, conf: Conf) -> None:
         """Go on with another configuration."""
         self.conf = conf
-        self.rules = pair.rules(conf, self.boot)
-        self.state = pair.adapt(self.state, self.rules)
+        before, self.rules = self.rules, pair.rules(conf, self.boot)
+        self.state = pair.adapt(self.state, before, self.rules)
 
     def change_role(self, before: str, after: str) -> None:
         """Note the role that a step led to. One that it had before it switched is none to go to."""

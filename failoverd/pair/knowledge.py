@@ -6,6 +6,7 @@ within a window is unknown, whatever it said last.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -253,11 +254,27 @@ def initial(settings: Rules) -> State:
     return State(interfaces=tuple(Interface(name) for name in settings.interfaces))
 
 
-def adapt(state: State, settings: Rules) -> State:
+# Minutes or hours, as operators set them: begun under other settings, they end by the new ones.
+LASTS: dict[Timer, Callable[[Rules], float]] = {
+    Timer.HOLD: lambda rules: rules.hold_down,
+    Timer.UNWELL: lambda rules: rules.failback or 0.0,
+}
+
+
+def adapt(state: State, before: Rules, settings: Rules) -> State:
     """The same node after a reload."""
     known = {i.name: i for i in state.interfaces}
     names = settings.interfaces
-    return replace(state, interfaces=tuple(known.get(n, Interface(n)) for n in names))
+    return replace(
+        state,
+        interfaces=tuple(known.get(n, Interface(n)) for n in names),
+        timers=tuple(
+            (timer, deadline + LASTS[timer](settings) - LASTS[timer](before))
+            if timer in LASTS
+            else (timer, deadline)
+            for timer, deadline in state.timers
+        ),
+    )
 
 
 def next_deadline(state: State) -> float | None:

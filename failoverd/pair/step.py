@@ -87,6 +87,8 @@ def hold(turn: Turn, event: messages.Hold) -> None:
 
 
 def reread(turn: Turn, event: messages.Reread) -> None:
+    if turn.state.runs_out(Timer.COMPARE):
+        turn.compare()  # by the old settings that may be long from now
     if turn.state.is_silence:
         turn.enter_standby("the configuration was read again")
 

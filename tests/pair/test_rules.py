@@ -183,9 +183,33 @@ def test_a_machine_before_its_begin_knows_nothing() -> None:
 
 def test_a_new_configuration_keeps_what_is_known() -> None:
     state = machine("active")
-    after = pair.adapt(state, replace(MASTER, interfaces=("eth1", "eth2")))
+    after = pair.adapt(state, MASTER, replace(MASTER, interfaces=("eth1", "eth2")))
     assert after.interfaces == (cards()[1], pair.Interface("eth2"))
     assert after.phase is Phase.ACTIVE
+    assert after.timers == state.timers
+
+
+def test_what_an_operator_has_set_to_last_ends_by_the_new_configuration() -> None:
+    """A long $failback or $hold_down is shortened, or made longer, for what has begun already."""
+    old = replace(MASTER, failback=3600.0, hold_down=600.0)
+    state = timed(machine("active"), HOLD=500.0, UNWELL=3000.0, RETRY=1.0)
+    for failback, hold_down, now in (
+        (900.0, 120.0, {"UNWELL": 300.0, "HOLD": 20.0}),
+        (7200.0, 900.0, {"UNWELL": 6600.0, "HOLD": 800.0}),
+        (0.0, 0.0, {"UNWELL": -600.0, "HOLD": -100.0}),
+        (None, 600.0, {"UNWELL": -600.0, "HOLD": 500.0}),
+    ):
+        after = pair.adapt(state, old, replace(old, failback=failback, hold_down=hold_down))
+        assert left(after) == {"RETRY": 1.0, **now}
+
+
+def test_a_reload_does_not_wait_long_for_the_next_comparison() -> None:
+    """It was to come after an old $plip_hbeat."""
+    state = timed(machine("idle"), COMPARE=60.0)
+    after, actions = step(state, pair.Reread())
+    compares = [a for a in actions if isinstance(a, pair.Ask) and a.query is Query.COMPARE]
+    assert len(compares) == 1 and not after.runs_out(Timer.COMPARE)
+    assert not any(isinstance(a, pair.Ask) for a in step(after, pair.Reread())[1])  # under way
 
 
 def test_other_settings_end_what_is_asked_under_the_old_ones() -> None:
