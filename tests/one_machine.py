@@ -73,7 +73,7 @@ ANYTIME: tuple[pair.Event, ...] = (
         for window in ((0, 0, "fail"), (9, 0, "ok"), (0, 9, "ok"), (9, 0, "boot"), (0, 0, "late"))
     ),
     *(pair.Carrier(name, up) for name in MASTER.interfaces for up in (True, False)),
-    *(pair.Checked(name, ok) for name in ("web", "db") for ok in (True, False)),
+    *(pair.Checked(name, ok) for name in ("web", "db") for ok in (True, False, None)),
     *(pair.Hold(on) for on in (True, False)),
     pair.Stalled(),
     pair.Reread(),

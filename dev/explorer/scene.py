@@ -290,7 +290,7 @@ class Scene:
                 self.feed(number, pair.Checked(CHECK, not sick))
         elif machine.forgets_in == 0:
             machine.forgets_in = -1
-            self.feed(number, pair.Checked(CHECK, True))
+            self.feed(number, pair.Checked(CHECK, None))
         elif state.checks and machine.forgets_in < 0:
             machine.forgets_in = ceil(max(rules.hold_down, rules.window) + rules.compare_time)
 

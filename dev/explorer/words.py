@@ -31,7 +31,8 @@ def describe(event: pair.Event) -> str:
         case pair.Ended():
             return f"{event.kind} {'succeeded' if event.ok else 'failed'}"
         case pair.Checked():
-            return f"the check is {'good' if event.ok else 'bad'}"
+            found = {True: "good", False: "bad", None: "not known any more"}[event.ok]
+            return f"the check is {found}"
         case pair.Hold():
             return "on hold" if event.on else "released"
         case pair.Started():

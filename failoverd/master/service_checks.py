@@ -124,9 +124,9 @@ class ServiceChecks:
             self._context.feed(pair.Checked(report.name, report.state == "ok"))
 
     def _forget(self, name: str, standing: Standing) -> None:
-        """What was known of it means nothing any more."""
-        if standing.state == "bad":
-            self._context.feed(pair.Checked(name, True))
+        """What was known of it means nothing any more, not even that it was good."""
+        if standing.state != "unknown":
+            self._context.feed(pair.Checked(name, None))
         standing.become("unknown")
 
     def _end(self, name: str, standing: Standing, text: str) -> None:

@@ -64,9 +64,12 @@ class Watched(Event):  # a watcher of the service network ended a window (sectio
 
 
 @dataclass(frozen=True)
-class Checked(Event):  # a service check has become good or bad here, or is made no more
+class Checked(Event):
+    """A service check has become good or bad here; ok: None if what it found means nothing any
+    more."""
+
     name: str
-    ok: bool
+    ok: bool | None
 
 
 @dataclass(frozen=True)

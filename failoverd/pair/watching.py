@@ -149,12 +149,14 @@ def counted(turn: Turn, event: msg.Counted) -> None:
 
 def checked(turn: Turn, event: msg.Checked) -> None:
     state, name = turn.state, frozenset((event.name,))
-    if not event.ok:
+    if event.ok is False:
         turn.set(checks=state.checks | name)
         consider_switchover(turn, Purpose.CHECK)
         return
-    passed = state.passed | name if state.posture in HOLDING else frozenset()
-    turn.set(checks=state.checks - name, passed=passed)
+    proves = event.ok and state.posture in HOLDING
+    turn.set(
+        checks=state.checks - name, passed=state.passed | name if proves else state.passed - name
+    )
     note_well(turn)
 
 

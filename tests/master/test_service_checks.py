@@ -49,7 +49,7 @@ class Node:
         self.context.conf = replace(self.context.conf, checks=checks)
         self.checks.adopt()
 
-    def fed(self) -> list[tuple[str, bool]]:
+    def fed(self) -> list[tuple[str, bool | None]]:
         """What the pair was told since this was asked last."""
         found = [(e.name, e.ok) for e in self.context.events if isinstance(e, pair.Checked)]
         self.context.events.clear()
@@ -107,7 +107,7 @@ def test_what_was_bad_when_the_role_went_counts_until_the_peer_knows_why(node: N
     deadline = node.checks.deadline
     assert deadline is not None and deadline > time.monotonic() + node.context.conf.hold_down - 1
     node.checks.tend(deadline)
-    assert node.states() == {"web": "unknown", "all": "ok"} and node.fed() == [("web", True)]
+    assert node.states() == {"web": "unknown", "all": "ok"} and node.fed() == [("web", None)]
     assert node.checks.deadline is None
 
 
@@ -131,9 +131,17 @@ def test_a_removed_check_is_bad_no_more(node: Node) -> None:
     node.told("all", "bad")
     node.fed()
     node.adopt(ALL)
-    assert node.fed() == [("web", True)] and node.states() == {"all": "bad"}
+    assert node.fed() == [("web", None)] and node.states() == {"all": "bad"}
     (line,) = node.log("CHECK-OK")
     assert line.startswith("CHECK-OK check web: no longer configured; after=")
+
+
+def test_a_removed_check_was_not_good_either(node: Node) -> None:
+    """By that a role could go back that has come because of one of this name."""
+    node.told("web", "ok")
+    node.fed()
+    node.adopt(ALL)
+    assert node.fed() == [("web", None)]
 
 
 def test_a_changed_check_begins_again_and_the_others_go_on(node: Node) -> None:
@@ -141,7 +149,7 @@ def test_a_changed_check_begins_again_and_the_others_go_on(node: Node) -> None:
     node.told("all", "bad")
     node.fed()
     node.adopt(replace(WEB, command=("/bin/other",)), ALL)
-    assert node.fed() == [("web", True)]
+    assert node.fed() == [("web", None)]
     assert node.states() == {"web": "unknown", "all": "bad"}
     states = {"web": "unknown", "all": "bad"}
     orders = node.checks.orders()

@@ -1951,6 +1951,16 @@ def test_what_the_role_came_for_is_learnt_from_the_peer() -> None:
     assert step(state, told)[0].guarded == frozenset({"eth1", "check web"})
 
 
+def test_what_means_nothing_any_more_proves_nothing() -> None:
+    """A check that a reload has changed was not good here, nor is it bad."""
+    came: Known = {"from_peer": True, "guarded": frozenset({"check web"})}
+    for before in (WEB, PASSED):
+        state = step(machine("active", **came), before)[0]
+        state = step(state, pair.Checked("web", None))[0]
+        assert state.checks == state.passed == frozenset()
+        assert moment(step(state, WEB)[0]) == "active"
+
+
 def test_what_was_found_of_a_service_that_runs_no_more_has_an_end() -> None:
     state, _ = step(sick("demoting", purpose=Purpose.PEER), pair.Ended("script", True))
     assert state.checks == frozenset({"web"})  # until the master says so
