@@ -23,6 +23,8 @@ FULL = Saved(
     began=12.5,
     resuming=True,
     unclean=True,
+    from_peer=True,
+    guarded=["check web", "eth0"],
     hwaddrs={"eth0": "02:00:00:00:00:01"},
     script=(2, 1),
     programs=[(3, 7), (4, 8)],
@@ -60,6 +62,8 @@ def test_what_an_older_one_did_not_write_is_as_if_nothing_was() -> None:
         ("began", None, None),
         ("script", None, None),
         ("left", None, None),
+        ("guarded", None, None),
+        ("guarded", [], []),
         ("left", [[], []], ([], [])),
     ],
 )
@@ -76,6 +80,9 @@ def test_a_value_that_may_be_missing(field: str, value: object, taken: object) -
         ("role", None),
         ("resuming", 1),
         ("unclean", "yes"),
+        ("from_peer", 1),
+        ("guarded", "eth0"),
+        ("guarded", [1]),
         ("since", "yesterday"),
         ("since", SINCE + " or later"),
         ("since", SINCE.replace("2026", "\u0662\u0660\u0662\u0666")),  # digits elsewhere

@@ -134,6 +134,8 @@ class Stored(NamedTuple):
     role: str | None = None
     resuming: bool = False
     unclean: bool = False
+    from_peer: bool = False
+    guarded: frozenset[str] | None = None
 
 
 class Mind:
@@ -159,7 +161,8 @@ class Mind:
         role = pair.role(state)
         deadline = pair.next_deadline(state)
         self.due.append(deadline is not None and deadline <= 0)
-        self.stored.append(Stored(role, state.resuming, state.unclean))
+        kept = state.resuming, state.unclean, state.from_peer, state.guarded
+        self.stored.append(Stored(role, *kept))
         return number
 
     def look(self, number: int, counts: Counts) -> pair.PeerView:

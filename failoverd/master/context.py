@@ -141,13 +141,28 @@ class Context:
             self._notified = role
             self._notify("role", role, "ROLE")
 
+    @property
+    def _decided(self) -> dict[str, object]:
+        """What the next failoverd has to know of this one's decisions, beside the role."""
+        state = self.state
+        return {
+            "resuming": state.resuming,
+            "unclean": state.unclean,
+            "from_peer": state.from_peer,
+            "guarded": None if state.guarded is None else sorted(state.guarded),
+        }
+
+    def note_decided(self) -> None:
+        """Have it saved, if it is news."""
+        saved = vars(self.saved)
+        self.unsaved |= any(saved[name] != value for name, value in self._decided.items())
+
     def save(self) -> None:
         self.unsaved = False
         if self.dry:
             return
         self.saved.role = self.role
-        self.saved.resuming = self.state.resuming
-        self.saved.unclean = self.state.unclean
+        vars(self.saved).update(self._decided)
         self.saved.pidfile = self.conf.pidfile
         try:
             with self.spare:

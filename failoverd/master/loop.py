@@ -163,13 +163,16 @@ class Master:
         """All workers are up and no old script runs: the pair may decide."""
         self.context.started = True
         was = self.context.saved
+        guarded = None if was.guarded is None else frozenset(was.guarded)
         self.interfaces.look()
         if self.context.dry:
             text = "dry run, no switch, no heartbeats, no gratuitous ARP"
             self.context.say("DRY-RUN", "config", text)
         self.context.say("STARTED", "config", "started", boot=self.context.boot, was=was.role)
         self.holds.begin()
-        self.context.feed(pair.Started(self.interfaces.role_at_start(), was.resuming, was.unclean))
+        role = self.interfaces.role_at_start()
+        begun = pair.Started(role, was.resuming, was.unclean, was.from_peer, guarded)
+        self.context.feed(begun)
         self.next_count = 0.0  # what is gone is told before the peer's answer comes
 
     # ------------------------------------------------------------------ the loop
@@ -309,6 +312,7 @@ class Master:
             while self.actions:
                 self._perform(self.actions.popleft())
             self.alerts.check()
+            self.context.note_decided()
             if self.context.unsaved:
                 self.context.save()
 

@@ -53,6 +53,8 @@ class Started(Event):  # failoverd began; all is of this boot's $state; role: No
     role: str | None = None
     resuming: bool = False
     unclean: bool = False
+    from_peer: bool = False
+    guarded: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)

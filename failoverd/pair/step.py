@@ -41,6 +41,9 @@ def started(turn: Turn, event: messages.Started) -> None:
     turn.start(Timer.UNHEARD, turn.rules.wordless_time)
     turn.start(Timer.COMPARE, turn.rules.heartbeat)
     if event.role == "active":
+        if event.from_peer:  # or a service that is bad on both nodes would go to and fro
+            turn.set(from_peer=True, guarded=event.guarded)
+            turn.start(Timer.HOLD, turn.rules.hold_down)
         resolver.begin(turn, Purpose.DOUBT)
     elif event.role in ("standby", "failed"):
         turn.enter_standby()

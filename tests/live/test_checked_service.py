@@ -6,7 +6,18 @@ import json
 import time
 from typing import Any
 
-from live_pair import LONG, MARGIN, WATCHED, hang_up, kill, pids, role_changes, settled, stays
+from live_pair import (
+    LONG,
+    MARGIN,
+    WATCHED,
+    hang_up,
+    kill,
+    main_pid,
+    pids,
+    role_changes,
+    settled,
+    stays,
+)
 
 from dev.lab import logs
 from dev.lab.machine import Machine, Value
@@ -82,13 +93,18 @@ def test_a_check_that_is_bad_on_both_nodes_moves_nothing(lab: Lab) -> None:
 
 
 def test_without_a_star_a_service_that_is_bad_on_both_changes_the_role_once(lab: Lab) -> None:
-    """A standby's is not known, so the role is given once; then it stays."""
+    """A standby's is not known, so the role is given once; then it stays, over a restart too."""
     begin(lab, f"web {INTERVAL} CHECK", hold_down=1.0)
     for machine in lab.machines:
         serve(machine, "exit 2")
     lab.wait_until(lambda: settled(lab, lab.b), "the role goes to b")
     lab.wait_until(lambda: checks(lab.b) == {"web": "bad"}, "b's check is bad, too")
     assert stays(lambda: settled(lab, lab.b), 4.0)
+    kill(lab.b, main_pid(lab.b))
+    lab.b.start_failoverd()
+    lab.wait_until(lambda: "was=active" in lab.b.log(), "b's failoverd runs again")
+    lab.wait_until(lambda: checks(lab.b) == {"web": "bad"}, "b's check is still bad")
+    assert stays(lambda: settled(lab, lab.b), 2.0)
 
 
 def test_the_end_of_a_process_is_a_switchover_at_once(lab: Lab) -> None:

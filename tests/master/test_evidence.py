@@ -580,6 +580,26 @@ def test_a_stand_down_that_failed_is_no_old_file(machine: Namespace, tmp_path: P
     inside(machine, check)
 
 
+def test_what_is_decided_beside_the_role_is_saved_too(tmp_path: Path) -> None:
+    """A preferred node that was told to stand by does not want its role after a restart."""
+    us = context(tmp_path)
+    for state in (
+        replace(us.state, resuming=True),
+        us.state,
+        replace(us.state, from_peer=True),
+        replace(us.state, from_peer=True, guarded=frozenset({"eth0", "check web"})),
+    ):
+        us.state = state
+        us.note_decided()
+        assert us.unsaved
+        us.save()
+        found = statefile.read(us.conf.state)
+        assert (found.resuming, found.from_peer) == (state.resuming, state.from_peer)
+        assert found.guarded == (state.guarded and sorted(state.guarded))
+        us.note_decided()
+        assert not us.unsaved
+
+
 def test_an_active_machine_that_has_lost_its_addresses_is_told_so_at_once(
     machine: Namespace, tmp_path: Path
 ) -> None:

@@ -1951,6 +1951,19 @@ def test_what_the_role_came_for_is_learnt_from_the_peer() -> None:
     assert step(state, told)[0].guarded == frozenset({"eth1", "check web"})
 
 
+def test_a_restart_does_not_forget_why_the_role_came() -> None:
+    """Or a service that is bad on both nodes would change nodes at each one."""
+    for from_peer, then in ((True, "active"), (False, "check")):
+        guarded = frozenset({"check web"}) if from_peer else None
+        began = pair.Started("active", from_peer=from_peer, guarded=guarded)
+        state = step(pair.initial(MASTER), began)[0]
+        state = step(state, pair.Replied(Query.STATUS, True, view=view("standby")))[0]
+        assert moment(step(state, WEB)[0]) == then
+        assert state.runs_out(Timer.HOLD) is from_peer
+        assert moment(step(state, pair.Checked("db", False))[0]) == "check"
+    assert not step(pair.initial(MASTER), pair.Started("standby", from_peer=True))[0].from_peer
+
+
 def test_what_means_nothing_any_more_proves_nothing() -> None:
     """A check that a reload has changed was not good here, nor is it bad."""
     came: Known = {"from_peer": True, "guarded": frozenset({"check web"})}
