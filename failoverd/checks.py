@@ -17,7 +17,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from failoverd import process
 from failoverd.log import printable
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 MOST_OUTPUT = 1 << 20  # bytes that a run may print
 CHUNK = 64 * 1024
+MOST_PID = (1 << 31) - 1
 PID_BYTES = 64  # of a pid file that are read; postmaster.pid has more lines
 EVERY_SECOND = 1.0  # how often a pid file is read whose interval is 0
 SWEEP = 0.01  # seconds in which what was killed may end
@@ -37,6 +38,13 @@ def orders(active: bool, turn: int, states: Mapping[str, str]) -> Message:
     """What this worker begins with, and is told at a change of role. turn: comes back with each
     report. states: how the checks stood."""
     return {"do": "role", "active": active, "turn": turn, "states": dict(states)}
+
+
+class PidFile(NamedTuple):
+    """The pid in a file, and what is another whenever the file is written."""
+
+    pid: int
+    written: tuple[int, int]
 
 
 @dataclass
@@ -54,7 +62,8 @@ class Run:
 class Check:
     """One check: how it stands, when it is due, and what goes on for it.
 
-    row: runs one after the other that speak against the state.
+    row: runs one after the other that speak against the state. stale: the pid file as it was when
+    its process had ended; the pid in it may be another's by now.
     """
 
     settings: ServiceCheck
@@ -65,6 +74,7 @@ class Check:
     run: Run | None = None
     pid: int = 0
     pidfd: int = -1  # of the process that the pid file names
+    stale: PidFile | None = None
     told: Message | None = None
 
     def begin_again(self, now: float) -> None:
@@ -151,8 +161,9 @@ class Checks:
         settings = check.settings
         check.due = now + (settings.interval or EVERY_SECOND)
         if settings.pidfile:
-            why = "" if check.pidfd >= 0 else self._find_process(check)
-            self._note(check, not why, why or f"process {check.pid} runs", at_once=True)
+            at_once = check.pidfd < 0  # or else the one that is watched runs
+            why = self._find_process(check)
+            self._note(check, not why, why or f"process {check.pid} runs", at_once)
         else:
             self._start(check, now)
 
@@ -239,17 +250,23 @@ class Checks:
     def _find_process(self, check: Check) -> str:
         """Watch the process that the file names. Why there is none, "" if there is one."""
         path = check.settings.pidfile
+        found, why = look_into(path)
+        if found is None:  # it may just be written
+            return why if check.pidfd < 0 else ""
+        pid = found.pid
+        if check.pidfd >= 0 and pid == check.pid:
+            return ""
+        if found == check.stale:
+            return f"process {pid} has ended"
         try:
-            check.pid = read_pid(path)
-            pidfd = os.pidfd_open(check.pid)
+            pidfd = os.pidfd_open(pid)
         except OSError as error:
             return f"{path}: {error.strerror}"
-        except (ValueError, OverflowError):
-            return f"{path}: no process id in it"
         if select.select([pidfd], [], [], 0)[0]:
             os.close(pidfd)
-            return f"process {check.pid} has ended"
-        check.pidfd = pidfd
+            return f"process {pid} has ended"
+        self._lose_process(check)
+        check.pid, check.pidfd = pid, pidfd
         self._watch(pidfd, lambda: self._process_ended(check, pidfd))
         return ""
 
@@ -257,7 +274,8 @@ class Checks:
         """Another may have taken its place in the file already, as at an upgrade."""
         if check.pidfd != pidfd:
             return
-        ended = f"process {check.pid} has ended"
+        ended, (found, _) = f"process {check.pid} has ended", look_into(check.settings.pidfile)
+        check.stale = found if found is not None and found.pid == check.pid else None
         self._lose_process(check)
         if self._find_process(check):
             check.state = "ok" if check.state == "unknown" else check.state  # it was found
@@ -300,16 +318,19 @@ def first_line(run: Run) -> str:
     return run.output.decode(errors="replace").partition("\n")[0].rstrip()
 
 
-def read_pid(path: str) -> int:
-    """Raises OSError, and ValueError if the file has no pid."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+def look_into(path: str) -> tuple[PidFile | None, str]:
+    """What a pid file says, or None and why that is not known."""
     try:
-        words = os.read(fd, PID_BYTES).split()
-    finally:
-        os.close(fd)
-    if not words or not words[0].isdigit() or int(words[0]) < 1:
-        raise ValueError(path)
-    return int(words[0])
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        try:
+            info, words = os.fstat(fd), os.read(fd, PID_BYTES).split()
+        finally:
+            os.close(fd)
+    except OSError as error:
+        return None, f"{path}: {error.strerror}"
+    if not words or not words[0].isdigit() or not 1 <= int(words[0]) <= MOST_PID:
+        return None, f"{path}: no process id in it"
+    return PidFile(int(words[0]), (info.st_ino, info.st_mtime_ns)), ""
 
 
 def children(pid: int) -> Iterator[int]:

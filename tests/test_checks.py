@@ -285,6 +285,56 @@ def test_a_process_that_has_a_successor_already_may_end(
     assert not [report for report in worker.reports if report["state"] == "bad"]
 
 
+def test_the_process_that_counts_is_the_one_in_the_file(
+    start: Start, service: Service, tmp_path: Path
+) -> None:
+    """Though the one before, which still ends its connections, lives on."""
+    service()
+    worker = start(check(f"pidfile:{tmp_path}/pid"), check_fall=9)
+    worker.until("ok")
+    (tmp_path / "pid").write_text("")  # is not written yet
+    time.sleep(0.3)
+    other = service()
+    while worker.until("ok")["output"] != f"process {other.pid} runs":
+        pass
+    assert not [report for report in worker.reports if report["state"] == "bad"]
+    other.kill()
+    assert worker.until("bad")["output"] == f"process {other.pid} has ended"
+
+
+def test_a_file_that_names_the_dead_beside_one_that_lives_is_bad_after_so_many_looks(
+    start: Start, service: Service, tmp_path: Path
+) -> None:
+    service()
+    worker = start(check(f"pidfile:{tmp_path}/pid"), check_fall=5)
+    worker.until("ok")
+    (tmp_path / "pid").write_text("4194304\n")
+    began = time.monotonic()
+    assert worker.until("bad")["output"] == f"{tmp_path}/pid: No such process"
+    assert time.monotonic() - began > 0.35
+
+
+def test_who_has_the_pid_of_a_dead_service_by_now_is_not_the_service(
+    start: Start, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file is as it was; only once it is written again the pid means what it says."""
+    one, ours, really = service(), os.getpid(), os.pidfd_open
+
+    def pidfd_open(pid: int) -> int:
+        return really(ours if pid == one.pid and not Path(f"/proc/{pid}").exists() else pid)
+
+    monkeypatch.setattr(os, "pidfd_open", pidfd_open)
+    worker = start(check(f"pidfile:{tmp_path}/pid"), check_rise=1)
+    worker.until("ok")
+    one.kill()
+    one.wait()
+    worker.until("bad")
+    worker.read(0.5)
+    assert not [report for report in worker.reports if report["state"] != "bad"]
+    (tmp_path / "pid").write_text(f"{one.pid}\n")
+    worker.until("ok")
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
