@@ -62,7 +62,8 @@ class Run:
 class Check:
     """One check: how it stands, when it is due, and what goes on for it.
 
-    row: runs one after the other that speak against the state. stale: the pid file as it was when
+    row: runs one after the other that speak against the state. passed: one was good since the role
+    is what it is. stale: the pid file as it was when
     its process had ended; the pid in it may be another's by now.
     """
 
@@ -70,6 +71,7 @@ class Check:
     state: str
     due: float
     row: int = 0
+    passed: bool = False
     output: str = ""
     run: Run | None = None
     pid: int = 0
@@ -78,10 +80,14 @@ class Check:
     told: Message | None = None
 
     def begin_again(self, now: float) -> None:
-        self.state, self.due, self.row, self.output = "unknown", now, 0, ""
+        """The role has changed, and a service that no run has found under it is unknown."""
+        self.due, self.passed = now, False
+        if not self.settings.everywhere:
+            self.state, self.row, self.output = "unknown", 0, ""
 
     def note(self, verdict: str, output: str, needed: int) -> None:
         self.output = printable(output)[:MAX_FIRST]
+        self.passed |= verdict == "ok"
         self.row = 0 if verdict == self.state else self.row + 1
         if self.row >= needed:
             self.state, self.row = verdict, 0
@@ -126,18 +132,18 @@ class Checks:
             self._retires = self._retires or message.get("do") == "retire"
 
     def _follow_role(self, message: Message) -> None:
-        """Checks of the active node only begin again, or end."""
+        """All begin again, or end; what runs on a standby too stands as it did until then."""
         self._active, self._turn = message["active"] is True, message["turn"]
         for check in self._checks:
+            if check.run is not None:
+                self._kill(check.run, "the role has changed")
             if not check.settings.everywhere:
-                if check.run is not None:
-                    self._kill(check.run, "the role has changed")
                 self._lose_process(check)
-                check.begin_again(time.monotonic())
+            check.begin_again(time.monotonic())
 
     def _report(self, check: Check) -> None:
         told: Message = {"event": "check", "name": check.settings.name, "state": check.state}
-        told |= {"output": check.output, "turn": self._turn}
+        told |= {"output": check.output, "turn": self._turn, "passed": check.passed}
         if told != check.told and self._channel.send(told):
             check.told = told
 

@@ -397,6 +397,24 @@ def test_checks_begin_again_at_a_change_of_role(start: Start) -> None:
     wait_until(lambda: running(SLEEP) and running(SLEEP) != before)
 
 
+def test_one_with_a_star_has_to_pass_again_under_another_role(start: Start, tmp_path: Path) -> None:
+    """Its state lasts, but a run of the time before does not count as one of now."""
+    (tmp_path / "once").touch()
+    worker = start(check(f"rm {tmp_path}/once || {SLEEP}", interval=NEVER, star=True), active=False)
+    assert worker.until("ok")["passed"] is True
+    worker.follow(True)
+    told = worker.until("ok")
+    assert (told["turn"], told["passed"]) == (2, False)
+    wait_until(lambda: running(SLEEP))
+    before = running(SLEEP)
+    worker.follow(True)
+    wait_until(lambda: running(SLEEP) and running(SLEEP) != before)
+    (tmp_path / "once").touch()
+    worker.follow(True)
+    while not worker.until("ok")["passed"]:
+        pass
+
+
 def test_a_worker_begins_with_what_is_known(start: Start, tmp_path: Path) -> None:
     run = tmp_path / "runs"
     worker = start(check(f"echo >>{run}"), states={"web": "bad"}, check_rise=4)

@@ -83,12 +83,14 @@ class Renewed:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """How a service check stands. turn: of the orders that it follows."""
+    """How a service check stands. turn: of the orders that it follows; passed: a run of these was
+    good."""
 
     name: Annotated[str, string]
     state: Annotated[str, one_of(*CHECK_STATES)]
     output: Words
     turn: Whole
+    passed: bool
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,15 @@ from failoverd.wire.typed import decode
 
 @dataclass
 class Standing:
-    """failed: since when, in monotonic seconds, if it was said to be bad and not to be good."""
+    """failed: since when, in monotonic seconds, if it was said to be bad and not to be good.
+    passed: whether a run was good under the role of now, as the pair was told."""
 
     check: ServiceCheck
     state: str = "unknown"
     output: str = ""
     since: str = field(default_factory=utc_now)
     failed: float | None = None
+    passed: bool = False
 
     def become(self, state: str, output: str = "") -> None:
         self.state, self.since, self.output = state, utc_now(), output
@@ -86,6 +88,7 @@ class ServiceChecks:
         grace = max(rules.hold_down, rules.window) + rules.compare_time
         self.deadline = None if active else time.monotonic() + grace
         for standing in self._standings.values():
+            standing.passed = False
             if not standing.check.everywhere and (active or standing.state != "bad"):
                 standing.become("unknown")
         self._supervisor.send("checks", self.orders())
@@ -112,21 +115,29 @@ class ServiceChecks:
         if standing is None or report.turn != self._turn:
             return
         standing.output = report.output
-        if report.state == standing.state:
-            return
+        is_news = report.state != standing.state
+        if is_news:
+            self._become(report, standing)
+        proves = report.passed and not standing.passed
+        standing.passed |= report.passed
+        if report.state == "ok" and (is_news or proves):
+            self._context.feed(pair.Checked(report.name, standing.passed or None))
+        elif report.state == "bad" and is_news:
+            self._context.feed(pair.Checked(report.name, False))
+
+    def _become(self, report: CheckReport, standing: Standing) -> None:
         standing.become(report.state, report.output)
         if report.state == "bad":
             standing.failed = time.monotonic()
             self._say("CHECK-FAIL", report.name, "failed", output=report.output)
         elif report.state == "ok":
             self._end(report.name, standing, "ok")
-        if report.state != "unknown":
-            self._context.feed(pair.Checked(report.name, report.state == "ok"))
 
     def _forget(self, name: str, standing: Standing) -> None:
         """What was known of it means nothing any more, not even that it was good."""
         if standing.state != "unknown":
             self._context.feed(pair.Checked(name, None))
+        standing.passed = False
         standing.become("unknown")
 
     def _end(self, name: str, standing: Standing, text: str) -> None:

@@ -92,6 +92,16 @@ def test_a_check_that_is_bad_on_both_nodes_moves_nothing(lab: Lab) -> None:
     lab.wait_until(lambda: settled(lab, lab.b), "b is better off now")
 
 
+def test_a_role_goes_where_the_service_works_and_back(lab: Lab) -> None:
+    begin(lab, f"web* {INTERVAL} CHECK", hold_down=1.0)
+    for sick, well in ((lab.a, lab.b), (lab.b, lab.a)):
+        lab.wait_until(lambda well=well: checks(well) == {"web": "ok"}, "works there")  # type: ignore[misc]
+        serve(sick, "exit 2")
+        lab.wait_until(lambda well=well: settled(lab, well), "the role goes there")  # type: ignore[misc]
+        serve(sick, "exit 0")
+        time.sleep(2.0)  # $hold_down
+
+
 def test_without_a_star_a_service_that_is_bad_on_both_changes_the_role_once(lab: Lab) -> None:
     """A standby's is not known, so the role is given once; then it stays, over a restart too."""
     begin(lab, f"web {INTERVAL} CHECK", hold_down=1.0)

@@ -40,9 +40,10 @@ class Node:
         self.context.state = replace(self.context.state, phase=phase)
         self.checks.follow_role()
 
-    def told(self, name: str, state: str, **more: Any) -> None:
+    def told(self, name: str | None, state: str, **more: Any) -> None:
         turn = self.checks.orders()["turn"]
-        report = {"name": name, "state": state, "output": "said", "turn": turn, **more}
+        report = {"name": name, "state": state, "output": "said", "turn": turn, "passed": True}
+        report |= more
         self.checks.told({"event": "check", **report})
 
     def adopt(self, *checks: ServiceCheck) -> None:
@@ -94,7 +95,7 @@ def test_reports_of_what_is_no_check_or_was_one_mean_nothing(node: Node) -> None
     assert node.fed() == [] and node.states() == {"web": "unknown", "all": "unknown"}
     for name, state, turn in (("web", "fine", 1), (None, "ok", 1), ("web", "ok", -1)):
         with pytest.raises(ValueError):
-            node.checks.told({"name": name, "state": state, "turn": turn, "output": ""})
+            node.told(name, state, turn=turn)
 
 
 def test_what_was_bad_when_the_role_went_counts_until_the_peer_knows_why(node: Node) -> None:
@@ -124,6 +125,32 @@ def test_checks_begin_again_when_the_role_comes(node: Node) -> None:
     assert node.checks.deadline is None
     node.told("web", "ok")
     assert len(node.log("CHECK-OK")) == 1
+
+
+def test_one_with_a_star_has_passed_here_once_a_run_was_good_under_the_role(node: Node) -> None:
+    """What was good on the standby proves nothing. But what has never passed keeps its role."""
+    node.be(Phase.STANDBY)
+    node.told("all", "ok")
+    node.fed()
+    node.be(Phase.ACTIVE)
+    node.told("all", "ok", passed=False)
+    assert node.fed() == []
+    node.told("all", "ok")
+    node.told("all", "ok", output="said more")
+    node.told("all", "ok", passed=False)  # of another worker
+    assert node.fed() == [("all", True)]
+    node.told("all", "bad", passed=False)
+    node.told("all", "ok", passed=False)
+    assert node.fed() == [("all", False), ("all", True)]
+
+
+def test_one_that_is_good_again_by_a_run_of_the_time_before_is_not_bad_here(node: Node) -> None:
+    node.told("all", "bad")
+    node.be(Phase.STANDBY)
+    node.be(Phase.ACTIVE)
+    node.fed()
+    node.told("all", "ok", passed=False)
+    assert node.fed() == [("all", None)]
 
 
 def test_a_removed_check_is_bad_no_more(node: Node) -> None:
