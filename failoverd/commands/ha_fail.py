@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from failoverd import __version__, process
 from failoverd.conf import Conf
 from failoverd.log import complain
-from failoverd.tools import verdict
+from failoverd.tools import nodes, verdict
 from failoverd.tools.client import ExchangeError, ask_status, exchange, prepare
 from failoverd.tools.words import duration
 from failoverd.wire.protocol import FILTER, MOST_HOLD, Reply, Status
@@ -134,10 +134,10 @@ def _why_not_there(conf: Conf, secret: bytes, us: Status) -> str:
     patience = min(conf.plip_hbeat + EXTRA_SECONDS, MOST_PATIENCE)
     end = time.monotonic() + patience
     while True:
-        try:
-            there = ask_status(conf, secret, conf.secondary)
-        except ExchangeError as error:
-            return str(error)
+        answer = nodes.ask(conf, secret, conf.secondary)
+        there = answer.status
+        if there is None:
+            return "; ".join(filter(None, (answer.trouble, answer.advice)))
         if us.hold is None or (there.hold is not None and there.hold.rank >= us.hold.rank):
             return ""
         if time.monotonic() >= end:
@@ -211,10 +211,7 @@ def _settled(conf: Conf, secret: bytes, by_script: bool) -> tuple[Status | None,
 
 
 def _asked(conf: Conf, secret: bytes, address: str) -> Status | None:
-    try:
-        return ask_status(conf, secret, address)
-    except ExchangeError:
-        return None
+    return nodes.ask(conf, secret, address).status
 
 
 if __name__ == "__main__":

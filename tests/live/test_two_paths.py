@@ -74,6 +74,9 @@ def test_nothing_happens_but_a_warning(lab: Lab, cut: str) -> None:
         done = machine.command("ha-fail")
         assert done.returncode == 0, done.stderr + lab.tails()
         assert lab.holders() == [other.name]
+    for argument in ("--hold", "--release"):
+        told = lab.a.command("ha-fail", argument)
+        assert told.returncode == 0 and "knows that too" in told.stdout, told.stderr
     if cut == "deleted":
         lab.a.make_card(PRIVATE)
     lab.mend_link()
