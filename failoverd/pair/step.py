@@ -191,6 +191,8 @@ def compared(turn: Turn) -> None:
         watching.give_to_better(turn)
     elif state.phase is Phase.STANDBY and state.peer.serves:
         turn.stop(Timer.NOBODY)
+        if not (state.silent or state.resuming or state.broken or state.held):
+            turn.set(blocked="")  # nothing is to be done here, whatever was before
     elif state.phase is Phase.STANDBY:
         if compare.peer_is_idle(state) and not state.runs_out(Timer.NOBODY):
             # The first may not reach the second, and so not know that it is its turn.

@@ -1878,6 +1878,22 @@ def test_a_start_beside_an_active_peer_is_no_alarm_and_hides_none() -> None:
         assert blocked or ("lacking", "eth0, eth1") in lines[0].values
 
 
+def test_nothing_is_in_the_way_of_a_standby_whose_peer_serves() -> None:
+    """Not what an operator was refused, nor what kept a role here that is the peer's by now."""
+    still: tuple[Known, ...] = (
+        {},
+        {"silent": True},
+        {"resuming": True},
+        {"failed": True},
+        {"unclean": True},
+        {"held": True},
+    )
+    for known in still:
+        state = machine("idle", blocked="operator: no answer", **known)
+        assert bool(step(state, COMPARED["active"])[0].blocked) is bool(known)
+        assert step(state, COMPARED["standby"])[0].blocked
+
+
 def test_who_asked_nobody_does_not_say_that_nobody_answers() -> None:
     for name, rules in (
         ("silence", replace(SLAVE, confirm="none")),
