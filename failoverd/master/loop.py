@@ -171,7 +171,8 @@ class Master:
         self.context.say("STARTED", "config", "started", boot=self.context.boot, was=was.role)
         self.holds.begin()
         role = self.interfaces.role_at_start()
-        begun = pair.Started(role, was.resuming, was.unclean, was.from_peer, guarded)
+        lasted = self.context.since[1] or 0.0
+        begun = pair.Started(role, was.resuming, was.unclean, was.from_peer, guarded, lasted)
         self.context.feed(begun)
         self.next_count = 0.0  # what is gone is told before the peer's answer comes
 

@@ -49,12 +49,16 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Started(Event):  # failoverd began; all is of this boot's $state; role: None if there is none
+class Started(Event):
+    """failoverd began. All is of this boot's $state; role: None if there is none; lasted: for how
+    long, in seconds."""
+
     role: str | None = None
     resuming: bool = False
     unclean: bool = False
     from_peer: bool = False
     guarded: frozenset[str] | None = None
+    lasted: float = 0.0
 
 
 @dataclass(frozen=True)

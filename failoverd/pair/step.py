@@ -43,7 +43,7 @@ def started(turn: Turn, event: messages.Started) -> None:
     if event.role == "active":
         if event.from_peer:  # or a service that is bad on both nodes would go to and fro
             turn.set(from_peer=True, guarded=event.guarded)
-            turn.start(Timer.HOLD, turn.rules.hold_down)
+            turn.start(Timer.HOLD, max(0.0, turn.rules.hold_down - event.lasted))
         resolver.begin(turn, Purpose.DOUBT)
     elif event.role in ("standby", "failed"):
         turn.enter_standby()

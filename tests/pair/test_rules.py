@@ -1976,6 +1976,8 @@ def test_a_restart_does_not_forget_why_the_role_came() -> None:
         state = step(state, pair.Replied(Query.STATUS, True, view=view("standby")))[0]
         assert moment(step(state, WEB)[0]) == then
         assert state.runs_out(Timer.HOLD) is from_peer
+        late = step(pair.initial(MASTER), replace(began, lasted=MASTER.hold_down - 2.0))[0]
+        assert left(late).get("HOLD") == (2.0 if from_peer else None)
         assert moment(step(state, pair.Checked("db", False))[0]) == "check"
     assert not step(pair.initial(MASTER), pair.Started("standby", from_peer=True))[0].from_peer
 
