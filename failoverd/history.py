@@ -101,6 +101,4 @@ class History:
 
     def save(self, path: str) -> None:
         """Raises OSError."""
-        if self.unsaved:
-            write(path, list(self._known))
-            self.unsaved = False
+        write(path, list(self._known))

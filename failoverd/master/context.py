@@ -19,6 +19,7 @@ LONGEST_SLICE = 0.05  # seconds
 SPARE = 8  # descriptors: enough to start a program, and to write $state
 
 Notify = Callable[[str, str, str], None]  # "alarm" or "role", a sentence or a role, the event
+Keep = Callable[[str], None]  # writes a file. Raises OSError
 
 
 class Context:
@@ -47,13 +48,19 @@ class Context:
         self.peer_hwaddr: dict[str, str] = {}  # by interface, the peer's hardware address
         self.unsaved = False  # $state does not know yet what has changed
         self._unwritable = False  # $state, and that was said
+        self.unkept: dict[str, Keep] = {}  # files that outlive a boot, and are to be written
         self.spare = process.Spare(SPARE)
         self.stops = 0  # how often it was told to stop
         self.up = False  # all workers were ready once: one that dies now is replaced
         self.started = False  # the pair has begun to decide
         self._notify = notify
         self._notified = self.saved.role  # the last role that $notify_prog was told
-        self._lasting("history", lambda path: self.history.begin(path, self.saved.role))
+        path = statefile.place(conf.state, "history")
+        try:
+            self.history.begin(path, self.saved.role)
+        except OSError as error:
+            text = "cannot read what outlives a boot"
+            self.say("HISTORY-FAILED", "config", text, file=path, error=error.strerror)
 
     @property
     def role(self) -> str:
@@ -178,23 +185,13 @@ class Context:
                 self.say("STATE-OK", "config", "$state can be written again", file=self.conf.state)
             self._unwritable = False
         if self.history.unsaved:
-            self._lasting("history", self.history.save)
+            self.history.unsaved = False
+            self.unkept["history"] = self.history.save
 
     def keep_peer(self) -> None:
         """Keep the peer's own addresses over a reboot."""
         if not self.dry:
-            fixed = self.saved.peer_fixed
-            self._lasting("peer", lambda path: statefile.write_peer(path, fixed))
-
-    def _lasting(self, what: str, do: Callable[[str], None]) -> None:
-        """What outlives a boot: nothing waits for it, or fails with it."""
-        path = statefile.place(self.conf.state, what)
-        try:
-            with self.spare:
-                do(path)
-        except OSError as error:
-            text = "cannot write what outlives a boot"
-            self.say("HISTORY-FAILED", "config", text, file=path, error=error.strerror)
+            self.unkept["peer"] = lambda path: statefile.write_peer(path, self.saved.peer_fixed)
 
     def say(
         self,

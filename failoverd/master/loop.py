@@ -21,6 +21,7 @@ from failoverd.master.dry_run import DryRun
 from failoverd.master.gratuitous_arp import GratuitousArp
 from failoverd.master.holds import Holds
 from failoverd.master.interfaces import ServiceInterfaces
+from failoverd.master.keeper import Keeper
 from failoverd.master.peer_probes import PeerProbes
 from failoverd.master.placing import Placing
 from failoverd.master.programs import Programs
@@ -93,6 +94,7 @@ class Master:
         self.requests = Requests(self.context, self.supervisor, self.status, self.holds.ask)
         self.alerts = Alerts(self.context)
         self.tally = Tally(self.context, self.selector)
+        self.keeper = Keeper(self.context, self.selector)
         self.actions: deque[pair.Action] = deque()
         self.next_look = 0.0
         self.next_count = 0.0  # when the addresses and files are looked for again
@@ -125,6 +127,7 @@ class Master:
             self.programs.close()
             self.reload.close()
             self.holds.close()
+            self.keeper.close()
             self.tally.close()
             signal.set_wakeup_fd(-1)
             for end in wakeup:
@@ -238,6 +241,7 @@ class Master:
             self.alerts.deadline,
             self.checks.deadline,
             self.tally.deadline,
+            self.keeper.deadline,
             *self.programs.deadlines(),
         ]
         return max(0.0, min(t for t in times if t is not None) - now)
@@ -283,6 +287,7 @@ class Master:
         self.alerts.listen()
         self.alerts.tend(now)
         self.tally.tend(now)
+        self.keeper.tend(now)
 
     def _look_for_files(self) -> None:
         """What was removed, or could not be written, is written as soon as that is possible: the

@@ -5,6 +5,7 @@ Nothing is asked of a router here (@witness), no client sends, and IPv6 is silen
 
 from __future__ import annotations
 
+import selectors
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +23,7 @@ from failoverd import links, statefile
 from failoverd.conf import Conf
 from failoverd.log import Log
 from failoverd.master.context import Context
+from failoverd.master.keeper import Keeper
 from failoverd.master.peer_probes import PeerProbes, whom_to_ask
 from failoverd.master.supervisor import Supervisor
 from failoverd.process import Message
@@ -128,7 +130,7 @@ def test_a_watcher_is_told_what_has_changed_and_no_more(tmp_path: Path) -> None:
 def test_the_listener_is_told_of_the_second_path_and_a_reboot_does_not_forget_it(
     tmp_path: Path,
 ) -> None:
-    _, told, peer_probes = knowing(tmp_path, second=True)
+    us, told, peer_probes = knowing(tmp_path, second=True)
     held = [links.Held("eth0", "192.0.2.1", 24, False), links.Held("eth0", "fe80::1", 64, False)]
     path = {"do": "second", "interface": "eth0", "own": ("192.0.2.1/24",), "peer": ()}
     for _ in range(2):
@@ -138,6 +140,8 @@ def test_the_listener_is_told_of_the_second_path_and_a_reboot_does_not_forget_it
         peer_probes.learn(status(CARD, B4))
     listener = [message for name, message in told.told if name == "listener"]
     assert listener == [path, {**path, "peer": (B4,)}]
+    with selectors.DefaultSelector() as selector:
+        Keeper(us, selector).close()
     (tmp_path / "state").unlink()  # as by a reboot
     _, told, peer_probes = knowing(tmp_path, second=True)
     peer_probes.look(held)

@@ -1,0 +1,104 @@
+"""What outlives a boot is written by a worker: no disk holds up failoverd."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from live_pair import LONG, context
+
+from failoverd import history, statefile
+from failoverd.master.context import Context
+from failoverd.master.keeper import PATIENCE, Keeper
+from failoverd.wire.protocol import Change
+
+FIXED = {"eth0": ["192.0.2.2/24"]}
+
+
+@pytest.fixture
+def us(tmp_path: Path) -> Context:
+    return context(tmp_path)
+
+
+@pytest.fixture
+def selector() -> Iterator[selectors.BaseSelector]:
+    with selectors.DefaultSelector() as made:
+        yield made
+
+
+def tend(keeper: Keeper, selector: selectors.BaseSelector) -> None:
+    """As the loop does, until all is written."""
+    while keeper.deadline is not None:
+        keeper.tend(time.monotonic())
+        for key, _ in selector.select(LONG):
+            key.data()
+
+
+def change_role(us: Context) -> None:
+    us.history.because("operator")
+    us.change_role("standby", "active")
+    us.save()
+
+
+def said(tmp_path: Path) -> list[str]:
+    return [line for line in (tmp_path / "log").read_text().splitlines() if "outlives" in line]
+
+
+def test_all_is_written_by_another_process(
+    us: Context,
+    selector: selectors.BaseSelector,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def write(path: str, changes: list[Change]) -> None:
+        Path(path).write_text(f"{os.getpid()}\n")
+
+    monkeypatch.setattr(history, "write", write)
+    keeper = Keeper(us, selector)
+    us.saved.peer_fixed = FIXED
+    us.keep_peer()
+    change_role(us)
+    tend(keeper, selector)
+    assert int((tmp_path / "state.history").read_text()) != os.getpid()
+    assert statefile.read_peer(str(tmp_path / "state.peer")) == FIXED
+    assert not said(tmp_path)
+
+
+def test_a_disk_that_hangs_is_told_and_not_waited_for(
+    us: Context,
+    selector: selectors.BaseSelector,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keeper = Keeper(us, selector)
+    with monkeypatch.context() as patch:
+        patch.setattr(history, "write", lambda *_: time.sleep(LONG))
+        change_role(us)
+        keeper.tend(time.monotonic())
+    late = keeper.deadline
+    assert late is not None and late > time.monotonic() + PATIENCE / 2
+    keeper.tend(late)
+    assert keeper.deadline is None
+    assert "the disk does not answer" in said(tmp_path)[0]
+    keeper.close()
+    assert not (tmp_path / "state.history").exists()
+
+
+def test_what_fails_is_told_and_the_next_tells_all(
+    us: Context, selector: selectors.BaseSelector, tmp_path: Path
+) -> None:
+    keeper = Keeper(us, selector)
+    (tmp_path / "state.history").mkdir()
+    change_role(us)
+    tend(keeper, selector)
+    assert 'state.history error="Is a directory"' in said(tmp_path)[0]
+    (tmp_path / "state.history").rmdir()
+    us.change_role("active", "standby")
+    us.save()
+    keeper.close()
+    found = history.read(str(tmp_path / "state.history"))
+    assert [each.role for each in found] == ["active", "standby"]
