@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from failoverd import __version__, process
 from failoverd.conf import Conf
 from failoverd.log import complain
+from failoverd.second_path import SECOND
 from failoverd.tools import nodes, verdict
 from failoverd.tools.client import ExchangeError, ask_status, exchange, prepare
 from failoverd.tools.words import duration
@@ -187,7 +188,7 @@ def _why(conf: Conf, secret: bytes, began: float, by_script: bool) -> Iterator[s
             told = "".join(f": {text}" for text in (failure.why, failure.line) if text)
             script = os.path.basename(conf.failover_prog)
             yield f"{name}: {script} {failure.role} failed, exit {failure.exit}{told}"
-    if us.path == "second" and us.plip_state == "ok":
+    if us.path == SECOND and us.plip_state == "ok":
         yield f"{peer} answers over the second path only, though heartbeats are received: {FILTER}"
     active = [name for name, status in statuses if status.role == "active"]
     serves = {"peer": peer, "unknown": "not known"}

@@ -194,7 +194,8 @@ def say(
     if not blocks:
         turn.say(event, subject, outcome, **values)
         return
-    sentence = f"still answers ARP, {outcome}" if by else outcome
+    still = "still answers neighbour solicitation" if ":" in address else "still answers ARP"
+    sentence = f"{still}, {outcome}" if by else outcome
     blocked = f"{cause}: {known}{f' ({lacking})' if lacking else ''}; {outcome}"
     turn.say_once(event, subject, sentence, blocked, **values)
 

@@ -310,7 +310,7 @@ def confirmed(turn: Turn, event: Ended) -> None:
         turn.set(taken=event.ok, quiet=0 if event.ok else ROUNDS, who="")  # its word is enough
         resolver.network_asked(turn, blind=False)
     elif turn.rules.addressed:
-        turn.say_once("CONFIRM-FAILED", "role", f"{no_word}, asking by ARP")
+        turn.say_once("CONFIRM-FAILED", "role", f"{no_word}, probing for the addresses")
         turn.set(quiet=0, taken=False)
         turn.ask_network()
     else:

@@ -39,7 +39,9 @@ def claimed(turn: Turn, event: msg.Answers) -> None:
     if not turn.state.claimed:
         address, _, by = event.who.partition(" ")
         subject = f"address {address}" if by else "role"
-        turn.say("DUPLICATE", subject, "another host answers ARP too", by=by)
+        six = "another host answers neighbour solicitation too"
+        text = six if ":" in address else "another host answers ARP too"
+        turn.say("DUPLICATE", subject, text, by=by)
     turn.set(claimed=min(ROUNDS, turn.state.claimed + 1))
     if turn.rules.boot != "slave":
         trust_interfaces(turn, announce=True)

@@ -52,7 +52,8 @@ def all_bounds(conf: Conf) -> dict[str, Bound]:
     found, two = rules(conf, "master"), 2 * conf.plip_timer
     silent, healed = bounds.silence_time(found), bounds.ethernet_healing_time(found)
     programs = ["$confirm"] * bool(conf.confirm_prog) + ["$fence_prog"] * bool(conf.fence_prog)
-    known = " + ".join([*["no ARP reply"] * (found.confirm == "arp"), *programs])
+    reply = "ARP" if any("." in each.address for each in conf.addresses) else "NA"
+    known = " + ".join([*[f"no {reply} reply"] * (found.confirm == "arp"), *programs])
     early = max(0.0, two - conf.plip_hbeat)  # the last heartbeat was so old when the power went
     resumed, received = bounds.resume_time(found), "receives in first window"
     wait = conf.failback or 0.0

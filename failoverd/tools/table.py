@@ -9,6 +9,7 @@ import textwrap
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
+from failoverd.second_path import SECOND
 from failoverd.tools import verdict
 from failoverd.tools.nodes import EVERY, Look
 from failoverd.tools.words import counted, duration, exact_span
@@ -109,7 +110,7 @@ def _facts(status: Status | None, verbose: bool) -> Iterator[tuple[str, Cell]]:
     yield "heartbeat link", _link(status)
     if verdict.on_hold(status):
         yield "hold", (verdict.hold(status), "odd")
-    if status.path == "second":
+    if status.path == SECOND:
         yield "peer answers over", ("the second path", "odd")
     if status.held is not None:
         yield "service address", (_held(status.held), "")

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from failoverd.second_path import SECOND
 from failoverd.wire.protocol import FILTER, InterfaceStatus, Status
 
 MOST_TOLD = 2  # differences that the sentence names
@@ -272,7 +273,7 @@ def _what_is_wrong(interface: InterfaceStatus) -> str:
 
 def _why_not_linked(active: Node, ours: Status, other: Node, theirs: Status) -> Iterator[Reason]:
     """What is wrong with the heartbeat link, in either direction."""
-    if "second" in (ours.path, theirs.path):
+    if SECOND in (ours.path, theirs.path):
         if _has_heartbeats(ours) and _has_heartbeats(theirs):
             yield "the peer's port answers over the second path only", FILTER
         else:

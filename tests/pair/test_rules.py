@@ -1318,6 +1318,15 @@ def test_what_is_asked_for_tells_nothing_of_an_interface_without_a_carrier() -> 
     assert pair.announceable(after) == ("eth0", "eth1")
 
 
+def test_what_was_asked_by_is_said_of_either_family() -> None:
+    six = pair.Answers(True, 1, True, "2001:db8::10 02:00:00:00:00:66")
+    (told,) = alarms(machine("active", **ALONE), six, SLAVE)
+    assert "2001:db8::10: another host answers neighbour solicitation too" in told
+    state = machine("silence", silent=True, unanswered=True, **ALONE)
+    (told,) = alarms(state, replace(six, own=False))
+    assert "2001:db8::10: still answers neighbour solicitation, no takeover" in told
+
+
 def test_anybody_who_answers_for_the_addresses_is_another_holder() -> None:
     """The boot slave stands down after three rounds, the boot master goes on announcing."""
     unknown = pair.Answers(True, 1, True, "192.0.2.10 02:00:00:00:00:66")
