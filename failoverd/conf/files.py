@@ -12,9 +12,11 @@ import fcntl
 import os
 import pwd
 import re
+import select
 import shlex
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +25,7 @@ from typing import Literal
 from failoverd.conf import Conf, ConfError, Problem, parse
 
 MAX_CONF = 256 * 1024  # bytes
+PIPE_SECONDS = 5.0  # that it may take to come if it is no file
 MAX_SECRET = 255  # bytes: a line of the protocol is at most 256 with its end
 OWN_USER = "failoverd"  # as whom the workers run if it exists and $user is not set
 # What is in each file that starts failoverd's own watchd: bin/watchd of a checkout, and what pip
@@ -55,8 +58,7 @@ def _with_user(conf: Conf) -> Conf:
 def _read_conf(path: str) -> str:
     """The text of the file. Raises ConfError."""
     try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_CONF + 1)
+        data = _read_in_time(path, MAX_CONF + 1)
     except FileNotFoundError:
         raise _error(path, 1, "there is no such file: name another with -c, or make it") from None
     except OSError as error:
@@ -360,6 +362,25 @@ def _read_regular(path: str, limit: int) -> bytes:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
         return file.read(limit)
+
+
+def _read_in_time(path: str, limit: int) -> bytes:
+    """The same of what need not be a file, such as a pipe of the shell's, whose writer may never
+    come or end."""
+    end = time.monotonic() + PIPE_SECONDS
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        data = b""
+        while len(data) < limit:
+            if not select.select([fd], [], [], max(0.0, end - time.monotonic()))[0]:
+                raise OSError(errno.ETIMEDOUT, f"not all of it came within {PIPE_SECONDS:g} s")
+            more = os.read(fd, limit - len(data))
+            if not more:
+                break
+            data += more
+        return data
+    finally:
+        os.close(fd)
 
 
 def _error(path: str, line: int, message: str) -> ConfError:

@@ -81,6 +81,19 @@ def test_files_that_cannot_be_loaded(tmp_path: Path) -> None:
     assert refused(make(tmp_path / "bad", "\n$x")).startswith(f"{tmp_path}/bad:2: ")
 
 
+def test_a_pipe_is_read_but_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "PIPE_SECONDS", 0.1)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    assert ":1: cannot be read: not all of it came within 0.1 s" in refused(fifo)
+    monkeypatch.setattr(files, "PIPE_SECONDS", 60.0)
+    with subprocess.Popen(["sh", "-c", f'echo "\\$tcp_port = 2001;" >{fifo}']) as writer:
+        assert files.load(str(fifo)).tcp_port == 2001
+    assert writer.returncode == 0
+
+
 def test_bytes_that_are_not_utf_8_are_kept(tmp_path: Path) -> None:
     text = b"# caf\xe9\r\n$log = '/caf\xe9';\r\n"
     loaded = files.load(str(make(tmp_path / "latin", text)))
