@@ -23,9 +23,10 @@ ON_HOLD = "nothing, changes of role are on hold"
 DOES: dict[object, str] = {requests.step_aside: "stands down", requests.take_over: "takes over"}
 
 
-def lines(state: State, rules: Rules, conf: Conf, names: Names) -> list[str]:
+def lines(state: State, rules: Rules, conf: Conf, names: Names, held_until: str = "") -> list[str]:
+    """held_until: when a hold ends by itself, "" if it does not."""
     here, _ = names
-    told = list(_now(state, here))
+    told = list(_now(state, here, held_until))
     if state.posture in (Posture.SERVING, Posture.DOUBTING):
         told += _active(state, rules, names)
     elif state.posture in (Posture.IDLE, Posture.SEEKING):
@@ -33,11 +34,12 @@ def lines(state: State, rules: Rules, conf: Conf, names: Names) -> list[str]:
     return [f"{line[0].upper()}{line[1:]}." for line in told]
 
 
-def _now(state: State, here: str) -> Iterator[str]:
+def _now(state: State, here: str, held_until: str) -> Iterator[str]:
     purpose = f", {state.purpose.value}" if state.purpose is not Purpose.NONE else ""
     yield f"role of {here}: {role(state)}{purpose}"
     if state.held:
-        yield "changes of role are on hold: only operators make any, until ha-fail --release"
+        end = f"{held_until} or ha-fail --release" if held_until else "ha-fail --release"
+        yield f"changes of role are on hold: only operators make any, until {end}"
     if state.failed:
         yield "the switch script failed here as master: fix the cause, ha-fail tries it again"
     if state.unclean:
@@ -61,7 +63,7 @@ def _standby(state: State, rules: Rules, conf: Conf, names: Names) -> Iterator[s
     if state.heard and compare.peer_is_idle(state):
         within = f"within {bounds.agreement_time(rules):.3g} s"
         yield f"no node is active: the first to call for the role takes it {within}"
-    else:
+    elif state.heard:  # or else what the peer would do is not known
         yield from _switchovers(_as_the_peer(state, rules), rules, (there, here))
     answer = DOES.get(requests.REQUESTS["fail", True][state.posture], "is busy")
     yield f"if {there} asks {here} to take over: {here} {answer}"

@@ -127,6 +127,18 @@ def test_a_takeover_by_silence(
     assert f"{IF_SILENT}: {follows}." in found
 
 
+def test_of_a_peer_that_is_not_heard_no_line_says_what_it_would_do() -> None:
+    for peer in (view("active"), None):
+        found = told(STANDBY, SLAVE, peer=peer, timers=(), silent=True)
+        assert not [line for line in found if "of node-b fails" in line]
+
+
+def test_a_hold_with_a_time_ends_by_itself() -> None:
+    until = "2026-11-29 09:46:45+00:00"
+    found = lines(replace(ACTIVE, held=True), MASTER, CONF, NAMES, until)
+    assert found[1].endswith(f"until {until} or ha-fail --release.")
+
+
 def test_no_line_grows_with_the_addresses() -> None:
     many = replace(CONF, addresses=tuple(Address("eth0", f"192.0.2.{n}", 24) for n in range(1, 99)))
     line = next(line for line in lines(STANDBY, SLAVE, many, NAMES) if line.startswith(IF_SILENT))

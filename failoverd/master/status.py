@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import replace
 
-from failoverd import __version__, explain, links, pair
+from failoverd import __version__, explain, hold, links, pair
 from failoverd.conf import alike
 from failoverd.log import utc_now
 from failoverd.master.context import Context
@@ -67,8 +67,11 @@ def for_own_commands(context: Context, status: protocol.Status) -> protocol.Stat
     if not here or here == there:
         here, there = "this node", ""
     names = here, there or f"peer {context.conf.secondary}"
+    held, until = context.hold_now, ""
+    if held is not None and held.seconds_left is not None:
+        until = hold.until(held.seconds_left).replace("T", " ")
     lines = (
-        explain.lines(context.state, context.rules, context.conf, names)
+        explain.lines(context.state, context.rules, context.conf, names, until)
         if context.started
         else ["failoverd is starting"]
     )
