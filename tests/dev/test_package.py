@@ -143,6 +143,20 @@ def test_the_init_script_starts_restarts_and_tells(lab: Lab, pair: tuple[Init, I
         assert innocent.poll() is None
 
 
+def test_the_init_script_finds_a_pid_file_that_is_named_by_failover_root(lab: Lab) -> None:
+    lab.a.write_conf()
+    root = f'$low_water = 1; $failover_root = "{lab.a.folder}";'
+    more = f'{root}\n$verbose = "no"; $pidfile = "${{failover_root}}/run/pid";\n'
+    lab.a.write("failoverd.conf", lab.a.read("failoverd.conf").replace("$pidfile", "#") + more)
+    init = Init(lab.a)
+    init.must("start")
+    assert lab.a.read("run/pid").strip() in init.must("status")
+    init.must("reload")
+    init.must("stop")
+    done = init("reload")
+    assert (done.returncode, done.stderr) == (7, "failoverd is not running: start it\n")
+
+
 def test_a_machine_that_goes_down_hands_over_if_it_is_active(
     lab: Lab, pair: tuple[Init, Init]
 ) -> None:
