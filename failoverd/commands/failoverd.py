@@ -17,6 +17,7 @@ from failoverd.conf import Conf, ConfError, files
 from failoverd.log import Log, complain
 from failoverd.process.leftover import end_left_over
 from failoverd.process.pidfile import PidFile, cannot_open
+from failoverd.tools.arguments import Parser, file_path
 from failoverd.tools.check import AS_USER, Checked, about_watcher, check, notes, without_ps
 from failoverd.watch import counter
 from failoverd.watch.watcher import instruments
@@ -44,11 +45,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="failoverd", description="Guard a pair of nodes: take over when traffic stops."
+    parser = Parser(
+        prog="failoverd",
+        description="Guard a pair of nodes: take over when traffic stops.",
+        epilog="Exit status: 0 it runs (with -f or -n: was told to stop; with -t: valid), 1 it "
+        "does not (with -t: invalid) and why is said, 2 usage.",
     )
     add = parser.add_argument
-    add("-c", dest="config", metavar="CONF", default=DEFAULT_CONF,
+    add("-c", dest="config", type=file_path, metavar="CONF", default=DEFAULT_CONF,
         help="the configuration (default: %(default)s)")  # fmt: skip
     add("-f", dest="foreground", action="store_true", help="stay in the foreground, log to stderr")
     add("-n", dest="dry", action="store_true",

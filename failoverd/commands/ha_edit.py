@@ -26,6 +26,7 @@ from failoverd.conf import SETTINGS, Conf, ConfError, files, language, parse, re
 from failoverd.log import complain
 from failoverd.process import flush_output, in_words, open_streams
 from failoverd.tools import edit
+from failoverd.tools.arguments import Parser, file_path
 from failoverd.tools.edit import EditError
 
 DEFAULT_CONF = "/etc/failover/failoverd.conf"
@@ -56,10 +57,16 @@ def main(argv: list[str] | None = None) -> int:
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     does = "Edit a file, commit it with git, and bring the peer's copy into line."
     ends = "Exit status: 0 all is done, 1 something is left to do and what is said, 2 usage."
-    parser = argparse.ArgumentParser(prog="ha-edit", description=does, epilog=ends)
+    parser = Parser(prog="ha-edit", description=does, epilog=ends)
     add = parser.add_argument
-    add("files", nargs="+", metavar="FILE", help="edited in $VISUAL, $EDITOR or the system's")
-    add("-c", dest="config", metavar="CONF", default=DEFAULT_CONF,
+    add(
+        "files",
+        nargs="+",
+        type=file_path,
+        metavar="FILE",
+        help="edited in $VISUAL, $EDITOR or the system's",
+    )
+    add("-c", dest="config", type=file_path, metavar="CONF", default=DEFAULT_CONF,
         help="the configuration (default: %(default)s)")  # fmt: skip
     add("-m", dest="message", metavar="TEXT", default="", help="the message of the commit")
     add("--peer", action="store_true", help="edit nothing: bring the peer's copies into line, "

@@ -15,6 +15,7 @@ from failoverd.conf import Conf
 from failoverd.log import complain
 from failoverd.second_path import SECOND
 from failoverd.tools import nodes, verdict
+from failoverd.tools.arguments import Parser, file_path
 from failoverd.tools.client import ExchangeError, ask_status, exchange, prepare
 from failoverd.tools.words import duration
 from failoverd.wire.protocol import FILTER, MOST_HOLD, Reply, Status
@@ -51,14 +52,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ha-fail",
         description="Switch by hand: the active node gives up its role, the standby takes over. "
         "With --hold or --release nothing is switched.",
         epilog="Exit status: 0 it has happened, 1 it has not and why is said, 2 usage.",
     )
     add = parser.add_argument
-    add("-c", dest="config", metavar="CONF", default="/etc/failover/failoverd.conf",
+    add("-c", dest="config", type=file_path, metavar="CONF", default="/etc/failover/failoverd.conf",
         help="the configuration (default: %(default)s)")  # fmt: skip
     either = parser.add_mutually_exclusive_group()
     either.add_argument(

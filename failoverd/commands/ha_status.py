@@ -15,6 +15,7 @@ from failoverd import __version__, history, process
 from failoverd.conf import Conf
 from failoverd.log import complain
 from failoverd.tools import prometheus, table
+from failoverd.tools.arguments import Parser, file_path
 from failoverd.tools.client import AS_ROOT, ExchangeError, ask_status, load, prepare
 from failoverd.tools.nodes import Look, Pair
 from failoverd.tools.terminal import terminal_for
@@ -82,8 +83,10 @@ def _tell(options: argparse.Namespace) -> int:
     return look.verdict.status
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(Parser):
     """A monitor must not take a wrong option for an outage: 2 is CRITICAL."""
+
+    unwritten = UNKNOWN
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -99,12 +102,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "not run here, the configuration is invalid, usage, or FILE could not be written.",
     )
     add = parser.add_argument
-    add("-c", dest="config", metavar="CONF", default="/etc/failover/failoverd.conf",
+    add("-c", dest="config", type=file_path, metavar="CONF", default="/etc/failover/failoverd.conf",
         help="the configuration (default: %(default)s)")  # fmt: skip
     add("--watch", action="store_true", help="go on, every second, until Ctrl-C")
     add("--json", action="store_true", help='print one JSON object: {"us": ..., "peer": ...}')
     add("--check", action="store_true", help="print one line for Nagios, with performance data")
-    add("--prometheus", metavar="FILE",
+    add("--prometheus", type=file_path, metavar="FILE",
         help="write metrics for node_exporter (- prints them)")  # fmt: skip
     add("--explain", action="store_true", help="what this node would do now, and why not")
     add("--history", action="store_true", help="print the last changes of this node's role")

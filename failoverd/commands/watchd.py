@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from failoverd import __version__, conf, process
 from failoverd.log import tail
 from failoverd.process import Message
+from failoverd.tools.arguments import Parser, file_path
 from failoverd.tools.capture import Unreadable
 from failoverd.tools.replay import replay
 from failoverd.tools.terminal import terminal_for
@@ -55,6 +56,7 @@ OVERRIDES = {  # by variable: the option that stands for it
     "filter": ("--filter", "EXPR", "a pcap expression for what counts"),
     "user": ("--user", "NAME", "the user of the process that counts"),
 }
+LISTS = {"addresses": "--addresses", "witness": "--probe-target"}  # by variable, as above
 SHORTEST_AIM = 0.2  # seconds: two of the shortest windows that --tune proposes
 
 
@@ -93,21 +95,24 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="watchd",
         usage="watchd [-c CONF] [-v] [--json] IFACE\n"
         "       watchd -r FILE [--until S] [--mac ADDRESS] [--json] IFACE\n"
         "       watchd --tune [-r FILE | --seconds N] [--within T] [--days N] [-v] IFACE\n"
         "       watchd [-c CONF] [--track FILE [--ok N] [--bad N]] [--exec PROGRAM] IFACE\n"
         "       all: [--timer S] [--low-water N] [--packet-count N] [--filter EXPR]\n"
-        "            [--addresses A,...] [--probe-target A,...] [--user NAME] [--realtime]",
-        description="Watches an interface, or a capture of one. It only tells, by hand.",
-        epilog="Exit status with -r: 0 would not have failed over, 1 would have, 3 cannot read, or "
-        "nothing was judged. With --tune: 0 the aim can be met, 1 it cannot, 3 cannot tell.",
+        "            [--addresses A,...] [--probe-target A,...] [--user NAME]\n"
+        "            [--realtime]",
+        description="Watch an interface, or a capture of one, and say what failoverd would make of "
+        "it. Nothing is failed over.",
+        epilog="Exit status: 0 ended by Ctrl-C, or as a sensor by a signal, 1 cannot watch, 2 "
+        "usage. With -r: 0 would not have failed over, 1 would have, 3 cannot read, or nothing was "
+        "judged. With --tune: 0 the aim can be met, 1 it cannot, 3 cannot tell.",
     )
     add = parser.add_argument
     add("interface", metavar="IFACE", help=argparse.SUPPRESS)  # the usage says it
-    add("-c", dest="conf", metavar="CONF", help=f"the configuration (else {CONF})")
+    add("-c", dest="conf", type=file_path, metavar="CONF", help=f"the configuration (else {CONF})")
     add(
         "-v",
         dest="verbose",
@@ -115,7 +120,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         help="say more at start; with --tune: what it rests on",
     )
     add("--json", action="store_true", help="one JSON object an event; with --tune one in all")
-    add("-r", dest="capture", metavar="FILE", help="read a capture file (- is standard input)")
+    add("-r", dest="capture", type=file_path, metavar="FILE",
+        help="read a capture file (- is standard input)")  # fmt: skip
     add("--until", type=seconds, metavar="S", help="judge until so long after the first packet")
     add("--mac", type=hardware_address, metavar="ADDRESS",
         help="the interface's own address, whose packets are left out")  # fmt: skip
@@ -129,6 +135,11 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add_sensor(parser)
     add_settings(parser)
     options = parser.parse_args(argv)
+    try:
+        for name in LISTS:
+            listed(options, name)
+    except Stop as stop:
+        parser.error(str(stop))
     if problem := disagreement(options):
         parser.error(problem)
     return options
@@ -136,10 +147,11 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def add_sensor(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("a sensor for other cluster software").add_argument
-    add("--track", metavar="FILE", help="keep a number in this file (keepalived's track_file)")
+    add("--track", type=file_path, metavar="FILE",
+        help="keep a number in this file (keepalived's track_file)")  # fmt: skip
     add("--ok", type=int, metavar="N", help="the number while the interface receives (0)")
     add("--bad", type=int, metavar="N", help="the number while it does not (1)")
-    add("--exec", dest="program", metavar="PROGRAM",
+    add("--exec", dest="program", type=file_path, metavar="PROGRAM",
         help="run PROGRAM VERDICT IFACE at each change; VERDICT is ok, fail or gone")  # fmt: skip
 
 
@@ -170,7 +182,7 @@ def overridden(settings: conf.Conf, options: argparse.Namespace) -> conf.Conf:
     values = {name: getattr(options, name) for name in OVERRIDES}
     values["plip_timer"] = options.timer_seconds
     values["realtime"] = options.realtime or None
-    for name in ("addresses", "witness"):
+    for name in LISTS:
         values[name] = listed(options, name)
     if options.filter and (problem := check_filter(options.filter)):
         raise Stop(f"--filter is not a pcap expression: {problem}")
@@ -187,7 +199,7 @@ def listed(options: argparse.Namespace, name: str) -> tuple[object, ...]:
         try:
             found.append(conf.SETTINGS[name].kind.read(f"{options.interface} {whole}"))
         except ValueError as error:
-            raise Stop(f"{word}: expected {error}") from None
+            raise Stop(f"{LISTS[name]}: {word}: expected {error}") from None
     return tuple(found)
 
 

@@ -123,7 +123,7 @@ def measured(options: argparse.Namespace, settings: conf.Conf) -> Traffic:
             raise Stop(f"{interface} is down: ip link set dev {interface} up, then try again")
         for remark in watching.odd_at_start(settings, interface):
             watching.complain(remark)
-        watching.complain(f"watching {interface} for {length:g} s (Ctrl-C: that is enough)")
+        watching.complain(f"watching {interface} for {length:g} s (Ctrl-C ends it sooner)")
         traffic = Traffic(TICK, time.time())
         with suppress(KeyboardInterrupt):
             count(counter, traffic, length)

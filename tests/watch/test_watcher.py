@@ -615,6 +615,8 @@ def test_by_hand_errors_name_the_thing_and_the_way_out(
 
 USAGE = [(), ("-x", "lo"), ("lo", "eth0"), ("--until", "3", "lo"), ("--mac", OWN, "lo")]
 USAGE += [("-r", "x", "--until", "-1", "lo"), ("-r", "x", "--mac", "zz", "lo")]
+USAGE += [("-r", "", "lo"), ("--track", "", "lo"), ("--exec", "", "lo")]
+USAGE += [("--addresses", "x", "lo"), ("--probe-target", "192.0.2.1/24", "lo")]
 
 
 @pytest.mark.parametrize("arguments", USAGE)
