@@ -88,7 +88,7 @@ class Saved:
     script: pid and start time of a switch script that may still run.
     programs: those of what fences or confirms, and may still run.
     from_peer, guarded: that the role came from the peer, and the interfaces and checks because of
-    which it came, if that is known.
+    which it came, if that is known. checks: those that are bad here, or were when the role went.
     left: the entries of @addresses and of @ethernet_addresses that were put on the interfaces since
     the last `slave` run that succeeded; the configuration may have changed meanwhile. None if there
     was no `master` run since: then every interface has its own hardware address.
@@ -106,6 +106,7 @@ class Saved:
     unclean: bool = False
     from_peer: bool = False
     guarded: Annotated[list[str], _set] | None = None
+    checks: Annotated[list[str], _set] = field(default_factory=list)
     hwaddrs: Annotated[dict[str, str], _dict(_LINE)] = field(default_factory=dict)
     script: Annotated[tuple[int, int], _PROCESS] | None = None
     programs: Annotated[list[tuple[int, int]], _list(_PROCESS)] = field(default_factory=list)

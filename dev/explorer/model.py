@@ -136,6 +136,7 @@ class Stored(NamedTuple):
     unclean: bool = False
     from_peer: bool = False
     guarded: frozenset[str] | None = None
+    checks: frozenset[str] = frozenset()
 
 
 class Mind:
@@ -161,7 +162,7 @@ class Mind:
         role = pair.role(state)
         deadline = pair.next_deadline(state)
         self.due.append(deadline is not None and deadline <= 0)
-        kept = state.resuming, state.unclean, state.from_peer, state.guarded
+        kept = state.resuming, state.unclean, state.from_peer, state.guarded, state.checks
         self.stored.append(Stored(role, *kept))
         return number
 

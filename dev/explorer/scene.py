@@ -866,7 +866,9 @@ class Scene:
         self.look_at_cards(number)
         if machine.held:
             self.feed(number, pair.Hold(True))
-        self.feed(number, pair.Started(*was))
+        self.feed(number, pair.Started(*was[:-1]))
+        for name in was.checks if was.role == "standby" else ():
+            self.feed(number, pair.Checked(name, False))
 
 
 def replaced(ways: tuple[bool, bool], number: int, way: bool) -> tuple[bool, bool]:

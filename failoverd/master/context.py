@@ -157,6 +157,7 @@ class Context:
             "unclean": state.unclean,
             "from_peer": state.from_peer,
             "guarded": None if state.guarded is None else sorted(state.guarded),
+            "checks": sorted(state.checks),
         }
 
     def note_decided(self) -> None:

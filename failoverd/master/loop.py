@@ -176,7 +176,9 @@ class Master:
         role = self.interfaces.role_at_start()
         lasted = self.context.since[1] or 0.0
         begun = pair.Started(role, was.resuming, was.unclean, was.from_peer, guarded, lasted)
+        bad = was.checks if role == "standby" else ()
         self.context.feed(begun)
+        self.checks.remember(bad)
         self.next_count = 0.0  # what is gone is told before the peer's answer comes
 
     # ------------------------------------------------------------------ the loop

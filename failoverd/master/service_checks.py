@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from failoverd import checks, pair
@@ -78,15 +79,26 @@ class ServiceChecks:
             self._forget(name, standing)
             self._end(name, standing, "no longer configured")
 
+    @property
+    def _grace(self) -> float:
+        rules = self._context.rules
+        return max(rules.hold_down, rules.window) + rules.compare_time
+
+    def remember(self, bad: Collection[str]) -> None:
+        """This node stands by, and these were bad before its failoverd was started again."""
+        for name, standing in self._standings.items():
+            if name in bad and not standing.check.everywhere:
+                standing.become("bad", "before failoverd was started again")
+                self._context.feed(pair.Checked(name, False))
+                self.deadline = time.monotonic() + self._grace
+
     def follow_role(self) -> None:
         active = self._context.role == "active"
         if active is self._active:
             return
         self._active = active
         self._turn += 1
-        rules = self._context.rules
-        grace = max(rules.hold_down, rules.window) + rules.compare_time
-        self.deadline = None if active else time.monotonic() + grace
+        self.deadline = None if active else time.monotonic() + self._grace
         for standing in self._standings.values():
             standing.passed = False
             if not standing.check.everywhere and (active or standing.state != "bad"):

@@ -195,3 +195,20 @@ def test_the_peers_bad_checks_are_seen() -> None:
     bad = CheckStatus("bad", STANDBY.since, "refused")
     found = (("web", bad), ("db", replace(bad, state="ok")), ("all", replace(bad, state="unknown")))
     assert peer_view(replace(STANDBY, checks=found), ("eth0",)).checks == {"web"}
+
+
+def test_a_restart_does_not_forget_what_the_role_was_given_away_for(node: Node) -> None:
+    """The peer has to learn why it has the role, or gives it back for the same reason."""
+    node.told("web", "bad")
+    node.be(Phase.STANDBY)
+    again = Node(Path(node.context.conf.log).parent)
+    again.be(Phase.STANDBY)
+    again.fed()
+    again.checks.remember(["web", "all", "gone"])
+    assert again.fed() == [("web", False)]
+    assert again.states() == {"web": "bad", "all": "unknown"}
+    deadline = again.checks.deadline
+    assert deadline is not None
+    again.checks.tend(deadline)
+    assert again.fed() == [("web", None)]
+    assert again.states() == {"web": "unknown", "all": "unknown"}
