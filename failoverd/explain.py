@@ -133,7 +133,7 @@ def _switchovers(state: State, rules: Rules, names: Names) -> Iterator[str]:
 def _switchover(state: State, rules: Rules, purpose: Purpose, other: str) -> str:
     if state.held:
         return ON_HOLD
-    if not compare.may_hand_over(state):
+    if not compare.free_here(state):
         return f"the role stays, it has just come from {other} because of a failure there"
     case = _case(state, rules, purpose)
     if case.outcome is Outcome.PROVE:

@@ -30,8 +30,6 @@ EQUIVALENT: dict[str, str] = {
     },
     f"{COMPARE} yields: {THEIRS} < ours -> {THEIRS} <= ours": NEVER_EQUAL,
     f"{COMPARE} peer_outranks: {BOOT} < {OUR_BOOT} -> {BOOT} <= {OUR_BOOT}": NEVER_EQUAL,
-    f"{COMPARE} peer_is_better: return bool(ours - theirs) and len(theirs) < len(ours) -> "
-    "return len(theirs) < len(ours)": "fewer than ours cannot be all of ours",
     **{f"{TURN}: MAX_WAITING = 16 -> MAX_WAITING = {n}": ANY_BOUND for n in (17, 32)},
     f"{STATEFILE} boot_id: open(_BOOT_ID, encoding='ascii') -> open(_BOOT_ID)": "it is ASCII",
 }

@@ -64,22 +64,28 @@ def bad_at(peer: PeerView) -> frozenset[str]:
     return peer.bad | {name for name, packets, last in peer.counts if packets == last == 0}
 
 
+def bad_there(peer: PeerView) -> frozenset[str]:
+    """An interface that has received nothing since its watcher began is not called bad yet, nor is
+    it good."""
+    return bad_at(peer) | named(peer.checks)
+
+
 def peer_is_better(state: State, rules: Rules) -> bool:
     """The peer is good in something that is bad here, and less is bad there than here.
 
-    One that has received nothing since its watcher began is not called bad yet, nor is it good.
+    What the role came for does not count until it is proved here, nor before $hold_down is over.
     """
     if state.peer is None or state.peer.role != "standby":
         return False
-    ours, theirs = bad_here(state), bad_at(state.peer) | named(state.peer.checks)
-    return bool(ours - theirs) and len(theirs) < len(ours)
+    theirs = bad_there(state.peer)
+    return bool(free_here(state) - theirs) and len(theirs) < len(bad_here(state))
 
 
 def peer_is_able(state: State, rules: Rules) -> bool:
     """The peer is good on an interface that failed here, and less is bad there than here."""
     if state.peer is None or not peer_is_better(state, rules):
         return False
-    return bool(failed_here(state) - bad_at(state.peer))
+    return bool(failed_here(state) & free_here(state) - bad_at(state.peer))
 
 
 def peer_has_news(state: State) -> bool:
@@ -119,15 +125,15 @@ def peer_is_useless(state: State, rules: Rules) -> bool:
     return peer is not None and peer.serves and not here and names <= peer.down | peer.failed
 
 
-def may_hand_over(state: State) -> bool:
-    """Hold-down: a role that came because of an interface or a check stays until that is proved."""
-    proved = {i.name for i in state.interfaces if i.proved} | named(state.passed)
-
-    def is_free(name: str) -> bool:
-        new = state.guarded is not None and name not in state.guarded
-        return new or (name in proved and not state.runs_out(Timer.HOLD))
-
-    return not state.from_peer or any(map(is_free, bad_here(state)))
+def free_here(state: State) -> frozenset[str]:
+    """What is bad here and may give the role away. Hold-down: a role that came because of an
+    interface or a check does not go because of that until it is proved."""
+    bad = bad_here(state)
+    if not state.from_peer:
+        return bad
+    new = frozenset() if state.guarded is None else bad - state.guarded
+    proved = frozenset(i.name for i in state.interfaces if i.proved) | named(state.passed)
+    return new if state.runs_out(Timer.HOLD) else new | (bad & proved)
 
 
 def yields(state: State, rules: Rules) -> bool:

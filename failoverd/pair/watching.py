@@ -130,7 +130,7 @@ def watched(turn: Turn, event: msg.Watched) -> None:
 
 
 def consider_switchover(turn: Turn, purpose: Purpose) -> None:
-    if turn.state.phase is Phase.ACTIVE and compare.may_hand_over(turn.state):
+    if turn.state.phase is Phase.ACTIVE and compare.free_here(turn.state):
         resolver.begin(turn, purpose)
 
 

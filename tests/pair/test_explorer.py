@@ -80,12 +80,16 @@ def test_a_broken_policy_is_found(what: str) -> None:
 
 
 def test_a_rule_that_is_broken_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    for rule, bounds in (
-        ("peer_has_news", setup("switch")),
-        ("may_hand_over", setup("deaf", 3, delays=0, hold_down=12)),
+    def always(*_: object) -> bool:
+        return True
+
+    for rule, broken_rule, bounds in (
+        ("peer_has_news", always, setup("switch")),
+        ("free_here", compare.bad_here, setup("deaf", 3, delays=0, hold_down=12)),
+        ("free_here", compare.bad_here, setup("switch,check", 3, delays=0)),
     ):
         with monkeypatch.context() as broken:
-            broken.setattr(compare, rule, lambda *_: True)
+            broken.setattr(compare, rule, broken_rule)
             assert judged(bounds), f"not found: {rule}"
 
 

@@ -1624,7 +1624,26 @@ def test_when_a_role_may_be_given_back(
     )
     after, _ = step(state, pair.Watched("eth0", 0, 0, "fail"))
     assert moment(after) == ("interface" if may else "active")
-    assert compare.may_hand_over(state) is not from_peer, "none has failed"
+    assert compare.free_here(after) == ({"eth0"} if may else set())
+
+
+@pytest.mark.parametrize(("there", "outcome"), [("eth1", "give"), ("eth0", "keep")])
+def test_the_role_does_not_go_for_what_it_came_for_beside_what_is_bad_on_both(
+    there: str, outcome: str
+) -> None:
+    """Or a service that is sick on both nodes would change nodes while the switch is dead, too: a
+    standby's check is not made, so that each looks better off than the other."""
+    eth0 = replace(cards(eth0="fail")[0], proved=True)
+    state = machine(
+        "check",
+        interfaces=(eth0, cards()[1]),
+        checks=frozenset({"web"}),
+        from_peer=True,
+        guarded=frozenset({"check web", "eth0"}),
+    )
+    peer = view("standby", there)
+    _, actions = step(state, pair.Replied(Query.STATUS, True, view=peer))
+    assert done(actions) == ("run slave" if outcome == "give" else "")
 
 
 def test_because_of_what_it_was_given_the_role_is_asked_once_it_has_it() -> None:
