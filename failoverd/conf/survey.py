@@ -9,7 +9,8 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_interface
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface
 from typing import NamedTuple
 
 from failoverd.conf import Address, Conf
@@ -68,7 +69,7 @@ class Place:
 
     def reaches(self, address: str) -> bool:
         """Whether the address is in its network."""
-        return ip_address(address) in ip_interface(str(self)).network
+        return ip_address(address) in _network_of(self)
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,25 @@ class Facts:
     left: Sequence[tuple[str, str]] = ()
 
 
+@lru_cache(1 << 13)
+def _network_of(place: Place) -> IPv4Network | IPv6Network:
+    return ip_interface(str(place)).network
+
+
+class _Addresses:
+    """Those of this node, sorted once, as there may be thousands. `own`: by interface and version,
+    what it has there whatever the role, which is a network of its own."""
+
+    def __init__(self, conf: Conf, facts: Facts) -> None:
+        served = conf.served
+        self.at: dict[str, list[Place]] = {}
+        self.own: dict[tuple[str, int], list[Place]] = {}
+        for place in facts.held:
+            self.at.setdefault(place.address, []).append(place)
+            if place.address not in served and not ip_address(place.address).is_link_local:
+                self.own.setdefault((place.interface, place.version), []).append(place)
+
+
 # The variables that a judgement rests on.
 NEEDED = (
     *("interfaces", "plip_interface", "primary", "secondary", "tcp_port"),
@@ -103,8 +123,9 @@ NEEDED = (
 def findings(conf: Conf, facts: Facts) -> list[Finding]:
     """All that is wrong, in the order of NEEDED as far as it goes. A missing interface is left to
     the check of the configuration."""
-    found = [*_no_traffic(conf, facts), *_heartbeat_link(conf, facts), *_port(conf, facts)]
-    found += _service_addresses(conf, facts)
+    here = _Addresses(conf, facts)
+    found = [*_no_traffic(conf, facts), *_heartbeat_link(conf, facts, here), *_port(conf, facts)]
+    found += _service_addresses(conf, facts, here)
     found += [*_hardware(conf, facts), *_targets(conf, facts)]
     return list(dict.fromkeys(found))
 
@@ -128,17 +149,6 @@ def _version(address: str) -> int:
     return 6 if ":" in address else 4
 
 
-def _own(conf: Conf, facts: Facts, name: str, version: int) -> list[Place]:
-    """The addresses that the interface has whatever the role: a network of its own."""
-    return [
-        place
-        for place in facts.held
-        if (place.interface, place.version) == (name, version)
-        and place.address not in conf.served
-        and not ip_address(place.address).is_link_local
-    ]
-
-
 def _port(conf: Conf, facts: Facts) -> Iterator[Finding]:
     if facts.taken:
         text = f"{conf.primary} port {conf.tcp_port} is in use by another program"
@@ -146,10 +156,10 @@ def _port(conf: Conf, facts: Facts) -> Iterator[Finding]:
         yield Finding("tcp_port", f"{text}: {way}", NEVER)
 
 
-def _heartbeat_link(conf: Conf, facts: Facts) -> Iterator[Finding]:
+def _heartbeat_link(conf: Conf, facts: Facts, here: _Addresses) -> Iterator[Finding]:
     link, primary, secondary = conf.plip_interface, conf.primary, conf.secondary
-    ours = [place for place in facts.held if place.address == primary]
-    theirs = next((place for place in facts.held if place.address == secondary), None)
+    ours = here.at.get(primary, [])
+    theirs = next(iter(here.at.get(secondary, [])), None)
     usual = Place(link, primary, USUAL[_version(primary)])
     add = f"ip addr add {usual} dev {link}"
     if link not in facts.interfaces:
@@ -162,7 +172,7 @@ def _heartbeat_link(conf: Conf, facts: Facts) -> Iterator[Finding]:
         text = f"this node has $secondary, {secondary} on {theirs.interface}, and not $primary"
         yield Finding("primary", f"{text}, {primary}: exchange $primary and $secondary", NEVER)
     elif not ours:
-        others = " and ".join(map(str, _own(conf, facts, link, usual.version)))
+        others = " and ".join(map(str, here.own.get((link, usual.version), [])))
         text = f"{primary} is on no interface of this node"
         instead = f"; {link} has {others}" if others else ""
         if trouble(link, facts.interfaces[link]):
@@ -186,13 +196,13 @@ def _heartbeat_link(conf: Conf, facts: Facts) -> Iterator[Finding]:
 # --- The service addresses
 
 
-def _service_addresses(conf: Conf, facts: Facts) -> Iterator[Finding]:
+def _service_addresses(conf: Conf, facts: Facts, here: _Addresses) -> Iterator[Finding]:
     """Of many with the same fault on an interface the first is told, and how many there are."""
     found: dict[tuple[str, str], dict[Finding, None]] = {}
     for served in conf.addresses:
         if served.interface in facts.interfaces:
-            faults = *_astray(served, facts), *_placed(served, conf, facts)
-            for one in (*faults, *_network(served, conf, facts)):
+            faults = *_astray(served, facts, here), *_placed(served, facts, here)
+            for one in (*faults, *_network(served, conf, facts, here)):
                 cause = one.text.replace(served.address, "")
                 found.setdefault((served.interface, cause), {})[one] = None
     for first, *others in found.values():
@@ -200,11 +210,11 @@ def _service_addresses(conf: Conf, facts: Facts) -> Iterator[Finding]:
         yield first._replace(text=first.text + more)
 
 
-def _astray(served: Address, facts: Facts) -> Iterator[Finding]:
+def _astray(served: Address, facts: Facts, here: _Addresses) -> Iterator[Finding]:
     """On other interfaces than the one that is named for it."""
-    for place in facts.held:
+    for place in here.at.get(served.address, []):
         there = place.interface
-        if place.address != served.address or there == served.interface:
+        if there == served.interface:
             continue
         # On lo it may be meant so: a load balancer's servers have it there, and answer no ARP.
         weight, way = ODD if there == LOOPBACK else AMISS, f"ip addr del {place} dev {there}"
@@ -214,30 +224,30 @@ def _astray(served: Address, facts: Facts) -> Iterator[Finding]:
         yield Finding("addresses", text, weight)
 
 
-def _placed(served: Address, conf: Conf, facts: Facts) -> Iterator[Finding]:
+def _placed(served: Address, facts: Facts, here: _Addresses) -> Iterator[Finding]:
     """On its interface, although failoverd has not put it there."""
     name = served.interface
-    here = [p for p in facts.held if (p.interface, p.address) == (name, served.address)]
-    if not here or facts.placed:
+    there = [place for place in here.at.get(served.address, []) if place.interface == name]
+    if not there or facts.placed:
         return
-    if _own(conf, facts, name, _version(served.address)):
-        text = f"{here[0]} is on {name} already, and not by failoverd: ip addr del {here[0]} dev"
+    if here.own.get((name, _version(served.address))):
+        text = f"{there[0]} is on {name} already, and not by failoverd: ip addr del {there[0]} dev"
         text = f"{text} {name}, also in the system's network configuration"
         yield Finding("addresses", text, ODD)
     else:
-        text = f"{here[0]} is this node's own address on {name}"
+        text = f"{there[0]} is this node's own address on {name}"
         yield Finding("addresses", f"{text}: name one that neither node has of its own", AMISS)
 
 
-def _network(served: Address, conf: Conf, facts: Facts) -> Iterator[Finding]:
+def _network(served: Address, conf: Conf, facts: Facts, here: _Addresses) -> Iterator[Finding]:
     """In no network of its interface."""
     name, address, version = served.interface, served.address, _version(served.address)
     if trouble(name, facts.interfaces[name]):
         return
-    own = _own(conf, facts, name, version)
+    own = here.own.get((name, version), [])
     near = [place for place in own if place.reaches(address)]
     others = [other for other in facts.interfaces if other not in (name, LOOPBACK)]
-    right = [n for n in others if any(p.reaches(address) for p in _own(conf, facts, n, version))]
+    right = [n for n in others if any(p.reaches(address) for p in here.own.get((n, version), []))]
     if near:
         if served.prefix not in {ip_address(address).max_prefixlen, *(p.prefix for p in near)}:
             text = f'the network of {name} is that of {near[0]}: write "{name} {address}'

@@ -58,6 +58,25 @@ def test_of_many_addresses_with_the_same_fault_one_is_named() -> None:
     ]
 
 
+def test_thousands_of_addresses_are_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a node that serves them would need minutes for each start."""
+    asked = 0
+    served = vars(conf.Conf)["served"].fget
+
+    def counted(settings: conf.Conf) -> frozenset[str]:
+        nonlocal asked
+        asked += 1
+        found: frozenset[str] = served(settings)
+        return found
+
+    monkeypatch.setattr(conf.Conf, "served", property(counted))
+    many = [f"192.0.{n // 250}.{n % 250 + 3}" for n in range(1000)]
+    facts = having(LINK, Place("eth0", "192.0.0.1", 16), *(Place("eth0", one, 16) for one in many))
+    listed = ", ".join(f"'eth0 {one}/16'" for one in many)
+    assert judged(replace(facts, placed=True), f"@addresses = ({listed});") == []
+    assert asked < 10
+
+
 def having(*held: Place, **changes: object) -> Facts:
     return replace(SOUND, held=held, **changes)  # type: ignore[arg-type]
 
