@@ -26,6 +26,7 @@ T = TypeVar("T")
 MAX_SECONDS = 1_000_000.0  # about 11 days: the kernel's timers take no more than 24
 MAX_WHOLE = 1_000_000_000  # the kernel counts packets in 32 bits
 MAX_CHECKS = 32  # a status tells of each
+MAX_TOLD = 131_000  # bytes of a list: execve(2) takes little more in one variable (MAX_ARG_STRLEN)
 LEAST_INTERVAL = 0.1  # seconds between two runs of a check
 PIDFILE = "pidfile:"
 
@@ -617,6 +618,9 @@ def _of_lists(conf: Conf) -> Iterator[_Check]:
             text = f'@{name}: the interface of "{element}" is not one of @interfaces '
             text += f"({', '.join(watched)})"
             yield element.interface not in watched, f"{name} interfaces", text
+    size = sum(len(str(served)) + 1 for served in conf.addresses)
+    text = f"@addresses is {size} bytes long: at most {MAX_TOLD} can be told the switch script"
+    yield size > MAX_TOLD, "addresses", text
     for host in _repeated(hosts):
         text = f"@addresses has {host} more than once: it can be in one place only"
         yield True, "addresses", text

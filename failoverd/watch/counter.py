@@ -13,6 +13,8 @@ import contextlib
 import os
 import socket
 from collections.abc import Sequence
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 from typing import Any
 
 import pcapy
@@ -30,6 +32,7 @@ _PCAP_ERROR_NO_SUCH_DEVICE = -5
 _PCAP_ERROR_PERM_DENIED = -8
 _PCAP_ERROR_IFACE_NOT_UP = -9
 _NOT_THERE = (_PCAP_ERROR_NO_SUCH_DEVICE, _PCAP_ERROR_IFACE_NOT_UP)
+_WHOLE = 0xFFFFFFFF  # of a word
 _MARK = int(frames.MARK.replace(":", "")[:8], 16)
 _COUNTER_MASK = 0xFFFFFFFF  # the kernel's counter has 32 bits
 _RING_SECONDS = 60.0  # a ring that is not read need not be turned over by the kernel
@@ -79,7 +82,7 @@ def what_counts(conf: Conf, interface: str, tags: Sequence[bytes] = (bytes(TAG),
     """
     if interface == conf.plip_interface:
         return conf.plip_filter or _heartbeats(conf.secondary, tags)
-    own = _own_packets([address.address for address in conf.addresses])
+    own = _own_packets(tuple(address.address for address in conf.addresses))
     theirs = f"not ({own}) and not ({_SWITCH_FRAMES})"
     return f"{theirs} and ({conf.filter})" if conf.filter else theirs
 
@@ -98,32 +101,36 @@ def _heartbeats(peer: str, tags: Sequence[bytes]) -> str:
     return f"{kind} and src host {peer} and ({' or '.join(tagged)})"
 
 
-def _own_packets(addresses: list[str]) -> str:
+@lru_cache(2)  # there may be thousands
+def _own_packets(addresses: tuple[str, ...]) -> str:
     """The pair's own ARP (RFC 826, 5227) and neighbour packets (RFC 4861).
 
     In pcap-filter(7) `and` and `or` have the same precedence: hence all the parentheses.
     """
-    arp = [f"arp[14:4] = {word:#x}" for word in [0, *(_word(a) for a in addresses if "." in a)]]
+    # Just these, in as few blocks as can be: each costs instructions, of which there are not many.
+    four = list(collapse_addresses(IPv4Network(one) for one in addresses if "." in one))
+    six = list(collapse_addresses(IPv6Network(one) for one in addresses if ":" in one))
+    arp = [_within("arp", 14, block) for block in (IPv4Network(frames.NOBODY), *four)]
     arp.append(f"arp[18:4] = {_MARK:#x}")  # a probe of a probe target
-    six = [address for address in addresses if ":" in address]
-    neighbour = [_words(8, address) for address in ["::", *six]]  # 8: the source
+    neighbour = [_within("ip6", 8, block) for block in (IPv6Network("::"), *six)]  # 8: the source
     neighbour.append(f"ip6[0:4] & 0xfffff = {frames.FLOW_LABEL:#x}")
-    neighbour += [f"ip6[40] = 136 and {_words(48, address)}" for address in six]  # 48: the target
+    neighbour += [f"ip6[40] = 136 and {_within('ip6', 48, block)}" for block in six]  # the target
     return (
         f"(arp and ({' or '.join(arp)})) or (icmp6 and (ip6[40] = 135 or ip6[40] = 136)"
         f" and ({' or '.join(f'({n})' for n in neighbour)}))"
     )
 
 
-def _word(address: str) -> int:
-    return int.from_bytes(socket.inet_pton(socket.AF_INET, address))
-
-
-def _words(offset: int, address: str) -> str:
-    """That the 16 bytes at offset of an IPv6 packet are this address."""
-    data = socket.inet_pton(socket.AF_INET6, address)
-    words = [int.from_bytes(data[at : at + 4]) for at in range(0, 16, 4)]
-    return " and ".join(f"ip6[{offset + 4 * n}:4] = {word:#x}" for n, word in enumerate(words))
+def _within(header: str, offset: int, block: IPv4Network | IPv6Network) -> str:
+    """That the address at this offset of a header is in the block."""
+    mask, packed = block.netmask.packed, block.network_address.packed
+    parts = []
+    for at in range(0, len(mask), 4):
+        bits, word = (int.from_bytes(data[at : at + 4]) for data in (mask, packed))
+        if bits:
+            masked = "" if bits == _WHOLE else f" & {bits:#x}"
+            parts.append(f"{header}[{offset + at}:4]{masked} = {word:#x}")
+    return " and ".join(parts)
 
 
 class Refused(PermissionError):

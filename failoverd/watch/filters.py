@@ -39,6 +39,8 @@ _LINKTYPES = {
 TRANSLATION_SECONDS = 60.0  # of a processor: 600 hosts take libpcap 8 s, 1,000 take it 48
 WAITING_SECONDS = 5 * TRANSLATION_SECONDS  # for that on a node that is busy, as at a boot
 _ENOUGH = 262144  # bytes: for what 4096 instructions, the most that there may be, become
+_SHORTER = "shorten it, with networks in place of hosts, say"
+_FEWER = "name fewer addresses, or such as follow one another"
 _SO_ATTACH_FILTER = 26  # socket(7)
 _INSTRUCTION = struct.Struct("@HBBI")  # struct sock_filter of linux/filter.h
 _SLL_BYTES = 16  # the header that libpcap shows in place of one that the kernel has taken off
@@ -106,26 +108,26 @@ def _without_header(code: int, yes: int, no: int, k: int) -> tuple[int, int, int
     return code, yes, no, _SLL_FIELDS[k]
 
 
-def attach(sock: socket.socket, program: Program) -> None:
-    """Have the kernel pass only what the program admits to the socket. Raises BadFilter."""
+def attach(sock: socket.socket, program: Program, way: str = _SHORTER) -> None:
+    """Have the kernel pass only what the program admits to the socket. way: out of it, if it is too
+    long. Raises BadFilter."""
     code = array.array("B", program.code)
     address, _ = code.buffer_info()
     try:
         argument = struct.pack("@HP", program.length, address)  # struct sock_fprog
         sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, argument)
     except (OSError, struct.error) as error:
-        raise BadFilter(_refusal(program.length, getattr(error, "errno", None))) from error
+        raise BadFilter(_refusal(program.length, getattr(error, "errno", None), way)) from error
 
 
-def _refusal(length: int, number: int | None) -> str:
+def _refusal(length: int, number: int | None, way: str) -> str:
     why = f"the kernel refuses its {length} instructions"
-    shorter = "shorten it, with networks in place of hosts, say"
     if number == errno.ENOMEM:
         raised = f"sysctl -w net.core.optmem_max={_ENOUGH}"
-        return f"{why}, for which net.core.optmem_max is too small: {raised}, or {shorter}"
+        return f"{why}, for which net.core.optmem_max is too small: {raised}, or {way}"
     if number in (errno.EINVAL, None):
-        return f"{why}: 4096 are the most; {shorter}"
-    return f"{why}: {os.strerror(number)}; {shorter}"
+        return f"{why}: 4096 are the most; {way}"
+    return f"{why}: {os.strerror(number)}; {way}"
 
 
 def prepare(
@@ -147,15 +149,15 @@ def prepare(
         ]
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             for program in programs:
-                attach(sock, program)
+                attach(sock, program, _SHORTER if own else _FEWER)
         return packed(programs)
 
     try:
         return unpacked(process.find_out(title, work, WAITING_SECONDS))
     except TimeoutError:
         raise BadFilter(
-            f"it cannot be translated within {TRANSLATION_SECONDS:g} s: shorten it, with networks "
-            "in place of hosts, say"
+            f"it cannot be translated within {TRANSLATION_SECONDS:g} s: "
+            f"{_SHORTER if own else _FEWER}"
         ) from None
     except ValueError as error:
         raise BadFilter(str(error)) from None

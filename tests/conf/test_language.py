@@ -431,6 +431,12 @@ def test_wrong_values_name_the_variable_and_what_is_expected(
             "1: @checks has 33 checks: at most 32",
         ),
         ("@addresses = ('eth0 10.0.0.1/8', 'eth1 10.0.0.1/8');", "10.0.0.1 more than once"),
+        (
+            "@addresses = ("
+            + ",".join(f"'eth0 fd00:{n + 4096:x}::1/64'" for n in range(7000))
+            + ");",
+            "1: @addresses is 147000 bytes long: at most 131000 can be told the switch script",
+        ),
         ("@addresses = ('eth0 1.0.0.2/8');", "1: @addresses has 1.0.0.2, which is $secondary"),
         (
             "@ethernet_addresses = ('eth0 02:00:00:00:00:01', 'eth0 02:00:00:00:00:02');",

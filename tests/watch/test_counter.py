@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import ipaddress
 import json
 import os
 import resource
@@ -684,6 +685,32 @@ def test_what_counts(what: str, interface: str, conf: Conf, packet: bytes, count
     expression = counter.what_counts(conf, interface, (NEW, OLD))
     accept = capture.counts_in_capture(expression, filters.DLT_EN10MB, None)
     assert bool(accept(packet)) == counts, what
+
+
+BLOCK = ("192.0.2.8", "192.0.2.9", "192.0.2.10", "192.0.2.11", "192.0.2.13")
+BLOCK6 = ("2001:db8::fffe:ffff:ffff", "2001:db8::ffff:0:0", "2001:db8::ffff:0:1")
+BESIDE = ("192.0.2.7", "192.0.2.12", "192.0.2.14", "192.0.3.9")
+BESIDE6 = ("2001:db8::fffe:ffff:fffe", "2001:db8::ffff:0:2", "2001:db8:0:1::ffff:0:1")
+
+
+def test_addresses_that_follow_one_another_are_told_in_one_and_none_beside() -> None:
+    served = tuple(Address("eth0", one, 24) for one in (*BLOCK, *BLOCK6))
+    expression = counter.what_counts(Conf(addresses=served), "eth0")
+    accept = capture.counts_in_capture(expression, filters.DLT_EN10MB, None)
+    for address in (*BLOCK, *BESIDE):
+        frame = frames.gratuitous_arp(FAR, address)[0]
+        assert bool(accept(frame)) == (address in BESIDE), address
+    for address in (*BLOCK6, *BESIDE6):
+        for frame in (icmpv6(address, ROUTER6, 135), icmpv6("fe80::5", address, 136)):
+            assert bool(accept(frame)) == (address in BESIDE6), address
+
+
+@pytest.mark.parametrize("network", ["10.20.0.0", "2001:db8::"])
+def test_the_kernel_has_room_for_thousands_of_them(network: str) -> None:
+    first = ipaddress.ip_address(network) + 1
+    served = tuple(Address("eth0", str(first + n), 16) for n in range(3000))
+    expression = counter.what_counts(Conf(addresses=served), "eth0")
+    assert filters.translate(expression, filters.DLT_EN10MB).length < 500
 
 
 @pytest.mark.parametrize("what", SWITCH_FRAMES)

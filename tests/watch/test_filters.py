@@ -37,3 +37,4 @@ def test_addresses_that_make_it_too_long_are_named(lab: Lab) -> None:
     lab.a.write_conf(addresses=addresses)
     done = lab.a.command("failoverd", "-t")
     assert done.returncode == 1 and f"@addresses: {WHY}" in done.stderr
+    assert "4096 are the most; name fewer addresses, or such as follow one another" in done.stderr
