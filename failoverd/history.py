@@ -55,6 +55,7 @@ class History:
     def __init__(self) -> None:
         self._known: deque[Change] = deque(maxlen=MOST)
         self._role = "none"
+        self._entered: float | None = None  # when the settled role of now was, by this failoverd
         self._left: float | None = None  # when a settled role was left
         self._causes: list[str] = []
         self.unsaved = False
@@ -72,10 +73,12 @@ class History:
         return self._known[-1] if self._known else None
 
     def because(self, cause: str, since: float | None = None) -> None:
-        """The switch script is about to run for this. since: when that began, if it is known."""
+        """The switch script is about to run for this. since: when that began, if it is known; no
+        role is left before it is entered."""
         if cause not in self._causes:
             self._causes.append(cause)
-        self._left = self._left if since is None else since
+        if since is not None:
+            self._left = since if self._entered is None else max(since, self._entered)
 
     def entered(self, role: str, when: str, now: float) -> Change | None:
         """The role is this now. when: in UTC; now: monotonic. The change that has ended by it."""
@@ -86,6 +89,7 @@ class History:
         if left is None and role == was and not causes:
             return None
         self._left, self._causes, self._role = None, [], role
+        self._entered = now if role != was or self._entered is None else self._entered
         cause = "; ".join(causes) if was != "none" and (causes or role == was) else "start"
         took = 0.0 if left is None else round(now - left, 3)
         change = Change(when, was, role, words(cause), took)

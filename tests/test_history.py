@@ -57,6 +57,24 @@ def test_a_change_lasts_from_one_settled_role_to_the_next(path: str) -> None:
     assert change == known.last == CHANGE and known.unsaved
 
 
+@pytest.mark.parametrize(("heard", "took"), [(100.0, 9.0), (104.0, 5.0), (3.0, 9.0)])
+def test_no_change_begins_before_the_role_that_it_ends(
+    path: str, heard: float, took: float
+) -> None:
+    """A node that was alone for long and failed was not without service since it was alone."""
+    known = began(path, "active")
+    known.entered("switching", WHEN, 99.0)
+    known.because("the addresses were gone")
+    known.entered("failed", WHEN, 100.0)
+    known.entered("switching", WHEN, 105.0)
+    known.because("heartbeat lost", heard)
+    known.entered("failed", WHEN, 106.0)
+    known.entered("switching", WHEN, 108.0)
+    known.because("heartbeat lost", heard)
+    change = known.entered("active", WHEN, 109.0)
+    assert change is not None and change.took == took
+
+
 def test_a_role_that_was_given_and_taken_back_is_told_with_both_causes(path: str) -> None:
     known = began(path, "active")
     for cause, now in (("interface failed", 1.0), ("the switchover failed", 4.0)):
