@@ -6,6 +6,7 @@ was set back meanwhile counts for no time, so a hold lasts too long rather than 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -74,6 +75,16 @@ def write(path: str, kept: Kept) -> None:
     """Replace the file; when this returns no loss of power takes that back. Raises OSError."""
     file = _File(kept.now, statefile.boot_id(), uptime(), time.time())
     statefile.keep(path, f"{json.dumps(typed.encode(file))}\n".encode(), lasting=True)
+
+
+def restore(path: str, kept: Kept | None) -> None:
+    """Have the file say what counts, None for nothing: a change that was refused may be in it, for
+    a disk can fail just when it is. Raises OSError."""
+    if kept is not None:
+        write(path, kept)
+        return
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def serial_after(known: Hold | None) -> int:

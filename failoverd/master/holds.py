@@ -31,11 +31,11 @@ Answer = Callable[[int, bool, str], None]
 
 @dataclass
 class Writing:
-    """What is being written. request: the number of the one that asked for it, None if none waits
-    for it; deadline: None once it has taken too long."""
+    """What is being written; kept: None for nothing. request: the number of the one that asked for
+    it, None if none waits for it; deadline: None once it has taken too long."""
 
     errand: Errand
-    kept: Kept
+    kept: Kept | None
     request: int | None
     via: str
     deadline: float | None
@@ -51,7 +51,7 @@ class Holds:
         self._path = hold.place(context.conf.state)
         self._asked: deque[tuple[int, str, Mapping[str, str]]] = deque()
         self._writing: Writing | None = None
-        self._unsaved = False
+        self._unsaved = False  # the file may say something else than what counts
         self._retry = 0.0  # not before then; 0 if the last attempt did not fail
         self._on = False  # as the pair was told last
         try:
@@ -113,7 +113,7 @@ class Holds:
         if self._asked:
             request, command, who = self._asked.popleft()
             self._write(Kept(self._change(command, who), uptime()), request, who["via"])
-        elif self._unsaved and self._context.hold is not None and time.monotonic() >= self._retry:
+        elif self._unsaved and time.monotonic() >= self._retry:
             self._write(self._context.hold, None, "")
 
     def _change(self, command: str, who: Mapping[str, str]) -> Hold:
@@ -144,11 +144,11 @@ class Holds:
 
     # ------------------------------------------------------------------ the file
 
-    def _write(self, kept: Kept, request: int | None, via: str) -> None:
+    def _write(self, kept: Kept | None, request: int | None, via: str) -> None:
         conf, path = self._context.conf, self._path
 
         def work(channel: Channel) -> Message:
-            hold.write(path, kept)
+            hold.restore(path, kept)
             return {}
 
         try:
@@ -182,17 +182,18 @@ class Holds:
         if self._retry:
             self._retry = 0.0
             self._context.say("HOLD-KEPT", "role", "the hold is in its file again", file=self._path)
-        if known is None or kept.told.rank > known.told.rank:
+        if kept is not None and (known is None or kept.told.rank > known.told.rank):
             self._context.hold = known = kept
             self._tell(writing.via)
         self._unsaved = known is not kept
-        if writing.request is not None:
+        if kept is not None and writing.request is not None:
             done = "held" if kept.told.held else "released"
             text = "the peer has changed it meanwhile: try again" if self._unsaved else done
             self._answer(writing.request, not self._unsaved, text)
 
     def _failed(self, request: int | None, why: str) -> None:
         if request is not None:
+            self._unsaved = True  # what is refused must not be there after a restart
             self._answer(request, False, f"{self._path} cannot be written: {why}")
             return
         self._retry = time.monotonic() + RETRY_SECONDS

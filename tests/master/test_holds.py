@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import selectors
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dev.lab import logs
-from failoverd import hold, pair
+from failoverd import hold, pair, statefile
 from failoverd.conf import Conf
 from failoverd.hold import Kept, uptime
 from failoverd.log import Log
@@ -159,6 +160,30 @@ def test_a_file_that_cannot_be_written_is_a_refusal(make: Callable[[], Node]) ->
     assert node.known is None and not node.told() and not node.said("HOLD-ON")
     node.path.rmdir()
     assert node.ask("hold") == (True, "held")
+
+
+@pytest.mark.parametrize("before", [None, "hold", "release"])
+def test_what_was_refused_is_not_in_the_file_at_the_next_start(
+    make: Callable[[], Node], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, before: str | None
+) -> None:
+    """The disk may fail when the new file is in its place already."""
+    node, broken = make(), tmp_path / "broken"
+    if before:
+        node.ask(before)
+    known, sync = node.known, statefile._sync_folder
+
+    def fail_once(path: str) -> None:
+        if broken.exists():
+            broken.unlink()
+            raise OSError(errno.EIO, "the disk fails")
+        sync(path)
+
+    monkeypatch.setattr(statefile, "_sync_folder", fail_once)
+    broken.touch()
+    ok, why = node.ask("release" if before == "hold" else "hold")
+    assert not ok and why.endswith("the disk fails")
+    node.turn_until(lambda: node.holds.deadline is None)
+    assert node.known == known and make().known == known
 
 
 def test_a_disk_that_hangs_holds_nobody_up(
