@@ -191,8 +191,9 @@ EVENTS: dict[str, Event] = {
     "UNBLOCKED": _kept(INFO, "Nothing blocks a change of role any more"),
     "DOUBT": Event(WARNING, "It is not known whether the peer has the role; this node asks"),
     "YIELD": Event(WARNING, "The peer has the role: this node stands down"),
-    "SPLIT-BRAIN": Event(ERR, "Both nodes are active: winner= keeps the role", "UNITED"),
-    "UNITED": _kept(NOTICE, "One node is active again"),
+    "SPLIT-BRAIN": Event(ERR, "Both nodes are active: winner= keeps the role, or the host with the "
+                         "hardware address by=", "UNITED"),
+    "UNITED": _kept(NOTICE, "The split brain is over"),
     "SERVICE-DOWN": _kept(ERR, "No node has been active for longer than failoverd -t allows",
                           "SERVICE-UP"),
     "SERVICE-UP": _kept(NOTICE, "A node is active again"),

@@ -77,7 +77,11 @@ class Alerts:
         state, role = self._context.state, self._context.role
         if self.split and (role == "standby" or (role == "active" and peer_is_not(state))):
             self.split = False
-            self._context.say("UNITED", "role", "one node is active again")
+            known = role == "active" or state.peer_serves
+            text = (
+                "one node is active again" if known else "not active beside another host any more"
+            )
+            self._context.say("UNITED", "role", text)
         if self._blocked and not state.blocked:
             self._context.say("UNBLOCKED", "role", "nothing blocks a change of role any more")
         self._blocked = state.blocked

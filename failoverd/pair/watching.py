@@ -36,8 +36,8 @@ def unclaimed(turn: Turn, event: msg.Answers) -> None:
 
 def claimed(turn: Turn, event: msg.Answers) -> None:
     """Another host answers for the addresses that are here."""
+    address, _, by = event.who.partition(" ")
     if not turn.state.claimed:
-        address, _, by = event.who.partition(" ")
         subject = f"address {address}" if by else "role"
         six = "another host answers neighbour solicitation too"
         text = six if ":" in address else "another host answers ARP too"
@@ -50,7 +50,7 @@ def claimed(turn: Turn, event: msg.Answers) -> None:
         turn.ask_own()
     else:
         text = "another host answers for the addresses, standing down"
-        turn.say("SPLIT-BRAIN", "role", text, winner="peer")
+        turn.say("SPLIT-BRAIN", "role", text, by=by)  # the peer, or one that uses the address
         turn.stand_down(Purpose.BOTH)
 
 

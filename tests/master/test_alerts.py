@@ -83,3 +83,23 @@ def test_a_peer_that_only_sends_heartbeats_is_said_once_and_that_it_ended(master
         master.alerts.listen()
     told = [word for line in read(master) for word in (SPEECHLESS, SPEAKS) if word in line]
     assert told == [SPEECHLESS, SPEAKS]
+
+
+@pytest.mark.parametrize(
+    ("peer", "text"),
+    [
+        (pair.PeerView("active", "master", frozenset()), "one node is active again"),
+        (None, "not active beside another host any more"),
+    ],
+)
+def test_the_end_of_a_split_brain_names_no_active_node_that_is_not_known(
+    master: Master, peer: pair.PeerView | None, text: str
+) -> None:
+    """It stood down for whoever answers for the addresses: that need not be the peer."""
+    heard = (pair.Timer.HEARD, pair.Timer.UNHEARD) if peer else ()
+    timers = tuple((timer, time.monotonic() + 60.0) for timer in heard)
+    master.context.state = replace(master.context.state, peer=peer, timers=timers)
+    master.alerts.split = True
+    for _ in range(2):
+        master.alerts.check()
+    assert [line.partition(" UNITED role: ")[2] for line in read(master)] == [text]

@@ -1333,6 +1333,8 @@ def test_anybody_who_answers_for_the_addresses_is_another_holder() -> None:
     told = "DUPLICATE address 192.0.2.10: another host answers ARP too; by=02:00:00:00:00:66"
     slave = master = machine("active", **ALONE)
     assert alarms(slave, unknown, SLAVE) == alarms(master, unknown) == [told]
+    line, *_ = said(replace(slave, claimed=2), unknown, SLAVE)
+    assert (line.event, line.values) == ("SPLIT-BRAIN", (("by", "02:00:00:00:00:66"),))
     for number in (1, 2, 3):
         slave, actions = step(slave, unknown, SLAVE)
         assert (slave.claimed, done(actions)) == (number, "ask own" if number < 3 else "run slave")
