@@ -300,6 +300,11 @@ def test_no_word_of_a_title_is_lost_as_a_macro(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
+def test_a_quotation_ends_before_the_comma_behind_it(page: str) -> None:
+    assert not re.findall(r'(?m)^\.(?:Pq )?Ql [^"\n]* , \S.*', source(page))
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_a_page_is_sound_mdoc(page: str) -> None:
     if shutil.which("mandoc") is None:
         pytest.skip("mandoc is not installed: apt-get install mandoc")
