@@ -13,7 +13,7 @@ import stat
 from failoverd.conf import files
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-_WHY = {errno.ELOOP: "it is a symbolic link", errno.ENXIO: "nobody reads this pipe"}
+_WHY = {errno.ELOOP: "it is a symbolic link", errno.ENXIO: "no process reads this pipe"}
 _LONGEST = 32  # bytes: a pid, and blanks around it
 
 

@@ -87,7 +87,8 @@ def run_editor(path: str, on_terminal: bool) -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     if status:
-        raise EditError(f"the editor {editor} ended with status {status}")
+        how = f"ended with status {status}" if status > 0 else f"was killed by signal {-status}"
+        raise EditError(f"the editor {editor} {how}")
 
 
 class Peer:

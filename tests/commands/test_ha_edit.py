@@ -273,6 +273,8 @@ def test_an_editor_that_fails_changes_nothing(here: Here, capfd: Captured) -> No
     assert rest == f"ha-edit -c {here.conf} {other}"
     here.type(again)
     assert path.read_text() == "two\n"
+    assert here.edit(here.script("kill -9 $$"), path) == 1
+    assert "was killed by signal 9\n" in capfd.readouterr().err
 
 
 def test_output_that_cannot_be_written_hides_nothing_that_is_left_to_do(here: Here) -> None:
