@@ -361,12 +361,24 @@ def _is_recent(node: Node, switch_timeout: float) -> bool:
     return seconds is None or seconds <= switch_timeout
 
 
+def _cut_off(here: Node) -> Iterator[Reason]:
+    """The links of this node over which the peer, or its service, could be seen."""
+    for name, interface in here.status.interfaces if here.status else ():
+        if interface.state == "down":
+            what = _what_is_wrong(interface)
+            yield f"{name} of {here.name} {what}", f"{name} of {here.name}: {_TO_DO[what]}"
+    if here.status and here.status.plip_state == "down":
+        yield _unplugged(here)[0], SEE_PEER
+
+
 def _nobody(here: Node, there: Node, nodes: list[Node]) -> Verdict:
     """That no node is active, and all that is known of why."""
     roles = [f"{node.name} is {TOO_LONG.get(node.role, node.role)}" for node in nodes]
     if there.status is None:
         roles.append(f"{there.name} gives no valid answer")
     reasons: list[Reason] = [(", ".join(roles), "")]
+    if there.status is None:
+        reasons += _cut_off(here)
     for node in nodes:
         reasons += _failed_run(node)
         if node.status and node.status.blocked:

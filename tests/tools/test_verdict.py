@@ -190,6 +190,11 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
     (replace(B, service="nobody", blocked="fencing failed, no takeover"), None, CRITICAL,
      "no node is known to be active: node-b is standby, peer 1.0.0.2 gives no valid answer; "
      "node-b says: fencing failed, no takeover"),
+    (replace(cards(B, DOWN), service="nobody", plip_state="down", blocked="no interface is up"),
+     None, CRITICAL,
+     "no node is known to be active: node-b is standby, peer 1.0.0.2 gives no valid answer; eth0 "
+     "of node-b has no carrier; node-b has no carrier on the heartbeat link; node-b says: no "
+     "interface is up"),
     # on hold
     (replace(A, hold=HOLD), replace(B, hold=HOLD), WARNING,
      "node-a is active, and node-b can take over, but role changes are on hold by root on node-a"),
@@ -242,6 +247,16 @@ ADVICE: list[tuple[Status | None, Status | None, str]] = [
     (B, None, "see that the peer is up"),
     (replace(A, role="failed", failure=FAILURE), None, "read the log of node-a, and when the"),
     (replace(B, service="nobody", blocked="because"), None, "read the logs of both nodes"),
+    (
+        replace(cards(B, DOWN), service="nobody", plip_state="down", blocked="because"),
+        None,
+        "eth0 of node-b: check its cable and the port of the switch",
+    ),
+    (
+        replace(B, service="nobody", plip_state="down", blocked="because"),
+        None,
+        "see that the peer is up",
+    ),
     (replace(A, plip_state="down"), B, "check the cable of the heartbeat link at node-a"),
     (A, replace(B, role="active"), "check the heartbeat link: nodes that reach each other settle"),
     (replace(A, role="standby"), B, "read the logs of both nodes"),
