@@ -99,13 +99,15 @@ class Case:
 
 
 def _case(state: State, rules: Rules, purpose: Purpose, finding: Finding | None = None) -> Case:
-    """As if the peer were asked now, and told what it has told last."""
+    """As if the peer were asked now, and told what it has told last; if it is silent, as if nothing
+    answered for the service addresses, where that can be asked."""
     if finding is None:
         known = state.peer is not None and state.heard
         finding = policy.ROLES[state.peer.role] if state.peer and known else Finding.SILENT
     asked = replace(state, phase=Phase.RESOLVING, purpose=purpose, told=None)
     if finding is Finding.SILENT and policy.asks_network(asked):
-        finding = Finding.FREE
+        is_blind = bool(rules.addressed) and not compare.is_up(asked, rules)
+        finding = Finding.BLIND if is_blind else Finding.FREE
     return Case(asked, rules, finding)
 
 

@@ -133,6 +133,15 @@ def test_of_a_peer_that_is_not_heard_no_line_says_what_it_would_do() -> None:
         assert not [line for line in found if "of node-b fails" in line]
 
 
+def test_a_service_network_that_cannot_be_asked() -> None:
+    down = tuple(replace(each, up=False) for each in WELL)
+    found = told(STANDBY, SLAVE, timers=(), silent=True, interfaces=down)
+    assert found[IF_FAIL] == (
+        "refused, no answer from node-b, and the service network cannot be asked"
+    )
+    assert told(STANDBY, SLAVE, timers=())[IF_FAIL].startswith("takeover, if neither port 2000 of ")
+
+
 def test_a_hold_with_a_time_ends_by_itself() -> None:
     until = "2026-11-29 09:46:45+00:00"
     found = lines(replace(ACTIVE, held=True), MASTER, CONF, NAMES, until)

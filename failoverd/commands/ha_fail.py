@@ -195,7 +195,9 @@ def _why(conf: Conf, secret: bytes, began: float, by_script: bool) -> Iterator[s
     serves = {"peer": peer, "unknown": "not known"}
     serves["answered"] = f"probably {peer}: the service addresses are answered for"
     under_way = [name for name, status in statuses if status.role == "switching"]
-    none = f"no node yet: {under_way[0]} is switching" if under_way else "no node"
+    none = "no node" if us.path or there else f"not known: {peer} gives no valid answer"
+    if under_way:
+        none = f"no node yet: {under_way[0]} is switching"
     yield f"active now: {' and '.join(active) or serves.get(us.service, none)}"
 
 

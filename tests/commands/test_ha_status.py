@@ -286,6 +286,20 @@ def test_it_says_why_not(pair: Pair, conf: str) -> None:
     assert said[2].startswith("ha-fail: ha-status shows both nodes, ") and len(said) == 3
 
 
+@pytest.mark.parametrize(
+    ("path", "told"), [("", "not known: node-b gives no valid answer"), ("private", "no node")]
+)
+def test_of_a_peer_that_is_not_heard_it_is_not_known_whether_it_is_active(
+    pair: Pair, conf: str, path: str, told: str
+) -> None:
+    daemon = pair.listen()
+    alone = replace(STANDBY, host="node-a", peer_host="node-b", service="nobody", path=path)
+    is_now(daemon, alone)
+    daemon.answers["fail"] = (False, "the service network cannot be asked")
+    _, _, errors = ha_fail_there(pair, conf)
+    assert f"\nha-fail: active now: {told}\n" in errors
+
+
 def test_it_says_which_script_has_failed_and_where(pair: Pair, conf: str) -> None:
     """Not one that has failed before."""
     daemon, peer = pair.listen(0), pair.listen(1)
