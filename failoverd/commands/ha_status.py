@@ -199,7 +199,7 @@ def _gist(look: Look) -> tuple[object, ...]:
 
 def _for_nagios(verdict: Verdict, more: str = "") -> str:
     text = f"{verdict.sentence}: {more}" if more else verdict.sentence
-    text = " ".join(text.split()).replace("|", "/")
+    text = " ".join(text.replace("\n", "; ").split()).replace("|", "/")
     return f"FAILOVERD {WORDS[verdict.status]} - {text}"
 
 

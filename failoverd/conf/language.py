@@ -104,7 +104,9 @@ _PIECE = re.compile(
     """,
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
-_NOT_UNICODE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+_NOT_UNICODE = re.compile(
+    "\\A(?:\udcff\udcfe|\udcfe\udcff)|[\ud800-\udc7f\udd00-\udfff]"
+)  # or UTF-16
 
 _NO_VALUE = 'a value is one string in quotes, such as "/a/path" or "$other", or one number'
 _NO_STATEMENT = (
@@ -141,7 +143,7 @@ class _Reader:
     def read(self) -> Reading:
         odd = _NOT_UNICODE.search(self._text)
         if odd:
-            self._report(odd.start(), "this is not text in UTF-8: write the file again")
+            self._report(odd.start(), "this is not text in UTF-8: save the file as such")
             self._at = len(self._text)
         while not self._peek(r"\Z"):
             if len(self._reading.problems) > MAX_PROBLEMS:

@@ -209,6 +209,9 @@ def test_one_line_for_nagios(pair: Pair, conf: str) -> None:
     status, out, errors = ha_status_there(pair, f"{conf}.none", "--check")
     assert (status, errors) == (3, "") and out.count("\n") == 1
     assert out.startswith("FAILOVERD UNKNOWN - nothing can be asked with ")
+    Path(f"{conf}.bad").write_text('$low_water = "a";\n$tcp_port = "b";\n')
+    status, out, _ = ha_status_there(pair, f"{conf}.bad", "--check")
+    assert status == 3 and f"; {conf}.bad:2: $tcp_port is " in out
 
 
 # --history

@@ -251,6 +251,10 @@ REJECTED = [
     ("$log = '/a'\n# remark\n$state = '/b';", ["1: ; is missing at the end of the statement"]),
     ("1", ["1: ; is missing"]),
     ("\ud800", ["1: this is not text in UTF-8"]),
+    (
+        "$log = 1;".encode("utf-16").decode("utf-8", "surrogateescape"),
+        ["1: this is not text in UTF-8"],
+    ),
     (r'$log = "/a\q";', [r"1: the escape \q is not understood"]),
     (r'$log = "/a\012";', [r"1: the escape \012"]),
     (r'$log = "/a\x4";', [r"1: the escape \x4 "]),
