@@ -33,7 +33,9 @@ URGENT_SECONDS = 1.0  # that a switch script may be that
 MAX_LINES = 500  # of one program, so that it cannot fill the log
 MAX_LINE = 1000  # bytes
 
-_PIPE_SIZE = 1 << 20
+_PIPE_SIZES = (16 << 20, 1 << 20)  # bytes; what prints more before it is read gets EAGAIN
+_LEFT_SIZE = 1 << 16  # for those that the program leaves, whom nobody reads
+_CHUNK = 1 << 16  # bytes that are read at once
 _LONG = re.compile(rb"[^\n]{%d}(?=[^\n])" % MAX_LINE)
 
 
@@ -277,19 +279,26 @@ class _Output:
             raise
         finally:
             os.close(writer)
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(self.reader, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+        any(map(self._resize, _PIPE_SIZES))  # the most needs CAP_SYS_RESOURCE
         self._partial = b""
         self._count = 0
 
-    def read(self) -> list[str]:
-        """The lines that are complete by now."""
+    def _resize(self, size: int) -> bool:
         try:
-            data = os.read(self.reader, _PIPE_SIZE)  # no more than that can be in it
-        except BlockingIOError:
-            data = b""
-        *lines, self._partial = _cut(self._partial + data)
-        return self._bounded(lines)
+            return bool(fcntl.fcntl(self.reader, fcntl.F_SETPIPE_SZ, size))
+        except OSError:
+            return False
+
+    def read(self) -> list[str]:
+        """The lines that are complete by now. What is beyond MAX_LINES is thrown away unread."""
+        found: list[str] = []
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(_PIPE_SIZES[0] // _CHUNK):  # what is in it now; more may come for ever
+                data = os.read(self.reader, _CHUNK)
+                if self._count <= MAX_LINES:
+                    *lines, self._partial = _cut(self._partial + data)
+                    found += self._bounded(lines)
+        return found
 
     def rest(self) -> list[str]:
         """All that is left, an unfinished line too."""
@@ -305,6 +314,7 @@ class _Output:
         return kept
 
     def close(self) -> None:
+        self._resize(_LEFT_SIZE)
         os.close(self.reader)
         os.close(self.writer)
 

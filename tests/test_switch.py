@@ -217,6 +217,25 @@ def test_a_flood_is_left_out_and_does_not_stop_the_program(runner: Runner, scrip
     assert lines[-1] == "(the rest of its output is left out)"
 
 
+def test_what_is_left_out_of_a_flood_costs_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop has windows to keep, and what is not read soon is refused to the program."""
+    output = switch._Output()
+    lines = switch.MAX_LINES + 100
+    os.write(output.writer, b"a line\n" * lines)
+    assert len(output.read()) == switch.MAX_LINES + 1
+
+    def cut(data: bytes) -> list[bytes]:
+        raise AssertionError("it is thrown away unread")
+
+    monkeypatch.setattr(switch, "_cut", cut)
+    for read in (output.read, output.rest):
+        os.write(output.writer, b"a line\n" * lines)
+        assert read() == []
+    with pytest.raises(BlockingIOError):
+        os.read(output.reader, 1)
+    output.close()
+
+
 def test_outputs_can_be_opened_by_name(runner: Runner, script: Script) -> None:
     _, lines = run(runner, script("echo one", "echo two >/dev/stderr", "echo three >&2"))
     assert lines == ["one", "two", "three"]
