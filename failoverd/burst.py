@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import socket
 import struct
 from collections.abc import Sequence
+
+from failoverd import links
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _MOST = 1024  # frames that one call takes (UIO_MAXIOV)
@@ -37,7 +40,9 @@ class Burst:
     def send(self, sock: socket.socket, interface: str, first: int = 0, most: int = _MOST) -> int:
         """Send at most so many, from the frame with number `first` on. How many were sent, at least
         one. Raises OSError if that one cannot be sent."""
-        index = socket.if_nametoindex(interface)
+        index = links.index(interface)
+        if index is None:
+            raise OSError(errno.ENODEV, "no interface with this name")
         for kind, to in self._to.items():
             family = int(socket.AF_PACKET)
             _ADDRESS.pack_into(to, 0, family, socket.htons(kind), index, 0, 0, 0)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 
 import pytest
 from inside import inside, sender, two_ends
 
+from failoverd import links
 from failoverd.burst import Burst
 from failoverd.wire import frames
 
@@ -51,5 +53,22 @@ def test_what_cannot_be_sent_is_an_error() -> None:
                     with pytest.raises(OSError, match=why):
                         Burst(FRAMES).send_all(sock, name)
                 Burst([]).send_all(sock, "eth0")
+
+        inside(ends[0], work)
+
+
+def test_no_descriptor_is_wanted_for_it() -> None:
+    """What has used up all of them must not keep a takeover from being checked and announced."""
+    with two_ends() as ends:
+
+        def work() -> None:
+            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock:
+                burst = Burst(FRAMES)
+                links.index("eth0")  # as every worker has asked before
+                free = os.dup(0)
+                os.close(free)
+                _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+                resource.setrlimit(resource.RLIMIT_NOFILE, (free, most))
+                burst.send_all(sock, "eth0")
 
         inside(ends[0], work)
