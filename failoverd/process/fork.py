@@ -22,8 +22,8 @@ _PR_SET_NAME = 15  # prctl(2)
 MAX_RESULT = 8 << 20  # bytes of what a child has worked out
 PARTING = 0.5  # seconds that a child may take to end
 
-_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD,
-            signal.SIGPIPE)  # fmt: skip
+_REQUESTS = (signal.SIGHUP, signal.SIGUSR1)  # to failoverd
+_HANDLED = (signal.SIGTERM, signal.SIGINT, *_REQUESTS, signal.SIGCHLD, signal.SIGPIPE)
 
 CLEAN_ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -76,6 +76,8 @@ def fork_child(
     """
 
     def work() -> int:
+        for number in _REQUESTS:  # `pkill -HUP failoverd` means failoverd, and reaches all
+            signal.signal(number, signal.SIG_IGN)
         set_title(name)
         channel = Channel(far)
         try:
@@ -258,7 +260,7 @@ def reset_signals() -> None:
 def put_off_signals() -> None:
     """What asks a running failoverd for something waits until `take_signals`: without a handler it
     would end one that is just starting."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGUSR1))
+    signal.pthread_sigmask(signal.SIG_BLOCK, _REQUESTS)
 
 
 def take_signals() -> None:

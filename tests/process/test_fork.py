@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import select
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from failoverd import process
 from failoverd.process import Channel
 
 COUNT = 50
+LIMIT = 30.0  # seconds
 
 
 class Cycle:
@@ -56,3 +59,33 @@ def test_why_the_output_cannot_be_written() -> None:
             check=False,
         )
     assert (done.returncode, done.stderr) == (1, "No space left on device\n")
+
+
+def test_what_is_asked_of_failoverd_by_name_ends_no_worker() -> None:
+    """`pkill -HUP failoverd` reaches every process that is called so."""
+
+    def work(channel: Channel) -> None:
+        channel.send({"event": "ready"})
+        select.select([channel], [], [], LIMIT)
+        channel.send({"event": "alive", "told": channel.receive()})
+
+    def next_message() -> process.Message:
+        assert select.select([child.channel], [], [], LIMIT)[0]
+        return child.channel.receive()[0]
+
+    child = process.fork_child("test", work)
+    try:
+        assert next_message() == {"event": "ready"}
+        for number in (signal.SIGHUP, signal.SIGUSR1):
+            os.kill(child.pid, number)
+        child.channel.send({"do": "go on"})
+        assert next_message() == {"event": "alive", "told": [{"do": "go on"}]}
+    finally:
+        child.kill()
+        child.reap()
+
+
+def test_a_program_ends_by_what_its_worker_ignores() -> None:
+    argv = ["/bin/sh", "-c", "kill -HUP $$; echo lives"]
+    child = process.start_program(argv, "root")
+    assert child.ends(LIMIT) and child.reap() == -signal.SIGHUP
