@@ -9,11 +9,13 @@ import fcntl
 import os
 import re
 import stat
+import time
 
 from failoverd.conf import files
 
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _WHY = {errno.ELOOP: "it is a symbolic link", errno.ENXIO: "no process reads this pipe"}
+_TRIES, _PAUSE = 5, 0.02  # seconds
 _LONGEST = 32  # bytes: a pid, and blanks around it
 
 
@@ -68,12 +70,10 @@ def take_lock(path: str) -> int:
             if not plain or info.st_uid not in files.trusted_owners():
                 raise OSError(f"$pidfile {path} is not a plain file of root's alone: remove it")
             os.fchmod(lock, 0o600)  # a user who may open it may lock it, and prevent a start
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _lock(lock):
                 pid = os.pread(lock, _LONGEST, 0).decode(errors="replace").strip()
                 who = f"pid {pid}" if pid else "it is just starting"
-                raise OSError(f"already running ({who})") from None
+                raise OSError(f"already running ({who})")
             found = os.pread(lock, _LONGEST + 1, 0)
             if len(found) > _LONGEST or not re.fullmatch(rb"\s*\d{0,9}\s*", found):
                 raise OSError(f"$pidfile {path} is something else: remove it or name another")
@@ -81,6 +81,16 @@ def take_lock(path: str) -> int:
                 os.ftruncate(lock, 0)  # the pid of a dead one
                 undo.pop_all()
                 return lock
+
+
+def _lock(fd: int) -> bool:
+    """Whether it is locked. Who only looks whether it is holds the lock for a moment, too."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(_PAUSE)
+    return False
 
 
 def _is_at(path: str, fd: int) -> bool:
