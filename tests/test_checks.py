@@ -183,6 +183,19 @@ def test_one_that_hangs_is_killed_in_time_with_all_that_it_has_started(start: St
     wait_until(lambda: not running(SLEEP))
 
 
+def test_a_run_has_no_time_while_the_node_stalls(start: Start) -> None:
+    """A virtual machine that was paused, say: that is no fault of the service."""
+    worker = start(check(f"{SLEEP} & wait", interval=NEVER), check_timeout=2.0, check_fall=1)
+    wait_until(lambda: running(SLEEP))
+    (program,) = running(SLEEP)
+    os.kill(worker.child.pid, signal.SIGSTOP)
+    time.sleep(3.0)
+    os.kill(worker.child.pid, signal.SIGCONT)
+    time.sleep(0.3)
+    os.kill(program, signal.SIGTERM)
+    worker.until("ok")
+
+
 def test_what_ignores_every_signal_but_one_is_killed(start: Start) -> None:
     command = f"trap '' HUP INT QUIT TERM PIPE; while :; do {SLEEP}; done"
     start(check(command), check_timeout=0.5, check_fall=2).until("bad")
