@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from failoverd.conf import Conf
 
 LASTING = "/var/lib/failoverd"
+VOLATILE = ("/run", "/var/run")
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _MAX_BYTES = 1 << 20  # thousands of addresses
 # The file is a whole number of these, filled up with blanks: what is written over it later needs no
@@ -215,9 +216,14 @@ def replace(path: str, data: bytes, *, lasting: bool = False, mode: int = 0o600)
 
 def place(state: str, what: str) -> str:
     """The file of what outlives a boot: beside $state; for one in /run, which is empty after a
-    boot, below /var/lib/failoverd."""
+    boot, or in a folder there, in /var/lib/failoverd."""
     folder, name = os.path.split(state)
-    return os.path.join(LASTING if folder in ("/run", "/var/run") else folder, f"{name}.{what}")
+    above, own = os.path.split(folder)
+    if folder in VOLATILE:
+        folder = LASTING
+    elif above in VOLATILE:
+        folder, name = LASTING, f"{own}-{name}"
+    return os.path.join(folder, f"{name}.{what}")
 
 
 def keep(path: str, data: bytes, *, lasting: bool = False) -> None:

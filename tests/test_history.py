@@ -37,6 +37,8 @@ def began(path: str, role: str | None) -> History:
     [
         ("/run/failoverd.state", "/var/lib/failoverd/failoverd.state.history"),
         ("/var/run/second.state", "/var/lib/failoverd/second.state.history"),
+        ("/run/failoverd/web.state", "/var/lib/failoverd/failoverd-web.state.history"),
+        ("/runs/state", "/runs/state.history"),
         ("/var/lib/pair/state", "/var/lib/pair/state.history"),
     ],
 )
