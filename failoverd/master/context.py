@@ -6,6 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from failoverd import history, hold, pair, process, statefile
 from failoverd.conf import Conf
@@ -30,7 +31,7 @@ class Context:
         self.boot = boot
         self.log = log
         self.dry = dry
-        self.rules = pair.rules(conf, boot)
+        self.rules = self._rules(conf)
         self.state = pair.initial(self.rules)
         self.events: deque[pair.Event] = deque()
         self.saved = statefile.read(conf.state)
@@ -108,6 +109,11 @@ class Context:
     def hold_now(self) -> Hold | None:
         return None if self.hold is None else self.hold.now
 
+    def _rules(self, conf: Conf) -> pair.Rules:
+        """In a dry run no check is made, and none is waited for."""
+        found = pair.rules(conf, self.boot)
+        return replace(found, everywhere=frozenset()) if self.dry else found
+
     def feed(self, event: pair.Event) -> None:
         """Take an event in; it is decided on before the loop sleeps again."""
         self.events.append(event)
@@ -119,7 +125,7 @@ class Context:
     def adopt(self, conf: Conf) -> None:
         """Go on with another configuration."""
         self.conf = conf
-        before, self.rules = self.rules, pair.rules(conf, self.boot)
+        before, self.rules = self.rules, self._rules(conf)
         self.state = pair.adapt(self.state, before, self.rules)
 
     def change_role(self, before: str, after: str) -> None:

@@ -35,6 +35,12 @@ def missing(state: State) -> str:
     return ", ".join(i.name for i in state.interfaces if not (i.up and i.heard))
 
 
+def unready(state: State, rules: Rules) -> str:
+    """What is not known yet to work here: interfaces, and checks that a standby makes."""
+    untried = sorted(f"check {name}" for name in rules.everywhere - state.tried)
+    return ", ".join(filter(None, (missing(state), *untried)))
+
+
 def has_heard_all(state: State, rules: Rules) -> bool:
     """Every interface is up here, and has received a packet."""
     return not missing(state)
@@ -45,12 +51,14 @@ def peer_is_idle(state: State) -> bool:
 
 
 def is_fit(state: State, rules: Rules) -> bool:
-    """Every interface is up here and has received a packet, and no fewer are bad at the peer.
+    """Every interface is up here and has received a packet, every check that a standby makes has
+    told how it is, and no fewer of both are bad at the peer.
 
     A preferred node takes its role from an active peer only when it can do the work.
     """
     peer = state.peer
-    return not missing(state) and peer is not None and count_there(peer) >= count_here(state)
+    ready = not unready(state, rules)
+    return ready and peer is not None and count_there(peer) >= count_here(state)
 
 
 def is_up(state: State, rules: Rules) -> bool:

@@ -134,6 +134,7 @@ class State:
     interfaces: tuple[Interface, ...] = ()
     checks: frozenset[str] = frozenset()  # service checks that are bad
     passed: frozenset[str] = frozenset()  # those that were good since this node became active
+    tried: frozenset[str] = frozenset()  # those of which it is known how they are here
     held: bool = False  # an operator wants no change of role but his own
     failed: bool = False  # the last `master` run failed
     unclean: bool = False  # the last `slave` run failed: the addresses may still be here

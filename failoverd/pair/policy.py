@@ -142,7 +142,8 @@ def why(state: State, finding: Finding, rules: Rules) -> str:
     if condition is None or condition(state, rules):
         return text
     if lacks(state, finding, rules):
-        return f"{text}, and an interface is down here, or has received nothing yet"
+        interface = "an interface is down here, or has received nothing yet"
+        return f"{text}, and {interface if compare.missing(state) else 'a check has no result yet'}"
     return f"{text}, and {UNMET[condition]}" if condition in UNMET else text
 
 
@@ -152,7 +153,8 @@ def needs(state: State, finding: Finding) -> Condition | None:
 
 
 def lacks(state: State, finding: Finding, rules: Rules) -> str:
-    """The interfaces for which the role is not taken."""
+    """The interfaces and checks for which the role is not taken."""
     condition = needs(state, finding)
-    waits = condition in (compare.is_fit, compare.has_heard_all)
-    return compare.missing(state) if waits else ""
+    if condition is compare.is_fit:
+        return compare.unready(state, rules)
+    return compare.missing(state) if condition is compare.has_heard_all else ""

@@ -235,7 +235,8 @@ def stay(turn: Turn, finding: Finding) -> None:
     gave = turn.state.posture is Posture.GIVING
     boots = turn.state.purpose is Purpose.BOOT and finding is Finding.ACTIVE
     # No alarm: so each start of a host begins.
-    early = boots and (bool(compare.missing(turn.state)) or must_stand_by(turn.state, turn.rules))
+    unready = bool(compare.unready(turn.state, turn.rules))
+    early = boots and (unready or must_stand_by(turn.state, turn.rules))
     if boots and turn.rules.failback is None:
         turn.set(resuming=False)
     if not (early and turn.state.blocked):

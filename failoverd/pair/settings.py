@@ -31,6 +31,7 @@ class Rules:
     fence: bool
     status_timeout: float
     low_water: int = 1
+    everywhere: frozenset[str] = frozenset()  # the checks that a standby makes, too
     failback: float | None = 0.0  # after so long without a bad interface or check; None: never
     card_window: float = 0.0  # of the service network; 0: as long as that of the heartbeat link
     request_time: float = REQUEST_SECONDS
@@ -102,5 +103,6 @@ def rules(conf: Conf, boot: str) -> Rules:
         status_timeout=max(1.0, min(REQUEST_SECONDS, conf.plip_timer)),
         card_window=conf.timer_seconds,
         low_water=conf.low_water,
+        everywhere=frozenset(check.name for check in conf.checks if check.everywhere),
         failback=conf.failback,
     )

@@ -151,6 +151,7 @@ def counted(turn: Turn, event: msg.Counted) -> None:
 
 def checked(turn: Turn, event: msg.Checked) -> None:
     state, name = turn.state, frozenset((event.name,))
+    turn.set(tried=state.tried - name if event.ok is None else state.tried | name)
     if event.ok is False:
         turn.set(checks=state.checks | name)
         consider_switchover(turn, Purpose.CHECK)
@@ -171,8 +172,8 @@ def give_to_better(turn: Turn) -> None:
 def wait_until_well(turn: Turn) -> None:
     """The time of $failback begins with the last thing that was bad."""
     state = turn.state
-    is_well = state.heard and not (compare.missing(state) or compare.bad_here(state))
-    if state.resuming and turn.rules.failback and not is_well:
+    lacks = compare.unready(state, turn.rules) or compare.bad_here(state)
+    if state.resuming and turn.rules.failback and (lacks or not state.heard):
         turn.start(Timer.UNWELL, turn.rules.failback)
 
 

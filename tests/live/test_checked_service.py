@@ -102,6 +102,22 @@ def test_a_role_goes_where_the_service_works_and_back(lab: Lab) -> None:
         time.sleep(2.0)  # $hold_down
 
 
+def test_who_comes_back_with_a_bad_service_leaves_the_role_where_it_works(lab: Lab) -> None:
+    """Also as long as it is not known yet that it is bad."""
+    begin(lab, "web* 1 CHECK", hold_down=1.0)
+    lab.a.power_cut()
+    lab.wait_until(lambda: lab.holders() == ["b"], "b takes over", LONG)
+    before = role_changes(lab.b)
+    serve(lab.a, "exit 2")
+    lab.a.power_on()
+    lab.a.start_failoverd()
+    lab.wait_until(lambda: "CHECK-FAIL" in lab.a.log(), "a's check is bad", LONG)
+    assert stays(lambda: settled(lab, lab.b), 2.0)
+    assert role_changes(lab.b) == before
+    serve(lab.a, "exit 0")
+    lab.wait_until(lambda: settled(lab, lab.a), "a works, too, and has its role back", LONG)
+
+
 def test_without_a_star_a_service_that_is_bad_on_both_changes_the_role_once(lab: Lab) -> None:
     """A standby's is not known, so the role is given once; then it stays, over a restart too."""
     begin(lab, f"web {INTERVAL} CHECK", hold_down=1.0)

@@ -2103,11 +2103,43 @@ def test_on_hold_an_operator_and_split_brain_move_the_role() -> None:
 
 
 ACTIVE_PEER = pair.Replied(Query.STATUS, True, view=view("active"))
+
+
 WAITS = replace(MASTER, failback=30.0)
 
 
 def well() -> tuple[pair.Interface, ...]:
     return tuple(replace(card, heard=True) for card in cards())
+
+
+def test_a_preferred_node_does_not_take_its_role_before_its_checks_have_told() -> None:
+    """It would give it back at once if one is bad."""
+    rules = replace(MASTER, everywhere=frozenset({"web", "db"}))
+    for results, takes, lacking in (
+        ((), False, "check db, check web"),
+        ((True,), False, "check db"),
+        ((True, True), True, ""),
+        ((True, False), False, ""),
+        ((True, None), False, "check db"),
+    ):
+        state = machine("boot", interfaces=well(), resuming=True, blocked="")
+        for name, ok in zip(("web", "db"), results, strict=False):
+            state = step(state, pair.Checked(name, ok), rules)[0]
+        lines = [dict(line.values) for line in said(state, STATUS["active"], rules)]
+        asked = step(state, STATUS["active"], rules)[0]
+        assert (asked.told is Query.RESUME) is takes, results
+        assert lines[0].get("lacking", "") == lacking
+        assert ("has no result yet" in lines[0]["found"]) is bool(lacking)
+        alone = step(replace(state, timers=()), NO_STATUS, rules)[0]
+        assert moment(step(alone, NOBODY, rules)[0]) != "idle"  # then it is needed
+
+
+def test_the_time_of_failback_begins_when_the_checks_have_told() -> None:
+    rules = replace(MASTER, everywhere=frozenset({"web"}), failback=30.0)
+    state = step(machine("idle", interfaces=well(), resuming=True), pair.Tick(), rules)[0]
+    assert left(state)["UNWELL"] == 30.0
+    state = step(state, PASSED, rules, 7.0)[0]
+    assert left(step(state, COMPARED["active"], rules, 9.0)[0])["UNWELL"] == 37.0 - 7.0
 
 
 def test_without_failback_the_preferred_node_stands_by() -> None:
