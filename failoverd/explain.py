@@ -213,6 +213,7 @@ def _as_the_peer(state: State, rules: Rules) -> State:
         down=frozenset(each.name for each in state.interfaces if not each.up),
         counts=tuple((each.name, each.packets, each.last) for each in state.interfaces),
         checks=state.checks,
+        untried=rules.everywhere - state.tried,
     )
     return State(
         phase=Phase.ACTIVE,

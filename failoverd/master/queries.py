@@ -244,6 +244,7 @@ def peer_view(
     failed = frozenset(name for name in known if known[name].state == "fail")
     counts = tuple((name, known[name].packets, known[name].last) for name in sorted(known))
     checks = frozenset(name for name, check in status.checks if check.is_bad)
+    untried = frozenset(name for name, check in status.checks if check.state == "unknown")
     role = "rejoining" if status.rejoining else status.role
     return pair.PeerView(
         role,
@@ -253,6 +254,7 @@ def peer_view(
         counts=counts,
         failed=failed,
         checks=checks,
+        untried=untried,
         beats=status.plip_state == "ok",
         aside=path == SECOND,
     )

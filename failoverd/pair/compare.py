@@ -72,10 +72,10 @@ def bad_at(peer: PeerView) -> frozenset[str]:
     return peer.bad | {name for name, packets, last in peer.counts if packets == last == 0}
 
 
-def bad_there(peer: PeerView) -> frozenset[str]:
-    """An interface that has received nothing since its watcher began is not called bad yet, nor is
-    it good."""
-    return bad_at(peer) | named(peer.checks)
+def not_good_there(peer: PeerView, rules: Rules) -> frozenset[str]:
+    """What is bad at the peer, or not known to be good: an interface that has received nothing
+    since its watcher began, a check that a standby makes, and that has no result."""
+    return bad_at(peer) | named(peer.checks | (peer.untried & rules.everywhere))
 
 
 def peer_is_better(state: State, rules: Rules) -> bool:
@@ -85,7 +85,7 @@ def peer_is_better(state: State, rules: Rules) -> bool:
     """
     if state.peer is None or state.peer.role != "standby":
         return False
-    theirs = bad_there(state.peer)
+    theirs = not_good_there(state.peer, rules)
     return bool(free_here(state) - theirs) and len(theirs) < len(bad_here(state))
 
 

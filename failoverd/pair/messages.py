@@ -22,8 +22,8 @@ class PeerView:
     """What a `status` told of the peer. role: a role, or "rejoining": it holds the addresses, but
     asks before it calls them its own. bad: its bad interfaces by section 5; down: those of them
     without a carrier. failed: those whose last verdict there was `fail`. checks: its service checks
-    that are bad, as it has told. beats: heartbeats arrive there. aside: the status came over the
-    second path, so it receives on the service network."""
+    that are bad, as it has told; untried: those without a result. beats: heartbeats arrive there.
+    aside: the status came over the second path, so it receives on the service network."""
 
     role: str
     boot: str
@@ -34,6 +34,7 @@ class PeerView:
     checks: frozenset[str] = frozenset()
     beats: bool = True
     aside: bool = False
+    untried: frozenset[str] = frozenset()
 
     @property
     def serves(self) -> bool:

@@ -194,7 +194,8 @@ def test_a_dry_run_has_none(tmp_path: Path) -> None:
 def test_the_peers_bad_checks_are_seen() -> None:
     bad = CheckStatus("bad", STANDBY.since, "refused")
     found = (("web", bad), ("db", replace(bad, state="ok")), ("all", replace(bad, state="unknown")))
-    assert peer_view(replace(STANDBY, checks=found), ("eth0",)).checks == {"web"}
+    seen = peer_view(replace(STANDBY, checks=found), ("eth0",))
+    assert seen.checks == {"web"} and seen.untried == {"all"}
 
 
 def test_a_restart_does_not_forget_what_the_role_was_given_away_for(node: Node) -> None:

@@ -1975,6 +1975,17 @@ def test_a_bad_check_moves_nothing_to_a_peer_that_is_no_better(peer: PeerView) -
     assert moment(step(state, pair.Replied(Query.COMPARE, True, view=peer))[0]) == "active"
 
 
+def test_a_check_without_a_result_is_not_good_at_the_peer() -> None:
+    """Or what is bad on both, since a reload say, would go there first. One that a standby does not
+    make has none, whatever the service would do there."""
+    peer = replace(view("standby"), untried=frozenset({"web"}))
+    found = pair.Replied(Query.STATUS, True, view=peer)
+    for everywhere, then in (("web", "active"), ("db", "demoting")):
+        rules = replace(MASTER, everywhere=frozenset({everywhere}))
+        state = step(sick("check"), found, rules)[0]
+        assert state.phase.value == then
+
+
 def test_the_role_is_given_as_soon_as_the_peer_is_better() -> None:
     assert moment(step(sick(), BETTER)[0]) == "check"
     assert moment(step(machine("active"), BETTER)[0]) == "active"
