@@ -32,6 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     """The entry point. Exit status 0: running (or valid, with -t), 1: not, 2: usage."""
     options = parse(argv)
     process.start_clean()
+    if argv is None:  # else others have files open in this process
+        process.close_inherited(options.config)
     try:
         return test(options) if options.test else start(options)
     except ConfError as error:

@@ -7,6 +7,7 @@ import ctypes
 import gc
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -329,6 +330,13 @@ def start_clean() -> None:
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     open_streams()
+
+
+def close_inherited(path: str) -> None:
+    """Close what the starter has left open: its pipes would never end for who reads them, and the
+    numbers that are left may be too high for select(2). But for a file that is named by one."""
+    named = re.fullmatch(r"/(?:dev|proc/self)/fd/([0-9]{1,9})", path)
+    close_all_but({0, 1, 2, *({int(named[1])} if named else ())})
 
 
 def open_streams() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import sys
 
 from live_pair import WATCHED
 
@@ -102,3 +104,32 @@ def test_what_is_asked_of_one_that_is_just_starting_is_done_when_it_has_started(
     lab.a.write("go", "")
     wanted = {"STARTED", "RELOAD", "STATUS", "CONFIG-RELOADED"}
     lab.wait_until(lambda: wanted <= {*lab.a.log().split()}, "all is done")
+
+
+LEAK = """
+import os, resource, sys
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+for _ in range(1100):
+    os.set_inheritable(os.open("/dev/null", os.O_RDONLY), True)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_what_a_starter_has_left_open_is_no_obstacle(lab: Lab) -> None:
+    """select(2) takes numbers below 1024, and a pipe that is kept never ends for its reader."""
+    lab.a.write_conf(**WATCHED)
+    command = lab.a._command("failoverd", "-f")
+    lab.a.popen(sys.executable, "-c", LEAK, *command)
+    lab.wait_until(lambda: " STARTED " in lab.a.log(), "it has started")
+    pid = lab.a.read("run/pid").strip()
+    assert len(lab.a.check("ls", f"/proc/{pid}/fd").split()) < 100
+
+
+def test_a_configuration_may_come_through_a_pipe_of_the_shells(lab: Lab) -> None:
+    lab.a.write_conf(**WATCHED)
+    *command, _, path, option = lab.a._command("failoverd", "-t")
+    line = f"{shlex.join(command)} -c /dev/fd/7 {option} 7<&0"
+    done = lab.a.run("sh", "-c", f"cat {path} | {{ {line}; }}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("/dev/fd/7: valid: no errors")
