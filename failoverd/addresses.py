@@ -405,7 +405,8 @@ def _take(
         if (names[one.number], one.local, one.prefix) not in named:
             notes.append(f"{names[one.number]}: removed {one}, which was there too")
     for name, hwaddr in hwaddrs:
-        problems |= dict.fromkeys(_give_back(kernel, name, hwaddr, own, notes))
+        for bearer in _bearers(name, hwaddr, notes):
+            problems |= dict.fromkeys(_give_back(kernel, bearer, hwaddr, own.get(name, ""), notes))
     return Result(list(problems), notes, len(going))
 
 
@@ -469,14 +470,24 @@ def _link(number: int) -> dict[int, bytes]:
 # ------------------------------------------------------------------ hardware addresses
 
 
-def _give_back(
-    kernel: Kernel, name: str, shared: str, own: Mapping[str, str], notes: list[str]
-) -> list[str]:
+def _bearers(name: str, shared: str, notes: list[str]) -> Iterator[str]:
+    """The interface, or if it was renamed what has its hardware address. One by one, as others
+    follow the first of them, such as a bridge its port."""
+    if links.index(name) is not None:
+        yield name
+        return
+    for other in links.names():
+        if links.hwaddr(other) == shared:
+            notes.append(f"{other}: had {shared}, the hardware address of {name}")
+            yield other
+
+
+def _give_back(kernel: Kernel, name: str, shared: str, own: str, notes: list[str]) -> list[str]:
     number = links.index(name)
     if number is None:
         return []
     permanent = _link(number).get(_IFLA_PERM_ADDRESS, b"").hex(":")
-    hwaddr = own.get(name) or permanent
+    hwaddr = own or permanent
     if _HWADDR.fullmatch(hwaddr):
         return _set_hwaddr(kernel, name, hwaddr, notes)
     if links.hwaddr(name) != shared:

@@ -289,6 +289,15 @@ def test_an_interface_that_was_renamed_gives_up_the_address_and_no_other(
     assert "192.0.2.10/24" not in shown(machine, "ens3")
 
 
+def test_an_interface_that_was_renamed_gives_up_the_hardware_address(machine: Namespace) -> None:
+    """Two nodes with one hardware address cost clients most of the answers."""
+    put(machine, V4, hwaddrs=(MOVING,))
+    machine.ip("link set eth0 down", "link set eth0 name ens3", "link set ens3 up")
+    take(machine, V4, hwaddrs=(MOVING,))
+    assert hwaddr(machine, "ens3") == OWN
+    assert hwaddr(machine, "eth1") == "02:00:00:00:0a:02"
+
+
 # ------------------------------------------------------------------ many
 
 

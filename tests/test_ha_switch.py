@@ -347,6 +347,18 @@ def test_a_card_that_was_renamed_gives_up_the_address_and_no_other(
         machine.ip("link set ens3 down", "link set ens3 name eth0", "link set eth0 up")
 
 
+def test_a_card_that_was_renamed_gives_up_the_hardware_address(machine: Namespace) -> None:
+    told = environment(V4, hwaddrs=(SHARED_CARD,))
+    assert run(machine, "master", told) == (0, "")
+    machine.ip("link set eth0 down", "link set eth0 name ens3", "link set ens3 up")
+    try:
+        code, said = run(machine, "slave", told)
+        assert code == 0, said
+        assert hwaddr(machine, "ens3") == OWN
+    finally:
+        machine.ip("link set ens3 down", "link set ens3 name eth0", "link set eth0 up")
+
+
 def test_an_address_that_cannot_be_removed_is_an_error(machine: Namespace) -> None:
     powerless = ("setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin")
     machine.ip("address add 192.0.2.10/32 dev eth1")
