@@ -2,8 +2,8 @@
 
 Asked of the kernel by ioctl (netdevice(7)) and rtnetlink(7), which answer for the network namespace
 of this process; /sys answers for the one it was mounted in. No function raises for an interface
-that is not there: it may vanish at any moment. All but `names` ask by sockets that are kept: a
-process that has no descriptor left must not take its interfaces for missing.
+that is not there: it may vanish at any moment. All but `names` and `takes_ipv6` ask by sockets that
+are kept: a process that has no descriptor left must not take its interfaces for missing.
 """
 
 from __future__ import annotations
@@ -117,6 +117,16 @@ def is_up(name: str) -> bool:
 def works(name: str) -> bool:
     """Whether the interface is up and has a carrier."""
     return flags(name) & (IFF_UP | IFF_RUNNING) == IFF_UP | IFF_RUNNING
+
+
+def takes_ipv6(name: str) -> bool:
+    """Not where that is disabled (disable_ipv6 of ip-sysctl); what cannot be read counts for yes.
+    /proc/sys/net is that of this process's network namespace."""
+    try:
+        with open(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", encoding="ascii") as file:
+            return file.read().strip() == "0"
+    except (OSError, ValueError):
+        return True
 
 
 def hwaddr(name: str) -> str | None:

@@ -45,11 +45,13 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class Interface:
-    """An interface that is there. hwaddr: the one it has now, None if it is no ethernet."""
+    """An interface that is there. hwaddr: the one it has now, None if it is no ethernet; ipv6:
+    whether it takes such addresses."""
 
     up: bool = True
     carrier: bool = True
     hwaddr: str | None = None
+    ipv6: bool = True
 
 
 @dataclass(frozen=True)
@@ -242,6 +244,11 @@ def _placed(served: Address, facts: Facts, here: _Addresses) -> Iterator[Finding
 def _network(served: Address, conf: Conf, facts: Facts, here: _Addresses) -> Iterator[Finding]:
     """In no network of its interface."""
     name, address, version = served.interface, served.address, _version(served.address)
+    if version == 6 and not facts.interfaces[name].ipv6:
+        text = f"IPv6 is disabled on {name}, so that it does not take {address}"
+        way = f"sysctl -w net/ipv6/conf/{name}/disable_ipv6=0, or have a hook in $switch_dir do it"
+        yield Finding("addresses", f"{text}: {way}", ODD)
+        return
     if trouble(name, facts.interfaces[name]):
         return
     own = here.own.get((name, version), [])

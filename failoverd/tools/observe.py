@@ -41,7 +41,9 @@ def gather(conf: Conf, *, port: bool = True) -> survey.Facts:
         known = False
     return survey.Facts(
         interfaces={
-            name: survey.Interface(links.is_up(name), links.works(name), links.hwaddr(name))
+            name: survey.Interface(
+                links.is_up(name), links.works(name), links.hwaddr(name), links.takes_ipv6(name)
+            )
             for name in links.names()
         },
         held=held,

@@ -135,6 +135,21 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
             )
         ],
     ),
+    "IPv6 is disabled where it is needed": (
+        replace(
+            having(*V6_HELD),
+            interfaces={**SOUND.interfaces, "eth0": Interface(hwaddr=CARD, ipv6=False)},
+        ),
+        V6,
+        [
+            (
+                "addresses",
+                ODD,
+                "IPv6 is disabled on eth0, so that it does not take 2001:db8::10: sysctl -w "
+                "net/ipv6/conf/eth0/disable_ipv6=0, or have a hook in $switch_dir do it",
+            )
+        ],
+    ),
     "another one is in its place": (
         having(Place("plip0", "1.0.0.7", 24), Place("plip0", "fe80::1", 64), OWN),
         "",
@@ -811,6 +826,20 @@ def test_the_default_gateway_over_each_interface_is_known() -> None:
         here.call(lambda: has("fe80::1"))
         here.ip("route add default via 192.0.2.254")
         here.call(lambda: has("192.0.2.254"))
+
+
+def test_where_ipv6_is_disabled_is_known() -> None:
+    """In this network namespace, and not in the one of whoever has mounted /proc."""
+    served = conf.parse("@interfaces = ('eth0');", "failoverd.conf")
+    with namespaces(2) as (here, there):
+        cable(here, "eth0", there, "eth0")
+        for value, takes in (("1", False), ("0", True)):
+            here.run("sh", "-c", f"echo {value} >/proc/sys/net/ipv6/conf/eth0/disable_ipv6")
+
+            def has(takes: bool = takes) -> None:
+                assert observe.gather(served).interfaces["eth0"].ipv6 is takes
+
+            here.call(has)
 
 
 def test_a_port_of_ipv6_is_found_in_the_tables_too() -> None:
