@@ -26,6 +26,7 @@ EVERY = 0.1  # seconds between two looks while the role is on its way
 MOST_PATIENCE = 30.0  # seconds that the peer has to learn of a hold, however rare heartbeats are
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 NO_END = 0  # of a hold
+BUSY = ": another switch is under way, try again when it has ended"
 TOO_OLD = "failoverd here is too old for that: restart it if a newer one is installed"
 
 
@@ -103,7 +104,11 @@ def _switch(conf: Conf, secret: bytes, verbose: bool) -> int:
         if told := verdict.on_hold(before):
             print(told)
         return 0
-    said = [f"not switched: {reply.text}", *_why(conf, secret, began, "script" in reply.text)]
+    way_out = BUSY if reply.text == "busy" else ""
+    said = [
+        f"not switched: {reply.text}{way_out}",
+        *_why(conf, secret, began, "script" in reply.text),
+    ]
     said.append(f"ha-status shows both nodes, {conf.log} on each what was done")
     complain("ha-fail", "\n".join(said))
     return 1
@@ -168,6 +173,8 @@ def _what_happened(conf: Conf, before: Status) -> str:
     here, peer = verdict.names(before, None, conf.secondary)
     if before.role == "active":
         return f"switchover: {here} -> {peer}"
+    if before.role == "switching":
+        return f"switch to {here}, which was under way,"
     served = before.service in ("peer", "answered")
     return f"switchover: {peer} -> {here}" if served else f"takeover by {here}"
 
@@ -196,9 +203,9 @@ def _why(conf: Conf, secret: bytes, began: float, by_script: bool) -> Iterator[s
     serves["answered"] = f"probably {peer}: the service addresses are answered for"
     under_way = [name for name, status in statuses if status.role == "switching"]
     none = "no node" if us.path or there else f"not known: {peer} gives no valid answer"
-    if under_way:
-        none = f"no node yet: {under_way[0]} is switching"
-    yield f"active now: {' and '.join(active) or serves.get(us.service, none)}"
+    switching = f"no node yet: {under_way[0]} is switching" if under_way else ""
+    known = " and ".join(active) or switching or serves.get(us.service, none)
+    yield f"active now: {known}"
 
 
 def _settled(conf: Conf, secret: bytes, by_script: bool) -> tuple[Status | None, Status | None]:

@@ -268,7 +268,9 @@ def test_it_switches(pair: Pair, conf: str, role: str, command: str, becomes: st
     daemon.answers[command] = (True, becomes)
     status, out, errors = ha_fail_there(pair, conf)
     assert (status, errors) == (0, "")
-    moved = "switchover: this node -> peer 1.0.0.2" if role == "active" else "takeover by this node"
+    words = {"active": "switchover: this node -> peer 1.0.0.2",
+             "switching": "switch to this node, which was under way,"}  # fmt: skip
+    moved = words.get(role, "takeover by this node")
     assert re.fullmatch(rf"{moved} done in [\d.]+ m?s\n", out), out
     status, _, errors = ha_fail_there(pair, conf, "-v")
     assert status == 0 and f"to {command}" in errors
@@ -287,6 +289,17 @@ def test_it_says_why_not(pair: Pair, conf: str) -> None:
     assert said[0] == "ha-fail: not switched: the peer is not able"
     assert said[1] == "ha-fail: active now: this node"
     assert said[2].startswith("ha-fail: ha-status shows both nodes, ") and len(said) == 3
+
+
+def test_another_switch_is_under_way(pair: Pair, conf: str) -> None:
+    daemon = pair.listen()
+    is_now(daemon, replace(STANDBY, host="node-a", role="switching", service="unknown"))
+    daemon.answers["fail"] = (False, "busy")
+    status, _, errors = ha_fail_there(pair, conf)
+    assert status == 1 and errors.splitlines()[:2] == [
+        "ha-fail: not switched: busy: another switch is under way, try again when it has ended",
+        "ha-fail: active now: no node yet: node-a is switching",
+    ]
 
 
 @pytest.mark.parametrize(
