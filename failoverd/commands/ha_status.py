@@ -167,8 +167,9 @@ def _watch(pair: Pair, options: argparse.Namespace) -> int:
             if options.json:
                 print(look.json(), flush=True)
             elif region is not None and terminal is not None:
-                lines = [*table.lines(look, options.verbose), *table.footer(look)]
-                region.show(terminal.coloured(lines))
+                last = [*table.end(look), *table.footer(look)]
+                top = terminal.coloured(table.top(look, options.verbose))
+                region.show(top, terminal.coloured(last))
             elif (now := _gist(look)) != before:
                 before = now
                 print(time.strftime("%H:%M:%S"))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.segment import SegmentLines
 from rich.text import Text
 
 from failoverd.process import Message
@@ -35,6 +36,7 @@ class Region:
     def __init__(self, stays: bool = False) -> None:
         """`stays`: the last picture is left on the screen."""
         self.console = Console(highlight=False)
+        self._whole: RenderableType | None = None
         self._live = Live(
             console=self.console,
             auto_refresh=False,
@@ -43,16 +45,30 @@ class Region:
             redirect_stderr=False,
         )
 
-    def show(self, what: RenderableType) -> None:
+    def show(self, what: RenderableType, last: RenderableType | None = None) -> None:
+        """last: what stands below it, and is shown even where the terminal is too low for both."""
         if isinstance(what, Text):  # an echoed ^C must not go to another line
             what.truncate(max(1, self.console.width - len("^C") - 1), overflow="crop")
+        if last is not None:
+            self._whole = Group(what, last)
+            what = self._fitted(what, last)
         with undisturbed():
             if not self._live.is_started:
                 self._live.start()
                 self.console.show_cursor(True)
             self._live.update(what, refresh=True)
 
+    def _fitted(self, what: RenderableType, last: RenderableType) -> RenderableType:
+        above, below = (self.console.render_lines(each, pad=False) for each in (what, last))
+        room = self.console.height - len(below)
+        if len(above) <= room:
+            return Group(what, last)
+        return Group(SegmentLines(above[: max(0, room - 1)], new_lines=True), Text("..."), last)
+
     def close(self) -> None:
+        """The last picture scrolls, and so is left whole."""
+        if self._whole is not None and self._live.is_started:
+            self._live.update(self._whole)
         self._live.stop()
 
 

@@ -31,11 +31,20 @@ CHECKS = {"ok": "good", "bad": "bad", "unknown": ""}
 
 def lines(look: Look, verbose: bool = False) -> Iterator[Line]:
     """All of it. Only sentences may be wider than WIDTH."""
+    yield from top(look, verbose)
+    yield from end(look)
+
+
+def top(look: Look, verbose: bool = False) -> Iterator[Line]:
     told = look.verdict
     yield [(str(told), VERDICTS[told.status])]
     yield []
     yield from _table(list(_rows(look, verbose)))
-    if not told.advice and not look.remarks:
+
+
+def end(look: Look) -> Iterator[Line]:
+    """What is wrong, and what to do, if there is something."""
+    if not look.verdict.advice and not look.remarks:
         return
     yield []
     for answer in (look.here, look.there):

@@ -293,6 +293,20 @@ def test_watching_the_pair(pair: Pair, tmp_path: Path) -> None:
     assert "Traceback" not in text and text.count("interface eth0") == 1
 
 
+def test_a_low_terminal_shows_what_to_do_all_the_same(pair: Pair, tmp_path: Path) -> None:
+    _, peer = both(pair)
+    is_now(peer, replace(STANDBY, role="failed"))
+    argv = [*HA_STATUS, "-c", write_conf(pair, tmp_path), "--watch"]
+    with terminal(pair.spaces[0], tmp_path, argv, **HERE) as screen:
+        screen.resize(100, 9)
+        text = seen(pair, screen, lambda text: "\n...\n" in text and "Ctrl-C ends" in text)
+        assert text.startswith("WARNING: ") and re.search(r"(?m)^next: \S", text)
+        assert "switch script" not in text
+        screen.press("C-c")
+        text = seen(pair, screen, lambda text: "ended with 0" in text)
+    assert "switch script" in text, "what is left on the screen is whole"
+
+
 def piped_watch(pair: Pair, conf: str, *more: str, count: int) -> list[str]:
     """So many lines of ha-status --watch in a pipe."""
     argv = pair.spaces[0].enter([*HA_STATUS, "-c", conf, "--watch", *more])
