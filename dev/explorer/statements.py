@@ -209,6 +209,7 @@ def waiting(game: Game, world: World, found: int, hears: list[bool]) -> int:
             and state.resuming
             and roles[n] in ON_STANDBY
             and roles[1 - n] == "active"
+            and not state.checks  # what was bad here as it had the role still counts
         )
         if wants and found & WELL[n] and world.traffic and not world.hosts[1 - n].stumbled:
             more |= WANTS[n]
