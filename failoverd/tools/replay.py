@@ -29,11 +29,11 @@ from failoverd.tools.watching import (
 )
 from failoverd.tools.words import Stop, counted, exact_span
 from failoverd.watch import watcher
+from failoverd.watch.counter import NOBODYS
 from failoverd.watch.filters import BadFilter
 
 WOULD_FAIL_OVER = 1
 NOTHING_JUDGED = CANNOT_READ
-NOBODYS = "00:00:00:00:00:00"  # hardware address
 
 
 def replay(options: argparse.Namespace, settings: conf.Conf) -> int:

@@ -35,6 +35,7 @@ _NOT_THERE = (_PCAP_ERROR_NO_SUCH_DEVICE, _PCAP_ERROR_IFACE_NOT_UP)
 _WHOLE = 0xFFFFFFFF  # of a word
 _MARK = int(frames.MARK.replace(":", "")[:8], 16)
 _COUNTER_MASK = 0xFFFFFFFF  # the kernel's counter has 32 bits
+NOBODYS = "00:00:00:00:00:00"  # the loopback's hardware address
 _RING_SECONDS = 60.0  # a ring that is not read need not be turned over by the kernel
 _TAP_SECONDS = 0.5  # how long a packet may wait in the ring before it goes to the dump file
 _TAP_PACKETS = 2000  # read at once: so few that no window waits for it
@@ -150,6 +151,8 @@ class _Handle:
         self._reader: pcapy.Reader | None = None
         self._socket: socket.socket | None = None  # the handle's own, to ask where it is
         self._index: int | None = None
+        self._program: Program | None = None
+        self._own = ""  # the hardware address whose frames are left out
 
     def open(self) -> bool:
         """False if the interface is not there or not up.
@@ -178,12 +181,26 @@ class _Handle:
         wanted = self._expression, int(reader.datalink())
         ready = (each for each in self._programs if (each.expression, each.linktype) == wanted)
         try:
-            filters.attach(self._socket, next(ready, None) or filters.translate(*wanted))
+            self._program, self._own = next(ready, None) or filters.translate(*wanted), ""
+            filters.attach(self._socket, self._program)
+            self._leave_out_own()
         except BadFilter as error:
             self.close()
             text = f"{self.interface}: the filter {shortened(self._expression)} is invalid: {error}"
             raise BadFilter(text) from error
         return True
+
+    def _leave_out_own(self) -> None:
+        """Leave out what comes back to where it came from: a loop in the network, or a hypervisor's
+        port, makes an interface that receives nothing else look alive. Raises BadFilter.
+
+        The hardware address changes with the role (@ethernet_addresses).
+        """
+        own = links.hwaddr(self.interface)
+        if self._socket is None or self._program is None or own in (None, NOBODYS, self._own):
+            return
+        filters.attach(self._socket, filters.without_source(self._program, own))
+        self._own = own
 
     @property
     def is_open(self) -> bool:
@@ -214,6 +231,8 @@ class Counter(_Handle):
     def take(self) -> int:
         if self._reader is None:
             return 0
+        with contextlib.suppress(BadFilter):  # for want of memory: it is tried again
+            self._leave_out_own()
         now = self._reader.stats()[0]
         fresh: int = (now - self._taken) & _COUNTER_MASK
         self._taken = now

@@ -16,7 +16,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import pcapy
@@ -38,6 +38,7 @@ _LINKTYPES = {
 }
 TRANSLATION_SECONDS = 60.0  # of a processor: 600 hosts take libpcap 8 s, 1,000 take it 48
 WAITING_SECONDS = 5 * TRANSLATION_SECONDS  # for that on a node that is busy, as at a boot
+_LONGEST = "ff:ff:ff:ff:ff:ff"  # as long as what an interface leaves out of its own
 _ENOUGH = 262144  # bytes: for what 4096 instructions, the most that there may be, become
 _SHORTER = "shorten it, with networks in place of hosts, say"
 _FEWER = "name fewer addresses, or such as follow one another"
@@ -108,6 +109,22 @@ def _without_header(code: int, yes: int, no: int, k: int) -> tuple[int, int, int
     return code, yes, no, _SLL_FIELDS[k]
 
 
+def without_source(program: Program, hwaddr: str) -> Program:
+    """The same without the ethernet frames that this hardware address has sent. Jumps are relative:
+    what stands before a program changes none of its own."""
+    if program.linktype != DLT_EN10MB:
+        return program
+    high, low = struct.unpack("!IH", bytes.fromhex(hwaddr.replace(":", "")))
+    test = [
+        (0x20, 0, 0, 6),  # the first four bytes of the source
+        (0x15, 0, 3, high),
+        (0x28, 0, 0, 10),  # and the other two
+        (0x15, 0, 1, low),
+        (0x06, 0, 0, 0),
+    ]
+    return replace(program, code=b"".join(_INSTRUCTION.pack(*i) for i in test) + program.code)
+
+
 def attach(sock: socket.socket, program: Program, way: str = _SHORTER) -> None:
     """Have the kernel pass only what the program admits to the socket. way: out of it, if it is too
     long. Raises BadFilter."""
@@ -149,7 +166,7 @@ def prepare(
         ]
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             for program in programs:
-                attach(sock, program, _SHORTER if own else _FEWER)
+                attach(sock, without_source(program, _LONGEST), _SHORTER if own else _FEWER)
         return packed(programs)
 
     try:

@@ -25,7 +25,7 @@ from inside import FAR, ONLY_OURS, OWN, frame, inside, ip, sender, two_ends
 from invariants import never_back
 from netns import ROOTLESS, TUN, Namespace
 
-from failoverd import process
+from failoverd import links, process
 from failoverd.conf import Address, Conf
 from failoverd.tools import capture
 from failoverd.tools.capture import Batch, Truncated, Unreadable, open_capture
@@ -91,6 +91,28 @@ def test_a_port_that_only_the_switch_itself_speaks_on_is_silent(spaces: list[Nam
                 far.send(frame)
             send(far, 3)
             assert received(counting, 3) == 3
+
+    quiet(*spaces)
+    inside(here, work)
+
+
+def test_what_the_network_sends_back_does_not_count(spaces: list[Namespace]) -> None:
+    """Also when the interface has got another hardware address meanwhile."""
+    here, there = spaces
+
+    def work() -> None:
+        counting = Counter("eth0", ONLY_OURS)
+        with sender(there, "far") as far:
+            assert counting.open()
+            for hwaddr in ("", "02:00:00:00:00:10"):
+                if hwaddr:
+                    ip(f"link set eth0 address {hwaddr}")
+                    counting.take()
+                own = bytes.fromhex((links.hwaddr("eth0") or "").replace(":", ""))
+                for _ in range(7):
+                    far.send(FRAME[:6] + own + FRAME[12:])
+                send(far, 3)
+                assert received(counting, 3) == 3
 
     quiet(*spaces)
     inside(here, work)
@@ -280,7 +302,7 @@ def types(count: int) -> str:
 
 
 OTHER, ONLY_OTHERS = frame()[:12] + b"\x88\xb6" + bytes(46), "ether proto 0x88b6"
-ALMOST_TOO_LONG, TOO_LONG = types(2170), types(2300)
+ALMOST_TOO_LONG, TOO_LONG = types(2160), types(2300)
 
 
 @pytest.mark.parametrize("what", [Counter, Tap])
