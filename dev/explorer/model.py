@@ -32,6 +32,8 @@ STILL, FEW, PLENTY = range(3)
 # Whether a machine has the addresses. ASTRAY: because somebody else than failoverd put them there.
 AWAY, HELD, ASTRAY = range(3)
 
+CHECK = "web"  # of the service
+
 # What failoverd knows of the addresses: nothing; that they are on the card; that they are gone.
 UNSEEN, PLACED, MISSED = range(3)
 
@@ -182,6 +184,7 @@ class Mind:
                 frozenset(i.name for i in state.interfaces if i.state == "fail"),
                 state.checks,
                 state.beats,
+                untried=frozenset((CHECK,)) - state.tried,
             )
         return found
 

@@ -20,6 +20,7 @@ from dev.explorer.model import (
     BACK,
     BUFFERED,
     CARDS,
+    CHECK,
     COMMAND,
     DEAD,
     DEAF,
@@ -63,7 +64,6 @@ from failoverd.events import EVENTS, Level
 from failoverd.pair.invariant import check
 from failoverd.pair.resolver import MOVES
 
-CHECK = "web"
 BEGUN = (pair.Phase.TOLD, pair.Phase.FENCING, pair.Phase.PROMOTING, pair.Phase.DEMOTING)
 
 

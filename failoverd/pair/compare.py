@@ -81,12 +81,16 @@ def not_good_there(peer: PeerView, rules: Rules) -> frozenset[str]:
 def peer_is_better(state: State, rules: Rules) -> bool:
     """The peer is good in something that is bad here, and less is bad there than here.
 
-    What the role came for does not count until it is proved here, nor before $hold_down is over.
+    What the role came for does not count until it is proved here, nor before $hold_down is over. A
+    check for which it came is bad there until it has a result, unless what is bad here was good.
     """
     if state.peer is None or state.peer.role != "standby":
         return False
     theirs = not_good_there(state.peer, rules)
-    return bool(free_here(state) - theirs) and len(theirs) < len(bad_here(state))
+    gains = free_here(state) - theirs
+    if state.from_peer and not gains & proved_here(state):
+        theirs |= named(state.peer.untried) & (state.guarded or frozenset())
+    return bool(gains) and len(theirs) < len(bad_here(state))
 
 
 def peer_is_able(state: State, rules: Rules) -> bool:
@@ -140,8 +144,12 @@ def free_here(state: State) -> frozenset[str]:
     if not state.from_peer:
         return bad
     new = frozenset() if state.guarded is None else bad - state.guarded
-    proved = frozenset(i.name for i in state.interfaces if i.proved) | named(state.passed)
-    return new if state.runs_out(Timer.HOLD) else new | (bad & proved)
+    return new if state.runs_out(Timer.HOLD) else new | (bad & proved_here(state))
+
+
+def proved_here(state: State) -> frozenset[str]:
+    """What was good here since the role came, or was bad here, too, as it came."""
+    return frozenset(i.name for i in state.interfaces if i.proved) | named(state.passed)
 
 
 def yields(state: State, rules: Rules) -> bool:

@@ -86,7 +86,7 @@ def test_a_rule_that_is_broken_is_found(monkeypatch: pytest.MonkeyPatch) -> None
     for rule, broken_rule, bounds in (
         ("peer_has_news", always, setup("switch")),
         ("free_here", compare.bad_here, setup("deaf", 3, delays=0, hold_down=12)),
-        ("free_here", compare.bad_here, setup("switch,check", 3, delays=0)),
+        ("proved_here", compare.bad_here, setup("few,check", 3, delays=0, low_water=2)),
     ):
         with monkeypatch.context() as broken:
             broken.setattr(compare, rule, broken_rule)

@@ -1648,6 +1648,28 @@ def test_the_role_does_not_go_for_what_it_came_for_beside_what_is_bad_on_both(
     assert done(actions) == ("run slave" if outcome == "give" else "")
 
 
+@pytest.mark.parametrize(
+    ("proved", "untried", "outcome"),
+    [(False, {"web"}, ""), (False, set(), "run slave"), (True, {"web"}, "run slave")],
+)
+def test_a_check_for_which_the_role_came_is_bad_there_until_it_has_a_result(
+    proved: bool, untried: set[str], outcome: str
+) -> None:
+    """Unless what is bad here was good: or the role would come and go without end between a node
+    whose service is sick and one that receives too little."""
+    state = machine(
+        "check",
+        interfaces=(cards()[0], cards()[1]),
+        checks=frozenset({"db"}),
+        passed=frozenset({"db"} if proved else ()),
+        from_peer=True,
+        guarded=frozenset({"check web"}),
+    )
+    peer = replace(view("standby"), untried=frozenset(untried))
+    _, actions = step(state, pair.Replied(Query.STATUS, True, view=peer))
+    assert done(actions) == outcome
+
+
 def test_because_of_what_it_was_given_the_role_is_asked_once_it_has_it() -> None:
     peer = view("standby", "eth1", failed="eth0")
     told = pair.Replied(Query.COMPARE, True, view=peer)
