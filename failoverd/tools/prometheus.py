@@ -60,7 +60,8 @@ Sample = tuple[str, float | None, dict[str, str]]  # name, value, None if unknow
 def write(path: str, look: Look, now: datetime) -> None:
     """Put the file in place whole, readable by all users. Raises OSError.
 
-    What is in its place is replaced only if it is a file.
+    What is in its place is replaced only if it is a file. Root writes here, often into a folder of
+    another user's, who could lay a link there to any file.
     """
     text = exposition(look, now)
     if path == STANDARD_OUTPUT:
@@ -68,7 +69,8 @@ def write(path: str, look: Look, now: datetime) -> None:
         return
     if os.path.lexists(path) and not os.path.isfile(path):
         raise OSError("it is not a file")
-    path = os.path.realpath(path)
+    if os.path.islink(path):
+        raise OSError("it is a symbolic link: name the file itself")
     new = f"{path}.{os.getpid()}"  # without .prom at its end it is not read
     try:
         with open(new, "x", encoding="utf-8") as file:

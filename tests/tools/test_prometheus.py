@@ -170,6 +170,18 @@ def test_the_file_is_replaced_in_one_step(pair: Pair, tmp_path: Path) -> None:
     assert status == 0 and metrics(out).keys() == metrics(file.read_text()).keys()
 
 
+def test_no_file_is_replaced_behind_a_link(pair: Pair, tmp_path: Path) -> None:
+    """Root writes here, and the folder may be another user's."""
+    both(pair)
+    precious, link = tmp_path / "precious", tmp_path / "failoverd.prom"
+    precious.write_text("as it was")
+    link.symlink_to(precious)
+    conf = write_conf(pair, tmp_path)
+    status, _, errors = ha_status_there(pair, conf, "--prometheus", str(link))
+    assert status == 3 and "it is a symbolic link: name the file itself" in errors
+    assert link.is_symlink() and precious.read_text() == "as it was"
+
+
 def test_metrics_of_a_dead_peer(pair: Pair, tmp_path: Path) -> None:
     is_now(pair.listen(0), A)
     status, out, errors = ha_status_there(pair, write_conf(pair, tmp_path), "--prometheus", "-")
