@@ -501,7 +501,11 @@ def test_an_active_machine_may_have_it_twice_but_not_miss_it(
     inside(machine, check)
 
 
-def test_one_that_goes_before_the_first_look_is_missed(machine: Namespace, tmp_path: Path) -> None:
+@pytest.mark.parametrize("reloads", [False, True])
+def test_one_that_goes_before_the_first_look_is_missed(
+    machine: Namespace, tmp_path: Path, reloads: bool
+) -> None:
+    """Also after a reload, which comes just then."""
     machine.ip(*BOTH)
 
     def check() -> None:
@@ -510,22 +514,9 @@ def test_one_that_goes_before_the_first_look_is_missed(machine: Namespace, tmp_p
         assert cards.switched("master", TOLD, ok=True)
         be(us, pair.Phase.ACTIVE)
         ip("address del 192.0.2.10/24 dev eth0")
-        assert looking(us, cards)() == [pair.Bare()]
-
-    inside(machine, check)
-
-
-def test_one_that_goes_just_before_a_reload_is_missed(machine: Namespace, tmp_path: Path) -> None:
-    machine.ip(*BOTH)
-
-    def check() -> None:
-        us = context(tmp_path)
-        cards = ServiceInterfaces(us)
-        assert cards.switched("master", TOLD, ok=True)
-        be(us, pair.Phase.ACTIVE)
-        ip("address del 192.0.2.10/24 dev eth0")
-        us.adopt(replace(us.conf, timer_seconds=2.0))
-        cards.adopt()
+        if reloads:
+            us.adopt(replace(us.conf, timer_seconds=2.0))
+            cards.adopt()
         assert looking(us, cards)() == [pair.Bare()]
 
     inside(machine, check)
