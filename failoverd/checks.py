@@ -64,8 +64,8 @@ class Check:
     """One check: how it stands, when it is due, and what goes on for it.
 
     row: runs one after the other that speak against the state. passed: one was good since the role
-    is what it is. stale: the pid file as it was when
-    its process had ended; the pid in it may be another's by now.
+    is what it is. stale: the pid file as it was when its process had ended; the pid in it may be
+    another's by now.
     """
 
     settings: ServiceCheck
