@@ -24,7 +24,7 @@ from failoverd.pair.policy import (
     why,
 )
 from failoverd.pair.settings import ROUNDS
-from failoverd.pair.turn import Turn, asked_by
+from failoverd.pair.turn import Turn
 
 # The purposes that no operator has, and that move the role.
 MOVES = (Purpose.NOBODY, Purpose.BOOT, Purpose.SILENCE, Purpose.INTERFACE, Purpose.CHECK)
@@ -194,7 +194,8 @@ def say(
     if not blocks:
         turn.say(event, subject, outcome, **values)
         return
-    sentence = f"still answers {asked_by(address)}, {outcome}" if by else outcome
+    still = "still answers neighbour solicitation" if ":" in address else "still answers ARP"
+    sentence = f"{still}, {outcome}" if by else outcome
     blocked = f"{cause}: {known}{f' ({lacking})' if lacking else ''}; {outcome}"
     turn.say_once(event, subject, sentence, blocked, **values)
 

@@ -28,11 +28,6 @@ def changed(state: State, changes: dict[str, object]) -> State:
     return new
 
 
-def asked_by(address: str) -> str:
-    """What a host answers that has the address (RFC 826, RFC 4861)."""
-    return "neighbour solicitation" if ":" in address else "ARP"
-
-
 class Turn:
     """One step under way."""
 

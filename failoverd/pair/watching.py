@@ -6,7 +6,7 @@ from failoverd.pair import compare, resolver
 from failoverd.pair import messages as msg
 from failoverd.pair.knowledge import HOLDING, STANDING_BY, Phase, Posture, Purpose, State, Timer
 from failoverd.pair.settings import ROUNDS
-from failoverd.pair.turn import Turn, asked_by
+from failoverd.pair.turn import Turn
 
 # ---------------------------------------------------------------------------- the service network
 
@@ -39,7 +39,9 @@ def claimed(turn: Turn, event: msg.Answers) -> None:
     address, _, by = event.who.partition(" ")
     if not turn.state.claimed:
         subject = f"address {address}" if by else "role"
-        turn.say("DUPLICATE", subject, f"another host answers {asked_by(address)} too", by=by)
+        six = "another host answers neighbour solicitation too"
+        text = six if ":" in address else "another host answers ARP too"
+        turn.say("DUPLICATE", subject, text, by=by)
     turn.set(claimed=min(ROUNDS, turn.state.claimed + 1))
     if turn.rules.boot != "slave":
         trust_interfaces(turn, announce=True)
