@@ -211,7 +211,14 @@ class Queries:
         del self.searched[own]
         self._say_where_not(told.unsent or {})
         who = f"{told.answers[0].address} {told.answers[0].hwaddr}" if told.answers else ""
-        self._context.feed(pair.Answers(own, told.asked, bool(told.answers), who))
+        stranger = not any(self._may_be_peer(answer.hwaddr) for answer in told.answers)
+        self._context.feed(pair.Answers(own, told.asked, bool(told.answers), who, stranger))
+
+    def _may_be_peer(self, hwaddr: str) -> bool:
+        """Also if the peer never told its hardware addresses: two holders do not stay two."""
+        known = self._context.saved.peer_hwaddrs
+        shared = [entry.hwaddr for entry in self._context.conf.ethernet_addresses]
+        return not known or hwaddr in known or hwaddr in shared
 
     def _say_where_not(self, unsent: dict[str, object]) -> None:
         """On which interfaces no probe could be sent: a takeover may never come for it."""

@@ -140,14 +140,15 @@ class Ended(Event):
 
 @dataclass(frozen=True)
 class Answers(Event):
-    """What came of the ARP probes on the service network. asked: rounds that were sent. Whose
-    hardware address has answered (who: the address, a blank, and that) does not matter: any host
-    can forge it."""
+    """What came of the ARP probes on the service network. asked: rounds that were sent; who: the
+    address, a blank, and the hardware address that has answered. stranger: none that has answered
+    can be the peer. It keeps off a takeover all the same, as any host can forge what it says."""
 
     own: bool
     asked: int
     anybody: bool
     who: str = ""
+    stranger: bool = False
 
 
 class Bare(Event):

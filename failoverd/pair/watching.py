@@ -42,15 +42,15 @@ def claimed(turn: Turn, event: msg.Answers) -> None:
         six = "another host answers neighbour solicitation too"
         text = six if ":" in address else "another host answers ARP too"
         turn.say("DUPLICATE", subject, text, by=by)
-    turn.set(claimed=min(ROUNDS, turn.state.claimed + 1))
-    if turn.rules.boot != "slave":
+    turn.set(claimed=1 if event.stranger else min(ROUNDS, turn.state.claimed + 1))
+    if turn.rules.boot != "slave" or event.stranger:
         trust_interfaces(turn, announce=True)
         turn.start(Timer.OWN, turn.rules.round / ROUNDS)  # clients want to know when it has ended
     elif turn.state.claimed < ROUNDS:
         turn.ask_own()
     else:
         text = "another host answers for the addresses, standing down"
-        turn.say("SPLIT-BRAIN", "role", text, by=by)  # the peer, or one that uses the address
+        turn.say("SPLIT-BRAIN", "role", text, by=by)  # the peer, as far as can be told
         turn.stand_down(Purpose.BOTH)
 
 

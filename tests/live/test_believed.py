@@ -278,6 +278,21 @@ def test_who_yields_to_forged_answers_has_its_role_again_when_they_end(lab: Lab)
     lab.wait_until(lambda: lab.holders() == ["b"], "and has its role again", LONG)
 
 
+def test_an_address_conflict_with_a_stranger_does_not_end_the_service(lab: Lab) -> None:
+    """The peer's hardware addresses are known, and the one that answers is none of them."""
+    begin(lab)
+    lab.a.power_cut()
+    lab.wait_until(lambda: lab.holders() == ["b"], "b takes over", LONG)
+    liar = lab.client.popen(sys.executable, "-c", ANSWERS_FOR_ALL, "020000000066")
+    told = "another host answers ARP too; by=02:00:00:00:00:66"
+    lab.wait_until(lambda: logs.told(lab.b.log(), "DUPLICATE", told), "b says so", LONG)
+    time.sleep(5.0)  # rounds, each of them answered
+    assert lab.holders() == ["b"]
+    assert not logs.told(lab.b.log(), "SPLIT-BRAIN")
+    liar.kill()
+    lab.wait_until(lambda: logs.told(lab.b.log(), "DUPLICATE-OVER"), "it has an end", LONG)
+
+
 @pytest.mark.parametrize("way", [CLOSED, CUT])
 def test_two_that_never_exchanged_a_word_do_not_stay_two(lab: Lab, way: str) -> None:
     """Neither knows the other's hardware address: whoever answers is a second holder."""

@@ -1328,7 +1328,8 @@ def test_what_was_asked_by_is_said_of_either_family() -> None:
 
 
 def test_anybody_who_answers_for_the_addresses_is_another_holder() -> None:
-    """The boot slave stands down after three rounds, the boot master goes on announcing."""
+    """The boot slave stands down after three rounds, unless it cannot be the peer; the boot master
+    goes on announcing."""
     unknown = pair.Answers(True, 1, True, "192.0.2.10 02:00:00:00:00:66")
     told = "DUPLICATE address 192.0.2.10: another host answers ARP too; by=02:00:00:00:00:66"
     slave = master = machine("active", **ALONE)
@@ -1347,6 +1348,11 @@ def test_anybody_who_answers_for_the_addresses_is_another_holder() -> None:
         assert (master.claimed, done(actions)) == (number, "announce")
         assert left(master) == pytest.approx({"OWN": ROUND / 3})
     assert said(master, OURS_FREE)[0].event == "DUPLICATE-OVER"
+    stranger = replace(unknown, stranger=True)
+    slave = machine("active", **ALONE)
+    for _ in range(4):
+        slave, actions = step(slave, stranger, SLAVE)
+        assert (slave.claimed, done(actions)) == (1, "announce")
     for name in MOMENTS:
         if name not in SERVING:
             waits = () if name == "idle" else WAITING
