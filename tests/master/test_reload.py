@@ -321,7 +321,7 @@ def test_without_a_process_to_be_had_that_is_said(
     before = len(os.listdir("/proc/self/fd"))
     loop.reload.begin()
     assert "no worker can be started" in loop.reports[0] and loop.reports[1:] == [KEPT]
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # others may have been closed meanwhile
 
 
 # The child that brings something back
