@@ -189,7 +189,9 @@ EVENTS: dict[str, Event] = {
     "SWITCHOVER-FAILED": Event(WARNING, "A switchover failed, and this node takes the role back"),
     "SWITCHOVER-CANCELLED": Event(INFO, "The interface receives again: the role stays"),
     "UNBLOCKED": _kept(INFO, "Nothing blocks a change of role any more"),
-    "DOUBT": Event(WARNING, "It is not known whether the peer has the role; this node asks"),
+    "DOUBT": Event(WARNING, "It is not known whether the peer has the role; this node asks",
+                   "DOUBT-OVER"),
+    "DOUBT-OVER": _kept(INFO, "It is known, and this node has decided: role= says what it is now"),
     "YIELD": Event(WARNING, "The peer has the role: this node stands down"),
     "SPLIT-BRAIN": Event(ERR, "Both nodes are active: winner= keeps the role, or the host with the "
                          "hardware address by=", "UNITED"),

@@ -85,6 +85,9 @@ class Alerts:
         if self._blocked and not state.blocked:
             self._context.say("UNBLOCKED", "role", "nothing blocks a change of role any more")
         self._blocked = state.blocked
+        decided = role != "switching" and not pair.is_rejoining(state)
+        if decided and self._context.log.ends("DOUBT-OVER", "role"):
+            self._context.say("DOUBT-OVER", "role", "confirmed", role=role)
         fault = invariant.check(state)
         if fault and fault not in self._faults:
             self._faults.add(fault)

@@ -122,11 +122,12 @@ def _arguments(words: list[str]) -> object:
 def test_a_short_run_tells_a_table_and_draws_the_picture(tmp_path: Path) -> None:
     picture, figures = tmp_path / "bench.svg", tmp_path / "figures"
     slower = ("--timers", "0.5,0.1", "--set", "timer_seconds=1.0")
-    short = ("--quick", "--alone", "--runs", "1", "--rows", "power,replay", *slower)
+    short = ("--quick", "--alone", "--runs", "1", "--rows", "power,cpu,replay", *slower)
     result = run(*short, "--svg", str(picture), "--figures", str(figures))
     assert result.stderr == ""
     assert result.returncode in (0, 1)  # whether a target is met is not the matter here
     assert "power cut, median" in result.stdout
+    assert "CPU per million packets" in result.stdout
     assert "watchd -r, 0.2 million" in result.stdout
     what, who, seconds = figures.read_text().splitlines()[0].split(",")
     assert (what, who) == ("power cut", "failoverd")

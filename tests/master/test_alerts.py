@@ -103,3 +103,20 @@ def test_the_end_of_a_split_brain_names_no_active_node_that_is_not_known(
     for _ in range(2):
         master.alerts.check()
     assert [line.partition(" UNITED role: ")[2] for line in read(master)] == [text]
+
+
+def test_a_doubt_has_the_line_that_ends_it_once_this_node_has_decided(master: Master) -> None:
+    sound = master.context.state
+    asks = replace(sound, phase=pair.Phase.RESOLVING, purpose=pair.Purpose.DOUBT)
+    switches = replace(sound, phase=pair.Phase.DEMOTING, purpose=pair.Purpose.BOTH)
+    master.alerts.check()
+    master.context.state = asks
+    master.context.say("DOUBT", "role", "stalled for longer than a window")
+    for state in (asks, switches, sound, sound):
+        master.context.state = state
+        master.alerts.check()
+    events = [line.partition("]: ")[2].split("; ")[0] for line in read(master)]
+    assert events == [
+        "WARNING DOUBT role: stalled for longer than a window",
+        "INFO DOUBT-OVER role: confirmed",
+    ]

@@ -177,7 +177,7 @@ def check_count(process: Process, received: int) -> None:
     process.wait()
     assert process.stderr is not None
     said = process.stderr.read().decode()
-    if f", {received} packets," not in said:
+    if f"packets: {received}, " not in said:
         raise LabError(f"watchd did not count {received} packets: {said.strip()}")
 
 
