@@ -56,16 +56,12 @@ def place(state: str) -> str:
 
 def read(path: str) -> Kept | None:
     """None if there is no file. Raises ValueError or OSError if it is not as `write` makes it."""
-    fd = statefile.open_own(path, os.O_RDONLY)
-    if fd is None:
-        if os.path.lexists(path):
-            raise ValueError("others can write it, or it is no file")
+    try:
+        found = typed.decode(_File, json.loads(statefile.content(path, MOST_BYTES)))
+    except FileNotFoundError:
         return None
-    with open(fd, "rb") as file:
-        try:
-            found = typed.decode(_File, json.loads(file.read(MOST_BYTES)))
-        except RecursionError:
-            raise ValueError("too deep") from None
+    except RecursionError:
+        raise ValueError("too deep") from None
     if found.boot_id == statefile.boot_id():
         return Kept(found.hold, found.uptime)
     return Kept(found.hold, uptime() - max(0.0, time.time() - found.time), sure=False)

@@ -140,11 +140,10 @@ def boot_id() -> str:
 
 def read(path: str) -> Saved:
     """What was saved in this boot; nothing if it is missing, unsound or another boot's."""
-    fd = open_own(path, os.O_RDONLY)
-    if fd is None:
+    try:
+        return decode(content(path, _MAX_BYTES), boot_id())
+    except OSError:
         return Saved()
-    with open(fd, "rb") as file:
-        return decode(file.read(_MAX_BYTES), boot_id())
 
 
 def decode(data: bytes, boot: str) -> Saved:
@@ -164,12 +163,10 @@ def encode(saved: Saved, boot: str) -> str:
 
 def read_peer(path: str) -> dict[str, list[str]]:
     """The peer's own addresses, as they were told in whatever boot; none if that is not known."""
-    fd = open_own(path, os.O_RDONLY)
-    if fd is None:
+    try:
+        return dict(_fixed(json.loads(content(path, _MAX_BYTES))))
+    except (OSError, ValueError, RecursionError):
         return {}
-    with open(fd, "rb") as file, contextlib.suppress(ValueError, RecursionError):
-        return dict(_fixed(json.loads(file.read(_MAX_BYTES))))
-    return {}
 
 
 def write_peer(path: str, told: dict[str, list[str]]) -> None:
@@ -249,8 +246,9 @@ def _overwrite(path: str, data: bytes) -> bool:
 
     Who is killed in the middle of more than one block leaves what is not read again.
     """
-    fd = open_own(path, os.O_WRONLY)
-    if fd is None:
+    try:
+        fd = _open_own(path, os.O_WRONLY)
+    except OSError:
         return False
     try:
         size = os.fstat(fd).st_size
@@ -271,14 +269,21 @@ def _write_at(fd: int, data: bytes, offset: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def open_own(path: str, how: int) -> int | None:
-    """The file, if it is there and no other user can have written it."""
+def content(path: str, most: int) -> bytes:
+    """What is in a file of failoverd's own. Raises OSError as `_open_own`."""
+    with open(_open_own(path, os.O_RDONLY), "rb") as file:
+        return file.read(most)
+
+
+def _open_own(path: str, how: int) -> int:
+    """Raises OSError if it is not there, or if another user can have written it."""
+    foreign = OSError(0, "others can write it, or it is no file")
     try:
         fd = os.open(path, how | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
+    except OSError as error:
+        raise foreign if error.errno == errno.ELOOP else error from None
     info = os.fstat(fd)
     if stat.S_ISREG(info.st_mode) and info.st_uid == os.geteuid() and not info.st_mode & 0o022:
         return fd
     os.close(fd)
-    return None
+    raise foreign

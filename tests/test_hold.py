@@ -106,11 +106,11 @@ def test_a_file_with_a_wrong_value_is_damaged(path: str, wrong: dict[str, object
 def test_what_others_can_write_is_not_believed(path: str) -> None:
     hold.write(path, Kept(FOR_AN_HOUR, uptime()))
     os.chmod(path, 0o666)
-    with pytest.raises(ValueError, match="others can write it"):
+    with pytest.raises(OSError, match="others can write it"):
         hold.read(path)
     os.rename(path, f"{path}.there")
     os.symlink(f"{path}.there", path)
-    with pytest.raises(ValueError, match="or it is no file"):
+    with pytest.raises(OSError, match="or it is no file"):
         hold.read(path)
 
 

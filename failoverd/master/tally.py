@@ -8,7 +8,6 @@ writes it.
 from __future__ import annotations
 
 import json
-import os
 import selectors
 import time
 
@@ -31,14 +30,11 @@ class Tally:
         self._errand: Errand | None = None
         self._written = time.monotonic()
         self._trouble = ""  # that was said
-        fd = statefile.open_own(self._path, os.O_RDONLY)
-        if fd is not None:
-            self._take_up(fd)
-
-    def _take_up(self, fd: int) -> None:
         try:
-            with open(fd, "rb") as file:
-                self._context.counters.take_up(dict(counts(json.loads(file.read(MOST_BYTES)))))
+            kept = counts(json.loads(statefile.content(self._path, MOST_BYTES)))
+            context.counters.take_up(dict(kept))
+        except FileNotFoundError:
+            pass
         except (OSError, ValueError, RecursionError) as error:
             self._complain("cannot read the counters", in_words(error))
 

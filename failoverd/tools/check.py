@@ -199,7 +199,7 @@ def _on_hold(settings: Conf) -> list[str]:
     try:
         kept = hold.read(path)
     except (OSError, ValueError) as error:
-        return [f"{path} is damaged, which counts as no hold: {error}"]
+        return [f"{path} is damaged, which counts as no hold: {process.in_words(error)}"]
     if kept is None or not kept.now.held:
         return []
     now = kept.now

@@ -70,6 +70,16 @@ def test_a_damaged_file_is_none(us: Context, tmp_path: Path, text: str) -> None:
     assert "cannot read the counters" in (tmp_path / "log").read_text()
 
 
+def test_a_file_that_others_can_write_is_none_and_is_told(us: Context, tmp_path: Path) -> None:
+    file = tmp_path / "state.counters"
+    file.write_text(json.dumps({SENT: 7}))
+    file.chmod(0o666)
+    with selectors.DefaultSelector() as selector:
+        Tally(us, selector)
+    assert not any(us.counters.counts.values())
+    assert "others can write it" in (tmp_path / "log").read_text()
+
+
 def test_without_a_disk_they_are_told_all_the_same(us: Context, tmp_path: Path) -> None:
     with selectors.DefaultSelector() as selector:
         tally = Tally(us, selector)
