@@ -15,7 +15,7 @@ import select
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from errno import EADDRNOTAVAIL, EBUSY, EEXIST, ENODEV
 from functools import lru_cache
@@ -30,28 +30,23 @@ if TYPE_CHECKING:
     from failoverd.conf import Conf
 
 MOST_ORDERED = 1 << 24  # bytes
-_KNOWN = 1 << 13  # addresses that need not be read, or put into a message, twice
+_KNOWN = 1 << 13  # addresses that need not be put into a message twice
 BATCH = 100  # requests: even if all are refused, the socket has room for the answers
 
 # rtnetlink(7), netlink(7), linux/rtnetlink.h
 _NEWADDR, _DELADDR = 20, 21
-_NEWROUTE, _GETROUTE = 24, 26
+_NEWROUTE = 24
 _NEWLINK, _GETLINK, _SETLINK = 16, 18, 19
 _REQUEST, _ACK, _EXCL, _CREATE = 0x1, 0x4, 0x200, 0x400
 _ACK_TLVS, _ACK_MESSAGE = 0x200, 1
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK = 270, 10, 11
-_ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix, flags, scope, index
-_ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg: family, prefix, ..., table, protocol, ...
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg: family, kind, index, flags, change
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
-_SECONDARY = _TEMPORARY = 0x01  # of IPv4, of IPv6
-_NODAD, _DADFAILED, _NOPREFIXROUTE = 0x02, 0x08, 0x200
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_CACHEINFO, _RTA_VIA, _RTA_NH_ID = 1, 4, 5, 12, 18, 30
-_FIB_MATCH, _TABLE_MAIN, _PROTO_KERNEL = 0x2000, 254, 2
+_NODAD, _NOPREFIXROUTE = 0x02, 0x200
+_RTA_CACHEINFO, _RTA_VIA, _RTA_NH_ID = 12, 18, 30
+_TABLE_MAIN, _PROTO_KERNEL = 254, 2
 _IFLA_ADDRESS, _IFLA_AF_SPEC, _IFLA_PERM_ADDRESS = 1, 26, 54
 _INET_CONF, _PROMOTE_SECONDARIES = 1, 20
 _NESTED = 0x8000
-
 
 _HWADDR = re.compile("[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII)
 _SIXTEEN = 16  # bytes of an IPv6 address
@@ -80,36 +75,6 @@ class Result:
     done: int = 0
 
 
-class _Found(NamedTuple):
-    """An IP address that this machine has, as the kernel tells it. number: of the
-    interface; flags: the first eight; content: all that it tells."""
-
-    number: int
-    family: int
-    prefix: int
-    flags: int
-    local: bytes
-    peer: bytes
-    content: bytes
-
-    @property
-    def network(self) -> tuple[int, int, int, int]:
-        return _network(self.number, self.peer, self.prefix)
-
-    def __str__(self) -> str:
-        return f"{socket.inet_ntop(self.family, self.local)}/{self.prefix}"
-
-    @property
-    def is_primary(self) -> bool:
-        """The kernel may take others along with it."""
-        return self.family == socket.AF_INET and not self.flags & _SECONDARY
-
-    @property
-    def is_duplicate(self) -> bool:
-        """Another host was found to have it, so that the kernel does not answer for it."""
-        return self.family == socket.AF_INET6 and bool(self.flags & _DADFAILED)
-
-
 def order(file: int, number: int, work: Mapping[str, object]) -> None:
     """Write down what the worker is to do: "do" is "put" or "take", and the rest its arguments."""
     data = json.dumps({**work, "number": number}).encode()
@@ -136,40 +101,18 @@ def run(channel: Channel, conf: Conf, orders: int) -> None:
                 done = number
                 channel.send({"event": "placed", "number": number, **_obey(told, kernel)})
                 with suppress(OSError):
-                    _here()  # so that it knows them when they are to be taken
+                    links.entries()  # so that it knows them when they are to be taken
         channel.send({"event": "alive"})
 
 
 def _obey(work: dict[str, Any], kernel: Kernel) -> Message:
     do = work.pop("do")
-    result = put(**work, kernel=kernel) if do == "put" else take(**work, kernel=kernel)
+    try:
+        result = (put if do == "put" else take)(kernel, **work)
+    except OSError as error:
+        result = Result([f"the kernel does not {do} addresses: {error.strerror}"], [])
     problem, note = map(told_shortly, (result.problems, result.notes))
     return {"count": result.done, "problem": problem, "note": note}
-
-
-def put(addresses: Iterable[str], hwaddrs: Iterable[str], kernel: Kernel | None = None) -> Result:
-    """Give interfaces these hardware addresses ("eth0 02:00:00:00:00:10"), then these addresses
-    ("eth0 192.0.2.10/24"). Never raises."""
-    try:
-        with nullcontext(kernel) if kernel else Kernel() as asked:
-            return _put(asked, _entries(addresses), _hardware(hwaddrs))
-    except OSError as error:
-        return Result([f"the kernel does not put addresses: {error.strerror}"], [])
-
-
-def take(
-    addresses: Iterable[str],
-    hwaddrs: Iterable[str],
-    own: Mapping[str, str],
-    kernel: Kernel | None = None,
-) -> Result:
-    """Take the addresses from whatever interface has them, with whatever prefix; then give each
-    interface that may have one of the hardware addresses its own back. Never raises."""
-    try:
-        with nullcontext(kernel) if kernel else Kernel() as asked:
-            return _take(asked, _entries(addresses), _hardware(hwaddrs), own)
-    except OSError as error:
-        return Result([f"the kernel does not take addresses: {error.strerror}"], [])
 
 
 class _Entry(NamedTuple):
@@ -217,12 +160,6 @@ class Kernel:
         self._alive = alive
         self._sent = 0  # requests, by which each has a number of its own
         self._socket = self._opened()
-
-    def __enter__(self) -> Kernel:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.close()
 
     @staticmethod
     def _opened() -> socket.socket:
@@ -276,12 +213,6 @@ class Kernel:
                     return errors
 
 
-def _here(number: int = 0) -> list[_Found]:
-    """The addresses of one interface, or of all. Raises OSError."""
-    found = map(_found, links.listed_addresses())
-    return [one for one in found if one and number in (0, one.number)]
-
-
 def _said(flags: int, content: bytes) -> str:
     """The kernel's own words, if it has any."""
     if not flags & _ACK_TLVS:
@@ -296,15 +227,8 @@ def _in_batches(requests: Iterable[Request]) -> Iterator[list[Request]]:
         yield batch
 
 
-@lru_cache(_KNOWN)
-def _found(content: bytes) -> _Found | None:
-    family, prefix, flags, _, number = _ADDRESS.unpack_from(content)
-    told = links.attributes(content[_ADDRESS.size :])
-    peer = told.get(_IFA_ADDRESS)
-    local = told.get(_IFA_LOCAL) or peer
-    if local is None:
-        return None
-    return _Found(number, family, prefix, flags, local, peer or local, content)
+def _network_of(one: links.Entry) -> tuple[int, int, int, int]:
+    return _network(one.number, one.peer, one.prefix)
 
 
 @lru_cache(_KNOWN)
@@ -316,12 +240,14 @@ def _network(number: int, address: bytes, prefix: int) -> tuple[int, int, int, i
 # ------------------------------------------------------------------ put
 
 
-def _put(kernel: Kernel, wanted: list[_Entry], hwaddrs: list[tuple[str, str]]) -> Result:
+def put(kernel: Kernel, addresses: Iterable[str], hwaddrs: Iterable[str]) -> Result:
+    """Give interfaces these hardware addresses ("eth0 02:00:00:00:00:10"), then these addresses
+    ("eth0 192.0.2.10/24"). Raises OSError if the kernel cannot be asked."""
     problems: dict[str, None] = {}  # each is told once
     notes: list[str] = []
-    for name, hwaddr in hwaddrs:
+    for name, hwaddr in _hardware(hwaddrs):
         problems |= dict.fromkeys(_set_hwaddr(kernel, name, hwaddr, notes))
-    requests = _adding(wanted, problems)
+    requests = _adding(_entries(addresses), problems)
     for batch in _in_batches(requests):
         problems |= dict.fromkeys(kernel.carry_out(batch))
     return Result(list(problems), notes, sum(one.kind == _NEWADDR for one in requests))
@@ -329,9 +255,9 @@ def _put(kernel: Kernel, wanted: list[_Entry], hwaddrs: list[tuple[str, str]]) -
 
 def _adding(wanted: list[_Entry], problems: dict[str, None]) -> list[Request]:
     """What puts those that are not there, or are there in vain."""
-    found = _here()
+    found = links.entries()
     there = {(one.number, one.local): one for one in found}
-    networks = {one.network for one in found}
+    networks = set(map(_network_of, found))
     routed: dict[tuple[int, int, int, int], bool] = {}
     numbers = {name: links.index(name) for name in {entry.name for entry in wanted}}
     requests = []
@@ -341,7 +267,7 @@ def _adding(wanted: list[_Entry], problems: dict[str, None]) -> list[Request]:
             problems[f"{name}: there is no such interface"] = None
             continue
         if held := there.get((number, packed)):
-            if not held.is_duplicate:
+            if not held.duplicate:
                 continue
             requests.append(_removal(held, name))
         network = _network(number, packed, prefix)
@@ -364,8 +290,8 @@ def _whole(number: int, prefix: int, local: bytes, peer: bytes, flags: int) -> b
     size = len(local)
     return _WHOLE[size].pack(
         *(_FAMILIES[size], prefix, 0, 0, number),
-        *(4 + size, _IFA_LOCAL, local, 4 + size, _IFA_ADDRESS, peer),
-        *(8, _IFA_FLAGS, flags),
+        *(4 + size, links.IFA_LOCAL, local, 4 + size, links.IFA_ADDRESS, peer),
+        *(8, links.IFA_FLAGS, flags),
     )
 
 
@@ -375,28 +301,28 @@ def _has_route(packed: bytes, prefix: int) -> bool:
     bits = 8 * len(packed)
     if prefix == bits:
         return False
-    body = _ROUTE.pack(_FAMILIES[len(packed)], bits, 0, 0, 0, 0, 0, 0, _FIB_MATCH)
-    content = links.told(_GETROUTE, body + links.attribute(_RTA_DST, packed))
+    body = links.ROUTE.pack(_FAMILIES[len(packed)], bits, 0, 0, 0, 0, 0, 0, links.FIB_MATCH)
+    content = links.told(links.RTM_GETROUTE, body + links.attribute(links.RTA_DST, packed))
     if content is None:
         return False
-    found = _ROUTE.unpack_from(content)
+    found = links.ROUTE.unpack_from(content)
     return bool(found[1] == prefix and found[4] == _TABLE_MAIN)
 
 
 # ------------------------------------------------------------------ take
 
 
-def _take(
-    kernel: Kernel,
-    wanted: list[_Entry],
-    hwaddrs: list[tuple[str, str]],
-    own: Mapping[str, str],
+def take(
+    kernel: Kernel, addresses: Iterable[str], hwaddrs: Iterable[str], own: Mapping[str, str]
 ) -> Result:
+    """Take the addresses from whatever interface has them, with whatever prefix; then give each
+    interface that may have one of the hardware addresses its own back. Raises as `put`."""
     problems: dict[str, None] = {}
-    notes = _absent([entry.name for entry in wanted] + [name for name, _ in hwaddrs])
+    wanted, shared = _entries(addresses), _hardware(hwaddrs)
+    notes = _absent([entry.name for entry in wanted] + [name for name, _ in shared])
     named = {(entry.name, entry.packed, entry.prefix) for entry in wanted}
     served = {entry.packed for entry in wanted}
-    found = _here()
+    found = links.entries()
     going = [one for one in found if one.local in served]
     names = {number: links.name(number) for number in {one.number for one in going}}
     for batch in _in_batches(_removing(found, going, names)):
@@ -404,7 +330,7 @@ def _take(
     for one in going:
         if (names[one.number], one.local, one.prefix) not in named:
             notes.append(f"{names[one.number]}: removed {one}, which was there too")
-    for name, hwaddr in hwaddrs:
+    for name, hwaddr in shared:
         for bearer in _bearers(name, hwaddr, notes):
             problems |= dict.fromkeys(_give_back(kernel, bearer, hwaddr, own.get(name, ""), notes))
     return Result(list(problems), notes, len(going))
@@ -419,26 +345,26 @@ def _absent(names: Iterable[str]) -> list[str]:
 
 
 def _removing(
-    found: list[_Found], going: list[_Found], names: Mapping[int, str]
+    found: list[links.Entry], going: list[links.Entry], names: Mapping[int, str]
 ) -> Iterator[Request]:
     """In the order in which they came, so that none is away for longer than the others; but a
     primary address goes after its secondaries, and where one that is to stay depends on it, the
     kernel is told to promote that one."""
     gone = {one.content for one in going}
     staying = {
-        one.network
+        _network_of(one)
         for one in found
-        if one.family == socket.AF_INET and not one.is_primary and one.content not in gone
+        if one.family == socket.AF_INET and not one.primary and one.content not in gone
     }
-    for one in sorted(going, key=lambda one: one.is_primary):
+    for one in sorted(going, key=lambda one: one.primary):
         removal = _removal(one, names[one.number])
-        if one.is_primary and one.network in staying and not _promotes(one.number):
+        if one.primary and _network_of(one) in staying and not _promotes(one.number):
             yield from (_promote(one.number, True), removal, _promote(one.number, False))
         else:
             yield removal
 
 
-def _removal(one: _Found, name: str) -> Request:
+def _removal(one: links.Entry, name: str) -> Request:
     body = _whole(one.number, one.prefix, one.local, one.peer, 0)
     what = ("take", one, "from", name or one.number)
     return Request(_DELADDR, 0, body, what, (EADDRNOTAVAIL, ENODEV))
@@ -544,59 +470,61 @@ def _switched(number: int, up: bool, what: tuple[object, ...]) -> Request:
 def _what_goes_down(number: int, name: str) -> list[Request]:
     """What brings back what an interface may lose when it goes down. Routes through a gateway come
     after those that lead to it."""
-    addresses = [one for one in _here(number) if one.family == socket.AF_INET6]
+    own = (one for one in links.entries() if one.number == number)
+    six = [one for one in own if one.family == socket.AF_INET6 and not _makes_itself(one)]
     routes = sorted(_routes(number), key=_is_far)
-    requests = [_again(one, name) for one in addresses if not _makes_itself(one)]
-    return requests + [_route_again(one, name) for one in routes]
+    return [_again(one, name) for one in six] + [_route_again(one, name) for one in routes]
 
 
-def _makes_itself(one: _Found) -> bool:
+def _makes_itself(one: links.Entry) -> bool:
     """An address that the kernel makes of the hardware address, or for privacy."""
-    automatic = one.local[:2] == b"\xfe\x80" and one.local[11:13] == b"\xff\xfe"
-    return automatic or bool(one.flags & _TEMPORARY)
+    return one.temporary or (one.local[:2] == b"\xfe\x80" and one.local[11:13] == b"\xff\xfe")
 
 
-def _again(one: _Found, name: str) -> Request:
+def _again(one: links.Entry, name: str) -> Request:
     """An IPv6 address as it was, but for the search for duplicates, which would take a second."""
-    told = links.attributes(one.content[_ADDRESS.size :])
-    (flags,) = struct.unpack("=I", told.pop(_IFA_FLAGS, struct.pack("=I", one.flags)))
-    parts = [links.attribute(kind, value) for kind, value in told.items()]
-    body = one.content[: _ADDRESS.size] + b"".join(parts)
-    body += links.attribute(_IFA_FLAGS, struct.pack("=I", flags | _NODAD))
+    size = links.ADDRESS.size
+    told = links.attributes(one.content[size:])
+    told[links.IFA_FLAGS] = struct.pack("=I", one.flags | _NODAD)
+    body = one.content[:size] + _packed(told)
     return Request(_NEWADDR, _CREATE | _EXCL, body, ("put", one, "back on", name), (EEXIST,))
+
+
+def _packed(attributes: Mapping[int, bytes]) -> bytes:
+    return b"".join(links.attribute(kind, value) for kind, value in attributes.items())
 
 
 def _routes(number: int) -> list[bytes]:
     """The interface's routes that it does not make itself, as they can be added again."""
     found = []
     for family in (socket.AF_INET, socket.AF_INET6):
-        body = _ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
-        body += links.attribute(_RTA_OIF, struct.pack("=I", number))
+        body = links.ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+        body += links.attribute(links.RTA_OIF, struct.pack("=I", number))
         with suppress(OSError):  # a kernel without this family
-            found += [_tidy(content, number) for content in links.listed(_GETROUTE, body)]
+            found += [_tidy(content, number) for content in links.listed(links.RTM_GETROUTE, body)]
     return [route for route in found if route]
 
 
 def _tidy(content: bytes, number: int) -> bytes:
     """What makes the route; nothing if it makes itself, passes by itself, or leads elsewhere."""
-    head = _ROUTE.unpack_from(content)
-    told = links.attributes(content[_ROUTE.size :])
+    head = links.ROUTE.unpack_from(content)
+    told = links.attributes(content[links.ROUTE.size :])
     cache = told.pop(_RTA_CACHEINFO, bytes(12))
     told.pop(_RTA_NH_ID, None)
     expires = any(cache[8:12])
-    if head[5] == _PROTO_KERNEL or expires or told.get(_RTA_OIF) != struct.pack("=I", number):
+    if head[5] == _PROTO_KERNEL or expires or told.get(links.RTA_OIF) != struct.pack("=I", number):
         return b""
-    parts = [links.attribute(kind, value) for kind, value in told.items()]
-    return _ROUTE.pack(*head[:-1], 0) + b"".join(parts)
+    return links.ROUTE.pack(*head[:-1], 0) + _packed(told)
 
 
 def _is_far(route: bytes) -> bool:
-    return bool({_RTA_GATEWAY, _RTA_VIA} & links.attributes(route[_ROUTE.size :]).keys())
+    told = links.attributes(route[links.ROUTE.size :])
+    return links.RTA_GATEWAY in told or _RTA_VIA in told
 
 
 def _route_again(route: bytes, name: str) -> Request:
-    family, prefix, *_ = _ROUTE.unpack_from(route)
-    target = links.attributes(route[_ROUTE.size :]).get(_RTA_DST)
+    family, prefix, *_ = links.ROUTE.unpack_from(route)
+    target = links.attributes(route[links.ROUTE.size :]).get(links.RTA_DST)
     where = f"{socket.inet_ntop(family, target)}/{prefix}" if target else "default"
     what = ("put the route to", where, "back on", name)
     return Request(_NEWROUTE, _CREATE | _EXCL, route, what, (EEXIST,))

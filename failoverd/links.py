@@ -30,21 +30,20 @@ _SIOCGIFNAME, _SIOCGIFFLAGS = 0x8910, 0x8913
 _SIOCGIFHWADDR, _SIOCGIFINDEX = 0x8927, 0x8933
 _NAME_SIZE = 16  # IFNAMSIZ, with the final NUL
 
-_RTM_GETADDR = 22
-_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
-_RTM_NEWNEIGH, _RTM_GETNEIGH = 28, 30
+_RTM_GETADDR, RTM_GETROUTE, _RTM_GETNEIGH = 22, 26, 30
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 _NLM_F_DUMP_INTR = 0x10  # an address came or went meanwhile, so that some may be missing
 _ASK, _ASK_FOR_ALL = 0x001, 0x301  # NLM_F_REQUEST, and the same with NLM_F_DUMP
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
-_IFA_F_TEMPORARY, _IFA_F_DADFAILED = 0x01, 0x08
-_RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY = 1, 2, 4, 5
-_RTM_F_FIB_MATCH = 0x2000  # the route itself, and none where the kernel would try without one
+IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
+_IFA_F_SECONDARY = _IFA_F_TEMPORARY = 0x01  # of IPv4, of IPv6
+_IFA_F_DADFAILED = 0x08
+RTA_DST, _RTA_SRC, RTA_OIF, RTA_GATEWAY = 1, 2, 4, 5
+FIB_MATCH = 0x2000  # the route itself, and none where the kernel would try without one
 _NDA_DST = 1
 _NUD_INCOMPLETE, _NUD_FAILED = 0x01, 0x20
 MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, number, port
-_ENTRY = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix, flags, scope, index
-_ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg: family, prefix, ..., flags
+ADDRESS = struct.Struct("=BBBBI")  # struct ifaddrmsg: family, prefix, flags, scope, index
+ROUTE = struct.Struct("=BBBBBBBBI")  # struct rtmsg: family, prefix, ..., table, protocol, ...
 _NEIGHBOUR = struct.Struct("=BBHiHBB")  # struct ndmsg: family, ..., index, state, flags, type
 _ATTRIBUTE = struct.Struct("=HH")  # struct rtattr: length, type
 _ANSWER_SIZE = 64 * 1024  # the kernel fills no more than half of it at once
@@ -71,6 +70,26 @@ class Held(NamedTuple):
     prefix: int
     duplicate: bool
     temporary: bool = False
+
+
+class Entry(NamedTuple):
+    """The same as the kernel tells it. number: of the interface; peer: the far end's, where a link
+    has one; primary: the kernel may take others along with it; content: all that it tells."""
+
+    number: int
+    family: int
+    prefix: int
+    flags: int
+    local: bytes
+    peer: bytes
+    address: str
+    primary: bool
+    duplicate: bool
+    temporary: bool
+    content: bytes
+
+    def __str__(self) -> str:
+        return f"{self.address}/{self.prefix}"
 
 
 class Route(NamedTuple):
@@ -154,7 +173,12 @@ def held() -> list[Held]:
 
     What an address is labelled with, such as eth0:0, is no name. Raises OSError as `addresses`.
     """
-    return list(_entries(listed_addresses()))
+    name_of = cache(name)
+    return [
+        Held(name_of(one.number), one.address, one.prefix, one.duplicate, one.temporary)
+        for one in entries()
+        if name_of(one.number)
+    ]
 
 
 def fixed(found: Iterable[Held], served: Container[str]) -> dict[str, tuple[str, ...]]:
@@ -193,15 +217,15 @@ def route(name: str, address: str, source: str = "") -> Route | None:
     if number is None:
         return None
     family, packed = _packed(address)
-    body = _ROUTE.pack(family, 8 * len(packed), 0, 0, 0, 0, 0, 0, _RTM_F_FIB_MATCH)
-    body += attribute(_RTA_DST, packed) + attribute(_RTA_OIF, struct.pack("=I", number))
+    body = ROUTE.pack(family, 8 * len(packed), 0, 0, 0, 0, 0, 0, FIB_MATCH)
+    body += attribute(RTA_DST, packed) + attribute(RTA_OIF, struct.pack("=I", number))
     if source:
         body += attribute(_RTA_SRC, _packed(source)[1])
-    for kind, _, content in _asked(_RTM_GETROUTE, _ASK, body):
-        if kind == _RTM_NEWROUTE:
-            gateway = attributes(content[_ROUTE.size :]).get(_RTA_GATEWAY)
-            return Route(content[1], str(ipaddress.ip_address(gateway)) if gateway else "")
-    return None
+    content = told(RTM_GETROUTE, body)
+    if content is None:
+        return None
+    gateway = attributes(content[ROUTE.size :]).get(RTA_GATEWAY)
+    return Route(content[1], str(ipaddress.ip_address(gateway)) if gateway else "")
 
 
 def is_unanswered(name: str, address: str) -> bool:
@@ -212,11 +236,11 @@ def is_unanswered(name: str, address: str) -> bool:
     family, packed = _packed(address)
     body = _NEIGHBOUR.pack(family, 0, 0, index(name) or 0, 0, 0, 0) + attribute(_NDA_DST, packed)
     try:
-        answer = _asked(_RTM_GETNEIGH, _ASK, body)
+        content = told(_RTM_GETNEIGH, body)
     except OSError:
         return False
-    states = (_NEIGHBOUR.unpack_from(told)[4] for kind, _, told in answer if kind == _RTM_NEWNEIGH)
-    return any(state & (_NUD_INCOMPLETE | _NUD_FAILED) for state in states)
+    state = _NEIGHBOUR.unpack_from(content)[4] if content else 0
+    return bool(state & (_NUD_INCOMPLETE | _NUD_FAILED))
 
 
 def way_out(conf: Conf) -> str:
@@ -296,15 +320,16 @@ def listed(request: int, body: bytes) -> list[bytes]:
     raise OSError(errno.EAGAIN, "the addresses change all the time")
 
 
-def listed_addresses() -> list[bytes]:
-    """A struct ifaddrmsg and its attributes for each IP address of this node. Raises as `listed`.
+def entries() -> list[Entry]:
+    """What the kernel tells of each IP address of this node. Raises as `listed`.
 
     The kernel is asked for one family after the other: the list of all in one waits while others
     change interfaces. Where it has none of a family it may tell of the other.
     """
     families = socket.AF_INET, socket.AF_INET6
-    found = [(one, listed(_RTM_GETADDR, _ENTRY.pack(one, 0, 0, 0, 0))) for one in families]
-    return [content for family, contents in found for content in contents if content[0] == family]
+    found = [(one, listed(_RTM_GETADDR, ADDRESS.pack(one, 0, 0, 0, 0))) for one in families]
+    told = (each for family, contents in found for each in contents if each[0] == family)
+    return [one for one in map(_entry, told) if one]
 
 
 def told(request: int, body: bytes) -> bytes | None:
@@ -324,27 +349,25 @@ def messages(data: bytes) -> Iterator[tuple[int, _Message]]:
         at += (length + 3) & ~3
 
 
-def _entries(contents: Iterable[bytes]) -> Iterator[Held]:
-    """What each struct ifaddrmsg and its attributes say, if it is an IP address. Raises OSError."""
-    name_of = cache(name)
-    for number, address, prefix, duplicate, temporary in filter(None, map(_entry, contents)):
-        if name_of(number):
-            yield Held(name_of(number), address, prefix, duplicate, temporary)
-
-
 @lru_cache(1 << 13)  # they are read all the time, and there may be thousands
-def _entry(content: bytes) -> tuple[int, str, int, bool, bool] | None:
-    """As in Held, with the interface's number."""
-    family, prefix, flags, _, number = _ENTRY.unpack_from(content)
-    told = attributes(content[_ENTRY.size :])
-    own = told.get(_IFA_LOCAL) or told.get(_IFA_ADDRESS)  # the latter may be the far end's
-    if own is None:
+def _entry(content: bytes) -> Entry | None:
+    """What a struct ifaddrmsg and its attributes say, if it is an IP address."""
+    family, prefix, flags, _, number = ADDRESS.unpack_from(content)
+    told = attributes(content[ADDRESS.size :])
+    peer = told.get(IFA_ADDRESS)
+    local = told.get(IFA_LOCAL) or peer
+    if local is None:
         return None
-    if _IFA_FLAGS in told:
-        (flags,) = struct.unpack("=I", told[_IFA_FLAGS])
-    flags = flags if family == socket.AF_INET6 else 0  # those of IPv4 mean something else
-    duplicate, temporary = bool(flags & _IFA_F_DADFAILED), bool(flags & _IFA_F_TEMPORARY)
-    return number, socket.inet_ntop(family, own), prefix, duplicate, temporary
+    if IFA_FLAGS in told:
+        (flags,) = struct.unpack("=I", told[IFA_FLAGS])
+    six = family == socket.AF_INET6
+    return Entry(
+        *(number, family, prefix, flags, local, peer or local, socket.inet_ntop(family, local)),
+        primary=not six and not flags & _IFA_F_SECONDARY,
+        duplicate=six and bool(flags & _IFA_F_DADFAILED),
+        temporary=six and bool(flags & _IFA_F_TEMPORARY),
+        content=content,
+    )
 
 
 def attributes(data: bytes) -> dict[int, bytes]:

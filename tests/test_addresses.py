@@ -51,11 +51,11 @@ def machine(lasting: list[Namespace]) -> Namespace:
 
 def put(machine: Namespace, *wanted: str, hwaddrs: tuple[str, ...] = ()) -> None:
     """Must go without a problem."""
-    inside(machine, lambda: no_problem(addresses.put(wanted, hwaddrs)))
+    inside(machine, lambda: no_problem(addresses.put(Kernel(), wanted, hwaddrs)))
 
 
 def take(machine: Namespace, *wanted: str, hwaddrs: tuple[str, ...] = ()) -> None:
-    inside(machine, lambda: no_problem(addresses.take(wanted, hwaddrs, KNOWN)))
+    inside(machine, lambda: no_problem(addresses.take(Kernel(), wanted, hwaddrs, KNOWN)))
 
 
 def no_problem(result: Result) -> None:
@@ -144,9 +144,9 @@ def test_what_another_host_was_found_to_have_is_put_again(
         while found() != [True]:
             assert time.monotonic() < limit
             time.sleep(0.05)
-        assert addresses.put((V6,), ()) == Result([], [], 1)
+        assert addresses.put(Kernel(), (V6,), ()) == Result([], [], 1)
         assert found() == [False]
-        assert addresses.put((V6,), ()) == Result([], [], 0)
+        assert addresses.put(Kernel(), (V6,), ()) == Result([], [], 0)
 
     try:
         inside(machine, check)
@@ -231,7 +231,7 @@ def test_a_standby_has_the_address_nowhere(machine: Namespace) -> None:
     machine.ip(*(f"address add {copy}" for copy in COPIES))
 
     def check() -> None:
-        result = addresses.take((V4, V6), (), KNOWN)
+        result = addresses.take(Kernel(), (V4, V6), (), KNOWN)
         assert result.problems == []
         assert len(result.notes) == len(COPIES)
         assert "eth0: removed 192.0.2.10/32, which was there too" in result.notes
@@ -255,11 +255,11 @@ def test_an_address_that_is_there_with_another_prefix(machine: Namespace) -> Non
 def test_an_interface_that_is_missing_is_named_and_the_others_are_done(machine: Namespace) -> None:
     served = ("eth9 203.0.113.10/24", "eth9 2001:db8::9/64", V4)
     missing = "eth9: there is no such interface"
-    says(machine, lambda: addresses.put(served, (f"eth9 {SHARED}",)), missing)
+    says(machine, lambda: addresses.put(Kernel(), served, (f"eth9 {SHARED}",)), missing)
     assert shown(machine, "eth0") == {"192.0.2.10/24"}
 
     def check() -> None:
-        result = addresses.take(served, (f"eth9 {SHARED}",), KNOWN)
+        result = addresses.take(Kernel(), served, (f"eth9 {SHARED}",), KNOWN)
         assert result.problems == []
         assert result.notes == [f"{missing}, so there is nothing to remove from it"]
 
@@ -311,11 +311,11 @@ def test_a_thousand_come_and_go(machine: Namespace) -> None:
     def many() -> None:
         told: list[None] = []
         kernel = Kernel(lambda: told.append(None))
-        assert addresses.put(MANY, (), kernel) == Result([], [], 1000)
+        assert addresses.put(kernel, MANY, ()) == Result([], [], 1000)
         assert len(told) == 10
         ip("address add 10.7.99.99/16 dev eth0")
         assert len([one for one in links.held() if one.address.startswith("10.7.")]) == 1001
-        assert addresses.take(MANY, (), KNOWN, kernel) == Result([], [], 1000)
+        assert addresses.take(kernel, MANY, (), KNOWN) == Result([], [], 1000)
         assert len(told) == 21
 
     inside(machine, many)
@@ -332,10 +332,10 @@ def test_none_is_away_for_longer_than_the_others(machine: Namespace) -> None:
     """They go in the order in which they come, but for the one that the others depend on."""
 
     def check() -> None:
-        no_problem(addresses.put(MANY, ()))
+        no_problem(addresses.put(Kernel(), MANY, ()))
         left: set[str] = set()
         look = at_second(lambda: left.update(one.address for one in links.held()))
-        no_problem(addresses.take(MANY, (), KNOWN, look))
+        no_problem(addresses.take(look, MANY, (), KNOWN))
         assert {"10.7.0.1", "10.7.3.250"} <= left
         assert "10.7.0.2" not in left
 
@@ -347,8 +347,9 @@ def test_what_changes_in_between_is_no_error(machine: Namespace) -> None:
 
     def check() -> None:
         add = at_second(lambda: ip("address add 10.7.3.249/16 dev eth0"))
-        no_problem(addresses.put(MANY, (), add))
-        no_problem(addresses.take(MANY, (), KNOWN, at_second(lambda: ip("address flush dev eth0"))))
+        no_problem(addresses.put(add, MANY, ()))
+        flush = at_second(lambda: ip("address flush dev eth0"))
+        no_problem(addresses.take(flush, MANY, (), KNOWN))
         assert not links.addresses("eth0")[1:]
 
     inside(machine, check)
@@ -365,7 +366,7 @@ def test_the_hardware_address_comes_first(machine: Namespace) -> None:
             assert links.hwaddr("eth0") == SHARED
             assert not [one for one in links.addresses("eth0") if one == "192.0.2.10"]
 
-        no_problem(addresses.put((V4,), (MOVING,), at_second(look)))
+        no_problem(addresses.put(at_second(look), (V4,), (MOVING,)))
 
     inside(machine, check)
     assert shown(machine, "eth0") == {"192.0.2.10/24"}
@@ -380,15 +381,14 @@ def test_what_an_interface_loses_while_it_is_down_is_put_back(machine: Namespace
         number = links.index("eth0")
         assert number is not None
         up: list[bool] = []
-        with Kernel(lambda: up.append(links.is_up("eth0"))) as kernel:
-            for wanted, had in ((SHARED, OWN), (OWN, SHARED)):
-                notes: list[str] = []
-                change = addresses._address(number, "eth0", wanted)
-                undo = addresses._address(number, "eth0", had)
-                work = (kernel, number, "eth0", change, undo, notes)
-                assert addresses._while_down(*work) == []
-                assert links.hwaddr("eth0") == wanted
-                assert notes[0].startswith("eth0: was down for a moment")
+        kernel = Kernel(lambda: up.append(links.is_up("eth0")))
+        for wanted, had in ((SHARED, OWN), (OWN, SHARED)):
+            notes: list[str] = []
+            change = addresses._address(number, "eth0", wanted)
+            undo = addresses._address(number, "eth0", had)
+            assert addresses._while_down(kernel, number, "eth0", change, undo, notes) == []
+            assert links.hwaddr("eth0") == wanted
+            assert notes[0].startswith("eth0: was down for a moment")
         assert up == [True, True], "who is killed leaves it up"
 
     inside(machine, change)
@@ -407,8 +407,7 @@ def test_what_is_put_back_serves_at_once(machine: Namespace) -> None:
         number = links.index("eth0")
         assert number is not None
         change, undo = (addresses._address(number, "eth0", one) for one in (SHARED, OWN))
-        with Kernel() as kernel:
-            assert addresses._while_down(kernel, number, "eth0", change, undo, []) == []
+        assert addresses._while_down(Kernel(), number, "eth0", change, undo, []) == []
 
     inside(machine, change)
     (shown_there,) = machine.show("-6", "address", "show", "dev", "eth0")
@@ -423,7 +422,7 @@ def test_one_that_fails_with_its_new_address_gets_the_old_one_back(machine: Name
     machine.ip("address add 10.7.0.1/24 dev mv2", "route add 10.8.0.0/16 via 10.7.0.2")
     machine.ip("address add 2001:db8:7::1/64 dev mv2 nodad")
     before = state(machine)
-    work = lambda: addresses.put((), (f"mv2 {SHARED}",))  # noqa: E731
+    work = lambda: addresses.put(Kernel(), (), (f"mv2 {SHARED}",))  # noqa: E731
     why = f"cannot give mv2 the hardware address {SHARED}: Address already in use"
     says(machine, work, why)
     assert state(machine) == before
@@ -433,14 +432,14 @@ def test_one_that_never_takes_another_address(machine: Namespace) -> None:
     machine.ip("link add ifb7 type ifb", "link set ifb7 up", "address add 10.7.0.1/24 dev ifb7")
     machine.ip("address add 2001:db8:7::1/64 dev ifb7 nodad", "route add 10.8.0.0/16 via 10.7.0.2")
     before = state(machine)
-    work = lambda: addresses.put((), (f"ifb7 {SHARED}",))  # noqa: E731
+    work = lambda: addresses.put(Kernel(), (), (f"ifb7 {SHARED}",))  # noqa: E731
     says(machine, work, f"cannot give ifb7 the hardware address {SHARED}: Operation not supported")
     assert state(machine) == before
 
 
 def test_an_own_hardware_address_that_is_not_known(machine: Namespace) -> None:
     def take_it() -> Result:
-        return addresses.take((V4,), (MOVING,), {})
+        return addresses.take(Kernel(), (V4,), (MOVING,), {})
 
     inside(machine, lambda: no_problem(take_it()))
     put(machine, V4, hwaddrs=(MOVING,))
@@ -455,7 +454,7 @@ def test_what_the_kernel_refuses_is_told_in_its_words(machine: Namespace) -> Non
     machine.run("sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6")
     try:
         why = "cannot put 2001:db8::10/64 on eth0: ipv6: IPv6 is disabled on this device"
-        says(machine, lambda: addresses.put((V4, V6), ()), why)
+        says(machine, lambda: addresses.put(Kernel(), (V4, V6), ()), why)
         assert shown(machine, "eth0") == {"192.0.2.10/24"}, "the others are done"
     finally:
         machine.run("sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6")
@@ -473,13 +472,13 @@ def test_without_the_right_it_says_so(machine: Namespace) -> None:
         return run
 
     why = "Operation not permitted"
-    add = powerless(lambda: addresses.put((V6, OTHER), ()))
+    add = powerless(lambda: addresses.put(Kernel(), (V6, OTHER), ()))
     told = (
         f"cannot put 2001:db8::10/64 on eth0: {why}",
         f"cannot put 198.51.100.10/24 on eth1: {why}",
     )
     says(machine, add, *told)
-    remove = powerless(lambda: addresses.take((V4,), (), KNOWN))
+    remove = powerless(lambda: addresses.take(Kernel(), (V4,), (), KNOWN))
     says(machine, remove, f"cannot take 192.0.2.10/24 from eth0: {why}")
     assert shown(machine, "eth0") == {"192.0.2.10/24"}
 
@@ -490,7 +489,8 @@ def test_only_the_kernel_is_believed(machine: Namespace) -> None:
     def check() -> None:
         number = links.index("eth0")
         assert number is not None
-        with Kernel() as kernel, socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as liar:
+        kernel = Kernel()
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as liar:
             head = struct.pack("=IHHII", 36, links.NLMSG_ERROR, 0, 0, 0)
             forged = head + struct.pack("=i16x", -1)
             liar.sendto(forged, (kernel._socket.getsockname()[0], 0))
@@ -507,11 +507,11 @@ def test_a_socket_that_is_lost_is_replaced(machine: Namespace) -> None:
     def check() -> None:
         number = links.index("eth0")
         assert number is not None
-        with Kernel() as kernel:
-            kernel._socket.close()
-            request = addresses._addition(number, SERVED, 24, 0, "it there")
-            assert kernel.carry_out([request]) == []
-            assert "192.0.2.10" in links.addresses("eth0")
+        kernel = Kernel()
+        kernel._socket.close()
+        request = addresses._addition(number, SERVED, 24, 0, "it there")
+        assert kernel.carry_out([request]) == []
+        assert "192.0.2.10" in links.addresses("eth0")
 
     inside(machine, check)
 
@@ -523,8 +523,8 @@ def test_what_is_no_address_is_left_out(machine: Namespace) -> None:
 
     def check() -> None:
         for line in ("", "eth0", "eth0 x", "eth0 02:00"):
-            no_problem(addresses.put(wrong, (line,)))
-            no_problem(addresses.take(wrong, (line,), {"eth0": line}))
+            no_problem(addresses.put(Kernel(), wrong, (line,)))
+            no_problem(addresses.take(Kernel(), wrong, (line,), {"eth0": line}))
 
     inside(machine, check)
     assert state(machine) == before
@@ -532,10 +532,12 @@ def test_what_is_no_address_is_left_out(machine: Namespace) -> None:
 
 def test_without_a_descriptor_it_says_so(machine: Namespace, tmp_path: Path) -> None:
     def check() -> None:
+        kernel = Kernel()
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-        for result in (addresses.put((V4,), ()), addresses.take((V4,), (), {})):
-            (why,) = result.problems
-            assert why.endswith("addresses: Too many open files")
+        nothing: dict[str, object] = {"addresses": (V4,), "hwaddrs": ()}
+        for do, more in (("put", nothing), ("take", nothing | {"own": {}})):
+            told = addresses._obey({"do": do, **more}, kernel)
+            assert told["problem"] == f"the kernel does not {do} addresses: Too many open files"
 
     inside(machine, check)

@@ -172,7 +172,7 @@ class Kernel:
     def recvfrom(self, _: int) -> tuple[bytes, tuple[int, int]]:
         flags, sender = self.answers.pop(0)
         address = struct.pack("=HH4s", 8, 1, socket.inet_aton("127.0.0.1"))
-        entry = links._ENTRY.pack(socket.AF_INET, 8, 0, 0, 1) + address
+        entry = links.ADDRESS.pack(socket.AF_INET, 8, 0, 0, 1) + address
         head = links.MESSAGE.pack(16 + len(entry), 20, flags, self.number, 0)
         return head + entry + links.MESSAGE.pack(16, 3, 0, self.number, 0), (sender, 0)
 
