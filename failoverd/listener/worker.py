@@ -11,7 +11,7 @@ from failoverd import process
 from failoverd.conf import Conf, files
 from failoverd.listener.client import Queries
 from failoverd.listener.loop import READ, Loop
-from failoverd.listener.ports import Ports
+from failoverd.listener.ports import LinkPort, Ports
 from failoverd.listener.server import Server
 from failoverd.process import Channel, Message
 from failoverd.second_path import SecondPath
@@ -39,12 +39,12 @@ def run(
     tags = heartbeat_tags(secret, conf.primary, conf.secondary)
     channel.send({"event": "tags", **tags.message()})
     listener = Listener(channel, conf, secret, own)
-    listener.ports.open_first(patient)
+    listener.ports.link.open_first(patient)
     listener.follow(path)
     if conf.realtime:
         process.try_realtime("listener", conf.user, channel.send)
     process.give_up_root(conf.user)
-    listener.ports.second.is_root = False
+    listener.ports.gave_up_root()
     channel.send({"event": "ready"})
     listener.serve()
 
@@ -57,7 +57,7 @@ def check(channel: Channel, conf: Conf, running: Conf) -> None:
     process.keep_secret()
     files.read_secret(conf.secret)
     if (conf.primary, conf.tcp_port) != (running.primary, running.tcp_port):
-        Ports(Loop(), channel, conf, lambda *_: None).open_first(patient=False)
+        LinkPort(Loop(), channel, conf, lambda *_: None).open_first(patient=False)
 
 
 class Listener:
