@@ -196,11 +196,8 @@ def _taken(state: State, rules: Rules, purpose: Purpose, names: Names, unless: s
         return f"{there} is asked to stand by, then {here} takes over"
     if case.outcome is Outcome.TAKE:
         return f"takeover, if {unless}"
-    return (
-        f"refused, {case.why(there)}"
-        if purpose is Purpose.OPERATOR
-        else f"waits, {case.why(there)}"
-    )
+    what = "refused" if purpose is Purpose.OPERATOR else "waits"
+    return f"{what}, {case.why(there)}"
 
 
 def _as_the_peer(state: State, rules: Rules) -> State:

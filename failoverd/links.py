@@ -2,8 +2,9 @@
 
 Asked of the kernel by ioctl (netdevice(7)) and rtnetlink(7), which answer for the network namespace
 of this process; /sys answers for the one it was mounted in. No function raises for an interface
-that is not there: it may vanish at any moment. All but `names` and `takes_ipv6` ask by sockets that
-are kept: a process that has no descriptor left must not take its interfaces for missing.
+that is not there: it may vanish at any moment. All but `names` and what is set for IPv6 is asked by
+sockets that are kept: a process that has no descriptor left must not take its interfaces for
+missing.
 """
 
 from __future__ import annotations
@@ -139,13 +140,23 @@ def works(name: str) -> bool:
 
 
 def takes_ipv6(name: str) -> bool:
-    """Not where that is disabled (disable_ipv6 of ip-sysctl); what cannot be read counts for yes.
-    /proc/sys/net is that of this process's network namespace."""
+    """What cannot be read counts for yes."""
+    return _ipv6_setting(name, "disable_ipv6") in ("0", "")
+
+
+def forwards_ipv6(name: str) -> bool:
+    """Whether this machine is an IPv6 router there."""
+    return _ipv6_setting(name, "forwarding") not in ("0", "")
+
+
+def _ipv6_setting(name: str, which: str) -> str:
+    """One of ip-sysctl, "" if it cannot be read. /proc/sys/net is that of this process's network
+    namespace."""
     try:
-        with open(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", encoding="ascii") as file:
-            return file.read().strip() == "0"
+        with open(f"/proc/sys/net/ipv6/conf/{name}/{which}", encoding="ascii") as file:
+            return file.read().strip()
     except (OSError, ValueError):
-        return True
+        return ""
 
 
 def hwaddr(name: str) -> str | None:

@@ -8,7 +8,6 @@ its socket has protocol 0 and never receives a byte.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import ipaddress
 import re
@@ -28,6 +27,7 @@ import pcapy
 from failoverd import links, process
 from failoverd.burst import Burst
 from failoverd.process import Channel, Message
+from failoverd.watch.filters import DLT_EN10MB, Program, assembled, attach
 from failoverd.wire import frames
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ _SO_SNDBUFFORCE, _ROOM = 32, 4 << 20
 _FIRST_ANNOUNCEMENTS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 _ANNOUNCEMENT_INTERVAL = 60.0
 
-_SO_ATTACH_FILTER = 26
 _SOL_PACKET = 263
 _PACKET_ADD_MEMBERSHIP = 1
 _PACKET_DROP_MEMBERSHIP = 2
@@ -57,13 +56,15 @@ _PACKET_MR_UNICAST = 3
 _PACKET_OTHERHOST = 3
 UNICAST = re.compile(r"[0-9a-f][02468ace](?::[0-9a-f]{2}){5}", re.ASCII)
 
-# What the kernel passes: instructions of classic BPF (Documentation/networking/filter.rst).
+# What the kernel passes.
 _MOST_BYTES = 2048  # of a frame
-_Program = Sequence[tuple[int, int, int, int]]
-_PASS_NOTHING: _Program = ((0x06, 0, 0, 0),)
-_PASS_ANSWERS: _Program = pcapy.compile(  # neighbour advertisements
-    pcapy.DLT_EN10MB, _MOST_BYTES, "arp or (icmp6 and ip6[40] = 136)", 1, 0
-).get_bpf()
+_ANSWERS = "arp or (icmp6 and ip6[40] = 136)"  # neighbour advertisements
+_PASS_NOTHING = Program("", DLT_EN10MB, assembled([(0x06, 0, 0, 0)]))
+_PASS_ANSWERS = Program(
+    _ANSWERS,
+    DLT_EN10MB,
+    assembled(pcapy.compile(DLT_EN10MB, _MOST_BYTES, _ANSWERS, 1, 0).get_bpf()),
+)
 
 
 def next_announcement(start: float, after: float) -> float:
@@ -143,7 +144,7 @@ class Announcer:
         self, name: str, hwaddr: str, entries: tuple[Address, ...], number: int
     ) -> tuple[tuple[Address, ...], Burst]:
         """The frames with this number, and the addresses that have one."""
-        made = hwaddr, _forwards(name), entries
+        made = hwaddr, links.forwards_ipv6(name), entries
         known = self._made.get((name, number))
         if known is None or known[0] != made:
             frames = [_announcements(hwaddr, one.address, made[1])[number:] for one in entries]
@@ -404,9 +405,9 @@ class _Prober:
                 self._sockets[0].setsockopt(_SOL_PACKET, _PACKET_DROP_MEMBERSHIP, membership)
         self._memberships.clear()
 
-    def _pass(self, program: _Program) -> None:
+    def _pass(self, program: Program) -> None:
         for sock in self._sockets:
-            _attach_filter(sock, program)
+            attach(sock, program)
 
 
 def _is_own(interface: str, hwaddr: str, own: str | None) -> bool:
@@ -429,15 +430,6 @@ def _announcements(hwaddr: str, address: str, router: bool) -> list[bytes]:
     return frames.gratuitous_arp(hwaddr, address)
 
 
-def _forwards(interface: str) -> bool:
-    """Whether this machine is an IPv6 router there."""
-    try:
-        with open(f"/proc/sys/net/ipv6/conf/{interface}/forwarding", encoding="ascii") as file:
-            return file.read().strip() not in ("", "0")
-    except OSError:
-        return False
-
-
 def _current_hwaddr(interface: str) -> str:
     """The interface's hardware address now. Raises OSError if it is gone or cannot send.
 
@@ -445,16 +437,16 @@ def _current_hwaddr(interface: str) -> str:
     """
     hwaddr = links.hwaddr(interface)
     if hwaddr is None:
-        raise OSError(19, "there is no such interface, or it has no hardware address")
+        raise OSError(errno.ENODEV, "there is no such interface, or it has no hardware address")
     if not links.works(interface):
-        raise OSError(100, "the interface is down or has no carrier")
+        raise OSError(errno.ENETDOWN, "the interface is down or has no carrier")
     return hwaddr
 
 
 def _listen(ethertype: int) -> socket.socket:
     """A socket for one protocol on all interfaces, also later ones; it passes nothing yet."""
     sock = _packet_socket(socket.htons(ethertype))
-    _attach_filter(sock, _PASS_NOTHING)
+    attach(sock, _PASS_NOTHING)
     for _ in _received(sock):
         pass  # what came before the filter was there
     return sock
@@ -479,10 +471,3 @@ def _received(sock: socket.socket) -> Iterable[tuple[str, int, bytes]]:
         except OSError:
             return
         yield address[0], address[2], frame
-
-
-def _attach_filter(sock: socket.socket, program: _Program) -> None:
-    """Replace the socket's filter. The kernel copies the program (packet(7), socket(7))."""
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
-    fprog = struct.pack("HP", len(program), ctypes.addressof(code))
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, fprog)

@@ -91,7 +91,12 @@ def translate(expression: str, linktype: int) -> Program:
         raise BadFilter(str(error)) from error
     if linktype == DLT_LINUX_SLL:
         instructions = [_without_header(*each) for each in instructions]
-    return Program(expression, linktype, b"".join(_INSTRUCTION.pack(*i) for i in instructions))
+    return Program(expression, linktype, assembled(instructions))
+
+
+def assembled(instructions: Iterable[tuple[int, int, int, int]]) -> bytes:
+    """As the kernel takes them: classic BPF (Documentation/networking/filter.rst)."""
+    return b"".join(_INSTRUCTION.pack(*each) for each in instructions)
 
 
 def _without_header(code: int, yes: int, no: int, k: int) -> tuple[int, int, int, int]:
@@ -122,7 +127,7 @@ def without_source(program: Program, hwaddr: str) -> Program:
         (0x15, 0, 1, low),
         (0x06, 0, 0, 0),
     ]
-    return replace(program, code=b"".join(_INSTRUCTION.pack(*i) for i in test) + program.code)
+    return replace(program, code=assembled(test) + program.code)
 
 
 def attach(sock: socket.socket, program: Program, way: str = _SHORTER) -> None:

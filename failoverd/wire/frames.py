@@ -78,10 +78,14 @@ def marked_request(hwaddr: str, source: str, target: str) -> bytes:
 def _ask(
     hwaddr: str, source: str, target: str, to: str = "", label: int = 0, mark: str = _SOUGHT
 ) -> bytes:
-    """to: "" for all. label, mark: what an IPv6, an IPv4 request carries besides."""
-    if ":" in target:
-        return _solicitation(hwaddr, source, target, to, label)
-    return _arp(_REQUEST, hwaddr, source, target, mark, to or BROADCAST)
+    """to: "" for all. label, mark: what an IPv6, an IPv4 request carries besides. A solicitation
+    without a source says not where it comes from (RFC 4861 section 4.3)."""
+    if ":" not in target:
+        return _arp(_REQUEST, hwaddr, source, target, mark, to or BROADCAST)
+    asker, wanted = IPv6Address(source).packed, IPv6Address(target).packed
+    destination = wanted if to else _SOLICITED_NODE + wanted[13:]
+    option = _SOURCE_HWADDR if any(asker) else 0
+    return _neighbour(_SOLICITATION, hwaddr, asker, destination, wanted, option, to, label)
 
 
 def gratuitous_arp(hwaddr: str, address: str) -> list[bytes]:
@@ -185,14 +189,6 @@ def _arp(
     addresses = IPv4Address(sender).packed, _hardware(target_hwaddr), IPv4Address(target).packed
     head = _hardware(to), own, ETHERTYPE_ARP, *_IPV4_OVER_ETHERNET
     return _ARP.pack(*head, operation, own, *addresses)
-
-
-def _solicitation(hwaddr: str, source: str, target: str, to: str = "", label: int = 0) -> bytes:
-    """One without a source says not where it comes from (RFC 4861 section 4.3)."""
-    asker, wanted = IPv6Address(source).packed, IPv6Address(target).packed
-    destination = wanted if to else _SOLICITED_NODE + wanted[13:]
-    option = _SOURCE_HWADDR if any(asker) else 0
-    return _neighbour(_SOLICITATION, hwaddr, asker, destination, wanted, option, to, label)
 
 
 def _neighbour(
