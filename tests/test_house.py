@@ -20,7 +20,7 @@ GUIDE = ROOT / "CONTRIBUTING.md"
 
 # A name is a package, or one file of it.
 PURE = {"pair", "wire", "conf", "conf.language", "conf.variables", "conf.alike", "watch.judge"}
-PURE |= {"counters", "events", "explain", "second_path", "conf.survey", "tools.promises"}
+PURE |= {"counters", "events", "master.explain", "second_path", "conf.survey", "tools.promises"}
 PURE |= {"tools.recording"}
 # log and process serve every edge room, and so do links, what the kernel says of interfaces, files
 # and hooks, which read what the configuration names, filters, which makes programs of what is to

@@ -6,9 +6,10 @@ import os
 import time
 from dataclasses import replace
 
-from failoverd import __version__, explain, hold, links, pair
+from failoverd import __version__, hold, links, pair
 from failoverd.conf import alike
 from failoverd.log import utc_now
+from failoverd.master import explain
 from failoverd.master.context import Context
 from failoverd.master.programs import Programs
 from failoverd.master.reports import Reports

@@ -10,7 +10,7 @@ from one_machine import MASTER, NOW, SLAVE, view
 
 from failoverd import pair
 from failoverd.conf import Address, Conf
-from failoverd.explain import lines
+from failoverd.master.explain import lines
 from failoverd.pair import Phase, Timer
 
 CONF = Conf(addresses=(Address("eth0", "192.0.2.10", 24),))
