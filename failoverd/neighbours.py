@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 import pcapy
@@ -38,6 +38,9 @@ Announced = tuple[Sequence["Address"], str]  # and what went wrong, or ""
 
 MOST_MADE = 64  # bursts
 MANY = 64  # addresses on an interface
+MOST_READ = 1024  # frames, at once: a storm must not keep it from asking and from answering
+_WAITING = 256 << 10  # bytes, which the kernel doubles; each frame takes 512 at least (socket(7)),
+# so all that came before a report are read before it
 MAX_ANSWERS = 50  # in one report: one that lies must not make it outgrow a message
 
 PORTION = 50  # frames of an announcement that are sent at once
@@ -370,7 +373,7 @@ class _Prober:
 
     def _receive(self) -> None:
         for sock in self._sockets:
-            for interface, kind, frame in _received(sock):
+            for interface, kind, frame in islice(_received(sock), MOST_READ):
                 answer = frames.parse(frame)
                 if answer is not None and self._is_to_this_node(interface, kind, frame):
                     self._note(interface, answer)
@@ -446,6 +449,7 @@ def _current_hwaddr(interface: str) -> str:
 def _listen(ethertype: int) -> socket.socket:
     """A socket for one protocol on all interfaces, also later ones; it passes nothing yet."""
     sock = _packet_socket(socket.htons(ethertype))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _WAITING)
     attach(sock, _PASS_NOTHING)
     for _ in _received(sock):
         pass  # what came before the filter was there

@@ -593,6 +593,18 @@ def test_liars_and_garbage_do_no_harm(site: Site, make_asker: MakeAsker) -> None
     assert asker.ask()["answers"] == []
 
 
+def test_a_storm_does_not_keep_it_from_asking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop in the network brings more frames than it can read, without end."""
+    frame = frames.gratuitous_arp(STRANGER, V4)[0]
+    storm = itertools.repeat(("eth0", 0, frame), 100_000)
+    monkeypatch.setattr(neighbours, "_received", lambda _: storm)
+    prober = neighbours._Prober.__new__(neighbours._Prober)
+    prober._sockets = [socket.socket()]
+    prober._known, prober._memberships = frozenset(), {}
+    prober._receive()
+    assert next(storm, None) is not None
+
+
 def test_the_neighbours_chatter_wakes_nobody(site: Site, make_asker: MakeAsker) -> None:
     asker = make_asker(site.us)
     asker.ask()
