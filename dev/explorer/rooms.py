@@ -46,7 +46,7 @@ def tests(name: str, chosen: str = "") -> Tests:
 
 EXPLORED = tests("pair/explorer", "the_statements_hold")
 PAIR = (
-    *("compare", "invariant", "knowledge", "policy", "resolver", "roles", "scripts"),
+    *("compare", "invariant", "knowledge", "policy", "requests", "resolver"),
     *("settings", "step", "turn", "watching"),
 )
 ROOMS = {
@@ -60,12 +60,12 @@ ROOMS = {
         (tests("master/supervisor"),),
     ),
     "neighbours": Room(
-        ("neighbours:next_announcement", "neighbours:_Question", "neighbours:_question"),
+        ("neighbours:next_announcement", "neighbours:Rounds", "neighbours:_Probe"),
         (("tests/test_rounds.py", *tests("neighbours", "rounds or schedule")), tests("neighbours")),
     ),
     "counter": Room(("watch/counter",), (tests("watch/counter"),)),
     "listener": Room(
-        ("listener/client:Questions", "listener/server:Server"),
+        ("listener/client:Queries", "listener/server:Server"),
         (tests("listener/in_time"), tests("listener/server")),
     ),
     "gratuitous_arp": Room(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import operator
 import shutil
 import socket
 import subprocess
@@ -70,7 +71,7 @@ def test_the_rooms_of_a_target_are_there(name: str) -> None:
         module, _, names = room.partition(":")
         there = importlib.import_module(f"failoverd.{module}")
         for one in names.split():
-            assert hasattr(there, one.partition(".")[0]), one
+            operator.attrgetter(one)(there)
 
 
 def test_the_fuzzer_s_words_are_understood() -> None:

@@ -248,6 +248,16 @@ def test_a_change_is_found_by_the_tests_of_its_room_or_missed(
     assert (ROOT / "failoverd/heartbeat.py").read_bytes() == before
 
 
+@pytest.mark.parametrize("name", rooms.ROOMS)
+def test_a_room_has_what_is_changed_in_it(name: str) -> None:
+    for entry in rooms.ROOMS[name].files:
+        path, _, scope = entry.partition(":")
+        assert next(changes(f"failoverd/{path}.py", scope), None) is not None, entry
+    for stage in rooms.ROOMS[name].stages:
+        files = [each for each in stage if each.startswith("tests/")]
+        assert files and all((ROOT / each).exists() for each in files)
+
+
 def test_what_hangs_is_ended_and_counts_as_found(tmp_path: Path) -> None:
     copied = rooms.Copy(tmp_path)
     (copied.root / "tests/test_beat.py").write_text(
