@@ -42,7 +42,6 @@ class _Family(NamedTuple):
     filter: tuple[int, int]
     filter_words: int
     level: int
-    free_bind: int  # IP_FREEBIND
     unicast_if: int  # IP_UNICAST_IF
     tell_interface: int  # IP_PKTINFO: by which interface a packet came in is told
     interface_told: int  # in a message of this kind
@@ -51,11 +50,11 @@ class _Family(NamedTuple):
 
 _IPV4 = _Family(
     socket.AF_INET, socket.IPPROTO_ICMP, 8, 0, (255, 1), 1,
-    socket.IPPROTO_IP, 15, 50, 8, 8, "=i",
+    socket.IPPROTO_IP, 50, 8, 8, "=i",
 )  # fmt: skip
 _IPV6 = _Family(
     socket.AF_INET6, socket.IPPROTO_ICMPV6, 128, 129, (socket.IPPROTO_ICMPV6, 1), 8,
-    socket.IPPROTO_IPV6, 78, 76, socket.IPV6_RECVPKTINFO, socket.IPV6_PKTINFO, "=16xI",
+    socket.IPPROTO_IPV6, 76, socket.IPV6_RECVPKTINFO, socket.IPV6_PKTINFO, "=16xI",
 )  # fmt: skip
 
 
@@ -88,7 +87,7 @@ class Pinger:
         words = [blocked >> 32 * n & 0xFFFFFFFF for n in range(ip.filter_words)]
         sock.setsockopt(*ip.filter, struct.pack(f"={len(words)}I", *words))
         sock.setsockopt(ip.level, ip.tell_interface, 1)
-        sock.setsockopt(ip.level, ip.free_bind, 1)
+        sock.setsockopt(*links.FREEBIND[ip.family], 1)
         sock.bind((source, 0))  # free: the address may come later, and may go
         return sock
 

@@ -21,12 +21,17 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from failoverd.conf import Conf, survey
+from failoverd.conf.survey import Held as Held
 from failoverd.wire.protocol import LOOK_THERE
 
 IFF_UP, IFF_RUNNING = 0x1, 0x40
 ARPHRD_ETHER, ARPHRD_LOOPBACK = 1, 772
 MOST_FIXED = 4  # addresses of one interface: one will do
 
+FREEBIND = {  # names that the socket module has not before Python 3.13
+    socket.AF_INET: (socket.IPPROTO_IP, 15),  # ip(7)
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 78),  # linux/in6.h
+}
 _SIOCGIFNAME, _SIOCGIFFLAGS = 0x8910, 0x8913
 _SIOCGIFHWADDR, _SIOCGIFINDEX = 0x8927, 0x8933
 _NAME_SIZE = 16  # IFNAMSIZ, with the final NUL
@@ -59,23 +64,12 @@ _kept: dict[str, socket.socket] = {}  # those that are asked, once there are any
 _numbers = count(1)
 
 
-class Held(NamedTuple):
-    """An IP address that this node has. prefix: of its network, in bits.
-
-    duplicate: another host was found to have it, so that the kernel does not answer for it
-    (IPv6). temporary: for privacy, it ends after some days and another takes its place (RFC 8981).
-    """
-
-    interface: str
-    address: str
-    prefix: int
-    duplicate: bool
-    temporary: bool = False
-
-
 class Entry(NamedTuple):
-    """The same as the kernel tells it. number: of the interface; peer: the far end's, where a link
-    has one; primary: the kernel may take others along with it; content: all that it tells."""
+    """An IP address that this node has, as the kernel tells it.
+
+    number: of the interface; peer: the far end's, where a link has one; primary: the kernel may
+    take others along with it; content: all that it tells.
+    """
 
     number: int
     family: int

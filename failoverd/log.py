@@ -231,9 +231,9 @@ def lasting(seconds: float) -> str:
     return f"{seconds:.2f}s" if seconds < 100 else f"{seconds:.0f}s"
 
 
-def printable(text: str) -> str:
+def printable(text: str, instead: str = "?") -> str:
     """On one line, and harmless on a terminal."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else instead for c in text)
 
 
 def is_journal(stream: TextIO) -> bool:

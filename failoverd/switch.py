@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from failoverd.log import printable
 from failoverd.process import CLEAN_ENVIRONMENT, be_ordinary, be_urgent
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def environment(
     return {
         **CLEAN_ENVIRONMENT,
         "FAILOVER_ROLE": role,
-        "FAILOVER_REASON": _printable(reason),
+        "FAILOVER_REASON": printable(reason, " ").rstrip(),
         "FAILOVER_INTERFACES": lines(conf.interfaces),
         "FAILOVER_ADDRESSES": lines(left[0], conf.addresses),
         "FAILOVER_ETHERNET_ADDRESSES": lines(left[1], conf.ethernet_addresses),
@@ -308,7 +309,7 @@ class _Output:
     def _bounded(self, lines: list[bytes]) -> list[str]:
         before, self._count = self._count, self._count + len(lines)
         room = max(0, MAX_LINES - before)
-        kept = [_printable(line.decode(errors="replace")) for line in lines[:room]]
+        kept = [printable(line.decode(errors="replace"), " ").rstrip() for line in lines[:room]]
         if before <= MAX_LINES < self._count:
             kept.append("(the rest of its output is left out)")
         return kept
@@ -386,8 +387,3 @@ def _why(program: str, error: OSError | ValueError | MemoryError) -> str:
         errno.ENOEXEC: "it is no program: its first line must be #!/bin/sh or the like",
     }
     return told.get(error.errno) or os.strerror(error.errno)
-
-
-def _printable(text: str) -> str:
-    """On one line, and harmless on a terminal."""
-    return "".join(char if char.isprintable() else " " for char in text).rstrip()

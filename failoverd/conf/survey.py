@@ -54,13 +54,18 @@ class Interface:
     ipv6: bool = True
 
 
-@dataclass(frozen=True)
-class Place:
-    """An address that this node has, with the length of its prefix."""
+class Held(NamedTuple):
+    """An IP address that this node has. prefix: of its network, in bits.
+
+    duplicate: another host was found to have it, so that the kernel does not answer for it
+    (IPv6). temporary: for privacy, it ends after some days and another takes its place (RFC 8981).
+    """
 
     interface: str
     address: str
     prefix: int
+    duplicate: bool = False
+    temporary: bool = False
 
     def __str__(self) -> str:
         return f"{self.address}/{self.prefix}"
@@ -87,7 +92,7 @@ class Facts:
     """
 
     interfaces: Mapping[str, Interface]
-    held: Sequence[Place] = ()
+    held: Sequence[Held] = ()
     routed: bool | None = None
     narrowly: bool = False
     gateways: Mapping[str, str] = field(default_factory=dict)
@@ -97,7 +102,7 @@ class Facts:
 
 
 @lru_cache(1 << 13)
-def _network_of(place: Place) -> IPv4Network | IPv6Network:
+def _network_of(place: Held) -> IPv4Network | IPv6Network:
     return ip_interface(str(place)).network
 
 
@@ -107,8 +112,8 @@ class _Addresses:
 
     def __init__(self, conf: Conf, facts: Facts) -> None:
         served = conf.served
-        self.at: dict[str, list[Place]] = {}
-        self.own: dict[tuple[str, int], list[Place]] = {}
+        self.at: dict[str, list[Held]] = {}
+        self.own: dict[tuple[str, int], list[Held]] = {}
         for place in facts.held:
             self.at.setdefault(place.address, []).append(place)
             if place.address not in served and not ip_address(place.address).is_link_local:
@@ -162,7 +167,7 @@ def _heartbeat_link(conf: Conf, facts: Facts, here: _Addresses) -> Iterator[Find
     link, primary, secondary = conf.plip_interface, conf.primary, conf.secondary
     ours = here.at.get(primary, [])
     theirs = next(iter(here.at.get(secondary, [])), None)
-    usual = Place(link, primary, USUAL[_version(primary)])
+    usual = Held(link, primary, USUAL[_version(primary)])
     add = f"ip addr add {usual} dev {link}"
     if link not in facts.interfaces:
         return

@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 
 from failoverd.conf.language import Assigned, quoted, read, shortened
 from failoverd.conf.language import Problem as Problem
+from failoverd.wire import typed
 
 T = TypeVar("T")
 
@@ -145,9 +146,7 @@ def _matching(pattern: str, expected: str) -> Kind[str]:
 
 
 def _read_interface(text: str) -> str:
-    """An interface's name as the kernel takes it (dev_valid_name in net/core/dev.c)."""
-    valid = re.fullmatch(r"[^\s/:]+", text) and text.isprintable() and len(text.encode()) <= 15
-    if not valid or text in (".", ".."):
+    if not typed.is_interface(text):
         raise ValueError("the name of an interface, at most 15 characters without blanks, / and :")
     return text
 

@@ -31,10 +31,6 @@ from failoverd.second_path import SecondPath
 
 BACKLOG = 2048  # a client that finds the queue full tries again only after a second
 _RTMGRP_LINK = 1  # rtnetlink(7)
-_FREEBIND = {  # names that the socket module has not before Python 3.13
-    socket.AF_INET: (socket.IPPROTO_IP, 15),  # ip(7)
-    socket.AF_INET6: (socket.IPPROTO_IPV6, 78),  # linux/in6.h
-}
 
 OWN = "this node"  # where those come from who use the Unix socket
 
@@ -103,7 +99,7 @@ class _Port:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 if interface:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
-                sock.setsockopt(*_FREEBIND[family], 1)  # it may come later, even after a boot
+                sock.setsockopt(*links.FREEBIND[family], 1)  # it may come later, even after a boot
                 sock.bind((host, self.conf.tcp_port))
                 sock.listen(BACKLOG)
                 self.loop.watch(sock, READ, partial(self.accept, sock))

@@ -139,7 +139,7 @@ class ServiceInterfaces:
         except OSError:
             return  # not to be told is not to be without
         found = among(self.held, wanted)
-        self._context.held = [(f"{one.address}/{one.prefix}", one.interface) for one in found]
+        self._context.held = [(str(one), one.interface) for one in found]
         self._look_for_new(found)
         here = {place(one) for one in found if not one.duplicate}
         gone = {one for one in self._placed & wanted - here if links.index(one[0]) is not None}
@@ -203,8 +203,7 @@ def among(held: list[links.Held], wanted: set[Place]) -> list[links.Held]:
 def left_behind(wanted: set[Place]) -> list[str]:
     """What is against it that this machine has stood down, and the way out. Raises OSError."""
     return [
-        f"{one.address}/{one.prefix} is still on {one.interface}: "
-        f"ip address del {one.address}/{one.prefix} dev {one.interface}"
+        f"{one} is still on {one.interface}: ip address del {one} dev {one.interface}"
         for one in held_of(wanted)
     ]
 

@@ -31,7 +31,7 @@ def look_around(conf: Conf, *, port: bool = True) -> survey.Facts:
 
 def gather(conf: Conf, *, port: bool = True) -> survey.Facts:
     """Raises OSError if the kernel does not tell the addresses."""
-    held = [survey.Place(one.interface, one.address, one.prefix) for one in links.held()]
+    held = links.held()
     # As it is used, from $primary, if this node has it: there may be rules for it.
     source = conf.primary if any(place.address == conf.primary for place in held) else ""
     known, route = True, None

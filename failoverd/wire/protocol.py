@@ -390,15 +390,8 @@ def _in_network(value: object) -> str:
     return str(ipaddress.ip_interface(value))
 
 
-def _interface_name(value: object) -> str:
-    """The name, if a kernel may have it and a terminal may show it."""
-    name = str(typed.like(r"[^\s/:]{1,15}")(value))
-    if not name.isprintable() or len(name.encode(errors="replace")) > 15:
-        raise ValueError("not an interface's name")
-    return name
-
-
 _short = typed.line(MAX_SETTING)
+_interface_name = typed.exactly(str, typed.is_interface, "not an interface's name")
 _Line = Annotated[str, _short]
 _Boot = Annotated[str, typed.one_of(*BOOTS)]
 _State = Annotated[str, typed.one_of(*STATES)]

@@ -94,6 +94,13 @@ string = exactly(str, lambda _: True, "not a text")
 truth = exactly(bool, lambda _: True, "neither true nor false")
 
 
+def is_interface(name: str) -> bool:
+    """Whether it is a name that the kernel takes (dev_valid_name in net/core/dev.c) and a terminal
+    can show."""
+    fits = re.fullmatch(r"[^\s/:]+", name) and name.isprintable() and len(name.encode()) <= 15
+    return bool(fits) and name not in (".", "..")
+
+
 def one_of(*known: str) -> Check:
     return exactly(str, known.__contains__, "not a known word")
 

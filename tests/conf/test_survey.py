@@ -18,7 +18,7 @@ from dev.lab.machine import PRIVATE, Machine, Value
 from dev.lab.network import ROUTER, SERVICE, Lab
 from failoverd import conf
 from failoverd.conf import alike, survey
-from failoverd.conf.survey import Facts, Interface, Place, Weight
+from failoverd.conf.survey import Facts, Held, Interface, Weight
 from failoverd.tools import observe
 from failoverd.tools.check import AS_USER
 from failoverd.wire.protocol import InterfaceStatus
@@ -28,11 +28,11 @@ SETTINGS = """
 @addresses = ('eth0 192.0.2.10/24');
 $low_water = 1;
 """
-LINK, OWN = Place("plip0", "1.0.0.1", 24), Place("eth0", "192.0.2.1", 24)
+LINK, OWN = Held("plip0", "1.0.0.1", 24), Held("eth0", "192.0.2.1", 24)
 CARD = "02:00:00:00:00:01"
 SOUND = Facts(
     interfaces={"lo": Interface(), "eth0": Interface(hwaddr=CARD), "plip0": Interface()},
-    held=(Place("lo", "127.0.0.1", 8), LINK, OWN),
+    held=(Held("lo", "127.0.0.1", 8), LINK, OWN),
     routed=True,
 )
 ODD, AMISS, NEVER = Weight
@@ -46,7 +46,7 @@ def judged(facts: Facts, more: str = "") -> list[tuple[str, Weight, str]]:
 def test_of_many_addresses_with_the_same_fault_one_is_named() -> None:
     """Each fault of an interface is one line, of however many addresses."""
     many = [*(f"eth0 192.0.3.{n}/24" for n in range(1, 201)), "eth0 192.0.2.11/25"]
-    facts = having(LINK, OWN, *(Place("plip0", f"192.0.3.{n}", 32) for n in range(1, 3)))
+    facts = having(LINK, OWN, *(Held("plip0", f"192.0.3.{n}", 32) for n in range(1, 3)))
     texts = [text for *_, text in judged(facts, f"@addresses = ({', '.join(map(repr, many))});")]
     assert texts == [
         "192.0.3.1 is on plip0, not on eth0: ip addr del 192.0.3.1/32 dev plip0;"
@@ -71,13 +71,13 @@ def test_thousands_of_addresses_are_looked_through_once(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(conf.Conf, "served", property(counted))
     many = [f"192.0.{n // 250}.{n % 250 + 3}" for n in range(1000)]
-    facts = having(LINK, Place("eth0", "192.0.0.1", 16), *(Place("eth0", one, 16) for one in many))
+    facts = having(LINK, Held("eth0", "192.0.0.1", 16), *(Held("eth0", one, 16) for one in many))
     listed = ", ".join(f"'eth0 {one}/16'" for one in many)
     assert judged(replace(facts, placed=True), f"@addresses = ({listed});") == []
     assert asked < 10
 
 
-def having(*held: Place, **changes: object) -> Facts:
+def having(*held: Held, **changes: object) -> Facts:
     return replace(SOUND, held=held, **changes)  # type: ignore[arg-type]
 
 
@@ -85,10 +85,10 @@ def with_interface(name: str, state: Interface) -> Facts:
     return replace(SOUND, interfaces={**SOUND.interfaces, name: state})
 
 
-PEER_TO_PEER = Place("plip0", "1.0.0.1", 32)
-SERVED = Place("eth0", "192.0.2.10", 24)
+PEER_TO_PEER = Held("plip0", "1.0.0.1", 32)
+SERVED = Held("eth0", "192.0.2.10", 24)
 V6 = '$primary = "fd00::1"; $secondary = "fd00::2"; @addresses = ("eth0 2001:db8::10/64");'
-V6_HELD = (Place("plip0", "fd00::1", 64), Place("eth0", "2001:db8::1", 64))
+V6_HELD = (Held("plip0", "fd00::1", 64), Held("eth0", "2001:db8::1", 64))
 
 
 @pytest.mark.parametrize(
@@ -97,11 +97,11 @@ V6_HELD = (Place("plip0", "fd00::1", 64), Place("eth0", "2001:db8::1", 64))
         (SOUND, ""),
         (having(PEER_TO_PEER, OWN), ""),  # a route leads to the peer, whatever the prefix
         (having(LINK, OWN, routed=None), ""),
-        (having(Place("lo", "1.0.0.1", 32), OWN), ""),
-        (having(Place("eth0", "1.0.0.1", 32), OWN, narrowly=True), ""),  # borrowed: unnumbered
-        (having(LINK, OWN, Place("eth0", "1.0.0.1", 24)), ""),
+        (having(Held("lo", "1.0.0.1", 32), OWN), ""),
+        (having(Held("eth0", "1.0.0.1", 32), OWN, narrowly=True), ""),  # borrowed: unnumbered
+        (having(LINK, OWN, Held("eth0", "1.0.0.1", 24)), ""),
         (having(LINK, OWN, SERVED, placed=True), ""),
-        (having(LINK, Place("eth0", "192.0.2.10", 32), OWN, placed=True), ""),
+        (having(LINK, Held("eth0", "192.0.2.10", 32), OWN, placed=True), ""),
         (SOUND, "@addresses = ('eth0 192.0.2.10/32');"),
         (SOUND, "@addresses = ();"),
         (SOUND, "@witness = ('eth0 192.0.2.1', 'eth0 192.0.2.2');"),  # of both, in one file
@@ -151,7 +151,7 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
         ],
     ),
     "another one is in its place": (
-        having(Place("plip0", "1.0.0.7", 24), Place("plip0", "fe80::1", 64), OWN),
+        having(Held("plip0", "1.0.0.7", 24), Held("plip0", "fe80::1", 64), OWN),
         "",
         [
             (
@@ -192,7 +192,7 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
         ],
     ),
     "it is elsewhere": (
-        having(OWN, Place("eth0", "1.0.0.1", 24)),
+        having(OWN, Held("eth0", "1.0.0.1", 24)),
         "",
         [
             (
@@ -204,7 +204,7 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
         ],
     ),
     "it is on an interface that nothing names": (
-        having(OWN, Place("eth1", "1.0.0.1", 24)),
+        having(OWN, Held("eth1", "1.0.0.1", 24)),
         "",
         [
             (
@@ -216,7 +216,7 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
         ],
     ),
     "link and service are exchanged": (
-        having(Place("plip0", "192.0.2.1", 24), Place("eth0", "1.0.0.1", 24)),
+        having(Held("plip0", "192.0.2.1", 24), Held("eth0", "1.0.0.1", 24)),
         "",
         [
             (
@@ -233,7 +233,7 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
         ],
     ),
     "ours and the peer's are exchanged": (
-        having(Place("plip0", "1.0.0.2", 24), OWN),
+        having(Held("plip0", "1.0.0.2", 24), OWN),
         "",
         [
             (
@@ -245,7 +245,7 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
         ],
     ),
     "both are here": (
-        having(LINK, Place("plip0", "1.0.0.2", 24), OWN),
+        having(LINK, Held("plip0", "1.0.0.2", 24), OWN),
         "",
         [
             (
@@ -309,7 +309,7 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
         ],
     ),
     "a service address is elsewhere": (
-        having(LINK, OWN, Place("eth1", "192.0.2.10", 25)),
+        having(LINK, OWN, Held("eth1", "192.0.2.10", 25)),
         "",
         [
             (
@@ -320,7 +320,7 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
         ],
     ),
     "a service address is where an earlier configuration had it": (
-        having(LINK, OWN, Place("eth1", "192.0.2.10", 25), left=(("eth1", "192.0.2.10"),)),
+        having(LINK, OWN, Held("eth1", "192.0.2.10", 25), left=(("eth1", "192.0.2.10"),)),
         "",
         [
             (
@@ -331,7 +331,7 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
         ],
     ),
     "a service address is on lo, as where load is balanced": (
-        having(LINK, OWN, Place("lo", "192.0.2.10", 32)),
+        having(LINK, OWN, Held("lo", "192.0.2.10", 32)),
         "",
         [("addresses", ODD, "192.0.2.10 is on lo, not on eth0: ip addr del 192.0.2.10/32 dev lo")],
     ),
@@ -439,7 +439,7 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
         ],
     ),
     "an address that is no network's": (
-        having(*V6_HELD[:1], Place("eth0", "fe80::1", 64)),
+        having(*V6_HELD[:1], Held("eth0", "fe80::1", 64)),
         V6,
         [("addresses", ODD, NO_ADDRESS.replace("IPv4", "IPv6"))],
     ),
@@ -456,7 +456,7 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
         ],
     ),
     "IPv6 without a route": (
-        having(Place("plip0", "fd00::1", 128), V6_HELD[1], routed=False),
+        having(Held("plip0", "fd00::1", 128), V6_HELD[1], routed=False),
         V6,
         [
             (
