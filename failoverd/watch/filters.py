@@ -13,6 +13,7 @@ import array
 import contextlib
 import errno
 import os
+import re
 import socket
 import struct
 from collections.abc import Iterable, Sequence
@@ -42,6 +43,7 @@ _LONGEST = "ff:ff:ff:ff:ff:ff"  # as long as what an interface leaves out of its
 _ENOUGH = 262144  # bytes: for what 4096 instructions, the most that there may be, become
 _SHORTER = "shorten it, with networks in place of hosts, say"
 _FEWER = "name fewer addresses, or such as follow one another"
+_UNTAGGED = "whose tag the kernel takes off before it filters: watch the interface of that VLAN"
 _SO_ATTACH_FILTER = 26  # socket(7)
 _INSTRUCTION = struct.Struct("@HBBI")  # struct sock_filter of linux/filter.h
 _SLL_BYTES = 16  # the header that libpcap shows in place of one that the kernel has taken off
@@ -166,6 +168,8 @@ def prepare(
         process.limit_work(TRANSLATION_SECONDS)
         if own and (problem := check_filter(own)):
             raise BadFilter(f"not a pcap expression: {problem}")
+        if re.search(r"\bvlan\b", own):  # in a capture such tags are there again
+            raise BadFilter(f"it names a vlan, {_UNTAGGED}")
         programs = [
             translate(expression, each) for each in dict.fromkeys(map(linktype, interfaces))
         ]

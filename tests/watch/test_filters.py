@@ -32,6 +32,17 @@ def test_a_filter_that_the_kernel_refuses_is_refused_wherever_it_is_read(lab: La
             assert done.returncode in (1, 3) and f"${name} is invalid: {WHY}" in done.stderr
 
 
+def test_a_filter_with_a_vlan_would_count_nothing_and_is_refused(lab: Lab) -> None:
+    """The tag is not in what the kernel filters, although a capture shows it."""
+    why = "it names a vlan, whose tag the kernel takes off before it filters: watch the interface"
+    for expression in ("vlan 5 and ip", "tcp or (vlan and udp)"):
+        lab.a.write_conf(filter=expression)
+        done = lab.a.command("failoverd", "-t")
+        assert done.returncode == 1 and f"$filter: {why}" in done.stderr
+        done = lab.a.command("watchd", "--json", "eth0")
+        assert done.returncode == 1 and f"$filter is invalid: {why}" in done.stderr
+
+
 def test_addresses_that_make_it_too_long_are_named(lab: Lab) -> None:
     addresses = [f"eth0 10.{n // 250}.{n % 250}.1/8" for n in range(2500)]
     lab.a.write_conf(addresses=addresses)
