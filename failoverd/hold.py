@@ -19,7 +19,6 @@ from failoverd.wire import typed
 from failoverd.wire.protocol import Hold
 
 MOST_BYTES = 1 << 16
-_Seconds = Annotated[float, typed.number(1e12)]
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,8 @@ class _File:
 
     hold: Hold
     boot_id: Annotated[str, typed.string]
-    uptime: _Seconds
-    time: _Seconds
+    uptime: typed.Number
+    time: typed.Number
 
 
 def uptime() -> float:

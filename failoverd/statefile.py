@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from failoverd.wire import typed
-from failoverd.wire.protocol import host_in_network
+from failoverd.wire.protocol import BOOTS, ROLES, host_in_network
 
 if TYPE_CHECKING:
     from failoverd.conf import Conf
@@ -26,13 +26,11 @@ _MAX_BYTES = 1 << 20  # thousands of addresses
 # more room, and one block is written wholly or not at all, whoever is killed meanwhile.
 _BLOCK = 4096
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-ROLES = ("active", "standby", "switching", "failed")
 _UTC = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z"
 
 # ------------------------------------------------------------------ what a field may hold
 
 _LINE = typed.line(_MAX_BYTES)  # it goes into a list of lines for the switch script
-_SECONDS = typed.number(1e12)
 
 
 def _list(check: typed.Check) -> typed.Check:
@@ -62,8 +60,8 @@ def _row(*checks: typed.Check) -> typed.Check:
 
 _PROCESS = _row(typed.whole(2), typed.whole(1))  # pid and start time of what may be killed one day
 _fixed = _dict(_list(host_in_network))
-_RUN = _row(typed.one_of("master", "slave"), typed.whole(-typed.MOST), _LINE, _LINE,
-            typed.like(_UTC), _SECONDS)  # fmt: skip
+_RUN = _row(typed.one_of(*BOOTS), typed.whole(-typed.MOST), _LINE, _LINE,
+            typed.like(_UTC), typed.number())  # fmt: skip
 
 
 class FailedRun(NamedTuple):
@@ -102,7 +100,7 @@ class Saved:
 
     role: Annotated[str, typed.one_of(*ROLES)] | None = None
     since: Annotated[str, typed.like(f"({_UTC})?")] = ""
-    began: Annotated[float, _SECONDS] | None = None
+    began: typed.Number | None = None
     resuming: bool = False
     unclean: bool = False
     from_peer: bool = False

@@ -526,7 +526,7 @@ def beaten(packets: Sequence[bytes], v6: bool) -> None:
 def saved(data: bytes, boot: str) -> None:
     """$state is understood or forgotten; what is understood is of its kinds, and survives."""
     found = statefile.decode(data, boot)
-    assert found.role in (*statefile.ROLES, None)
+    assert found.role in (*protocol.ROLES, None)
     assert found.role is not None or found == statefile.Saved()
     assert found.script is None or (found.script[0] > 1 and found.script[1] > 0)
     names = [*found.hwaddrs.items(), *found.seen, *((word, "") for word in found.peer_hwaddrs)]

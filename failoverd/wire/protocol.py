@@ -398,7 +398,6 @@ _State = Annotated[str, typed.one_of(*STATES)]
 _Count = Annotated[int, typed.whole(0, 2**63)]
 _Exit = Annotated[int, typed.whole(-255, 255)]
 _Host = Annotated[str, typed.like(_HOST.pattern)]
-_Number = Annotated[float, typed.number(1e12)]
 _Time = Annotated[
     str, typed.like(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?Z")
 ]
@@ -441,7 +440,7 @@ class Failure:
     line: _Line
     why: _Line
     when: _Time
-    age: _Number
+    age: typed.Number
 
 
 @dataclass(frozen=True)
@@ -456,7 +455,7 @@ class Change:
     was: Annotated[str, typed.one_of("none", *ROLES)]
     role: Annotated[str, typed.one_of(*ROLES)]
     cause: _Line
-    took: _Number
+    took: typed.Number
 
 
 @dataclass(frozen=True)
@@ -534,18 +533,18 @@ class Status:
     version: Annotated[str, typed.like(r"[!-~]{1,64}")]
     interfaces: _Interfaces
     plip_state: _State
-    heartbeat_age: _Number | None
-    rtt_ms: _Number | None
+    heartbeat_age: typed.Number | None
+    rtt_ms: typed.Number | None
     switch_last: _Boot | None
     switch_exit: _Exit | None
-    switch_seconds: _Number | None
+    switch_seconds: typed.Number | None
     speechless: bool = False  # heartbeats are received, but the peer's port does not answer
     rejoining: bool = False  # active, but started again: it asks before it calls itself that
     settings: _Settings = ()  # those that must be alike
     host: _Host = ""  # the node's name
     peer_host: _Host = ""  # the peer's, as it has told last
     now: _Time = ""  # UTC, when this was told
-    age: _Number | None = None  # since it has the role, whatever was done to its clock
+    age: typed.Number | None = None  # since it has the role, whatever was done to its clock
     service: Annotated[str, typed.one_of(*SERVICES)] = ""
     claimed: bool = False  # active, and another answers for the addresses too
     blocked: _Line = ""  # why it does not take over, while it would

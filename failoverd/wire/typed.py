@@ -118,7 +118,7 @@ def whole(least: int = 0, most: int = MOST - 1) -> Check:
     return exactly(int, lambda n: least <= n <= most, "not a whole number in bounds")
 
 
-def number(most: float) -> Check:
+def number(most: float = 1e12) -> Check:
     """From 0 to that, as a float; NaN is in no bounds."""
 
     def check(value: object) -> float:
@@ -150,3 +150,4 @@ def table(name: Check, check: Check, most: int) -> Check:
 
 
 Whole = Annotated[int, whole()]
+Number = Annotated[float, number()]
