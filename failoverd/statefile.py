@@ -281,7 +281,8 @@ def _open_own(path: str, how: int) -> int:
     except OSError as error:
         raise foreign if error.errno == errno.ELOOP else error from None
     info = os.fstat(fd)
-    if stat.S_ISREG(info.st_mode) and info.st_uid == os.geteuid() and not info.st_mode & 0o022:
+    is_own = info.st_uid in (0, os.geteuid()) and not info.st_mode & 0o022
+    if stat.S_ISREG(info.st_mode) and is_own:
         return fd
     os.close(fd)
     raise foreign
