@@ -34,8 +34,7 @@ _LINE = typed.line(_MAX_BYTES)  # it goes into a list of lines for the switch sc
 
 
 def _list(check: typed.Check) -> typed.Check:
-    every = typed.several(check, _MAX_BYTES)
-    return lambda value: list(every(value))
+    return typed.several(check, _MAX_BYTES, list)
 
 
 def _set(value: object) -> list[str]:
@@ -43,8 +42,7 @@ def _set(value: object) -> list[str]:
 
 
 def _dict(check: typed.Check) -> typed.Check:
-    every = typed.table(_LINE, check, _MAX_BYTES)
-    return lambda value: dict(every(value))
+    return typed.table(_LINE, check, _MAX_BYTES, dict)
 
 
 def _row(*checks: typed.Check) -> typed.Check:

@@ -129,22 +129,22 @@ def number(most: float = 1e12) -> Check:
     return check
 
 
-def several(check: Check, most: int) -> Check:
-    """A list of these, as a tuple."""
+def several(check: Check, most: int, kind: Callable[[Any], Any] = tuple) -> Check:
+    """A list of these; kind: what it becomes."""
 
-    def check_all(value: object) -> tuple[Any, ...]:
+    def check_all(value: object) -> Any:
         listed = exactly(list, lambda found: len(found) <= most, "not a short list")(value)
-        return tuple(map(check, listed))
+        return kind(map(check, listed))
 
     return check_all
 
 
-def table(name: Check, check: Check, most: int) -> Check:
-    """An object, as pairs: so it can be hashed."""
+def table(name: Check, check: Check, most: int, kind: Callable[[Any], Any] = tuple) -> Check:
+    """An object; kind: what its pairs become, a tuple can be hashed."""
 
-    def check_all(value: object) -> tuple[tuple[str, Any], ...]:
+    def check_all(value: object) -> Any:
         entries = exactly(dict, lambda found: len(found) <= most, "not a small object")(value)
-        return tuple((name(key), check(entry)) for key, entry in entries.items())
+        return kind((name(key), check(entry)) for key, entry in entries.items())
 
     return check_all
 
