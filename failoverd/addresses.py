@@ -20,14 +20,12 @@ from dataclasses import dataclass
 from errno import EADDRNOTAVAIL, EBUSY, EEXIST, ENODEV
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from failoverd import links, process
+from failoverd.conf import Conf
 from failoverd.log import told_shortly
 from failoverd.process import CAP_NET_ADMIN, Channel, Message
-
-if TYPE_CHECKING:
-    from failoverd.conf import Conf
 
 MOST_ORDERED = 1 << 24  # bytes
 _KNOWN = 1 << 13  # addresses that need not be put into a message twice

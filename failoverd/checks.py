@@ -17,14 +17,12 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from failoverd import process
+from failoverd.conf import Conf, ServiceCheck
 from failoverd.log import printable
 from failoverd.process import MAX_FIRST, PARTING, Channel, Child, Message, in_words
-
-if TYPE_CHECKING:
-    from failoverd.conf import Conf, ServiceCheck
 
 MOST_OUTPUT = 1 << 20  # bytes that a run may print
 CHUNK = 64 * 1024

@@ -16,15 +16,13 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import ping3
 
 from failoverd import links, process
+from failoverd.conf import Conf
 from failoverd.wire.protocol import TAG, Tags, parse_tags
-
-if TYPE_CHECKING:
-    from failoverd.conf import Conf
 
 _HEADER = 8  # bytes of ICMP before the payload
 _PKTINFO = 20  # bytes of the longer of struct in_pktinfo and in6_pktinfo

@@ -20,21 +20,18 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pcapy
 
 from failoverd import links, process
 from failoverd.burst import Burst
+from failoverd.conf import Address, Conf
 from failoverd.process import Channel, Message
 from failoverd.watch.filters import DLT_EN10MB, Program, assembled, attach
 from failoverd.wire import frames
 
-if TYPE_CHECKING:
-    from failoverd.conf import Conf
-    from failoverd.conf.variables import Address
-
-Announced = tuple[Sequence["Address"], str]  # and what went wrong, or ""
+Announced = tuple[Sequence[Address], str]  # and what went wrong, or ""
 
 MOST_MADE = 64  # bursts
 MANY = 64  # addresses on an interface
@@ -45,7 +42,7 @@ MAX_ANSWERS = 50  # in one report: one that lies must not make it outgrow a mess
 
 PORTION = 50  # frames of an announcement that are sent at once
 _FRAMES = 2  # of one address, at most
-_Made = tuple[str, bool, tuple["Address", ...]]  # of what a burst is made
+_Made = tuple[str, bool, tuple[Address, ...]]  # of what a burst is made
 _FULL = (errno.EAGAIN, errno.ENOBUFS)
 _FULL_SECONDS = 0.2  # that is waited for room on one interface, until it has sent something again
 _SO_SNDBUFFORCE, _ROOM = 32, 4 << 20

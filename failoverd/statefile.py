@@ -10,13 +10,11 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+from failoverd.conf import Conf
 from failoverd.wire import typed
 from failoverd.wire.protocol import BOOTS, ROLES, host_in_network
-
-if TYPE_CHECKING:
-    from failoverd.conf import Conf
 
 LASTING = "/var/lib/failoverd"
 VOLATILE = ("/run", "/var/run")

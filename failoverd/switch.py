@@ -19,13 +19,10 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from failoverd.conf import Conf
 from failoverd.log import printable
 from failoverd.process import CLEAN_ENVIRONMENT, be_ordinary, be_urgent
-
-if TYPE_CHECKING:
-    from failoverd.conf import Conf
 
 CANNOT_RUN, NOT_FOUND = 126, 127  # the exit status of a shell in these cases
 KILL_GRACE = 0.5  # seconds that a killed program has to be gone; the asker waits a few more
