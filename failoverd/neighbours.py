@@ -252,7 +252,6 @@ class _Prober:
             (entry.interface, str(ipaddress.ip_address(entry.address))) for entry in conf.addresses
         ]
         self._known = frozenset(self._addresses)
-        self._made: dict[tuple[str, ...], Burst] = {}
         self._active = {entry.interface: entry.hwaddr for entry in conf.ethernet_addresses}
         self._alive_interval = process.report_interval(conf.plip_timer)
         self._alive_due = 0.0
@@ -261,7 +260,7 @@ class _Prober:
         self._sockets = [_listen(frames.ETHERTYPE_ARP), _listen(frames.ETHERTYPE_IPV6)]
         self._sources: list[Channel | socket.socket] = [channel, *self._sockets]
         for interface in conf.interfaces:  # made now, as there is no time when they are needed
-            self._burst(interface, links.hwaddr(interface) or "", "", "", self._on(interface))
+            _probes(links.hwaddr(interface) or "", "", "", self._on(interface))
 
     def report(self, message: Message) -> None:
         self._channel.send(message)
@@ -326,28 +325,11 @@ class _Prober:
         source = self._link_local(interface, own) if six else ""
         everybody = ("", *sorted(known))
         for to in everybody if len(addresses) <= MANY else probe.rounds.share(everybody):
-            burst = self._burst(interface, own, to, source, addresses)
-            burst.send_all(self._sockets[0], interface)
+            _probes(own, to, source, addresses).send_all(self._sockets[0], interface)
         return bool(addresses)
 
-    def _on(self, interface: str) -> list[str]:
-        return [address for name, address in self._addresses if name == interface]
-
-    def _burst(
-        self, interface: str, own: str, to: str, source: str, addresses: Sequence[str]
-    ) -> Burst:
-        """A probe for each address, to all or to one."""
-        key = interface, own, to, source
-        if key not in self._made:
-            if len(self._made) >= MOST_MADE:
-                self._made.clear()
-            self._made[key] = Burst(
-                [
-                    frames.probe_to(to, own, source, address) if to else frames.probe(own, address)
-                    for address in addresses
-                ]
-            )
-        return self._made[key]
+    def _on(self, interface: str) -> tuple[str, ...]:
+        return tuple(address for name, address in self._addresses if name == interface)
 
     def _link_local(self, interface: str, own: str) -> str:
         """The interface's own link-local address; one that nothing has while its hardware address
@@ -421,6 +403,14 @@ def _is_own(interface: str, hwaddr: str, own: str | None) -> bool:
     if hwaddr == (own or current):
         return True
     return hwaddr != current and hwaddr in map(links.hwaddr, links.names())
+
+
+@lru_cache(MOST_MADE)
+def _probes(own: str, to: str, source: str, addresses: tuple[str, ...]) -> Burst:
+    """One for each address, to all or to one."""
+    if to:
+        return Burst([frames.probe_to(to, own, source, address) for address in addresses])
+    return Burst([frames.probe(own, address) for address in addresses])
 
 
 @lru_cache(maxsize=1 << 14)
