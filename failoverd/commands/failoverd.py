@@ -297,7 +297,7 @@ class Service:
 
     # A reload
 
-    def check(self, channel: process.Channel, running: Conf) -> process.Message:
+    def check(self, running: Conf, channel: process.Channel) -> process.Message:
         """Read the configuration again, in a child. Raises what is wrong, and OSError."""
         from failoverd.master.reload import sound
 

@@ -8,8 +8,9 @@ kind of work for it: `workers` says which workers there are, `supervisor` forks 
 again, `watchers` minds which interface is watched, `reports` takes in what the watchers and the
 heartbeat say, `requests` answers, with `status`, and `queries` asks, `programs` runs the switch
 script and its like, `interfaces` looks at the service interfaces, `alerts` sees whether any node is
-active, `gratuitous_arp` tells the neighbours, `reload` reads the configuration again, `dry_run`
-only says what would be done, and `messages` decodes what the workers say.
+active, `gratuitous_arp` tells the neighbours, `errands` does what may wait for a disk, such as
+`reload`, which reads the configuration again, `dry_run` only says what would be done, and
+`messages` decodes what the workers say.
 """
 
 from failoverd.master.loop import Master

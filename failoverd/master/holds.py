@@ -1,56 +1,44 @@
 """Holds: a person wants no role to change by itself. Asked for on either node, kept in a file, told
 to the peer in every status, and ended when their time is up.
 
-A disk may hang, and a node whose loop stalls is a dead one: so a worker writes the file. A person
-is answered when it is written, and only then it counts; what the peer tells counts at once.
+A person is answered when the file is written, and only then it counts; what the peer tells counts
+at once.
 """
 
 from __future__ import annotations
 
 import os
-import selectors
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import partial
 
 from failoverd import hold, pair
 from failoverd.hold import Kept, uptime
 from failoverd.log import lasting, utc_now
 from failoverd.master.context import Context
-from failoverd.process import Channel, Errand, Message, in_words
+from failoverd.master.errands import HANGS, Errands
+from failoverd.process import Message, in_words
 from failoverd.wire import protocol
 from failoverd.wire.protocol import Hold
 
 WRITE_SECONDS = 5.0  # the time that the disk has
 RETRY_SECONDS = 10.0
-HANGS = "the disk does not answer"
+ERRAND = "hold"
 
 Answer = Callable[[int, bool, str], None]
-
-
-@dataclass
-class Writing:
-    """What is being written; kept: None for nothing. request: the number of the one that asked for
-    it, None if none waits for it; deadline: None once it has taken too long."""
-
-    errand: Errand
-    kept: Kept | None
-    request: int | None
-    via: str
-    deadline: float | None
 
 
 class Holds:
     """One is written at a time. `context.hold` is what counts."""
 
-    def __init__(self, context: Context, selector: selectors.BaseSelector, answer: Answer) -> None:
+    def __init__(self, context: Context, errands: Errands, answer: Answer) -> None:
         self._context = context
-        self._selector = selector
+        self._errands = errands
         self._answer = answer
         self._path = hold.place(context.conf.state)
         self._asked: deque[tuple[int, str, Mapping[str, str]]] = deque()
-        self._writing: Writing | None = None
+        self._hangs = False  # what is being written has taken too long, and that was said
         self._unsaved = False  # the file may say something else than what counts
         self._retry = 0.0  # not before then; 0 if the last attempt did not fail
         self._on = False  # as the pair was told last
@@ -64,10 +52,6 @@ class Holds:
         if self._is_held:
             self._tell("file")
 
-    def close(self) -> None:
-        if self._writing is not None:
-            self._writing.errand.close()
-
     @property
     def _is_held(self) -> bool:
         now = self._context.hold_now
@@ -76,45 +60,32 @@ class Holds:
     @property
     def deadline(self) -> float | None:
         """When `tend` has something to do, in monotonic seconds."""
-        now, times = time.monotonic(), list[float]()
-        if self._writing is not None:
-            times += [self._writing.deadline] if self._writing.deadline is not None else []
-        elif self._unsaved:
-            times.append(self._retry)
+        times = list[float]()
+        if (self._asked or self._unsaved) and not self._errands.under_way(ERRAND):
+            times.append(0.0 if self._asked else self._retry)
         known = self._context.hold_now
         if self._on and known is not None and known.seconds_left is not None:
-            times.append(now + known.seconds_left)
+            times.append(time.monotonic() + known.seconds_left)
         return min(times, default=None)
 
     def tend(self, now: float) -> None:
         if self._on and not self._is_held:
             self._tell("expired")
-        writing = self._writing
-        if writing is not None and writing.deadline is not None and now >= writing.deadline:
-            writing.errand.child.kill()  # it is reaped when the kernel lets go of it
-            for request in (writing.request, *(request for request, _, _ in self._asked)):
-                self._failed(request, HANGS)
-            self._asked.clear()
-            writing.request = writing.deadline = None
-        self._go_on()
-
-    # ------------------------------------------------------------------ what a person asks for
-
-    def ask(self, request: int, command: str, who: Mapping[str, str]) -> None:
-        if self._writing is not None and self._writing.deadline is None:
-            self._failed(request, HANGS)
-            return
-        self._asked.append((request, command, who))
-        self._go_on()
-
-    def _go_on(self) -> None:
-        if self._writing is not None:
+        if self._errands.under_way(ERRAND):
             return
         if self._asked:
             request, command, who = self._asked.popleft()
             self._write(Kept(self._change(command, who), uptime()), request, who["via"])
-        elif self._unsaved and time.monotonic() >= self._retry:
+        elif self._unsaved and now >= self._retry:
             self._write(self._context.hold, None, "")
+
+    # ------------------------------------------------------------------ what a person asks for
+
+    def ask(self, request: int, command: str, who: Mapping[str, str]) -> None:
+        if self._hangs:
+            self._failed(request, HANGS)
+        else:
+            self._asked.append((request, command, who))
 
     def _change(self, command: str, who: Mapping[str, str]) -> Hold:
         word, _, seconds = command.partition(" ")
@@ -140,56 +111,53 @@ class Holds:
             self._context.hold, self._unsaved = Kept(told, uptime()), not self._context.dry
             if is_news or told.held is not self._on:
                 self._tell("peer")
-            self._go_on()
 
     # ------------------------------------------------------------------ the file
 
     def _write(self, kept: Kept | None, request: int | None, via: str) -> None:
-        conf, path = self._context.conf, self._path
+        """kept: None for nothing. request: the number of the one that asked for it, None if none
+        waits for it. via: how this node came to know."""
+        path, patience = self._path, min(WRITE_SECONDS, self._context.conf.switch_timeout)
+        self._errands.start(
+            ERRAND,
+            lambda _: hold.restore(path, kept),
+            partial(self._written, kept, request, via),
+            patience,
+            partial(self._give_up, request),
+        )
 
-        def work(channel: Channel) -> Message:
-            hold.restore(path, kept)
-            return {}
+    def _give_up(self, request: int | None) -> None:
+        """No other is written before this one has ended: the kernel may still carry it out."""
+        self._errands.kill(ERRAND)
+        self._hangs = True
+        for each in (request, *(asked for asked, _, _ in self._asked)):
+            self._failed(each, HANGS)
+        self._asked.clear()
 
-        try:
-            with self._context.spare:
-                errand = Errand(f"failoverd: hold [{conf.pidfile}]", work)
-        except (OSError, MemoryError) as error:
-            self._failed(request, in_words(error))
-            return
-        patience = min(WRITE_SECONDS, conf.switch_timeout)
-        self._writing = Writing(errand, kept, request, via, time.monotonic() + patience)
-        self._selector.register(errand, selectors.EVENT_READ, self._written)
-
-    def _written(self) -> None:
-        writing, self._writing = self._writing, None
-        assert writing is not None
-        self._selector.unregister(writing.errand)
-        try:
-            writing.errand.result()
-        except (ValueError, OSError) as error:
-            if writing.deadline is not None:  # or else that was said
-                self._failed(writing.request, str(error))
+    def _written(
+        self, kept: Kept | None, request: int | None, via: str, why: str, _found: Message
+    ) -> None:
+        if self._hangs:  # whatever has become of it, it was refused
+            self._hangs = False
+        elif why:
+            self._failed(request, why)
         else:
-            self._take(writing)
-        finally:
-            writing.errand.close()
-        self._go_on()
+            self._take(kept, request, via)
 
-    def _take(self, writing: Writing) -> None:
+    def _take(self, kept: Kept | None, request: int | None, via: str) -> None:
         """It is in the file. The peer may have told of a newer change meanwhile."""
-        kept, known = writing.kept, self._context.hold
+        known = self._context.hold
         if self._retry:
             self._retry = 0.0
             self._context.say("HOLD-KEPT", "role", "the hold is in its file again", file=self._path)
         if kept is not None and (known is None or kept.told.rank > known.told.rank):
             self._context.hold = known = kept
-            self._tell(writing.via)
+            self._tell(via)
         self._unsaved = known is not kept
-        if kept is not None and writing.request is not None:
+        if kept is not None and request is not None:
             done = "held" if kept.told.held else "released"
             text = "the peer has changed it meanwhile: try again" if self._unsaved else done
-            self._answer(writing.request, not self._unsaved, text)
+            self._answer(request, not self._unsaved, text)
 
     def _failed(self, request: int | None, why: str) -> None:
         if request is not None:

@@ -18,6 +18,7 @@ from failoverd.master.alerts import Alerts
 from failoverd.master.context import Context, uptime
 from failoverd.master.control_socket import ControlSocket
 from failoverd.master.dry_run import DryRun
+from failoverd.master.errands import Errands
 from failoverd.master.gratuitous_arp import GratuitousArp
 from failoverd.master.holds import Holds
 from failoverd.master.interfaces import ServiceInterfaces
@@ -84,17 +85,18 @@ class Master:
             orders,
             self.checks,
         )
-        self.reload = Reload(self.context, self.selector, check or _refuse, self._adopt)
+        self.errands = Errands(self.context, self.selector)
+        self.reload = Reload(self.context, self.errands, check or _refuse, self._adopt)
         self.dry_run = DryRun(self.context) if dry else None
         self.peer_probes = PeerProbes(self.context, self.supervisor)
-        self.holds = Holds(self.context, self.selector, self._answer_hold)
+        self.holds = Holds(self.context, self.errands, self._answer_hold)
         self.queries = Queries(
             self.context, self.supervisor, self.dry_run, self.peer_probes, self.holds.learn
         )
         self.requests = Requests(self.context, self.supervisor, self.status, self.holds.ask)
         self.alerts = Alerts(self.context)
-        self.tally = Tally(self.context, self.selector)
-        self.keeper = Keeper(self.context, self.selector)
+        self.tally = Tally(self.context, self.errands)
+        self.keeper = Keeper(self.context, self.errands)
         self.actions: deque[pair.Action] = deque()
         self.next_look = 0.0
         self.next_count = 0.0  # when the addresses and files are looked for again
@@ -125,10 +127,9 @@ class Master:
             self.placing.close()
             self.context.spare.close()
             self.programs.close()
-            self.reload.close()
-            self.holds.close()
             self.keeper.close()
             self.tally.close()
+            self.errands.close()
             signal.set_wakeup_fd(-1)
             for end in wakeup:
                 end.close()
@@ -237,7 +238,7 @@ class Master:
             pair.next_deadline(self.context.state),
             self.gratuitous_arp.deadline,
             self.requests.deadline(),
-            self.reload.deadline,
+            self.errands.deadline,
             self.holds.deadline,
             self.service_manager.deadline,
             self.alerts.deadline,
@@ -283,7 +284,7 @@ class Master:
         self.gratuitous_arp.go_on(now)
         self.requests.end_visits(now)
         self.programs.tend(now)
-        self.reload.give_up(now)
+        self.errands.tend(now)
         self.checks.tend(now)
         self.holds.tend(now)
         self.alerts.listen()
@@ -480,5 +481,5 @@ class Master:
             self.context.say("CONFIG-LATER", "config", text)
 
 
-def _refuse(channel: Channel, running: Conf) -> Message:
+def _refuse(running: Conf, channel: Channel) -> Message:
     raise ValueError("this failoverd was started without a file to read again")

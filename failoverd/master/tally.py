@@ -1,33 +1,31 @@
 """Keeps the counters over restarts and boots, in a file beside $state.
 
 What is told of them is what is in the file: after a crash none has gone back. Prometheus would take
-that for a new beginning, and all that was counted before for news. A disk may hang, so a worker
-writes it.
+that for a new beginning, and all that was counted before for news.
 """
 
 from __future__ import annotations
 
 import json
-import selectors
 import time
+from functools import partial
 
 from failoverd import statefile
 from failoverd.master.context import Context
-from failoverd.process import PARTING, Channel, Errand, Message, in_words
+from failoverd.master.errands import Errands
+from failoverd.process import PARTING, Message, in_words
 from failoverd.wire.protocol import counts
 
 EVERY = 60.0  # seconds from one time that it is written to the next
 SOON = 5.0  # the same after an event, which comes seldom
 MOST_BYTES = 1 << 18  # of the file
+ERRAND = "counters"
 
 
 class Tally:
-    """One worker writes at a time."""
-
-    def __init__(self, context: Context, selector: selectors.BaseSelector) -> None:
+    def __init__(self, context: Context, errands: Errands) -> None:
         self._context = context
-        self._selector = selector
-        self._errand: Errand | None = None
+        self._errands = errands
         self._written = time.monotonic()
         self._trouble = ""  # that was said
         try:
@@ -40,12 +38,12 @@ class Tally:
 
     @property
     def _path(self) -> str:
-        return statefile.place(self._context.conf.state, "counters")
+        return statefile.place(self._context.conf.state, ERRAND)
 
     @property
     def deadline(self) -> float | None:
         """When `tend` has something to do; never while it is being written."""
-        if self._errand is not None:
+        if self._errands.under_way(ERRAND):
             return None
         return self._written + (SOON if self._context.counters.news else EVERY)
 
@@ -55,11 +53,10 @@ class Tally:
 
     def close(self) -> None:
         """Write the last of them, if the disk lets it."""
-        if self._errand is None and self._context.started:
-            self._write(time.monotonic())
-        if self._errand is not None:
-            self._errand.child.ends(PARTING)
-            self._errand.close()
+        now = time.monotonic()
+        if not self._errands.under_way(ERRAND) and self._context.started:
+            self._write(now)
+        self._errands.finish(ERRAND, now + PARTING)
 
     def _write(self, now: float) -> None:
         self._written, self._context.counters.news = now, False
@@ -68,32 +65,10 @@ class Tally:
             self._context.counters.told = told
             return
         path, data = self._path, f"{json.dumps(dict(told))}\n".encode()
+        write = partial(statefile.keep, path, data, lasting=True)
+        self._errands.start(ERRAND, lambda _: write(), partial(self._ended, told))
 
-        def work(channel: Channel) -> Message:
-            statefile.keep(path, data, lasting=True)
-            return {}
-
-        try:
-            with self._context.spare:
-                errand = Errand(f"failoverd: counters [{self._context.conf.pidfile}]", work)
-        except (OSError, MemoryError) as error:
-            self._end(told, in_words(error))
-            return
-        self._errand = errand
-        self._selector.register(errand, selectors.EVENT_READ, lambda: self._ended(errand, told))
-
-    def _ended(self, errand: Errand, told: tuple[tuple[str, int], ...]) -> None:
-        self._selector.unregister(errand)
-        self._errand, why = None, ""
-        try:
-            errand.result()
-        except (OSError, ValueError) as error:
-            why = str(error)
-        finally:
-            errand.close()
-        self._end(told, why)
-
-    def _end(self, told: tuple[tuple[str, int], ...], why: str) -> None:
+    def _ended(self, told: tuple[tuple[str, int], ...], why: str, _found: Message) -> None:
         """Without a file they are told all the same."""
         self._context.counters.told = told
         if why and why != self._trouble:

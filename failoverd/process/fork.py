@@ -188,12 +188,12 @@ class Errand:
     taken at once. fileno() can be read once the child has ended.
     """
 
-    def __init__(self, name: str, work: Callable[[Channel], Message]) -> None:
+    def __init__(self, name: str, work: Callable[[Channel], Message | None]) -> None:
         """Have a child execute work(channel). Raises OSError if there can be none."""
 
         def write(channel: Channel) -> None:
             try:
-                result = work(channel)
+                result = work(channel) or {}
             except Exception as error:  # noqa: BLE001 - as in fork_child, but it may be a long story
                 result = {"died": in_words(error)}
             self._file.write(json.dumps(result).encode())

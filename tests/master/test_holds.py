@@ -21,6 +21,7 @@ from failoverd.conf import Conf
 from failoverd.hold import Kept, uptime
 from failoverd.log import Log
 from failoverd.master.context import Context
+from failoverd.master.errands import Errands
 from failoverd.master.holds import Holds
 from failoverd.wire.protocol import Hold
 
@@ -43,10 +44,11 @@ class Node:
         self.answers: list[tuple[int, bool, str]] = []
         self.log = Log(self.conf.log)
         self.context = Context(self.conf, "slave", self.log, lambda *_: None, dry=dry)
-        self.holds = Holds(self.context, self.selector, lambda *told: self.answers.append(told))
+        self.errands = Errands(self.context, self.selector)
+        self.holds = Holds(self.context, self.errands, lambda *told: self.answers.append(told))
 
     def close(self) -> None:
-        self.holds.close()
+        self.errands.close()
         self.context.spare.close()
         self.selector.close()
         self.log.close()
@@ -58,6 +60,10 @@ class Node:
     @property
     def known(self) -> Hold | None:
         return self.context.hold_now
+
+    @property
+    def is_idle(self) -> bool:
+        return self.holds.deadline is None and self.errands.deadline is None
 
     def told(self) -> list[bool]:
         """What the pair was told since the last time."""
@@ -73,6 +79,7 @@ class Node:
             assert time.monotonic() < end
             for key, _ in self.selector.select(0.01):
                 key.data()
+            self.errands.tend(time.monotonic())
             self.holds.tend(time.monotonic())
 
     def ask(self, command: str) -> tuple[bool, str]:
@@ -182,7 +189,7 @@ def test_what_was_refused_is_not_in_the_file_at_the_next_start(
     broken.touch()
     ok, why = node.ask("release" if before == "hold" else "hold")
     assert not ok and why.endswith("the disk fails")
-    node.turn_until(lambda: node.holds.deadline is None)
+    node.turn_until(lambda: node.is_idle)
     assert node.known == known and make().known == known
 
 
@@ -194,14 +201,37 @@ def test_a_disk_that_hangs_holds_nobody_up(
         patch.setattr(hold, "write", lambda *_: time.sleep(LIMIT))
         for number in range(2):
             node.holds.ask(number, "hold", WHO)
-        deadline = node.holds.deadline
+        node.holds.tend(time.monotonic())
+        deadline = node.errands.deadline
         assert deadline is not None and not node.answers
-        node.holds.tend(deadline)
+        node.errands.tend(deadline)
         node.holds.ask(2, "hold", WHO)
     hangs = f"{node.path} cannot be written: the disk does not answer"
     assert node.answers == [(number, False, hangs) for number in range(3)]
     assert not node.told()
     node.turn_until(lambda: node.ask("hold 60") == (True, "held"))
+
+
+def test_what_was_refused_for_a_disk_that_hangs_is_not_carried_out_when_it_answers(
+    make: Callable[[], Node], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The kernel ends a write that has begun before it ends who writes."""
+    node, answers, write = make(), tmp_path / "answers", hold.write
+
+    def write_late(path: str, kept: Kept) -> None:
+        while not answers.exists():
+            time.sleep(0.01)
+        write(path, kept)
+
+    monkeypatch.setattr(hold, "write", write_late)
+    monkeypatch.setattr(Errands, "kill", lambda *_: None)
+    node.holds.ask(0, "hold", WHO)
+    node.holds.tend(time.monotonic())
+    node.errands.tend(node.errands.deadline or 0.0)
+    assert [ok for _, ok, _ in node.answers] == [False]
+    answers.touch()
+    node.turn_until(lambda: node.is_idle)
+    assert node.known is None and not node.told() and make().known is None
 
 
 def test_what_the_peer_tells_counts_at_once_and_is_kept(make: Callable[[], Node]) -> None:
@@ -227,6 +257,7 @@ def test_what_the_peer_tells_counts_at_once_and_is_kept(make: Callable[[], Node]
 def test_a_change_that_the_peer_has_overtaken_is_refused(make: Callable[[], Node]) -> None:
     node = make()
     node.holds.ask(0, "hold", WHO)
+    node.holds.tend(time.monotonic())
     newer = replace(RELEASED, serial=1 << 40)
     node.holds.learn(newer)
     node.turn_until(lambda: node.answers)
@@ -261,7 +292,8 @@ def test_a_damaged_file_counts_as_none_until_the_peer_tells(make: Callable[[], N
     assert line.sentence == "the file of the hold cannot be read, and counts as no hold"
     node.holds.learn(known)
     assert node.told() == [True]
-    node.turn_until(lambda: hold.read(str(node.path)) if not node.holds.deadline else None)
+    node.turn_until(lambda: node.is_idle)
+    assert hold.read(str(node.path)) is not None
 
 
 def test_a_person_is_not_overruled_by_what_a_lost_file_said(make: Callable[[], Node]) -> None:

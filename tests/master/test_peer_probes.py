@@ -23,6 +23,7 @@ from failoverd import links, statefile
 from failoverd.conf import Conf
 from failoverd.log import Log
 from failoverd.master.context import Context
+from failoverd.master.errands import Errands
 from failoverd.master.keeper import Keeper
 from failoverd.master.peer_probes import PeerProbes, whom_to_ask
 from failoverd.master.supervisor import Supervisor
@@ -141,7 +142,7 @@ def test_the_listener_is_told_of_the_second_path_and_a_reboot_does_not_forget_it
     listener = [message for name, message in told.told if name == "listener"]
     assert listener == [path, {**path, "peer": (B4,)}]
     with selectors.DefaultSelector() as selector:
-        Keeper(us, selector).close()
+        Keeper(us, Errands(us, selector)).close()
     (tmp_path / "state").unlink()  # as by a reboot
     _, told, peer_probes = knowing(tmp_path, second=True)
     peer_probes.look(held)

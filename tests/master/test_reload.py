@@ -21,6 +21,7 @@ from dev.lab.network import Lab
 from failoverd import process
 from failoverd.conf import Conf
 from failoverd.master.context import Context
+from failoverd.master.errands import Errands
 from failoverd.master.reload import Reload, sound
 from failoverd.process import Channel, Message
 from failoverd.watch import filters
@@ -173,7 +174,7 @@ def counts(machine: Machine) -> bool:
 class Harness:
     """A Reload, with a loop that turns when it is told to."""
 
-    def __init__(self, check: Callable[[Channel, Conf], Message]) -> None:
+    def __init__(self, check: Callable[[Conf, Channel], Message]) -> None:
         self.reports: list[str] = []
         self.adopted: list[tuple[Conf, tuple[Program, ...]]] = []
         self.selector = selectors.DefaultSelector()
@@ -181,10 +182,11 @@ class Harness:
         def say(event: str, _: str, sentence: str, **values: object) -> None:
             self.reports.append(str(values["error"]) if event == "CONFIG-ERROR" else sentence)
 
-        us = SimpleNamespace(conf=Conf(), say=say)
+        us = cast(Context, SimpleNamespace(conf=Conf(), say=say, spare=process.Spare(0)))
+        self.errands = Errands(us, self.selector)
         self.reload = Reload(
-            cast(Context, us),
-            self.selector,
+            us,
+            self.errands,
             check,
             lambda conf, programs: self.adopted.append((conf, tuple(programs))),
         )
@@ -198,27 +200,27 @@ class Harness:
 def harness() -> Iterator[Callable[..., Harness]]:
     made: list[Harness] = []
 
-    def make(check: Callable[[Channel, Conf], Message]) -> Harness:
+    def make(check: Callable[[Conf, Channel], Message]) -> Harness:
         made.append(Harness(check))
         return made[-1]
 
     yield make
     for each in made:
-        each.reload.close()
+        each.errands.close()
         each.selector.close()
 
 
 def test_what_the_child_found_sound_is_adopted(harness: Callable[..., Harness]) -> None:
     program = filters.translate("ip", filters.DLT_EN10MB)
 
-    def check(_: Channel, running: Conf) -> Message:
+    def check(running: Conf, _: Channel) -> Message:
         return sound(replace(running, low_water=7), [program])
 
     loop = harness(check)
     loop.reload.begin()
     loop.turn()
     assert loop.adopted == [(replace(Conf(), low_water=7), (program,))]
-    assert loop.reports == [] and loop.reload.deadline is None
+    assert loop.reports == [] and loop.errands.deadline is None
 
 
 def test_a_host_type_that_has_changed_is_said_to_need_a_restart(lab: Lab) -> None:
@@ -270,7 +272,7 @@ def test_all_that_is_wrong_is_told_however_much(harness: Callable[..., Harness])
 def test_a_check_without_end_is_given_up(harness: Callable[..., Harness]) -> None:
     hangs = [True]  # as it is when the child is forked
 
-    def check(_: Channel, running: Conf) -> Message:
+    def check(running: Conf, _: Channel) -> Message:
         while hangs[0]:
             signal.pause()
         return sound(running, [])
@@ -278,18 +280,19 @@ def test_a_check_without_end_is_given_up(harness: Callable[..., Harness]) -> Non
     loop = harness(check)
     reload = loop.reload
     reload.begin()
-    first = pid_of(reload)
+    first = pid_of(loop)
     reload.begin()
-    second = pid_of(reload)
-    assert reload.deadline is not None
-    reload.give_up(reload.deadline - 1)
-    assert loop.reports == [] and pid_of(reload) == second != first
-    reload.give_up(reload.deadline)
+    second = pid_of(loop)
+    deadline = loop.errands.deadline
+    assert deadline is not None
+    loop.errands.tend(deadline - 1)
+    assert loop.reports == [] and pid_of(loop) == second != first
+    loop.errands.tend(deadline)
     assert "did not end within" in loop.reports[0] and loop.reports[1:] == [KEPT]
-    assert reload.deadline is None
+    assert loop.errands.deadline is None
     hangs[0] = False
     reload.begin()
-    third = pid_of(reload)
+    third = pid_of(loop)
     limit = time.monotonic() + GENEROUS
     while len(loop.selector.get_map()) > 0 and time.monotonic() < limit:
         loop.turn()
@@ -297,9 +300,8 @@ def test_a_check_without_end_is_given_up(harness: Callable[..., Harness]) -> Non
     assert all(map(is_reaped, (first, second, third)))
 
 
-def pid_of(reload: Reload) -> int:
-    assert reload._errand is not None
-    return reload._errand.child.pid
+def pid_of(loop: Harness) -> int:
+    return loop.errands._runs["check"].errand.child.pid
 
 
 def is_reaped(pid: int) -> bool:

@@ -15,6 +15,7 @@ from live_pair import LONG, context, kill, main_pid, pids, settled, start
 from dev.lab.machine import Machine
 from dev.lab.network import Lab
 from failoverd.master.context import Context
+from failoverd.master.errands import Errands
 from failoverd.master.tally import EVERY, SOON, Tally
 
 SENT = "heartbeats_sent_total"
@@ -36,7 +37,7 @@ def us(tmp_path: Path) -> Context:
 def test_what_is_told_is_what_is_in_the_file(us: Context, tmp_path: Path) -> None:
     file = tmp_path / "state.counters"
     with selectors.DefaultSelector() as selector:
-        tally = Tally(us, selector)
+        tally = Tally(us, Errands(us, selector))
         us.counters.add(SENT, amount=3)
         tend(tally, selector, EVERY / 2)
         assert dict(us.counters.told)[SENT] == 0 and not file.exists()
@@ -57,7 +58,7 @@ def test_what_is_told_is_what_is_in_the_file(us: Context, tmp_path: Path) -> Non
 def test_another_daemon_goes_on(us: Context, tmp_path: Path) -> None:
     (tmp_path / "state.counters").write_text(json.dumps({SENT: 7}))
     with selectors.DefaultSelector() as selector:
-        Tally(us, selector)
+        Tally(us, Errands(us, selector))
     assert us.counters.counts[SENT] == 7 == dict(us.counters.told)[SENT]
 
 
@@ -65,7 +66,7 @@ def test_another_daemon_goes_on(us: Context, tmp_path: Path) -> None:
 def test_a_damaged_file_is_none(us: Context, tmp_path: Path, text: str) -> None:
     (tmp_path / "state.counters").write_text(text)
     with selectors.DefaultSelector() as selector:
-        Tally(us, selector)
+        Tally(us, Errands(us, selector))
     assert not any(us.counters.counts.values())
     assert "cannot read the counters" in (tmp_path / "log").read_text()
 
@@ -82,7 +83,7 @@ def test_a_file_that_others_can_write_is_none_and_is_told(us: Context, tmp_path:
 
 def test_without_a_disk_they_are_told_all_the_same(us: Context, tmp_path: Path) -> None:
     with selectors.DefaultSelector() as selector:
-        tally = Tally(us, selector)
+        tally = Tally(us, Errands(us, selector))
         (tmp_path / "state.counters").mkdir()
         for number in (1, 2):
             us.counters.add(SENT)
@@ -95,7 +96,7 @@ def test_without_a_disk_they_are_told_all_the_same(us: Context, tmp_path: Path) 
 def test_a_dry_run_writes_nothing(us: Context, tmp_path: Path) -> None:
     us.dry = us.started = True
     with selectors.DefaultSelector() as selector:
-        tally = Tally(us, selector)
+        tally = Tally(us, Errands(us, selector))
         us.counters.add(SENT)
         tend(tally, selector, EVERY)
         tally.close()
