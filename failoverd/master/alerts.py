@@ -53,6 +53,7 @@ class Alerts:
     def tend(self, now: float) -> None:
         """Say so when the longest time that `failoverd -t` prints is over, and again every
         $hold_down; and once that it has ended."""
+        self.listen()
         context = self._context
         if context.dry or not context.started or context.is_served:
             if self._said:

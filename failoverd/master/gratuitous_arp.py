@@ -76,9 +76,9 @@ class GratuitousArp:
         self._untold = self._untold or self.deadline is None
         self._began, self.deadline = now, now
         self._round, self._first = None, True
-        self.go_on(now)
+        self.tend(now)
 
-    def go_on(self, now: float) -> None:
+    def tend(self, now: float) -> None:
         """Announce if it is due."""
         if self.deadline is None or now < self.deadline:
             return

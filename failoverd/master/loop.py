@@ -10,6 +10,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from failoverd import pair, sd_notify
 from failoverd.conf import Conf, files
@@ -44,6 +45,15 @@ LEAST_LOOK = 0.25  # seconds between two looks at the addresses of this node, an
 BREATH = 0.1  # seconds to wait for memory
 
 Ready = Callable[[], None]
+
+
+class Part(Protocol):
+    """What the loop has to tend when a time comes, in monotonic seconds, None while none does."""
+
+    @property
+    def deadline(self) -> float | None: ...
+
+    def tend(self, now: float, /) -> None: ...
 
 
 class Master:
@@ -89,7 +99,9 @@ class Master:
         self.reload = Reload(self.context, self.errands, check or _refuse, self._adopt)
         self.dry_run = DryRun(self.context) if dry else None
         self.peer_probes = PeerProbes(self.context, self.supervisor)
-        self.holds = Holds(self.context, self.errands, self._answer_hold)
+        self.holds = Holds(
+            self.context, self.errands, lambda *told: self.requests.answer(pair.Answer(*told))
+        )
         self.queries = Queries(
             self.context, self.supervisor, self.dry_run, self.peer_probes, self.holds.learn
         )
@@ -97,6 +109,20 @@ class Master:
         self.alerts = Alerts(self.context)
         self.tally = Tally(self.context, self.errands)
         self.keeper = Keeper(self.context, self.errands)
+        self.parts: tuple[Part, ...] = (
+            self.supervisor,
+            self.service_manager,
+            self.gratuitous_arp,
+            self.requests,
+            self.placing,
+            self.programs,
+            self.errands,
+            self.checks,
+            self.holds,
+            self.alerts,
+            self.tally,
+            self.keeper,
+        )
         self.actions: deque[pair.Action] = deque()
         self.next_look = 0.0
         self.next_count = 0.0  # when the addresses and files are looked for again
@@ -234,18 +260,8 @@ class Master:
         times = [
             self.next_look,
             self.next_count,
-            self.supervisor.next_deadline(),
             pair.next_deadline(self.context.state),
-            self.gratuitous_arp.deadline,
-            self.requests.deadline(),
-            self.errands.deadline,
-            self.holds.deadline,
-            self.service_manager.deadline,
-            self.alerts.deadline,
-            self.checks.deadline,
-            self.tally.deadline,
-            self.keeper.deadline,
-            *self.programs.deadlines(),
+            *(part.deadline for part in self.parts),
         ]
         return max(0.0, min(t for t in times if t is not None) - now)
 
@@ -265,9 +281,9 @@ class Master:
 
     def _do_due(self, now: float) -> None:
         window = self.context.conf.plip_timer
-        self.supervisor.tend(now)
+        for part in self.parts:
+            part.tend(now)
         self.watchers.tend(now)
-        self.service_manager.tend(now)
         if now >= self.next_look - window / 6:  # while it is awake
             self.next_look = now + window / 2
             self.supervisor.send("heartbeat", {"do": "alive"})
@@ -281,16 +297,6 @@ class Master:
         deadline = pair.next_deadline(self.context.state)
         if deadline is not None and now >= deadline:
             self.context.feed(pair.Tick())
-        self.gratuitous_arp.go_on(now)
-        self.requests.end_visits(now)
-        self.programs.tend(now)
-        self.errands.tend(now)
-        self.checks.tend(now)
-        self.holds.tend(now)
-        self.alerts.listen()
-        self.alerts.tend(now)
-        self.tally.tend(now)
-        self.keeper.tend(now)
 
     def _look_for_files(self) -> None:
         """What was removed, or could not be written, is written as soon as that is possible: the
@@ -383,9 +389,6 @@ class Master:
         for name in self.context.conf.interfaces:
             if not self.supervisor.send(f"watchd {name}", {"do": "look"}):
                 self.context.feed(pair.Counted(name, 0))  # another's watcher cannot look
-
-    def _answer_hold(self, request: int, ok: bool, text: str) -> None:
-        self.requests.answer(pair.Answer(request, ok, text))
 
     def _notify(self, kind: str, text: str, event: str) -> None:
         self.programs.notify(kind, text, event)

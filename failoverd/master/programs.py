@@ -8,7 +8,7 @@ import select
 import selectors
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -118,15 +118,15 @@ class Programs:
         for pidfd in list(self._old):
             self._forget_old(pidfd)
 
-    def deadlines(self) -> Iterator[float | None]:
+    @property
+    def deadline(self) -> float | None:
         """When `tend` has something to do."""
-        yield self._placing.deadline
-        yield from (old.deadline for old in self._old.values())
-        yield from (runner.deadline for runner in self._runners.values())
+        times = [old.deadline for old in self._old.values()]
+        times += [one.deadline for one in self._runners.values() if one.deadline is not None]
+        return min(times, default=None)
 
     def tend(self, now: float) -> None:
         """End what is late."""
-        self._placing.tend(now)
         for pidfd, old in list(self._old.items()):
             if now >= old.deadline:
                 self._kill_old(pidfd, old, now)

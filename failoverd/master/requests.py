@@ -72,8 +72,9 @@ class Requests:
         self._peers: list[int] = []  # the peer's requests that wait for them
         self.waiting: dict[int, Asked | None] = {}  # by number: None for a status
 
+    @property
     def deadline(self) -> float | None:
-        """When `end_visits` has something to do."""
+        """When `tend` has something to do."""
         return self._began + LOOK_SECONDS if self._peers else None
 
     def told(self, message: Message) -> None:
@@ -157,9 +158,9 @@ class Requests:
 
     def has_looked(self, interface: str) -> None:
         self._looking.discard(interface)
-        self.end_visits(time.monotonic())
+        self.tend(time.monotonic())
 
-    def end_visits(self, now: float) -> None:
+    def tend(self, now: float) -> None:
         """Answer the peer, if all watchers have looked, or it has waited long enough."""
         if not self._looking or now >= self._began + LOOK_SECONDS:
             while self._peers:

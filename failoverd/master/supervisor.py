@@ -83,7 +83,8 @@ class Supervisor:
         for slot in self.slots.values():
             slot.received = min(now, slot.received + gap)
 
-    def next_deadline(self) -> float | None:
+    @property
+    def deadline(self) -> float | None:
         """When `tend` has something to do at the latest."""
         slots = self.slots.values()
         times = (slot.silent_until() if slot.child else slot.due for slot in slots)

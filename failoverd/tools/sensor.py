@@ -271,7 +271,7 @@ class Sensor:
         self._supervisor.tend(now)
         self._manager.tend(now)
         self._look(now)
-        times = [self._supervisor.next_deadline(), self._manager.deadline, self._look_at]
+        times = [self._supervisor.deadline, self._manager.deadline, self._look_at]
         self._wait(min(each for each in times if each is not None))
 
     def _wait(self, until: float) -> None:

@@ -174,12 +174,12 @@ def test_the_peer_waits_for_what_the_watchers_say_but_not_for_long(office: Offic
     office.ask("status")
     looks = [name for name, message in office.told if message == {"do": "look"}]
     assert looks == ["watchd eth0"]
-    assert office.requests.deadline() == NOW + 0.02
-    office.requests.end_visits(NOW + 0.019)
+    assert office.requests.deadline == NOW + 0.02
+    office.requests.tend(NOW + 0.019)
     assert office.answers() == []
-    office.requests.end_visits(NOW + 0.02)
+    office.requests.tend(NOW + 0.02)
     assert len(office.answers()) == 1
-    assert office.requests.deadline() is None
+    assert office.requests.deadline is None
 
 
 def test_the_peer_is_answered_as_soon_as_the_watchers_have_looked(office: Office) -> None:

@@ -79,7 +79,7 @@ def test_what_is_really_sent(ends: list[Namespace], tmp_path: Path) -> None:
             for name, (moment, card) in CASES.items():
                 us.state = machine(moment, interfaces=(card,))
                 gratuitous_arp = GratuitousArp(us)
-                for act in (gratuitous_arp.begin, gratuitous_arp.go_on):
+                for act in (gratuitous_arp.begin, gratuitous_arp.tend):
                     act(gratuitous_arp.deadline or 100.0)
                     mark.send(frame())
                     serves = moment in SERVING and card is GOOD
@@ -121,7 +121,7 @@ def test_many_are_announced_at_once_and_nothing_waits_for_it(
             gratuitous_arp.begin(now)
             turns = 1
             while gratuitous_arp.deadline == now:
-                gratuitous_arp.go_on(now)
+                gratuitous_arp.tend(now)
                 turns += 1
             assert turns >= 2 * 1000 // PORTION, "a slice holds one portion"
             mark.send(frame())
@@ -132,7 +132,7 @@ def test_many_are_announced_at_once_and_nothing_waits_for_it(
             turns = 0
             while gratuitous_arp.deadline is not None and gratuitous_arp.deadline < 100.5:
                 before = now = gratuitous_arp.deadline
-                gratuitous_arp.go_on(now)
+                gratuitous_arp.tend(now)
                 mark.send(frame())
                 sent = len(operations(far))
                 assert sent <= PORTION
@@ -164,7 +164,7 @@ def test_who_has_just_put_them_announces_before_the_switch_has_ended(
 
             def sent() -> int:
                 while gratuitous_arp._first:
-                    gratuitous_arp.go_on(time.monotonic())
+                    gratuitous_arp.tend(time.monotonic())
                 mark.send(frame())
                 return len(operations(far))
 
@@ -177,12 +177,12 @@ def test_who_has_just_put_them_announces_before_the_switch_has_ended(
                 gratuitous_arp.follow(True)
                 assert neighbours._announcements.cache_info().misses == made, "made before"
                 assert sent() == count
-            gratuitous_arp.go_on((gratuitous_arp.deadline or 0.0) + 0.1)
+            gratuitous_arp.tend((gratuitous_arp.deadline or 0.0) + 0.1)
             assert sent() == 6, "the repeats too"
             gratuitous_arp.begin(gratuitous_arp.deadline or 0.0)
             assert sent() == 0, "that has just been done"
             gratuitous_arp.switched()
-            gratuitous_arp.go_on((gratuitous_arp.deadline or 0.0) + 0.1)
+            gratuitous_arp.tend((gratuitous_arp.deadline or 0.0) + 0.1)
             assert sent() == 0
             gratuitous_arp.follow(True)
             assert sent() == 6

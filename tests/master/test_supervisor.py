@@ -118,7 +118,7 @@ def kept() -> Kept:
 def test_one_that_cannot_be_started_is_tried_again_ever_more_seldom(kept: Kept) -> None:
     now, gaps = NOW, []
     for _ in range(12):
-        assert kept.supervisor.next_deadline() == kept.slot.due
+        assert kept.supervisor.deadline == kept.slot.due
         kept.supervisor.tend(kept.slot.due - 0.001)
         kept.supervisor.tend(kept.slot.due)
         gaps.append(kept.slot.due - now)
@@ -150,7 +150,5 @@ def test_one_that_has_lived_for_long_is_started_again_at_once(
 
 
 def test_nobody_has_a_deadline_where_nobody_is_wanted() -> None:
-    assert (
-        Supervisor(selectors.SelectSelector(), lambda *_: None, lambda *_: None).next_deadline()
-        is None
-    )
+    supervisor = Supervisor(selectors.SelectSelector(), lambda *_: None, lambda *_: None)
+    assert supervisor.deadline is None
