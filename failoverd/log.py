@@ -71,7 +71,8 @@ class Log:
         self._is_cut = False  # the last line on it
         self._in_journal = terminal is not None and is_journal(terminal)
         self._said: dict[tuple[str, str, str], _Said] = {}
-        self._problems: set[tuple[str, str]] = set()  # event and subject of those that last
+        # Problems that last, by event and subject: whether they were written, or left out as above.
+        self._problems: dict[tuple[str, str], bool] = {}
         self._fd = open_file(path)
         self.pipe = -1  # what a child reads, if lines go through one
         self._lost = 0
@@ -107,15 +108,16 @@ class Log:
         self._said[key] = said
         if len(self._said) > _REMEMBERED:
             del self._said[next(iter(self._said))]
-        problems = self._ended(event, subject)
-        self._problems -= problems
-        wanted = known.kept or known.level is Level.ERR or problems
+        ended = [self._problems.pop(problem) for problem in self._ended(event, subject)]
+        wanted = known.kept or known.level is Level.ERR or any(ended)
+        if known.ended_by:
+            self._problems.setdefault((event, subject), False)
         now = time.monotonic()
         if not (said.usual.take(1, now) or (wanted and said.kept.take(1, now))):
             said.skipped += 1
             return ""
         if known.ended_by:
-            self._problems.add((event, subject))
+            self._problems[event, subject] = True
         if said.skipped:
             values = {**values, "suppressed": said.skipped}
             said.skipped = 0
@@ -127,13 +129,17 @@ class Log:
 
     def ends(self, event: str, subject: str) -> bool:
         """Whether this ends a problem that was written, an ERR or a WARNING."""
-        ended = self._ended(event, subject)
+        ended = [one for one in self._ended(event, subject) if self._problems[one]]
         return any(EVENTS[problem].level <= Level.WARNING for problem, _ in ended)
 
-    def _ended(self, event: str, subject: str) -> set[tuple[str, str]]:
+    def lasts(self, event: str, subject: str) -> bool:
+        """Whether there was this problem, or one that is ended by this event, and is not over."""
+        return (event, subject) in self._problems or bool(self._ended(event, subject))
+
+    def _ended(self, event: str, subject: str) -> list[tuple[str, str]]:
         """What is over with the role or the config is over whatever it was about."""
         ends, every = ENDS.get(event, ()), subject in ALONE
-        return {one for one in self._problems if one[0] in ends and (every or one[1] == subject)}
+        return [one for one in self._problems if one[0] in ends and (every or one[1] == subject)]
 
     def _emit(self, level: Level, program: str, pid: int, text: str) -> None:
         text = printable(f"{program}[{pid}]: {text}")

@@ -177,7 +177,6 @@ class Service:
     pidfile: PidFile
     log: Log
     folder: str  # where failoverd was started
-    has_no_pidfile: bool = False
 
     def __post_init__(self) -> None:
         self.conf = self.as_wanted(self.checked.conf)
@@ -284,8 +283,7 @@ class Service:
     def keep_pidfile(self, write: Callable[[], str]) -> None:
         """Say when the file cannot be written, and when it can again."""
         why = write()
-        if bool(why) is not self.has_no_pidfile:
-            self.has_no_pidfile = bool(why)
+        if bool(why) is not self.log.lasts("PIDFILE-FAILED", "config"):
             event, text = ("PIDFILE-FAILED", "cannot write") if why else ("PIDFILE-OK", "wrote")
             self.say(event, "config", f"{text} $pidfile", file=self.pidfile.path, error=why)
 

@@ -21,9 +21,6 @@ class Alerts:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._since = 0.0
-        self._said = False
-        self._speechless = False
-        self.split = False  # both nodes were active, and that was said
         self._blocked = ""  # what is in the way of a change of role
         self._faults: set[str] = set()  # that were said
         self.deadline: float | None = None
@@ -34,21 +31,12 @@ class Alerts:
         One that neither serves nor receives any stops its heartbeats: that is no end of it.
         """
         context = self._context
-        if pair.is_speechless(context.state) is self._speechless:
-            return
-        if not self._speechless:
+        if pair.is_speechless(context.state):
             text = "heartbeats are received, but its port does not answer"
-            context.say(
-                "PEER-BLOCKED",
-                "peer",
-                text,
-                port=context.conf.tcp_port,
-                link=context.conf.plip_interface,
-            )
-            self._speechless = True
+            values = {"port": context.conf.tcp_port, "link": context.conf.plip_interface}
+            context.say_once("PEER-BLOCKED", "peer", text, **values)
         elif context.state.runs_out(pair.Timer.UNHEARD):
-            context.say("PEER-UNBLOCKED", "peer", "its port answers again")
-            self._speechless = False
+            context.say_over("PEER-UNBLOCKED", "peer", "its port answers again")
 
     def tend(self, now: float) -> None:
         """Say so when the longest time that `failoverd -t` prints is over, and again every
@@ -56,10 +44,9 @@ class Alerts:
         self.listen()
         context = self._context
         if context.dry or not context.started or context.is_served:
-            if self._said:
-                after = lasting(now - self._since)
-                context.say("SERVICE-UP", "role", "a node is active again", after=after)
-            self.deadline, self._said = None, False
+            after = lasting(now - self._since)
+            context.say_over("SERVICE-UP", "role", "a node is active again", after=after)
+            self.deadline = None
         elif self.deadline is None:
             self._since = now
             self.deadline = now + bounds.longest_without_active(context.rules)
@@ -69,26 +56,23 @@ class Alerts:
             context.say(
                 "SERVICE-DOWN", "role", text, age=age, role=context.role, blocked=context.blocked
             )
-            self._said = True
             self.deadline = now + max(LEAST_GAP, context.conf.hold_down)
 
     def check(self) -> None:
         """Say once what is wrong with what the pair knows after a step. Nothing is done about it:
         the role is where it was decided to be."""
         state, role = self._context.state, self._context.role
-        if self.split and (role == "standby" or (role == "active" and peer_is_not(state))):
-            self.split = False
+        if role == "standby" or (role == "active" and peer_is_not(state)):
             known = role == "active" or state.peer_serves
             text = (
                 "one node is active again" if known else "not active beside another host any more"
             )
-            self._context.say("UNITED", "role", text)
+            self._context.say_over("UNITED", "role", text)
         if self._blocked and not state.blocked:
             self._context.say("UNBLOCKED", "role", "nothing blocks a change of role any more")
         self._blocked = state.blocked
-        decided = role != "switching" and not pair.is_rejoining(state)
-        if decided and self._context.log.ends("DOUBT-OVER", "role"):
-            self._context.say("DOUBT-OVER", "role", "confirmed", role=role)
+        if role != "switching" and not pair.is_rejoining(state):
+            self._context.say_over("DOUBT-OVER", "role", "confirmed", role=role)
         fault = invariant.check(state)
         if fault and fault not in self._faults:
             self._faults.add(fault)

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from failoverd import history, hold, pair, process, statefile
 from failoverd.conf import Conf
@@ -48,7 +49,6 @@ class Context:
         self.fixed: dict[str, tuple[str, ...]] = {}  # by interface, this node's own addresses there
         self.peer_hwaddr: dict[str, str] = {}  # by interface, the peer's hardware address
         self.unsaved = False  # $state does not know yet what has changed
-        self._unwritable = False  # $state, and that was said
         self.unkept: dict[str, Keep] = {}  # files that outlive a boot, and are to be written
         self.spare = process.Spare(SPARE)
         self.stops = 0  # how often it was told to stop
@@ -183,14 +183,10 @@ class Context:
                 statefile.write(self.conf.state, self.saved)
         except OSError as error:
             self.unsaved = True
-            if not self._unwritable:
-                file, why = self.conf.state, error.strerror
-                self.say("STATE-FAILED", "config", "cannot write $state", file=file, error=why)
-            self._unwritable = True
+            file, why = self.conf.state, error.strerror
+            self.say_once("STATE-FAILED", "config", "cannot write $state", file=file, error=why)
         else:
-            if self._unwritable:
-                self.say("STATE-OK", "config", "$state can be written again", file=self.conf.state)
-            self._unwritable = False
+            self.say_over("STATE-OK", "config", "$state can be written again", file=self.conf.state)
         if self.history.unsaved:
             self.history.unsaved = False
             self.unkept["history"] = self.history.save
@@ -213,8 +209,7 @@ class Context:
 
         source: the program that says it, and its pid. "peer" and "script" alone are this pair's.
         """
-        named = {"peer": self.conf.secondary, "script": os.path.basename(self.conf.failover_prog)}
-        subject = f"{subject} {named[subject]}" if subject in named else subject
+        subject = self._named(subject)
         if "cause" in values:
             values["cause"] = str(values["cause"]).replace(" ", "-")
         self.counters.note(event, sentence, values)
@@ -223,6 +218,20 @@ class Context:
         told = self.log.write(event, subject, sentence, values, program=program, pid=pid)
         if told and notifies(event, ends):
             self._notify("alarm", told, event)
+
+    def say_once(self, event: str, subject: str, *told: Any, **values: object) -> None:
+        """As `say`, a problem, unless it lasts already."""
+        if not self.log.lasts(event, self._named(subject)):
+            self.say(event, subject, *told, **values)
+
+    def say_over(self, event: str, subject: str, *told: Any, **values: object) -> None:
+        """As `say`, the end of a problem, if it lasts."""
+        if self.log.lasts(event, self._named(subject)):
+            self.say(event, subject, *told, **values)
+
+    def _named(self, subject: str) -> str:
+        named = {"peer": self.conf.secondary, "script": os.path.basename(self.conf.failover_prog)}
+        return f"{subject} {named[subject]}" if subject in named else subject
 
 
 def uptime() -> float:

@@ -367,7 +367,6 @@ class Master:
             case pair.RestartWatchers():
                 self.watchers.begin_again(time.monotonic())
             case pair.Log():
-                self.alerts.split = self.alerts.split or action.event == "SPLIT-BRAIN"
                 self.context.say(
                     action.event, action.subject, action.sentence, **dict(action.values)
                 )

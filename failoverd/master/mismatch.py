@@ -14,7 +14,6 @@ class Mismatch:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._said: dict[str, str] = {}
-        self._same_boot = False
 
     def note(self, status: Status) -> None:
         self._note_boot(status.boot)
@@ -32,10 +31,9 @@ class Mismatch:
 
     def _note_boot(self, boot: str) -> None:
         """Its host_type must differ."""
-        same = boot == self._context.boot
-        if same and not self._same_boot:
+        if boot == self._context.boot:
             text = "both nodes have the same host_type, change one and restart failoverd there"
-            self._context.say("BOOT-CLASH", "config", text, boot=boot)
-        elif self._same_boot and not same:
-            self._context.say("BOOT-OK", "config", "the host_types differ again", peer_boot=boot)
-        self._same_boot = same
+            self._context.say_once("BOOT-CLASH", "config", text, boot=boot)
+        else:
+            text = "the host_types differ again"
+            self._context.say_over("BOOT-OK", "config", text, peer_boot=boot)

@@ -42,12 +42,9 @@ class Queries:
         self._learn_hold = learn_hold
         self._mismatch = Mismatch(context)
         self._serial = 0
-        self._unsent: set[str] = set()  # interfaces on which no probe could be sent
         self._told_at = 0.0  # when the peer was told something
         self._lost_at = 0.0  # since when it answers no query, 0 if it does
-        self._is_said = False  # that it does not
         self._aside_at = 0.0  # since when only the second path answers, 0 if the private link does
-        self._aside_said = False
         self._unreached = ""  # why the last query to the peer was not answered
         self._advice = ""  # and what to do, if that is sure
         self.asked: dict[pair.Query, int] = {}  # of the peer
@@ -165,31 +162,25 @@ class Queries:
         now = time.monotonic()
         self._lost_at = self._lost_at or now
         patience = PATIENCE * self._context.conf.plip_timer
-        if not self._is_said and (told or now - self._lost_at >= patience):
-            self._is_said = True
+        if told or now - self._lost_at >= patience:
             text = f"{told.value if told else 'status'} query failed"
-            self._context.say("PEER-UNREACHABLE", "peer", text, error=why)
+            self._context.say_once("PEER-UNREACHABLE", "peer", text, error=why)
         self._lose(query, why, lost.advice, lost.sent)
 
     def _reached(self, path: str) -> None:
         self._unreached, self._lost_at = "", 0.0
         self._note_path(path)
-        if self._is_said:
-            self._is_said = False
-            self._context.say("PEER-REACHABLE", "peer", "answers queries again")
+        self._context.say_over("PEER-REACHABLE", "peer", "answers queries again")
 
     def _note_path(self, path: str) -> None:
         context, now = self._context, time.monotonic()
         self._aside_at = (self._aside_at or now) if path == SECOND else 0.0
         if not (self._aside_at and context.path and now - self._aside_at < context.conf.plip_timer):
             context.path = path  # or one answer that was slow
-        if not self._aside_at and self._aside_said:
-            self._aside_said = False
-            context.say("PATH-PRIVATE", "peer", "answers over the heartbeat link again")
-        lasts = self._aside_at and now - self._aside_at >= PATIENCE * context.conf.plip_timer
-        if lasts and not self._aside_said:
-            self._aside_said = True
-            context.say("PATH-SECOND", "peer", "answers over the second path only")
+        if not self._aside_at:
+            context.say_over("PATH-PRIVATE", "peer", "answers over the heartbeat link again")
+        elif now - self._aside_at >= PATIENCE * context.conf.plip_timer:
+            context.say_once("PATH-SECOND", "peer", "answers over the second path only")
 
     def _lose(self, query: pair.Query | None, why: str, advice: str, sent: bool) -> None:
         """None: what was asked means nothing any more."""
@@ -227,9 +218,8 @@ class Queries:
             if name in unsent:
                 text, why = "cannot probe for the service addresses", str(unsent[name])[:100]
                 self._context.say("PROBE-FAILED", subject, text, error=printable(why))
-            elif name in self._unsent:
-                self._context.say("PROBE-OK", subject, "can probe for the service addresses")
-        self._unsent = {*unsent}
+            else:
+                self._context.say_over("PROBE-OK", subject, "can probe for the service addresses")
 
 
 def is_forgotten(event: pair.Event, action: pair.Forget) -> bool:

@@ -32,7 +32,6 @@ class Reports:
         self.skip = False  # the loop stalled: old reports are in the channels
         self._link: tuple[int, int, str] | None = None  # the last window of the heartbeat link
         self._bad: dict[str, float] = {}  # by interface: since when its windows fail
-        self._late: set[str] = set()  # where the last window ended late
         self._shown: dict[str, Allowance] = {}  # by interface: the windows that are logged
 
     def told_log(self, name: str, message: Message) -> None:
@@ -78,13 +77,12 @@ class Reports:
             self._tell_good(interface, is_link, window, after)
 
     def _note_late(self, interface: str, window: Window) -> None:
-        late, subject = window.verdict == "late", f"interface {interface}"
-        if late and interface not in self._late:
+        context, subject, source = self._context, f"interface {interface}", self._source(interface)
+        if window.verdict == "late":
             text = "a window ended late, and is not judged"
-            self._tell("WINDOW-LATE", subject, text, interface, reason=window.reason)
-        elif interface in self._late and not late:
-            self._tell("WINDOW-OK", subject, "windows end in time", interface)
-        (self._late.add if late else self._late.discard)(interface)
+            context.say_once("WINDOW-LATE", subject, text, source, reason=window.reason)
+        else:
+            context.say_over("WINDOW-OK", subject, "windows end in time", source)
 
     def _tell_bad(self, interface: str, is_link: bool, window: Window) -> None:
         carrier = "yes" if links.works(interface) else "no"
@@ -108,8 +106,10 @@ class Reports:
     def _tell(
         self, event: str, subject: str, text: str, interface: str, /, **values: object
     ) -> None:
-        source = "watchd", self._supervisor.pid(f"watchd {interface}")
-        self._context.say(event, subject, text, source, **values)
+        self._context.say(event, subject, text, self._source(interface), **values)
+
+    def _source(self, interface: str) -> tuple[str, int]:
+        return "watchd", self._supervisor.pid(f"watchd {interface}")
 
     def _may_show(self, interface: str) -> bool:
         """Whether a window may be logged: one gone mad has no more of them than a sane one."""

@@ -51,7 +51,6 @@ class Workers:
         self._orders = orders
         self._checks = service_checks
         self._undumped: set[str] = set()  # watchers whose $dumpfile is on a disk that hangs
-        self._lost: set[str] = set()  # those of which it was said
         self._tags: Tags | None = None  # of the heartbeats: the listener has the secret, and tells
         self._ends: tuple[str, str] | None = None  # between which addresses
 
@@ -186,9 +185,7 @@ class Workers:
         return child
 
     def ready(self, name: str) -> None:
-        if name in self._lost:
-            self._lost.discard(name)
-            self._context.say("WORKER-READY", f"worker {name}", "ready")
+        self._context.say_over("WORKER-READY", f"worker {name}", "ready")
 
     def gone(self, name: str, why: str) -> None:
         """A worker is dead or stuck; why is "" if that was planned. The supervisor starts the
@@ -199,7 +196,6 @@ class Workers:
             self._add_watcher(interface)
             return
         if why:
-            self._lost.add(name)
             event = "WORKER-STUCK" if why is STUCK else "WORKER-LOST"
             text = STUCK if why is STUCK else "ended, and is started again"
             self._context.say(event, f"worker {name}", text, error="" if why is STUCK else why)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from dev.lab.machine import Machine, Value
 from dev.lab.network import SERVICE, Lab
 from failoverd import conf
 from failoverd.conf import Conf, alike, parse
+from failoverd.log import Log
 from failoverd.master.context import Context
 from failoverd.master.mismatch import Mismatch
 from failoverd.tools.nodes import Answer, Look
@@ -117,10 +119,12 @@ class Ears(Context):
     def __init__(self, settings: Conf) -> None:
         self.conf = settings
         self.boot = "master"
+        self.log = Log(os.devnull)
         self.lines: list[tuple[str, object]] = []
 
     def say(self, event: str, subject: str, /, *_: object, **values: object) -> None:
         assert subject == "config"
+        self.log.write(event, subject, "", {})
         self.lines.append((event, values.get("difference", values.get("setting"))))
 
 
