@@ -40,22 +40,11 @@ def test_an_allowance_gives_so_much_at_once_and_then_so_much_a_second() -> None:
     assert [allowance.take(1, NOW + 100) for _ in range(4)] == [True, True, True, False]
 
 
-def test_an_allowance_is_whole_at_first() -> None:
-    allowance = Allowance(rate=2.0, most=3.0)
-    assert allowance.take(3.0, 0.0)
-    assert not allowance.take(JUST, 0.0)
-
-
 def test_a_rest_saves_up_no_more_than_the_most() -> None:
     allowance = Allowance(rate=2.0, most=3.0)
     assert allowance.take(1, NOW)
     assert not allowance.take(3.5, NOW + 1000)
     assert allowance.take(3.0, NOW + 1000)
-
-
-@pytest.mark.parametrize(("amount", "allowed"), [(3.0, True), (3.01, False)])
-def test_all_of_it_may_be_taken_at_once(amount: float, allowed: bool) -> None:
-    assert Allowance(rate=1.0, most=3.0).take(amount, NOW) is allowed
 
 
 # ---------------------------------------------------------------------------- how long
@@ -86,14 +75,6 @@ def test_a_child_could_not_report_while_the_node_was_stalled(
     kept.slot.ready, kept.slot.received = True, NOW - age
     kept.supervisor.forgive(gap)
     assert kept.slot.silent_until() == NOW + left
-
-
-def test_a_child_that_has_not_been_started_has_done_nothing() -> None:
-    slot = Slot("listener", never, 2.0)
-    assert not any((slot.ready, slot.killed, slot.shot, slot.planned))
-    assert (slot.began, slot.received, slot.due, slot.delay) == (0.0, 0.0, 0.0, FIRST_DELAY)
-    assert slot.silent_until() == START_PATIENCE
-    assert slot.child is None
 
 
 class Kept:
@@ -147,8 +128,3 @@ def test_one_that_has_lived_for_long_is_started_again_at_once(
     kept.supervisor._later(kept.slot, now)
     assert kept.slot.due == now + delay
     assert kept.slot.delay == 2 * delay
-
-
-def test_nobody_has_a_deadline_where_nobody_is_wanted() -> None:
-    supervisor = Supervisor(selectors.SelectSelector(), lambda *_: None, lambda *_: None)
-    assert supervisor.deadline is None
