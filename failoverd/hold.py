@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Annotated
 
 from failoverd import statefile
+from failoverd.statefile import uptime
 from failoverd.wire import typed
 from failoverd.wire.protocol import Hold
 
@@ -43,10 +44,6 @@ class _File:
     boot_id: Annotated[str, typed.string]
     uptime: typed.Number
     time: typed.Number
-
-
-def uptime() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def place(state: str) -> str:

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import stat
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
@@ -127,6 +128,11 @@ def boot_id() -> str:
     """The kernel's identity of this boot (random(4))."""
     with open(_BOOT_ID, encoding="ascii") as file:
         return file.read().strip()
+
+
+def uptime() -> float:
+    """Seconds since boot, those of a suspended node too."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 # ------------------------------------------------------------------ the file

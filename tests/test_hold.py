@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from failoverd import hold
-from failoverd.hold import Kept, uptime
+from failoverd.hold import Kept
+from failoverd.statefile import uptime
 from failoverd.wire.protocol import Hold
 
 SINCE = "2026-11-28T12:30:03.369Z"

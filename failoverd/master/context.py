@@ -15,6 +15,7 @@ from failoverd.counters import Counters
 from failoverd.events import notifies
 from failoverd.log import Log, lasting, utc_now
 from failoverd.pair import compare
+from failoverd.statefile import uptime
 from failoverd.wire.protocol import Change, Hold
 
 LONGEST_SLICE = 0.05  # seconds
@@ -232,8 +233,3 @@ class Context:
     def _named(self, subject: str) -> str:
         named = {"peer": self.conf.secondary, "script": os.path.basename(self.conf.failover_prog)}
         return f"{subject} {named[subject]}" if subject in named else subject
-
-
-def uptime() -> float:
-    """Seconds since boot, those of a suspended node too."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)

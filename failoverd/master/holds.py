@@ -14,11 +14,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from failoverd import hold, pair
-from failoverd.hold import Kept, uptime
+from failoverd.hold import Kept
 from failoverd.log import lasting, utc_now
 from failoverd.master.context import Context
 from failoverd.master.errands import HANGS, Errands
 from failoverd.process import Message, in_words
+from failoverd.statefile import uptime
 from failoverd.wire import protocol
 from failoverd.wire.protocol import Hold
 

@@ -16,7 +16,7 @@ from failoverd import pair, sd_notify
 from failoverd.conf import Conf, files
 from failoverd.log import Log, lasting
 from failoverd.master.alerts import Alerts
-from failoverd.master.context import Context, uptime
+from failoverd.master.context import Context
 from failoverd.master.control_socket import ControlSocket
 from failoverd.master.dry_run import DryRun
 from failoverd.master.errands import Errands
@@ -38,6 +38,7 @@ from failoverd.master.tally import Tally
 from failoverd.master.watchers import Watchers
 from failoverd.master.workers import Workers
 from failoverd.process import Channel, Message, take_signals
+from failoverd.statefile import uptime
 from failoverd.watch.filters import Program
 from failoverd.wire import protocol
 

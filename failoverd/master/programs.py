@@ -16,10 +16,10 @@ from typing import TypeVar
 from failoverd import pair, process, switch
 from failoverd.conf import files, hooks
 from failoverd.log import lasting, utc_now
-from failoverd.master.context import Context, uptime
+from failoverd.master.context import Context
 from failoverd.master.messages import Placed
 from failoverd.master.placing import Placing
-from failoverd.statefile import FailedRun
+from failoverd.statefile import FailedRun, uptime
 from failoverd.wire import protocol
 
 MAX_NOTICES = 16

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from dev.lab import logs
 from failoverd import hold, pair, statefile
 from failoverd.conf import Conf
-from failoverd.hold import Kept, uptime
+from failoverd.hold import Kept
 from failoverd.log import Log
 from failoverd.master.context import Context
 from failoverd.master.errands import Errands
 from failoverd.master.holds import Holds
+from failoverd.statefile import uptime
 from failoverd.wire.protocol import Hold
 
 SINCE = "2026-11-28T12:30:03.369Z"
