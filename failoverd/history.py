@@ -50,7 +50,6 @@ class History:
         self._entered: float | None = None  # when the settled role of now was, by this failoverd
         self._left: float | None = None  # when a settled role was left
         self._causes: list[str] = []
-        self.unsaved = False
 
     def begin(self, path: str, role: str | None) -> None:
         """Take up what was recorded. role: what $state remembers of this boot. Raises OSError."""
@@ -87,7 +86,6 @@ class History:
         change = Change(when, was, role, words(cause), took)
         if role != was or (causes and not self._is_repeated(change)):
             self._known.append(change)
-            self.unsaved = True
         return change
 
     def _is_repeated(self, change: Change) -> bool:

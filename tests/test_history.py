@@ -56,7 +56,7 @@ def test_a_change_lasts_from_one_settled_role_to_the_next(path: str) -> None:
     known.because("heartbeat lost")
     assert known.last is None
     change = known.entered("active", WHEN, 2.004)
-    assert change == known.last == CHANGE and known.unsaved
+    assert change == known.last == CHANGE
 
 
 @pytest.mark.parametrize(("heard", "took"), [(100.0, 9.0), (104.0, 5.0), (3.0, 9.0)])
@@ -90,7 +90,7 @@ def test_a_request_that_was_refused_before_any_script_ran_is_none(path: str) -> 
     known = began(path, "standby")
     known.entered("switching", WHEN, 1.0)
     assert known.entered("standby", WHEN, 2.0) == Change(WHEN, "standby", "standby", "", 1.0)
-    assert known.last is None and not known.unsaved
+    assert known.last is None
 
 
 def test_what_fails_again_and_again_is_told_once(path: str) -> None:
@@ -130,7 +130,7 @@ def test_it_is_kept_and_bounded(path: str) -> None:
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     assert [each.cause for each in history.read(path)] == [str(n) for n in range(5, MOST + 5)]
     again = began(path, "active")
-    assert again.last == known.last and not again.unsaved
+    assert again.last == known.last
     assert sorted(os.listdir(os.path.dirname(path))) == ["state.history"]
 
 
@@ -167,7 +167,7 @@ def test_what_could_not_be_written_is_written_with_the_next(path: str) -> None:
     known.entered("active", WHEN, 0.0)
     with pytest.raises(OSError):
         known.save(path)
-    assert known.unsaved and not os.path.exists(f"{path}.new")
+    assert not os.path.exists(f"{path}.new")
     os.rmdir(path)
     known.save(path)
     assert history.read(path) == [known.last]

@@ -62,7 +62,8 @@ class Alerts:
         """Say once what is wrong with what the pair knows after a step. Nothing is done about it:
         the role is where it was decided to be."""
         state, role = self._context.state, self._context.role
-        if role == "standby" or (role == "active" and peer_is_not(state)):
+        alone = role == "active" and state.heard and not state.peer_serves
+        if role == "standby" or alone:
             known = role == "active" or state.peer_serves
             text = (
                 "one node is active again" if known else "not active beside another host any more"
@@ -81,7 +82,3 @@ class Alerts:
             self._context.say(
                 "BUG", "worker failoverd", text, error=fault, phase=phase, purpose=purpose
             )
-
-
-def peer_is_not(state: pair.State) -> bool:
-    return state.heard and not state.peer_serves

@@ -18,7 +18,6 @@ from failoverd.pair import compare
 from failoverd.statefile import uptime
 from failoverd.wire.protocol import Change, Hold
 
-LONGEST_SLICE = 0.05  # seconds
 SPARE = 8  # descriptors: enough to start a program, and to write $state
 
 Notify = Callable[[str, str, str], None]  # "alarm" or "role", a sentence or a role, the event
@@ -67,11 +66,6 @@ class Context:
     @property
     def role(self) -> str:
         return pair.role(self.state)
-
-    @property
-    def slice(self) -> float:
-        """Seconds that a long piece of work may take at once: no window may pass meanwhile."""
-        return min(self.conf.plip_timer / 2, LONGEST_SLICE)
 
     @property
     def is_served(self) -> bool:
@@ -132,6 +126,8 @@ class Context:
     def change_role(self, before: str, after: str) -> None:
         """Note the role that a step led to. One that it had before it switched is none to go to."""
         change = self.history.entered(after, utc_now(), time.monotonic())
+        if change is not None and change is self.history.last and not self.dry:
+            self.unkept["history"] = self.history.save
         if after != before:
             self.saved.since = ""
             self._tell_role(before, after, change)
@@ -188,9 +184,6 @@ class Context:
             self.say_once("STATE-FAILED", "config", "cannot write $state", file=file, error=why)
         else:
             self.say_over("STATE-OK", "config", "$state can be written again", file=self.conf.state)
-        if self.history.unsaved:
-            self.history.unsaved = False
-            self.unkept["history"] = self.history.save
 
     def keep_peer(self) -> None:
         """Keep the peer's own addresses over a reboot."""

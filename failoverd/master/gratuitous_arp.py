@@ -13,6 +13,7 @@ from failoverd import links, neighbours, pair
 from failoverd.conf import Address
 from failoverd.master.context import Context
 
+LONGEST_SLICE = 0.05  # seconds that a round may take at once: no window may pass meanwhile
 PAUSE = 0.01  # seconds between two portions of a repeat
 MOST_NAMED = 10  # addresses on an interface, of which one round says the same
 
@@ -86,7 +87,7 @@ class GratuitousArp:
             names, held = self._what()
             self._sender = {name: links.hwaddr(name) for name in names}
             self._round, self._sent = self._announcer.announce(names, held), {}
-        end = time.monotonic() + self._context.slice
+        end = time.monotonic() + min(self._context.conf.plip_timer / 2, LONGEST_SLICE)
         frames = 0
         for sent in self._round:
             if sent is not None:
