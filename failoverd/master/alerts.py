@@ -13,10 +13,7 @@ LEAST_GAP = 1.0  # seconds between two of its lines, however short $hold_down is
 
 class Alerts:
     """Counts the time in which no node is known to be active (contract, section 5, Evidence), and
-    notices a peer of which heartbeats come, and nothing else.
-
-    `deadline` is when `tend` has something to say, in monotonic seconds, None while one is active.
-    """
+    notices a peer of which heartbeats come, and nothing else."""
 
     def __init__(self, context: Context) -> None:
         self._context = context

@@ -118,7 +118,6 @@ class Context:
         self.events = deque(event for event in self.events if not is_void(event))
 
     def adopt(self, conf: Conf) -> None:
-        """Go on with another configuration."""
         self.conf = conf
         before, self.rules = self.rules, self._rules(conf)
         self.state = pair.adapt(self.state, before, self.rules)

@@ -64,7 +64,6 @@ class Errands:
 
     @property
     def deadline(self) -> float | None:
-        """When `tend` has something to do, in monotonic seconds."""
         return min((run.deadline for run in self._runs.values()), default=None)
 
     def tend(self, now: float) -> None:

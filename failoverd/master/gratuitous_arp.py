@@ -19,8 +19,6 @@ MOST_NAMED = 10  # addresses on an interface, of which one round says the same
 
 
 class GratuitousArp:
-    """`deadline` is when the next one is due, None while there is none."""
-
     def __init__(self, context: Context) -> None:
         self._context = context
         self._announcer = neighbours.Announcer(context.conf)
@@ -38,7 +36,6 @@ class GratuitousArp:
         self._announcer.close()
 
     def adopt(self) -> None:
-        """The configuration is another."""
         self._announcer.close()
         self._announcer = neighbours.Announcer(self._context.conf)
         self._round, self._first = None, False
@@ -80,7 +77,6 @@ class GratuitousArp:
         self.tend(now)
 
     def tend(self, now: float) -> None:
-        """Announce if it is due."""
         if self.deadline is None or now < self.deadline:
             return
         if self._round is None:

@@ -60,7 +60,6 @@ class Holds:
 
     @property
     def deadline(self) -> float | None:
-        """When `tend` has something to do, in monotonic seconds."""
         times = list[float]()
         if (self._asked or self._unsaved) and not self._errands.under_way(ERRAND):
             times.append(0.0 if self._asked else self._retry)

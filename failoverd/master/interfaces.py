@@ -96,7 +96,6 @@ class ServiceInterfaces:
         return "active"
 
     def adopt(self) -> None:
-        """The configuration is another."""
         self.note_hwaddrs()
         serves = self._context.role == "active"  # what has just gone is still to be missed
         self._note_placed(self._placed & self._wanted() if serves else set())

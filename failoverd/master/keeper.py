@@ -23,7 +23,7 @@ class Keeper:
 
     @property
     def deadline(self) -> float | None:
-        """When `tend` has something to do. A switch comes first."""
+        """A switch comes first."""
         waits = self._errands.under_way(ERRAND) or pair.is_switching(self._context.state)
         return 0.0 if self._context.unkept and not waits else None
 

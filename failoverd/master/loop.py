@@ -71,59 +71,39 @@ class Master:
         check: Check | None = None,
         dry: bool = False,
     ) -> None:
-        self.context = Context(conf, boot, log, self._notify, dry=dry)
+        context = self.context = Context(conf, boot, log, self._notify, dry=dry)
         self.keep_pidfile: Callable[[], None] | None = None
         self.service_manager = sd_notify.ServiceManager.from_environment()
-        self.selector = selectors.DefaultSelector()
-        self.supervisor = Supervisor(self.selector, self._told, self._gone)
-        self.control_socket = ControlSocket(self.context)
-        self.interfaces = ServiceInterfaces(self.context)
-        self.reports = Reports(self.context, self.supervisor, self.interfaces)
-        self.watchers = Watchers(self.context, self.supervisor, watcher, self.reports.unwatched)
-        self.checks = ServiceChecks(self.context, self.supervisor)
-        self.gratuitous_arp = GratuitousArp(self.context)
-        self.placing = Placing(self.supervisor)
-        self.programs = Programs(
-            self.context, self.selector, self._switched, self.placing, self.gratuitous_arp.follow
-        )
-        orders = self.placing.orders
+        selector = self.selector = selectors.DefaultSelector()
+        supervisor = self.supervisor = Supervisor(selector, self._told, self._gone)
+        own = self.control_socket = ControlSocket(context)
+        self.interfaces = ServiceInterfaces(context)
+        self.reports = Reports(context, supervisor, self.interfaces)
+        self.watchers = Watchers(context, supervisor, watcher, self.reports.unwatched)
+        self.checks = ServiceChecks(context, supervisor)
+        self.gratuitous_arp = GratuitousArp(context)
+        placing = self.placing = Placing(supervisor)
+        follow = self.gratuitous_arp.follow
+        self.programs = Programs(context, selector, self._switched, placing, follow)
         self.workers = Workers(
-            self.context,
-            self.supervisor,
-            self.watchers,
-            programs,
-            self.control_socket,
-            orders,
-            self.checks,
+            context, supervisor, self.watchers, programs, own, placing.orders, self.checks
         )
-        self.errands = Errands(self.context, self.selector)
-        self.reload = Reload(self.context, self.errands, check or _refuse, self._adopt)
-        self.dry_run = DryRun(self.context) if dry else None
-        self.peer_probes = PeerProbes(self.context, self.supervisor)
-        self.holds = Holds(
-            self.context, self.errands, lambda *told: self.requests.answer(pair.Answer(*told))
-        )
-        self.queries = Queries(
-            self.context, self.supervisor, self.dry_run, self.peer_probes, self.holds.learn
-        )
-        self.requests = Requests(self.context, self.supervisor, self.status, self.holds.ask)
-        self.alerts = Alerts(self.context)
-        self.tally = Tally(self.context, self.errands)
-        self.keeper = Keeper(self.context, self.errands)
+        self.errands = Errands(context, selector)
+        self.reload = Reload(context, self.errands, check or _refuse, self._adopt)
+        self.dry_run = DryRun(context) if dry else None
+        self.peer_probes = PeerProbes(context, supervisor)
+        self.holds = Holds(context, self.errands, self._answer)
+        learn = self.holds.learn
+        self.queries = Queries(context, supervisor, self.dry_run, self.peer_probes, learn)
+        self.requests = Requests(context, supervisor, self.status, self.holds.ask)
+        self.alerts = Alerts(context)
+        self.tally = Tally(context, self.errands)
+        self.keeper = Keeper(context, self.errands)
         self.parts: tuple[Part, ...] = (
-            self.supervisor,
-            self.service_manager,
-            self.gratuitous_arp,
-            self.requests,
-            self.placing,
-            self.programs,
-            self.errands,
-            self.checks,
-            self.holds,
-            self.alerts,
-            self.tally,
+            supervisor, self.service_manager, self.gratuitous_arp, self.requests, placing,
+            self.programs, self.errands, self.checks, self.holds, self.alerts, self.tally,
             self.keeper,
-        )
+        )  # fmt: skip
         self.actions: deque[pair.Action] = deque()
         self.next_look = 0.0
         self.next_count = 0.0  # when the addresses and files are looked for again
@@ -389,6 +369,9 @@ class Master:
         for name in self.context.conf.interfaces:
             if not self.supervisor.send(f"watchd {name}", {"do": "look"}):
                 self.context.feed(pair.Counted(name, 0))  # another's watcher cannot look
+
+    def _answer(self, request: int, ok: bool, text: str) -> None:
+        self.requests.answer(pair.Answer(request, ok, text))
 
     def _notify(self, kind: str, text: str, event: str) -> None:
         self.programs.notify(kind, text, event)

@@ -16,7 +16,7 @@ WORKER = "addresses"
 
 
 class Placing:
-    """One piece of work at a time. `deadline` is when it is given up, None while there is none."""
+    """One piece of work at a time."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor

@@ -120,7 +120,6 @@ class Programs:
 
     @property
     def deadline(self) -> float | None:
-        """When `tend` has something to do."""
         times = [old.deadline for old in self._old.values()]
         times += [one.deadline for one in self._runners.values() if one.deadline is not None]
         return min(times, default=None)

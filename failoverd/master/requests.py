@@ -74,7 +74,6 @@ class Requests:
 
     @property
     def deadline(self) -> float | None:
-        """When `tend` has something to do."""
         return self._began + LOOK_SECONDS if self._peers else None
 
     def told(self, message: Message) -> None:

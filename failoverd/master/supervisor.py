@@ -85,7 +85,6 @@ class Supervisor:
 
     @property
     def deadline(self) -> float | None:
-        """When `tend` has something to do at the latest."""
         slots = self.slots.values()
         times = (slot.silent_until() if slot.child else slot.due for slot in slots)
         return min(times, default=None)

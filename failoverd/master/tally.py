@@ -42,7 +42,6 @@ class Tally:
 
     @property
     def deadline(self) -> float | None:
-        """When `tend` has something to do; never while it is being written."""
         if self._errands.under_way(ERRAND):
             return None
         return self._written + (SOON if self._context.counters.news else EVERY)
