@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from dev.lab import logs
 from dev.lab.machine import Machine, Value
@@ -100,13 +101,12 @@ def hang_up(machine: Machine, *, said: str) -> None:
     machine.lab.wait_until(lambda: machine.log().count(said) > before, said)
 
 
-def context(folder: Path, role: str | None = None, *, addresses: int = 2) -> Context:
-    conf = Conf(
-        interfaces=("eth0",),
-        addresses=(V4, V6)[:addresses],
-        state=str(folder / "state"),
-        log=str(folder / "log"),
-    )
-    us = Context(conf, "slave", Log(conf.log), lambda *_: None, dry=False)
+def context(
+    folder: Path, role: str | None = None, *, dry: bool = False, **variables: Any
+) -> Context:
+    """That of a node which has these settings, and its files in a folder."""
+    files = {name: str(folder / name) for name in ("state", "log", "pidfile")}
+    conf = Conf(**{"interfaces": ("eth0",), "addresses": (V4, V6), **files, **variables})
+    us = Context(conf, "slave", Log(conf.log), lambda *_: None, dry=dry)
     us.saved.role = role
     return us

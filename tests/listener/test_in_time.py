@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from live_pair import context
 from samples import STANDBY
 
 from failoverd import pair
@@ -23,9 +24,7 @@ from failoverd.conf import Conf
 from failoverd.listener.client import Queries
 from failoverd.listener.loop import Loop
 from failoverd.listener.server import Server, Session
-from failoverd.log import Log
 from failoverd.master import requests
-from failoverd.master.context import Context
 from failoverd.master.placing import Placing
 from failoverd.master.programs import Programs
 from failoverd.master.supervisor import Supervisor
@@ -74,8 +73,7 @@ class Office:
     """The requests of a failoverd that has a listener and has begun, at a time of its own."""
 
     def __init__(self, folder: Path, dry: bool = False) -> None:
-        conf = Conf(interfaces=("eth0",), log=str(folder / "log"), state=str(folder / "state"))
-        self.context = Context(conf, "slave", Log(conf.log), lambda *_: None, dry=dry)
+        self.context = context(folder, addresses=(), dry=dry)
         self.context.started = True
         supervisor = Kin()
         self.told = supervisor.told
@@ -348,13 +346,7 @@ def test_only_a_fence_program_that_succeeds_has_fenced(tmp_path: Path, what: str
 
 
 def run_to_its_end(folder: Path, kind: str, program: str) -> pair.Ended:
-    conf = Conf(
-        interfaces=("eth0",),
-        log=str(folder / "log"),
-        state=str(folder / "state"),
-        fence_prog=program,
-    )
-    us = Context(conf, "slave", Log(conf.log), lambda *_: None, dry=False)
+    us = context(folder, addresses=(), fence_prog=program)
     with selectors.DefaultSelector() as selector:
         placing = Placing(Supervisor(selector, lambda *_: None, lambda *_: None))
         programs = Programs(us, selector, lambda *_: (True, ""), placing, print)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from live_pair import LONG, WATCHED, kill, main_pid, mounted, pids, settled, start
+from live_pair import LONG, WATCHED, context, kill, main_pid, mounted, pids, settled, start
 from netns import ROOTLESS
 from wire import SECRET, Pair, serve, sign, signed, two_machines
 
@@ -23,7 +23,6 @@ from dev.lab.machine import Machine
 from dev.lab.network import Lab
 from failoverd.conf import Conf
 from failoverd.listener import server
-from failoverd.log import Log
 from failoverd.master import control_socket
 from failoverd.master.context import Context
 from failoverd.master.control_socket import ControlSocket, listening
@@ -52,13 +51,7 @@ def test_its_usual_name() -> None:
 
 @pytest.fixture
 def us(tmp_path: Path) -> Context:
-    return context(tmp_path / "failoverd.pid")
-
-
-def context(pidfile: Path) -> Context:
-    log = pidfile.parent / "log"
-    conf = Conf(pidfile=str(pidfile), log=str(log), state=str(pidfile.parent / "state"))
-    return Context(conf, "slave", Log(conf.log), lambda *_: None, dry=False)
+    return context(tmp_path)
 
 
 def said(us: Context) -> str:
@@ -150,13 +143,13 @@ def test_the_end_takes_nothing_of_anothers_away(us: Context, made: ControlSocket
 def test_a_folder_may_be_deep_but_a_name_not_too_long(tmp_path: Path) -> None:
     deep = tmp_path.joinpath(*["a folder with a long name"] * 8)
     deep.mkdir(parents=True)
-    us = context(deep / "failoverd.pid")
+    us = context(deep)
     assert len(us.conf.control_socket) > 200
     own = ControlSocket(us)
     assert own.open(0.0), said(us)
     own.close()
     assert not os.path.lexists(us.conf.control_socket)
-    long = context(deep / ("x" * 120))
+    long = context(deep, pidfile=str(deep / ("x" * 120)))
     own = ControlSocket(long)
     assert not own.open(0.0)
     assert "too long" in said(long) and "SOCKET-FAILED" in said(long)

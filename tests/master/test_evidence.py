@@ -344,7 +344,7 @@ def test_without_addresses_the_script_s_word_is_all_there_is(
     machine: Namespace, tmp_path: Path
 ) -> None:
     def look() -> None:
-        us = context(tmp_path, addresses=0)
+        us = context(tmp_path, addresses=())
         for role in ("master", "slave"):
             assert ServiceInterfaces(us).switched(role, [], ok=True) is True
             assert ServiceInterfaces(us).switched(role, [], ok=False) is False
@@ -464,7 +464,7 @@ def test_one_that_a_new_configuration_names_is_told(machine: Namespace, tmp_path
     machine.ip("address add 192.0.2.10/24 dev eth1")
 
     def check() -> None:
-        us = context(tmp_path, "standby", addresses=0)
+        us = context(tmp_path, "standby", addresses=())
         cards = ServiceInterfaces(us)
         look = looking(us, cards)
         be(us, pair.Phase.STANDBY)
@@ -564,7 +564,7 @@ def test_a_stand_down_that_failed_is_no_old_file(machine: Namespace, tmp_path: P
         us.saved.unclean = True
         assert ServiceInterfaces(us).role_at_start() == "failed"
         assert (
-            ServiceInterfaces(context(tmp_path, "standby", addresses=0)).role_at_start()
+            ServiceInterfaces(context(tmp_path, "standby", addresses=())).role_at_start()
             == "standby"
         )
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 from inside import EXPERIMENT, frame, inside, sender, two_ends
+from live_pair import context
 from netns import ROOTLESS, Namespace
 from one_machine import MOMENTS, machine
 
 from dev.lab import logs
 from failoverd import neighbours, pair
-from failoverd.conf import Address, Conf
-from failoverd.log import Log
+from failoverd.conf import Address
 from failoverd.master.context import Context
 from failoverd.master.gratuitous_arp import MOST_NAMED, PAUSE, GratuitousArp
 from failoverd.neighbours import PORTION
@@ -67,13 +67,7 @@ def test_what_is_really_sent(ends: list[Namespace], tmp_path: Path) -> None:
 
     def announce() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # else a frame may overtake another
-        conf = Conf(
-            interfaces=("eth0",),
-            addresses=(Address("eth0", ADDRESS, 24),),
-            log=str(tmp_path / "log"),
-            state=str(tmp_path / "state"),
-        )
-        us = Context(conf, "slave", Log(conf.log), lambda *_: None, dry=False)
+        us = context(tmp_path, addresses=(Address("eth0", ADDRESS, 24),))
         with listener(ends[1]) as far, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as mark:
             mark.bind(("eth0", 0))
             for name, (moment, card) in CASES.items():
@@ -89,17 +83,11 @@ def test_what_is_really_sent(ends: list[Namespace], tmp_path: Path) -> None:
     inside(ends[0], announce)
 
 
-def context(tmp_path: Path, count: int) -> Context:
-    conf = Conf(
-        interfaces=("eth0",),
-        addresses=tuple(
-            Address("eth0", f"10.7.{n // 250}.{n % 250 + 1}", 16) for n in range(count)
-        ),
-        log=str(tmp_path / "log"),
-        state=str(tmp_path / "state"),
-        plip_timer=0.0,  # so that a slice holds one frame
-    )
-    us = Context(conf, "slave", Log(conf.log), lambda *_: None, dry=False)
+def active(tmp_path: Path, count: int) -> Context:
+    """A node with so many addresses, and slices that hold one frame."""
+    hosts = [f"10.7.{n // 250}.{n % 250 + 1}" for n in range(count)]
+    addresses = tuple(Address("eth0", host, 16) for host in hosts)
+    us = context(tmp_path, addresses=addresses, plip_timer=0.0)
     us.state = machine("active", interfaces=(GOOD,))
     return us
 
@@ -112,7 +100,7 @@ def test_many_are_announced_at_once_and_nothing_waits_for_it(
 
     def announce() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-        us = context(tmp_path, 1000)
+        us = active(tmp_path, 1000)
         gratuitous_arp = GratuitousArp(us)
         with listener(ends[1]) as far, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as mark:
             far.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE
@@ -157,7 +145,7 @@ def test_who_has_just_put_them_announces_before_the_switch_has_ended(
 
     def announce() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-        us = context(tmp_path, 3)
+        us = active(tmp_path, 3)
         gratuitous_arp = GratuitousArp(us)
         with listener(ends[1]) as far, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as mark:
             mark.bind(("eth0", 0))
@@ -214,9 +202,7 @@ def test_a_hardware_address_that_changes_is_announced_at_once(
     """A client that goes on sending to the old one would wait for a minute."""
 
     def announce() -> None:
-        addresses = (Address("eth0", ADDRESS, 24),)
-        conf = Conf(interfaces=("eth0",), addresses=addresses, log=str(tmp_path / "log"))
-        us = Context(conf, "slave", Log(conf.log), lambda *_: None, dry=False)
+        us = context(tmp_path, addresses=(Address("eth0", ADDRESS, 24),))
         us.state = machine("active", interfaces=(GOOD,))
         with listener(ends[1]) as far, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as mark:
             mark.bind(("eth0", 0))

@@ -14,13 +14,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from live_pair import context
 
 from dev.lab import logs
 from failoverd import hold, pair, statefile
-from failoverd.conf import Conf
 from failoverd.hold import Kept
-from failoverd.log import Log
-from failoverd.master.context import Context
 from failoverd.master.errands import Errands
 from failoverd.master.holds import Holds
 from failoverd.statefile import uptime
@@ -38,13 +36,9 @@ class Node:
     """The holds of a failoverd, and a loop for them."""
 
     def __init__(self, folder: Path, *, dry: bool = False) -> None:
-        self.conf = Conf(
-            log=str(folder / "log"), state=str(folder / "state"), pidfile=str(folder / "pid")
-        )
         self.selector = selectors.DefaultSelector()
         self.answers: list[tuple[int, bool, str]] = []
-        self.log = Log(self.conf.log)
-        self.context = Context(self.conf, "slave", self.log, lambda *_: None, dry=dry)
+        self.context = context(folder, dry=dry)
         self.errands = Errands(self.context, self.selector)
         self.holds = Holds(self.context, self.errands, lambda *told: self.answers.append(told))
 
@@ -52,11 +46,11 @@ class Node:
         self.errands.close()
         self.context.spare.close()
         self.selector.close()
-        self.log.close()
+        self.context.log.close()
 
     @property
     def path(self) -> Path:
-        return Path(hold.place(self.conf.state))
+        return Path(hold.place(self.context.conf.state))
 
     @property
     def known(self) -> Hold | None:
@@ -72,7 +66,7 @@ class Node:
         return [event.on for event in events if isinstance(event, pair.Hold)]
 
     def said(self, event: str) -> list[logs.LogLine]:
-        return list(logs.lines(Path(self.conf.log).read_text(), event))
+        return list(logs.lines(Path(self.context.conf.log).read_text(), event))
 
     def turn_until(self, condition: Callable[[], object]) -> None:
         end = time.monotonic() + LIMIT

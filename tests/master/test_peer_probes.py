@@ -13,15 +13,24 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from live_pair import LONG, kill, main_pid, pids, role_changes, settled, start, stays, within
+from live_pair import (
+    LONG,
+    context,
+    kill,
+    main_pid,
+    pids,
+    role_changes,
+    settled,
+    start,
+    stays,
+    within,
+)
 from samples import STANDBY
 
 from dev.lab.filters import deafen, undeafen, why_no_filters
 from dev.lab.machine import Machine, Value
 from dev.lab.network import Lab
 from failoverd import links, statefile
-from failoverd.conf import Conf
-from failoverd.log import Log
 from failoverd.master.context import Context
 from failoverd.master.errands import Errands
 from failoverd.master.keeper import Keeper
@@ -91,10 +100,7 @@ class Watchers:
 
 
 def knowing(folder: Path, second: bool = False) -> tuple[Context, Watchers, PeerProbes]:
-    state, log = str(folder / "state"), str(folder / "log")
-    conf = Conf(interfaces=("eth0",), state=state, log=log, second_path=second)
-    us = Context(conf, "slave", Log(conf.log), lambda *_: None, dry=False)
-    us.saved.role = "standby"
+    us = context(folder, "standby", addresses=(), second_path=second)
     watchers = Watchers()
     return us, watchers, PeerProbes(us, cast(Supervisor, watchers))
 

@@ -249,7 +249,7 @@ def test_the_hurry_of_the_script_is_not_that_of_its_hooks(tmp_path: Path, placin
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"#!/bin/sh\n{policies}{path.name}.policies\n")
         path.chmod(0o755)
-    us = context(tmp_path, addresses=0)
+    us = context(tmp_path, addresses=())
     script, folder = str(tmp_path / "ha-switch"), str(tmp_path / "switch.d")
     us.conf = replace(us.conf, failover_prog=script, switch_dir=folder, realtime=True)
     with selectors.DefaultSelector() as selector:
@@ -270,7 +270,7 @@ def test_nothing_is_stopped_for_a_stand_down_that_cannot_be(
     path = tmp_path / "switch.d" / "hook"
     path.write_text(f"#!/bin/sh\necho >>{tmp_path}/ran\n")
     path.chmod(0o755)
-    us = context(tmp_path, addresses=0)
+    us = context(tmp_path, addresses=())
     us.conf = replace(us.conf, failover_prog="/nowhere", switch_dir=str(tmp_path / "switch.d"))
     with selectors.DefaultSelector() as selector:
         run(Programs(us, selector, lambda *_: (False, ""), placing, print), selector, "slave")

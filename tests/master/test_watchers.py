@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live_pair import LONG, WATCHED, kill, main_pid, pids, runs, settled
+from live_pair import LONG, WATCHED, context, kill, main_pid, pids, runs, settled
 
 from dev.lab import logs
 from dev.lab.machine import Machine, Value
 from dev.lab.network import Lab
 from failoverd import links, pair
 from failoverd.conf import Conf
-from failoverd.log import Log
 from failoverd.master.context import Context
 from failoverd.master.interfaces import ServiceInterfaces
 from failoverd.master.reports import Reports
@@ -229,12 +228,10 @@ def test_only_another_program_that_has_not_told_of_a_window_is_refused() -> None
 
 @pytest.fixture
 def us(tmp_path: Path) -> Iterator[Context]:
-    conf = Conf(interfaces=("eth0",), log=str(tmp_path / "log"), state=str(tmp_path / "state"))
-    log = Log(conf.log)
-    made = Context(conf, "slave", log, lambda *_: None, dry=True)
+    made = context(tmp_path, addresses=(), dry=True)
     yield made
     made.spare.close()
-    log.close()
+    made.log.close()
 
 
 def test_an_interface_that_is_not_watched_is_not_well_and_has_not_failed(

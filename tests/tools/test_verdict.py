@@ -441,7 +441,7 @@ def test_who_serves_as_far_as_is_known(service: str, known: dict[str, Any], tmp_
 
 
 def test_with_nobody_to_ask_heartbeats_are_all_that_tells(tmp_path: Path) -> None:
-    us = context(tmp_path, addresses=0)
+    us = context(tmp_path, addresses=())
     us.state = replace(us.state, phase=pair.Phase.STANDBY, beats=True)
     assert us.service == "peer" and us.is_served
     us.state = replace(us.state, beats=False)
