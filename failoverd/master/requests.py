@@ -23,12 +23,6 @@ LEAST_LOOK = 0.001  # seconds between two looks of the watchers because of a req
 LOOK_SECONDS = 0.02  # how long the peer waits for what they say
 
 MEANS = {"fail": "take over", "resume": "stand by"}
-ASKED = {  # by whether the peer asks, and the command
-    (True, "fail"): ("PEER-REQUESTED", "peer", "told this node to take over"),
-    (True, "resume"): ("PEER-REQUESTED", "peer", "told this node to stand by"),
-    (False, "fail"): ("SWITCHOVER-REQUESTED", "role", "by operator"),
-    (False, "resume"): ("SWITCHOVER-REQUESTED", "role", "by operator"),
-}
 OUTCOMES = {  # by whether the peer has asked, and whether it has happened
     (False, True): ("SWITCHOVER-DONE", "switchover done"),
     (False, False): ("SWITCHOVER-REFUSED", "switchover refused"),
@@ -91,15 +85,18 @@ class Requests:
             self._told_status(mine, by_peer, now)
             return
         who = {"via": request.via, "client": request.client, "user": request.user}
-        asked = self.waiting[mine] = Asked(command, by_peer, now, {} if by_peer else who)
+        self.waiting[mine] = Asked(command, by_peer, now, {} if by_peer else who)
         if refusal := self._refusal(crowded, request.at, now):
             self.answer(pair.Answer(mine, False, refusal))
             return
         if command not in MEANS:
             self._hold(mine, command, who)
             return
-        event, subject, text = ASKED[by_peer, command]
-        self._context.say(event, subject, text, command=command, **asked.who)
+        if by_peer:
+            text = f"told this node to {MEANS[command]}"
+            self._context.say("PEER-REQUESTED", "peer", text, command=command)
+        else:
+            self._context.say("SWITCHOVER-REQUESTED", "role", "by operator", command=command, **who)
         self._context.feed(pair.Request(mine, command, by_peer))
 
     def _refusal(self, crowded: bool, at: float, now: float) -> str:

@@ -70,8 +70,8 @@ class Watchers:
         self.unproved.discard(interface)
         window = self._context.conf.window_of(interface)
         self._due[interface] = now + max(START_PATIENCE, WINDOWS * window)
-        if self._late.pop(interface, ""):
-            self._context.say("IFACE-WATCHED", f"interface {interface}", "watched again")
+        self._late.pop(interface, "")
+        self._context.say_over("IFACE-WATCHED", f"interface {interface}", "watched again")
 
     def refuses(self, interface: str, why: str) -> bool:
         """Whether another's program that has ended there, for a reason, is not to be used again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from dev.lab.machine import Machine, Value
 from dev.lab.network import Lab
 from failoverd import links, pair
 from failoverd.conf import Conf
+from failoverd.log import Log
 from failoverd.master.context import Context
 from failoverd.master.interfaces import ServiceInterfaces
 from failoverd.master.reports import Reports
@@ -95,9 +97,11 @@ class Known(Context):
 
     def __init__(self, conf: Conf) -> None:
         self.conf = conf
+        self.log = Log(os.devnull)
         self.said: list[str] = []
 
     def say(self, event: str, subject: str, /, *_: object, **__: object) -> None:
+        self.log.write(event, subject, "", {})
         self.said.append(f"{event} {subject}")
 
 
@@ -200,6 +204,9 @@ def test_with_another_configuration_all_is_new() -> None:
     minded.watchers.forget()
     minded.watchers.tend(NOW + 200)
     assert minded.watchers.troubles == {} and len(minded.unseen) == 2
+    minded.context.said.clear()
+    minded.watchers.told("eth0", NOW + 201)
+    assert minded.context.said == ["IFACE-WATCHED interface eth0"], "what was said has an end"
 
 
 def test_only_another_program_that_has_not_told_of_a_window_is_refused() -> None:
