@@ -17,12 +17,11 @@ from failoverd.conf import Conf, ConfError, files
 from failoverd.log import Log, complain
 from failoverd.process.leftover import end_left_over
 from failoverd.process.pidfile import PidFile, cannot_open
-from failoverd.tools.arguments import Parser, file_path
+from failoverd.tools.arguments import Parser
 from failoverd.tools.check import AS_USER, Checked, about_watcher, check, notes, without_ps
 from failoverd.watch import counter
 from failoverd.watch.watcher import instruments
 
-DEFAULT_CONF = "/etc/failover/failoverd.conf"
 FIXED = ("pidfile", "state", "watchd", "realtime")  # they cannot change while failoverd runs
 
 Tell = Callable[[str | None], None]  # for the starter, who waits: None if all is up, else why not
@@ -54,16 +53,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "does not (with -t: invalid) and why is said, 2 usage.",
     )
     add = parser.add_argument
-    add("-c", dest="config", type=file_path, metavar="CONF", default=DEFAULT_CONF,
-        help="the configuration (default: %(default)s)")  # fmt: skip
     add("-f", dest="foreground", action="store_true", help="stay in the foreground, log to stderr")
     add("-n", dest="dry", action="store_true",
         help="dry run in the foreground: only say what it would do")  # fmt: skip
     add("-t", dest="test", action="store_true", help="check the configuration, say what it means")
     add("-v", dest="verbose", action="store_true",
         help="log every window; with -t: show the settings in force")  # fmt: skip
-    add("--version", action="version", version=f"failoverd {__version__}")
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
 # --- failoverd -t

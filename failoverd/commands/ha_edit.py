@@ -21,15 +21,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from failoverd import __version__
 from failoverd.conf import SETTINGS, Conf, ConfError, files, language, parse, remarks
 from failoverd.log import complain
 from failoverd.process import flush_output, in_words, open_streams
 from failoverd.tools import edit
-from failoverd.tools.arguments import Parser, file_path
+from failoverd.tools.arguments import DEFAULT_CONF, Parser, file_path
 from failoverd.tools.edit import EditError
 
-DEFAULT_CONF = "/etc/failover/failoverd.conf"
 FAILURES = (EditError, ConfError, OSError)
 CHECKS: dict[str, Callable[[str], object]] = {
     "conf": files.load,
@@ -59,21 +57,13 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     ends = "Exit status: 0 all is done, 1 something is left to do and what is said, 2 usage."
     parser = Parser(prog="ha-edit", description=does, epilog=ends)
     add = parser.add_argument
-    add(
-        "files",
-        nargs="+",
-        type=file_path,
-        metavar="FILE",
-        help="edited in $VISUAL, $EDITOR or the system's",
-    )
-    add("-c", dest="config", type=file_path, metavar="CONF", default=DEFAULT_CONF,
-        help="the configuration (default: %(default)s)")  # fmt: skip
+    add("files", nargs="+", type=file_path, metavar="FILE",
+        help="edited in $VISUAL, $EDITOR or the system's")  # fmt: skip
     add("-m", dest="message", metavar="TEXT", default="", help="the message of the commit")
     add("--peer", action="store_true", help="edit nothing: bring the peer's copies into line, "
         "also where they were changed there")  # fmt: skip
     add("-v", dest="verbose", action="store_true", help="say which programs do the work")
-    add("--version", action="version", version=f"ha-edit {__version__}")
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import sys
 import time
 from collections.abc import Iterator
 
-from failoverd import __version__, process
+from failoverd import process
 from failoverd.conf import Conf
 from failoverd.log import complain
 from failoverd.second_path import SECOND
 from failoverd.tools import nodes, verdict
-from failoverd.tools.arguments import Parser, file_path
+from failoverd.tools.arguments import Parser
 from failoverd.tools.client import ExchangeError, ask_status, exchange, prepare
 from failoverd.tools.words import duration
 from failoverd.wire.protocol import FILTER, MOST_HOLD, Reply, Status
@@ -59,18 +59,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "With --hold or --release nothing is switched.",
         epilog="Exit status: 0 it has happened, 1 it has not and why is said, 2 usage.",
     )
-    add = parser.add_argument
-    add("-c", dest="config", type=file_path, metavar="CONF", default="/etc/failover/failoverd.conf",
-        help="the configuration (default: %(default)s)")  # fmt: skip
     either = parser.add_mutually_exclusive_group()
     either.add_argument(
         "--hold", metavar="TIME", nargs="?", type=_seconds, const=NO_END,
         help="maintenance: from now on no role changes by itself, on either node, until --release; "
         "with TIME (90s, 30m, 2h, 1d) not longer than that")  # fmt: skip
     either.add_argument("--release", action="store_true", help="roles change by themselves again")
-    add("-v", dest="verbose", action="store_true", help="say what is done")
-    add("--version", action="version", version=f"ha-fail {__version__}")
-    return parser.parse_args(argv)
+    parser.add_argument("-v", dest="verbose", action="store_true", help="say what is done")
+    return parser.parse(argv)
 
 
 def _seconds(text: str) -> int:

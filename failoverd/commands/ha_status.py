@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import NoReturn
 
-from failoverd import __version__, history, process
+from failoverd import history, process
 from failoverd.conf import Conf
 from failoverd.log import complain
 from failoverd.tools import prometheus, table
@@ -102,8 +102,6 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "not run here, the configuration is invalid, usage, or FILE could not be written.",
     )
     add = parser.add_argument
-    add("-c", dest="config", type=file_path, metavar="CONF", default="/etc/failover/failoverd.conf",
-        help="the configuration (default: %(default)s)")  # fmt: skip
     add("--watch", action="store_true", help="go on, every second, until Ctrl-C")
     add("--json", action="store_true", help='print one JSON object: {"us": ..., "peer": ...}')
     add("--check", action="store_true", help="print one line for Nagios, with performance data")
@@ -114,13 +112,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--since", metavar="TIME", type=_since,
         help='of --history, only later ones: "2026-11-28 02:00", or 30m, 12h, 7d ago')  # fmt: skip
     add("-v", dest="verbose", action="store_true", help="show versions and hardware addresses too")
-    add("--version", action="version", version=f"ha-status {__version__}")
-    options = parser.parse_args(argv)
-    told = [
-        name
-        for name in ("check", "watch", "prometheus", "history", "explain")
-        if vars(options)[name]
-    ]
+    options = parser.parse(argv)
+    modes = ("check", "watch", "prometheus", "history", "explain")
+    told = [name for name in modes if vars(options)[name]]
     if len(told) > 1 or (options.json and told in (["check"], ["prometheus"], ["explain"])):
         parser.error(f"--{told[0]} goes without --{told[1] if len(told) > 1 else 'json'}")
     if options.since and not options.history:

@@ -17,7 +17,7 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from failoverd import __version__, conf, process
+from failoverd import conf, process
 from failoverd.log import tail
 from failoverd.process import Message
 from failoverd.tools.arguments import Parser, file_path
@@ -26,7 +26,6 @@ from failoverd.tools.replay import replay
 from failoverd.tools.terminal import terminal_for
 from failoverd.tools.watching import (
     CANNOT_READ,
-    CONF,
     DAYS,
     TUNE_SECONDS,
     WITHIN_SECONDS,
@@ -66,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     process.open_streams()
     try:
         is_sensor = bool(options.track or options.program)
-        settings = overridden(read_conf(options.conf, quiet=is_sensor), options)
+        settings = overridden(read_conf(options.config, quiet=is_sensor), options)
         if is_sensor:
             from failoverd.tools import sensor
 
@@ -112,13 +111,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("interface", metavar="IFACE", help=argparse.SUPPRESS)  # the usage says it
-    add("-c", dest="conf", type=file_path, metavar="CONF", help=f"the configuration (else {CONF})")
-    add(
-        "-v",
-        dest="verbose",
-        action="store_true",
-        help="say more at start; with --tune: what it rests on",
-    )
+    parser.set_defaults(config=None)  # the usual one, if it is there
+    add("-v", dest="verbose", action="store_true",
+        help="say more at start; with --tune: what it rests on")  # fmt: skip
     add("--json", action="store_true", help="one JSON object an event; with --tune one in all")
     add("-r", dest="capture", type=file_path, metavar="FILE",
         help="read a capture file (- is standard input)")  # fmt: skip
@@ -131,10 +126,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         help=f"aim: a dead interface is found within T seconds ({WITHIN_SECONDS:g})")  # fmt: skip
     add("--days", type=seconds, metavar="N",
         help=f"aim: at most one false alarm in N days ({DAYS:g})")  # fmt: skip
-    add("--version", action="version", version=f"watchd {__version__}")
     add_sensor(parser)
     add_settings(parser)
-    options = parser.parse_args(argv)
+    options = parser.parse(argv)
     try:
         for name in LISTS:
             listed(options, name)

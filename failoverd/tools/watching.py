@@ -12,12 +12,12 @@ from functools import partial
 from failoverd import conf, links, log, process
 from failoverd.conf import files
 from failoverd.process import Message
+from failoverd.tools.arguments import DEFAULT_CONF
 from failoverd.tools.words import HEADER, Stop, row
 from failoverd.watch import filters, watcher
 from failoverd.watch.counter import what_counts
 from failoverd.wire.protocol import heartbeat_tags
 
-CONF = "/etc/failover/failoverd.conf"
 CANNOT_READ = 3  # 1 and 2 have their meaning with -r and --tune
 WITHIN_SECONDS, DAYS = 10.0, 30.0  # what --tune aims at, if nothing else is named
 TUNE_SECONDS = 300.0
@@ -34,17 +34,17 @@ complain = partial(log.complain, "watchd")
 
 def read_conf(path: str | None, quiet: bool = False) -> conf.Conf:
     """The configuration; the defaults if none is named and the usual one is not there."""
-    if path is None and not os.path.exists(CONF):
+    if path is None and not os.path.exists(DEFAULT_CONF):
         if not quiet:
-            complain(f"there is no {CONF}: using the defaults")
+            complain(f"there is no {DEFAULT_CONF}: using the defaults")
         return conf.Conf()
     try:
-        settings = files.load(path or CONF, pair=False)
+        settings = files.load(path or DEFAULT_CONF, pair=False)
     except conf.ConfError as error:
         raise Stop(str(error)) from None
     for name, expression in (("$filter", settings.filter), ("$plip_filter", settings.plip_filter)):
         if expression and (problem := filters.check_filter(expression)):
-            raise Stop(f"{path or CONF}: {name} is not a pcap expression: {problem}")
+            raise Stop(f"{path or DEFAULT_CONF}: {name} is not a pcap expression: {problem}")
     return settings
 
 

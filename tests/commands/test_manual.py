@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 
 from failoverd import pair
-from failoverd.commands.failoverd import DEFAULT_CONF
 from failoverd.conf import SETTINGS, Conf
 from failoverd.tools import promises
+from failoverd.tools.arguments import DEFAULT_CONF
 from failoverd.wire import protocol
 
 ROOT = Path(__file__).resolve().parent.parent.parent
