@@ -224,10 +224,10 @@ def quoted(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def told_shortly(things: Sequence[str]) -> str:
+def told_shortly(things: Sequence[str], most: int = MOST_TOLD) -> str:
     """The first of them, and how many more there are."""
-    more = len(things) - MOST_TOLD
-    return "; ".join(things[:MOST_TOLD]) + (f"; and {more} more" if more > 0 else "")
+    more = len(things) - most
+    return "; ".join(things[:most]) + (f"; and {more} more" if more > 0 else "")
 
 
 def lasting(seconds: float) -> str:

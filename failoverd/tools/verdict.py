@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from failoverd.log import told_shortly
 from failoverd.second_path import SECOND
-from failoverd.wire.protocol import FILTER, InterfaceStatus, Status
+from failoverd.wire.protocol import FILTER, Failure, InterfaceStatus, Status
 
 MOST_TOLD = 2  # differences that the sentence names
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
@@ -102,26 +103,6 @@ def judge(
     """names: this node's and the peer's; switch_timeout: how long, in seconds, a node may have the
     role `switching` before that counts as no role; differences: in what must be the same; amiss:
     what is wrong with this node's network."""
-    found = _judge(us, peer, names, switch_timeout, differences, amiss)
-    held = on_hold(us, peer)
-    if not held or found.status == UNKNOWN:
-        return found
-    advice = found.advice or RELEASE
-    if found.status == CRITICAL:
-        advice = f"ha-fail switches also on hold, or {RELEASE}; {found.advice}"
-    joint = ", but" if found.status == OK else ";"
-    sentence, reasons = f"{found.sentence}{joint} {held}", (*found.reasons, held)
-    return Verdict(max(WARNING, found.status), sentence, advice, reasons)
-
-
-def _judge(
-    us: Status | None,
-    peer: Status | None,
-    names: tuple[str, str],
-    switch_timeout: float,
-    differences: Sequence[str],
-    amiss: Sequence[str],
-) -> Verdict:
     here, there = Node(names[0], us), Node(names[1], peer)
     if us is None:
         rest = f"{there.name} is {there.role}" if peer else f"nor does {there.name}"
@@ -130,25 +111,32 @@ def _judge(
     active = [node for node in (here, there) if node.role == "active"]
     if len(active) == 2:
         advice = "check the heartbeat link: nodes that reach each other settle it by themselves"
-        return Verdict(CRITICAL, f"{here.name} and {there.name} are both active", advice)
-    if not active:
-        return _none_is_active(here, there, switch_timeout)
-    other = there if active[0] is here else here
-    test = f"failoverd -t on {here.name} says what to change"
-    reasons = [*_reasons(active[0], other), *((f"{here.name}: {what}", test) for what in amiss)]
-    if differences:
-        reasons.append(_differ(differences))
-    return _one_is_active(active[0], other, reasons)
-
-
-def _differ(differences: Sequence[str]) -> Reason:
-    more = len(differences) - MOST_TOLD
-    told = "; ".join(differences[:MOST_TOLD]) + (f"; and {more} more" if more > 0 else "")
-    if all(map(is_of_version, differences)):
-        advice = "upgrade the node with the older version"
+        found = Verdict(CRITICAL, f"{here.name} and {there.name} are both active", advice)
+    elif not active:
+        found = _none_is_active(here, there, switch_timeout)
     else:
+        test = f"failoverd -t on {here.name} says what to change"
+        more = [*((f"{here.name}: {what}", test) for what in amiss), *_differ(differences)]
+        found = _one_is_active(active[0], there if active[0] is here else here, more)
+    held = on_hold(us, peer)
+    return _on_hold(found, held) if held else found
+
+
+def _on_hold(found: Verdict, held: str) -> Verdict:
+    advice = found.advice or RELEASE
+    if found.status == CRITICAL:
+        advice = f"ha-fail switches also on hold, or {RELEASE}; {found.advice}"
+    joint = ", but" if found.status == OK else ";"
+    sentence, reasons = f"{found.sentence}{joint} {held}", (*found.reasons, held)
+    return Verdict(max(WARNING, found.status), sentence, advice, reasons)
+
+
+def _differ(differences: Sequence[str]) -> Iterator[Reason]:
+    if differences:
+        upgrade = all(map(is_of_version, differences))
         advice = "make failoverd.conf the same on both nodes, and send HUP to failoverd on both"
-    return f"not the same on both nodes: {told}", advice
+        advice = "upgrade the node with the older version" if upgrade else advice
+        yield f"not the same on both nodes: {told_shortly(differences, MOST_TOLD)}", advice
 
 
 def is_of_version(difference: str) -> bool:
@@ -159,7 +147,8 @@ def is_ready(us: Status, peer: Status | None) -> bool:
     """Whether this node is a standby that can take over."""
     quiet = _receiving_nothing(peer) if peer and peer.role == "active" else set()
     node = Node("", us)
-    return us.role == "standby" and not any((*_why_not_able(node, us, quiet), *_bad_checks(node)))
+    wrong = (*_why_not_able(node, us, quiet), *_bad_checks(node, us))
+    return us.role == "standby" and not any(wrong)
 
 
 def age(status: Status) -> float | None:
@@ -184,11 +173,13 @@ def moment(text: str) -> datetime | None:
 # One is active
 
 
-def _one_is_active(active: Node, other: Node, reasons: list[Reason]) -> Verdict:
+def _one_is_active(active: Node, other: Node, more: list[Reason]) -> Verdict:
+    """more: reasons that are not in what the nodes tell."""
     if active.status is not None and active.status.claimed:
         what = "another host answers for the service addresses, too"
         advice = "find that host: the log of the active node has its hardware address"
         return Verdict(CRITICAL, f"{active.name} is active, but {what}", advice)
+    reasons = [*_reasons(active, other), *more]
     if not reasons:
         return Verdict(OK, f"{active.name} is active, and {other.name} can take over")
     told = tuple(what for what, _ in reasons)
@@ -210,13 +201,13 @@ def _reasons(active: Node, other: Node) -> Iterator[Reason]:
         yield from _why_not_linked(active, ours, other, theirs)
     for name, interface in ours.interfaces:
         if interface.state in ("down", "fail", "silent"):
-            what = _what_is_wrong(interface)
-            yield f"{name} of {active.name} {what}", f"{name} of {active.name}: {_TO_DO[what]}"
-    for node in (active, other):
-        yield from _bad_checks(node)
-        yield from _failed_run(node)
-        for name, why in node.status.watchers if node.status else ():
-            yield f"{node.name}: {name}: {why}", f"read the log of {node.name}"
+            yield _not_receiving(active, name, interface)
+    for node, status in ((active, ours), (other, theirs)):
+        if status is not None:
+            yield from _bad_checks(node, status)
+            yield from _failed_run(node, status)
+            for name, why in status.watchers:
+                yield f"{node.name}: {name}: {why}", f"read the log of {node.name}"
     if ours.rejoining:
         yield f"{active.name} probes for the addresses before it sends gratuitous ARP", WAIT
     if theirs is not None and ours.boot == theirs.boot:
@@ -233,18 +224,16 @@ def _why_not_able(other: Node, status: Status, quiet: set[str]) -> Iterator[Reas
         yield f"{other.name} is {status.role}", WAIT
     if not status.interfaces:
         yield f"{other.name} watches no interface", f"set @interfaces on {other.name}"
-    bad = {
-        name: _what_is_wrong(interface)
+    bad = [
+        (name, interface)
         for name, interface in status.interfaces
         if interface.is_bad and not (name in quiet and interface.state != "down")
-    }
+    ]
     if bad:
-        told = ", ".join(f"{name} {what}" for name, what in bad.items())
+        told = ", ".join(f"{name} {_what_is_wrong(interface)}" for name, interface in bad)
         whole = len(bad) == len(status.interfaces)
-        first, what = next(iter(bad.items()))
-        advice = f"{first} of {other.name}: {_TO_DO[what]}"
         where = f"{other.name} cannot take over:" if whole else f"on {other.name}"
-        yield f"{where} {told}", advice
+        yield f"{where} {told}", _not_receiving(other, *bad[0])[1]
 
 
 def _receiving_nothing(status: Status) -> set[str]:
@@ -269,6 +258,11 @@ def _what_is_wrong(interface: InterfaceStatus) -> str:
     if interface.state == "down":
         return "has no carrier" if interface.hwaddr else "does not exist"
     return "is not receiving" if interface.is_bad else "receives less than $low_water"
+
+
+def _not_receiving(node: Node, name: str, interface: InterfaceStatus) -> Reason:
+    what = _what_is_wrong(interface)
+    return f"{name} of {node.name} {what}", f"{name} of {node.name}: {_TO_DO[what]}"
 
 
 def _why_not_linked(active: Node, ours: Status, other: Node, theirs: Status) -> Iterator[Reason]:
@@ -303,28 +297,28 @@ def _has_heartbeats(status: Status) -> bool:
     return status.plip_state == "ok"
 
 
-def _bad_checks(node: Node) -> Iterator[Reason]:
-    for name, check in node.status.checks if node.status else ():
+def _bad_checks(node: Node, status: Status) -> Iterator[Reason]:
+    for name, check in status.checks:
         if check.is_bad:
             advice = f"run the command of check {name} (@checks) by hand on {node.name}"
             yield f"check {name} is bad on {node.name}: {check.output}", advice
 
 
-def _failed_run(node: Node) -> Iterator[Reason]:
+def _failed_run(node: Node, status: Status) -> Iterator[Reason]:
     """The run of the switch script that has failed; an older failoverd tells of the last only."""
-    status = node.status
-    if status is None:
-        return
-    failure, said = status.failure, ""
-    if failure is not None:
-        role, code = failure.role, failure.exit
-        said = "".join(f": {text}" for text in (failure.why, failure.line) if text)
+    run = ""
+    if status.failure is not None:
+        run = f"({status.failure.role}, exit {status.failure.exit}){against(status.failure)}"
     elif status.switch_exit:
-        role, code = str(status.switch_last), status.switch_exit
-    else:
-        return
-    advice = f"read the log of {node.name}, and when the cause is fixed try it with ha-fail"
-    yield f"the switch script failed on {node.name} ({role}, exit {code}){said}", advice
+        run = f"({status.switch_last}, exit {status.switch_exit})"
+    if run:
+        advice = f"read the log of {node.name}, and when the cause is fixed try it with ha-fail"
+        yield f"the switch script failed on {node.name} {run}", advice
+
+
+def against(failure: Failure) -> str:
+    """What there is against that run beside its exit status, as the end of a sentence."""
+    return "".join(f": {text}" for text in (failure.why, failure.line) if text)
 
 
 # None is active, as far as is known
@@ -334,15 +328,13 @@ SERVED = {
     "answered": "{peer} gives no valid answer, but the service addresses are answered for",
     "unknown": "{peer} gives no valid answer, and it is not known yet which node serves",
 }
-
-
 TOO_LONG = {"switching": "switching for longer than $switch_timeout"}
 
 
 def _none_is_active(here: Node, there: Node, switch_timeout: float) -> Verdict:
-    nodes = [node for node in (here, there) if node.status is not None]
-    under_way = [node for node in nodes if node.role == "switching"]
-    if any(_is_recent(node, switch_timeout) for node in under_way):
+    under_way = [node for node in (here, there) if node.role == "switching"]
+    ages = [age(node.status) for node in under_way if node.status]
+    if any(seconds is None or seconds <= switch_timeout for seconds in ages):
         names = " and ".join(node.name for node in under_way)
         verb = "is" if len(under_way) == 1 else "are"
         return Verdict(WARNING, f"{names} {verb} switching, and no node is active yet", WAIT)
@@ -352,38 +344,32 @@ def _none_is_active(here: Node, there: Node, switch_timeout: float) -> Verdict:
         if us.plip_state == "down":
             rest += f"; {_unplugged(here)[0]}"
         return Verdict(WARNING, f"{here.name} is {us.role}, {rest}", SEE_PEER)
-    return _nobody(here, there, nodes)
-
-
-def _is_recent(node: Node, switch_timeout: float) -> bool:
-    assert node.status is not None
-    seconds = age(node.status)
-    return seconds is None or seconds <= switch_timeout
+    return _nobody(here, there)
 
 
 def _cut_off(here: Node) -> Iterator[Reason]:
     """The links of this node over which the peer, or its service, could be seen."""
     for name, interface in here.status.interfaces if here.status else ():
         if interface.state == "down":
-            what = _what_is_wrong(interface)
-            yield f"{name} of {here.name} {what}", f"{name} of {here.name}: {_TO_DO[what]}"
+            yield _not_receiving(here, name, interface)
     if here.status and here.status.plip_state == "down":
         yield _unplugged(here)[0], SEE_PEER
 
 
-def _nobody(here: Node, there: Node, nodes: list[Node]) -> Verdict:
+def _nobody(here: Node, there: Node) -> Verdict:
     """That no node is active, and all that is known of why."""
-    roles = [f"{node.name} is {TOO_LONG.get(node.role, node.role)}" for node in nodes]
+    known = [(node, node.status) for node in (here, there) if node.status is not None]
+    roles = [f"{node.name} is {TOO_LONG.get(node.role, node.role)}" for node, _ in known]
     if there.status is None:
         roles.append(f"{there.name} gives no valid answer")
     reasons: list[Reason] = [(", ".join(roles), "")]
     if there.status is None:
         reasons += _cut_off(here)
-    for node in nodes:
-        reasons += _failed_run(node)
-        if node.status and node.status.blocked:
-            reasons.append((f"{node.name} says: {node.status.blocked}", READ_LOGS))
-        if node.status and node.status.plip_state == "boot":
+    for node, status in known:
+        reasons += _failed_run(node, status)
+        if status.blocked:
+            reasons.append((f"{node.name} says: {status.blocked}", READ_LOGS))
+        if status.plip_state == "boot":
             reasons.append((f"{node.name} is in its first window", WAIT))
     told = tuple(what for what, _ in reasons)
     last = READ_LOGS if there.status else SEE_PEER
