@@ -19,13 +19,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
 
 from failoverd import __version__, conf, links, process, statefile, switch
 from failoverd.conf import files
 from failoverd.log import Log, lasting
 from failoverd.master.messages import Counted, Logged, Window
-from failoverd.master.supervisor import FIRST_DELAY, Supervisor
+from failoverd.master.supervisor import FIRST_DELAY, LONGEST_DELAY, Make, Supervisor
 from failoverd.process import Message
 from failoverd.sd_notify import ServiceManager
 from failoverd.tools.watching import counted_here, odd_at_start, opening, prepared
@@ -36,7 +35,6 @@ from failoverd.wire.typed import decode
 OK, BAD = 0, 1  # what keepalived multiplies its weight with, which is to be negative
 WINDOW = 1.0  # seconds, where neither an option nor the configuration has one
 PROGRAM_SECONDS = 10.0  # that a program may take
-LONGEST_DELAY = 30.0  # seconds until what failed is tried again
 LOOKS, LEAST_LOOK = 8, 0.05  # until something is known: looks in a window, seconds between two
 GONE = Window(0, 0, "gone", "watchd ends")
 _NUMBER = re.compile(r"\s*-?\d*\s*")
@@ -76,29 +74,48 @@ class Lines:
         self._log.close()
 
 
-class Outlet(Protocol):
+class Outlet:
     """Who is told of verdicts. Whatever fails is tried again, twice as late each time."""
+
+    def __init__(self, subject: str, lines: Lines) -> None:
+        self._subject, self._lines = subject, lines
+        self._wanted: Window | None = None  # what has not been told yet
+        self._at, self._delay = 0.0, FIRST_DELAY
 
     @property
     def due(self) -> float:
         """When `tend` has something to do; inf if all is told."""
+        return math.inf if self._wanted is None else self._at
 
     def begin(self) -> None:
         """The worker counts. Raises Stop."""
 
-    def tell(self, verdict: Window) -> None: ...
+    def tell(self, verdict: Window) -> None:
+        self._wanted, self._at = verdict, 0.0
+        self.tend(time.monotonic())
 
-    def tend(self, now: float) -> None: ...
+    def tend(self, now: float) -> None:
+        raise NotImplementedError
+
+    def _failed(self, sentence: str, **values: object) -> None:
+        self._delay = min(2 * self._delay, LONGEST_DELAY)
+        self._at = time.monotonic() + self._delay
+        self._lines.say("SENSOR-FAILED", self._subject, f"{sentence}, trying again", **values)
+
+    def _worked(self, sentence: str, event: str = "", **values: object) -> None:
+        """event: what is said where nothing had failed."""
+        if told := "SENSOR-OK" if self._delay > FIRST_DELAY else event:
+            self._lines.say(told, self._subject, sentence, **values)
+        self._delay = FIRST_DELAY
 
 
-class TrackFile:
+class TrackFile(Outlet):
     """One number in a file, which is replaced in one step (keepalived's track_file)."""
 
     def __init__(self, path: str, numbers: Mapping[str, int], lines: Lines) -> None:
         """Raises Stop if it should not be kept there."""
-        self._path, self._numbers, self._lines = os.path.abspath(path), numbers, lines
-        self._wanted, self._delay = "", FIRST_DELAY
-        self.due = math.inf
+        super().__init__(f"interface {lines.interface}", lines)
+        self._path, self._numbers = os.path.abspath(path), numbers
         if fault := self._fault():
             raise Stop(fault)
 
@@ -114,7 +131,7 @@ class TrackFile:
         return ""
 
     def _left(self) -> str:
-        """What a predecessor has left in the file, or "-"."""
+        """What a predecessor has left in the file."""
         with suppress(OSError, ValueError):
             fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
             with open(fd, encoding="ascii") as file:
@@ -138,56 +155,37 @@ class TrackFile:
         with suppress(FileNotFoundError):
             os.unlink(self._path)
 
-    def tell(self, verdict: Window) -> None:
-        self._wanted, self.due = verdict.verdict, 0.0
-        self.tend(0.0)
-
     def tend(self, now: float) -> None:
-        if now < self.due:
+        if self._wanted is None or now < self._at:
             return
-        subject = f"interface {self._lines.interface}"
         try:
-            self._put(self._wanted)
+            self._put(self._wanted.verdict)
         except OSError as error:
-            self._delay = min(2 * self._delay, LONGEST_DELAY)
-            self.due = time.monotonic() + self._delay
-            self._lines.say("SENSOR-FAILED", subject, "the file cannot be written, trying again",
-                            file=self._path, error=error.strerror)  # fmt: skip
+            why = error.strerror
+            self._failed("the file cannot be written", file=self._path, error=why)
             return
-        if self._delay > FIRST_DELAY:
-            self._lines.say("SENSOR-OK", subject, "the file is written", file=self._path)
-        self.due, self._delay = math.inf, FIRST_DELAY
+        self._wanted = None
+        self._worked("the file is written", file=self._path)
 
 
-class Program:
+class Program(Outlet):
     """Runs PROGRAM VERDICT IFACE, one at a time: the latest verdict, until that exits 0."""
 
     def __init__(self, path: str, lines: Lines) -> None:
         """Raises Stop if root should not run it."""
-        self._path, self._lines = os.path.abspath(path), lines
+        super().__init__(f"script {os.path.basename(path)}", lines)
+        self._path = os.path.abspath(path)
         if faults := files.program_faults(self._path):
             raise Stop("\n".join(faults))
-        self._subject = f"script {os.path.basename(path)}"
         self._runner = switch.Runner()
-        self._wanted: Window | None = None
         self._running = GONE
-        self._start_at, self._delay = 0.0, FIRST_DELAY
 
     def fileno(self) -> int:
         return self._runner.fileno()
 
     @property
     def due(self) -> float:
-        if self._runner.deadline is not None:
-            return self._runner.deadline
-        return math.inf if self._wanted is None else self._start_at
-
-    def begin(self) -> None:
-        pass
-
-    def tell(self, verdict: Window) -> None:
-        self._wanted, self._start_at = verdict, 0.0
-        self.tend(time.monotonic())
+        return super().due if self._runner.deadline is None else self._runner.deadline
 
     def tend(self, now: float) -> None:
         if now >= (self._runner.deadline or math.inf):
@@ -197,7 +195,7 @@ class Program:
             self._lines.say("SCRIPT-OUTPUT", self._subject, line)
         if result is not None:
             self._ended(result)
-        if self._wanted is not None and not self._runner.running and now >= self._start_at:
+        if self._wanted is not None and not self._runner.running and now >= self._at:
             self._start(self._wanted)
 
     def _start(self, told: Window) -> None:
@@ -213,20 +211,17 @@ class Program:
             self._ended(result)
 
     def _ended(self, result: switch.Result) -> None:
-        """A verdict that came meanwhile does not wait."""
         values = {"verdict": self._running.verdict, "exit": result.exit,
                   "took": lasting(result.seconds)}  # fmt: skip
         latest = self._wanted is self._running
         if result.exit == 0 and not result.timed_out:
-            event = "SENSOR-OK" if self._delay > FIRST_DELAY else "SCRIPT-END"
-            self._lines.say(event, self._subject, "told the verdict", **values)
-            self._delay = FIRST_DELAY
+            self._worked("told the verdict", "SCRIPT-END", **values)
             self._wanted = None if latest else self._wanted
             return
-        self._delay = min(2 * self._delay, LONGEST_DELAY)
-        self._start_at = time.monotonic() + self._delay if latest else 0.0
-        text = "killed, too slow, trying again" if result.timed_out else "failed, trying again"
-        self._lines.say("SENSOR-FAILED", self._subject, text, **values, error=result.message)
+        self._failed("killed, too slow" if result.timed_out else "failed", **values,
+                     error=result.message)  # fmt: skip
+        if not latest:  # a verdict that came meanwhile does not wait
+            self._at = 0.0
 
     def close(self) -> None:
         self._runner.close()
@@ -235,8 +230,8 @@ class Program:
 class Sensor:
     """One interface: its worker, what is known of it, and whoever is told."""
 
-    def __init__(self, settings: conf.Conf, make: partial[process.Child], lines: Lines) -> None:
-        self._settings, self._lines = settings, lines
+    def __init__(self, settings: conf.Conf, make: Make, lines: Lines) -> None:
+        self._lines = lines
         self._rules = watcher.rules_for(settings, lines.interface)
         self._manager = ServiceManager.from_environment()
         self._selector = selectors.DefaultSelector()
@@ -248,12 +243,10 @@ class Sensor:
         self._verdict, self._since = "", 0.0
         self._look_at = math.inf
 
-    def add(self, outlet: TrackFile | Program) -> None:
+    def add(self, outlet: Outlet) -> None:
         self._outlets.append(outlet)
-        if isinstance(outlet, Program):
-            self._selector.register(
-                outlet, selectors.EVENT_READ, lambda: outlet.tend(time.monotonic())
-            )
+        if isinstance(outlet, Program):  # _wait tends it
+            self._selector.register(outlet, selectors.EVENT_READ, lambda: None)
 
     def run(self, stop: int) -> None:
         """Until `stop` can be read. Raises Stop if it cannot begin."""
@@ -344,11 +337,9 @@ class Sensor:
             outlet.tell(found)
         interface = self._lines.interface
         subject, carrier = f"interface {interface}", "yes" if links.works(interface) else "no"
-        values = {"received": found.packets, "previous": found.last, "carrier": carrier}
-        if found.verdict == "ok":
-            self._lines.say("IFACE-OK", subject, "receiving", after=after, **values)
-        else:
-            self._lines.say("IFACE-FAIL", subject, "not receiving", after=after, **values)
+        event, text = ("IFACE-OK", "") if found.verdict == "ok" else ("IFACE-FAIL", "not ")
+        self._lines.say(event, subject, f"{text}receiving", after=after, received=found.packets,
+                        previous=found.last, carrier=carrier)  # fmt: skip
         if first:  # who is started after this finds the verdict
             self._manager.tell("READY=1")
 
@@ -399,24 +390,19 @@ def odd(settings: conf.Conf, interface: str) -> Iterator[str]:
         yield "no service addresses: their own gratuitous ARP counts on the other nodes"
 
 
-def worker(settings: conf.Conf, interface: str) -> partial[process.Child]:
+def worker(settings: conf.Conf, interface: str) -> Make:
     """Forks what counts, with what its predecessor hands on. Raises OSError or Stop."""
     expression = counted_here(settings, interface)
     programs = prepared(settings, interface, expression)
     tools = partial(watcher.instruments, settings, interface, expression, programs)
-    return partial(fork, settings, interface, tools)
 
+    def make(handed: Message | None) -> process.Child:
+        return process.fork_child(
+            f"watchd: worker {interface}",
+            lambda channel: watcher.run_child(channel, settings, interface, handed, tools),
+        )
 
-def fork(
-    settings: conf.Conf,
-    interface: str,
-    tools: partial[watcher.Instruments],
-    handed: Message | None,
-) -> process.Child:
-    title = f"watchd: worker {interface}"
-    return process.fork_child(
-        title, lambda channel: watcher.run_child(channel, settings, interface, handed, tools)
-    )
+    return make
 
 
 @contextmanager

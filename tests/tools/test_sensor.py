@@ -19,6 +19,7 @@ from processes import wait_until
 from failoverd import conf
 from failoverd.commands import watchd as command
 from failoverd.master.messages import Window
+from failoverd.master.supervisor import LONGEST_DELAY
 from failoverd.tools import sensor
 from failoverd.tools.sensor import GONE, Lines, Program, TrackFile, judged
 from failoverd.tools.words import Stop
@@ -143,7 +144,7 @@ def test_a_file_that_cannot_be_written_is_tried_again(
     for _ in range(3):
         file.tell(FAIL)
         delays.append(file.due - time.monotonic())
-    assert 0 < delays[0] < delays[1] < delays[2] <= sensor.LONGEST_DELAY
+    assert 0 < delays[0] < delays[1] < delays[2] <= LONGEST_DELAY
     (tmp_path / "away").rename(folder)
     file.tend(file.due - 0.01)
     assert not (folder / "eth0").exists()
