@@ -26,9 +26,6 @@ from failoverd.tools.replay import replay
 from failoverd.tools.terminal import terminal_for
 from failoverd.tools.watching import (
     CANNOT_READ,
-    DAYS,
-    TUNE_SECONDS,
-    WITHIN_SECONDS,
     Plain,
     Tally,
     complain,
@@ -121,11 +118,12 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--mac", type=hardware_address, metavar="ADDRESS",
         help="the interface's own address, whose packets are left out")  # fmt: skip
     add("--tune", action="store_true", help="measure the traffic, and propose what to set")
-    add("--seconds", type=seconds, metavar="N", help=f"measure for so long ({TUNE_SECONDS:g})")
-    add("--within", type=seconds, metavar="T",
-        help=f"aim: a dead interface is found within T seconds ({WITHIN_SECONDS:g})")  # fmt: skip
-    add("--days", type=seconds, metavar="N",
-        help=f"aim: at most one false alarm in N days ({DAYS:g})")  # fmt: skip
+    add("--seconds", type=seconds, metavar="N", default=300.0,
+        help="measure for so long (%(default)g)")  # fmt: skip
+    add("--within", type=seconds, metavar="T", default=10.0,
+        help="aim: a dead interface is found within T seconds (%(default)g)")  # fmt: skip
+    add("--days", type=seconds, metavar="N", default=30.0,
+        help="aim: at most one false alarm in N days (%(default)g)")  # fmt: skip
     add_sensor(parser)
     add_settings(parser)
     options = parser.parse(argv)
@@ -134,7 +132,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
             listed(options, name)
     except Stop as stop:
         parser.error(str(stop))
-    if problem := disagreement(options):
+    given = {name for name, value in vars(options).items() if value != parser.get_default(name)}
+    if problem := disagreement(options, given):
         parser.error(problem)
     return options
 
@@ -143,8 +142,10 @@ def add_sensor(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("a sensor for other cluster software").add_argument
     add("--track", type=file_path, metavar="FILE",
         help="keep a number in this file (keepalived's track_file)")  # fmt: skip
-    add("--ok", type=int, metavar="N", help="the number while the interface receives (0)")
-    add("--bad", type=int, metavar="N", help="the number while it does not (1)")
+    add("--ok", type=int, metavar="N", default=0,
+        help="the number while the interface receives (%(default)s)")  # fmt: skip
+    add("--bad", type=int, metavar="N", default=1,
+        help="the number while it does not (%(default)s)")  # fmt: skip
     add("--exec", dest="program", type=file_path, metavar="PROGRAM",
         help="run PROGRAM VERDICT IFACE at each change; VERDICT is ok, fail or gone")  # fmt: skip
 
@@ -197,32 +198,24 @@ def listed(options: argparse.Namespace, name: str) -> tuple[object, ...]:
     return tuple(found)
 
 
-def disagreement(options: argparse.Namespace) -> str:
+def disagreement(options: argparse.Namespace, given: set[str]) -> str:
     """What is wrong with the options together, "" if nothing is."""
-    read, tune, until = options.capture is not None, options.tune, options.until is not None
-    given = (options.seconds, options.within, options.days)
-    aims = [value for value in given if value is not None]
-    within = WITHIN_SECONDS if options.within is None else options.within
-    sensor = bool(options.track or options.program)
-    ok, bad = options.ok or 0, 1 if options.bad is None else options.bad
+    read, tune, sensor = "capture" in given, options.tune, given & {"track", "program"}
     wrong = [
-        (
-            sensor and (read or tune or options.json),
-            "--track and --exec go without -r, --tune and --json",
-        ),
-        (
-            not options.track and (options.ok, options.bad) != (None, None),
-            "--ok and --bad go with --track FILE",
-        ),
-        (options.track and ok == bad, "--ok and --bad must differ"),
+        (sensor and given & {"capture", "tune", "json"},
+         "--track and --exec go without -r, --tune and --json"),
+        (given & {"ok", "bad"} and not options.track, "--ok and --bad go with --track FILE"),
+        (options.ok == options.bad, "--ok and --bad must differ"),
         (sensor and options.low_water == 0, "--low-water: 1 is the least with --track and --exec"),
         (options.mac and not read, "--mac goes with -r FILE"),
-        (until and (tune or not read), "--until goes with -r FILE, and not with --tune"),
-        (aims and not tune, "--seconds, --within and --days go with --tune"),
-        (options.seconds and read, "--seconds goes without -r FILE, which is read to its end"),
-        (within < SHORTEST_AIM, f"--within: {SHORTEST_AIM:g} s is the least"),
-        (0 in aims, "--seconds and --days must be more than 0"),
-    ]
+        ("until" in given and (tune or not read), "--until goes with -r FILE, and not with --tune"),
+        (given & {"seconds", "within", "days"} and not tune,
+         "--seconds, --within and --days go with --tune"),
+        ("seconds" in given and read,
+         "--seconds goes without -r FILE, which is read to its end"),
+        (options.within < SHORTEST_AIM, f"--within: {SHORTEST_AIM:g} s is the least"),
+        (0 in (options.seconds, options.days), "--seconds and --days must be more than 0"),
+    ]  # fmt: skip
     return next((problem for holds, problem in wrong if holds), "")
 
 

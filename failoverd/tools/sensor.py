@@ -32,7 +32,6 @@ from failoverd.tools.words import Stop
 from failoverd.watch import watcher
 from failoverd.wire.typed import decode
 
-OK, BAD = 0, 1  # what keepalived multiplies its weight with, which is to be negative
 WINDOW = 1.0  # seconds, where neither an option nor the configuration has one
 PROGRAM_SECONDS = 10.0  # that a program may take
 LOOKS, LEAST_LOOK = 8, 0.05  # until something is known: looks in a window, seconds between two
@@ -356,7 +355,7 @@ def run(options: argparse.Namespace, settings: conf.Conf) -> int:
             make = worker(settings, interface)
         sensor = Sensor(settings, make, lines)
         if options.track:
-            numbers = {"ok": options.ok or OK, "fail": BAD if options.bad is None else options.bad}
+            numbers = {"ok": options.ok, "fail": options.bad}
             sensor.add(TrackFile(options.track, numbers, lines))
         if options.program:
             sensor.add(stack.enter_context(closing(Program(options.program, lines))))

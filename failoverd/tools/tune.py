@@ -115,7 +115,7 @@ def measured(options: argparse.Namespace, settings: conf.Conf) -> Traffic:
     """The traffic of a live interface, for so long or until Ctrl-C: what has come will do."""
     interface = options.interface
     watching.must_exist(interface)
-    length = watching.TUNE_SECONDS if options.seconds is None else options.seconds
+    length = options.seconds
     expression = watching.counted_here(settings, interface)
     counter = Counter(interface, expression, watching.prepared(settings, interface, expression))
     with closing(counter), watching.opening(interface):
@@ -466,8 +466,7 @@ def run(options: argparse.Namespace, settings: conf.Conf) -> int:
             f"{options.interface} is the heartbeat link, whose windows follow from $plip_hbeat: "
             "failoverd -t says what they mean; --tune is for the service interfaces"
         )
-    within = watching.WITHIN_SECONDS if options.within is None else options.within
-    aim = Aim(within, watching.DAYS if options.days is None else options.days)
+    aim = Aim(options.within, options.days)
     traffic = (read if options.capture else measured)(options, settings)
     report = Report(options.interface, traffic, settings, aim)
     for line in [report.json()] if options.json else report.lines(options.verbose):

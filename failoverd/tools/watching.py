@@ -19,8 +19,6 @@ from failoverd.watch.counter import what_counts
 from failoverd.wire.protocol import heartbeat_tags
 
 CANNOT_READ = 3  # 1 and 2 have their meaning with -r and --tune
-WITHIN_SECONDS, DAYS = 10.0, 30.0  # what --tune aims at, if nothing else is named
-TUNE_SECONDS = 300.0
 IFF_PROMISC = 0x100
 WAYS_OUT = {
     "down": "; ip link set dev {} up",
