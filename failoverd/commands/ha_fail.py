@@ -140,7 +140,7 @@ def _why_not_there(conf: Conf, secret: bytes, us: Status) -> str:
         answer = nodes.ask(conf, secret, conf.secondary)
         there = answer.status
         if there is None:
-            return "; ".join(filter(None, (answer.trouble, answer.advice)))
+            return answer.why
         if us.hold is None or (there.hold is not None and there.hold.rank >= us.hold.rank):
             return ""
         if time.monotonic() >= end:
@@ -189,8 +189,7 @@ def _why(conf: Conf, secret: bytes, began: float, by_script: bool) -> Iterator[s
     for name, status in statuses:
         failure = status.failure
         if failure is not None and failure.age <= time.monotonic() - began:
-            told = "".join(f": {text}" for text in (failure.why, failure.line) if text)
-            script = os.path.basename(conf.failover_prog)
+            script, told = os.path.basename(conf.failover_prog), verdict.against(failure)
             yield f"{name}: {script} {failure.role} failed, exit {failure.exit}{told}"
     if us.path == SECOND and us.plip_state == "ok":
         yield f"{peer} answers over the second path only, though heartbeats are received: {FILTER}"

@@ -134,9 +134,7 @@ def _since(text: str) -> datetime:
 
 def _troubles(look: Look) -> list[str]:
     """What is wrong, for who reads no table."""
-    missing = [answer for answer in (look.here, look.there) if answer.trouble]
-    return [*("; ".join(filter(None, (each.trouble, each.advice))) for each in missing),
-            *look.remarks]  # fmt: skip
+    return [*(each.why for each in (look.here, look.there) if each.trouble), *look.remarks]
 
 
 # On a terminal, or not

@@ -38,6 +38,10 @@ class Answer:
     advice: str = ""
     ahead: float | None = None
 
+    @property
+    def why(self) -> str:
+        return "; ".join(filter(None, (self.trouble, self.advice)))
+
 
 @dataclass(frozen=True)
 class Look:
@@ -134,24 +138,22 @@ class Node:
 
     def __init__(self, conf: Conf, secret: bytes, address: str) -> None:
         self._query = conf, secret, address
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread()  # none yet
         self._next = 0.0, Answer()
         self.asked, self.answer = self._next
 
     def ask(self) -> None:
         """Ask, unless that is still being done."""
-        if self._thread is None or not self._thread.is_alive():
+        if not self._thread.is_alive():
             self._thread = threading.Thread(target=self._ask, daemon=True)
             self._thread.start()
 
     def _ask(self) -> None:
-        asked = time.monotonic()
-        self._next = asked, ask(*self._query)
+        self._next = time.monotonic(), ask(*self._query)
 
-    def collect(self, wait: float | None) -> None:
-        """Take the answer, waiting so long for it."""
-        if self._thread is not None:
-            self._thread.join(wait)
+    def collect(self, end: float | None) -> None:
+        """Take the answer, waiting for it until then at the latest."""
+        self._thread.join(None if end is None else max(0.0, end - time.monotonic()))
         self.asked, self.answer = self._next
 
 
@@ -171,21 +173,18 @@ class Pair:
         self._ask(*(each for each in (self._here, self._there) if each.answer.status is not None))
         return self._seen()
 
-    def _ask(self, *nodes: Node) -> None:
+    def _ask(self, *nodes: Node, end: float | None = None) -> None:
         for node in nodes:
             node.ask()
         for node in nodes:
-            node.collect(None)
+            node.collect(end)
 
     def looks(self) -> Iterator[Look]:
         """What is known, every second. The first waits for both, the others for neither."""
         yield self.look()
         while True:
             end = time.monotonic() + EVERY
-            for node in (self._here, self._there):
-                node.ask()
-            for node in (self._here, self._there):
-                node.collect(max(0.0, end - time.monotonic()))
+            self._ask(self._here, self._there, end=end)
             yield self._seen()
             time.sleep(max(0.0, end - time.monotonic()))
 

@@ -53,6 +53,7 @@ GAUGES = {
     "pair_config_differences": Metric("Settings that must be the same on both nodes and are not"),
 }  # fmt: skip
 METRICS = GAUGES | COUNTERS
+_ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 Sample = tuple[str, float | None, dict[str, str]]  # name, value, None if unknown, and labels
 
@@ -115,10 +116,7 @@ def _head(name: str) -> tuple[str, str]:
 
 
 def _labels(labels: dict[str, str]) -> str:
-    def escaped(text: str) -> str:
-        return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-
-    return ",".join(f'{name}="{escaped(text)}"' for name, text in labels.items())
+    return ",".join(f'{name}="{text.translate(_ESCAPED)}"' for name, text in labels.items())
 
 
 def _pair(look: Look, now: datetime) -> Iterator[Sample]:
