@@ -40,8 +40,7 @@ def main(argv: list[str] | None = None) -> int:
             status = _hold(conf, secret, options)
         else:
             status = _switch(conf, secret, options.verbose)
-        if why := process.flush_output():
-            complain("ha-fail", f"cannot write the output: {why}")
+        _flush()
         return status
     except ExchangeError as error:
         doubt = "; whether it has happened, ha-status tells" if error.sent else ""
@@ -50,6 +49,11 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         complain("ha-fail", "interrupted; whether it has happened, ha-status tells")
         return 128 + signal.SIGINT
+
+
+def _flush() -> None:
+    if why := process.flush_output():
+        complain("ha-fail", f"cannot write the output: {why}")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -121,7 +125,7 @@ def _hold(conf: Conf, secret: bytes, options: argparse.Namespace) -> int:
         return 1
     us = ask_status(conf, secret, conf.primary)
     print(verdict.on_hold(us) or "released: roles change by themselves again")
-    process.flush_output()
+    _flush()
     name = verdict.names(us, None, conf.secondary)[1]
     if why := _why_not_there(conf, secret, us):
         text = f"{name} does not know that yet: {why}; it learns it at the next exchange"
@@ -135,30 +139,26 @@ def _why_not_there(conf: Conf, secret: bytes, us: Status) -> str:
     """Why the peer does not know of this node's hold or release, "" once it does. It asks this node
     with every heartbeat."""
     patience = min(conf.plip_hbeat + EXTRA_SECONDS, MOST_PATIENCE)
-    end = time.monotonic() + patience
-    while True:
+    for _ in _moments(patience):
         answer = nodes.ask(conf, secret, conf.secondary)
         there = answer.status
         if there is None:
             return answer.why
         if us.hold is None or (there.hold is not None and there.hold.rank >= us.hold.rank):
             return ""
-        if time.monotonic() >= end:
-            return f"it has not asked this node for {patience:g} s, or its version is too old"
-        time.sleep(EVERY)
+    return f"it has not asked this node for {patience:g} s, or its version is too old"
 
 
 def _late(conf: Conf, secret: bytes, command: str) -> Reply | None:
     """How a switch ends whose answer has not come in time: each script may take $switch_timeout.
     None if this node does not say."""
-    end = time.monotonic() + SCRIPTS * conf.switch_timeout + EXTRA_SECONDS
     seen = False
-    while (us := _asked(conf, secret, conf.primary)) and us.role == "switching":
+    for _ in _moments(SCRIPTS * conf.switch_timeout + EXTRA_SECONDS):
+        us = _asked(conf, secret, conf.primary)
+        if us is None or us.role != "switching":
+            break
         seen = True
-        if time.monotonic() >= end:
-            return None
-        time.sleep(EVERY)
-    if us is None:
+    if us is None or us.role == "switching":
         return None
     if us.role == ("standby" if command == "resume" else "active"):
         return Reply(True, us.role)
@@ -206,14 +206,21 @@ def _why(conf: Conf, secret: bytes, began: float, by_script: bool) -> Iterator[s
 def _settled(conf: Conf, secret: bytes, by_script: bool) -> tuple[Status | None, Status | None]:
     """This node's status and, if a script has failed, the peer's: then the role is on its way back
     to where it was, and a moment is given for that."""
-    end = time.monotonic() + (EXTRA_SECONDS if by_script else 0.0)
-    while True:
+    for _ in _moments(EXTRA_SECONDS if by_script else 0.0):
         us = _asked(conf, secret, conf.primary)
         there = _asked(conf, secret, conf.secondary) if by_script else None
-        is_served = any(each and each.role == "active" for each in (us, there))
-        if is_served or time.monotonic() >= end:
-            return us, there
+        if any(each and each.role == "active" for each in (us, there)):
+            break
+    return us, there
+
+
+def _moments(seconds: float) -> Iterator[None]:
+    """Now, and then one after the other for so long."""
+    end = time.monotonic() + seconds
+    yield
+    while time.monotonic() < end:
         time.sleep(EVERY)
+        yield
 
 
 def _asked(conf: Conf, secret: bytes, address: str) -> Status | None:

@@ -374,6 +374,19 @@ def test_who_may_not_read_the_secret_is_told_to_be_root(pair: Pair, conf: str) -
     assert "Permission denied" in errors and "run this as root" in errors
 
 
+def test_what_cannot_be_written_is_said_once_and_changes_nothing(pair: Pair, conf: str) -> None:
+    daemon = pair.listen(0)
+    is_now(daemon, ACTIVE)
+    is_now(pair.listen(1), STANDBY)
+    daemon.answers["resume"] = daemon.answers["release"] = (True, "done")
+    python = [sys.executable, "-m", "failoverd.commands.ha_fail", "-c", conf]
+    for options in ([], ["--release"]):
+        command = f"{shlex.join([*python, *options])} >/dev/full"
+        status, _, errors = pair.run(0, ["sh", "-c", command])
+        why = "ha-fail: cannot write the output: No space left on device\n"
+        assert (status, errors) == (0, why), options
+
+
 # Both
 
 
