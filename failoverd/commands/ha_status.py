@@ -210,9 +210,13 @@ def _measured(look: Look) -> str:
 
 
 def _export(path: str, look: Look) -> None:
-    """Write the file of metrics. Raises Stop."""
+    """Write the file of metrics, or print them. Raises Stop, and OSError for the output."""
+    text = prometheus.exposition(look, datetime.now().astimezone())
+    if path == "-":
+        print(text, end="")
+        return
     try:
-        prometheus.write(path, look, datetime.now().astimezone())
+        prometheus.write(path, text)
     except OSError as error:
         raise Stop(f"{path} cannot be written: {error.strerror or error}") from None
 

@@ -20,7 +20,6 @@ from failoverd.tools.nodes import Look
 from failoverd.tools.verdict import moment
 from failoverd.wire.protocol import CHECK_STATES, ROLES, STATES, Status
 
-STANDARD_OUTPUT = "-"
 GAUGES = {
     "up": Metric("Whether failoverd answered on this node"),
     "build_info": Metric("1, with the version of failoverd", ("version",)),
@@ -58,16 +57,12 @@ _ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 Sample = tuple[str, float | None, dict[str, str]]  # name, value, None if unknown, and labels
 
 
-def write(path: str, look: Look, now: datetime) -> None:
+def write(path: str, text: str) -> None:
     """Put the file in place whole, readable by all users. Raises OSError.
 
     What is in its place is replaced only if it is a file. Root writes here, often into a folder of
     another user's, who could lay a link there to any file.
     """
-    text = exposition(look, now)
-    if path == STANDARD_OUTPUT:
-        print(text, end="")
-        return
     if os.path.lexists(path) and not os.path.isfile(path):
         raise OSError("it is not a file")
     if os.path.islink(path):

@@ -214,6 +214,17 @@ def test_one_line_for_nagios(pair: Pair, conf: str) -> None:
     assert status == 3 and f"; {conf}.bad:2: $tcp_port is " in out
 
 
+def test_metrics_that_cannot_be_written_are_no_success(pair: Pair, conf: str) -> None:
+    """They are more than Python keeps back until the end."""
+    many = tuple((f"eth{number}", ACTIVE.interfaces[0][1]) for number in range(100))
+    is_now(pair.listen(0), replace(ACTIVE, interfaces=many))
+    is_now(pair.listen(1), STANDBY)
+    python = [sys.executable, "-m", "failoverd.commands.ha_status", "-c", conf]
+    command = f"{shlex.join([*python, '--prometheus', '-'])} >/dev/full"
+    why = "ha-status: cannot write the output: No space left on device\n"
+    assert pair.run(0, ["sh", "-c", command]) == (3, "", why)
+
+
 # --history
 
 
