@@ -20,22 +20,10 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from failoverd import conf, process
 from failoverd.log import tail
 from failoverd.process import Message
+from failoverd.tools import watching
 from failoverd.tools.arguments import Parser, file_path
-from failoverd.tools.capture import Unreadable
 from failoverd.tools.replay import replay
 from failoverd.tools.terminal import terminal_for
-from failoverd.tools.watching import (
-    CANNOT_READ,
-    Plain,
-    Tally,
-    complain,
-    counted_here,
-    must_exist,
-    odd_at_start,
-    opening,
-    prepared,
-    read_conf,
-)
 from failoverd.tools.words import Stop, counted
 from failoverd.watch.counter import what_counts
 from failoverd.watch.filters import check_filter
@@ -58,11 +46,11 @@ SHORTEST_AIM = 0.2  # seconds: two of the shortest windows that --tune proposes
 
 def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
-    failed = CANNOT_READ if options.capture or options.tune else CANNOT_WATCH
+    failed = watching.CANNOT_READ if options.capture or options.tune else CANNOT_WATCH
     process.open_streams()
     try:
         is_sensor = bool(options.track or options.program)
-        settings = overridden(read_conf(options.config, quiet=is_sensor), options)
+        settings = overridden(watching.read_conf(options.config, quiet=is_sensor), options)
         if is_sensor:
             from failoverd.tools import sensor
 
@@ -74,8 +62,8 @@ def main(argv: list[str] | None = None) -> int:
         status = replay(options, settings) if options.capture else live(options, settings)
         sys.stdout.flush()
         return status
-    except (Stop, Unreadable) as stop:
-        complain(str(stop))
+    except Stop as stop:
+        watching.complain(str(stop))
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BrokenPipeError:  # not by SIGPIPE's default, which is the whole process's, and lasts
@@ -83,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except OSError as error:
         process.discard_output()
-        complain(f"cannot go on: {process.in_words(error)}")
+        watching.complain(f"cannot go on: {process.in_words(error)}")
     return failed
 
 
@@ -241,18 +229,16 @@ KERNELS = "/proc/self/net/dev"  # of this network namespace, unlike /sys
 def live(options: argparse.Namespace, settings: conf.Conf) -> int:
     """Watch until Ctrl-C."""
     interface = options.interface
-    must_exist(interface)
+    watching.must_exist(interface)
     viewer = Viewer(settings, interface, options.json)
-    with opening(interface):
-        expression = counted_here(settings, interface)
-        programs = prepared(settings, interface, expression)
-        tools = instruments(settings, interface, expression, programs)
+    with watching.opening(interface):
+        tools = instruments(settings, interface, *watching.prepared(settings, interface))
         watcher = Watcher(settings, interface, tools, viewer.say)
         watcher.open()
     with closing(watcher), closing(viewer):
         try:
-            for remark in odd_at_start(settings, interface):
-                complain(remark)
+            for remark in watching.odd_at_start(settings, interface):
+                watching.complain(remark)
             if options.verbose:
                 explain(settings, interface)
             viewer.begin()
@@ -279,10 +265,10 @@ def explain(settings: conf.Conf, interface: str) -> None:
     shown = what_counts(settings, interface)
     if interface == settings.plip_interface and not settings.plip_filter:
         shown = shown.replace("0x00000000", "(the tag)")
-    complain(f"what counts: inbound and ({shown})")
+    watching.complain(f"what counts: inbound and ({shown})")
     for witness in settings.witness:
         if witness.interface == interface:
-            complain(f"probe target in the middle of an empty window: {witness.address}")
+            watching.complain(f"probe target in the middle of an empty window: {witness.address}")
 
 
 class Kernels(NamedTuple):
@@ -306,10 +292,10 @@ class Viewer:
     """What is shown of a live watcher: a screen, lines, or JSON."""
 
     def __init__(self, settings: conf.Conf, interface: str, as_json: bool) -> None:
-        self.screen: Plain | screen.Screen = Plain(as_json)
+        self.screen: watching.Plain | screen.Screen = watching.Plain(as_json)
         self._interface, self._as_json, self._has_begun = interface, as_json, False
         self._rules = rules_for(settings, interface)
-        self._tally = Tally()
+        self._tally = watching.Tally()
         self._before = kernels(interface)
         timer = self._rules.timer
         self._early: float | None = timer if self._rules.private else min(timer / 2, SOON)

@@ -13,6 +13,7 @@ from typing import NamedTuple, cast
 
 import pcapy
 
+from failoverd.tools.words import Stop
 from failoverd.watch.filters import DLT_LINUX_SLL, DLT_LINUX_SLL2, BadFilter
 
 NANOSECONDS = 1_000_000_000
@@ -41,8 +42,8 @@ _PCAPNG = b"\n\r\r\n"
 Accept = Callable[[bytes], object]
 
 
-class Unreadable(Exception):
-    """There is no capture here, or it cannot be read any further. Says why in one sentence."""
+class Unreadable(Stop):
+    """There is no capture here, or it cannot be read any further."""
 
 
 class Truncated(Unreadable):

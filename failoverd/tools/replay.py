@@ -9,6 +9,7 @@ from datetime import datetime
 
 from failoverd import conf, links
 from failoverd.process import Message
+from failoverd.tools import watching
 from failoverd.tools.capture import (
     NANOSECONDS,
     Capture,
@@ -20,29 +21,22 @@ from failoverd.tools.capture import (
     open_capture,
 )
 from failoverd.tools.recording import replay as judged
-from failoverd.tools.watching import (
-    CANNOT_READ,
-    Plain,
-    Tally,
-    complain,
-    counted_here,
-)
 from failoverd.tools.words import Stop, counted, exact_span
 from failoverd.watch import watcher
 from failoverd.watch.counter import NOBODYS
 from failoverd.watch.filters import BadFilter
 
 WOULD_FAIL_OVER = 1
-NOTHING_JUDGED = CANNOT_READ
+NOTHING_JUDGED = watching.CANNOT_READ
 
 
 def replay(options: argparse.Namespace, settings: conf.Conf) -> int:
     """Judge a capture; the exit status says whether it would have failed over."""
     rules = watcher.rules_for(settings, options.interface, NANOSECONDS)
     for remark in [] if rules.private else conf.remarks(settings):
-        complain(remark)
+        watching.complain(remark)
     until = None if options.until is None else round(options.until * NANOSECONDS)
-    screen, tally = Plain(options.json), Tally()
+    screen, tally = watching.Plain(options.json), watching.Tally()
     with open_capture(options.capture) as opened:
         batches = opened.batches(filter_for(options, settings, opened))
         for event in judged(rules, batches, until):
@@ -54,7 +48,7 @@ def replay(options: argparse.Namespace, settings: conf.Conf) -> int:
     never_fails = rules.low_water == 0 and not rules.private
     print(conclusion(tally, opened, never_fails), file=sys.stderr if options.json else sys.stdout)
     if opened.problem is not None and not isinstance(opened.problem, Truncated):
-        return CANNOT_READ
+        return watching.CANNOT_READ
     if tally.first_fail:
         return WOULD_FAIL_OVER
     return 0 if tally.judged else NOTHING_JUDGED
@@ -65,16 +59,16 @@ def end_of(opened: Capture) -> None:
     if opened.problem is not None and opened.clock.first is None:
         raise opened.problem
     for remark in of_its_clock(opened.clock):
-        complain(remark)
+        watching.complain(remark)
     if opened.problem is not None:
-        complain(f"{opened.problem}; what comes before counts")
+        watching.complain(f"{opened.problem}; what comes before counts")
 
 
 def filter_for(
     options: argparse.Namespace, settings: conf.Conf, opened: Capture
 ) -> Callable[[bytes], int]:
     """What counts in this capture. Says so if what the interface sent itself cannot be told."""
-    expression, linktype = counted_here(settings, options.interface), opened.linktype
+    expression, linktype = watching.counted_here(settings, options.interface), opened.linktype
     own, kind = options.mac or own_address(settings, options.interface), link_name(linktype)
     try:
         accept = counts_in_capture(expression, linktype, own)
@@ -86,7 +80,9 @@ def filter_for(
             if knows_direction(linktype, NOBODYS)
             else f"link type {kind} does not tell: capture with tcpdump -Q in"
         )
-        complain(f"which packets this interface has sent itself is not known: all count ({way})")
+        watching.complain(
+            f"which packets this interface has sent itself is not known: all count ({way})"
+        )
     return accept
 
 
@@ -136,7 +132,7 @@ def time_of_day(nanoseconds: float) -> str:
     return datetime.fromtimestamp(nanoseconds / 1e9).isoformat(" ", "milliseconds")
 
 
-def conclusion(tally: Tally, opened: Capture, never_fails: bool) -> str:
+def conclusion(tally: watching.Tally, opened: Capture, never_fails: bool) -> str:
     """One sentence: would this configuration have failed over here, when and why?"""
     clock = opened.clock
     if clock.first is None:

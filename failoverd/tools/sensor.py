@@ -27,7 +27,7 @@ from failoverd.master.messages import Counted, Logged, Window
 from failoverd.master.supervisor import FIRST_DELAY, LONGEST_DELAY, Make, Supervisor
 from failoverd.process import Message
 from failoverd.sd_notify import ServiceManager
-from failoverd.tools.watching import counted_here, odd_at_start, opening, prepared
+from failoverd.tools.watching import odd_at_start, opening, prepared
 from failoverd.tools.words import Stop
 from failoverd.watch import watcher
 from failoverd.wire.typed import decode
@@ -391,9 +391,7 @@ def odd(settings: conf.Conf, interface: str) -> Iterator[str]:
 
 def worker(settings: conf.Conf, interface: str) -> Make:
     """Forks what counts, with what its predecessor hands on. Raises OSError or Stop."""
-    expression = counted_here(settings, interface)
-    programs = prepared(settings, interface, expression)
-    tools = partial(watcher.instruments, settings, interface, expression, programs)
+    tools = partial(watcher.instruments, settings, interface, *prepared(settings, interface))
 
     def make(handed: Message | None) -> process.Child:
         return process.fork_child(

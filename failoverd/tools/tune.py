@@ -115,18 +115,16 @@ def measured(options: argparse.Namespace, settings: conf.Conf) -> Traffic:
     """The traffic of a live interface, for so long or until Ctrl-C: what has come will do."""
     interface = options.interface
     watching.must_exist(interface)
-    length = options.seconds
-    expression = watching.counted_here(settings, interface)
-    counter = Counter(interface, expression, watching.prepared(settings, interface, expression))
+    counter = Counter(interface, *watching.prepared(settings, interface))
     with closing(counter), watching.opening(interface):
         if not counter.open():
             raise Stop(f"{interface} is down: ip link set dev {interface} up, then try again")
         for remark in watching.odd_at_start(settings, interface):
             watching.complain(remark)
-        watching.complain(f"watching {interface} for {length:g} s (Ctrl-C ends it sooner)")
+        watching.complain(f"watching {interface} for {options.seconds:g} s (Ctrl-C ends it sooner)")
         traffic = Traffic(TICK, time.time())
         with suppress(KeyboardInterrupt):
-            count(counter, traffic, length)
+            count(counter, traffic, options.seconds)
         if sys.stderr.isatty():
             print(end=ERASED, file=sys.stderr, flush=True)
         if counter.is_lost():

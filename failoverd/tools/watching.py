@@ -72,12 +72,13 @@ def must_exist(interface: str) -> None:
         raise Stop(f"there is no interface {interface}; there are {', '.join(links.names())}")
 
 
-def prepared(settings: conf.Conf, interface: str, expression: str) -> tuple[filters.Program, ...]:
-    """The program to count with, which the kernel takes. Raises OSError."""
+def prepared(settings: conf.Conf, interface: str) -> tuple[str, tuple[filters.Program, ...]]:
+    """What counts, and the program to count it with, which the kernel takes. Raises OSError."""
+    expression = counted_here(settings, interface)
     name = "plip_filter" if interface == settings.plip_interface else "filter"
     own = getattr(settings, name)
     try:
-        return filters.prepare(expression, own, [interface], "watchd: filter")
+        return expression, filters.prepare(expression, own, [interface], "watchd: filter")
     except filters.BadFilter as error:
         what = f"{settings.origin.file}: ${name}" if own else f"{interface}: what counts"
         raise Stop(f"{what} is invalid: {error}") from None
