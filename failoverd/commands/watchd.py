@@ -115,14 +115,14 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add_sensor(parser)
     add_settings(parser)
     options = parser.parse(argv)
-    try:
-        for name in LISTS:
-            listed(options, name)
-    except Stop as stop:
-        parser.error(str(stop))
     given = {name for name, value in vars(options).items() if value != parser.get_default(name)}
     if problem := disagreement(options, given):
         parser.error(problem)
+    for name, option in LISTS.items():
+        try:
+            setattr(options, name, listed(name, getattr(options, name), options.interface))
+        except ValueError as error:
+            parser.error(f"{option}: {error}")
     return options
 
 
@@ -162,27 +162,23 @@ def of_kind(name: str) -> Callable[[str], object]:
 
 def overridden(settings: conf.Conf, options: argparse.Namespace) -> conf.Conf:
     """With what the options say instead. Raises Stop."""
-    values = {name: getattr(options, name) for name in OVERRIDES}
-    values["plip_timer"] = options.timer_seconds
-    values["realtime"] = options.realtime or None
-    for name in LISTS:
-        values[name] = listed(options, name)
+    values = {name: getattr(options, name) for name in (*OVERRIDES, *LISTS)}
+    values |= {"plip_timer": options.timer_seconds, "realtime": options.realtime or None}
     if options.filter and (problem := check_filter(options.filter)):
         raise Stop(f"--filter is not a pcap expression: {problem}")
-    return replace(
-        settings, **{name: value for name, value in values.items() if value not in (None, ())}
-    )
+    given = {name: value for name, value in values.items() if value not in (None, ())}
+    return replace(settings, **given)
 
 
-def listed(options: argparse.Namespace, name: str) -> tuple[object, ...]:
-    """The addresses of an option, as the configuration has them. Raises Stop."""
+def listed(name: str, values: list[str], interface: str) -> tuple[object, ...]:
+    """The addresses of an option, as the configuration has them. Raises ValueError."""
     found = []
-    for word in ",".join(getattr(options, name)).replace(",", " ").split():
+    for word in ",".join(values).replace(",", " ").split():
         whole = word if name == "witness" or "/" in word else f"{word}/{128 if ':' in word else 32}"
         try:
-            found.append(conf.SETTINGS[name].kind.read(f"{options.interface} {whole}"))
+            found.append(conf.SETTINGS[name].kind.read(f"{interface} {whole}"))
         except ValueError as error:
-            raise Stop(f"{LISTS[name]}: {word}: expected {error}") from None
+            raise ValueError(f"{word}: expected {error}") from None
     return tuple(found)
 
 
