@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TextIO
 
@@ -75,19 +75,15 @@ def test(options: argparse.Namespace) -> int:
             complain("failoverd", AS_USER)
         show([verdict(options.config, len(error.problems), 0, 0)])
         return 1
-    warnings, remarks = [*checked.warnings, *without_ps(checked.conf)], notes(checked)
-    lines = [f"warning: {each}" for each in warnings] + [f"note: {each}" for each in remarks]
-    lines += meaning(checked, options.verbose)
-    show([*lines, verdict(options.config, 0, len(warnings), len(remarks))])
-    return 0
-
-
-def meaning(checked: Checked, verbose: bool) -> Iterator[str]:
     from failoverd.tools import promises
 
-    yield from ("", *promises.explain(checked.conf, checked.boot), "")
-    if verbose:
-        yield from (*conf.effective(checked.conf), "")
+    warnings, remarks = [*checked.warnings, *without_ps(checked.conf)], notes(checked)
+    lines = [f"warning: {each}" for each in warnings] + [f"note: {each}" for each in remarks]
+    lines += ["", *promises.explain(checked.conf, checked.boot), ""]
+    if options.verbose:
+        lines += [*conf.effective(checked.conf), ""]
+    show([*lines, verdict(options.config, 0, len(warnings), len(remarks))])
+    return 0
 
 
 def show(lines: Sequence[str]) -> None:
