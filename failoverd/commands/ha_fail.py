@@ -17,14 +17,13 @@ from failoverd.second_path import SECOND
 from failoverd.tools import nodes, verdict
 from failoverd.tools.arguments import Parser
 from failoverd.tools.client import ExchangeError, ask_status, exchange, prepare
-from failoverd.tools.words import duration
+from failoverd.tools.words import TYPED_UNITS, duration
 from failoverd.wire.protocol import FILTER, MOST_HOLD, Reply, Status
 
 EXTRA_SECONDS = 5.0  # beyond $switch_timeout, as section 6 says
 SCRIPTS = 4  # that a switch may run: each node stands down and takes the role
 EVERY = 0.1  # seconds between two looks while the role is on its way
 MOST_PATIENCE = 30.0  # seconds that the peer has to learn of a hold, however rare heartbeats are
-UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 NO_END = 0  # of a hold
 BUSY = ": another switch is under way, try again when it has ended"
 TOO_OLD = "failoverd here is too old for that: restart it if a newer one is installed"
@@ -75,7 +74,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def _seconds(text: str) -> int:
     found = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text)
-    seconds = int(found[1]) * UNITS[found[2]] if found else 0
+    seconds = int(found[1]) * TYPED_UNITS[found[2] or "s"] if found else 0
     if not 0 < seconds <= MOST_HOLD:
         raise argparse.ArgumentTypeError(f"not a time: {text} (90s, 30m, 2h, 1d)")
     return seconds

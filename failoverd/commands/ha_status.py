@@ -20,10 +20,8 @@ from failoverd.tools.client import AS_ROOT, ExchangeError, ask_status, load, pre
 from failoverd.tools.nodes import Look, Pair
 from failoverd.tools.terminal import terminal_for
 from failoverd.tools.verdict import UNKNOWN, WORDS, Verdict, moment
-from failoverd.tools.words import Stop, duration
+from failoverd.tools.words import TYPED_UNITS, Stop, duration
 from failoverd.wire.protocol import Change, Status
-
-AGO = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -125,8 +123,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 def _since(text: str) -> datetime:
     """A moment, or one so long ago."""
     try:
-        if text[-1:] in AGO:
-            return datetime.now().astimezone() - timedelta(**{AGO[text[-1]]: float(text[:-1])})
+        if seconds := TYPED_UNITS.get(text[-1:]):
+            return datetime.now().astimezone() - timedelta(seconds=seconds * float(text[:-1]))
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(f"not a time: {text}") from None

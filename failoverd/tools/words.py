@@ -7,6 +7,7 @@ from datetime import datetime
 
 HEADER = f"{'time':>14}  verdict  {'packets':>9}  {'previous':>9}  reason"
 UNITS = (("days", 86_400), ("h", 3_600), ("min", 60))
+TYPED_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}  # as in 30m
 
 
 def row(line: Mapping[str, object], now: datetime | None = None) -> str:
