@@ -34,11 +34,12 @@ def gather(conf: Conf, *, port: bool = True) -> survey.Facts:
     held = links.held()
     # As it is used, from $primary, if this node has it: there may be rules for it.
     source = conf.primary if any(place.address == conf.primary for place in held) else ""
-    known, route = True, None
+    routed: bool | None = None
     try:
         route = links.route(conf.plip_interface, conf.secondary, source)
+        routed = route is not None
     except OSError:
-        known = False
+        route = None
     return survey.Facts(
         interfaces={
             name: survey.Interface(
@@ -47,7 +48,7 @@ def gather(conf: Conf, *, port: bool = True) -> survey.Facts:
             for name in links.names()
         },
         held=held,
-        routed=route is not None if known else None,
+        routed=routed,
         narrowly=route is not None and route.prefix > 0,
         gateways=dict(_gateways(conf)),
         taken=port and port_is_taken(conf),

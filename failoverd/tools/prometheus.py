@@ -54,7 +54,7 @@ GAUGES = {
 METRICS = GAUGES | COUNTERS
 _ESCAPED = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
-Sample = tuple[str, float | None, dict[str, str]]  # name, value, None if unknown, and labels
+Sample = tuple[str, float | None, tuple[str, ...]]  # name, value, None if unknown; of the labels
 
 
 def write(path: str, text: str) -> None:
@@ -88,7 +88,8 @@ def exposition(look: Look, now: datetime) -> str:
     metrics = [*_pair(look, now), *(_node(us, look.peer) if us else ())]
     for name, value, labels in metrics:
         if value is not None:
-            sample = f"failoverd_{name}{{{_labels(own | labels)}}} {float(value)!r}"
+            told = own | dict(zip(GAUGES[name].labels, labels, strict=True))
+            sample = f"failoverd_{name}{{{_labels(told)}}} {float(value)!r}"
             found.setdefault(name, []).append(sample)
     for series, count in us.counters if us else ():
         name, _, rest = series.partition("{")
@@ -116,44 +117,41 @@ def _labels(labels: dict[str, str]) -> str:
 
 def _pair(look: Look, now: datetime) -> Iterator[Sample]:
     us, peer = look.us, look.peer
-    yield "up", us is not None, {}
-    yield "build_info", 1, {"version": us.version if us else __version__}
-    yield "export_timestamp_seconds", now.timestamp(), {}
-    yield "pair_status", look.verdict.status, {}
-    yield "pair_active_nodes", sum(each.role == "active" for each in (us, peer) if each), {}
-    yield "peer_up", peer is not None, {}
-    yield "peer_clock_difference_seconds", look.there.ahead, {}
+    yield "up", us is not None, ()
+    yield "build_info", 1, (us.version if us else __version__,)
+    yield "export_timestamp_seconds", now.timestamp(), ()
+    yield "pair_status", look.verdict.status, ()
+    yield "pair_active_nodes", sum(each.role == "active" for each in (us, peer) if each), ()
+    yield "peer_up", peer is not None, ()
+    yield "peer_clock_difference_seconds", look.there.ahead, ()
     if us is not None and peer is not None:
         drift = [each for each in look.differences if not verdict.is_of_version(each)]
-        yield "pair_config_differences", len(drift), {}
+        yield "pair_config_differences", len(drift), ()
 
 
 def _node(us: Status, peer: Status | None) -> Iterator[Sample]:
-    yield from _one_of("role", {"role": us.role}, ROLES)
-    yield "role_since_timestamp_seconds", _seconds(us.since), {}
-    yield "preferred", us.boot == "master", {}
-    yield "standby_ready", verdict.is_ready(us, peer), {}
-    yield "hold", bool(verdict.on_hold(us)), {}
-    yield "service_addresses", None if us.held is None else len(us.held), {}
-    yield "address_conflict", us.claimed, {}
+    yield from _one_of("role", us.role, ROLES)
+    yield "role_since_timestamp_seconds", _seconds(us.since), ()
+    yield "preferred", us.boot == "master", ()
+    yield "standby_ready", verdict.is_ready(us, peer), ()
+    yield "hold", bool(verdict.on_hold(us)), ()
+    yield "service_addresses", None if us.held is None else len(us.held), ()
+    yield "address_conflict", us.claimed, ()
     for name, interface in us.interfaces:
-        labels = {"interface": name}
-        yield from _one_of("interface_state", {**labels, "state": interface.state}, STATES)
-        yield "interface_last_window_packets", interface.last, labels
+        yield from _one_of("interface_state", interface.state, STATES, name)
+        yield "interface_last_window_packets", interface.last, (name,)
     for name, check in us.checks:
-        yield from _one_of("check_state", {"check": name, "state": check.state}, CHECK_STATES)
-    yield from _one_of("heartbeat_link_state", {"state": us.plip_state}, STATES)
+        yield from _one_of("check_state", check.state, CHECK_STATES, name)
+    yield from _one_of("heartbeat_link_state", us.plip_state, STATES)
     told = _seconds(us.now)
     if told is not None and us.heartbeat_age is not None:
-        yield "heartbeat_last_received_timestamp_seconds", round(told - us.heartbeat_age, 3), {}
-    yield "heartbeat_round_trip_seconds", us.rtt_ms and round(us.rtt_ms / 1000, 6), {}
+        yield "heartbeat_last_received_timestamp_seconds", round(told - us.heartbeat_age, 3), ()
+    yield "heartbeat_round_trip_seconds", us.rtt_ms and round(us.rtt_ms / 1000, 6), ()
     if us.switch_last is not None:
-        labels = {"argument": us.switch_last}
-        yield "script_last_exit_status", us.switch_exit, labels
-        yield "script_last_duration_seconds", us.switch_seconds, labels
+        yield "script_last_exit_status", us.switch_exit, (us.switch_last,)
+        yield "script_last_duration_seconds", us.switch_seconds, (us.switch_last,)
     if us.failure is not None:
-        failed = {"argument": us.failure.role}
-        yield "script_failed_timestamp_seconds", _seconds(us.failure.when), failed
+        yield "script_failed_timestamp_seconds", _seconds(us.failure.when), (us.failure.role,)
 
 
 def _seconds(time: str) -> float | None:
@@ -161,8 +159,6 @@ def _seconds(time: str) -> float | None:
     return found.timestamp() if found else None
 
 
-def _one_of(name: str, labels: dict[str, str], known: Iterable[str]) -> Iterator[Sample]:
+def _one_of(name: str, true: str, known: Iterable[str], *labels: str) -> Iterator[Sample]:
     """One series for each word that the last label may have: 1 for that which is true, else 0."""
-    label, true = [*labels.items()][-1]
-    for word in known:
-        yield name, word == true, {**labels, label: word}
+    return ((name, word == true, (*labels, word)) for word in known)
