@@ -116,6 +116,12 @@ def test_the_synopsis_shows_every_option_and_no_other(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+def test_a_bracket_of_the_synopsis_closes_where_it_should(command: str) -> None:
+    """Op reaches to the end of its line: what goes on behind it needs Oo and Oc."""
+    assert not re.search(r"(?m)^.+ Op ", section(f"{command}.8", "SYNOPSIS"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_fits_a_screen(command: str) -> None:
     screens = 2 if command == "watchd" else 1  # its options alone are as many lines as one has
     assert len(help_text(command).splitlines()) <= 24 * screens
