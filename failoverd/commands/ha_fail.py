@@ -16,7 +16,7 @@ from failoverd.log import complain
 from failoverd.second_path import SECOND
 from failoverd.tools import nodes, verdict
 from failoverd.tools.arguments import Parser
-from failoverd.tools.client import ExchangeError, ask_status, exchange, prepare
+from failoverd.tools.client import Client, ExchangeError, prepare
 from failoverd.tools.words import TYPED_UNITS, duration
 from failoverd.wire.protocol import FILTER, MOST_HOLD, Reply, Status
 
@@ -34,11 +34,11 @@ def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
     process.open_streams()
     try:
-        conf, secret = prepare(options.config)
+        client = prepare(options.config)
         if options.release or options.hold is not None:
-            status = _hold(conf, secret, options)
+            status = _hold(client, options)
         else:
-            status = _switch(conf, secret, options.verbose)
+            status = _switch(client, options.verbose)
         _flush()
         return status
     except ExchangeError as error:
@@ -80,10 +80,10 @@ def _seconds(text: str) -> int:
     return seconds
 
 
-def _switch(conf: Conf, secret: bytes, verbose: bool) -> int:
+def _switch(client: Client, verbose: bool) -> int:
     """Tell this node's failoverd `resume` if it is active, else `fail`. Raises ExchangeError."""
     try:
-        before = ask_status(conf, secret, conf.primary)
+        before = client.status(client.conf.primary)
     except ExchangeError as error:
         raise ExchangeError(error.why, error.advice) from None  # nothing to switch was sent
     command = "resume" if before.role == "active" else "fail"
@@ -91,42 +91,44 @@ def _switch(conf: Conf, secret: bytes, verbose: bool) -> int:
         complain("ha-fail", f"telling failoverd here to {command}")
     began = time.monotonic()
     try:
-        reply = exchange(conf, secret, conf.primary, command, conf.switch_timeout + EXTRA_SECONDS)
+        reply = _told(client, command)
     except ExchangeError as error:
-        late = _late(conf, secret, command) if error.sent else None
+        late = _late(client, command) if error.sent else None
         if late is None:
             raise
         reply = late
     took = time.monotonic() - began
     if reply.ok:
-        print(f"{_what_happened(conf, before)} done in {duration(took)}")
+        print(f"{_what_happened(client.conf, before)} done in {duration(took)}")
         if told := verdict.on_hold(before):
             print(told)
         return 0
     way_out = BUSY if reply.text == "busy" else ""
-    said = [
-        f"not switched: {reply.text}{way_out}",
-        *_why(conf, secret, began, "script" in reply.text),
-    ]
-    said.append(f"ha-status shows both nodes, {conf.log} on each what was done")
-    complain("ha-fail", "\n".join(said))
+    said = [f"not switched: {reply.text}{way_out}", *_why(client, began, "script" in reply.text)]
+    where = f"ha-status shows both nodes, {client.conf.log} on each what was done"
+    complain("ha-fail", "\n".join([*said, where]))
     return 1
 
 
-def _hold(conf: Conf, secret: bytes, options: argparse.Namespace) -> int:
+def _told(client: Client, command: str) -> Reply:
+    """What this node's failoverd answers. Raises ExchangeError."""
+    timeout = client.conf.switch_timeout + EXTRA_SECONDS
+    return client.exchange(client.conf.primary, command, timeout)
+
+
+def _hold(client: Client, options: argparse.Namespace) -> int:
     """Ask this node's failoverd for a hold or a release. Raises ExchangeError."""
     command = "release" if options.release else f"hold {options.hold or ''}".rstrip()
-    timeout = conf.switch_timeout + EXTRA_SECONDS
-    reply = exchange(conf, secret, conf.primary, command, timeout)
+    reply = _told(client, command)
     if not reply.ok:
         undone = "not released" if options.release else "not held"
         complain("ha-fail", f"{undone}: {TOO_OLD if reply.is_unknown else reply.text}")
         return 1
-    us = ask_status(conf, secret, conf.primary)
+    us = client.status(client.conf.primary)
     print(verdict.on_hold(us) or "released: roles change by themselves again")
     _flush()
-    name = verdict.names(us, None, conf.secondary)[1]
-    if why := _why_not_there(conf, secret, us):
+    name = verdict.names(us, None, client.conf.secondary)[1]
+    if why := _why_not_there(client, us):
         text = f"{name} does not know that yet: {why}; it learns it at the next exchange"
         complain("ha-fail", text)
     else:
@@ -134,12 +136,12 @@ def _hold(conf: Conf, secret: bytes, options: argparse.Namespace) -> int:
     return 0
 
 
-def _why_not_there(conf: Conf, secret: bytes, us: Status) -> str:
+def _why_not_there(client: Client, us: Status) -> str:
     """Why the peer does not know of this node's hold or release, "" once it does. It asks this node
     with every heartbeat."""
-    patience = min(conf.plip_hbeat + EXTRA_SECONDS, MOST_PATIENCE)
+    patience = min(client.conf.plip_hbeat + EXTRA_SECONDS, MOST_PATIENCE)
     for _ in _moments(patience):
-        answer = nodes.ask(conf, secret, conf.secondary)
+        answer = nodes.ask(client, client.conf.secondary)
         there = answer.status
         if there is None:
             return answer.why
@@ -148,12 +150,12 @@ def _why_not_there(conf: Conf, secret: bytes, us: Status) -> str:
     return f"it has not asked this node for {patience:g} s, or its version is too old"
 
 
-def _late(conf: Conf, secret: bytes, command: str) -> Reply | None:
+def _late(client: Client, command: str) -> Reply | None:
     """How a switch ends whose answer has not come in time: each script may take $switch_timeout.
     None if this node does not say."""
     seen = False
-    for _ in _moments(SCRIPTS * conf.switch_timeout + EXTRA_SECONDS):
-        us = _asked(conf, secret, conf.primary)
+    for _ in _moments(SCRIPTS * client.conf.switch_timeout + EXTRA_SECONDS):
+        us = nodes.ask(client, client.conf.primary).status
         if us is None or us.role != "switching":
             break
         seen = True
@@ -177,18 +179,18 @@ def _what_happened(conf: Conf, before: Status) -> str:
 # Why not
 
 
-def _why(conf: Conf, secret: bytes, began: float, by_script: bool) -> Iterator[str]:
+def _why(client: Client, began: float, by_script: bool) -> Iterator[str]:
     """The switch scripts that have failed since then, and which node is active now. by_script:
     whether one is the reason."""
-    us, there = _settled(conf, secret, by_script)
+    us, there = _settled(client, by_script)
     if us is None:
         return
-    here, peer = verdict.names(us, there, conf.secondary)
+    here, peer = verdict.names(us, there, client.conf.secondary)
     statuses = [(here, us), *([(peer, there)] if there else [])]
     for name, status in statuses:
         failure = status.failure
         if failure is not None and failure.age <= time.monotonic() - began:
-            script, told = os.path.basename(conf.failover_prog), verdict.against(failure)
+            script, told = os.path.basename(client.conf.failover_prog), verdict.against(failure)
             yield f"{name}: {script} {failure.role} failed, exit {failure.exit}{told}"
     if us.path == SECOND and us.plip_state == "ok":
         yield f"{peer} answers over the second path only, though heartbeats are received: {FILTER}"
@@ -202,12 +204,12 @@ def _why(conf: Conf, secret: bytes, began: float, by_script: bool) -> Iterator[s
     yield f"active now: {known}"
 
 
-def _settled(conf: Conf, secret: bytes, by_script: bool) -> tuple[Status | None, Status | None]:
+def _settled(client: Client, by_script: bool) -> tuple[Status | None, Status | None]:
     """This node's status and, if a script has failed, the peer's: then the role is on its way back
     to where it was, and a moment is given for that."""
     for _ in _moments(EXTRA_SECONDS if by_script else 0.0):
-        us = _asked(conf, secret, conf.primary)
-        there = _asked(conf, secret, conf.secondary) if by_script else None
+        us = nodes.ask(client, client.conf.primary).status
+        there = nodes.ask(client, client.conf.secondary).status if by_script else None
         if any(each and each.role == "active" for each in (us, there)):
             break
     return us, there
@@ -220,10 +222,6 @@ def _moments(seconds: float) -> Iterator[None]:
     while time.monotonic() < end:
         time.sleep(EVERY)
         yield
-
-
-def _asked(conf: Conf, secret: bytes, address: str) -> Status | None:
-    return nodes.ask(conf, secret, address).status
 
 
 if __name__ == "__main__":

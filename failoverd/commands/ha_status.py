@@ -16,7 +16,7 @@ from failoverd.conf import Conf
 from failoverd.log import complain
 from failoverd.tools import prometheus, table
 from failoverd.tools.arguments import Parser, file_path
-from failoverd.tools.client import AS_ROOT, ExchangeError, ask_status, load, prepare
+from failoverd.tools.client import AS_ROOT, ExchangeError, load, prepare
 from failoverd.tools.nodes import Look, Pair
 from failoverd.tools.terminal import terminal_for
 from failoverd.tools.verdict import UNKNOWN, WORDS, Verdict, moment
@@ -50,10 +50,10 @@ def _tell(options: argparse.Namespace) -> int:
         if options.history:
             _tell_history(load(options.config), options)
             return 0
-        conf, secret = prepare(options.config)
+        client = prepare(options.config)
         if options.explain:
-            return _explain(ask_status(conf, secret, conf.primary))
-        pair = Pair(conf, secret)
+            return _explain(client.status(client.conf.primary))
+        pair = Pair(client)
     except ExchangeError as error:
         unasked = Verdict(UNKNOWN, f"nothing can be asked with {options.config}")
         if options.check:

@@ -209,29 +209,23 @@ def _on_hold(settings: Conf) -> list[str]:
 
 
 def _compared(settings: Conf, boot: str) -> list[str]:
-    """How the peer's failoverd, differs in what must be alike, or why that is unknown."""
-    from failoverd.tools import client
-
-    try:
-        secret = files.read_secret(settings.secret)
-        status = client.ask_status(settings, secret, settings.secondary, PEER_SECONDS)
-    except (ConfError, client.ExchangeError) as error:
-        return [f"not compared with the peer: {error}"]
-    ours = alike.of_conf(settings, __version__)
-    found = alike.differences(ours, alike.of_status(status)).values()
-    differing = [f"not the same on both nodes: {sentence}" for sentence in found]
-    return [*alike.clashes(settings, boot, status), *differing, *_second_path(settings, secret)]
-
-
-def _second_path(settings: Conf, secret: bytes) -> list[str]:
-    """That it would not work: a packet filter is found before the heartbeat link is cut."""
+    """How the peer's failoverd differs in what must be alike, or why that is unknown; and that the
+    second path would not work: a packet filter is found before the heartbeat link is cut."""
     from failoverd.tools import client, nodes
 
+    try:
+        asker = client.Client(settings, files.read_secret(settings.secret))
+        status = asker.status(settings.secondary, PEER_SECONDS)
+    except (ConfError, client.ExchangeError) as error:
+        return [f"not compared with the peer: {error}"]
+    differing = alike.differences(alike.of_conf(settings, __version__), alike.of_status(status))
+    found = [f"not the same on both nodes: {sentence}" for sentence in differing.values()]
     path = nodes.way_round(settings)
     try:
         if path is not None:
-            client.ask_status(settings, secret, settings.secondary, PEER_SECONDS, path)
+            asker.status(settings.secondary, PEER_SECONDS, path)
     except client.ExchangeError as error:
         way = f"let TCP port {settings.tcp_port} between the nodes pass there"
-        return [f'the second path does not work: {error.why}; {way}, or set $second_path to "no"']
-    return []
+        why = f"the second path does not work: {error.why}"
+        found.append(f'{why}; {way}, or set $second_path to "no"')
+    return [*alike.clashes(settings, boot, status), *found]

@@ -12,7 +12,7 @@ import socket
 import stat
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from failoverd import links, process
 from failoverd.conf import Conf, ConfError, files
@@ -61,58 +61,55 @@ def load(path: str) -> Conf:
         return error.conf
 
 
-def prepare(path: str) -> tuple[Conf, bytes]:
-    """The configuration in this file, and the shared secret. Raises ExchangeError."""
-    conf = load(path)
-    process.keep_secret()
-    try:
-        return conf, files.read_secret(conf.secret)
-    except ConfError as error:
-        raise _unreadable(error) from None
-
-
 def _unreadable(error: ConfError) -> ExchangeError:
     hint = f"\nonly root can read the secret: {AS_ROOT}" if os.geteuid() else ""
     return ExchangeError(f"{error}{hint}")
 
 
-def ask_status(
-    conf: Conf,
-    secret: bytes,
-    address: str,
-    timeout: float = STATUS_SECONDS,
-    path: SecondPath | None = None,
-) -> Status:
-    """The status of a node; path: the peer's, over the second path. Raises ExchangeError."""
-    reply = exchange(conf, secret, address, "status", timeout, path)
-    status = parse_status(reply.text) if reply.ok else None
-    if status is None:
-        raise ExchangeError(f"{address} answers, but with no status that this version understands")
-    return status
+@dataclass(frozen=True)
+class Client:
+    """Asks with this configuration and this secret.
 
-
-def exchange(
-    conf: Conf,
-    secret: bytes,
-    address: str,
-    command: str,
-    timeout: float,
-    path: SecondPath | None = None,
-) -> Reply:
-    """Ask the failoverd at `address`, which is conf.primary (this node) or conf.secondary.
-
-    Raises ExchangeError, after `timeout` seconds at the latest.
+    An address is conf.primary (this node) or conf.secondary; a path is the second one to the peer.
+    There is an answer, or an ExchangeError, after `timeout` seconds at the latest.
     """
-    deadline = time.monotonic() + timeout
-    connection = ClientConnection(secret, command, challenge=os.urandom(16).hex())
-    if path is not None and path.ends:
-        own, peer = path.ends
-        conf = replace(conf, primary=own, secondary=peer, plip_interface=path.interface)
-        address = peer
-    reply = _ask(conf, address, connection, deadline, timeout)
-    if reply.is_unknown:  # an older failoverd
-        reply = _ask(conf, address, ClientConnection(secret, command), deadline, timeout)
-    return reply
+
+    conf: Conf
+    secret: bytes
+
+    def status(
+        self, address: str, timeout: float = STATUS_SECONDS, path: SecondPath | None = None
+    ) -> Status:
+        reply = self.exchange(address, "status", timeout, path)
+        status = parse_status(reply.text) if reply.ok else None
+        if status is None:
+            why = "answers, but with no status that this version understands"
+            raise ExchangeError(f"{address} {why}")
+        return status
+
+    def exchange(
+        self, address: str, command: str, timeout: float, path: SecondPath | None = None
+    ) -> Reply:
+        conf, deadline = self.conf, time.monotonic() + timeout
+        connection = ClientConnection(self.secret, command, challenge=os.urandom(16).hex())
+        if path is not None and path.ends:
+            own, peer = path.ends
+            conf = replace(conf, primary=own, secondary=peer, plip_interface=path.interface)
+            address = peer
+        reply = _ask(conf, address, connection, deadline, timeout)
+        if reply.is_unknown:  # an older failoverd
+            reply = _ask(conf, address, ClientConnection(self.secret, command), deadline, timeout)
+        return reply
+
+
+def prepare(path: str) -> Client:
+    """With the configuration in this file, and the shared secret. Raises ExchangeError."""
+    conf = load(path)
+    process.keep_secret()
+    try:
+        return Client(conf, files.read_secret(conf.secret))
+    except ConfError as error:
+        raise _unreadable(error) from None
 
 
 def _ask(

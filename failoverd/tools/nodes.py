@@ -13,7 +13,7 @@ from failoverd import links, statefile
 from failoverd.conf import Conf, Problem, alike, survey
 from failoverd.second_path import SecondPath, find
 from failoverd.tools import verdict
-from failoverd.tools.client import STATUS_SECONDS, ExchangeError, ask_status
+from failoverd.tools.client import STATUS_SECONDS, Client, ExchangeError
 from failoverd.tools.observe import look_around
 from failoverd.tools.verdict import CRITICAL, MEND_LINK, SEE_PEER, Verdict
 from failoverd.tools.words import exact_span
@@ -136,8 +136,8 @@ class Look:
 class Node:
     """One of the two, and its last answer. It is asked in a thread: a dead one takes its time."""
 
-    def __init__(self, conf: Conf, secret: bytes, address: str) -> None:
-        self._query = conf, secret, address
+    def __init__(self, client: Client, address: str) -> None:
+        self._query = client, address
         self._thread = threading.Thread()  # none yet
         self._next = 0.0, Answer()
         self.asked, self.answer = self._next
@@ -158,10 +158,10 @@ class Node:
 
 
 class Pair:
-    def __init__(self, conf: Conf, secret: bytes) -> None:
-        self._conf = conf
-        self._here = Node(conf, secret, conf.primary)
-        self._there = Node(conf, secret, conf.secondary)
+    def __init__(self, client: Client) -> None:
+        self._conf = client.conf
+        self._here = Node(client, self._conf.primary)
+        self._there = Node(client, self._conf.secondary)
 
     def look(self) -> Look:
         """Ask both, and wait for both. Their answers are of two moments: between them the role may
@@ -204,15 +204,15 @@ def _amiss(conf: Conf) -> tuple[Problem, ...]:
     return tuple(conf.problem(each.variable, each.text) for each in found if each.is_error)
 
 
-def ask(conf: Conf, secret: bytes, address: str) -> Answer:
+def ask(client: Client, address: str) -> Answer:
     """The status of a node, or why there is none. The peer is asked over the second path, too, and
     then, with the rest of the time, over the heartbeat link once more."""
-    second = way_round(conf) if address == conf.secondary else None
+    second = way_round(client.conf) if address == client.conf.secondary else None
     advice = ""
     for path, part in ((None, 0.25), (second, 0.25), (None, 0.5)) if second else ((None, 1.0),):
         before = datetime.now(UTC)
         try:
-            status = ask_status(conf, secret, address, part * STATUS_SECONDS, path)
+            status = client.status(address, part * STATUS_SECONDS, path)
         except ExchangeError as error:
             answer = Answer(trouble=error.why, advice=error.advice)
             advice = advice or error.advice

@@ -422,9 +422,9 @@ def test_who_may_not_use_the_socket_is_told_to_be_root(
     code = (
         "import encodings.idna, os, sys\n"
         "from failoverd.tools import client\n"
-        "conf, secret = client.prepare(sys.argv[1])\n"
+        "asker = client.prepare(sys.argv[1])\n"
         "os.setresuid(65534, 65534, 65534)\n"
-        "try: client.exchange(conf, secret, conf.primary, 'status', 60.0)\n"
+        "try: asker.exchange(asker.conf.primary, 'status', 60.0)\n"
         "except client.ExchangeError as error: print(error)"
     )
     with listening(str(tmp_path / "failoverd.sock")):
@@ -479,8 +479,8 @@ def test_a_silent_port_costs_no_more_than_the_timeout(pair: Pair, conf: str) -> 
     code = (
         "import sys\n"
         "from failoverd.tools import client\n"
-        "conf, secret = client.prepare(sys.argv[1])\n"
-        "try: client.exchange(conf, secret, conf.primary, 'fail', 0.3)\n"
+        "asker = client.prepare(sys.argv[1])\n"
+        "try: asker.exchange(asker.conf.primary, 'fail', 0.3)\n"
         "except client.ExchangeError as error: print(error.sent, error)"
     )
     status, out, errors = pair.run(0, [sys.executable, "-c", code, conf])
