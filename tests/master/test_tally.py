@@ -76,7 +76,7 @@ def test_a_file_that_others_can_write_is_none_and_is_told(us: Context, tmp_path:
     file.write_text(json.dumps({SENT: 7}))
     file.chmod(0o666)
     with selectors.DefaultSelector() as selector:
-        Tally(us, selector)
+        Tally(us, Errands(us, selector))
     assert not any(us.counters.counts.values())
     assert "others can write it" in (tmp_path / "log").read_text()
 
