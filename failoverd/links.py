@@ -16,7 +16,7 @@ import os
 import socket
 import struct
 from collections.abc import Container, Iterable, Iterator
-from functools import cache, lru_cache
+from functools import cache
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -60,6 +60,7 @@ _SORTS = {
     "ioctl": (socket.AF_INET, socket.SOCK_DGRAM),
     "route": (socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK),  # it answers in the call
 }
+_read: dict[bytes, Entry | None] = {}  # asked for all the time, and there may be thousands
 _kept: dict[str, socket.socket] = {}  # those that are asked, once there are any
 _numbers = count(1)
 
@@ -334,7 +335,10 @@ def entries() -> list[Entry]:
     families = socket.AF_INET, socket.AF_INET6
     found = [(one, listed(_RTM_GETADDR, ADDRESS.pack(one, 0, 0, 0, 0))) for one in families]
     told = (each for family, contents in found for each in contents if each[0] == family)
-    return [one for one in map(_entry, told) if one]
+    now = {each: _read.get(each) or _entry(each) for each in told}
+    _read.clear()  # each tells when it came, so that none comes again once it has gone
+    _read.update(now)
+    return [one for one in now.values() if one]
 
 
 def told(request: int, body: bytes) -> bytes | None:
@@ -354,7 +358,6 @@ def messages(data: bytes) -> Iterator[tuple[int, _Message]]:
         at += (length + 3) & ~3
 
 
-@lru_cache(1 << 13)  # they are read all the time, and there may be thousands
 def _entry(content: bytes) -> Entry | None:
     """What a struct ifaddrmsg and its attributes say, if it is an IP address."""
     family, prefix, flags, _, number = ADDRESS.unpack_from(content)

@@ -1,8 +1,9 @@
-"""What the kernel says of routes; of addresses, see test_evidence."""
+"""What the kernel says of routes; of addresses, see test_evidence, too."""
 
 from __future__ import annotations
 
 import socket
+import subprocess
 import time
 
 from netns import cable, namespaces
@@ -33,6 +34,23 @@ def test_a_route_is_the_kernels() -> None:
             assert links.route("eth0", "198.51.100.1") == links.Route(25, "192.0.2.253")
 
         here.call(with_default)
+
+
+def test_nothing_is_kept_of_an_address_that_is_gone() -> None:
+    """The kernel tells when each came: one that comes and goes is another every time."""
+    with namespaces(1) as (here,):
+
+        def look() -> None:
+            for _ in range(3):
+                subprocess.run(["ip", "address", "add", "192.0.2.1/24", "dev", "lo"], check=True)
+                there = links.entries()
+                assert "192.0.2.1" in [one.address for one in there]
+                assert len(links._read) == len(there)
+                subprocess.run(["ip", "address", "del", "192.0.2.1/24", "dev", "lo"], check=True)
+                time.sleep(0.02)  # the kernel counts hundredths of a second
+            assert "192.0.2.1" not in [one.address for one in links.entries()]
+
+        here.call(look)
 
 
 def test_that_nobody_has_an_address_is_known_while_the_kernel_asks() -> None:
