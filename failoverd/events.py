@@ -58,46 +58,46 @@ EVENTS: dict[str, Event] = {
     "BUG": _kept(ERR, "A bug of failoverd: report it with the log"),
     "STALLED": Event(WARNING, "failoverd did not run for longer than a window: gap= says how long"),
     "MEMORY-SHORT": Event(WARNING, "failoverd found no memory, and goes on after a while"),
-    "LOG-LOST": Event(WARNING, "So many lines of the log as count= could not be written"),
+    "LOG-LOST": Event(WARNING, "Lines of the log could not be written: count= says how many"),
     "STATE-FAILED": Event(WARNING, "$state cannot be written", "STATE-OK"),
     "STATE-OK": Event(INFO, "$state can be written again"),
-    "HISTORY-FAILED": Event(INFO, "What outlives a boot, such as the history of the role, cannot "
-                            "be written"),
-    "STATE-CORRECTED": Event(NOTICE, "The addresses are here, and so $state is not believed"),
+    "HISTORY-FAILED": Event(INFO, "A file that survives reboots, such as the history of the role, "
+                            "cannot be written"),
+    "STATE-CORRECTED": Event(NOTICE, "The addresses are here, so $state is wrong and is ignored"),
     "PIDFILE-FAILED": Event(WARNING, "$pidfile cannot be written", "PIDFILE-OK"),
     "PIDFILE-OK": Event(INFO, "$pidfile can be written again"),
-    "SOCKET-FAILED": Event(WARNING, "The Unix socket of ha-fail and ha-status cannot be made; "
+    "SOCKET-FAILED": Event(WARNING, "The Unix socket for ha-fail and ha-status cannot be created; "
                            "they use TCP", "SOCKET-OK"),
-    "SOCKET-OK": Event(INFO, "The Unix socket of ha-fail and ha-status is there again"),
-    "PS-FAILED": Event(WARNING, "$ps cannot be run: what a dead failoverd left is not found"),
-    "LEFTOVER-ENDED": Event(NOTICE, "A worker that a dead failoverd left is ended"),
-    "LEFTOVER-WAIT": Event(NOTICE, "A script that a dead failoverd left still runs, and is waited "
-                           "for"),
-    "LEFTOVER-KILLED": Event(WARNING, "A script that a dead failoverd left is killed"),
-    "LEFTOVER-STUCK": Event(WARNING, "A script that a dead failoverd left cannot be killed"),
+    "SOCKET-OK": Event(INFO, "The Unix socket for ha-fail and ha-status is there again"),
+    "PS-FAILED": Event(WARNING, "$ps cannot be run: processes of a dead failoverd are not found"),
+    "LEFTOVER-ENDED": Event(NOTICE, "A leftover worker of a dead failoverd is ended"),
+    "LEFTOVER-WAIT": Event(NOTICE, "A leftover script of a dead failoverd still runs: failoverd "
+                           "waits for it"),
+    "LEFTOVER-KILLED": Event(WARNING, "A leftover script of a dead failoverd is killed"),
+    "LEFTOVER-STUCK": Event(WARNING, "A leftover script of a dead failoverd cannot be killed"),
     # the configuration
     "CONFIG-WARNING": _kept(WARNING, "The configuration is valid, but does not fit the network"),
     "RELOAD": _kept(NOTICE, "The configuration is read again, by HUP"),
     "CONFIG-ERROR": _kept(INFO, "An error in a configuration that is rejected"),
-    "CONFIG-REJECTED": _kept(WARNING, "The configuration is invalid, and stays as it was",
-                             "CONFIG-RELOADED"),
+    "CONFIG-REJECTED": _kept(WARNING, "The new configuration is invalid, the old one stays in "
+                             "force", "CONFIG-RELOADED"),
     "CONFIG-RELOADED": _kept(NOTICE, "The configuration was read again"),
-    "CONFIG-LATER": _kept(NOTICE, "What of a new configuration does not count yet"),
+    "CONFIG-LATER": _kept(NOTICE, "A part of the new configuration is not in force yet"),
     "CONFIG-MISMATCH": Event(WARNING, "A list that takeovers need is not the same on both nodes",
                              "CONFIG-MATCH"),
     "SETTING-DIFFERS": Event(INFO, "A setting is not the same on both nodes", "CONFIG-MATCH"),
     "CONFIG-MATCH": Event(INFO, "A setting is the same on both nodes again"),
     "BOOT-CLASH": Event(WARNING, "Both nodes have the same host_type", "BOOT-OK"),
     "BOOT-OK": Event(INFO, "The host_types differ again"),
-    "SECRET-CHANGED": Event(NOTICE, "The secret is a new one; heartbeats with the old one count "
+    "SECRET-CHANGED": Event(NOTICE, "This node has a new secret; heartbeats with the old one count "
                             "until the peer has it too", "SECRET-SHARED"),
     "SECRET-SHARED": Event(NOTICE, "Both nodes have the new secret"),
     # workers
     "WORKER-LOST": Event(NOTICE, "A worker has ended, and is started again", "WORKER-READY"),
     "WORKER-STUCK": Event(WARNING, "The kernel does not let a worker end", "WORKER-READY"),
     "WORKER-READY": Event(INFO, "A worker that was lost works again"),
-    "MESSAGE-REFUSED": Event(WARNING, "A worker sent what is no message"),
-    "REALTIME-FAILED": _worker(WARNING, "$realtime cannot be had: the process goes on without"),
+    "MESSAGE-REFUSED": Event(WARNING, "A worker sent an invalid message"),
+    "REALTIME-FAILED": _worker(WARNING, "$realtime is not permitted: the process goes on without"),
     "WATCHD-PROGRAM": Event(INFO, "$watchd is another program, and is executed"),
     "WATCHD-REFUSED": Event(WARNING, "$watchd does not report windows; failoverd's own watcher "
                             "replaces it"),
@@ -109,29 +109,29 @@ EVENTS: dict[str, Event] = {
     "TARGET-FAILED": _worker(WARNING, "A probe target (@witness, or the peer) cannot be probed",
                              "TARGET-OK"),
     "TARGET-OK": _worker(INFO, "The probe targets can be probed again"),
-    "DUMP-FAILED": _worker(WARNING, "Packets are missing in $dumpfile", "DUMP-OK"),
+    "DUMP-FAILED": _worker(WARNING, "$dumpfile cannot be written: packets are missing", "DUMP-OK"),
     "DUMP-OK": _worker(INFO, "$dumpfile can be written again"),
     "DUMP-OFF": Event(WARNING, "The disk of $dumpfile hangs: it is not written until HUP"),
     # interfaces
     "WINDOW": _kept(DEBUG, "A window has ended (with $verbose)"),
     "WINDOW-LATE": Event(INFO, "A window ended late, and is not judged: the node is busy",
                          "WINDOW-OK"),
-    "WINDOW-OK": Event(INFO, "Windows end in time again"),
-    "IFACE-FAIL": Event(WARNING, "An interface does not receive what $low_water asks for",
+    "WINDOW-OK": Event(INFO, "Windows end on time again"),
+    "IFACE-FAIL": Event(WARNING, "An interface receives less than $low_water",
                         "IFACE-OK"),
-    "IFACE-OK": Event(INFO, "An interface receives again, after so long as after="),
+    "IFACE-OK": Event(INFO, "An interface receives again: after= says after how long"),
     "IFACE-DOWN": Event(WARNING, "A service interface is down or has no carrier", "IFACE-UP"),
-    "IFACE-UP": Event(INFO, "A service interface is up and has carrier"),
+    "IFACE-UP": Event(INFO, "A service interface is up and has a carrier"),
     "LINK-STATE": _worker(INFO, "An interface is up, down, has no carrier, or is gone: state="),
     "HWADDR-UNKNOWN": Event(WARNING, "An interface's own hardware address is not known"),
     # service checks
-    "CHECK-FAIL": Event(WARNING, "A service check is bad: output= has what it printed last",
+    "CHECK-FAIL": Event(WARNING, "A service check is bad: output= is the first line of its output",
                         "CHECK-OK"),
-    "CHECK-OK": Event(INFO, "A service check is good again, after so long as after=, or is no "
-                      "longer made"),
+    "CHECK-OK": Event(INFO, "A service check is good again, or is no longer configured: after= "
+                      "says after how long"),
     # the heartbeat link and the peer
     "HEARTBEAT-LOST": Event(WARNING, "No heartbeat was received in two windows", "HEARTBEAT-OK"),
-    "HEARTBEAT-OK": Event(INFO, "Heartbeats are received again, after so long as after="),
+    "HEARTBEAT-OK": Event(INFO, "Heartbeats are received again: after= says after how long"),
     "HEARTBEAT-UNSENT": _worker(WARNING, "Heartbeats cannot be sent", "HEARTBEAT-SENT"),
     "HEARTBEAT-SENT": _worker(INFO, "Heartbeats can be sent again"),
     "HEARTBEAT-OFF": Event(INFO, "This node stops its heartbeats, so that the peer can take "
@@ -143,7 +143,7 @@ EVENTS: dict[str, Event] = {
                          "heartbeat link", "PATH-PRIVATE"),
     "PATH-PRIVATE": Event(INFO, "The peer answers over the heartbeat link again"),
     "PEER-BLOCKED": Event(WARNING, "Heartbeats are received, but the peer's port does not answer: "
-                          "look for a packet filter, the MTU of the heartbeat link, $tcp_port",
+                          "check the firewall, the MTU of the heartbeat link and $tcp_port",
                           "PEER-UNBLOCKED"),
     "PEER-UNBLOCKED": Event(INFO, "The peer's port answers again"),
     "PEER-INVALID": Event(WARNING, "The peer's status is invalid"),
@@ -157,38 +157,38 @@ EVENTS: dict[str, Event] = {
                                "connect"),
     "SWITCHOVER-REQUESTED": _kept(NOTICE, "An operator asks for a switchover: via= and user= or "
                                   "client= say who"),
-    "SWITCHOVER-DONE": _kept(NOTICE, "What an operator asked for has happened"),
-    "SWITCHOVER-REFUSED": _kept(WARNING, "What an operator asked for was refused"),
+    "SWITCHOVER-DONE": _kept(NOTICE, "The operator's request was carried out"),
+    "SWITCHOVER-REFUSED": _kept(WARNING, "The operator's request was refused"),
     "PEER-REQUESTED": Event(NOTICE, "The peer tells this node to take over or to stand by"),
-    "PEER-SERVED": _kept(NOTICE, "What the peer told has happened"),
-    "PEER-DENIED": _kept(WARNING, "What the peer told was refused"),
+    "PEER-SERVED": _kept(NOTICE, "The peer's request was carried out"),
+    "PEER-DENIED": _kept(WARNING, "The peer's request was refused"),
     "PEER-TOLD": Event(NOTICE, "The peer is told to take over or to stand by"),
     "PEER-DONE": _kept(NOTICE, "The peer has done what it was told"),
     "PEER-REFUSED": _kept(WARNING, "The peer refused what it was told"),
     # holds
     "HOLD-ON": _kept(WARNING, "An operator has put changes of role on hold: by=, node= and until= "
                      "say who, where and until when; again at each start", "HOLD-OFF"),
-    "HOLD-OFF": _kept(NOTICE, "Changes of role are not on hold any more: released, or expired"),
+    "HOLD-OFF": _kept(NOTICE, "Changes of role are no longer on hold: released, or expired"),
     "HOLD-REFUSED": _kept(WARNING, "A hold or a release that an operator asked for was refused"),
     "HOLD-FAILED": Event(WARNING, "The file of the hold cannot be read, and counts as no hold, or "
                          "cannot be written", "HOLD-KEPT"),
     "HOLD-KEPT": Event(INFO, "The hold is in its file again"),
     # the role
     "ROLE": _kept(NOTICE, "This node has another role: from=, cause= and took= say how it came"),
-    "TAKEOVER": _kept(NOTICE, "This node takes the role"),
-    "TAKEOVER-BLOCKED": Event(WARNING, "This node would take the role, and may not",
+    "TAKEOVER": _kept(NOTICE, "This node takes over"),
+    "TAKEOVER-BLOCKED": Event(WARNING, "This node would take over, but must not: the line says why",
                               "UNBLOCKED"),
     "FAILBACK-WAIT": Event(INFO, "The preferred node does not take its role back yet, or at all",
                            "UNBLOCKED"),
-    "HELD": Event(WARNING, "This node would change a role: an operator has put that on hold",
-                  "HOLD-OFF"),
-    "CALL": _kept(NOTICE, "This node takes the role, and first has the peer stand by"),
-    "SWITCHOVER": _kept(NOTICE, "This node stands down for the peer"),
-    "SWITCHOVER-BLOCKED": Event(WARNING, "This node would stand down, and keeps the role",
-                                "UNBLOCKED"),
+    "HELD": Event(WARNING, "This node would change its role, but an operator has put changes on "
+                  "hold", "HOLD-OFF"),
+    "CALL": _kept(NOTICE, "This node takes the role, and tells the peer to stand by first"),
+    "SWITCHOVER": _kept(NOTICE, "This node stands down, so that the peer becomes active"),
+    "SWITCHOVER-BLOCKED": Event(WARNING, "This node would stand down, but keeps the role: the line "
+                                "says why", "UNBLOCKED"),
     "SWITCHOVER-FAILED": Event(WARNING, "A switchover failed, and this node takes the role back"),
     "SWITCHOVER-CANCELLED": Event(INFO, "The interface receives again: the role stays"),
-    "UNBLOCKED": _kept(INFO, "Nothing blocks a change of role any more"),
+    "UNBLOCKED": _kept(INFO, "A change of role is no longer blocked"),
     "DOUBT": Event(WARNING, "It is not known whether the peer has the role; this node asks",
                    "DOUBT-OVER"),
     "DOUBT-OVER": _kept(INFO, "It is known, and this node has decided: role= says what it is now"),
@@ -205,15 +205,15 @@ EVENTS: dict[str, Event] = {
     "PROBE-FAILED": Event(WARNING, "The service addresses cannot be probed on an interface: a "
                           "takeover may never come", "PROBE-OK"),
     "PROBE-OK": Event(INFO, "The service addresses can be probed again"),
-    "DUPLICATE": Event(ERR, "Another host answers for a service address that is here",
+    "DUPLICATE": Event(ERR, "Another host answers for a service address of this node",
                        "DUPLICATE-OVER"),
     "DUPLICATE-OVER": _kept(NOTICE, "No other host answers for the service addresses any more"),
-    "ADDRESSES-PLACED": _kept(INFO, "failoverd has put the service addresses: count= says how many "
-                              "were not there yet"),
-    "ADDRESSES-TAKEN": _kept(INFO, "failoverd has taken the service addresses: count= says how "
+    "ADDRESSES-PLACED": _kept(INFO, "failoverd has added the service addresses: count= says how "
+                              "many were not there yet"),
+    "ADDRESSES-TAKEN": _kept(INFO, "failoverd has removed the service addresses: count= says how "
                              "many were there"),
-    "ADDRESS-FAILED": _kept(WARNING, "The kernel refuses to put or take a service address, and so "
-                            "the switch fails: error= has its word"),
+    "ADDRESS-FAILED": _kept(WARNING, "The kernel refuses to add or remove a service address, so "
+                            "the switch fails: error= says why"),
     "ADDRESS-LOST": Event(ERR, "The service addresses are gone from their interface", "ROLE"),
     "ADDRESS-STRAY": Event(ERR, "A service address is on this standby, and is removed", "ROLE"),
     "ADDRESS-FOUND": Event(NOTICE, "A service address has appeared on this node"),
@@ -221,23 +221,23 @@ EVENTS: dict[str, Event] = {
     "SCRIPT-START": _kept(INFO, "A script is started"),
     "SCRIPT-OUTPUT": Event(INFO, "What a script printed"),
     "SCRIPT-END": _kept(INFO, "A script has ended; exit= and took= say how"),
-    "HOOK-FAILED": Event(WARNING, "A hook of $switch_dir failed, and the switch goes on without "
-                         "what it does"),
-    "SCRIPT-DROPPED": Event(INFO, "A script is ended: its answer is not wanted any more"),
-    "SCRIPT-UNVERIFIED": Event(WARNING, "The addresses cannot be read: the script is believed"),
+    "HOOK-FAILED": Event(WARNING, "A hook of $switch_dir failed; the switch goes on"),
+    "SCRIPT-DROPPED": Event(INFO, "A script is ended: its result is no longer needed"),
+    "SCRIPT-UNVERIFIED": Event(WARNING, "The addresses cannot be read: the exit status of the "
+                               "script counts"),
     "SWITCH-FAILED": _kept(ERR, "The switch script failed, or did not do its work", "SWITCH-OK"),
     "SWITCH-OK": _kept(INFO, "The switch script works again"),
-    "SWITCH-UNDONE": Event(WARNING, "The switch script succeeded, but the addresses are not as it "
-                           "says"),
+    "SWITCH-UNDONE": Event(WARNING, "The switch script succeeded, but the addresses are not as "
+                           "they should be"),
     "SWITCH-RETRY": Event(INFO, "The switch script has failed again"),
-    "FENCE-FAILED": _kept(ERR, "Fencing failed, and so there is no takeover", "FENCE-OK"),
+    "FENCE-FAILED": _kept(ERR, "Fencing failed, so there is no takeover", "FENCE-OK"),
     "FENCE-OK": _kept(NOTICE, "Fencing succeeded"),
     "CONFIRM-FAILED": Event(WARNING, "The program of $confirm cannot be run"),
-    "NOTIFY-FAILED": Event(WARNING, "$notify_prog failed; it is not told of that"),
+    "NOTIFY-FAILED": Event(WARNING, "$notify_prog failed; it is not run for this"),
     # watchd --track and --exec
-    "SENSOR-FAILED": Event(WARNING, "The file or the program of watchd --track and --exec has not "
-                           "taken the verdict, and is tried again", "SENSOR-OK"),
-    "SENSOR-OK": Event(INFO, "The file or the program has taken the verdict"),
+    "SENSOR-FAILED": Event(WARNING, "The file of watchd --track cannot be written, or the program "
+                           "of --exec failed; watchd tries again", "SENSOR-OK"),
+    "SENSOR-OK": Event(INFO, "The file was written, or the program succeeded"),
 }  # fmt: skip
 
 ENDS: dict[str, tuple[str, ...]] = {

@@ -318,7 +318,7 @@ class Conf:
     # fmt: off
     low_water: int = _one(0, _whole(0), original=True, alike=True, meaning=
         "A service interface that receives fewer packets than this in a window has failed. With 0 "
-        "no service interface ever fails, only the heartbeat link; the file that is shipped has 1.")
+        "no service interface ever fails, only the heartbeat link; the shipped file has 1.")
     interfaces: tuple[str, ...] = _many(
         ("eth0", "eth1"), INTERFACE, original=True, alike=True, meaning=
         "The service interfaces. Each is watched.")
@@ -326,18 +326,18 @@ class Conf:
         "Log every window of every interface, not only what changes.")
     mresume: bool = _one(True, YES_NO, original=True, meaning=
         "At start the preferred node (boot:master) asks the peer to stand by before it becomes "
-        "active. With no it contacts no other node, and both may then be active.")
+        "active. With no it does not contact the peer, and both may then be active.")
     packet_count: int = _one(500, _whole(1), original=True, meaning=
-        "After so many packets the window restarts. Take less on a quiet network.")
+        "After this many packets the window restarts. Use less on a quiet network.")
     timer_seconds: float = _one(20.0, _seconds(0.005), original=True, alike=True, meaning=
         "The window of a service interface in seconds.")
     watchd: str = _one("./watchd", ANY_PATH, original=True, meaning=
-        "The watcher. A relative path starts from where failoverd was started, then from where "
-        "failoverd itself is. failoverd's own watchd is known wherever it lies. Any other program "
+        "The watcher. A relative path is looked up where failoverd was started, then where "
+        "failoverd itself is. failoverd's own watchd is recognized anywhere. Any other program "
         "runs as $user and must print what `watchd --json` prints.")
     ps: str = _one("ps ax", COMMAND, original=True, meaning=
-        "The command that lists all processes in the BSD style. It is used at start, to end what "
-        "a dead failoverd left running.")
+        "The command that lists all processes in the BSD style. It is used at start, to find and "
+        "end what a dead failoverd left running.")
     tcp_port: int = _one(2000, _whole(1, 65535), original=True, meaning=
         "The TCP port for requests between the nodes, the same on both.")
     primary: str = _one("1.0.0.1", IP, original=True, meaning=
@@ -345,7 +345,7 @@ class Conf:
     secondary: str = _one("1.0.0.2", IP, original=True, meaning=
         "The address of the peer on the heartbeat link.")
     failover_root: str = _one("/etc/failover", PATH, original=True, meaning=
-        "The folder of host_type, the secret and the hooks.")
+        "The directory of host_type, the secret and the hooks.")
     host_type: str = _one(f"{_ROOT}/host_type", PATH, original=True, meaning=
         "The file that says which node is the preferred one: boot:master on it, boot:slave on the "
         "other.")
@@ -360,15 +360,15 @@ class Conf:
         "Seconds between two heartbeats, less than $plip_timer.")
     log: str = _one("/var/log/watchd.log", PATH, original=True, meaning="The log file.")
     failover_prog: str = _one("/usr/local/failoverd/ha-switch", PATH, original=True, meaning=
-        "The switch script. It is run with the argument master or slave.")
+        "The switch script. Its argument is master (become active) or slave (stand by).")
     dumpfile: str = _one("/dev/null", PATH, original=True, meaning=
         "Where packet headers are written as pcap files, one for each interface. /dev/null writes "
         "none.")
     addresses: tuple[Address, ...] = _many((), SERVED, alike=True, meaning=
         "The service addresses, which the active node has, each after its interface.")
     ethernet_addresses: tuple[EthernetAddress, ...] = _many((), ETHERNET, alike=True, meaning=
-        "The hardware addresses that move with the active role, one for an interface. None may be "
-        "that of either node's own interface.")
+        "The hardware addresses that move with the active role, at most one for each interface. "
+        "None may be the own address of an interface of either node.")
     witness: tuple[Witness, ...] = _many((), WITNESS, meaning=
         "Probe targets: hosts on the service network that are always up, such as a router. They "
         "are probed in the middle of an empty window, and an answer counts as a packet.")
@@ -378,21 +378,22 @@ class Conf:
         "A pcap expression for what counts on the heartbeat link, instead of the peer's "
         "heartbeats.")
     confirm: str = _one("arp", CONFIRM, alike=True, meaning=
-        "The takeover check, before a takeover because heartbeats are lost: arp sends ARP probes "
-        "for @addresses and does not take over if one is answered, none checks nothing, a program "
-        "says by exit status 0 that the service still answers.")
+        "The takeover check, made when heartbeats are lost: arp sends ARP probes for @addresses "
+        "and does not take over if one is answered, none checks nothing, a program exits 0 if the "
+        "service still answers.")
     fence_prog: str = _one("", PROGRAM, meaning=
-        "The fencing program, which must exit 0 before a takeover because heartbeats are lost.")
+        "The fencing program (STONITH), which must exit 0 before a takeover after lost heartbeats.")
     notify_prog: str = _one("", PROGRAM, meaning=
-        "A program that is run at every change of role and for every problem and its end.")
+        "A program that is run at every change of role and for every problem and its end, for "
+        "example to send a mail.")
     checks: tuple[ServiceCheck, ...] = _many((), CHECK, meaning=
         "Service checks: a name, the seconds between two runs, and a command. Exit status 0 or 1 "
-        "is good, any other or no end within $check_timeout is bad, as with monitoring-plugins. "
-        "A bad check counts as a bad interface. The checks run on the active node; one whose name "
-        "ends in * runs on a standby too. The command is split into words as a shell splits it, "
-        "but no shell runs it. It runs as $user, and can get no other rights by setuid. "
-        "With `pidfile:/path` the process that the file names must run, and its end is bad at "
-        "once; the file is read again in each interval, every second with 0.")
+        "is good, as with monitoring-plugins; any other, or a run longer than $check_timeout, is "
+        "bad. A bad check counts as a bad interface. The checks run on the active node; one whose "
+        "name ends in * runs on a standby too. The command is split into words as a shell does it, "
+        "but run without one, as $user; setuid has no effect. With `pidfile:/path` the process "
+        "that the file names must be running, and the check is bad as soon as it ends; the file is "
+        "read again in each interval, every second with 0.")
     check_timeout: float = _one(5.0, _seconds(LEAST_INTERVAL), meaning=
         "Seconds after which a check is killed, with all that it has started.")
     check_rise: int = _one(2, _whole(1, 1000), meaning=
@@ -400,21 +401,23 @@ class Conf:
     check_fall: int = _one(3, _whole(1, 1000), meaning=
         "How many bad runs in a row make a check bad. The end of a `pidfile:` process needs none.")
     addresses_by: str = _one("failoverd", ADDRESSES_BY, meaning=
-        "Who puts and takes @addresses and @ethernet_addresses: failoverd, which tells the switch "
-        "script so by FAILOVER_PLACED=yes, or the script, for one that has an order of its own.")
+        "What adds and removes @addresses and @ethernet_addresses: failoverd, which tells the "
+        "switch script so by FAILOVER_PLACED=yes, or script, for one that needs an order of its "
+        "own.")
     switch_dir: str = _one(f"{_ROOT}/switch.d", PATH, meaning=
-        "The folder of the hooks: programs that every switch runs before and after the switch "
-        "script, see ha-switch(8). There need be none.")
+        "The directory of the hooks: programs that every switch runs before and after the switch "
+        "script, see ha-switch(8). It may be missing.")
     second_path: bool = _one(True, YES_NO, meaning=
         "The second path: answer the peer's signed requests on the service network too, at this "
         "node's own addresses on the first of @interfaces that has one, and query the peer there "
-        "when the heartbeat link gives no answer. A packet filter must let $tcp_port pass there. "
-        "There is none while $confirm is none.")
+        "when it does not answer over the heartbeat link. A firewall must allow $tcp_port there. "
+        "While $confirm is none there is no second path.")
     switch_timeout: float = _one(30.0, _seconds(0.005), alike=True, meaning=
-        "Seconds that a switch script and the hooks have together before they are killed, the "
-        "same on both nodes.")
+        "Seconds after which the switch script and the hooks, together, are killed, the same on "
+        "both nodes.")
     hold_down: float = _one(60.0, _seconds(0), alike=True, meaning=
-        "Seconds that must pass before a role goes back because of the interface it came for.")
+        "Seconds that must pass before a role moves back because of the interface for which it "
+        "moved here.")
     failback: float | None = _one(0.0, FAILBACK, alike=True, meaning=
         "What the preferred node does when it comes back and the peer is active: with yes it takes "
         "the role back as soon as it can, with no it stands by until it is needed, with a number "
@@ -423,15 +426,15 @@ class Conf:
         "Real-time scheduling and locked memory for the workers that keep time, and for the one "
         "that talks to the peer.")
     plain_secret: bool = _one(True, YES_NO, meaning=
-        "Take the secret in plain text on the port, as a person with nc sends it. failoverd "
-        "itself never sends it so.")
+        "Accept the secret in plain text on the port, as an operator with nc sends it. failoverd "
+        "itself always signs.")
     user: str = _one("nobody", USER, meaning=
-        "The user that the unprivileged workers run as, which no other program should run as. If "
-        "it is not set and there is a user failoverd, it is that one.")
+        "The user of the unprivileged workers, which no other program should use. If it is not set "
+        "and there is a user failoverd, it is that one.")
     pidfile: str = _one("/run/failoverd.pid", PATH, meaning=
-        "Holds the daemon's process id, and is locked while it runs.")
+        "The file with the daemon's process id, locked while it runs.")
     state: str = _one("/run/failoverd.state", PATH, meaning=
-        "Holds the role over a restart of the daemon, until reboot.")
+        "The file that keeps the role over a restart of the daemon, until reboot.")
     # fmt: on
     origin: Origin = field(default=Origin(), compare=False, repr=False)
 

@@ -17,7 +17,8 @@ from failoverd.pair import Phase, Purpose, Query
 from failoverd.pair.policy import GRID, Finding, Outcome
 from failoverd.pair.turn import Turn
 
-PICTURE = Path(__file__).resolve().parent.parent.parent / "dev" / "picture"
+ROOT = Path(__file__).resolve().parent.parent.parent
+PICTURE = ROOT / "dev" / "picture"
 WIDTH = 100  # columns of the printed policy
 MOST = 20  # arrows
 
@@ -116,3 +117,10 @@ def test_the_picture_is_small_and_draws_nothing_twice() -> None:
     assert len(drawn_ways()) == sum(len(arrow.starts) for arrow in ARROWS)
     grouped = [phase for group in GROUPS.values() for phase in group]
     assert len(grouped) == len(set(grouped)) < len(Phase)
+
+
+def test_the_manual_says_for_which_phases_a_group_stands() -> None:
+    page = " ".join((ROOT / "man" / "failoverd.8").read_text().split())
+    for phases in GROUPS.values():
+        *names, last = (phase.name for phase in phases)
+        assert f"for {', '.join(names)} and {last}" in page
