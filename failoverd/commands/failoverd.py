@@ -48,15 +48,15 @@ def main(argv: list[str] | None = None) -> int:
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="failoverd",
-        description="Guard a pair of nodes: take over when traffic stops.",
-        epilog="Exit status: 0 it runs (with -f or -n: was told to stop; with -t: valid), 1 it "
-        "does not (with -t: invalid) and why is said, 2 usage.",
+        description="Two-node failover: takes over when the active node or its traffic is lost.",
+        epilog="Exit status: 0 it is running (with -f or -n: it was told to stop; with -t: valid), "
+        "1 it is not (with -t: invalid), and standard error says why, 2 usage.",
     )
     add = parser.add_argument
     add("-f", dest="foreground", action="store_true", help="stay in the foreground, log to stderr")
     add("-n", dest="dry", action="store_true",
-        help="dry run in the foreground: only say what it would do")  # fmt: skip
-    add("-t", dest="test", action="store_true", help="check the configuration, say what it means")
+        help="dry run in the foreground: only log what it would do")  # fmt: skip
+    add("-t", dest="test", action="store_true", help="check the configuration; show what it means")
     add("-v", dest="verbose", action="store_true",
         help="log every window; with -t: show the settings in force")  # fmt: skip
     return parser.parse(argv)

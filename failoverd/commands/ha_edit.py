@@ -53,16 +53,16 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    does = "Edit a file, commit it with git, and bring the peer's copy into line."
-    ends = "Exit status: 0 all is done, 1 something is left to do and what is said, 2 usage."
+    does = "Edit a file, commit it with git, and update the peer's copy."
+    ends = "Exit status: 0 all is done, 1 standard error says what is left to do, 2 usage."
     parser = Parser(prog="ha-edit", description=does, epilog=ends)
     add = parser.add_argument
     add("files", nargs="+", type=file_path, metavar="FILE",
-        help="edited in $VISUAL, $EDITOR or the system's")  # fmt: skip
-    add("-m", dest="message", metavar="TEXT", default="", help="the message of the commit")
-    add("--peer", action="store_true", help="edit nothing: bring the peer's copies into line, "
-        "also where they were changed there")  # fmt: skip
-    add("-v", dest="verbose", action="store_true", help="say which programs do the work")
+        help="edited with $VISUAL, $EDITOR or the system's editor")  # fmt: skip
+    add("-m", dest="message", metavar="TEXT", default="", help="the commit message")
+    add("--peer", action="store_true", help="edit nothing: overwrite the peer's copies, "
+        "even if they were changed there")  # fmt: skip
+    add("-v", dest="verbose", action="store_true", help="print the commands that are run")
     return parser.parse(argv)
 
 

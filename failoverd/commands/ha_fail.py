@@ -60,15 +60,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         prog="ha-fail",
         description="Switch by hand: the active node gives up its role, the standby takes over. "
         "With --hold or --release nothing is switched.",
-        epilog="Exit status: 0 it has happened, 1 it has not and why is said, 2 usage.",
+        epilog="Exit status: 0 done, 1 not done, and standard error says why, 2 usage.",
     )
     either = parser.add_mutually_exclusive_group()
     either.add_argument(
         "--hold", metavar="TIME", nargs="?", type=_seconds, const=NO_END,
-        help="maintenance: from now on no role changes by itself, on either node, until --release; "
-        "with TIME (90s, 30m, 2h, 1d) not longer than that")  # fmt: skip
-    either.add_argument("--release", action="store_true", help="roles change by themselves again")
-    parser.add_argument("-v", dest="verbose", action="store_true", help="say what is done")
+        help="maintenance: no automatic role changes on either node until --release, or for TIME "
+        "(90s, 30m, 2h, 1d)")  # fmt: skip
+    either.add_argument("--release", action="store_true", help="end a hold")
+    parser.add_argument("-v", dest="verbose", action="store_true", help="print each step")
     return parser.parse(argv)
 
 

@@ -96,27 +96,28 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         prog="ha-status",
         description="Show both nodes of the pair side by side.",
         epilog="Exit status: 0 OK, one node is active and the other can take over; 1 WARNING, "
-        "redundancy is lost; 2 CRITICAL, no node is active, or two are; 3 UNKNOWN: failoverd does "
-        "not run here, the configuration is invalid, usage, or FILE could not be written.",
+        "redundancy is lost; 2 CRITICAL, no node is active, or two are; 3 UNKNOWN: failoverd is "
+        "not running here, the configuration is invalid, usage, or FILE could not be written.",
     )
     add = parser.add_argument
-    add("--watch", action="store_true", help="go on, every second, until Ctrl-C")
+    add("--watch", action="store_true", help="update every second, until Ctrl-C")
     add("--json", action="store_true", help='print one JSON object: {"us": ..., "peer": ...}')
     add("--check", action="store_true", help="print one line for Nagios, with performance data")
     add("--prometheus", type=file_path, metavar="FILE",
         help="write metrics for node_exporter (- prints them)")  # fmt: skip
-    add("--explain", action="store_true", help="what this node would do now, and why not")
+    add("--explain", action="store_true", help="what this node would do now, or why it would not")
     add("--history", action="store_true", help="print the last changes of this node's role")
     add("--since", metavar="TIME", type=_since,
-        help='of --history, only later ones: "2026-11-28 02:00", or 30m, 12h, 7d ago')  # fmt: skip
+        help='with --history: only after "2026-11-28 02:00", or 30m, 12h, 7d ago')  # fmt: skip
     add("-v", dest="verbose", action="store_true", help="show versions and hardware addresses too")
     options = parser.parse(argv)
     modes = ("check", "watch", "prometheus", "history", "explain")
     told = [name for name in modes if vars(options)[name]]
     if len(told) > 1 or (options.json and told in (["check"], ["prometheus"], ["explain"])):
-        parser.error(f"--{told[0]} goes without --{told[1] if len(told) > 1 else 'json'}")
+        other = told[1] if len(told) > 1 else "json"
+        parser.error(f"--{told[0]} cannot be combined with --{other}")
     if options.since and not options.history:
-        parser.error("--since goes with --history")
+        parser.error("--since needs --history")
     return options
 
 

@@ -36,7 +36,7 @@ CANNOT_WATCH = 1
 OVERRIDES = {  # by variable: the option that stands for it
     "timer_seconds": ("--timer", "S", "the window in seconds"),
     "low_water": ("--low-water", "N", "fewer packets in a window are a failure"),
-    "packet_count": ("--packet-count", "N", "after so many packets the window restarts"),
+    "packet_count": ("--packet-count", "N", "packets after which the window restarts"),
     "filter": ("--filter", "EXPR", "a pcap expression for what counts"),
     "user": ("--user", "NAME", "the user of the process that counts"),
 }
@@ -88,9 +88,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         "       all: [--timer S] [--low-water N] [--packet-count N] [--filter EXPR]\n"
         "            [--addresses A,...] [--probe-target A,...] [--user NAME]\n"
         "            [--realtime]",
-        description="Watch an interface, or a capture of one, and say what failoverd would make of "
-        "it. Nothing is failed over.",
-        epilog="Exit status: 0 ended by Ctrl-C, or as a sensor by a signal, 1 cannot watch, 2 "
+        description="Watch an interface or a capture, and report what failoverd would see; nothing "
+        "is failed over.",
+        epilog="Exit status: 0 ended by Ctrl-C or, as a sensor, by a signal, 1 cannot watch, 2 "
         "usage. With -r: 0 would not have failed over, 1 would have, 3 cannot read, or nothing was "
         "judged. With --tune: 0 the aim can be met, 1 it cannot, 3 cannot tell.",
     )
@@ -98,16 +98,16 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("interface", metavar="IFACE", help=argparse.SUPPRESS)  # the usage says it
     parser.set_defaults(config=None)  # the usual one, if it is there
     add("-v", dest="verbose", action="store_true",
-        help="say more at start; with --tune: what it rests on")  # fmt: skip
-    add("--json", action="store_true", help="one JSON object an event; with --tune one in all")
+        help="print more at start; with --tune: what it is based on")  # fmt: skip
+    add("--json", action="store_true", help="one JSON object per event; with --tune a single one")
     add("-r", dest="capture", type=file_path, metavar="FILE",
         help="read a capture file (- is standard input)")  # fmt: skip
-    add("--until", type=seconds, metavar="S", help="judge until so long after the first packet")
+    add("--until", type=seconds, metavar="S", help="go on until S seconds after the first packet")
     add("--mac", type=hardware_address, metavar="ADDRESS",
-        help="the interface's own address, whose packets are left out")  # fmt: skip
-    add("--tune", action="store_true", help="measure the traffic, and propose what to set")
+        help="the interface's own address; its packets are excluded")  # fmt: skip
+    add("--tune", action="store_true", help="measure the traffic, and propose settings")
     add("--seconds", type=seconds, metavar="N", default=300.0,
-        help="measure for so long (%(default)g)")  # fmt: skip
+        help="measure for N seconds (%(default)g)")  # fmt: skip
     add("--within", type=seconds, metavar="T", default=10.0,
         help="aim: a dead interface is found within T seconds (%(default)g)")  # fmt: skip
     add("--days", type=seconds, metavar="N", default=30.0,
@@ -187,17 +187,19 @@ def disagreement(options: argparse.Namespace, given: set[str]) -> str:
     read, tune, sensor = "capture" in given, options.tune, given & {"track", "program"}
     wrong = [
         (sensor and given & {"capture", "tune", "json"},
-         "--track and --exec go without -r, --tune and --json"),
-        (given & {"ok", "bad"} and not options.track, "--ok and --bad go with --track FILE"),
+         "--track and --exec cannot be combined with -r, --tune or --json"),
+        (given & {"ok", "bad"} and not options.track, "--ok and --bad need --track FILE"),
         (options.ok == options.bad, "--ok and --bad must differ"),
-        (sensor and options.low_water == 0, "--low-water: 1 is the least with --track and --exec"),
-        (options.mac and not read, "--mac goes with -r FILE"),
-        ("until" in given and (tune or not read), "--until goes with -r FILE, and not with --tune"),
+        (sensor and options.low_water == 0,
+         "--low-water must be at least 1 with --track and --exec"),
+        (options.mac and not read, "--mac needs -r FILE"),
+        ("until" in given and (tune or not read),
+         "--until needs -r FILE, and cannot be combined with --tune"),
         (given & {"seconds", "within", "days"} and not tune,
-         "--seconds, --within and --days go with --tune"),
+         "--seconds, --within and --days need --tune"),
         ("seconds" in given and read,
-         "--seconds goes without -r FILE, which is read to its end"),
-        (options.within < SHORTEST_AIM, f"--within: {SHORTEST_AIM:g} s is the least"),
+         "--seconds cannot be combined with -r FILE, which is read to its end"),
+        (options.within < SHORTEST_AIM, f"--within must be at least {SHORTEST_AIM:g} s"),
         (0 in (options.seconds, options.days), "--seconds and --days must be more than 0"),
     ]  # fmt: skip
     return next((problem for holds, problem in wrong if holds), "")

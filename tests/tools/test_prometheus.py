@@ -200,4 +200,4 @@ def test_metrics_that_cannot_be_written(pair: Pair, tmp_path: Path) -> None:
         assert f"ha-status: {path} cannot be written: " in errors
     assert Path("/dev/null").is_char_device()
     status, _, errors = ha_status_there(pair, conf, "--prometheus", "-", "--json")
-    assert status == 3 and "--prometheus goes without" in errors
+    assert status == 3 and "--prometheus cannot be combined with" in errors
