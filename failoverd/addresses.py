@@ -108,7 +108,8 @@ def _obey(work: dict[str, Any], kernel: Kernel) -> Message:
     try:
         result = (put if do == "put" else take)(kernel, **work)
     except OSError as error:
-        result = Result([f"the kernel does not {do} addresses: {error.strerror}"], [])
+        does = "add" if do == "put" else "remove"
+        result = Result([f"the kernel does not {does} addresses: {error.strerror}"], [])
     problem, note = map(told_shortly, (result.problems, result.notes))
     return {"count": result.done, "problem": problem, "note": note}
 
@@ -272,7 +273,7 @@ def _adding(wanted: list[_Entry], problems: dict[str, None]) -> list[Request]:
         if network not in networks and network not in routed:
             routed[network] = _has_route(packed, prefix)
         flags = _NOPREFIXROUTE if routed.get(network) else 0
-        requests.append(_addition(number, packed, prefix, flags, text, "on", name))
+        requests.append(_addition(number, packed, prefix, flags, text, "to", name))
     return requests
 
 
@@ -280,7 +281,7 @@ def _adding(wanted: list[_Entry], problems: dict[str, None]) -> list[Request]:
 def _addition(number: int, packed: bytes, prefix: int, flags: int, *what: object) -> Request:
     flags |= _NODAD if len(packed) == _SIXTEEN else 0
     body = _whole(number, prefix, packed, packed, flags)
-    return Request(_NEWADDR, _CREATE | _EXCL, body, ("put", *what), (EEXIST,))
+    return Request(_NEWADDR, _CREATE | _EXCL, body, ("add", *what), (EEXIST,))
 
 
 def _whole(number: int, prefix: int, local: bytes, peer: bytes, flags: int) -> bytes:
@@ -364,7 +365,7 @@ def _removing(
 
 def _removal(one: links.Entry, name: str) -> Request:
     body = _whole(one.number, one.prefix, one.local, one.peer, 0)
-    what = ("take", one, "from", name or one.number)
+    what = ("remove", one, "from", name or one.number)
     return Request(_DELADDR, 0, body, what, (EADDRNOTAVAIL, ENODEV))
 
 
@@ -485,7 +486,7 @@ def _again(one: links.Entry, name: str) -> Request:
     told = links.attributes(one.content[size:])
     told[links.IFA_FLAGS] = struct.pack("=I", one.flags | _NODAD)
     body = one.content[:size] + _packed(told)
-    return Request(_NEWADDR, _CREATE | _EXCL, body, ("put", one, "back on", name), (EEXIST,))
+    return Request(_NEWADDR, _CREATE | _EXCL, body, ("restore", one, "on", name), (EEXIST,))
 
 
 def _packed(attributes: Mapping[int, bytes]) -> bytes:
@@ -524,5 +525,5 @@ def _route_again(route: bytes, name: str) -> Request:
     family, prefix, *_ = links.ROUTE.unpack_from(route)
     target = links.attributes(route[links.ROUTE.size :]).get(links.RTA_DST)
     where = f"{socket.inet_ntop(family, target)}/{prefix}" if target else "default"
-    what = ("put the route to", where, "back on", name)
+    what = ("restore the route to", where, "on", name)
     return Request(_NEWROUTE, _CREATE | _EXCL, route, what, (EEXIST,))

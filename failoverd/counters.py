@@ -28,12 +28,12 @@ COUNTERS = {
     "role_changes_total": Metric(
         "Changes of the role; cause as in the log", ("from", "to", "cause")
     ),
-    "takeovers_blocked_total": Metric("Takeovers that were wanted and not allowed", ("reason",)),
+    "takeovers_blocked_total": Metric("Takeovers that were blocked", ("reason",)),
     "fence_attempts_total": Metric("Runs of the fencing program", ("result",), RESULTS),
     "config_reloads_total": Metric("Reloads of the configuration", ("result",), RESULTS),
     "authentication_failures_total": Metric("Clients of the port that were refused"),
     "heartbeats_sent_total": Metric("Heartbeats sent"),
-    "heartbeats_received_total": Metric("Heartbeats of the peer received"),
+    "heartbeats_received_total": Metric("Heartbeats received from the peer"),
     "interface_received_packets_total": Metric(
         "Packets in windows that have ended", ("interface",)
     ),

@@ -453,7 +453,7 @@ def test_an_own_hardware_address_that_is_not_known(machine: Namespace) -> None:
 def test_what_the_kernel_refuses_is_told_in_its_words(machine: Namespace) -> None:
     machine.run("sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6")
     try:
-        why = "cannot put 2001:db8::10/64 on eth0: ipv6: IPv6 is disabled on this device"
+        why = "cannot add 2001:db8::10/64 to eth0: ipv6: IPv6 is disabled on this device"
         says(machine, lambda: addresses.put(Kernel(), (V4, V6), ()), why)
         assert shown(machine, "eth0") == {"192.0.2.10/24"}, "the others are done"
     finally:
@@ -474,12 +474,12 @@ def test_without_the_right_it_says_so(machine: Namespace) -> None:
     why = "Operation not permitted"
     add = powerless(lambda: addresses.put(Kernel(), (V6, OTHER), ()))
     told = (
-        f"cannot put 2001:db8::10/64 on eth0: {why}",
-        f"cannot put 198.51.100.10/24 on eth1: {why}",
+        f"cannot add 2001:db8::10/64 to eth0: {why}",
+        f"cannot add 198.51.100.10/24 to eth1: {why}",
     )
     says(machine, add, *told)
     remove = powerless(lambda: addresses.take(Kernel(), (V4,), (), KNOWN))
-    says(machine, remove, f"cannot take 192.0.2.10/24 from eth0: {why}")
+    says(machine, remove, f"cannot remove 192.0.2.10/24 from eth0: {why}")
     assert shown(machine, "eth0") == {"192.0.2.10/24"}
 
 

@@ -100,7 +100,7 @@ class Session:
             self._rest = paths[number:]
             folder = os.path.dirname(path)
             if not self._options.peer and not os.access(folder, os.W_OK):
-                raise EditError(f"{folder} is missing or read-only: make it, or run this as root")
+                raise EditError(f"{folder} is missing or read-only: create it, or run this as root")
             file = File(path, self._kind(path), edit.read(path))
             if file.kind in ("pidfile", "state"):
                 raise EditError(f"{path} is failoverd's own: let failoverd write it")
@@ -117,7 +117,7 @@ class Session:
         flush_output()  # what could not be written has been told
         if self._reload and self._conf and os.path.exists(self._conf.pidfile):
             reload = f"kill -HUP $(cat {shlex.quote(self._conf.pidfile)})"
-            print(f"failoverd takes it on a reload; on both nodes: {reload}")
+            print(f"to reload failoverd, on both nodes: {reload}")
         if self._rest:
             self._left.append(self._command(*["--peer"] * self._options.peer, *self._rest))
         if self._left:

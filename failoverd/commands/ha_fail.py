@@ -42,11 +42,11 @@ def main(argv: list[str] | None = None) -> int:
         _flush()
         return status
     except ExchangeError as error:
-        doubt = "; whether it has happened, ha-status tells" if error.sent else ""
+        doubt = "; ha-status shows whether it has happened" if error.sent else ""
         complain("ha-fail", f"{error}{doubt}")
         return 1
     except KeyboardInterrupt:
-        complain("ha-fail", "interrupted; whether it has happened, ha-status tells")
+        complain("ha-fail", "interrupted; ha-status shows whether it has happened")
         return 128 + signal.SIGINT
 
 
@@ -125,7 +125,7 @@ def _hold(client: Client, options: argparse.Namespace) -> int:
         complain("ha-fail", f"{undone}: {TOO_OLD if reply.is_unknown else reply.text}")
         return 1
     us = client.status(client.conf.primary)
-    print(verdict.on_hold(us) or "released: roles change by themselves again")
+    print(verdict.on_hold(us) or "released: automatic role changes are allowed again")
     _flush()
     name = verdict.names(us, None, client.conf.secondary)[1]
     if why := _why_not_there(client, us):

@@ -221,9 +221,9 @@ def _place_faults(conf: Conf) -> Iterator[tuple[str, str]]:
         except OSError:
             mode = 0
         if os.path.isdir(path):
-            yield name, f"{path} is a folder: name a file in it"
+            yield name, f"{path} is a directory: name a file in it"
         elif not stat.S_ISDIR(mode):
-            yield name, f"there is no folder {folder}: make it, or change the path"
+            yield name, f"there is no directory {folder}: create it, or change the path"
         if name in ("pidfile", "state") and mode & 0o022 and not mode & stat.S_ISVTX:
             way_out = f"chmod go-w {shlex.quote(folder)}"
             yield name, f"{folder} can be written by others than root: {way_out}"
@@ -262,7 +262,7 @@ def _secret_faults(path: str) -> list[str]:
 
 def _new_secret(path: str) -> str:
     command = f"(umask 077; head -c 24 /dev/urandom | base64 >{shlex.quote(path)})"
-    return f"make one with {command} and copy it to the peer"
+    return f"create one with {command} and copy it to the peer"
 
 
 def _word_fault(word: bytes) -> str | None:

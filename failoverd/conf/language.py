@@ -110,8 +110,8 @@ _NOT_UNICODE = re.compile(
 
 _NO_VALUE = 'a value is one string in quotes, such as "/a/path" or "$other", or one number'
 _NO_STATEMENT = (
-    "this is not understood: the file is read as data and never run, and all that can stand in it "
-    "is $name = \"value\"; and @name = ('a', 'b'); and comments after #"
+    "this is not understood: the file is read as data and never run, and may contain only "
+    "$name = \"value\"; and @name = ('a', 'b'); and comments after #"
 )
 _WHY_NOT = {  # by the group of _PIECE that was found
     "escape": r"the escape {0} is not understood: there are "

@@ -250,7 +250,7 @@ def _network(served: Address, conf: Conf, facts: Facts, here: _Addresses) -> Ite
     """In no network of its interface."""
     name, address, version = served.interface, served.address, _version(served.address)
     if version == 6 and not facts.interfaces[name].ipv6:
-        text = f"IPv6 is disabled on {name}, so that it does not take {address}"
+        text = f"IPv6 is disabled on {name}, so it does not accept {address}"
         way = f"sysctl -w net/ipv6/conf/{name}/disable_ipv6=0, or have a hook in $switch_dir do it"
         yield Finding("addresses", f"{text}: {way}", ODD)
         return
@@ -273,7 +273,7 @@ def _network(served: Address, conf: Conf, facts: Facts, here: _Addresses) -> Ite
         yield Finding("addresses", f"{text}: correct one of them", ODD)
     else:
         text = f"{name} has no IPv{version} address of this node's own beside @addresses"
-        way = "give it one in their network, or this node cannot be reached there on standby"
+        way = "give it one in their network, or this node cannot be reached there while standby"
         yield Finding("addresses", f"{text}: {way}", ODD)
 
 

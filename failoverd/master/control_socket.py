@@ -67,7 +67,7 @@ class ControlSocket:
     def _complain(self, why: str) -> None:
         if why != self._trouble:
             conf, self._trouble = self._context.conf, why
-            text = "cannot make the socket, so this node's own commands use TCP"
+            text = "cannot create the socket, so this node's own commands use TCP"
             listen = f"{conf.primary}:{conf.tcp_port}"
             values = {"socket": conf.control_socket, "error": why, "listen": listen}
             self._context.say("SOCKET-FAILED", "config", text, **values)
@@ -98,7 +98,7 @@ def make_room(path: str, name: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
         wrong = probe.connect_ex(name)
     if wrong in (0, errno.EAGAIN):
-        raise OSError("a living program listens there")
+        raise OSError("another program is listening on it")
     if wrong != errno.ECONNREFUSED:
         raise OSError(wrong, os.strerror(wrong))
     os.unlink(path)

@@ -46,7 +46,7 @@ class DryRun:
     def _say_placed(self, role: str) -> None:
         conf, served = self._context.conf, [str(entry) for entry in self._context.conf.addresses]
         if served and conf.addresses_by == "failoverd":
-            put, take = "service addresses would be put", "service addresses would be taken"
+            put, take = "service addresses would be added", "service addresses would be removed"
             text = put if role == "master" else take
             values = {"count": len(served), "addresses": told_shortly(served)}
             self._context.say("DRY-RUN", "role", text, **values)

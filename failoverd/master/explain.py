@@ -39,7 +39,7 @@ def _now(state: State, here: str, held_until: str) -> Iterator[str]:
     yield f"role of {here}: {role(state)}{purpose}"
     if state.held:
         end = f"{held_until} or ha-fail --release" if held_until else "ha-fail --release"
-        yield f"changes of role are on hold: only operators make any, until {end}"
+        yield f"role changes are on hold: only an operator can switch, until {end}"
     if state.failed:
         yield "the switch script failed here as master: fix the cause, ha-fail tries it again"
     if state.unclean:

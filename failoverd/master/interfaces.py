@@ -10,8 +10,8 @@ from failoverd import links, pair
 from failoverd.log import told_shortly
 from failoverd.master.context import Context
 
-ASK_SCRIPT = ": the script has to put it there, see ha-switch(8)"
-TAKEN_AGAIN = ": something has taken it away again, perhaps the script"
+ASK_SCRIPT = ": the script has to add it, see ha-switch(8)"
+TAKEN_AGAIN = ": something has removed it again, perhaps the script"
 
 
 class ServiceInterfaces:

@@ -463,7 +463,7 @@ class Master:
         self.context.say("CONFIG-RELOADED", "config", "configuration read again")
         moved = (conf.addresses, conf.ethernet_addresses) != (old.addresses, old.ethernet_addresses)
         if self.context.role == "active" and moved:
-            text = "what is new in @addresses comes with the next switch"
+            text = "new @addresses are added with the next switch"
             self.context.say("CONFIG-LATER", "config", text)
 
 

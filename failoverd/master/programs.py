@@ -27,8 +27,8 @@ NOTICES = ("role", "alarm")  # in this order: of a takeover, first that it has h
 SAID = {True: "succeeded", False: "ended"}
 QUESTIONS = ("fence", "confirm")  # programs whose exit status answers one
 PLACED = {
-    "put": ("ADDRESSES-PLACED", "service addresses put", "master"),
-    "take": ("ADDRESSES-TAKEN", "service addresses taken", "slave"),
+    "put": ("ADDRESSES-PLACED", "service addresses added", "master"),
+    "take": ("ADDRESSES-TAKEN", "service addresses removed", "slave"),
 }
 LEAST = 3.0  # seconds that addresses have to come or go, also when $switch_timeout is over
 

@@ -144,7 +144,7 @@ class Supervisor:
             child.kill()
             return
         if not slot.volume.take(child.channel.volume - before, time.monotonic()):
-            slot.last_words = "says more than anybody can have to say"
+            slot.last_words = "sends too much"
             child.kill()
         if messages:  # what is not understood is no report
             slot.received = time.monotonic()

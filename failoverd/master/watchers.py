@@ -79,8 +79,8 @@ class Watchers:
             return False
         self.unproved.discard(interface)
         self._refused[interface] = (
-            f"$watchd {self._program} is refused and failoverd's own runs instead, for it does "
-            f"not report windows as `watchd --json` does: {why}"
+            f"$watchd {self._program} is refused and failoverd's own runs instead, because it "
+            f"does not report windows as `watchd --json` does: {why}"
         )
         text = "$watchd is refused, failoverd's own watcher runs instead"
         subject, program = f"interface {interface}", self._program

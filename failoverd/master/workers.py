@@ -95,7 +95,7 @@ class Workers:
         """A heartbeat of the peer's has come with the tag of the new secret."""
         if self._tags is not None and decode(Renewed, message).tag == self._tags.peers[0].hex():
             self._tags = self._tags.newest
-            text = "the peer has the new secret too, the old one counts no more"
+            text = "the peer has the new secret too, the old one no longer counts"
             self._context.say("SECRET-SHARED", "config", text)
             self._recount()
 

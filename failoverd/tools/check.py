@@ -118,7 +118,7 @@ def _closed_to_user(settings: Conf) -> list[Problem]:
     except (OSError, ValueError):  # which is an error of $user, or it is not known
         return []
     assert isinstance(found, list)
-    way = "checks run as that user: make it and every folder on the way accessible"
+    way = "checks run as that user: make it and every directory on the way accessible"
     return [settings.problem("checks", f"{path} is closed to user {settings.user}: {way}")
             for path in found]  # fmt: skip
 
@@ -177,7 +177,7 @@ def about_watcher(checked: Checked) -> list[str]:
 
 
 def _shared_user(settings: Conf) -> list[str]:
-    what = "$user is nobody, as whom other programs run, which can kill failoverd's workers"
+    what = "$user is nobody: other programs run as nobody too, and can kill failoverd's workers"
     return [f"{what}: {OWN_USER}"] if settings.user == "nobody" else []
 
 
@@ -186,9 +186,9 @@ def _unaskable(settings: Conf) -> list[str]:
     names = list(dict.fromkeys(entry.interface for entry in settings.addresses))
     if settings.confirm != "arp" or not names or any(map(links.hwaddr, names)):
         return []
-    what = f"{' and '.join(names)} has no hardware address, so no ARP probe can be sent there"
+    what = f"{' and '.join(names)} has no hardware address, so no ARP probe can be sent there,"
     way = 'set $confirm to "none" or a program'
-    return [f"{what} and no takeover after lost heartbeats ever comes: {way}"]
+    return [f"{what} and there is never a takeover after lost heartbeats: {way}"]
 
 
 def _on_hold(settings: Conf) -> list[str]:
@@ -210,7 +210,7 @@ def _on_hold(settings: Conf) -> list[str]:
 
 def _compared(settings: Conf, boot: str) -> list[str]:
     """How the peer's failoverd differs in what must be alike, or why that is unknown; and that the
-    second path would not work: a packet filter is found before the heartbeat link is cut."""
+    second path would not work: a firewall is found before the heartbeat link is cut."""
     from failoverd.tools import client, nodes
 
     try:

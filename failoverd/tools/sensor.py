@@ -121,12 +121,12 @@ class TrackFile(Outlet):
     def _fault(self) -> str:
         folder = os.path.dirname(self._path)
         if not os.path.isdir(folder):
-            return f"there is no folder {folder}: mkdir {folder}"
+            return f"there is no directory {folder}: mkdir {folder}"
         mode = os.stat(folder).st_mode
         if mode & 0o022 and not mode & stat.S_ISVTX:
             return f"{folder} can be written by other users: chmod go-w {folder}"
         if os.path.lexists(self._path) and not _NUMBER.fullmatch(self._left()):
-            return f"{self._path} is something else than a number, and is not replaced"
+            return f"{self._path} is not a number, and is not replaced"
         return ""
 
     def _left(self) -> str:

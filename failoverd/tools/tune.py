@@ -333,12 +333,12 @@ class Report:
         if self.status == AIM_MET:
             return f"aim met ({self.aim})."
         if self.status == AIM_NOT_MET:
-            return f"AIM NOT MET ({self.aim}): no setting does with this traffic. The nearest:"
+            return f"AIM NOT MET ({self.aim}): no setting meets it with this traffic. The nearest:"
         why = "no packet that counts was received."
         if self.traffic.packets:
             why = "too few packets, measure for longer."
         if self.best is not None:
-            why = "it depends on the probe target. In time is:"
+            why = "it depends on the probe target. Fast enough:"
         return f"cannot tell ({self.aim}): {why}"
 
     def _promise(self, best: Judged) -> str:

@@ -17,9 +17,9 @@ MOST_TOLD = 2  # differences that the sentence names
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 
-MEND_LINK = "check the cables of the heartbeat link, and look for a packet filter that drops ICMP"
+MEND_LINK = "check the cables of the heartbeat link, and look for a firewall that drops ICMP"
 WAIT = "look again in a moment"
-SEE_PEER = "see that the peer is up, and that failoverd runs there"
+SEE_PEER = "check that the peer is up, and that failoverd is running there"
 RELEASE = "ha-fail --release when the maintenance is over"
 READ_LOGS = "read the logs of both nodes: they say why neither becomes active"
 
@@ -107,7 +107,7 @@ def judge(
     if us is None:
         rest = f"{there.name} is {there.role}" if peer else f"nor does {there.name}"
         what = f"failoverd on {here.name} gives no valid answer"
-        return Verdict(UNKNOWN, f"{what}; {rest}", "see that failoverd runs on this node")
+        return Verdict(UNKNOWN, f"{what}; {rest}", "check that failoverd is running on this node")
     active = [node for node in (here, there) if node.role == "active"]
     if len(active) == 2:
         advice = "check the heartbeat link: nodes that reach each other settle it by themselves"
@@ -246,7 +246,7 @@ def _receiving_nothing(status: Status) -> set[str]:
 
 _TO_DO = {
     "has no carrier": "check its cable and the port of the switch",
-    "does not exist": "make it, or correct @interfaces",
+    "does not exist": "create it, or correct @interfaces",
     "is not receiving": "check the port and the VLAN on the switch; if nothing is sent there, name "
     "a probe target (@witness)",
     "receives less than $low_water": "watchd --tune measures what $low_water fits",
@@ -277,7 +277,7 @@ def _why_not_linked(active: Node, ours: Status, other: Node, theirs: Status) -> 
         if status.plip_state == "down":
             yield _unplugged(node)
         elif not _has_heartbeats(status):
-            advice = f"look for a packet filter that drops ICMP from {sender.name} to {node.name}"
+            advice = f"look for a firewall that drops ICMP from {sender.name} to {node.name}"
             yield f"{node.name} receives no heartbeats from {sender.name}", advice
         if status.speechless:
             yield f"{sender.name} does not answer the queries of {node.name}", FILTER

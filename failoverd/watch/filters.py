@@ -41,8 +41,8 @@ TRANSLATION_SECONDS = 60.0  # of a processor: 600 hosts take libpcap 8 s, 1,000 
 WAITING_SECONDS = 5 * TRANSLATION_SECONDS  # for that on a node that is busy, as at a boot
 _LONGEST = "ff:ff:ff:ff:ff:ff"  # as long as what an interface leaves out of its own
 _ENOUGH = 262144  # bytes: for what 4096 instructions, the most that there may be, become
-_SHORTER = "shorten it, with networks in place of hosts, say"
-_FEWER = "name fewer addresses, or such as follow one another"
+_SHORTER = "shorten it, for example with networks instead of hosts"
+_FEWER = "use fewer addresses, or consecutive ones"
 _UNTAGGED = "whose tag the kernel takes off before it filters: watch the interface of that VLAN"
 _SO_ATTACH_FILTER = 26  # socket(7)
 _INSTRUCTION = struct.Struct("@HBBI")  # struct sock_filter of linux/filter.h
@@ -112,7 +112,7 @@ def _without_header(code: int, yes: int, no: int, k: int) -> tuple[int, int, int
     if k >= _SLL_BYTES:
         return code, yes, no, k - _SLL_BYTES
     if k not in _SLL_FIELDS:
-        raise BadFilter("it looks at what the kernel does not show of this kind of interface")
+        raise BadFilter("it uses what the kernel cannot filter on this kind of interface")
     return code, yes, no, _SLL_FIELDS[k]
 
 
@@ -182,8 +182,7 @@ def prepare(
         return unpacked(process.find_out(title, work, WAITING_SECONDS))
     except TimeoutError:
         raise BadFilter(
-            f"it cannot be translated within {TRANSLATION_SECONDS:g} s: "
-            f"{_SHORTER if own else _FEWER}"
+            f"it cannot be compiled within {TRANSLATION_SECONDS:g} s: {_SHORTER if own else _FEWER}"
         ) from None
     except ValueError as error:
         raise BadFilter(str(error)) from None

@@ -53,14 +53,14 @@ _ONE_SECRET = (
 )
 _OTHER_ADDRESS = "check that $primary and $secondary are exchanged on the peer"
 LOOK_THERE = (
-    "check that the peer and the link are up, that failoverd runs there, and that no packet filter "
-    "on either node is in the way"
+    "check that the peer and the link are up, that failoverd is running there, and that no "
+    "firewall (packet filter) on either node is in the way"
 )
 FILTER = (
-    "look for a packet filter on either node, check the MTU of the heartbeat link, and that "
-    "$tcp_port is the same on both"
+    "look for a firewall (packet filter) on either node, check the MTU of the heartbeat link, and "
+    "that $tcp_port is the same on both"
 )
-FILTERED = f"its heartbeats are received, so failoverd runs there: {FILTER}"
+FILTERED = f"its heartbeats are received, so failoverd is running there: {FILTER}"
 
 # Events
 

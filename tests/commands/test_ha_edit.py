@@ -425,7 +425,7 @@ def test_who_is_not_root_is_told_so(here: Here, capfd: Captured) -> None:
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
-    told = "ha-edit: /etc is missing or read-only: make it, or run this as root\n"
+    told = "ha-edit: /etc is missing or read-only: create it, or run this as root\n"
     assert capfd.readouterr().err == told
 
 

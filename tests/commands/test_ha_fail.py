@@ -84,7 +84,7 @@ def test_that_the_port_is_blocked_on_one_side_is_said(
     told = asker.command("ha-fail")
     assert told.returncode == 1
     shown = asker.command("ha-status")
-    advice = "its heartbeats are received, so failoverd runs there: look for a packet"
+    advice = "its heartbeats are received, so failoverd is running there: look for a firewall"
     assert f"; {advice}" in told.stderr and f"\nnext: {advice}" in shown.stdout
     for said in (told.stderr, shown.stdout):
         assert "start failoverd" not in said and "silent" not in said

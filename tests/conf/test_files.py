@@ -190,8 +190,8 @@ def test_the_secret_word(tmp_path: Path, sound: Conf, content: bytes, word: byte
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        (b"", "is empty: make one with "),
-        (b"\n", "is empty: make one with "),
+        (b"", "is empty: create one with "),
+        (b"\n", "is empty: create one with "),
         (b"\r\n", "is empty"),
         (b"hunter2\nhunter3\n", "has more than one line"),
         (b"hunter2\n\n", "has more than one line"),
@@ -223,7 +223,7 @@ def test_a_secret_that_is_open_to_others(tmp_path: Path, sound: Conf, mode: int)
 def test_a_secret_that_is_no_file(tmp_path: Path, sound: Conf) -> None:
     path = tmp_path / "secret"
     path.unlink()
-    assert "is missing: make one with (umask 077; " in only(secret_faults(sound))
+    assert "is missing: create one with (umask 077; " in only(secret_faults(sound))
     path.mkdir(0o700)
     assert "is not a regular file" in only(secret_faults(sound))
     path.rmdir()

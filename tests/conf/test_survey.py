@@ -120,7 +120,7 @@ def test_what_is_right_is_not_found_wrong(facts: Facts, more: str) -> None:
 
 NO_ADDRESS = (
     "eth0 has no IPv4 address of this node's own beside @addresses: give it one in their network, "
-    "or this node cannot be reached there on standby"
+    "or this node cannot be reached there while standby"
 )
 WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
     "the private address is nowhere": (
@@ -145,7 +145,7 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
             (
                 "addresses",
                 ODD,
-                "IPv6 is disabled on eth0, so that it does not take 2001:db8::10: sysctl -w "
+                "IPv6 is disabled on eth0, so it does not accept 2001:db8::10: sysctl -w "
                 "net/ipv6/conf/eth0/disable_ipv6=0, or have a hook in $switch_dir do it",
             )
         ],

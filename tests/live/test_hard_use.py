@@ -153,7 +153,7 @@ def test_hup_takes_a_configuration_wholly_or_not_at_all(lab: Lab) -> None:
     a.write_conf(primary="1.0.0.77")
     refused("1.0.0.77 is on no interface of this node")
     a.write_conf(dumpfile=f"{a.folder}/missing/dump")
-    refused("there is no folder")
+    refused("there is no directory")
     a.write_conf(log=f"{a.folder}/run")
     refused("is a folder")
     a.write_conf(realtime=True)

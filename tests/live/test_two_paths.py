@@ -131,7 +131,7 @@ def test_an_operator_is_told_that_the_port_is_blocked(lab: Lab) -> None:
     lab.wait_until(lambda: told_path(lab.a) == "second", "a's queries take the second path")
     for active in ("a", "b"):
         refused = lab.a.command("ha-fail")
-        assert refused.returncode == 1 and "look for a packet filter" in refused.stderr
+        assert refused.returncode == 1 and "look for a firewall (packet filter)" in refused.stderr
         assert lab.holders() == [active]
         if active == "a":
             assert lab.b.command("ha-fail").returncode == 0, "what b tells arrives"

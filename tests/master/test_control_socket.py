@@ -105,7 +105,7 @@ def test_a_living_one_is_never_taken(us: Context, made: ControlSocket) -> None:
     other = ControlSocket(us)
     assert not other.open(0.0) and not other.keep(control_socket.RETRY_SECONDS + 1)
     other.close()
-    assert said(us).count("a living program listens there") == 1
+    assert said(us).count("another program is listening on it") == 1
     assert leads_to(us.conf.control_socket, made)  # the probes were let in by nobody else
     made.close()
     assert other.keep(2 * control_socket.RETRY_SECONDS + 2) and leads_to(

@@ -259,7 +259,7 @@ PLACED: dict[str, tuple[tuple[str, ...], str]] = {
     "on lo besides": ((*BOTH, "address add 192.0.2.10/32 dev lo"), ""),
     "neither": (
         (),
-        "192.0.2.10 is not on eth0: something has taken it away again, perhaps the script; ",
+        "192.0.2.10 is not on eth0: something has removed it again, perhaps the script; ",
     ),
     "one": (BOTH[1:], "192.0.2.10 is not on eth0: something"),
     "the other": (BOTH[:1], "2001:db8::10 is not on eth0: something"),
@@ -293,7 +293,7 @@ def test_where_the_script_has_to_put_them_it_is_named(machine: Namespace, tmp_pa
         us = context(tmp_path)
         us.conf = replace(us.conf, addresses_by="script")
         assert ServiceInterfaces(us).switched("master", TOLD, ok=True) is False
-        why = "192.0.2.10 is not on eth0: the script has to put it there, see ha-switch(8); "
+        why = "192.0.2.10 is not on eth0: the script has to add it, see ha-switch(8); "
         assert why in said(us)
 
     inside(machine, look)

@@ -177,7 +177,7 @@ def test_what_is_in_the_way_stands_first() -> None:
     )  # fmt: skip
     assert found[:4] == [
         "Role of node-a: failed.",
-        "Changes of role are on hold: only operators make any, until ha-fail --release.",
+        "Role changes are on hold: only an operator can switch, until ha-fail --release.",
         "The switch script failed here as master: fix the cause, ha-fail tries it again.",
         f"Blocked now: {blocked}.",
     ]

@@ -254,7 +254,7 @@ def test_one_that_says_too_much_is_ended_and_comes_back_later_and_later() -> Non
 
     parent = Parent(flood)
     parent.serve(lambda: len(parent.gone) >= 2)
-    assert all("says more than" in why for why in parent.gone)
+    assert all("sends too much" in why for why in parent.gone)
     assert parent.supervisor.slots["enemy"].delay >= 0.2
     parent.supervisor.end_all()
 

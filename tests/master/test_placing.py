@@ -175,7 +175,7 @@ def test_an_address_that_cannot_be_put_is_a_failed_switch(lab: Lab) -> None:
     lab.wait_until(lambda: lab.a.role() == "active", "a has its role back")
     assert lab.holders() == ["a"]
     assert lab.b.role() == "failed"
-    why = "cannot put 2001:db8::10/64 on eth0: ipv6: IPv6 is disabled on this device"
+    why = "cannot add 2001:db8::10/64 to eth0: ipv6: IPv6 is disabled on this device"
     (refused,) = logs.lines(lab.b.log(), "ADDRESS-FAILED")
     assert (refused.level, refused.values) == ("WARNING", {"role": "master", "error": why})
     *_, undone, _ = logs.lines(lab.b.log(), "ADDRESSES-TAKEN")

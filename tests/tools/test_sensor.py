@@ -124,7 +124,7 @@ def test_a_file_that_should_not_be_replaced_is_not(tmp_path: Path, lines: Lines)
         ("link", "something else than a number"),
         ("open", "something else than a number"),
         ("open/eth0", "can be written by other users: chmod go-w"),
-        ("no/eth0", "there is no folder"),
+        ("no/eth0", "there is no directory"),
     ):
         with pytest.raises(Stop, match=why):
             TrackFile(str(tmp_path / path), NUMBERS, lines)
@@ -294,7 +294,7 @@ def test_options_that_do_not_fit_are_refused(words: str, why: str) -> None:
         ("--addresses 192.0.2.300 lo", 2, "192.0.2.300: expected an IPv4 or IPv6 address"),
         ("--probe-target 192.0.2.1/24 lo", 2, "192.0.2.1/24: expected"),
         ("--filter nonsense lo", 1, "--filter is not a pcap expression"),
-        ("--track /no/such/file lo", 1, "there is no folder /no/such"),
+        ("--track /no/such/file lo", 1, "there is no directory /no/such"),
     ],
 )
 def test_values_that_cannot_be_used_are_refused(words: str, status: int, why: str) -> None:

@@ -242,7 +242,7 @@ ADVICE: list[tuple[Status | None, Status | None, str]] = [
     (A, cards(B, DOWN), "eth0 of node-b: check its cable and the port of the switch"),
     (cards(A, SILENT), B, "eth0 of node-a: check the port and the VLAN on the switch"),
     (A, replace(B, role="failed", failure=FAILURE), "read the log of node-b, and when the cause"),
-    (A, replace(B, plip_state="fail"), "look for a packet filter that drops ICMP from node-a to"),
+    (A, replace(B, plip_state="fail"), "look for a firewall that drops ICMP from node-a to"),
     (replace(A, plip_state="down"), None, "see that the peer is up"),
     (B, None, "see that the peer is up"),
     (replace(A, role="failed", failure=FAILURE), None, "read the log of node-a, and when the"),
@@ -260,10 +260,10 @@ ADVICE: list[tuple[Status | None, Status | None, str]] = [
     (replace(A, plip_state="down"), B, "check the cable of the heartbeat link at node-a"),
     (A, replace(B, role="active"), "check the heartbeat link: nodes that reach each other settle"),
     (replace(A, role="standby"), B, "read the logs of both nodes"),
-    (None, B, "see that failoverd runs on this node"),
+    (None, B, "check that failoverd is running on this node"),
     (replace(A, hold=HOLD), B, "ha-fail --release when the maintenance is over"),
     (replace(A, hold=HOLD), cards(B, DOWN), "eth0 of node-b: check its cable"),
-    (replace(A, role="standby", hold=HOLD), B, "ha-fail switches also on hold, or ha-fail --rel"),
+    (replace(A, role="standby", hold=HOLD), B, "ha-fail still switches, or ha-fail --rel"),
 ]
 
 

@@ -407,7 +407,7 @@ HOSTS = " or ".join(f"host 198.51.{100 + n // 200}.{1 + n % 200}" for n in range
 
 def test_a_translation_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filters, "TRANSLATION_SECONDS", 0.2)
-    with pytest.raises(BadFilter, match=r"^it cannot be translated within 0\.2 s: shorten it"):
+    with pytest.raises(BadFilter, match=r"^it cannot be compiled within 0\.2 s: shorten it"):
         filters.prepare(HOSTS, HOSTS, ["lo"], "test: filter")
 
 

@@ -24,7 +24,7 @@ def test_a_filter_that_the_kernel_refuses_is_refused_wherever_it_is_read(lab: La
             done = a.command("failoverd", option)
             assert done.returncode == 1
             assert f"{a.conf}:{line}: ${name}: {WHY}" in done.stderr
-            assert "4096 are the most; shorten it, with networks in place of hosts" in done.stderr
+            assert "4096 are the most; shorten it, for example with networks" in done.stderr
         done = a.command("failoverd")
         assert done.returncode == 1 and WHY in done.stderr
         for option in ("--json", "--tune") if name == "filter" else ("--json",):
@@ -48,4 +48,4 @@ def test_addresses_that_make_it_too_long_are_named(lab: Lab) -> None:
     lab.a.write_conf(addresses=addresses)
     done = lab.a.command("failoverd", "-t")
     assert done.returncode == 1 and f"@addresses: {WHY}" in done.stderr
-    assert "4096 are the most; name fewer addresses, or such as follow one another" in done.stderr
+    assert "4096 are the most; use fewer addresses, or consecutive ones" in done.stderr
