@@ -41,6 +41,9 @@ NEVER = {
     r"mend(?:s|ed)?": "fix",
     r"cannot be used": "invalid",
     r"cannot bear": "known limits",
+    r"folders?": "directory",
+    r"as whom|to and fro|as it says": "the user that, flapping, what to do",
+    r"(?:belongs? )into": "belongs in",
 }
 SAID = re.compile(
     rf"(?<![\w@$.=/:-])(?:{'|'.join(f'({word})' for word in NEVER)})(?![\w=/-])", re.IGNORECASE
