@@ -295,7 +295,7 @@ def _whole(number: int, prefix: int, local: bytes, peer: bytes, flags: int) -> b
 
 
 def _has_route(packed: bytes, prefix: int) -> bool:
-    """Whether a route to this very network is there already. It serves the machine's own traffic,
+    """Whether a route to this very network is there already. It serves the node's own traffic,
     which would leave with the service's address if the kernel added another in front of it."""
     bits = 8 * len(packed)
     if prefix == bits:

@@ -1,4 +1,4 @@
-"""The heartbeat: echo requests to the peer over the private link, and what is received of its own.
+"""The heartbeats: echo requests to the peer over the heartbeat link, and those received from it.
 
 Sent on one raw socket that lasts, on an absolute schedule, and only while the main loop has spoken
 to this process within the last window: a hung failoverd is a dead one (contract, section 5). The

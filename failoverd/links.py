@@ -155,7 +155,7 @@ def _ipv6_setting(name: str, which: str) -> str:
 
 
 def hwaddr(name: str) -> str | None:
-    """The hardware address that an ethernet interface has now, "02:00:00:00:00:10"."""
+    """The hardware address that an Ethernet interface has now, "02:00:00:00:00:10"."""
     kind, address = _ask(name, _SIOCGIFHWADDR, "=H6s") or (None, b"")
     return address.hex(":") if kind in (ARPHRD_ETHER, ARPHRD_LOOPBACK) else None
 
@@ -250,7 +250,7 @@ def is_unanswered(name: str, address: str) -> bool:
 
 
 def way_out(conf: Conf) -> str:
-    """What to do where the peer is not reached, by what this end of the private link shows."""
+    """What to do where the peer is not reached, by what this end of the heartbeat link shows."""
     link, peer = conf.plip_interface, conf.secondary
     here = survey.trouble(link, survey.Interface(is_up(link), works(link)))
     if here or not is_unanswered(link, peer):

@@ -213,7 +213,7 @@ def replace(path: str, data: bytes, *, lasting: bool = False, mode: int = 0o600)
 
 def place(state: str, what: str) -> str:
     """The file of what outlives a boot: beside $state; for one in /run, which is empty after a
-    boot, or in a folder there, in /var/lib/failoverd."""
+    boot, or in a directory there, in /var/lib/failoverd."""
     folder, name = os.path.split(state)
     above, own = os.path.split(folder)
     if folder in VOLATILE:
@@ -224,7 +224,7 @@ def place(state: str, what: str) -> str:
 
 
 def keep(path: str, data: bytes, *, lasting: bool = False) -> None:
-    """`replace` for a file that has its `place`: the folder is made, if it is failoverd's own."""
+    """`replace` for a file that has its `place`: the directory is made if it is failoverd's own."""
     if os.path.dirname(path) == LASTING and not os.path.isdir(LASTING):
         os.makedirs(LASTING, 0o755, exist_ok=True)
         if lasting:
@@ -233,7 +233,7 @@ def keep(path: str, data: bytes, *, lasting: bool = False) -> None:
 
 
 def _sync_folder(path: str) -> None:
-    """Have the disk know the names in a folder. Raises OSError."""
+    """Have the disk know the names in a directory. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

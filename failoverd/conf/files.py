@@ -1,7 +1,7 @@
 """Reads the configuration and the files it names, and judges whether root may trust them.
 
 A problem of a file is placed at the line of failoverd.conf that names the file, where there is
-one. A user who can change a program that root runs, or a folder on the way to it, is root.
+one. A user who can change a program that root runs, or a directory on the way to it, is root.
 """
 
 from __future__ import annotations
@@ -304,8 +304,8 @@ def way_faults(way: dict[str, os.stat_result], own_folders: set[str]) -> list[st
     for step, info in way.items():
         if info.st_uid not in trusted_owners():
             faults.append(f"{step} belongs to user {info.st_uid}: chown root {shlex.quote(step)}")
-        # To a folder with the sticky bit, such as /tmp, others can add, but not replace what is
-        # root's. That will do on the way to the program's own folder.
+        # To a directory with the sticky bit, such as /tmp, others can add, but not replace what is
+        # root's. That will do on the way to the program's own directory.
         sticky = info.st_mode & stat.S_ISVTX and step not in own_folders
         if info.st_mode & 0o022 and not (stat.S_ISDIR(info.st_mode) and sticky):
             way_out = f"chmod go-w {shlex.quote(step)}, or put the program elsewhere"
@@ -322,8 +322,8 @@ def is_open_to_all(program: str) -> bool:
 
 
 def way_to(path: str) -> dict[str, os.stat_result]:
-    """The program and every folder on the way to it: as it is written, and without links, but each
-    file and folder once. Raises OSError."""
+    """The program and every directory on the way to it, as it is written and without links, each
+    only once. Raises OSError."""
     found: dict[str, os.stat_result] = {}
     for way in (Path(path), Path(os.path.realpath(path))):
         for step in map(str, (way, *way.parents)):

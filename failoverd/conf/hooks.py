@@ -19,7 +19,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+")
 def chosen(folder: str) -> tuple[list[str], list[str]]:
     """The paths of the hooks, in their order, and what is to be said of the files that are none.
 
-    No folder, no hooks. Raises OSError.
+    No directory, no hooks. Raises OSError.
     """
     try:
         names = sorted(os.listdir(folder))

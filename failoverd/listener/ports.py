@@ -1,9 +1,9 @@
 """The listening sockets, opened again when an interface or an address changes.
 
-Two listen at $primary:$tcp_port, one bound to the private link and one to lo. A connection of this
-node to itself runs over lo, but the kernel counts it to the interface that has the address, unless
-the client is bound to lo. So the link's socket gets it too, and could not answer while the link is
-taken down, because nothing is routed over a device that is not up, not even to this node itself.
+Two listen at $primary:$tcp_port, one bound to the heartbeat link and one to lo. A connection of
+this node to itself runs over lo, but the kernel counts it to the interface that has the address,
+unless the client is bound to lo. So the link's socket gets it too, and could not answer while the
+link is down, because nothing is routed over a device that is not up, not even to this node itself.
 While the link is down or missing there is therefore one socket only, bound to no interface and open
 to this node's own address alone.
 

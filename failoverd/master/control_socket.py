@@ -1,6 +1,6 @@
 """The Unix socket beside $pidfile, by which this node's own commands reach failoverd.
 
-It works whatever has become of the private link and of $primary. It is made here, by root, and
+It works whatever has become of the heartbeat link and of $primary. It is made here, by root, and
 never read here: the listener inherits it. So it outlives every listener, and a command that comes
 between two of them waits in its queue.
 """

@@ -15,12 +15,12 @@ TAKEN_AGAIN = ": something has removed it again, perhaps the script"
 
 
 class ServiceInterfaces:
-    """Looks at the interfaces of the ethernet side, and tells the pair what has changed."""
+    """Looks at the interfaces of the service network, and tells the pair what has changed."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self.against = ""  # what the kernel showed against the last switch
-        self.held: list[links.Held] = []  # every address of this machine at the last look
+        self.held: list[links.Held] = []  # every address of this node at the last look
         self._adopting = False  # what is there at the next look is no news
         self._missed: set[Place] = set()  # those that the pair knows to be gone
         served = {address for _, address in self._wanted()}
@@ -76,7 +76,7 @@ class ServiceInterfaces:
         return missing(wanted, ASK_SCRIPT if by_script else TAKEN_AGAIN)
 
     def role_at_start(self) -> str | None:
-        """What this machine was: $state's word, unless the kernel shows that the file is old.
+        """What this node was: $state's word, unless the kernel shows that the file is old.
 
         It may have been impossible to write it, and whoever serves must not stand down for that.
         """
@@ -130,7 +130,7 @@ class ServiceInterfaces:
     def look_for_addresses(self) -> None:
         """An interface that is deleted and made again takes the service's addresses with it.
 
-        Told once for each that was there. On a standby machine none may be anywhere.
+        Told once for each that was there. On a standby node none may be anywhere.
         """
         wanted = self._wanted()
         try:
@@ -200,7 +200,7 @@ def among(held: list[links.Held], wanted: set[Place]) -> list[links.Held]:
 
 
 def left_behind(wanted: set[Place]) -> list[str]:
-    """What is against it that this machine has stood down, and the way out. Raises OSError."""
+    """What is against it that this node has stood down, and the way out. Raises OSError."""
     return [
         f"{one} is still on {one.interface}: ip address del {one} dev {one.interface}"
         for one in held_of(wanted)

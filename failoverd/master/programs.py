@@ -232,7 +232,7 @@ class Programs:
         return not (state.failed or state.purpose is pair.Purpose.CLEAN)
 
     def _goes(self, role: str, result: switch.Result) -> bool:
-        """A script that could not be run has stopped no service: then a machine that serves goes
+        """A script that could not be run has stopped no service: then a node that serves goes
         on, and any other leaves no address here."""
         return not result.ran if role == "master" else result.ran or not self._serves
 

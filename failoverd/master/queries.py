@@ -44,7 +44,7 @@ class Queries:
         self._serial = 0
         self._told_at = 0.0  # when the peer was told something
         self._lost_at = 0.0  # since when it answers no query, 0 if it does
-        self._aside_at = 0.0  # since when only the second path answers, 0 if the private link does
+        self._aside_at = 0.0  # since when only the second path answers, else 0
         self._unreached = ""  # why the last query to the peer was not answered
         self._advice = ""  # and what to do, if that is sure
         self.asked: dict[pair.Query, int] = {}  # of the peer
@@ -147,7 +147,7 @@ class Queries:
         return view if self._dry_run is None else self._dry_run.imagine(view)
 
     def note_hwaddrs(self, status: protocol.Status) -> None:
-        """At them the peer is asked on the ethernet side."""
+        """At them the peer is asked on the service network."""
         known = set(self._context.saved.peer_hwaddrs)
         told = {interface.hwaddr for _, interface in status.interfaces if interface.hwaddr}
         if told - known:
@@ -192,7 +192,7 @@ class Queries:
     def _query(self, serial: int) -> pair.Query | None:
         return next((query for query, asked in self.asked.items() if asked == serial), None)
 
-    # ------------------------------------------------------------------ the ethernet side
+    # ------------------------------------------------------------------ the service network
 
     def told_answers(self, message: Message) -> None:
         told = decode(Answers, message)

@@ -38,7 +38,7 @@ class PidFile:
         return ""
 
     def keep(self) -> str:
-        """Make the file again if it, or all of /run, was removed; while its folder is missing
+        """Make the file again if it, or all of /run, was removed; while its directory is missing
         that is tried again later. As `write`."""
         if os.path.lexists(self.path):
             return "" if self._written else self.write()

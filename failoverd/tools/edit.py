@@ -113,13 +113,13 @@ class Peer:
 
     def send(self, path: str, data: bytes, folder: str, backup: str) -> bool:
         """Make the peer's file like the one here, but with this data; False if it was so. What is
-        overwritten goes to the folder `backup` on the peer, if that is given."""
+        overwritten goes to the directory `backup` on the peer, if that is given."""
         copy = Path(folder + path)
         copy.parent.mkdir(parents=True)
         copy.write_bytes(data)
         _make_like(path, str(copy))
         keep = ["--backup", f"--backup-dir={backup}"] if backup else []
-        # Without --no-implied-dirs the peer's /etc would get the mode of the scratch folder.
+        # Without --no-implied-dirs the peer's /etc would get the mode of the scratch directory.
         options = ("-AXogci", "--no-implied-dirs", *keep)
         return self._rsync(path, *options, f"{folder}/", self._root) != ""
 

@@ -125,7 +125,7 @@ def judge(
 def _on_hold(found: Verdict, held: str) -> Verdict:
     advice = found.advice or RELEASE
     if found.status == CRITICAL:
-        advice = f"ha-fail switches also on hold, or {RELEASE}; {found.advice}"
+        advice = f"ha-fail still switches, or {RELEASE}; {found.advice}"
     joint = ", but" if found.status == OK else ";"
     sentence, reasons = f"{found.sentence}{joint} {held}", (*found.reasons, held)
     return Verdict(max(WARNING, found.status), sentence, advice, reasons)

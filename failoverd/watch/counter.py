@@ -78,7 +78,7 @@ _SWITCH_FRAMES = " or ".join(
 def what_counts(conf: Conf, interface: str, tags: Sequence[bytes] = (bytes(TAG),)) -> str:
     """The pcap expression for the packets that count here, whatever their direction.
 
-    tags: of the peer's heartbeats, for the private link. Without them the expression is as long,
+    tags: of the peer's heartbeats, for the heartbeat link. Without them the expression is as long,
     but only good to be tried out.
     """
     if interface == conf.plip_interface:

@@ -116,7 +116,7 @@ def _open_private(path: str) -> int:
     """Open this user's own file for reading and writing, made with mode 0600 if it is not there.
 
     Raises OSError for a link, another user's file and what is no file at all: a user who may write
-    in that folder must not have something overwritten, nor read along.
+    in that directory must not have something overwritten, nor read along.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     foreign = FileExistsError(errno.EEXIST, "is not a plain file of this user: remove it", path)

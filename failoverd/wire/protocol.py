@@ -405,7 +405,7 @@ _Time = Annotated[
 
 @dataclass(frozen=True)
 class InterfaceStatus:
-    """One interface of the ethernet side: packets in this window and in the last one.
+    """One interface of the service network: packets in this window and in the last one.
 
     hwaddr: "" while there is no such interface. fixed: the node's own addresses there, such as
     "192.0.2.1/24", without what the pair serves; an older one tells none.
