@@ -126,9 +126,10 @@ def start(options: argparse.Namespace) -> int:
 
 
 def log_refusal(settings: Conf, why: str) -> None:
-    """The log tells of a start that was refused, too, if it can be opened."""
+    """The log tells of a start that was refused, too, if it can be opened: unless failoverd runs,
+    whose log it is, and whom such a line would call down."""
     first, *more = why.splitlines()
-    if "log" not in settings.origin.unusable:
+    if "log" not in settings.origin.unusable and not files.is_locked(settings.pidfile):
         with contextlib.suppress(OSError), contextlib.closing(Log(settings.log)) as log:
             rest = f" (and {len(more)} more)" if more else ""
             log.write("START-FAILED", "config", "not started", {"error": first + rest})

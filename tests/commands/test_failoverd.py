@@ -87,6 +87,20 @@ def test_a_refused_start_is_told_in_the_log_in_one_line(lab: Lab) -> None:
     assert line.endswith(' (and 1 more)"')
 
 
+def test_a_second_start_writes_nothing_into_the_log_of_the_one_that_runs(lab: Lab) -> None:
+    """Whoever reads START-FAILED there would take that one for down."""
+    lab.a.write_conf(**WATCHED)
+    lab.a.start_failoverd()
+    lab.wait_until(lambda: " STARTED " in lab.a.log(), "it runs")
+    pid = lab.a.read("run/pid").strip()
+    again = lab.a.command("failoverd")
+    assert (again.returncode, again.stderr) == (1, f"failoverd: already running (pid {pid})\n")
+    lab.a.write_conf(interfaces=["eth9"], addresses=[])
+    again = lab.a.command("failoverd")
+    assert again.returncode == 1 and "eth9: no such interface" in again.stderr
+    assert "START-FAILED" not in lab.a.log()
+
+
 PS = """#!/bin/sh
 until [ -e {}/go ]; do sleep 0.05; done
 exec ps ax
