@@ -20,10 +20,10 @@ from failoverd.wire.protocol import heartbeat_tags
 
 CANNOT_READ = 3  # 1 and 2 have their meaning with -r and --tune
 IFF_PROMISC = 0x100
-WAYS_OUT = {
-    "down": "; ip link set dev {} up",
-    "unplugged": "; check the cable and the switch port",
-    "missing": "",
+UNFIT = {  # by state, what is said of an interface that receives nothing
+    "down": "{0} is down: nothing is received; ip link set dev {0} up",
+    "no-carrier": "{0} has no carrier: nothing is received; check the cable and the switch port",
+    "missing": "{0} is missing: nothing is received",
 }
 
 
@@ -99,7 +99,7 @@ def odd_at_start(settings: conf.Conf, interface: str) -> Iterator[str]:
     """What is odd before the first packet."""
     state = watcher.link_state(interface)
     if state != "up":
-        yield f"{interface} is {state}: nothing is received{WAYS_OUT[state].format(interface)}"
+        yield UNFIT[state].format(interface)
     if not links.addresses(interface):
         yield f"{interface} has no address: broadcasts at best are received"
     if links.flags(interface) & IFF_PROMISC:

@@ -269,11 +269,11 @@ class Watcher:
 
 
 def link_state(interface: str) -> str:
-    """up, unplugged, down or missing."""
+    """up, no-carrier, down or missing."""
     if links.works(interface):
         return "up"
     if links.is_up(interface):
-        return "unplugged"
+        return "no-carrier"
     return "missing" if links.index(interface) is None else "down"
 
 

@@ -27,9 +27,10 @@ from watched_by_hand import by_hand, conf_file
 from wire import Daemon, Pair, serve, two_machines
 
 from failoverd import conf
-from failoverd.tools import table, words
+from failoverd.tools import table, watching, words
 from failoverd.tools.nodes import Answer, Look
 from failoverd.tools.screen import undisturbed
+from failoverd.watch import watcher
 from failoverd.wire.protocol import MAX_HELD, Change, Failure, Status
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -195,6 +196,12 @@ def test_it_says_that_an_interface_is_promiscuous_or_down(
         said = wait("watching")
     assert "eth0 is down: nothing is received" in said
     assert "eth0 is promiscuous: packets for others count too" in said
+
+
+def test_it_says_that_an_interface_has_no_carrier(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher, "link_state", lambda interface: "no-carrier")
+    said = next(watching.odd_at_start(conf.Conf(), "eth0"))
+    assert said == "eth0 has no carrier: nothing is received; check the cable and the switch port"
 
 
 def test_rich_is_loaded_on_a_terminal_only(tmp_path: Path) -> None:

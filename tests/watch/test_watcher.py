@@ -21,9 +21,10 @@ from typing import Any
 import pytest
 from inside import FAR, ONLY_OURS, OWN, Nothing, frame, inside, ip, sender, two_ends
 from netns import ROOTLESS, Namespace, cable, namespaces
+from processes import wait_until
 from watched_by_hand import ENVIRONMENT, WATCHD, by_hand, conf_file, run
 
-from failoverd import process
+from failoverd import links, process
 from failoverd.commands import watchd as command
 from failoverd.conf import Address, Conf, Witness
 from failoverd.master.messages import Logged
@@ -216,15 +217,25 @@ def test_a_lost_interface_is_silent_and_a_successor_goes_on(spaces: list[Namespa
     inside(here, work)
 
 
-def test_an_interface_that_is_down_at_start_counts_later(spaces: list[Namespace]) -> None:
+@pytest.mark.parametrize("state", ["down", "no-carrier"])
+def test_an_interface_that_does_not_work_at_start_counts_later(
+    spaces: list[Namespace], state: str
+) -> None:
     here, there = spaces
-    here.ip("link set eth0 down")
+    if state == "down":
+        here.ip("link set eth0 down")
+    else:
+        there.ip("link set far down")
 
     def work() -> None:
+        wait_until(lambda: not links.works("eth0"))  # the kernel tells it a moment later
         with watching(quick(user="root")) as watcher, sender(there, "far") as far:
-            assert watcher.logged == ["LINK-STATE down"]
+            assert watcher.logged == [f"LINK-STATE {state}"]
             assert watcher.alarm(lambda m: not m["boot"])["verdict"] == "fail"
-            ip("link set eth0 up")
+            if state == "down":
+                ip("link set eth0 up")
+            else:
+                ip("link set far up", at=there)
             limit = time.monotonic() + GENEROUS
             while time.monotonic() < limit:
                 try:
