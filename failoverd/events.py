@@ -169,6 +169,7 @@ EVENTS: dict[str, Event] = {
     "HOLD-ON": _kept(WARNING, "An operator has put changes of role on hold: by=, node= and until= "
                      "say who, where and until when; again at each start", "HOLD-OFF"),
     "HOLD-OFF": _kept(NOTICE, "Changes of role are no longer on hold: released, or expired"),
+    "HOLD-NONE": _kept(INFO, "An operator asked for a release, but nothing was on hold"),
     "HOLD-REFUSED": _kept(WARNING, "A hold or a release that an operator asked for was refused"),
     "HOLD-FAILED": Event(WARNING, "The file of the hold cannot be read, and counts as no hold, or "
                          "cannot be written", "HOLD-KEPT"),

@@ -9,6 +9,7 @@ from failoverd.master.context import Context
 from failoverd.pair import bounds, invariant
 
 LEAST_GAP = 1.0  # seconds between two of its lines, however short $hold_down is
+UNRESOLVED = (pair.Posture.DOUBTING, pair.Posture.SEEKING, pair.Posture.CALLING)
 
 
 class Alerts:
@@ -69,7 +70,7 @@ class Alerts:
         if self._blocked and not state.blocked:
             self._context.say("UNBLOCKED", "role", "nothing blocks a change of role any more")
         self._blocked = state.blocked
-        if role != "switching" and not pair.is_rejoining(state):
+        if role != "switching" and state.posture not in UNRESOLVED:
             self._context.say_over("DOUBT-OVER", "role", "confirmed", role=role)
         fault = invariant.check(state)
         if fault and fault not in self._faults:

@@ -182,8 +182,10 @@ class Holds:
             if (left := now.seconds_left) is not None:
                 values |= {"left": lasting(left), "until": hold.until(left)}
             self._context.say("HOLD-ON", "role", "on hold, changes by operators only", **values)
-        else:
+        elif self._on:
             self._context.say("HOLD-OFF", "role", "not on hold", **values)
+        elif via != "peer":
+            self._context.say("HOLD-NONE", "role", "released, nothing was on hold", **values)
         if now.held is not self._on:
             self._on = now.held
             self._context.feed(pair.Hold(now.held))

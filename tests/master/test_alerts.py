@@ -110,10 +110,11 @@ def test_a_doubt_has_the_line_that_ends_it_once_this_node_has_decided(master: Ma
     sound = master.context.state
     asks = replace(sound, phase=pair.Phase.RESOLVING, purpose=pair.Purpose.DOUBT)
     switches = replace(sound, phase=pair.Phase.DEMOTING, purpose=pair.Purpose.BOTH)
+    boots = replace(asks, purpose=pair.Purpose.BOOT)  # a standby asks, too
     master.alerts.check()
     master.context.state = asks
     master.context.say("DOUBT", "role", "stalled for longer than a window")
-    for state in (asks, switches, sound, sound):
+    for state in (asks, switches, boots, sound, sound):
         master.context.state = state
         master.alerts.check()
     events = [line.partition("]: ")[2].split("; ")[0] for line in read(master)]

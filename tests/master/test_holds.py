@@ -119,7 +119,8 @@ def test_what_a_person_asks_for_is_kept_before_the_answer(make: Callable[[], Nod
     first, second = node.said("HOLD-ON")
     assert first.values["by"] == "operator" and first.values["via"] == "ha-fail"
     assert "left" not in first.values and second.values["left"] in ("3600s", "3599s")
-    assert len(node.said("HOLD-OFF")) == 2
+    (released,), (again,) = node.said("HOLD-OFF"), node.said("HOLD-NONE")
+    assert (released.values["via"], again.values["by"]) == ("ha-fail", "operator")
 
 
 def test_who_starts_again_goes_on_with_it(make: Callable[[], Node]) -> None:
