@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import signal
 import sys
 import time
@@ -20,7 +21,7 @@ from failoverd.tools.client import AS_ROOT, ExchangeError, load, prepare
 from failoverd.tools.nodes import Look, Pair
 from failoverd.tools.terminal import terminal_for
 from failoverd.tools.verdict import UNKNOWN, WORDS, Verdict, moment
-from failoverd.tools.words import TYPED_UNITS, Stop, duration
+from failoverd.tools.words import TYPED_UNITS, Stop
 from failoverd.wire.protocol import Change, Status
 
 
@@ -248,10 +249,8 @@ def _tell_history(conf: Conf, options: argparse.Namespace) -> None:
     elif not changes:
         print(f"no change of this node's role {'since then ' if options.since else ''}in {path}")
     else:
-        print(f"{'TIME':25}  {'FROM':9}  {'TO':9}  {'TOOK':7}  CAUSE")
-        for each in changes:
-            when, took = table.local(each.when), duration(each.took)
-            print(f"{when:25}  {each.was:9}  {each.role:9}  {took:>7}  {each.cause}")
+        width = shutil.get_terminal_size((table.WIDTH, 0)).columns
+        print(*table.changes(changes, width), sep="\n")
     sys.stdout.flush()
 
 

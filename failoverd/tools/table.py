@@ -13,7 +13,7 @@ from failoverd.second_path import SECOND
 from failoverd.tools import verdict
 from failoverd.tools.nodes import EVERY, Look
 from failoverd.tools.words import counted, duration, exact_span
-from failoverd.wire.protocol import MAX_HELD, CheckStatus, InterfaceStatus, Status
+from failoverd.wire.protocol import MAX_HELD, Change, CheckStatus, InterfaceStatus, Status
 
 Cell = tuple[str, str]  # text and what it is like: good, odd, bad, or nothing in particular
 Line = list[Cell]
@@ -21,6 +21,7 @@ Line = list[Cell]
 WIDTH = 80  # columns, however wide the terminal is
 GAP = "  "
 MOST_ADDRESSES = 4
+LEAST_CAUSE = 20  # columns, however narrow the terminal is
 OLD = 2 * EVERY  # seconds after which an answer is said to be old
 
 VERDICTS = ("good", "odd", "bad", "odd")  # by exit status
@@ -181,6 +182,18 @@ def _scripts(status: Status) -> Iterator[tuple[str, Cell]]:
         yield "failed script", (text, "bad")
         said = "\n".join(filter(None, (failure.why, failure.line)))
         yield "its last line", (said or "none", "bad")
+
+
+def changes(told: Sequence[Change], width: int) -> Iterator[str]:
+    """Changes of a role, one a line; a cause that is too long for the width goes on below."""
+    rows = [("TIME", "FROM", "TO", "TOOK", "CAUSE")]
+    rows += [(local(one.when), one.was, one.role, duration(one.took), one.cause) for one in told]
+    time, was, role, took = (max(map(len, column)) for column in [*zip(*rows, strict=True)][:-1])
+    for row in rows:
+        begin = f"{row[0]:{time}}  {row[1]:{was}}  {row[2]:{role}}  {row[3]:>{took}}  "
+        for part in _wrapped(row[4], max(LEAST_CAUSE, width - len(begin))):
+            yield begin + part
+            begin = " " * len(begin)
 
 
 def plain(told: Iterable[Line]) -> str:

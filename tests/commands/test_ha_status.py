@@ -249,6 +249,12 @@ def test_the_last_changes_of_the_role(pair: Pair, conf: str, tmp_path: Path) -> 
         new.astimezone().isoformat(" "), "standby", "active", "4.2 ms", "heartbeat lost"
     ]  # fmt: skip
     assert len(lines) == 3
+    cause = "operator wants the peer to be active; and check a-check-with-a-long-name failed"
+    history.write(str(path), [*changes, replace(changes[0], cause=cause)])
+    _, out, _ = ha_status_there(pair, conf, "--history")
+    assert max(map(len, out.splitlines())) <= 80
+    assert " ".join(line[50:].strip() for line in out.splitlines()).endswith(cause)
+    history.write(str(path), changes)
     for since, count in (("1h", 1), ("3d", 2), ("1m", 0), (f"{now:%Y-%m-%d %H:%M}+00:00", 0)):
         _, out, _ = ha_status_there(pair, conf, "--history", "--json", "--since", since)
         assert [json.loads(line) for line in out.splitlines()] == [
