@@ -84,10 +84,10 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         usage="watchd [-c CONF] [-v] [--json] IFACE\n"
         "       watchd -r FILE [--until S] [--mac ADDRESS] [--json] IFACE\n"
         "       watchd --tune [-r FILE | --seconds N] [--within T] [--days N] [-v] IFACE\n"
-        "       watchd [-c CONF] [--track FILE [--ok N] [--bad N]] [--exec PROGRAM] IFACE\n"
+        "       watchd [-c CONF] [--track FILE [--ok N] [--bad N]] [--exec PROGRAM]\n"
+        "              [--user NAME] [--realtime] IFACE\n"
         "       all: [--timer S] [--low-water N] [--packet-count N] [--filter EXPR]\n"
-        "            [--addresses A,...] [--probe-target A,...] [--user NAME]\n"
-        "            [--realtime]",
+        "            [--addresses A,...] [--probe-target A,...]",
         description="Watch an interface or a capture, and report what failoverd would see; nothing "
         "is failed over.",
         epilog="Exit status: 0 ended by Ctrl-C or, as a sensor, by a signal, 1 cannot watch, 2 "
@@ -136,18 +136,25 @@ def add_sensor(parser: argparse.ArgumentParser) -> None:
         help="the number while it does not (%(default)s)")  # fmt: skip
     add("--exec", dest="program", type=file_path, metavar="PROGRAM",
         help="run PROGRAM VERDICT IFACE at each change; VERDICT is ok, fail or gone")  # fmt: skip
+    add_override(add, "user")
+    add("--realtime", action="store_true", help="real-time scheduling and locked memory")
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Options in place of variables of the configuration."""
     add = parser.add_argument_group("instead of the configuration's variables").add_argument
-    for name, (option, metavar, text) in OVERRIDES.items():
-        add(option, dest=name, type=of_kind(name), metavar=metavar, help=text)
+    for name in OVERRIDES:
+        if name != "user":  # the sensor's
+            add_override(add, name)
     add("--addresses", action="append", default=[], metavar="A,...",
         help="service addresses, whose own ARP does not count")  # fmt: skip
     add("--probe-target", dest="witness", action="append", default=[], metavar="A,...",
         help="hosts that are always up, probed in an empty window")  # fmt: skip
-    add("--realtime", action="store_true", help="real-time scheduling and locked memory")
+
+
+def add_override(add: Callable[..., object], name: str) -> None:
+    option, metavar, text = OVERRIDES[name]
+    add(option, dest=name, type=of_kind(name), metavar=metavar, help=text)
 
 
 def of_kind(name: str) -> Callable[[str], object]:
@@ -189,6 +196,8 @@ def disagreement(options: argparse.Namespace, given: set[str]) -> str:
         (sensor and given & {"capture", "tune", "json"},
          "--track and --exec cannot be combined with -r, --tune or --json"),
         (given & {"ok", "bad"} and not options.track, "--ok and --bad need --track FILE"),
+        (given & {"user", "realtime"} and not sensor,
+         "--user and --realtime need --track FILE or --exec PROGRAM"),
         (options.ok == options.bad, "--ok and --bad must differ"),
         (sensor and options.low_water == 0,
          "--low-water must be at least 1 with --track and --exec"),

@@ -278,6 +278,8 @@ def test_a_program_that_root_must_not_run_is_refused(tmp_path: Path, lines: Line
         ("--ok 3 eth0", "--ok and --bad need --track FILE"),
         ("--exec p --bad 3 eth0", "--ok and --bad need --track FILE"),
         ("--track f --ok 1 eth0", "--ok and --bad must differ"),
+        ("--user nobody eth0", "--user and --realtime need --track FILE or --exec PROGRAM"),
+        ("--tune --realtime eth0", "--user and --realtime need --track FILE or --exec PROGRAM"),
         ("--track f --low-water 0 eth0", "--low-water must be at least 1"),
         ("--timer soon eth0", "'soon' is not seconds"),
         ("--packet-count 0 eth0", "'0' is not a whole number from 1"),
