@@ -27,6 +27,7 @@ PURE |= {"tools.recording"}
 # count, and burst, which sends many frames.
 SHARED = {"log", "process", "links", "burst", "conf.files", "conf.hooks", "watch.filters"}
 SHARED |= {"statefile", "history"}  # which know how a file is kept
+SHARED |= {"users"}
 EDGE = {"watch.counter", "watch.watcher", "watch.dumpfile", "heartbeat", "listener", "neighbours"}
 EDGE |= {"addresses", "switch", "statefile", "history", "log_writer", "sd_notify", "checks"}
 EDGE |= SHARED

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import pwd
 import re
 import select
 import shlex
@@ -22,12 +21,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from failoverd import users
 from failoverd.conf import Conf, ConfError, Problem, parse
 
 MAX_CONF = 256 * 1024  # bytes
 PIPE_SECONDS = 5.0  # that it may take to come if it is no file
 MAX_SECRET = 255  # bytes: a line of the protocol is at most 256 with its end
-OWN_USER = "failoverd"  # as whom the workers run if it exists and $user is not set
+OWN_USER = "failoverd"  # as whom the workers run if it is in /etc/passwd and $user is not set
 # What is in each file that starts failoverd's own watchd: bin/watchd of a checkout, and what pip
 # and the Debian package install. One that passes --json is a program of its own.
 _STARTS_OURS = re.compile(
@@ -50,7 +50,7 @@ def load(path: str, pair: bool = True) -> Conf:
 
 def _with_user(conf: Conf) -> Conf:
     """With the default of $user, which is a matter of this node."""
-    if "user" in conf.origin.lines or not _user_exists(OWN_USER):
+    if "user" in conf.origin.lines or not users.is_local(OWN_USER):
         return conf
     return replace(conf, user=OWN_USER)
 
@@ -145,7 +145,7 @@ def check_files(conf: Conf, watchd: str | None = None) -> list[Problem]:
         *_place_faults(conf),
         *((name, each) for name, path in _programs(conf, watchd) for each in program_faults(path)),
     ]
-    if conf.user != "root" and not _user_exists(conf.user):
+    if conf.user != "root" and users.find(conf.user) is None:
         way_out = f"adduser --system --group --no-create-home {shlex.quote(conf.user)}"
         faults.append(("user", f"there is no user {conf.user} on this node: {way_out}"))
     usable = [fault for fault in faults if fault[0] not in conf.origin.unusable]
@@ -227,14 +227,6 @@ def _place_faults(conf: Conf) -> Iterator[tuple[str, str]]:
         if name in ("pidfile", "state") and mode & 0o022 and not mode & stat.S_ISVTX:
             way_out = f"chmod go-w {shlex.quote(folder)}"
             yield name, f"{folder} can be written by others than root: {way_out}"
-
-
-def _user_exists(name: str) -> bool:
-    try:
-        pwd.getpwnam(name)
-    except KeyError:
-        return False
-    return True
 
 
 # --- The secret

@@ -430,7 +430,7 @@ class Conf:
         "itself always signs.")
     user: str = _one("nobody", USER, meaning=
         "The user of the unprivileged workers, which no other program should use. If it is not set "
-        "and there is a user failoverd, it is that one.")
+        "and failoverd is in /etc/passwd, it is that one.")
     pidfile: str = _one("/run/failoverd.pid", PATH, meaning=
         "The file with the daemon's process id, locked while it runs.")
     state: str = _one("/run/failoverd.state", PATH, meaning=

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
-import pwd
 import resource
 import socket
 import struct
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+from failoverd import users
 from failoverd.conf import Conf
 from failoverd.listener.loop import READ, WRITE, Loop
 from failoverd.log import Allowance
@@ -288,7 +288,4 @@ def user_of(sock: socket.socket) -> str:
     with contextlib.suppress(OSError, ValueError):
         login = int(Path(f"/proc/{pid}/loginuid").read_bytes())
         uid = uid if login == NO_LOGIN else login
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
+    return users.name_of(uid)

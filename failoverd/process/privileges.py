@@ -5,11 +5,11 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import pwd
 import resource
 import signal
 from collections.abc import Callable
 
+from failoverd import users
 from failoverd.process.channel import Message, logged
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -38,18 +38,17 @@ def give_up_root(user: str, keep: frozenset[int] = frozenset(), *, forks: bool =
     """
     parent = os.getppid()
     if user != "root" and os.geteuid() == 0:
-        try:
-            entry = pwd.getpwnam(user)
-        except KeyError:
-            raise ValueError(f"there is no user {user} on this node") from None
+        entry = users.find(user)
+        if entry is None:
+            raise ValueError(f"there is no user {user} on this node")
         _leave_keyring()
         for number in set(range(_CAPABILITIES)) - keep:  # before setresuid: this needs one itself
             libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
         libc.prctl(_PR_SET_KEEPCAPS, bool(keep), 0, 0, 0)
         try:
             os.setgroups([])
-            os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
-            os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
+            os.setresgid(entry.gid, entry.gid, entry.gid)
+            os.setresuid(entry.uid, entry.uid, entry.uid)
         except OSError as error:
             why = f"cannot become {user} ({error.strerror}): in a user namespace, set $user to root"
             raise OSError(error.errno, why) from None

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from failoverd import users
 from failoverd.conf import Conf, ConfError, ServiceCheck, files
 from failoverd.tools import check
 
@@ -482,7 +483,7 @@ def test_the_default_of_user_is_failoverds_own_if_there_is_one(
     named = make(tmp_path / "b.conf", "$user = 'nobody';")
     wrong = make(tmp_path / "c.conf", "$nothing = 1;")
     known = {"nobody"}
-    monkeypatch.setattr(files, "_user_exists", lambda name: name in known)
+    monkeypatch.setattr(users, "is_local", lambda name: name in known)
     assert files.load(str(unset)).user == "nobody"
     known.add("failoverd")
     assert files.load(str(unset)).user == "failoverd"
