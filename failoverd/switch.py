@@ -1,8 +1,9 @@
 """Switch: runs the switch script and the other programs of the configuration, one at a time.
 
-What such a program prints goes through a pipe that the program itself holds open in both
-directions. So a service that it starts may keep the pipe for ever: when failoverd is gone or does
-not read, the service gets EAGAIN once the pipe is full, and neither SIGPIPE nor a blocking write.
+What such a program prints goes through a pipe that failoverd empties as long as it runs: one that
+prints fast waits. The program holds it open in both directions, so a service that it starts may
+keep it for ever: from the program's end on nobody reads, and the service gets EAGAIN once the pipe
+is full, and neither SIGPIPE nor a blocking write.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ URGENT_SECONDS = 1.0  # that a switch script may be that
 MAX_LINES = 500  # of one program, so that it cannot fill the log
 MAX_LINE = 1000  # bytes
 
-_PIPE_SIZES = (16 << 20, 1 << 20)  # bytes; what prints more before it is read gets EAGAIN
+_PIPE_SIZE = 1 << 20  # bytes that can be printed while failoverd does something else
 _LEFT_SIZE = 1 << 16  # for those that the program leaves, whom nobody reads
 _CHUNK = 1 << 16  # bytes that are read at once
 _LONG = re.compile(rb"[^\n]{%d}(?=[^\n])" % MAX_LINE)
@@ -270,28 +271,25 @@ class _Output:
     def __init__(self) -> None:
         self.reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
-            self.writer = os.open(f"/proc/self/fd/{writer}", flags)
+            self.writer = os.open(f"/proc/self/fd/{writer}", os.O_RDWR | os.O_CLOEXEC)
         except OSError:
             os.close(self.reader)
             raise
         finally:
             os.close(writer)
-        any(map(self._resize, _PIPE_SIZES))  # the most needs CAP_SYS_RESOURCE
+        self._resize(_PIPE_SIZE)
         self._partial = b""
         self._count = 0
 
-    def _resize(self, size: int) -> bool:
-        try:
-            return bool(fcntl.fcntl(self.reader, fcntl.F_SETPIPE_SZ, size))
-        except OSError:
-            return False
+    def _resize(self, size: int) -> None:
+        with contextlib.suppress(OSError):  # then it is as it is
+            fcntl.fcntl(self.reader, fcntl.F_SETPIPE_SZ, size)
 
     def read(self) -> list[str]:
         """The lines that are complete by now. What is beyond MAX_LINES is thrown away unread."""
         found: list[str] = []
         with contextlib.suppress(BlockingIOError):
-            for _ in range(_PIPE_SIZES[0] // _CHUNK):  # what is in it now; more may come for ever
+            for _ in range(_PIPE_SIZE // _CHUNK):  # what is in it now; more may come for ever
                 data = os.read(self.reader, _CHUNK)
                 if self._count <= MAX_LINES:
                     *lines, self._partial = _cut(self._partial + data)
@@ -299,7 +297,9 @@ class _Output:
         return found
 
     def rest(self) -> list[str]:
-        """All that is left, an unfinished line too."""
+        """All that is left, an unfinished line too. Nobody reads any more, and so whoever still
+        writes is not to wait: the descriptors that the program inherited follow this one."""
+        os.set_blocking(self.writer, False)
         lines = self.read()
         return lines + self._bounded([self._partial] if self._partial else [])
 

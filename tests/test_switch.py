@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import resource
@@ -10,6 +11,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -215,6 +217,42 @@ def test_a_flood_is_left_out_and_does_not_stop_the_program(runner: Runner, scrip
     assert result.exit == 5
     assert len(lines) == switch.MAX_LINES + 1
     assert lines[-1] == "(the rest of its output is left out)"
+
+
+def test_one_that_prints_faster_than_it_is_read_waits(runner: Runner, script: Script) -> None:
+    """To many programs EAGAIN is an error, and a hook that fails is a takeover that fails."""
+    argv = script("head -c 40000000 /dev/zero || exit 7")
+    assert runner.start(argv, ENVIRONMENT, LIMIT) is None
+    fill_pipe(runner)
+    result, _ = finish(runner)
+    assert result.exit == 0
+
+
+def test_a_service_that_waits_to_print_does_not_wait_for_ever(
+    runner: Runner, script: Script, tmp_path: Path
+) -> None:
+    done = tmp_path / "done"
+    argv = script(f"setsid sh -c 'head -c 40000000 /dev/zero; touch {done}' &")
+    assert runner.start(argv, ENVIRONMENT, LIMIT) is None
+    fill_pipe(runner)
+    pid = runner.pid
+    wait_for(lambda: (switch._stat(pid or 0) or "Z")[0] == "Z")
+    result, _ = finish(runner)
+    assert result.exit == 0
+    wait_for(done.exists)
+
+
+def fill_pipe(runner: Runner) -> None:
+    """Read nothing until nothing more can be printed."""
+    assert runner._program is not None
+    pipe = runner._program.output.reader
+    room, found = fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ), bytearray(4)
+
+    def is_full() -> bool:
+        fcntl.ioctl(pipe, termios.FIONREAD, found)
+        return int.from_bytes(found, sys.byteorder) >= room
+
+    wait_for(is_full)
 
 
 def test_what_is_left_out_of_a_flood_costs_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
