@@ -8,26 +8,23 @@ the same one over both, which its challenge tells the peer.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import socket
 import time
 from collections.abc import Container
 from dataclasses import dataclass, field
 
-from failoverd import process
 from failoverd.conf import Conf
 from failoverd.listener.loop import READ, Loop
 from failoverd.process import Channel
 from failoverd.second_path import PRIVATE, SECOND, SecondPath
-from failoverd.wire.protocol import ClientConnection, Reply, Send, why_unconnected
+from failoverd.wire.protocol import ClientConnection, Reply, Send, fits, why_unconnected
 
 SAY_SECONDS = 1.0  # a `fail` sent later than this might cross what was decided meanwhile
 PART = 4  # of the time to say it, or of a window, after which the second path is tried, too
 SOONEST = 0.02  # seconds: with the shortest windows every query would go over both
 HEAD_START = 8  # such a part of that time is left to a heartbeat link that gave no answer last
 MAX_QUERIES = 64
-MAX_TEXT = process.MAX_MESSAGE - 1024  # what of an answer fits into one message to failoverd
 
 
 @dataclass(frozen=True)
@@ -174,7 +171,7 @@ class Queries:
             raise OSError(errno.EIO, "the request could not be sent whole")
 
     def tell_reply(self, one: Try, reply: Reply) -> None:
-        if len(json.dumps(reply.text)) > MAX_TEXT:
+        if not fits(reply.text):
             self.lose(one, "its answer is too long")
             return
         query, self.private_works = one.query, one.path is self.private

@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 from invariants import Port
 from samples import ACTIVE as STATUS
 
+from failoverd import process
+from failoverd.conf.variables import MAX_CHECKS
 from failoverd.links import MOST_FIXED
 from failoverd.wire.protocol import (
     CHECK_STATES,
     CLIENT_LINE,
+    MAX_COUNTERS,
     MAX_FIXED,
     MAX_HELD,
     MAX_INTERFACES,
@@ -634,6 +637,31 @@ def test_there_are_not_endlessly_many_interfaces() -> None:
     assert parse_status(text) is not None and len(text) < SERVER_LINE
     many += (("eth0", one),)
     assert parse_status(encode_status(replace(STATUS, interfaces=many))) is None
+
+
+@pytest.mark.parametrize("output", ["\N{GRINNING FACE}", "\N{REPLACEMENT CHARACTER}", "x"])
+def test_what_checks_print_does_not_keep_a_status_from_the_peer(output: str) -> None:
+    """Their garbage takes up to twelve bytes a character, and the status is told all the same."""
+    one = CheckStatus("bad", "2026-11-22T12:00:00.123Z", output * MAX_SETTING)
+    checks = tuple((f"check-with-a-long-name-{n:08}", one) for n in range(MAX_CHECKS))
+    text = encode_status(replace(STATUS, checks=checks))
+    assert len(json.dumps(text)) < process.MAX_MESSAGE - 500, "a message to the listener"
+    told = parse_status(text)
+    assert told is not None and [name for name, _ in told.checks] == [name for name, _ in checks]
+    assert all(each.is_bad for _, each in told.checks)
+    assert (told.checks != checks) is (output == "\N{GRINNING FACE}")
+
+
+def test_what_only_this_node_is_told_is_left_out_of_a_status_that_is_too_long() -> None:
+    counters = tuple((f'windows_total{{interface="eth{n}"}}', 2**40) for n in range(MAX_COUNTERS))
+    longest = ("2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff/120",) * MOST_FIXED
+    eth = InterfaceStatus("ok", 2**40, 2**40, "02:00:00:00:00:01", longest)
+    many = tuple((f"interface{n:06}", eth) for n in range(MAX_INTERFACES))
+    status = replace(STATUS, interfaces=many, explained=("x" * MAX_SETTING,) * 8)
+    assert parse_status(encode_status(replace(status, counters=counters))) == replace(
+        status, explained=()
+    )
+    assert parse_status(encode_status(status)) == status
 
 
 @pytest.mark.parametrize("key", ["role", "boot", "since", "version", "interfaces", "plip"])
