@@ -41,6 +41,10 @@ class ServiceManager:
             with contextlib.suppress(OSError):
                 self._socket.sendto("\n".join(lines).encode(), self._address)
 
+    def stops(self, seconds: float) -> None:
+        """It may take so long, though the manager has less patience."""
+        self.tell("STOPPING=1", f"EXTEND_TIMEOUT_USEC={seconds * 1e6:.0f}")
+
     def tend(self, now: float) -> None:
         """Say that failoverd is alive if that is due."""
         if self.deadline is not None and now >= self.deadline:

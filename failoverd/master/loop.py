@@ -44,6 +44,7 @@ from failoverd.wire import protocol
 
 LEAST_LOOK = 0.25  # seconds between two looks at the addresses of this node, and at the files
 BREATH = 0.1  # seconds to wait for memory
+SCRIPTS = 4  # that a switch may run: each node stands down and takes the role
 
 Ready = Callable[[], None]
 
@@ -160,7 +161,7 @@ class Master:
             match number:
                 case signal.SIGTERM | signal.SIGINT:
                     self.context.stops += 1
-                    self.service_manager.tell("STOPPING=1")
+                    self.service_manager.stops(SCRIPTS * self.context.conf.switch_timeout)
                     self.context.say(
                         "STOP", "config", "stopping", signal=signal.Signals(number).name
                     )
