@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TextIO
 
 from failoverd import __version__, conf, listener, process, statefile
-from failoverd.conf import Conf, ConfError, files
+from failoverd.conf import Conf, ConfError, Problem, files
 from failoverd.log import Log, complain
 from failoverd.process.leftover import end_left_over
 from failoverd.process.pidfile import PidFile, cannot_open
@@ -73,7 +73,7 @@ def test(options: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         if os.geteuid():
             complain("failoverd", AS_USER)
-        show([verdict(options.config, len(error.problems), 0, 0)])
+        show([verdict_of_errors(options.config, error.problems)])
         return 1
     from failoverd.tools import promises
 
@@ -102,6 +102,14 @@ def verdict(path: str, *counts: int) -> str:
         for count, word in zip(counts, ("error", "warning", "note"), strict=True)
     )
     return f"{path}: {'invalid' if counts[0] else 'valid'}: {', '.join(told)}"
+
+
+def verdict_of_errors(path: str, problems: Sequence[Problem]) -> str:
+    """What root alone can see is no error, and neither is it none."""
+    hidden = sum(map(files.is_hidden, problems))
+    rest = f"; not checked without root: {hidden}" if hidden else ""
+    found = len(problems) - hidden
+    return (verdict(path, found, 0, 0) if found else f"{path}: undecided: no errors") + rest
 
 
 # --- A start

@@ -152,6 +152,11 @@ def check_files(conf: Conf, watchd: str | None = None) -> list[Problem]:
     return problems + [conf.problem(name, message) for name, message in usable]
 
 
+def is_hidden(problem: Problem) -> bool:
+    """Whether only this user may not look: root may."""
+    return os.geteuid() != 0 and os.strerror(errno.EACCES) in problem.message
+
+
 def check_secret(conf: Conf) -> list[Problem]:
     """What is wrong with the secret in its file, where check_files found no fault."""
     if "secret" in conf.origin.unusable or _secret_faults(conf.secret):

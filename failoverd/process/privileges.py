@@ -89,6 +89,14 @@ def _drop_capabilities(keep: frozenset[int]) -> None:
         check(libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number, 0, 0), what)
 
 
+def missing_capabilities() -> list[str]:
+    """Those that failoverd must have and this process has not, as root in a container may."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        fields = dict(line.split(":", 1) for line in file if ":" in line)
+    mask = int(fields["CapEff"], 16)
+    return [name for number, name in _CAPABILITY_NAMES.items() if not mask >> number & 1]
+
+
 def try_realtime(name: str, user: str, say: Callable[[Message], object]) -> None:
     """`be_realtime` for a worker, which goes on without it and says so."""
     try:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from failoverd import __version__, conf, hold, links, process
+from failoverd import __version__, conf, hold, links, process, users
 from failoverd.conf import Conf, ConfError, Problem, alike, files, hooks, survey
 from failoverd.process import leftover
 from failoverd.tools import observe
@@ -61,7 +61,7 @@ def check(path: str, folder: str, *, test: bool = False, running: Conf | None = 
     own_folder = os.path.dirname(os.path.realpath(sys.argv[0]))
     watcher = files.find_watchd(settings, folder, own_folder)
     errors += [*files.check_files(settings, watcher), *hooks.check(settings)]
-    errors += _closed_to_user(settings)
+    errors += [*_forbidden(settings), *_closed_to_user(settings)]
     if test:
         process.keep_secret()
         errors += files.check_secret(settings)
@@ -99,14 +99,25 @@ def _missing_interfaces(settings: Conf) -> list[Problem]:
     ]
 
 
+def _forbidden(settings: Conf) -> list[Problem]:
+    """What root itself may not do here."""
+    missing = " and ".join(process.missing_capabilities())
+    if os.geteuid() or not missing:
+        return []
+    way = "a container must be given that (--cap-add), and a unit must not take it away"
+    return [settings.problem("interfaces", f"failoverd cannot run without {missing}: {way}")]
+
+
 def _closed_to_user(settings: Conf) -> list[Problem]:
-    """What of @checks is there, but not for $user, as whom checks run."""
+    """Why the workers cannot run as $user, or what of @checks is there, but not for that user."""
     wanted = [
         (check.pidfile, os.R_OK) if check.pidfile else (check.command[0], os.X_OK)
         for check in settings.checks
     ]
     there = [each for each in dict.fromkeys(wanted) if os.access(*each)]
-    if not there or os.geteuid() or {"checks", "user"} & settings.origin.unusable:
+    if os.geteuid() or {"checks", "user"} & settings.origin.unusable:
+        return []
+    if users.find(settings.user) is None:  # which is said
         return []
 
     def look(_: process.Channel) -> process.Message:
@@ -115,7 +126,9 @@ def _closed_to_user(settings: Conf) -> list[Problem]:
 
     try:
         found = process.find_out("failoverd: checks", look, CHECK_SECONDS)["closed"]
-    except (OSError, ValueError):  # which is an error of $user, or it is not known
+    except ValueError as error:
+        return [settings.problem("user", str(error))]
+    except OSError:  # it is not known
         return []
     assert isinstance(found, list)
     way = "checks run as that user: make it and every directory on the way accessible"

@@ -766,12 +766,36 @@ def test_an_ordinary_user_gets_no_wrong_verdict(lab: Lab) -> None:
     script = lab.a.write("closed/ha-switch", lab.a.read("ha-switch"), 0o755)
     lab.a.write_conf(log=f"{closed}/logs/log", failover_prog=script, **WATCHED)
     assert checked(lab.a)[0] == 0
-    status, _, errors = checked(lab.a, *nobody)
-    assert status == 1
-    lines = errors.splitlines()
+    done = lab.a.run(*nobody, *lab.a._command("failoverd", "-t"))
+    lines = done.stderr.splitlines()
     assert lines[-1] == f"failoverd: {AS_USER}"
-    assert len(lines) == 4 and all("Permission denied" in line for line in lines[:-1]), errors
-    assert not re.search("make it|put the program|cannot be run|in use|missing", errors)
+    assert len(lines) == 4 and all("Permission denied" in line for line in lines[:-1]), lines
+    assert not re.search("make it|put the program|cannot be run|in use|missing", done.stderr)
+    told = f"{lab.a.conf}: undecided: no errors; not checked without root: 3\n"
+    assert (done.returncode, done.stdout) == (1, told)
+    with (lab.a.outside / "failoverd.conf").open("a") as file:
+        file.write("$timer_seconds = 'soon';\n")
+    done = lab.a.run(*nobody, *lab.a._command("failoverd", "-t"))
+    told = "invalid: 1 error, no warnings, no notes; not checked without root: 3"
+    assert (done.returncode, done.stdout) == (1, f"{lab.a.conf}: {told}\n")
+
+
+def test_root_that_may_not_do_what_failoverd_must_is_told_before_the_start(lab: Lab) -> None:
+    """As in a container."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give up a capability")
+    lab.a.write_conf()
+    status, _, errors = checked(lab.a, "setpriv", "--bounding-set=-net_admin")
+    assert status == 1
+    assert errors.endswith(
+        ": @interfaces: failoverd cannot run without CAP_NET_ADMIN: a container must be given that "
+        "(--cap-add), and a unit must not take it away\n"
+    ), errors
+    without = ("setpriv", "--bounding-set=-setgid")
+    status, _, errors = checked(lab.a, *without)
+    assert status == 1 and "$user: cannot become" in errors, errors
+    done = lab.a.run(*without, *lab.a._command("failoverd", "-f"))
+    assert done.returncode == 1 and "$user: cannot become" in done.stderr
 
 
 def test_an_ordinary_user_who_sees_all_is_told_that_root_may_see_more(lab: Lab) -> None:
