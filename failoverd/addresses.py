@@ -417,7 +417,10 @@ def _give_back(kernel: Kernel, name: str, shared: str, own: str, notes: list[str
         return _set_hwaddr(kernel, name, hwaddr, notes)
     if links.hwaddr(name) != shared:
         return []
-    return [f"{name}: its own hardware address is not known: ip link set dev {name} address ..."]
+    # Any will do but the one that the peer uses now. This is one that no maker gives to a card.
+    hwaddr = f"02:{os.urandom(5).hex(':')}"
+    notes.append(f"{name}: its own hardware address is not known, {hwaddr} takes its place")
+    return _set_hwaddr(kernel, name, hwaddr, notes)
 
 
 def _set_hwaddr(kernel: Kernel, name: str, hwaddr: str, notes: list[str]) -> list[str]:

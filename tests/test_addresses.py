@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import resource
 import socket
 import struct
@@ -443,8 +444,19 @@ def test_an_own_hardware_address_that_is_not_known(machine: Namespace) -> None:
 
     inside(machine, lambda: no_problem(take_it()))
     put(machine, V4, hwaddrs=(MOVING,))
-    says(machine, take_it, "eth0: its own hardware address is not known")
+    before = hwaddr(machine)
+
+    def it_is_another() -> None:
+        result = take_it()
+        assert result.problems == []
+        new = links.hwaddr("eth0")
+        assert result.notes == [
+            f"eth0: its own hardware address is not known, {new} takes its place"
+        ]
+
+    inside(machine, it_is_another)
     assert shown(machine, "eth0") == set()
+    assert re.fullmatch("02(:[0-9a-f]{2}){5}", hwaddr(machine)) and hwaddr(machine) != before
 
 
 # ------------------------------------------------------------------ what goes wrong

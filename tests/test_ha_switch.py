@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -460,9 +461,12 @@ def test_an_unknown_own_address(machine: Namespace) -> None:
     told = environment(V4, hwaddrs=(SHARED_CARD,), own={})
     assert run(machine, "slave", told) == (0, ""), "it has not got the shared one"
     assert run(machine, "master", told) == (0, "")
+    before = hwaddr(machine)
     code, said = run(machine, "slave", told)
-    assert (code, said.count("\n")) == (1, 1)
-    assert "eth0: its own hardware address is not known" in said
+    new = hwaddr(machine)
+    assert re.fullmatch("02(:[0-9a-f]{2}){5}", new) and new != before, "the peer may use it now"
+    told_so = f"ha-switch: eth0: its own hardware address is not known, {new} takes its place\n"
+    assert (code, said) == (0, told_so)
     assert addresses(machine, "eth0") == set()
 
 
