@@ -87,6 +87,10 @@ def _switch(client: Client, verbose: bool) -> int:
     except ExchangeError as error:
         raise ExchangeError(error.why, error.advice) from None  # nothing to switch was sent
     command = "resume" if before.role == "active" else "fail"
+    held = verdict.on_hold(before)
+    for doubt in _doubts(client, before):
+        rest = "" if held else ": the role may not stay there"
+        complain("ha-fail", f"warning: {doubt}{rest}")
     if verbose:
         complain("ha-fail", f"telling failoverd here to {command}")
     began = time.monotonic()
@@ -100,8 +104,8 @@ def _switch(client: Client, verbose: bool) -> int:
     took = time.monotonic() - began
     if reply.ok:
         print(f"{_what_happened(client.conf, before)} done in {duration(took)}")
-        if told := verdict.on_hold(before):
-            print(told)
+        if held:
+            print(held)
         return 0
     way_out = BUSY if reply.text == "busy" else ""
     said = [f"not switched: {reply.text}{way_out}", *_why(client, began, "script" in reply.text)]
@@ -114,6 +118,15 @@ def _told(client: Client, command: str) -> Reply:
     """What this node's failoverd answers. Raises ExchangeError."""
     timeout = client.conf.switch_timeout + EXTRA_SECONDS
     return client.exchange(client.conf.primary, command, timeout)
+
+
+def _doubts(client: Client, us: Status) -> list[str]:
+    """What is bad where the role is to go. An operator may have to move it all the same."""
+    here, peer = verdict.names(us, None, client.conf.secondary)
+    if us.role != "active":
+        return verdict.why_not_for_long(here, us, None)
+    there = nodes.ask(client, client.conf.secondary).status
+    return verdict.why_not_for_long(peer, there, us) if there else []
 
 
 def _hold(client: Client, options: argparse.Namespace) -> int:

@@ -151,6 +151,12 @@ def is_ready(us: Status, peer: Status | None) -> bool:
     return us.role == "standby" and not any(wrong)
 
 
+def why_not_for_long(name: str, status: Status, active: Status | None) -> list[str]:
+    """What is bad on a node that is to be active, for which it may give the role back at once."""
+    node, quiet = Node(name, status), _receiving_nothing(active) if active else set()
+    return [what for what, _ in (*_bad_interfaces(node, status, quiet), *_bad_checks(node, status))]
+
+
 def age(status: Status) -> float | None:
     """How long it has had its role, in seconds; None if that cannot be known.
 
@@ -224,6 +230,11 @@ def _why_not_able(other: Node, status: Status, quiet: set[str]) -> Iterator[Reas
         yield f"{other.name} is {status.role}", WAIT
     if not status.interfaces:
         yield f"{other.name} watches no interface", f"set @interfaces on {other.name}"
+    yield from _bad_interfaces(other, status, quiet)
+
+
+def _bad_interfaces(other: Node, status: Status, quiet: set[str]) -> Iterator[Reason]:
+    """What a node that is not active does not receive on; quiet: as above."""
     bad = [
         (name, interface)
         for name, interface in status.interfaces

@@ -22,7 +22,7 @@ from wire import IPV4, IPV6, Pair, two_machines
 from failoverd import __version__, history
 from failoverd.commands import ha_fail, ha_status
 from failoverd.master.control_socket import listening
-from failoverd.wire.protocol import Change, Failure, Hold, Status, encode_status
+from failoverd.wire.protocol import Change, CheckStatus, Failure, Hold, Status, encode_status
 
 
 @pytest.fixture
@@ -294,6 +294,25 @@ def test_it_switches(pair: Pair, conf: str, role: str, command: str, becomes: st
     asked = [str(request["command"]) for request in daemon.of("request")]
     assert asked == ["status", command] * 2
     assert {request["origin"] for request in daemon.of("request")} == {"person"}
+
+
+@pytest.mark.parametrize("role", ["active", "standby"])
+def test_it_warns_of_a_role_that_may_not_stay(pair: Pair, conf: str, role: str) -> None:
+    """It is done all the same, and a second later the role may be back."""
+    daemon, peer = pair.listen(0), pair.listen(1)
+    bad = (("web*", CheckStatus("bad", STANDBY.since, "exit status 2")),)
+    us, them = replace(ACTIVE, host="node-a", peer_host="node-b"), replace(STANDBY, host="node-b")
+    if role == "active":
+        them = replace(them, checks=bad)
+    else:
+        us, them = replace(us, role="standby", checks=bad), replace(them, role="active")
+    is_now(daemon, us)
+    is_now(peer, them)
+    daemon.answers |= {"resume": (True, "standby"), "fail": (True, "active")}
+    there = "node-b" if role == "active" else "node-a"
+    warning = f"check web* is bad on {there}: exit status 2: the role may not stay there"
+    status, out, errors = ha_fail_there(pair, conf)
+    assert (status, errors) == (0, f"ha-fail: warning: {warning}\n") and " done in " in out
 
 
 def test_it_says_why_not(pair: Pair, conf: str) -> None:
