@@ -102,23 +102,36 @@ class ServiceInterfaces:
 
     def note_hwaddrs(self) -> None:
         """Each interface's own hardware address, before a switch changes it (section 7)."""
-        shared = {entry.interface: entry.hwaddr for entry in self._context.conf.ethernet_addresses}
-        known = self._context.saved.hwaddrs
         for name in self._context.conf.interfaces:
-            now = links.hwaddr(name)
-            if now is None or (name in known and self._context.saved.left is not None):
-                continue  # there is none, or a switch may have changed it
-            if now != shared.get(name):
-                known[name] = now
-            elif name not in known:
+            now = self._note_hwaddr(name)
+            if now is not None and name not in self._context.saved.hwaddrs:
                 text = "has the pair's hardware address, its own is not known"
                 self._context.say("HWADDR-UNKNOWN", f"interface {name}", text, hwaddr=now)
+
+    def _note_hwaddr(self, name: str) -> str | None:
+        """The one that it has now, noted if it is its own: the card may be another by now, or a
+        bond use another port."""
+        now, saved = links.hwaddr(name), self._context.saved
+        if now is not None and saved.hwaddrs.get(name) != now and self._is_own(name, now):
+            saved.hwaddrs[name] = now
+            self._context.unsaved = True
+        return now
+
+    def _is_own(self, name: str, hwaddr: str) -> bool:
+        """Whether no switch has given the interface this hardware address, as far as is known: of
+        one that is not told of, a script may have."""
+        left = self._context.saved.left
+        entries = [*map(str, self._context.conf.ethernet_addresses), *(left[1] if left else ())]
+        given = {entry.partition(" ")[2] for entry in entries if entry.startswith(f"{name} ")}
+        is_told = left is None or name not in self._context.saved.hwaddrs or bool(given)
+        return is_told and hwaddr not in given
 
     def look(self) -> None:
         for name in self._context.conf.interfaces:
             self.look_at(name)
 
     def look_at(self, name: str) -> None:
+        self._note_hwaddr(name)
         up = links.works(name)
         known = self._context.state.interface(name)
         if known is not None and known.up is not up:

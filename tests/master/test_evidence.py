@@ -77,6 +77,9 @@ def be(
     us.state = replace(us.state, phase=phase, purpose=purpose, told=told)
 
 
+OLD = "02:00:00:00:00:99"
+
+
 def said(us: Context) -> str:
     return Path(us.conf.log).read_text()
 
@@ -604,6 +607,39 @@ def test_an_active_machine_that_has_lost_its_addresses_is_told_so_at_once(
         assert looking(us, cards)() == [pair.Bare()]
         us.saved = statefile.Saved(role="active")
         assert looking(us, ServiceInterfaces(us))() == []
+
+    inside(machine, check)
+
+
+CARDS: dict[str, tuple[tuple[list[str], list[str]] | None, str, str]] = {
+    # what was left, what is configured, with NOW for what the card has; and what is noted
+    "another card on a standby": (None, "", "NOW"),
+    "the same beside the pair's": (None, "02:00:00:00:00:10", "NOW"),
+    "another card on an active node": (([], ["eth0 02:00:00:00:00:10"]), "", "NOW"),
+    "the pair's": (([], ["eth0 NOW"]), "NOW", OLD),
+    "the pair's, also on a standby": (None, "NOW", OLD),
+    "the pair's of before a reload": (([], ["eth0 NOW"]), "02:00:00:00:00:10", OLD),
+    "one that a script may have given": (([], []), "", OLD),
+}
+
+
+@pytest.mark.parametrize("case", CARDS)
+def test_a_card_s_own_hardware_address_is_that_of_the_card_there_is(
+    machine: Namespace, tmp_path: Path, case: str
+) -> None:
+    """Probes come from it, and a network may pass no other; and the next stand-down gives it."""
+    left, shared, noted = CARDS[case]
+    now = str(machine.show("link", "show", "dev", "eth0")[0]["address"])
+    addresses, given = left or ([], [])
+
+    def check() -> None:
+        us = context(tmp_path)
+        us.saved.hwaddrs["eth0"] = OLD
+        us.saved.left = left and (addresses, [entry.replace("NOW", now) for entry in given])
+        entries = (EthernetAddress("eth0", shared.replace("NOW", now)),) if shared else ()
+        us.conf = replace(us.conf, ethernet_addresses=entries)
+        ServiceInterfaces(us).look()
+        assert us.saved.hwaddrs["eth0"] == noted.replace("NOW", now)
 
     inside(machine, check)
 
