@@ -23,7 +23,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from failoverd import links, process
-from failoverd.conf import Conf
+from failoverd.conf import Conf, is_of_link
 from failoverd.log import told_shortly
 from failoverd.process import CAP_NET_ADMIN, Channel, Message
 
@@ -314,15 +314,17 @@ def _has_route(packed: bytes, prefix: int) -> bool:
 def take(
     kernel: Kernel, addresses: Iterable[str], hwaddrs: Iterable[str], own: Mapping[str, str]
 ) -> Result:
-    """Take the addresses from whatever interface has them, with whatever prefix; then give each
-    interface that may have one of the hardware addresses its own back. Raises as `put`."""
+    """Take the addresses from whatever interface has them, with whatever prefix, link-local ones
+    from their own; then give each interface that may have one of the hardware addresses its own
+    back. Raises as `put`."""
     problems: dict[str, None] = {}
     wanted, shared = _entries(addresses), _hardware(hwaddrs)
     notes = _absent([entry.name for entry in wanted] + [name for name, _ in shared])
     named = {(entry.name, entry.packed, entry.prefix) for entry in wanted}
-    served = {entry.packed for entry in wanted}
+    served = {entry.packed for entry in wanted if not is_of_link(entry.text)}
+    linked = {(links.index(each.name), each.packed) for each in wanted if is_of_link(each.text)}
     found = links.entries()
-    going = [one for one in found if one.local in served]
+    going = [one for one in found if one.local in served or (one.number, one.local) in linked]
     names = {number: links.name(number) for number in {one.number for one in going}}
     for batch in _in_batches(_removing(found, going, names)):
         problems |= dict.fromkeys(kernel.carry_out(batch))

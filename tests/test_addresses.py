@@ -241,6 +241,16 @@ def test_a_standby_has_the_address_nowhere(machine: Namespace) -> None:
     assert state(machine) == before
 
 
+def test_a_link_local_address_is_another_one_elsewhere(machine: Namespace) -> None:
+    """A bridge for containers may have the one that is the service's on its own link."""
+    served = "eth0 fe80::1/64"
+    machine.ip("address add fe80::1/64 dev eth1 nodad")
+    for change, holders in ((put, {"eth0", "eth1"}), (take, {"eth1"})):
+        change(machine, served)
+        found = machine.show("address", "show", "to", "fe80::1")
+        assert {one["ifname"] for one in found if one} == holders
+
+
 def test_an_address_that_is_there_with_another_prefix(machine: Namespace) -> None:
     """It is served, and the kernel has IPv6 ones but once."""
     machine.ip("address add 192.0.2.10/32 dev eth0", "address add 2001:db8::10/128 dev eth0 nodad")

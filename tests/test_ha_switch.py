@@ -327,6 +327,17 @@ def test_a_standby_has_the_address_nowhere(machine: Namespace, active: bool) -> 
     assert state(machine) == before
 
 
+def test_a_link_local_address_is_another_one_elsewhere(machine: Namespace) -> None:
+    """And where its card is missing no other is looked at."""
+    told = environment(Address("eth0", "fe80::1", 64), Address("eth9", "fe80::9", 64))
+    machine.ip("address add fe80::1/64 dev eth1 nodad")
+    run(machine, "master", told)
+    code, said = run(machine, "slave", told)
+    assert (code, said.count("\n")) == (0, 1), said
+    found = machine.show("address", "show", "to", "fe80::1")
+    assert [one["ifname"] for one in found if one] == ["eth1"]
+
+
 @pytest.mark.parametrize("promote", ["off", "read-only"])
 def test_a_card_that_was_renamed_gives_up_the_address_and_no_other(
     machine: Namespace, promote: str

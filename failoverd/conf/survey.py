@@ -13,7 +13,7 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface
 from typing import NamedTuple
 
-from failoverd.conf import Address, Conf
+from failoverd.conf import Address, Conf, is_of_link
 
 LOOPBACK = "lo"
 USUAL = {4: 24, 6: 64}  # the prefix that a way out proposes
@@ -221,8 +221,8 @@ def _astray(served: Address, facts: Facts, here: _Addresses) -> Iterator[Finding
     """On other interfaces than the one that is named for it."""
     for place in here.at.get(served.address, []):
         there = place.interface
-        if there == served.interface:
-            continue
+        if there == served.interface or is_of_link(served.address):
+            continue  # a link-local one is another one on each link
         # On lo it may be meant so: a load balancer's servers have it there, and answer no ARP.
         weight, way = ODD if there == LOOPBACK else AMISS, f"ip addr del {place} dev {there}"
         if (there, place.address) in facts.left:
@@ -254,8 +254,8 @@ def _network(served: Address, conf: Conf, facts: Facts, here: _Addresses) -> Ite
         way = f"sysctl -w net/ipv6/conf/{name}/disable_ipv6=0, or have a hook in $switch_dir do it"
         yield Finding("addresses", f"{text}: {way}", ODD)
         return
-    if trouble(name, facts.interfaces[name]):
-        return
+    if trouble(name, facts.interfaces[name]) or is_of_link(address):
+        return  # the network of a link-local one is on every interface
     own = here.own.get((name, version), [])
     near = [place for place in own if place.reaches(address)]
     others = [other for other in facts.interfaces if other not in (name, LOOPBACK)]

@@ -57,6 +57,11 @@ class Address:
         return f"{self.interface} {self.address}/{self.prefix}"
 
 
+def is_of_link(address: str) -> bool:
+    """Whether it is a link-local one of IPv6, which is another one on each link."""
+    return address[:3] in ("fe8", "fe9", "fea", "feb")
+
+
 @dataclass(frozen=True)
 class EthernetAddress:
     """The hardware address, in lower case, that an interface of the active node has."""

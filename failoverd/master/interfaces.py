@@ -7,6 +7,7 @@ from functools import lru_cache
 from ipaddress import ip_address
 
 from failoverd import links, pair
+from failoverd.conf import is_of_link
 from failoverd.log import told_shortly
 from failoverd.master.context import Context
 
@@ -203,13 +204,18 @@ def _places(lines: tuple[str, ...]) -> tuple[Place, ...]:
 
 
 def held_of(wanted: set[Place]) -> list[links.Held]:
-    """Those of the addresses that are here, on whatever interface. Raises OSError."""
+    """Those of the addresses that are here, on whatever interface; a link-local one is another one
+    there. Raises OSError."""
     return among(links.held(), wanted) if wanted else []
 
 
 def among(held: list[links.Held], wanted: set[Place]) -> list[links.Held]:
     addresses = {address for _, address in wanted}
-    return [one for one in held if one.address in addresses]
+    return [
+        one
+        for one in held
+        if one.address in addresses and (place(one) in wanted or not is_of_link(one.address))
+    ]
 
 
 def left_behind(wanted: set[Place]) -> list[str]:

@@ -102,6 +102,7 @@ V6_HELD = (Held("plip0", "fd00::1", 64), Held("eth0", "2001:db8::1", 64))
         (having(LINK, OWN, Held("eth0", "1.0.0.1", 24)), ""),
         (having(LINK, OWN, SERVED, placed=True), ""),
         (having(LINK, Held("eth0", "192.0.2.10", 32), OWN, placed=True), ""),
+        (having(*V6_HELD, Held("br9", "fe80::1", 64)), f"{V6} @addresses = ('eth0 fe80::1/64');"),
         (SOUND, "@addresses = ('eth0 192.0.2.10/32');"),
         (SOUND, "@addresses = ();"),
         (SOUND, "@witness = ('eth0 192.0.2.1', 'eth0 192.0.2.2');"),  # of both, in one file

@@ -41,7 +41,7 @@ from dev.lab.machine import SWITCH, Machine
 from dev.lab.network import SERVICE, Lab
 from dev.lab.spaces import ROOT
 from failoverd import links, pair, statefile
-from failoverd.conf import EthernetAddress
+from failoverd.conf import Address, EthernetAddress
 from failoverd.log import MOST_TOLD, Log
 from failoverd.master import Master
 from failoverd.master.context import Context
@@ -420,6 +420,23 @@ def test_an_address_that_comes_to_a_standby_is_told_once(
         host, _, prefix = address.partition("/")
         where = f"found on this node, which is standby; prefix={prefix} interface={interface}"
         assert f"ADDRESS-FOUND address {host}: {where}" in said(us)
+
+    inside(machine, check)
+
+
+def test_a_link_local_one_of_another_link_is_none(machine: Namespace, tmp_path: Path) -> None:
+    def check() -> None:
+        us = context(tmp_path, "standby")
+        us.conf = replace(us.conf, addresses=(Address("eth0", "fe80::1", 64),))
+        cards = ServiceInterfaces(us)
+        look = looking(us, cards)
+        be(us, pair.Phase.STANDBY)
+        ip("address add fe80::1/64 dev eth1 nodad")
+        assert cards.switched("slave", ["eth0 fe80::1/64"], ok=True)
+        assert look() == []
+        ip("address add fe80::1/64 dev eth0 nodad")
+        assert look() == [pair.Stray()]
+        ip("address del fe80::1/64 dev eth0", "address del fe80::1/64 dev eth1")
 
     inside(machine, check)
 
