@@ -48,4 +48,5 @@ def connections(listening: socket.socket) -> Iterator[tuple[socket.socket, str]]
             if error.errno in _EXHAUSTED:
                 raise
             return
-        yield sock, name[0].partition("%")[0] if name else ""
+        host = name[0] if isinstance(name, tuple) else ""  # of a Unix socket it is a text, or bytes
+        yield sock, host.partition("%")[0]

@@ -29,6 +29,7 @@ from failoverd.wire.protocol import (
     Request,
     ServerConnection,
     is_command,
+    user_of_end,
 )
 
 REQUEST_SECONDS = 5.0  # the client's time for its request, and then for taking the answer
@@ -281,11 +282,14 @@ def places() -> int:
 
 def user_of(sock: socket.socket) -> str:
     """Who has logged in and, by sudo or not, runs what is at the other end of a Unix socket; where
-    no login is known, as whom it runs (unix(7), proc(5))."""
+    no login but root's is known, whom sudo tells, or as whom it runs (unix(7), proc(5))."""
     form = struct.Struct("3i")
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, form.size)
     pid, uid, _ = form.unpack(credentials)
     with contextlib.suppress(OSError, ValueError):
         login = int(Path(f"/proc/{pid}/loginuid").read_bytes())
         uid = uid if login == NO_LOGIN else login
+    with contextlib.suppress(OSError):
+        if not uid and (told := user_of_end(sock.getpeername())):
+            return told
     return users.name_of(uid)

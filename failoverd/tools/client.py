@@ -24,6 +24,7 @@ from failoverd.wire.protocol import (
     Reply,
     Send,
     Status,
+    named_end,
     parse_status,
     why_unconnected,
 )
@@ -138,11 +139,11 @@ def _ask(
 def _connect(conf: Conf, address: str, deadline: float) -> socket.socket:
     own = None
     if address == conf.primary and "pidfile" not in conf.origin.unusable:
-        own = _control_socket(conf.control_socket)
+        own = control_socket(conf.control_socket)
     return own or _connect_tcp(conf, address, deadline)
 
 
-def _control_socket(path: str) -> socket.socket | None:
+def control_socket(path: str) -> socket.socket | None:
     """A connection to this node's failoverd, None if there is none to be had.
 
     By way of its descriptor, so that it is the one that was looked at, however long its name is.
@@ -156,6 +157,8 @@ def _control_socket(path: str) -> socket.socket | None:
         info = os.fstat(found)
         if not stat.S_ISSOCK(info.st_mode) or info.st_uid not in files.trusted_owners():
             raise OSError("another user may have planted it")
+        if user := os.environ.get("SUDO_USER"):
+            sock.bind(named_end(user, os.urandom(8).hex()))
         sock.setblocking(False)  # who finds the queue full is told at once
         sock.connect(f"/proc/self/fd/{found}")
         return sock

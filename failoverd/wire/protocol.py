@@ -48,6 +48,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CHALLENGED = re.compile(f"({COMMAND}) ([0-9a-f]{{32}})")
 _GREETING = re.compile(r"failoverd 1 ([0-9a-f]{32})")
 
+_SUDO = b"\0failoverd for "
+
 _ONE_SECRET = (
     "copy the file of $secret from one node to the other, and send HUP to failoverd on both"
 )
@@ -257,6 +259,19 @@ class ClientConnection(_Connection[Send | Reply | NoAnswer]):
 
 def is_command(text: str) -> bool:
     return re.fullmatch(COMMAND, text) is not None
+
+
+def named_end(user: str, unique: str) -> bytes:
+    """The name of a client's end of the Unix socket (unix(7), abstract): it tells for whom sudo
+    runs the client, and only root can be one. unique: no other end has it."""
+    return _SUDO + f"{unique} {user}".encode(errors="replace")[:90]
+
+
+def user_of_end(name: object) -> str:
+    """The user in such a name, "" if it is another."""
+    if not isinstance(name, bytes) or not name.startswith(_SUDO):
+        return ""
+    return words(name.decode(errors="replace").removeprefix(_SUDO.decode()).partition(" ")[2])
 
 
 def why_unconnected(error: OSError, place: str, own: str, link: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -26,6 +27,8 @@ from failoverd.listener import server
 from failoverd.master import control_socket
 from failoverd.master.context import Context
 from failoverd.master.control_socket import ControlSocket, listening
+from failoverd.tools import client
+from failoverd.wire.protocol import named_end, user_of_end
 
 BOUND = 25.0  # seconds in which a command that can do nothing has said so, however slow the machine
 
@@ -167,9 +170,11 @@ def wired(tmp_path: Path) -> Iterator[Pair]:
 class Guest:
     """Somebody who uses the Unix socket."""
 
-    def __init__(self, pair: Pair, path: str) -> None:
+    def __init__(self, pair: Pair, path: str, name: bytes = b"") -> None:
         self.socket = socket.socket(socket.AF_UNIX)
         pair.sockets.append(self.socket)
+        if name:
+            self.socket.bind(name)
         self._daemons = pair.daemons
         self.socket.connect(path)
         self.socket.setblocking(False)
@@ -220,6 +225,42 @@ def test_who_uses_it_is_a_person_and_an_answer_is_signed(wired: Pair, tmp_path: 
         wrong.wait(lambda: wrong.ended)
         assert wrong.got.endswith(b"\nerror refused\n")
         serve([daemon], lambda: any('client="this node"' in line for line in daemon.logged()))
+
+
+@pytest.mark.skipif(ROOTLESS, reason="of root alone it is asked")
+def test_for_whom_sudo_runs_a_command_is_told(
+    wired: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.suppress(OSError):  # as if nobody had logged in
+        login = int(Path("/proc/self/loginuid").read_bytes())
+        monkeypatch.setattr(server, "NO_LOGIN", login)
+    path, unique = str(tmp_path / "own"), os.urandom(8).hex()
+    names = {
+        named_end("alice", unique): "alice",
+        named_end("\x1b[2J" + "x" * 90, unique): " [2J" + "x" * (90 - 21),
+        b"\0alice " + unique.encode(): "root",
+        b"\0\xff\xfe" + unique.encode(): "root",
+        str(tmp_path / "mine").encode(): "root",
+        b"": "root",
+    }
+    with listening(path) as own:
+        daemon = wired.listen(own=own)
+        daemon.answers = {"fail": (True, "active")}
+        for name in names:
+            Guest(wired, path, name).ask("fail")
+        assert [request["user"] for request in daemon.of("request")] == [*names.values()]
+
+
+def test_a_command_tells_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tmp_path / "own")
+    for user in ("alice", "\udcff", ""):
+        monkeypatch.setenv("SUDO_USER", user)
+        with listening(path):
+            end = client.control_socket(path)
+            assert end is not None
+            with end:
+                assert user_of_end(end.getsockname()) == user.replace("\udcff", "?")
+        os.unlink(path)
 
 
 def test_a_crowd_at_it_keeps_nobody_out(
