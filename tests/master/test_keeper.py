@@ -13,6 +13,7 @@ import pytest
 from live_pair import LONG, context
 
 from failoverd import history, statefile
+from failoverd.master import keeper as module
 from failoverd.master.context import Context
 from failoverd.master.errands import Errands
 from failoverd.master.keeper import PATIENCE, Keeper
@@ -35,11 +36,14 @@ class Loop:
         self.keeper = Keeper(us, self.errands)
 
     def turn(self) -> None:
-        """Until all is written."""
-        while self.keeper.deadline is not None:
-            self.keeper.tend(time.monotonic())
-            for key, _ in self.selector.select(LONG):
-                key.data()
+        """Until all is written, or has failed."""
+        while (due := self.keeper.deadline) is not None and due < time.monotonic() + PATIENCE:
+            self.step()
+
+    def step(self) -> None:
+        self.keeper.tend(time.monotonic())
+        for key, _ in self.selector.select(LONG):
+            key.data()
 
 
 @pytest.fixture
@@ -92,6 +96,28 @@ def test_a_disk_that_hangs_is_told_and_not_waited_for(
     assert "the disk does not answer" in line
     loop.keeper.close()
     assert not (tmp_path / "state.history").exists()
+
+
+def test_what_fails_is_told_once_and_tried_again(
+    us: Context, loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The peer tells its addresses once, and they would be missing after the next boot."""
+    places = [tmp_path / f"state.{what}" for what in ("peer", "history")]
+    for place in places:
+        place.mkdir()
+    us.saved.peer_fixed = FIXED
+    us.keep_peer()
+    change_role(us)
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
+    for _ in range(6):
+        loop.step()
+    told = [line.split("file=")[1].split()[0] for line in said(tmp_path)]
+    assert told == list(map(str, places))
+    for place in places:
+        place.rmdir()
+    loop.turn()
+    assert statefile.read_peer(str(places[0])) == FIXED
+    assert [each.role for each in history.read(str(places[1]))] == ["active"]
 
 
 def test_what_fails_is_told_and_the_next_tells_all(us: Context, loop: Loop, tmp_path: Path) -> None:
