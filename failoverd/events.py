@@ -119,7 +119,8 @@ EVENTS: dict[str, Event] = {
     "WINDOW-OK": Event(INFO, "Windows end on time again"),
     "IFACE-FAIL": Event(WARNING, "An interface receives less than $low_water",
                         "IFACE-OK"),
-    "IFACE-OK": Event(INFO, "An interface receives again: after= says after how long"),
+    "IFACE-OK": Event(INFO, "An interface receives again, after= says after how long, or is no longer "
+                      "watched"),
     "IFACE-DOWN": Event(WARNING, "A service interface is down or has no carrier", "IFACE-UP"),
     "IFACE-UP": Event(INFO, "A service interface is up and has a carrier"),
     "LINK-STATE": _worker(INFO, "An interface is up, down, has no carrier, or is gone: state="),

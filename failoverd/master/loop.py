@@ -455,6 +455,7 @@ class Master:
         self.context.adopt(conf)
         self.gratuitous_arp.adopt()
         self.interfaces.adopt()
+        self.reports.adopt(old)
         self.peer_probes.adopt()
         self.checks.adopt()
         self.workers.add_again()

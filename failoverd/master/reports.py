@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from failoverd import links, pair
+from failoverd.conf import Conf
 from failoverd.log import Allowance, lasting
 from failoverd.master.context import Context
 from failoverd.master.interfaces import ServiceInterfaces
@@ -33,6 +34,16 @@ class Reports:
         self._link: tuple[int, int, str] | None = None  # the last window of the heartbeat link
         self._bad: dict[str, float] = {}  # by interface: since when its windows fail
         self._shown: dict[str, Allowance] = {}  # by interface: the windows that are logged
+
+    def adopt(self, old: Conf) -> None:
+        """The configuration is another: what is watched no more does not fail any more, and another
+        heartbeat link is in the place of the one that was."""
+        new, lost = self._context.conf, self._bad.pop(old.plip_interface, None)
+        for name in self._bad.keys() - {*new.interfaces}:
+            after = lasting(time.monotonic() - self._bad.pop(name))
+            self._tell("IFACE-OK", f"interface {name}", "no longer watched", name, after=after)
+        if lost is not None:
+            self._bad[new.plip_interface] = lost
 
     def told_log(self, name: str, message: Message) -> None:
         """A watcher speaks of its own interface only, whatever it says."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,32 @@ def test_an_interface_that_is_not_watched_is_not_well_and_has_not_failed(
     assert reports.link_state() == "ok"
     reports.unwatched("plip0")
     assert reports.link_state() == "boot" and not us.events, "nobody takes over for that"
+
+
+def test_what_a_reload_leaves_unwatched_has_not_failed_any_more(
+    us: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each problem that was told has its end, and another heartbeat link is in the place of one
+    that was lost."""
+    monkeypatch.setattr(links, "works", lambda _: True)
+    window: Message = {"packets": 0, "last": 0, "verdict": "fail", "reason": ""}
+    old = us.conf
+    us.adopt(replace(old, interfaces=("eth0", "eth1")))
+    reports = Reports(us, Supervisor(None, None, None), ServiceInterfaces(us))  # type: ignore[arg-type]
+    for name in ("eth0", "eth1", "plip0"):
+        reports.told_window(name, window)
+    before, new = us.conf, replace(old, plip_interface="plip1")
+    us.adopt(new)
+    reports.adopt(before)
+    for name in ("eth0", "plip1"):
+        reports.told_window(name, {**window, "packets": 7, "verdict": "ok"})
+    log = Path(us.conf.log).read_text()
+    ends = [line.partition("]: INFO ")[2].partition(";")[0] for line in log.splitlines()]
+    assert list(filter(None, ends)) == [
+        "IFACE-OK interface eth1: no longer watched",
+        "IFACE-OK interface eth0: receiving",
+        "HEARTBEAT-OK peer 1.0.0.2: heartbeats are received again",
+    ]
 
 
 # ------------------------------------------------------------------ one that does its work
