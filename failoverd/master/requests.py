@@ -106,10 +106,11 @@ class Requests:
             return "dry run"
         if now - at > STALE_SECONDS:
             return "too late: this node was stalled meanwhile"
-        busy = (
-            not context.started or context.stops > 0 or crowded or not self._switching.take(1, now)
-        )
-        return "busy" if busy else ""
+        if not context.started:
+            return "busy: failoverd is starting, try again in a moment"
+        if context.stops:
+            return "busy: failoverd is stopping"
+        return "busy" if crowded or not self._switching.take(1, now) else ""
 
     def answer(self, action: pair.Answer, unreached: str = "") -> None:
         """unreached: why the peer did not answer when it was asked last, for a person who then is

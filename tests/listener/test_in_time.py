@@ -127,7 +127,8 @@ def test_a_status_is_answered_however_late(office: Office) -> None:
 def test_whoever_has_not_begun_or_is_to_end_begins_nothing(office: Office, stopping: bool) -> None:
     office.context.started, office.context.stops = stopping, int(stopping)
     assert office.ask() == []
-    assert office.answers() == [(False, "busy")]
+    why = "stopping" if stopping else "starting, try again in a moment"
+    assert office.answers() == [(False, f"busy: failoverd is {why}")]
 
 
 def test_a_dry_run_begins_nothing(tmp_path: Path) -> None:
