@@ -19,6 +19,7 @@ from failoverd.wire.protocol import BOOTS, ROLES, host_in_network
 
 LASTING = "/var/lib/failoverd"
 VOLATILE = ("/run", "/var/run")
+OUTLIVING = ("hold", "history", "counters", "peer")  # what outlives a boot: see `place`
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _MAX_BYTES = 1 << 20  # thousands of addresses
 # The file is a whole number of these, filled up with blanks: what is written over it later needs no

@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from failoverd import statefile
 from failoverd.conf import SETTINGS, Conf, ConfError, files, language, parse, remarks
 from failoverd.log import complain
 from failoverd.process import flush_output, in_words, open_streams
@@ -129,7 +130,9 @@ class Session:
             return "conf"
         conf = files.load(self._conf_path)  # it may have been edited just now
         names = ("secret", "host_type", "pidfile", "state")
-        return next((name for name in names if os.path.realpath(getattr(conf, name)) == path), "")
+        known = [(getattr(conf, name), name) for name in names]
+        known += [(statefile.place(conf.state, what), "state") for what in statefile.OUTLIVING]
+        return next((kind for name, kind in known if os.path.realpath(name) == path), "")
 
     # Editing
 

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from dev.lab.machine import Machine
 from dev.lab.network import Lab
 from dev.lab.spaces import ROOT, Process
-from failoverd import conf
+from failoverd import conf, statefile
 from failoverd.commands import ha_edit
 from failoverd.commands.ha_edit import exchanged
 from failoverd.tools import edit
@@ -398,8 +398,11 @@ def test_the_secret_is_never_shown(here: Here, capfd: Captured) -> None:
 
 def test_what_failoverd_writes_is_not_for_editing(here: Here, capfd: Captured) -> None:
     (here.root / "link").symlink_to("pid")
-    assert here.edit("true", here.write("pid", "1\n"), here.root / "link") == 1
-    assert "is failoverd's own" in capfd.readouterr().err
+    for name in ("pid", "link", "state", *(f"state.{what}" for what in statefile.OUTLIVING)):
+        if name != "link":
+            here.write(name, "1\n")
+        assert here.edit("true", here.root / name) == 1
+        assert "is failoverd's own" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
