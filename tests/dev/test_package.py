@@ -74,10 +74,11 @@ class Init:
         self._script = machine.write("init", script, 0o755)
 
     def __call__(
-        self, verb: str, *pairs: str, runlevel: str = "2"
+        self, verb: str, *pairs: str, runlevel: str = "2", user: str = ""
     ) -> subprocess.CompletedProcess[str]:
         """Run it as init does, or as a person does."""
-        words = ("env", f"RUNLEVEL={runlevel}", self._script, verb, *pairs)
+        another = ("setpriv", "--reuid", user, "--clear-groups") if user else ()
+        words = (*another, "env", f"RUNLEVEL={runlevel}", self._script, verb, *pairs)
         return self._machine.run(*words, timeout=120.0)
 
     def must(self, verb: str, *pairs: str, runlevel: str = "2") -> str:
@@ -141,6 +142,36 @@ def test_the_init_script_starts_restarts_and_tells(lab: Lab, pair: tuple[Init, I
         assert b("status").returncode == 1
         b.must("stop")
         assert innocent.poll() is None
+
+
+def test_the_init_script_does_what_the_lsb_says(lab: Lab, pair: tuple[Init, Init]) -> None:
+    a, _ = pair
+    pid = lab.a.read("run/pid")
+    a.must("force-reload")
+    lab.wait_until(lambda: "CONFIG-RELOADED" in lab.a.log(), "the configuration is read again")
+    assert lab.a.read("run/pid") == pid
+    a.must("try-restart")
+    assert lab.a.read("run/pid") not in ("", pid)
+    a.must("stop")
+    a.must("try-restart")
+    assert a("status").returncode == 3
+
+
+def test_the_init_script_tells_others_than_root_nothing_false(
+    lab: Lab, pair: tuple[Init, Init]
+) -> None:
+    """They cannot read the pid file, and cannot stop what runs."""
+    a, _ = pair
+    if lab.a.run("setpriv", "--reuid", "nobody", "--clear-groups", "true").returncode:
+        pytest.skip("no other user here")
+    pid = lab.a.read("run/pid")
+    for verb in ("status", "stop", "start", "restart", "reload"):
+        done = a(verb, user="nobody")
+        assert (done.returncode, done.stdout) == (4, "")
+        assert done.stderr == "failoverd: run this as root\n"
+    assert lab.a.read("run/pid") == pid and pid.strip() in a.must("status")
+    a.must("stop")
+    assert a("status", user="nobody").returncode == 3
 
 
 def test_the_init_script_finds_a_pid_file_that_is_named_by_failover_root(lab: Lab) -> None:
