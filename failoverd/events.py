@@ -118,7 +118,8 @@ EVENTS: dict[str, Event] = {
                          "WINDOW-OK"),
     "WINDOW-OK": Event(INFO, "Windows end on time again"),
     "IFACE-FAIL": Event(WARNING, "An interface receives less than $low_water",
-                        "IFACE-OK": Event(INFO, "An interface receives again, after= says after how long, or is no "
+                        "IFACE-OK"),
+    "IFACE-OK": Event(INFO, "An interface receives again, after= says after how long, or is no "
                       "longer watched"),
     "IFACE-DOWN": Event(WARNING, "A service interface is down or has no carrier", "IFACE-UP"),
     "IFACE-UP": Event(INFO, "A service interface is up and has a carrier"),

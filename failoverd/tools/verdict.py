@@ -368,16 +368,17 @@ def _cut_off(here: Node) -> Iterator[Reason]:
 
 
 def _nobody(here: Node, there: Node) -> Verdict:
-    """That no node is active, and all that is known of why."""
+    """That no node is active, and all that is known of why: first what can be fixed here."""
     known = [(node, node.status) for node in (here, there) if node.status is not None]
     roles = [f"{node.name} is {TOO_LONG.get(node.role, node.role)}" for node, _ in known]
     if there.status is None:
         roles.append(f"{there.name} gives no valid answer")
     reasons: list[Reason] = [(", ".join(roles), "")]
+    for node, status in known:
+        reasons += _failed_run(node, status)
     if there.status is None:
         reasons += _cut_off(here)
     for node, status in known:
-        reasons += _failed_run(node, status)
         if status.blocked:
             reasons.append((f"{node.name} says: {status.blocked}", READ_LOGS))
         if status.plip_state == "boot":

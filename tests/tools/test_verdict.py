@@ -195,6 +195,11 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
      "no node is known to be active: node-b is standby, peer 1.0.0.2 gives no valid answer; eth0 "
      "of node-b has no carrier; node-b has no carrier on the heartbeat link; node-b says: no "
      "interface is up"),
+    (replace(B, role="failed", service="nobody", plip_state="down", failure=FAILURE),
+     None, CRITICAL,
+     "no node is known to be active: node-b is failed, peer 1.0.0.2 gives no valid answer; the "
+     "switch script failed on node-b (master, exit 1): RTNETLINK answers: File exists; node-b has "
+     "no carrier on the heartbeat link"),
     # on hold
     (replace(A, hold=HOLD), replace(B, hold=HOLD), WARNING,
      "node-a is active, and node-b can take over, but role changes are on hold by root on node-a"),
