@@ -199,9 +199,10 @@ class Supervisor:
             slot.child.kill()
 
     def retire(self, name: str) -> None:
-        """Have a worker end by itself when it has finished, and started again at once."""
+        """Have a worker end by itself when it has finished, and started again at once. However
+        often, that is no fault of its own."""
         slot = self.slots[name]
-        slot.planned, slot.due = True, 0.0
+        slot.planned, slot.due, slot.delay = True, 0.0, FIRST_DELAY
         self.send(name, {"do": "retire"})
 
     def give_up(self, name: str, why: str) -> None:

@@ -128,3 +128,12 @@ def test_one_that_has_lived_for_long_is_started_again_at_once(
     kept.supervisor._later(kept.slot, now)
     assert kept.slot.due == now + delay
     assert kept.slot.delay == 2 * delay
+
+
+def test_one_that_is_retired_again_and_again_waits_no_longer_for_that(kept: Kept) -> None:
+    """Each reload retires the log's worker twice within a moment."""
+    for _ in range(12):
+        kept.slot.began = NOW
+        kept.supervisor.retire("listener")
+        kept.supervisor._later(kept.slot, NOW + JUST)
+        assert kept.slot.due == NOW + JUST + FIRST_DELAY
