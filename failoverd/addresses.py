@@ -108,8 +108,8 @@ def _obey(work: dict[str, Any], kernel: Kernel) -> Message:
     try:
         result = (put if do == "put" else take)(kernel, **work)
     except OSError as error:
-        does = "add" if do == "put" else "remove"
-        result = Result([f"the kernel does not {does} addresses: {error.strerror}"], [])
+        done = "add" if do == "put" else "remove"
+        result = Result([f"the kernel does not {done} addresses: {error.strerror}"], [])
     problem, note = map(told_shortly, (result.problems, result.notes))
     return {"count": result.done, "problem": problem, "note": note}
 

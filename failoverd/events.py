@@ -193,7 +193,7 @@ EVENTS: dict[str, Event] = {
     "UNBLOCKED": _kept(INFO, "A change of role is no longer blocked"),
     "DOUBT": Event(WARNING, "It is not known whether the peer has the role; this node asks",
                    "DOUBT-OVER"),
-    "DOUBT-OVER": _kept(INFO, "It is known, and this node has decided: role= says what it is now"),
+    "DOUBT-OVER": _kept(INFO, "The doubt is over: role= says what this node is now"),
     "YIELD": Event(WARNING, "The peer has the role: this node stands down"),
     "SPLIT-BRAIN": Event(ERR, "Both nodes are active: winner= keeps the role, or the host with the "
                          "hardware address by=", "UNITED"),

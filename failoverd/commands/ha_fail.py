@@ -92,7 +92,8 @@ def _switch(client: Client, verbose: bool) -> int:
         rest = "" if held else ": the role may not stay there"
         complain("ha-fail", f"warning: {doubt}{rest}")
     if verbose:
-        complain("ha-fail", f"telling failoverd here to {command}")
+        what = "stand by, for the peer" if command == "resume" else "take over"
+        complain("ha-fail", f"asking failoverd on this node to {what} ({command})")
     began = time.monotonic()
     try:
         reply = _told(client, command)

@@ -3,9 +3,9 @@
 Two listen at $primary:$tcp_port, one bound to the heartbeat link and one to lo. A connection of
 this node to itself runs over lo, but the kernel counts it to the interface that has the address,
 unless the client is bound to lo. So the link's socket gets it too, and could not answer while the
-link is down, because nothing is routed over a device that is not up, not even to this node itself.
-While the link is down or missing there is therefore one socket only, bound to no interface and open
-to this node's own address alone.
+link is taken down, because nothing is routed over a device that is not up, not even to this node
+itself. While the link is down or missing there is therefore one socket only, bound to no interface
+and open to this node's own address alone.
 
 Those of the second path listen at this node's own addresses on the service network, for what the
 peer signs and sends from its own. failoverd tells which those are, as they come and go.
@@ -143,7 +143,7 @@ class _Port:
 
 
 class LinkPort(_Port):
-    """The port on the private link."""
+    """The port on the heartbeat link."""
 
     def __init__(self, loop: Loop, channel: Channel, conf: Conf, welcome: Welcome) -> None:
         super().__init__(loop, channel, conf, welcome)

@@ -19,7 +19,7 @@ from failoverd.pair.settings import Rules
 Names = tuple[str, str]  # of this node and of the peer
 GOES = (Outcome.GIVE, Outcome.PROVE)
 MOST_NAMED = 3  # addresses in a line
-ON_HOLD = "nothing, changes of role are on hold"
+ON_HOLD = "nothing, role changes are on hold"
 DOES: dict[object, str] = {requests.step_aside: "stands down", requests.take_over: "takes over"}
 
 

@@ -108,11 +108,10 @@ class Queries:
         """Why the peer did not answer what it was asked last, and the way out; "" if it did."""
         if not self._unreached:
             return ""
-        state = self._context.state
-        unsure = (
-            protocol.FILTERED if pair.is_speechless(state) else links.way_out(self._context.conf)
-        )
-        return f"{self._unreached}; {self._advice or unsure}"
+        advice = self._advice or links.way_out(self._context.conf)
+        if self._advice in ("", protocol.NOT_THERE) and pair.is_speechless(self._context.state):
+            advice = protocol.FILTERED
+        return f"{self._unreached}; {advice}"
 
     def told_reply(self, message: Message) -> None:
         reply = decode(Reply, message)

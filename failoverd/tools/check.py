@@ -18,7 +18,7 @@ PEER_SECONDS = 1.5  # how long the peer has to answer -t
 CHECK_SECONDS = 5.0  # that it may take to see what $user may execute
 AS_USER = "checked as an ordinary user, who cannot see everything: run it as root"
 OWN_USER = (
-    "make a user for failoverd alone, which it takes where $user is not set: "
+    "create a user for failoverd alone, which it then uses by default: "
     f"adduser --system --group --no-create-home {files.OWN_USER}"
 )
 

@@ -17,7 +17,7 @@ from failoverd.tools.client import STATUS_SECONDS, Client, ExchangeError
 from failoverd.tools.observe import look_around
 from failoverd.tools.verdict import CRITICAL, MEND_LINK, SEE_PEER, Verdict
 from failoverd.tools.words import exact_span
-from failoverd.wire.protocol import FILTER, FILTERED, LOOK_THERE, Status, status_tree
+from failoverd.wire.protocol import FILTER, FILTERED, LOOK_THERE, NOT_THERE, Status, status_tree
 
 SCHEMA = 1  # of the JSON: another number if a field is removed, or means something else
 EVERY = 1.0  # seconds between two queries of --watch
@@ -102,8 +102,10 @@ class Look:
     def advice(self) -> str:
         """What to do first, "" if all is well."""
         advice = self.verdict.advice
-        more = self.here.advice or (self.there.advice if advice in (SEE_PEER, MEND_LINK) else "")
-        return more or advice
+        there = self.there.advice
+        if advice == SEE_PEER or (advice == MEND_LINK and there != LOOK_THERE):
+            advice = there or advice
+        return self.here.advice or advice
 
     @property
     def differences(self) -> list[str]:
@@ -191,7 +193,8 @@ class Pair:
     def _seen(self) -> Look:
         here, there = self._here, self._there
         answer = there.answer
-        if answer.advice == LOOK_THERE and here.answer.status and here.answer.status.speechless:
+        unsure = answer.advice in (LOOK_THERE, NOT_THERE)
+        if unsure and here.answer.status and here.answer.status.speechless:
             answer = Answer(trouble=answer.trouble, advice=FILTERED)
         now = time.monotonic()
         ages = now - here.asked, now - there.asked

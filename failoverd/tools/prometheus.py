@@ -60,8 +60,8 @@ Sample = tuple[str, float | None, tuple[str, ...]]  # name, value, None if unkno
 def write(path: str, text: str) -> None:
     """Put the file in place whole, readable by all users. Raises OSError.
 
-    What is in its place is replaced only if it is a file. Root writes here, often into another
-    user's directory, who could plant a link to any file there.
+    What is in its place is replaced only if it is a file: root writes here, often into a directory
+    of another user, who could plant a link to any file there.
     """
     if os.path.lexists(path) and not os.path.isfile(path):
         raise OSError("it is not a file")

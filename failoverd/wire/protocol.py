@@ -58,6 +58,10 @@ LOOK_THERE = (
     "check that the peer and the link are up, that failoverd is running there, and that no "
     "firewall (packet filter) on either node is in the way"
 )
+NOT_THERE = (
+    "check that the peer's failoverd is running, with the same $tcp_port, and that no firewall "
+    "(packet filter) on either node is in the way"
+)
 FILTER = (
     "look for a firewall (packet filter) on either node, check the MTU of the heartbeat link, and "
     "that $tcp_port is the same on both"
@@ -275,8 +279,8 @@ def user_of_end(name: object) -> str:
 
 
 def why_unconnected(error: OSError, place: str, own: str, link: str) -> tuple[str, str]:
-    """Why there is no connection from `own` to the peer's port, and, where that is sure, the way
-    out: two clauses for people."""
+    """Why there is no connection from `own` to the peer's port, and the way out, if that shows it:
+    two clauses for people."""
     match error.errno:
         case errno.EADDRNOTAVAIL:
             missing = f"this node does not have the address {own}"
@@ -284,7 +288,7 @@ def why_unconnected(error: OSError, place: str, own: str, link: str) -> tuple[st
         case errno.ENODEV:
             return f"there is no interface {link}", "create it, or correct $plip_interface"
         case errno.ECONNREFUSED:
-            return f"{place} refuses the connection", ""
+            return f"{place} refuses the connection", NOT_THERE
     return f"{place} cannot be reached over {link}: {error.strerror}", ""
 
 

@@ -407,7 +407,7 @@ def test_what_failoverd_writes_is_not_for_editing(here: Here, capfd: Captured) -
 
 @pytest.mark.parametrize(
     ("name", "complaint"),
-    [("", "is not a regular file"), ("no/file", "is missing or read-only: make it")],
+    [("", "is not a regular file"), ("no/file", "is missing or read-only: create it")],
 )
 def test_what_cannot_be_edited(here: Here, capfd: Captured, name: str, complaint: str) -> None:
     assert here.edit("true", here.root / name) == 1

@@ -100,7 +100,7 @@ def test_that_failoverd_is_dead_there_is_said(lab: Lab) -> None:
     told = lab.a.command("ha-fail")
     assert told.returncode == 1
     assert "1.0.0.2 port 2000 refuses the connection" in told.stderr
-    assert "refuses the connection; check that the peer" in told.stderr
+    assert "refuses the connection; check that the peer's failoverd" in told.stderr
     assert "heartbeats" not in told.stderr
     assert SERVICE in "".join(lab.a.addresses("eth0"))
 

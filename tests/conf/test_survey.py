@@ -669,7 +669,7 @@ def test_a_service_address_on_the_wrong_interface_can_be_corrected_by_hup(
         machine.write_conf(**right)
         assert checked(machine)[0] == 0
         hang_up(machine, said="configuration read again")
-    assert "comes with the next switch" in lab.a.log()
+    assert "are added with the next switch" in lab.a.log()
     assert lab.a.command("ha-fail").returncode == 0
     lab.wait_until(lambda: settled(lab, lab.b), "b serves", LONG)
     assert SERVICE in str(lab.b.addresses("eth0"))

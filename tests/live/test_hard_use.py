@@ -155,7 +155,7 @@ def test_hup_takes_a_configuration_wholly_or_not_at_all(lab: Lab) -> None:
     a.write_conf(dumpfile=f"{a.folder}/missing/dump")
     refused("there is no directory")
     a.write_conf(log=f"{a.folder}/run")
-    refused("is a folder")
+    refused("is a directory")
     a.write_conf(realtime=True)
     refused("cannot change while failoverd runs")
     a.write_conf(filter=" or ".join(f"ether proto {number}" for number in range(2000, 4300)))
@@ -221,7 +221,7 @@ def test_where_nobody_can_be_asked_that_is_said(lab: Lab) -> None:
         lab.wait_until(lambda: b.has("tun0"), "the tunnel is there")
         b.ip("link set dev tun0 up")
         b.write_conf(interfaces=["tun0"], addresses=["tun0 192.0.2.10/24"])
-        assert "no takeover after lost heartbeats ever comes" in b.command("failoverd", "-t").stdout
+        assert "never a takeover after lost heartbeats" in b.command("failoverd", "-t").stdout
         b.start_failoverd()
         lab.wait_until(lambda: logs.told(b.log(), "PROBE-FAILED", "interface tun0"), "where")
         lab.wait_until(lambda: logs.told(b.log(), "TAKEOVER-BLOCKED"), "what it means")

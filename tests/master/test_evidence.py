@@ -868,7 +868,7 @@ def test_a_script_that_does_not_put_the_address_there_has_failed(lab: Lab, does:
     lab.b.write("ha-switch", text, 0o755)
     result = lab.a.command("ha-fail")
     assert result.returncode == 1
-    assert f"{SERVICE} is not on eth0: the script has to put it there" in lab.b.log()
+    assert f"{SERVICE} is not on eth0: the script has to add it" in lab.b.log()
     lab.wait_until(lambda: lab.a.role() == "active", "a has its role back")
     assert lab.holders() == ["a"]
     assert lab.b.role() == "failed"

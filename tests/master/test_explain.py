@@ -57,7 +57,7 @@ def test_an_active_node_with_a_peer_that_is_well() -> None:
         ({"peer": view("failed")}, "the role stays, node-b is failed"),
         ({"timers": ()}, "the role stays, no answer from node-b"),
         ({"peer": None}, "the role stays, no answer from node-b"),
-        ({"held": True}, "nothing, changes of role are on hold"),
+        ({"held": True}, "nothing, role changes are on hold"),
         ({"from_peer": True, "timers": (*HEARD, HOLD)},
          "the role stays, it has just come from node-b because of a failure there"),
     ],
@@ -114,7 +114,7 @@ def test_a_standby() -> None:
          "node-b nor 192.0.2.10 answers and /sbin/fence succeeds"),
         ({"confirm": "program"}, {}, "takeover 20 to 30 s after the last one, if port 2000 of "
          "node-b does not answer and /sbin/confirm finds the service dead"),
-        ({}, {"held": True}, "nothing, changes of role are on hold"),
+        ({}, {"held": True}, "nothing, role changes are on hold"),
         ({}, {"interfaces": tuple(replace(each, up=False) for each in WELL)},
          "no takeover, no interface is up here"),
     ],

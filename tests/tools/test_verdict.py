@@ -116,7 +116,7 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
     (A, replace(B, plip_state="boot", heartbeat_age=None), WARNING,
      "node-a is active, but node-b receives no heartbeats from node-a"),
     (replace(A, path="second", plip_state="fail"), replace(B, plip_state="down"), WARNING,
-     "node-a is active, but heartbeat link is down, the peer answers over the second path"),
+     "node-a is active, but the heartbeat link is down, the peer answers over the second path"),
     (replace(A, path="second"), B, WARNING,
      "node-a is active, but the peer's port answers over the second path only"),
     (replace(A, path="private"), replace(B, path="private"), OK,
@@ -248,8 +248,8 @@ ADVICE: list[tuple[Status | None, Status | None, str]] = [
     (cards(A, SILENT), B, "eth0 of node-a: check the port and the VLAN on the switch"),
     (A, replace(B, role="failed", failure=FAILURE), "read the log of node-b, and when the cause"),
     (A, replace(B, plip_state="fail"), "look for a firewall that drops ICMP from node-a to"),
-    (replace(A, plip_state="down"), None, "see that the peer is up"),
-    (B, None, "see that the peer is up"),
+    (replace(A, plip_state="down"), None, "check that the peer is up"),
+    (B, None, "check that the peer is up"),
     (replace(A, role="failed", failure=FAILURE), None, "read the log of node-a, and when the"),
     (replace(B, service="nobody", blocked="because"), None, "read the logs of both nodes"),
     (
@@ -260,7 +260,7 @@ ADVICE: list[tuple[Status | None, Status | None, str]] = [
     (
         replace(B, service="nobody", plip_state="down", blocked="because"),
         None,
-        "see that the peer is up",
+        "check that the peer is up",
     ),
     (replace(A, plip_state="down"), B, "check the cable of the heartbeat link at node-a"),
     (A, replace(B, role="active"), "check the heartbeat link: nodes that reach each other settle"),
@@ -591,7 +591,7 @@ def test_a_peer_whose_port_is_closed(lab: Lab) -> None:
     told(lab, lab.a, "WARNING: this node is active, but peer 1.0.0.2 sends heartbeats without")
     there = lab.b.command("ha-status")
     assert there.returncode == WARNING
-    assert "the peer's queries to this node are not answered: look for a packet" in there.stdout
+    assert "the peer's queries to this node are not answered: look for a firewall" in there.stdout
 
 
 def run_before_switch(machine: Machine, text: str) -> None:

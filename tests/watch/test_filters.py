@@ -34,7 +34,7 @@ def test_a_filter_that_the_kernel_refuses_is_refused_wherever_it_is_read(lab: La
 
 def test_a_filter_with_a_vlan_would_count_nothing_and_is_refused(lab: Lab) -> None:
     """The tag is not in what the kernel filters, although a capture shows it."""
-    why = "it names a vlan, whose tag the kernel takes off before it filters: watch the interface"
+    why = "it names a vlan, whose tag the kernel removes before it filters: watch the interface"
     for expression in ("vlan 5 and ip", "tcp or (vlan and udp)"):
         lab.a.write_conf(filter=expression)
         done = lab.a.command("failoverd", "-t")
