@@ -47,6 +47,7 @@ _FULL = (errno.EAGAIN, errno.ENOBUFS)
 _FULL_SECONDS = 0.2  # that is waited for room on one interface, until it has sent something again
 _SO_SNDBUFFORCE, _ROOM = 32, 4 << 20
 _FIRST_ANNOUNCEMENTS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
+LAST_REPEAT = _FIRST_ANNOUNCEMENTS[-1]  # seconds
 _ANNOUNCEMENT_INTERVAL = 60.0
 
 _SOL_PACKET = 263

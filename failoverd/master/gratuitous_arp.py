@@ -30,6 +30,7 @@ class GratuitousArp:
         self._early = False  # the addresses are here, but the switch has not ended
         self._unsent: set[Address] = set()
         self._sender: dict[str, str | None] = {}  # the hardware address of each interface, then
+        self._received: set[str] = set()  # interfaces that have, since the role came
         self.deadline: float | None = None
 
     def close(self) -> None:
@@ -58,17 +59,32 @@ class GratuitousArp:
             self._start(now)
 
     def stop(self) -> None:
+        self._received.clear()
         self.deadline, self._round = None, None
         self._first = self._early = False
 
     def look(self, now: float) -> None:
-        """A hardware address that has changed makes the service unreachable until it is announced:
-        a bond that uses another port, say."""
-        if self.deadline is not None:
-            found = {name: links.hwaddr(name) for name in self._sender}
-            if any(found[name] not in (None, old) for name, old in self._sender.items()):
-                self._untold = True
-                self._start(now)
+        """What makes the service unreachable until it is announced again: a hardware address that
+        has changed (a bond that uses another port, say), and a port of the switch that passed
+        nothing as the role came."""
+        if self.deadline is None:
+            return
+        found = {name: links.hwaddr(name) for name in self._sender}
+        if any(found[name] not in (None, old) for name, old in self._sender.items()):
+            self._untold = True
+            self._start(now)
+        elif self._has_come(now):
+            self._start(now)
+
+    def _has_come(self, now: float) -> bool:
+        """Whether an interface receives for the first time since the role came, later than it was
+        announced there."""
+        if self._context.role != "active":
+            return False
+        receive = {i.name for i in self._context.state.interfaces if i.packets} & {*self._sender}
+        new = receive - self._received
+        self._received |= receive
+        return bool(new) and now - self._began > neighbours.LAST_REPEAT
 
     def _start(self, now: float) -> None:
         self._untold = self._untold or self.deadline is None

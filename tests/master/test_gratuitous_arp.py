@@ -223,6 +223,31 @@ def test_a_hardware_address_that_changes_is_announced_at_once(
     inside(ends[0], announce)
 
 
+@pytest.mark.parametrize("later", [1.0, 20.0])
+def test_what_a_dead_port_has_swallowed_is_announced_again(
+    ends: list[Namespace], tmp_path: Path, later: float
+) -> None:
+    """The role came while nothing passed, and with $low_water 0 no interface ever fails."""
+
+    def announce() -> None:
+        us = context(tmp_path, addresses=(Address("eth0", ADDRESS, 24),))
+        us.state = machine("active", interfaces=(replace(GOOD, packets=0),))
+        with listener(ends[1]) as far, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as mark:
+            mark.bind(("eth0", 0))
+            gratuitous_arp = GratuitousArp(us)
+            gratuitous_arp.begin(100.0)
+            mark.send(frame())
+            assert ADDRESS in announced(far)
+            for packets, again in ((0, False), (1, later > 5.0), (0, False), (1, False)):
+                us.state = machine("active", interfaces=(replace(GOOD, packets=packets),))
+                gratuitous_arp.look(100.0 + later)
+                mark.send(frame())
+                assert (ADDRESS in announced(far)) is again
+            gratuitous_arp.close()
+
+    inside(ends[0], announce)
+
+
 def listener(namespace: Namespace) -> socket.socket:
     """Hears all that comes in at the cable's far end."""
     sock = sender(namespace, "far")
