@@ -558,8 +558,8 @@ def test_without_a_descriptor_it_says_so(machine: Namespace, tmp_path: Path) -> 
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
         nothing: dict[str, object] = {"addresses": (V4,), "hwaddrs": ()}
-        for do, more in (("put", nothing), ("take", nothing | {"own": {}})):
+        for do, does, more in (("put", "add", nothing), ("take", "remove", nothing | {"own": {}})):
             told = addresses._obey({"do": do, **more}, kernel)
-            assert told["problem"] == f"the kernel does not {do} addresses: Too many open files"
+            assert told["problem"] == f"the kernel does not {does} addresses: Too many open files"
 
     inside(machine, check)

@@ -79,7 +79,7 @@ class Watchers:
             return False
         self.unproved.discard(interface)
         self._refused[interface] = (
-            f"$watchd {self._program} is refused and failoverd's own runs instead, because it "
+            f"$watchd {self._program} is refused and failoverd's own runs instead: it "
             f"does not report windows as `watchd --json` does: {why}"
         )
         text = "$watchd is refused, failoverd's own watcher runs instead"

@@ -325,7 +325,7 @@ def test_it_says_why_not(pair: Pair, conf: str) -> None:
     said = errors.splitlines()
     assert said[0] == "ha-fail: not switched: the peer is not able"
     assert said[1] == "ha-fail: active now: this node"
-    assert said[2].startswith("ha-fail: see ha-status, and ") and len(said) == 3
+    assert said[2].startswith("ha-fail: ha-status shows both nodes, ") and len(said) == 3
 
 
 def test_another_switch_is_under_way(pair: Pair, conf: str) -> None:

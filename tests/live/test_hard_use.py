@@ -389,7 +389,7 @@ def test_errors_of_the_children_are_sentences(lab: Lab) -> None:
         return  # all files are ours there, and no right can be dropped
     lab.a.write_conf()
     powerless = 'setpriv --bounding-set -net_raw --inh-caps -net_raw "$@"'
-    assert "run failoverd as root" in launched(lab.a, powerless).stderr
+    assert "failoverd cannot run without CAP_NET_RAW" in launched(lab.a, powerless).stderr
 
 
 # ------------------------------------------------------------------ the parts

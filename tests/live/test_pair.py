@@ -363,7 +363,7 @@ def test_a_dry_run_beside_a_live_peer_is_harmless(lab: Lab) -> None:
         lambda: logs.told(lab.a.log(), "DRY-RUN", "would run"), "a says what it would do", LONG
     )
     assert logs.told(lab.a.log(), "DRY-RUN", "would be told; command=resume")
-    would_be_put = f'would be put; count=1 addresses="eth0 {SERVICE}/24"'
+    would_be_put = f'would be added; count=1 addresses="eth0 {SERVICE}/24"'
     assert logs.told(lab.a.log(), "DRY-RUN", would_be_put)
     assert lab.a.say("fail") == "error dry run"
     assert lab.holders() == ["b"]

@@ -327,7 +327,9 @@ def test_another_watcher_that_is_mad(lab: Lab) -> None:
     lab.b.write_conf(watchd=program, user="root", verbose=True)
     assert lab.b.command("failoverd").returncode == 0
     lab.wait_until(
-        lambda: 'worker watchd eth0: ended, and is started again; error="says more' in lab.b.log(),
+        lambda: (
+            'worker watchd eth0: ended, and is started again; error="sends too much' in lab.b.log()
+        ),
         "it is ended",
     )
     lab.wait_until(lambda: settled(lab, lab.a), "the pair goes on")
