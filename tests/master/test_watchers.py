@@ -392,11 +392,12 @@ def test_what_others_may_do_is_told_before(lab: Lab) -> None:
     assert f"$watchd {path} is not failoverd's own, runs as root" in notes(
         lab.a, watchd=path, user="root"
     )
+    if lab.spaces.rootless:
+        return  # no process can become another user there
     told = notes(lab.a, user="nobody")
     assert "$user is nobody" in told and "adduser --system" in told and "$watchd" not in told
-    if not lab.spaces.rootless:
-        told = notes(lab.a, watchd=path, user="nobody")
-        assert f"{path} is not failoverd's own, and runs as nobody" in told
-        told = notes(lab.a, watchd=closed, user="nobody")
-        assert f"{closed} cannot be executed by nobody" in told
-        assert f"chmod a+rx {closed}" in told
+    told = notes(lab.a, watchd=path, user="nobody")
+    assert f"{path} is not failoverd's own, and runs as nobody" in told
+    told = notes(lab.a, watchd=closed, user="nobody")
+    assert f"{closed} cannot be executed by nobody" in told
+    assert f"chmod a+rx {closed}" in told
