@@ -42,8 +42,9 @@ class Alerts:
         self.listen()
         context = self._context
         if context.dry or not context.started or context.is_served:
-            after = lasting(now - self._since)
-            context.say_over("SERVICE-UP", "role", "a node is active again", after=after)
+            if self.deadline is not None:
+                after = lasting(now - self._since)
+                context.say_over("SERVICE-UP", "role", "a node is active again", after=after)
             self.deadline = None
         elif self.deadline is None:
             self._since = now

@@ -223,5 +223,9 @@ class Context:
             self.say(event, subject, *told, **values)
 
     def _named(self, subject: str) -> str:
-        named = {"peer": self.conf.secondary, "script": os.path.basename(self.conf.failover_prog)}
-        return f"{subject} {named[subject]}" if subject in named else subject
+        match subject:
+            case "peer":
+                return f"peer {self.conf.secondary}"
+            case "script":
+                return f"script {os.path.basename(self.conf.failover_prog)}"
+        return subject
