@@ -256,8 +256,8 @@ def way_out(conf: Conf) -> str:
     if here or not is_unanswered(link, peer):
         return here or LOOK_THERE
     return (
-        f"no host has {peer} on {link}: see whether the peer is up, which address its heartbeat "
-        "link has, and where the cables of both lead"
+        f"no host has {peer} on {link}: see where the cables of both nodes lead, which address the "
+        "peer has there, and whether the peer is up"
     )
 
 

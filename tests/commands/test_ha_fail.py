@@ -113,7 +113,7 @@ HERE: dict[str, tuple[Callable[[Machine, Machine], None], str]] = {
     "no carrier": (lambda here, _: here.unplug("plip0"), "plip0 has no carrier: check its cable"),
     "no address there": (
         lambda _, there: there.ip("address flush dev plip0"),
-        "no host has 1.0.0.2 on plip0: see whether the peer is up",
+        "no host has 1.0.0.2 on plip0: see where the cables of both nodes lead",
     ),
 }
 
