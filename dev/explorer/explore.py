@@ -248,8 +248,9 @@ class Explored:
         """How many more changes of the active machine than causes there are on any path.
 
         A switch that dies for both is no cause. The boot of both machines is one. Whoever gives
-        the role to the machine with the worse card causes two: the card, which fails there anew
-        since its watcher begins again, is as good a reason to hand over as it was before. So do
+        the role to the machine with the worse card, or with the service that fails its check,
+        causes two: the card, which fails there anew since its watcher begins again, is as good a
+        reason to hand over as it was before. So do
         addresses that vanish while the link is cut: for a while nobody answers for them, and when
         both machines have asked in that while, the one that comes first has them again in the end.
         """
@@ -288,16 +289,18 @@ def change(before: World, after: World) -> int:
 
 
 def counts_twice(world: World, fault: Fault) -> bool:
-    """Do addresses vanish unheard, or does a person ask for the machine that hears less, or for one
-    that hears too little?"""
+    """Do addresses vanish unheard, or does a person ask for the machine that hears less, for one
+    that hears too little, or for the one whose service is sick?"""
     word, number, _ = fault
     if word == "bare":
         return world.wire != (True, True)
     if word not in COMMAND.values():
         return False
     wanted = number if word == "fail" else 1 - number
+    fit = [not host.sick for host in world.hosts]
     hearing = [sum(ear == HEARS for ear in host.ears) for host in world.hosts]
-    return world.traffic == FEW or hearing[wanted] < hearing[1 - wanted]
+    worse = hearing[wanted] < hearing[1 - wanted] or fit[wanted] < fit[1 - wanted]
+    return world.traffic == FEW or worse
 
 
 def play(
