@@ -246,7 +246,8 @@ def stretches(setup: Setup) -> list[Stretch]:
     until a person has tried it. And where only the ethernet side is whole it is the boot slave that
     stands down: two boot masters, which is a mistake that the log names, need the link for that,
     and so do two machines that have no addresses to ask for. One lost message is allowed for; when
-    a second one is lost, what it was part of begins once more.
+    a second one is lost, what it was part of begins once more. When the scripts of both hang, and
+    one is repaired while the other is tried, it has to wait for the end of that run.
     """
     rules, none = setup.rules(0), Flag(0)
     switch = rules.switch_timeout
@@ -258,6 +259,8 @@ def stretches(setup: Setup) -> list[Stretch]:
         nobody += setup.window
         heard += ceil(rules.window + rules.compare_time)
         unserved += ceil(bounds.handover_time(rules))
+    if "script" in setup.menu and setup.faults > 2:
+        nobody += ceil(switch)
     return [
         *(
             [Stretch(1, "two active that hear each other", Flag.TWO | Flag.HEAR, none, heard)]
