@@ -23,9 +23,11 @@ from dev.lab.ending import guarded
 from dev.lab.machine import PRIVATE, SECRET, SWITCH, Machine
 from dev.lab.network import WATCHFUL, Lab
 from dev.lab.spaces import LabError
+from failoverd import history
 from failoverd.wire.protocol import REFUSED, ClientConnection, NoAnswer, Reply, Send
 
 WARM = 0.1  # of all there is to do comes before the first look: what is loaded and cached once
+FULL = 2 * history.MOST  # switches after which what is remembered of them has all it may have
 GROWTH = 128  # KiB that a process may have more of its own at the end than half-way
 MORE = 512  # KiB that it may have more than when it was warm
 A_SWITCH = 40  # lines of a log that one switch may cost
@@ -350,8 +352,8 @@ def soak(lab: Lab, exchanges: int, switches: int, say: Say) -> list[str]:
     """All of it. What is wrong afterwards, each in a sentence. Raises LabError, TimeoutError."""
     run = Soak(lab, say)
     run.start()
-    warm = int(exchanges * WARM) + len(EXCHANGES), even(int(switches * WARM)) + 2
-    run.go(*warm)
+    switched = max(int(switches * WARM), min(switches, FULL))
+    run.go(int(exchanges * WARM) + len(EXCHANGES), even(switched) + 2)
     first = at_rest(lab, under_way)
     run.done, began = Done(), time.monotonic()
     run.go(share(exchanges, 0, 2), even(switches // 2))
