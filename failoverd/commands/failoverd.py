@@ -79,7 +79,7 @@ def test(options: argparse.Namespace) -> int:
 
     warnings, remarks = [*checked.warnings, *without_ps(checked.conf)], notes(checked)
     lines = [f"warning: {each}" for each in warnings] + [f"note: {each}" for each in remarks]
-    lines += ["", *promises.explain(checked.conf, checked.boot), ""]
+    lines += ["", *promises.explain(checked.conf, checked.boot, checked.mute), ""]
     if options.verbose:
         lines += [*conf.effective(checked.conf), ""]
     show([*lines, verdict(options.config, 0, len(warnings), len(remarks))])

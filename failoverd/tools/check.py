@@ -44,6 +44,14 @@ class Checked:
             raise ConfError(self.errors, self.conf)
         return self
 
+    @property
+    def mute(self) -> list[str]:
+        """Where the service addresses are, if none of these interfaces can send a probe: a tunnel
+        has neither ARP nor neighbour solicitation."""
+        names = list(dict.fromkeys(entry.interface for entry in self.conf.addresses))
+        there = [self.facts.interfaces[name] for name in names if name in self.facts.interfaces]
+        return [] if any(interface.hwaddr for interface in there) else names
+
 
 def check(path: str, folder: str, *, test: bool = False, running: Conf | None = None) -> Checked:
     """Everything that can be wrong, found in one go. Raises ConfError if there is no such file.
@@ -160,7 +168,7 @@ def _translated(settings: Conf) -> tuple[list[Problem], list[filters.Program]]:
 def notes(checked: Checked) -> list[str]:
     """For -t, with the secret, which was found to be sound."""
     settings = checked.conf
-    found = [*conf.remarks(settings), *_shared_user(settings), *_unaskable(settings)]
+    found = [*conf.remarks(settings), *_shared_user(settings)]
     found += survey.advice(settings, checked.facts)
     found += [*about_watcher(checked), *hooks.notes(settings), *_on_hold(settings)]
     found += _compared(settings, checked.boot)
@@ -192,16 +200,6 @@ def about_watcher(checked: Checked) -> list[str]:
 def _shared_user(settings: Conf) -> list[str]:
     what = "$user is nobody: other programs run as nobody too, and can kill failoverd's workers"
     return [f"{what}: {OWN_USER}"] if settings.user == "nobody" else []
-
-
-def _unaskable(settings: Conf) -> list[str]:
-    """That $confirm "arp" cannot ask: a tunnel has neither ARP nor neighbour solicitation."""
-    names = list(dict.fromkeys(entry.interface for entry in settings.addresses))
-    if settings.confirm != "arp" or not names or any(map(links.hwaddr, names)):
-        return []
-    what = f"{' and '.join(names)} has no hardware address, so no ARP probe can be sent there,"
-    way = 'set $confirm to "none" or a program'
-    return [f"{what} and there is never a takeover after lost heartbeats: {way}"]
 
 
 def _on_hold(settings: Conf) -> list[str]:

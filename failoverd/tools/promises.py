@@ -5,7 +5,7 @@ Times are best and worst cases in seconds, up to the moment when the switch scri
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import TextWrapper
 
@@ -47,8 +47,9 @@ def seconds(value: float) -> str:
     return f"{value:.6g} s"
 
 
-def all_bounds(conf: Conf) -> dict[str, Bound]:
-    """By a short name, in the order of the table."""
+def all_bounds(conf: Conf, mute: Sequence[str] = ()) -> dict[str, Bound]:
+    """By a short name, in the order of the table. mute: where the service addresses are, if no
+    interface among these can send a probe."""
     found, two = rules(conf, "master"), 2 * conf.plip_timer
     silent, healed = bounds.silence_time(found), bounds.ethernet_healing_time(found)
     programs = ["$confirm"] * bool(conf.confirm_prog) + ["$fence_prog"] * bool(conf.fence_prog)
@@ -57,25 +58,33 @@ def all_bounds(conf: Conf) -> dict[str, Bound]:
     early = max(0.0, two - conf.plip_hbeat)  # the last heartbeat was so old when the power went
     resumed, received = bounds.resume_time(found), "receives in first window"
     wait = conf.failback or 0.0
+    no_probes = f"no {reply} on {' and '.join(mute)}"
+    unsure = bool(mute) and conf.confirm == "arp"
     return {
-        "silence": Bound("takeover after last heartbeat", two, silent, known),
-        "power_cut": Bound("takeover after peer's power loss", early, silent, " + ".join(programs)),
+        "silence": Bound("takeover after last heartbeat", two, silent, known).unless(
+            no_probes, unsure
+        ),
+        "power_cut": Bound(
+            "takeover after peer's power loss", early, silent, " + ".join(programs)
+        ).unless(no_probes, unsure),
         "deaf": _deaf(conf, found),
         **({"check": _checked(conf)} if conf.checks else {}),
         "resume": Bound("preferred node asks for its role", wait, wait + resumed, received)
         .unless("$failback is no", conf.failback is None)
         .unless("$mresume is no", not conf.mresume),
         "healing": Bound("end of split brain, link works", 0.0, found.compare_time),
-        "ethernet_healing": Bound("end of split brain, link is cut", 0.0, healed).unless(
-            "@addresses is empty", not conf.addresses
-        ),
+        "ethernet_healing": Bound("end of split brain, link is cut", 0.0, healed)
+        .unless("@addresses is empty", not conf.addresses)
+        .unless(no_probes, bool(mute) and not conf.has_second_path),
         "nobody": Bound("takeover when no node is active", two, bounds.agreement_time(found)),
         # A peer that vanished after `fail` was sent may have switched until then.
-        "lost_handover": Bound("role taken back, peer vanished", 0.0, bounds.take_back_time(found)),
+        "lost_handover": Bound(
+            "role taken back, peer vanished", 0.0, bounds.take_back_time(found)
+        ).unless(no_probes, bool(mute)),
         # What guarantee 2 allows, scripts included.
         "without_anyone": Bound(
             "longest time without active node", 0.0, bounds.longest_without_active(found)
-        ),
+        ).unless(no_probes, unsure),
     }
 
 
@@ -101,11 +110,11 @@ def _checked(conf: Conf) -> Bound:
 # ---------------------------------------------------------------------------- what does not hold
 
 
-def not_held(conf: Conf) -> list[str]:
+def not_held(conf: Conf, mute: Sequence[str]) -> list[str]:
     """The guarantees (section 5 of the contract) that these settings give up, with the reason."""
     return [
         *(f'"never two active" {line}' for line in _two_may_be_active(conf)),
-        *(f'"never without an active node" {line}' for line in _none_may_be_active(conf)),
+        *(f'"never without an active node" {line}' for line in _none_may_be_active(conf, mute)),
         *(f'"no switchover to a node that is no better off" {line}' for line in _worse(conf)),
     ]
 
@@ -129,7 +138,12 @@ def _two_may_be_active(conf: Conf) -> Iterator[str]:
         yield "does not hold at boot: $mresume is no"
 
 
-def _none_may_be_active(conf: Conf) -> Iterator[str]:
+def _none_may_be_active(conf: Conf, mute: Sequence[str]) -> Iterator[str]:
+    if mute and conf.confirm == "arp":
+        yield (
+            f"does not hold when the active node is lost: {' and '.join(mute)} has no hardware "
+            'address, so no ARP probe can be sent there; set $confirm to "none" or a program'
+        )
     if conf.low_water == 0:
         yield (
             "does not hold for clients when an interface of the active node fails and the "
@@ -158,15 +172,16 @@ def _worse(conf: Conf) -> Iterator[str]:
         )
 
 
-def explain(conf: Conf, boot: str) -> list[str]:
-    """What `failoverd -t` prints about a node with this host_type: lines that fit a terminal."""
+def explain(conf: Conf, boot: str, mute: Sequence[str] = ()) -> list[str]:
+    """What `failoverd -t` prints about a node with this host_type: lines that fit a terminal. mute:
+    as in all_bounds."""
     kind = "the preferred" if boot == "master" else "not the preferred"
-    lines = [line for each in not_held(conf) for line in _folded(each)]
+    lines = [line for each in not_held(conf, mute) for line in _folded(each)]
     return [
         f"This node is {kind} one (boot:{boot}).",
         "",
         row(*HEAD),
-        *map(str, all_bounds(conf).values()),
+        *map(str, all_bounds(conf, mute).values()),
         "",
         *([GIVEN_UP, *lines] if lines else [ALL_HOLD]),
     ]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from live_pair import LONG, WATCHED, hang_up, kill, main_pid, pids, settled, start
-from netns import cable, namespaces
+from netns import TUN, cable, namespaces
 from samples import STANDBY
 
 from dev.lab.machine import PRIVATE, Machine, Value
@@ -596,6 +596,19 @@ def test_what_is_unusual_and_sound_is_taken(lab: Lab, lines: tuple[str, ...]) ->
     assert (status, said) == (0, "")
     assert "warning: " not in told
     assert lab.a.command("failoverd").returncode == 0
+
+
+@pytest.mark.skipif(not os.access(TUN, os.R_OK | os.W_OK), reason=f"{TUN} may not be opened")
+@pytest.mark.parametrize(("more", "never"), [((), True), (("eth0 192.0.2.10/24",), False)])
+def test_no_takeover_is_promised_where_no_probe_can_be_sent(
+    lab: Lab, more: tuple[str, ...], never: bool
+) -> None:
+    lab.a.ip("tuntap add dev tun0 mode tun", "address add 10.9.0.1/24 dev tun0")
+    addresses = ["tun0 10.9.0.10/24", *more]
+    lab.a.write_conf(interfaces=["eth0", "tun0"], addresses=addresses)
+    told = lab.a.command("failoverd", "-t").stdout
+    line = next(each for each in told.splitlines() if each.startswith("takeover after last"))
+    assert line.endswith("  never  no ARP on tun0") is never
 
 
 def test_a_default_route_makes_no_link_of_the_wrong_interface(lab: Lab) -> None:

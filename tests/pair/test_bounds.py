@@ -209,6 +209,26 @@ def test_what_does_not_hold(text: str, lines: list[str]) -> None:
     assert (promises.ALL_HOLD in found) is (lines == [])
 
 
+@pytest.mark.parametrize(
+    ("more", "never", "takes_over"),
+    [
+        ("", {TAKEOVER, POWER, BACK, LONGEST}, False),
+        ("$second_path = 'no';", {TAKEOVER, POWER, WIRED, BACK, LONGEST}, False),
+        ("$confirm = 'none';", {WIRED, BACK}, True),
+    ],
+)
+def test_what_never_comes_where_no_probe_can_be_sent(
+    more: str, never: set[str], takes_over: bool
+) -> None:
+    text = SERVED.replace("eth0", "tun0") + more
+    lines = promises.explain(conf.parse(text, "failoverd.conf"), "master", ["tun0"])
+    assert {told(what, "never", "no ARP on tun0") for what in never} == {
+        line for line in lines if "never  " in line
+    }
+    without = "does not hold when the active node is lost: tun0 has no hardware address"
+    assert (without not in "\n".join(lines).replace("\n    ", " ")) is takes_over
+
+
 @pytest.mark.parametrize(("boot", "kind"), [("master", "the"), ("slave", "not the")])
 def test_which_node_it_is(boot: str, kind: str) -> None:
     lines = promises.explain(conf.parse(SERVED, "failoverd.conf"), boot)
