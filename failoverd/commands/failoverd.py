@@ -31,9 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     """The entry point. Exit status 0: running (or valid, with -t), 1: not, 2: usage."""
     options = parse(argv)
     process.start_clean()
-    if argv is None:  # else others have files open in this process
-        process.close_inherited(options.config)
     try:
+        if argv is None:  # else others have files open in this process
+            process.close_inherited(options.config)
         return test(options) if options.test else start(options)
     except ConfError as error:
         print(error, file=sys.stderr)

@@ -140,6 +140,16 @@ def test_what_a_starter_has_left_open_is_no_obstacle(lab: Lab) -> None:
     assert len(lab.a.check("ls", f"/proc/{pid}/fd").split()) < 100
 
 
+def test_a_root_without_proc_is_refused_in_one_line(lab: Lab) -> None:
+    """In a chroot that nobody has mounted it in."""
+    lab.a.write_conf(**WATCHED)
+    command = shlex.join(lab.a._command("failoverd", "-f"))
+    line = f"mount -t tmpfs none /proc && exec {command}"
+    done = lab.a.run("unshare", "--mount", "sh", "-c", line)
+    assert done.returncode == 1
+    assert done.stderr == "failoverd: /proc/self/fd: No such file or directory\n"
+
+
 def test_a_configuration_may_come_through_a_pipe_of_the_shells(lab: Lab) -> None:
     lab.a.write_conf(**WATCHED)
     *command, _, path, option = lab.a._command("failoverd", "-t")
