@@ -72,7 +72,7 @@ def read_host_type(path: str) -> HostType:
     """Whether this node is the preferred one, from the one line of the file. Raises ConfError."""
     write = "write boot:master or boot:slave"
     try:
-        text = _read_regular(path, MAX_CONF).decode("utf-8", "replace")
+        text = _read_regular(path, MAX_CONF).decode("utf-8-sig", "replace")
     except OSError as error:
         raise _error(path, 1, f"cannot be read ({error.strerror}): {write} into it") from None
     words = [line.partition("#")[0].strip() for line in text.split("\n")]

@@ -126,7 +126,7 @@ def test_files_are_checked_although_the_configuration_has_errors(
     [
         ("boot:master", "master"),
         ("boot:slave\n", "slave"),
-        ("boot:slave\r\n", "slave"),
+        ("\ufeffboot:slave\r\n", "slave"),
         ("# a remark\n\n  boot:master  # another\n\n", "master"),
     ],
 )
