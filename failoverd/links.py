@@ -166,6 +166,12 @@ def kind(name: str) -> int | None:
     return int(found[0]) if found else None
 
 
+def has_neighbours(name: str) -> bool:
+    """Whether hosts on the link ask for an address, by ARP or neighbour solicitation: not in a
+    tunnel. One that is missing may come back."""
+    return kind(name) in (None, ARPHRD_ETHER, ARPHRD_LOOPBACK)
+
+
 def addresses(name: str) -> list[str]:
     """The IPv4 and IPv6 addresses that the interface has now, without prefix or scope.
 

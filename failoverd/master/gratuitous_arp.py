@@ -121,7 +121,8 @@ class GratuitousArp:
         early = [i.name for i in context.state.interfaces if i.up]
         names = early if self._early else pair.announceable(context.state)
         left = context.saved.left
-        return [name for name in names if name in context.rules.addressed], left and left[0]
+        wanted = [name for name in names if name in context.rules.addressed]
+        return [name for name in wanted if links.has_neighbours(name)], left and left[0]
 
     def _tell(self) -> None:
         """Only the first round after a change of role is logged, and what could not be sent. Of

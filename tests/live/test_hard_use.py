@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -12,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -209,23 +210,46 @@ def test_what_no_card_has_yet_is_not_announced(lab: Lab) -> None:
             assert told != new
 
 
-@pytest.mark.skipif(not os.access(TUN, os.R_OK | os.W_OK), reason=f"{TUN} may not be opened")
-def test_where_nobody_can_be_asked_that_is_said(lab: Lab) -> None:
-    """A tunnel has no ARP, and $confirm "arp" would wait for ever without a word."""
-    b = lab.b
+needs_tun = pytest.mark.skipif(
+    not os.access(TUN, os.R_OK | os.W_OK), reason=f"{TUN} may not be opened"
+)
+
+
+@contextlib.contextmanager
+def tunnel(lab: Lab, machine: Machine) -> Iterator[None]:
+    """With nothing else to serve on: tun0, which is up and has no ARP."""
     hold = (
         f"import fcntl, os, struct, time; tun = os.open({TUN!r}, os.O_RDWR);"
         "fcntl.ioctl(tun, 0x400454CA, struct.pack('16sH', b'tun0', 0x1001)); time.sleep(999)"
     )
-    with b.popen(sys.executable, "-c", hold):
-        lab.wait_until(lambda: b.has("tun0"), "the tunnel is there")
-        b.ip("link set dev tun0 up")
-        b.write_conf(interfaces=["tun0"], addresses=["tun0 192.0.2.10/24"])
-        assert "never a takeover after lost heartbeats" in b.command("failoverd", "-t").stdout
+    with machine.popen(sys.executable, "-c", hold):
+        lab.wait_until(lambda: machine.has("tun0"), "the tunnel is there")
+        machine.ip("link set dev tun0 up")
+        machine.write_conf(interfaces=["tun0"], addresses=["tun0 192.0.2.10/24"])
+        yield
+
+
+@needs_tun
+def test_where_nobody_can_be_asked_that_is_said(lab: Lab) -> None:
+    """A tunnel has no ARP, and $confirm "arp" would wait for ever without a word."""
+    b = lab.b
+    with tunnel(lab, b):
+        assert "  never  no ARP on tun0\n" in b.command("failoverd", "-t").stdout
         b.start_failoverd()
         lab.wait_until(lambda: logs.told(b.log(), "PROBE-FAILED", "interface tun0"), "where")
         lab.wait_until(lambda: logs.told(b.log(), "TAKEOVER-BLOCKED"), "what it means")
     assert b.role() == "standby"
+
+
+@needs_tun
+def test_where_nobody_asks_for_an_address_it_is_no_alarm_that_it_is_not_announced(lab: Lab) -> None:
+    b = lab.b
+    with tunnel(lab, b):
+        b.write_conf(interfaces=["tun0"], addresses=["tun0 192.0.2.10/24"], confirm="none")
+        b.start_failoverd()
+        lab.wait_until(lambda: b.role() == "active", "it takes over by silence")
+        assert logs.told(b.log(), "ADDRESSES-PLACED")
+        assert "GARP" not in b.log()
 
 
 def test_the_log_is_rotated_without_a_word_lost_to_the_peer(patient: Lab) -> None:
