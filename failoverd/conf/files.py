@@ -295,6 +295,16 @@ def program_faults(path: str) -> list[str]:
     return [*faults, *way_faults(way, own_folders)]
 
 
+def conf_faults(path: str) -> list[str]:
+    """Who else than root can change what root is told to run: the configuration itself."""
+    try:
+        way = way_to(path)
+    except OSError:  # it came through a pipe
+        return []
+    faults = way_faults(way, {os.path.dirname(path), os.path.dirname(os.path.realpath(path))})
+    return [f"who can change failoverd.conf can become root: {fault}" for fault in faults]
+
+
 def way_faults(way: dict[str, os.stat_result], own_folders: set[str]) -> list[str]:
     """Who else than root can change what lies in own_folders, or replace these."""
     faults = []
@@ -305,7 +315,7 @@ def way_faults(way: dict[str, os.stat_result], own_folders: set[str]) -> list[st
         # root's. That will do on the way to the program's own directory.
         sticky = info.st_mode & stat.S_ISVTX and step not in own_folders
         if info.st_mode & 0o022 and not (stat.S_ISDIR(info.st_mode) and sticky):
-            way_out = f"chmod go-w {shlex.quote(step)}, or put the program elsewhere"
+            way_out = f"chmod go-w {shlex.quote(step)}, or move it elsewhere"
             faults.append(f"{step} can be written by others than root: {way_out}")
     return faults
 

@@ -168,7 +168,8 @@ def _translated(settings: Conf) -> tuple[list[Problem], list[filters.Program]]:
 def notes(checked: Checked) -> list[str]:
     """For -t, with the secret, which was found to be sound."""
     settings = checked.conf
-    found = [*conf.remarks(settings), *_shared_user(settings)]
+    found = [*conf.remarks(settings), *files.conf_faults(os.path.abspath(settings.origin.file))]
+    found += _shared_user(settings)
     found += survey.advice(settings, checked.facts)
     found += [*about_watcher(checked), *hooks.notes(settings), *_on_hold(settings)]
     found += _compared(settings, checked.boot)

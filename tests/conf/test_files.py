@@ -118,6 +118,21 @@ def test_files_are_checked_although_the_configuration_has_errors(
     assert not any("secret" in fault or "host_type" in fault for fault in faults(caught.value.conf))
 
 
+# --- failoverd.conf itself
+
+
+@pytest.mark.parametrize(("mode", "fault"), [(0o644, ""), (0o664, "chmod go-w "), (0o646, "go-w ")])
+def test_who_can_change_the_configuration(tmp_path: Path, mode: int, fault: str) -> None:
+    path = make(tmp_path / "failoverd.conf", "", mode)
+    found = files.conf_faults(str(path))
+    assert len(found) == (fault != "")
+    assert all(fault in each and str(path) in each for each in found)
+
+
+def test_nobody_is_told_who_can_change_a_pipe() -> None:
+    assert files.conf_faults("/dev/fd/no-such") == []
+
+
 # --- host_type
 
 
