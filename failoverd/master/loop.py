@@ -34,7 +34,6 @@ from failoverd.master.requests import Requests
 from failoverd.master.service_checks import ServiceChecks
 from failoverd.master.status import for_own_commands, status_of
 from failoverd.master.supervisor import Supervisor
-from failoverd.master.tally import Tally
 from failoverd.master.watchers import Watchers
 from failoverd.master.workers import Workers
 from failoverd.process import Channel, Message, take_signals
@@ -98,11 +97,10 @@ class Master:
         self.queries = Queries(context, supervisor, self.dry_run, self.peer_probes, learn)
         self.requests = Requests(context, supervisor, self.status, self.holds.ask)
         self.alerts = Alerts(context)
-        self.tally = Tally(context, self.errands)
         self.keeper = Keeper(context, self.errands)
         self.parts: tuple[Part, ...] = (
             supervisor, self.service_manager, self.gratuitous_arp, self.requests, placing,
-            self.programs, self.errands, self.checks, self.holds, self.alerts, self.tally,
+            self.programs, self.errands, self.checks, self.holds, self.alerts,
             self.keeper,
         )  # fmt: skip
         self.actions: deque[pair.Action] = deque()
@@ -136,7 +134,6 @@ class Master:
             self.context.spare.close()
             self.programs.close()
             self.keeper.close()
-            self.tally.close()
             self.errands.close()
             signal.set_wakeup_fd(-1)
             for end in wakeup:

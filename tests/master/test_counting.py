@@ -16,15 +16,15 @@ from dev.lab.machine import Machine
 from dev.lab.network import Lab
 from failoverd.master.context import Context
 from failoverd.master.errands import Errands
-from failoverd.master.tally import EVERY, SOON, Tally
+from failoverd.master.keeper import EVERY, SOON, Keeper
 
 SENT = "heartbeats_sent_total"
 
 
-def tend(tally: Tally, selector: selectors.BaseSelector, later: float) -> None:
+def tend(keeper: Keeper, selector: selectors.BaseSelector, later: float) -> None:
     """As the loop does, so much later, until it is written."""
-    tally.tend(time.monotonic() + later)
-    while tally.deadline is None:
+    keeper.tend(time.monotonic() + later)
+    while keeper.deadline is None:
         for key, _ in selector.select(LONG):
             key.data()
 
@@ -37,20 +37,20 @@ def us(tmp_path: Path) -> Context:
 def test_what_is_told_is_what_is_in_the_file(us: Context, tmp_path: Path) -> None:
     file = tmp_path / "state.counters"
     with selectors.DefaultSelector() as selector:
-        tally = Tally(us, Errands(us, selector))
+        keeper = Keeper(us, Errands(us, selector))
         us.counters.add(SENT, amount=3)
-        tend(tally, selector, EVERY / 2)
+        tend(keeper, selector, EVERY / 2)
         assert dict(us.counters.told)[SENT] == 0 and not file.exists()
-        tend(tally, selector, EVERY)
+        tend(keeper, selector, EVERY)
         assert dict(us.counters.told)[SENT] == json.loads(file.read_text())[SENT] == 3
         us.counters.add(SENT)
         assert dict(us.counters.told)[SENT] == 3
         us.say("ROLE", "role", "active", **{"from": "standby", "cause": "operator"})
-        tend(tally, selector, EVERY + SOON)
+        tend(keeper, selector, EVERY + SOON)
         assert dict(us.counters.told)[SENT] == 4
         us.counters.add(SENT)
         us.started = True
-        tally.close()
+        keeper.close()
         assert json.loads(file.read_text())[SENT] == 5
     assert file.stat().st_mode & 0o777 == 0o600
 
@@ -58,7 +58,7 @@ def test_what_is_told_is_what_is_in_the_file(us: Context, tmp_path: Path) -> Non
 def test_another_daemon_goes_on(us: Context, tmp_path: Path) -> None:
     (tmp_path / "state.counters").write_text(json.dumps({SENT: 7}))
     with selectors.DefaultSelector() as selector:
-        Tally(us, Errands(us, selector))
+        Keeper(us, Errands(us, selector))
     assert us.counters.counts[SENT] == 7 == dict(us.counters.told)[SENT]
 
 
@@ -66,9 +66,9 @@ def test_another_daemon_goes_on(us: Context, tmp_path: Path) -> None:
 def test_a_damaged_file_is_none(us: Context, tmp_path: Path, text: str) -> None:
     (tmp_path / "state.counters").write_text(text)
     with selectors.DefaultSelector() as selector:
-        Tally(us, Errands(us, selector))
+        Keeper(us, Errands(us, selector))
     assert not any(us.counters.counts.values())
-    assert "cannot read the counters" in (tmp_path / "log").read_text()
+    assert "cannot read what outlives a boot" in (tmp_path / "log").read_text()
 
 
 def test_a_file_that_others_can_write_is_none_and_is_told(us: Context, tmp_path: Path) -> None:
@@ -76,30 +76,30 @@ def test_a_file_that_others_can_write_is_none_and_is_told(us: Context, tmp_path:
     file.write_text(json.dumps({SENT: 7}))
     file.chmod(0o666)
     with selectors.DefaultSelector() as selector:
-        Tally(us, Errands(us, selector))
+        Keeper(us, Errands(us, selector))
     assert not any(us.counters.counts.values())
     assert "others can write it" in (tmp_path / "log").read_text()
 
 
 def test_without_a_disk_they_are_told_all_the_same(us: Context, tmp_path: Path) -> None:
     with selectors.DefaultSelector() as selector:
-        tally = Tally(us, Errands(us, selector))
+        keeper = Keeper(us, Errands(us, selector))
         (tmp_path / "state.counters").mkdir()
         for number in (1, 2):
             us.counters.add(SENT)
-            tend(tally, selector, number * EVERY)
+            tend(keeper, selector, number * EVERY)
         assert dict(us.counters.told)[SENT] == 2
     log = (tmp_path / "log").read_text()
-    assert log.count("cannot write the counters") == 1
+    assert log.count("cannot write what outlives a boot") == 1
 
 
 def test_a_dry_run_writes_nothing(us: Context, tmp_path: Path) -> None:
     us.dry = us.started = True
     with selectors.DefaultSelector() as selector:
-        tally = Tally(us, Errands(us, selector))
+        keeper = Keeper(us, Errands(us, selector))
         us.counters.add(SENT)
-        tend(tally, selector, EVERY)
-        tally.close()
+        tend(keeper, selector, EVERY)
+        keeper.close()
     assert dict(us.counters.told)[SENT] == 1
     assert not (tmp_path / "state.counters").exists()
 
