@@ -26,25 +26,25 @@ class ControlSocket:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._identity: tuple[int, int] | None = None  # of its name in the file system
-        self._trouble = ""  # why there is none, as it was said
         self._retry = 0.0
         self.socket: socket.socket | None = None
 
     def open(self, now: float) -> bool:
         """Make it, instead of one whose name is gone. If that fails it is said, once."""
-        path = self._context.conf.control_socket
+        context, path = self._context, self._context.conf.control_socket
         try:
             made = listening(path)
         except OSError as error:
             self._retry = now + RETRY_SECONDS
-            self._complain(process.in_words(error))
+            text = "cannot create the socket, so this node's own commands use TCP"
+            listen = f"{context.conf.primary}:{context.conf.tcp_port}"
+            values = {"socket": path, "error": process.in_words(error), "listen": listen}
+            context.say_once("SOCKET-FAILED", "config", text, **values)
             return False
         self.close()
         self.socket, self._identity = made, identity(path)
-        if self._trouble:
-            self._trouble = ""
-            text = "this node's own commands are served there again"
-            self._context.say("SOCKET-OK", "config", text, socket=path)
+        text = "this node's own commands are served there again"
+        context.say_over("SOCKET-OK", "config", text, socket=path)
         return True
 
     def keep(self, now: float) -> bool:
@@ -63,14 +63,6 @@ class ControlSocket:
                 os.unlink(path)
         self.socket.close()
         self.socket = self._identity = None
-
-    def _complain(self, why: str) -> None:
-        if why != self._trouble:
-            conf, self._trouble = self._context.conf, why
-            text = "cannot create the socket, so this node's own commands use TCP"
-            listen = f"{conf.primary}:{conf.tcp_port}"
-            values = {"socket": conf.control_socket, "error": why, "listen": listen}
-            self._context.say("SOCKET-FAILED", "config", text, **values)
 
 
 def listening(path: str) -> socket.socket:
