@@ -189,15 +189,19 @@ def write(path: str, saved: Saved) -> None:
             raise
 
 
-def replace(path: str, data: bytes, *, lasting: bool = False, mode: int = 0o600) -> None:
+def replace(
+    path: str, data: bytes, *, lasting: bool = False, mode: int = 0o600, suffix: str = "new"
+) -> None:
     """Put a new file of root's in the place of this one, in one step; lasting: when this returns,
-    no loss of power takes it back. Raises OSError."""
-    new = f"{path}.new"
+    no loss of power takes it back; suffix: of the new one until then, which who writes beside
+    another process has for itself. Raises OSError."""
+    new = f"{path}.{suffix}"
     with contextlib.suppress(FileNotFoundError):  # never write through a link that others planted
         os.unlink(new)
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         try:
+            os.fchmod(fd, mode)  # whatever the umask
             _write_at(fd, data, 0)
             if lasting:
                 os.fsync(fd)

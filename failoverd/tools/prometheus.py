@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from datetime import datetime
 
-from failoverd import __version__
+from failoverd import __version__, statefile
 from failoverd.conf import Conf
 from failoverd.counters import COUNTERS, Metric
 from failoverd.tools import verdict
@@ -67,16 +66,7 @@ def write(path: str, text: str) -> None:
         raise OSError("it is not a file")
     if os.path.islink(path):
         raise OSError("it is a symbolic link: name the file itself")
-    new = f"{path}.{os.getpid()}"  # without .prom at its end it is not read
-    try:
-        with open(new, "x", encoding="utf-8") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(text)
-        os.replace(new, path)
-    except OSError:
-        with suppress(OSError):
-            os.unlink(new)
-        raise
+    statefile.replace(path, text.encode(), mode=0o644, suffix=str(os.getpid()))
 
 
 def exposition(look: Look, now: datetime) -> str:
