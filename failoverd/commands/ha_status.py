@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import signal
 import sys
 import time
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import NoReturn
 
-from failoverd import history, process
+from failoverd import history
 from failoverd.conf import Conf
 from failoverd.log import complain
 from failoverd.tools import prometheus, table
-from failoverd.tools.arguments import Parser, file_path
+from failoverd.tools.arguments import Parser, file_path, guarded
 from failoverd.tools.client import AS_ROOT, ExchangeError, load, prepare
 from failoverd.tools.nodes import Look, Pair
 from failoverd.tools.terminal import terminal_for
@@ -28,21 +27,7 @@ from failoverd.wire.protocol import Change, Status
 def main(argv: list[str] | None = None) -> int:
     """The entry point. Exit status as a Verdict; 3 too if nothing could be asked or written."""
     options = _parse(argv)
-    process.open_streams()
-    try:
-        return _tell(options)
-    except Stop as stop:
-        complain("ha-status", str(stop))
-        return UNKNOWN
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except BrokenPipeError:  # not by SIGPIPE's default, which would end us for a socket's sake, too
-        process.discard_output()
-        return 128 + signal.SIGPIPE
-    except OSError as error:
-        process.discard_output()
-        complain("ha-status", f"cannot write the output: {error.strerror}")
-        return UNKNOWN
+    return guarded("ha-status", lambda: _tell(options), UNKNOWN)
 
 
 def _tell(options: argparse.Namespace) -> int:

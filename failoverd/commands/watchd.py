@@ -9,7 +9,6 @@ import argparse
 import math
 import re
 import select
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -17,11 +16,11 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from failoverd import conf, process
+from failoverd import conf
 from failoverd.log import tail
 from failoverd.process import Message
 from failoverd.tools import watching
-from failoverd.tools.arguments import Parser, file_path
+from failoverd.tools.arguments import Parser, file_path, guarded
 from failoverd.tools.replay import replay
 from failoverd.tools.terminal import terminal_for
 from failoverd.tools.words import Stop, counted
@@ -47,32 +46,22 @@ SHORTEST_AIM = 0.2  # seconds: two of the shortest windows that --tune proposes
 def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
     failed = watching.CANNOT_READ if options.capture or options.tune else CANNOT_WATCH
-    process.open_streams()
-    try:
-        is_sensor = bool(options.track or options.program)
-        settings = overridden(watching.read_conf(options.config, quiet=is_sensor), options)
-        if is_sensor:
-            from failoverd.tools import sensor
+    return guarded("watchd", lambda: run(options), failed, "go on")
 
-            return sensor.run(options, settings)
-        if options.tune:
-            from failoverd.tools import tune
 
-            return tune.run(options, settings)
-        status = replay(options, settings) if options.capture else live(options, settings)
-        sys.stdout.flush()
-        return status
-    except Stop as stop:
-        watching.complain(str(stop))
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
-    except BrokenPipeError:  # not by SIGPIPE's default, which is the whole process's, and lasts
-        process.discard_output()
-        return 128 + signal.SIGPIPE
-    except OSError as error:
-        process.discard_output()
-        watching.complain(f"cannot go on: {process.in_words(error)}")
-    return failed
+def run(options: argparse.Namespace) -> int:
+    """The exit status. Raises Stop and OSError."""
+    is_sensor = bool(options.track or options.program)
+    settings = overridden(watching.read_conf(options.config, quiet=is_sensor), options)
+    if is_sensor:
+        from failoverd.tools import sensor
+
+        return sensor.run(options, settings)
+    if options.tune:
+        from failoverd.tools import tune
+
+        return tune.run(options, settings)
+    return replay(options, settings) if options.capture else live(options, settings)
 
 
 # The command line

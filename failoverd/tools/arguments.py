@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from failoverd import __version__, process
 from failoverd.log import complain
+from failoverd.tools.words import Stop
 
 DEFAULT_CONF = "/etc/failover/failoverd.conf"
 
@@ -39,3 +43,23 @@ def file_path(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("the path is empty")
     return text
+
+
+def guarded(prog: str, run: Callable[[], int], failed: int, doing: str = "write the output") -> int:
+    """The exit status of a command that prints, also where that or `doing` fails."""
+    process.open_streams()
+    try:
+        status = run()
+        sys.stdout.flush()
+        return status
+    except Stop as stop:
+        complain(prog, str(stop))
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # not by SIGPIPE's default, which would end it for a socket's sake, too
+        process.discard_output()
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        process.discard_output()
+        complain(prog, f"cannot {doing}: {process.in_words(error)}")
+    return failed
