@@ -19,10 +19,6 @@ MOST = 200
 MOST_BYTES = 1 << 20
 
 
-def place(state: str) -> str:
-    return statefile.place(state, "history")
-
-
 def read(path: str) -> list[Change]:
     """What the file tells, the oldest first. Raises OSError; a file that is missing is empty."""
     try:

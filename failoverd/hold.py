@@ -46,10 +46,6 @@ class _File:
     time: typed.Number
 
 
-def place(state: str) -> str:
-    return statefile.place(state, "hold")
-
-
 def read(path: str) -> Kept | None:
     """None if there is no file. Raises ValueError or OSError if it is not as `write` makes it."""
     try:

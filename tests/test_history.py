@@ -14,7 +14,7 @@ from live_pair import LONG, kill, main_pid, settled, start
 
 from dev.lab.machine import Machine
 from dev.lab.network import Lab
-from failoverd import history
+from failoverd import history, statefile
 from failoverd.history import MOST, History
 from failoverd.wire.protocol import Change
 
@@ -24,7 +24,7 @@ CHANGE = Change(WHEN, "standby", "active", "heartbeat lost", 0.004)
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    return history.place(str(tmp_path / "state"))
+    return statefile.place(str(tmp_path / "state"), "history")
 
 
 def began(path: str, role: str | None) -> History:
@@ -44,7 +44,7 @@ def began(path: str, role: str | None) -> History:
     ],
 )
 def test_it_outlives_a_reboot(state: str, place: str) -> None:
-    assert history.place(state) == place
+    assert statefile.place(state, "history") == place
 
 
 # ------------------------------------------------------------------ what counts as a change

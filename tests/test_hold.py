@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from failoverd import hold
+from failoverd import hold, statefile
 from failoverd.hold import Kept
 from failoverd.statefile import uptime
 from failoverd.wire.protocol import Hold
@@ -27,7 +27,7 @@ SLACK = 60.0  # seconds that a busy machine may take
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
-    return hold.place(str(tmp_path / "state"))
+    return statefile.place(str(tmp_path / "state"), "hold")
 
 
 def change(path: str, **values: object) -> None:
@@ -43,7 +43,8 @@ def left(path: str) -> float:
 
 
 def test_it_lies_where_a_boot_leaves_it(path: str, tmp_path: Path) -> None:
-    assert hold.place("/run/failoverd.state") == "/var/lib/failoverd/failoverd.state.hold"
+    kept = statefile.place("/run/failoverd.state", "hold")
+    assert kept == "/var/lib/failoverd/failoverd.state.hold"
     assert path == str(tmp_path / "state.hold")
 
 

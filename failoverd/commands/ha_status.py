@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import NoReturn
 
-from failoverd import history
+from failoverd import history, statefile
 from failoverd.conf import Conf
 from failoverd.log import complain
 from failoverd.tools import prometheus, table
@@ -219,7 +219,7 @@ def _explain(us: Status) -> int:
 
 def _tell_history(conf: Conf, options: argparse.Namespace) -> None:
     """Raises Stop."""
-    path = history.place(conf.state)
+    path = statefile.place(conf.state, "history")
     try:
         changes = history.read(path)
     except PermissionError:

@@ -20,15 +20,11 @@ HANGS = "the disk does not answer"
 Done = Callable[[str, Message], None]  # why it has failed, "" if it has not, and what was found
 
 
-def nothing() -> None:
-    pass
-
-
 @dataclass(eq=False)
 class Run:
     errand: Errand
     done: Done
-    late: Callable[[], None]
+    late: Callable[[], object]
     deadline: float  # infinite once that has passed
 
 
@@ -46,7 +42,7 @@ class Errands:
         work: Callable[[Channel], Message | None],
         done: Done,
         seconds: float = math.inf,
-        late: Callable[[], None] = nothing,
+        late: Callable[[], object] = bool,
     ) -> None:
         """Have work(channel) executed. done is called when that has ended, or cannot even begin;
         late if it has not ended within so many seconds."""

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from failoverd import hold, pair
+from failoverd import hold, pair, statefile
 from failoverd.hold import Kept
 from failoverd.log import lasting, utc_now
 from failoverd.master.context import Context
@@ -37,7 +37,7 @@ class Holds:
         self._context = context
         self._errands = errands
         self._answer = answer
-        self._path = hold.place(context.conf.state)
+        self._path = statefile.place(context.conf.state, "hold")
         self._asked: deque[tuple[int, str, Mapping[str, str]]] = deque()
         self._hangs = False  # what is being written has taken too long, and that was said
         self._unsaved = False  # the file may say something else than what counts

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from failoverd import __version__, conf, hold, links, process, users
+from failoverd import __version__, conf, hold, links, process, statefile, users
 from failoverd.conf import Conf, ConfError, Problem, alike, files, hooks, survey
 from failoverd.process import leftover
 from failoverd.tools import observe
@@ -205,7 +205,7 @@ def _shared_user(settings: Conf) -> list[str]:
 
 def _on_hold(settings: Conf) -> list[str]:
     """That failoverd on this node is on hold, by its file."""
-    path = hold.place(settings.state)
+    path = statefile.place(settings.state, "hold")
     if os.path.exists(path) and not os.access(path, os.R_OK):
         return []  # only root knows
     try:

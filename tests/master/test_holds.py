@@ -50,7 +50,7 @@ class Node:
 
     @property
     def path(self) -> Path:
-        return Path(hold.place(self.context.conf.state))
+        return Path(statefile.place(self.context.conf.state, "hold"))
 
     @property
     def known(self) -> Hold | None:
