@@ -28,6 +28,8 @@ _HEADER = 8  # bytes of ICMP before the payload
 _PKTINFO = 20  # bytes of the longer of struct in_pktinfo and in6_pktinfo
 _MOST = 512  # packets that are read at once: a flood must not keep this from sending
 _REPORT_EVERY = 0.1  # seconds, at the most often
+UNSENT = ("HEARTBEAT-UNSENT", "heartbeats cannot be sent",
+          "HEARTBEAT-SENT", "heartbeats are sent again")  # fmt: skip
 
 
 class _Family(NamedTuple):
@@ -92,8 +94,8 @@ class Pinger:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def send(self, now: float) -> str | None:
-        """Send one heartbeat; what was in the way, if anything.
+    def send(self, now: float) -> str:
+        """Send one heartbeat; what was in the way, "" if nothing.
 
         Never by the default route while the link is down, and by the new one if it is made again.
         """
@@ -111,7 +113,7 @@ class Pinger:
         self.sent_at[self.seq] = now
         if len(self.sent_at) > 64:
             del self.sent_at[next(iter(self.sent_at))]
-        return None
+        return ""
 
     def _request(self, tag: bytes) -> bytes:
         packet = struct.pack("!BBHHH", self.ip.request, 0, 0, self.id, self.seq) + tag
@@ -201,8 +203,7 @@ def run(channel: process.Channel, conf: Conf, on: bool, tags: Tags) -> None:
 
 
 def loop(channel: process.Channel, pinger: Pinger, beat: Beat) -> None:
-    trouble: str | None = None
-    reported = 0.0
+    troubles, reported = process.Troubles(f"interface {pinger.interface}", channel.send), 0.0
     while True:
         report_at = reported + max(_REPORT_EVERY, beat.window / 3)
         wait = min(beat.next, report_at) - time.monotonic()
@@ -216,7 +217,7 @@ def loop(channel: process.Channel, pinger: Pinger, beat: Beat) -> None:
         if pinger in ready:
             pinger.drain(now)
         if beat.due(now):
-            trouble = tell_trouble(channel, pinger.interface, trouble, pinger.send(now))
+            troubles.note(pinger.send(now), *UNSENT)
         if now - reported >= _REPORT_EVERY:
             reported = now
             report(channel, pinger)
@@ -229,16 +230,3 @@ def report(channel: process.Channel, pinger: Pinger) -> None:
     if pinger.renewed:
         channel.send({"event": "renewed", "tag": pinger.tags.peers[0].hex()})
         pinger.renewed = False
-
-
-def tell_trouble(
-    channel: process.Channel, interface: str, before: str | None, now: str | None
-) -> str | None:
-    """Log once that heartbeats cannot be sent, and once that they are again."""
-    subject = f"interface {interface}"
-    if now and now != before:
-        text = "heartbeats cannot be sent"
-        channel.send(process.logged("HEARTBEAT-UNSENT", subject, text, error=now))
-    elif before and not now:
-        channel.send(process.logged("HEARTBEAT-SENT", subject, "heartbeats are sent again"))
-    return now

@@ -221,7 +221,7 @@ def test_what_is_sent_carries_the_tag_and_has_its_round_trip(
 
     def work() -> None:
         pinger = heartbeat.Pinger(*ends, "plip0", tags)
-        assert pinger.send(time.monotonic()) is None
+        assert pinger.send(time.monotonic()) == ""
         assert select.select([pinger], [], [], PATIENCE)[0]
         pinger.drain(time.monotonic())
         assert pinger.rtt is not None and 0 < pinger.rtt < PATIENCE and pinger.heard is None
@@ -246,14 +246,14 @@ def test_a_new_secret_is_waited_for(spaces: list[Namespace], ends: tuple[str, st
     def work() -> None:
         pinger = heartbeat.Pinger(*ends, "plip0", old)
         pinger.told({"do": "tags", **old.then(new).message()})
-        assert pinger.send(0.0) is None
+        assert pinger.send(0.0) == ""
         hear(pinger, old.peers[0], 1.0)
         assert (pinger.heard, pinger.renewed) == (1.0, False)
         hear(pinger, new.peers[0], 2.0)
         assert (pinger.heard, pinger.renewed, pinger.tags) == (2.0, True, new)
         hear(pinger, old.peers[0], 3.0)
         assert pinger.heard == 2.0
-        assert pinger.send(4.0) is None
+        assert pinger.send(4.0) == ""
         pinger.close()
 
     inside(here, work)

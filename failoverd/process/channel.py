@@ -10,7 +10,7 @@ import io
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from failoverd.log import printable
 
@@ -27,6 +27,21 @@ def logged(event: str, subject: str, sentence: str, **values: object) -> Message
     """What a worker has failoverd write to the log."""
     told = {key: str(value) for key, value in values.items()}
     return {"event": "log", "name": event, "subject": subject, "sentence": sentence, "values": told}
+
+
+class Troubles:
+    """Has each trouble of a worker's logged once, until it is another, and its end."""
+
+    def __init__(self, subject: str, say: Callable[[Message], object]) -> None:
+        self._subject, self._say = subject, say
+        self._known: dict[str, str] = {}  # by event
+
+    def note(self, why: str, failed: str, what: str, works: str, again: str) -> None:
+        """why: "" if nothing is wrong. The rest: the event and sentence of that, and of its end."""
+        if self._known.get(failed, "") != why:
+            self._known[failed] = why
+            event, sentence = (failed, what) if why else (works, again)
+            self._say(logged(event, self._subject, sentence, **({"error": why} if why else {})))
 
 
 def patience(window: float) -> float:

@@ -103,7 +103,7 @@ class Watcher:
         self._look_interval = max(LEAST_LOOK, self.rules.timer / LOOKS)
         self._has_asked = False
         self._look_again = 0.0
-        self._notes: dict[str, str] = {}
+        self._troubles = process.Troubles(f"interface {interface}", say)
         self._noted_state, self._noted_at = "up", 0.0
         self.began: float | None = None
         if handed is not None:
@@ -180,7 +180,7 @@ class Watcher:
         self._say({"event": "count", "packets": window.packets, "last": window.last})
         if self._targets and now >= self._look_again:
             self._look_again = now + self.rules.timer / LOOKS
-            self._note("target", self._targets.ask(peer=window.packets == 0))
+            self._troubles.note(self._targets.ask(peer=window.packets == 0), *NOTES["target"])
 
     def restart(self, now: float) -> None:
         """Begin again with boot true: this node has switched."""
@@ -213,7 +213,7 @@ class Watcher:
             return
         self._has_asked = True
         if self.window.packets == 0:
-            self._note("target", self._targets.ask())
+            self._troubles.note(self._targets.ask(), *NOTES["target"])
 
     def _tend(self, now: float) -> None:
         """See to it that the counter is open, as far as there is something to receive."""
@@ -237,12 +237,12 @@ class Watcher:
 
     def _attempt(self, subject: str, do: Callable[[], None]) -> None:
         """Do what may fail, and log why it does, or that it no longer does."""
+        why = ""
         try:
             do()
         except (OSError, ValueError) as error:
-            self._note(subject, process.in_words(error))
-        else:
-            self._note(subject, "")
+            why = process.in_words(error)
+        self._troubles.note(why, *NOTES[subject])
 
     def _open(self) -> None:
         if self._counter.open() and self._tap is not None:
@@ -253,16 +253,6 @@ class Watcher:
         if state != self._noted_state and now >= self._noted_at + NOTE_SECONDS:
             self._noted_state, self._noted_at = state, now
             self._log("LINK-STATE", "link state changed", state=state)
-
-    def _note(self, subject: str, trouble: str) -> None:
-        """Log what is wrong with a subject, once until it is something else; "" is nothing."""
-        if self._notes.get(subject, "") != trouble:
-            self._notes[subject] = trouble
-            failed, what, works, again = NOTES[subject]
-            if trouble:
-                self._log(failed, what, error=trouble)
-            else:
-                self._log(works, again)
 
     def _log(self, event: str, sentence: str, **values: object) -> None:
         self._say(process.logged(event, f"interface {self.interface}", sentence, **values))
