@@ -187,6 +187,11 @@ class State:
         return self.resolves(Purpose.SILENCE)
 
     @property
+    def believes_dead(self) -> bool:
+        """A word of the peer's, or a heartbeat, ends that."""
+        return self.is_silence or self.phase is Phase.FENCING
+
+    @property
     def broken(self) -> bool:
         """The switch script did not work here."""
         return self.failed or self.unclean

@@ -170,7 +170,8 @@ def uncompared(turn: Turn) -> None:
     if state.heard:
         return
     if state.phase is Phase.STANDBY and is_speechless(state) and turn.rules.addressed:
-        turn.ask_network(1)
+        if not state.asking:  # it may fail faster than a probe is answered
+            turn.ask_network(1)
     elif not state.runs_out(Timer.OWN):
         turn.ask_own()  # not at every one: they may fail faster than a probe is answered
 
@@ -198,7 +199,7 @@ def compared(turn: Turn) -> None:
             # The first may not reach the second, and so not know that it is its turn.
             later = turn.rules.compare_time if compare.yields(state, turn.rules) else 0.0
             turn.start(Timer.NOBODY, 2 * turn.rules.window + later)
-    elif state.is_silence:
+    elif state.believes_dead:
         resolver.peer_answered(turn)
 
 

@@ -205,7 +205,7 @@ def watches(state: State) -> bool:
 def link_alive(turn: Turn) -> None:
     if turn.state.posture in STANDING_BY:
         turn.set(blocked="")
-    if turn.state.is_silence:
+    if turn.state.believes_dead:
         turn.say("UNBLOCKED", "role", "heartbeats are received again, no takeover")
         turn.enter_standby("the heartbeat is back")
 

@@ -225,6 +225,21 @@ def test_no_fence_program_outlives_its_question(lab: Lab, end: str) -> None:
     assert len(lab.b.read("fence.done").split()) == 1
 
 
+def test_a_peer_that_is_heard_again_is_not_fenced(lab: Lab) -> None:
+    """Both paths are whole again while the program runs: nobody is shot, and one is active."""
+    fence = waiting(lab.b, "fence", 0)
+    begin(lab, low_water=0, switch_timeout=LONG, fence_prog=fence)
+    lab.a.deafen("eth0")
+    lab.cut_link()
+    lab.wait_until(lambda: len(runs(lab.b, "fence")) == 1, "b fences", LONG)
+    lab.a.hear("eth0")
+    lab.mend_link()
+    lab.wait_until(lambda: logs.told(lab.b.log(), "SCRIPT-DROPPED"), "ended", LONG)
+    lab.wait_until(lambda: is_gone(lab.b, runs(lab.b, "fence")[0]), "the program is gone", LONG)
+    lab.b.write("fence.go", "")
+    assert lab.holders() == ["a"] and not lab.b.read("fence.done")
+
+
 def test_confirm_none_and_hup_let_it_take_over(lab: Lab) -> None:
     daemons = begin(lab)
     liar = lab.client.popen(sys.executable, "-c", ANSWERS_FOR_ALL, "020000000066")

@@ -518,6 +518,8 @@ def test_one_that_exchanges_no_words_asks_on_the_service_network_and_is_not_mute
     assert not questions(step(replace(state, beats=False), UNCOMPARED)[1])
     state, actions = step(state, UNCOMPARED)
     assert done(actions) == "ask 1"
+    state, actions = step(state, UNCOMPARED)  # refused at once, before the probe is answered
+    assert not questions(actions)
     state, actions = step(state, SOMEBODY)
     assert pair.is_served(state) and pair.Heartbeats(True) in actions
     later = deadline(state, Timer.SERVED)
@@ -863,6 +865,17 @@ def test_only_a_fence_program_that_has_run_and_succeeded_fences(
     assert (state.phase.value if ok else moment(state), done(actions)) == (after, wanted)
     unclean = replace(before, unclean=True)
     assert ok or "run slave" in done(step(unclean, pair.Ended("fence", ok, ran, 2), FENCED)[1])
+
+
+def test_a_peer_that_is_heard_again_is_not_fenced() -> None:
+    before = machine("fencing", waiting=WAITING, silent=True, **ALONE)
+    for event in (SILENT, pair.LinkWatched(0, "ok"), pair.LinkWatched(9, "late")):
+        assert step(before, event, FENCED)[0].phase is Phase.FENCING
+    state, actions = step(before, BEATS, FENCED)
+    assert (moment(state), done(actions)) == ("idle", "7 error: the heartbeat is back")
+    assert state.program == 0  # its word counts for nothing any more
+    state, actions = step(before, COMPARED["active"], FENCED)
+    assert moment(state) == "idle" and state.program == 0 and "7 error" in done(actions)
 
 
 @pytest.mark.parametrize(("runs", "number"), [(0, 1), (1, 2), (2, 3), (3, 1)])
@@ -1493,7 +1506,7 @@ def test_an_active_machine_that_compares_roles(
             assert (state.phase is Phase.DEMOTING) is (after == "demoting")
             assert (state.purpose is Purpose.BOTH) is (after == "demoting")
             assert done(actions) == wanted
-        elif name != "silence":
+        elif name not in ("silence", "fencing"):
             assert (moment(state), done(actions)) == (name, ""), name
 
 
