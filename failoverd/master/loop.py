@@ -461,7 +461,8 @@ class Master:
         self.context.feed(pair.Reread())
         self.context.say("CONFIG-RELOADED", "config", "configuration read again")
         moved = (conf.addresses, conf.ethernet_addresses) != (old.addresses, old.ethernet_addresses)
-        if self.context.role == "active" and moved:
+        takes = self.context.state.phase is pair.Phase.PROMOTING  # with what the file said before
+        if moved and (takes or self.context.role == "active"):
             text = "new @addresses are added with the next switch"
             self.context.say("CONFIG-LATER", "config", text)
 

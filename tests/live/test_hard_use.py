@@ -191,6 +191,22 @@ def test_what_left_the_configuration_leaves_the_card_with_the_role(lab: Lab) -> 
     assert new.split()[1] in lab.b.addresses("eth0")
 
 
+def test_what_is_new_in_the_middle_of_a_takeover_is_said_to_come_later(patient: Lab) -> None:
+    """The switch under way adds what the file said when it began."""
+    lab, new = patient, "eth0 192.0.2.12/24"
+    start(lab)
+    hold_up(lab.b)
+    with lab.a.popen_command("ha-fail") as typed:
+        lab.wait_until(lambda: "begin master" in lab.b.log(), "the script runs")
+        addresses = [*lab.b.settings()["addresses"], new]  # type: ignore[misc]
+        lab.b.write_conf(addresses=addresses)
+        hang_up(lab.b, said="configuration read again")
+        assert logs.told(lab.b.log(), "CONFIG-LATER")
+        go_on(lab.b)
+        assert typed.wait(20) == 0
+    assert new.split()[1] not in lab.b.addresses("eth0")
+
+
 def test_what_no_card_has_yet_is_not_announced(lab: Lab) -> None:
     """Else clients of another machine, which has the address still, would lose it."""
     start(lab)
