@@ -26,6 +26,7 @@ from failoverd.wire.protocol import LOOK_THERE
 
 IFF_UP, IFF_RUNNING = 0x1, 0x40
 ARPHRD_ETHER, ARPHRD_LOOPBACK = 1, 772
+_WITH_NEIGHBOURS = (ARPHRD_ETHER, ARPHRD_LOOPBACK)
 MOST_FIXED = 4  # addresses of one interface: one will do
 
 FREEBIND = {  # names that the socket module has not before Python 3.13
@@ -157,7 +158,7 @@ def _ipv6_setting(name: str, which: str) -> str:
 def hwaddr(name: str) -> str | None:
     """The hardware address that an Ethernet interface has now, "02:00:00:00:00:10"."""
     kind, address = _ask(name, _SIOCGIFHWADDR, "=H6s") or (None, b"")
-    return address.hex(":") if kind in (ARPHRD_ETHER, ARPHRD_LOOPBACK) else None
+    return address.hex(":") if kind in _WITH_NEIGHBOURS else None
 
 
 def kind(name: str) -> int | None:
@@ -169,7 +170,7 @@ def kind(name: str) -> int | None:
 def has_neighbours(name: str) -> bool:
     """Whether hosts on the link ask for an address, by ARP or neighbour solicitation: not in a
     tunnel. One that is missing may come back."""
-    return kind(name) in (None, ARPHRD_ETHER, ARPHRD_LOOPBACK)
+    return kind(name) in (None, *_WITH_NEIGHBOURS)
 
 
 def addresses(name: str) -> list[str]:

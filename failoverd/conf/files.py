@@ -291,18 +291,20 @@ def program_faults(path: str) -> list[str]:
     if not stat.S_ISREG(mode):
         return [f"{path} is not a regular file: name a program"]
     faults = [] if mode & 0o111 else [f"{path} is not executable: chmod +x {shlex.quote(path)}"]
-    own_folders = {os.path.dirname(path), os.path.dirname(os.path.realpath(path))}
-    return [*faults, *way_faults(way, own_folders)]
+    return [*faults, *_file_faults(path, way)]
 
 
 def conf_faults(path: str) -> list[str]:
     """Who else than root can change what root is told to run: the configuration itself."""
     try:
-        way = way_to(path)
+        faults = _file_faults(path, way_to(path))
     except OSError:  # it came through a pipe
         return []
-    faults = way_faults(way, {os.path.dirname(path), os.path.dirname(os.path.realpath(path))})
     return [f"who can change failoverd.conf can become root: {fault}" for fault in faults]
+
+
+def _file_faults(path: str, way: dict[str, os.stat_result]) -> list[str]:
+    return way_faults(way, {os.path.dirname(path), os.path.dirname(os.path.realpath(path))})
 
 
 def way_faults(way: dict[str, os.stat_result], own_folders: set[str]) -> list[str]:

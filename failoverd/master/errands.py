@@ -20,11 +20,15 @@ HANGS = "the disk does not answer"
 Done = Callable[[str, Message], None]  # why it has failed, "" if it has not, and what was found
 
 
+def nothing() -> None:
+    pass
+
+
 @dataclass(eq=False)
 class Run:
     errand: Errand
     done: Done
-    late: Callable[[], object]
+    late: Callable[[], None]
     deadline: float  # infinite once that has passed
 
 
@@ -42,7 +46,7 @@ class Errands:
         work: Callable[[Channel], Message | None],
         done: Done,
         seconds: float = math.inf,
-        late: Callable[[], object] = bool,
+        late: Callable[[], None] = nothing,
     ) -> None:
         """Have work(channel) executed. done is called when that has ended, or cannot even begin;
         late if it has not ended within so many seconds."""
