@@ -45,10 +45,11 @@ def view(
     down: str = "",
     failed: str = "",
     checks: str = "",
+    reaches: bool = True,
 ) -> PeerView:
     sets = (frozenset(words.split()) for words in (bad, down, failed, checks))
     bad_ones, down_ones, failed_ones, bad_checks = sets
-    return PeerView(role, boot, bad_ones, down_ones, (), failed_ones, bad_checks)
+    return PeerView(role, boot, bad_ones, down_ones, (), failed_ones, bad_checks, reaches=reaches)
 
 
 def counting(packets: int, last: int = 0) -> pair.PeerView:
@@ -102,6 +103,7 @@ MOMENTS: dict[str, Known] = {
     "nobody": {"phase": Phase.RESOLVING, "purpose": P.NOBODY},
     "operator": {"phase": Phase.RESOLVING, "purpose": P.OPERATOR},
     "silence": {"phase": Phase.RESOLVING, "purpose": P.SILENCE},
+    "relief": {"phase": Phase.RESOLVING, "purpose": P.RELIEF},
     "fencing": {"phase": Phase.FENCING, "purpose": P.SILENCE, "program": 2, "runs": 2},
     "calling": {"phase": Phase.TOLD, "purpose": P.OPERATOR, "told": Query.RESUME},
     "call lost": {"phase": Phase.RESOLVING, "purpose": P.OPERATOR, "told": Query.RESUME},

@@ -184,6 +184,7 @@ class Mind:
                 frozenset(i.name for i in state.interfaces if i.state == "fail"),
                 state.checks,
                 state.beats,
+                state.heard,
                 untried=frozenset((CHECK,)) - state.tried,
             )
         return found

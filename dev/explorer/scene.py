@@ -11,7 +11,6 @@ stood still for longer than a window is told so first and hears no old reports.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 from math import ceil
 
 from dev.explorer.model import (
@@ -659,8 +658,6 @@ class Scene:
         if exchange.purpose not in COMMAND:
             peer.counts = tuple(w[:2] for w in peer.cards)
             view = self.game.minds[1 - number].look(peer.mind, peer.counts)
-            if not (self.wired() and self.ports[number]):
-                view = replace(view, aside=True)
             reply = pair.Replied(purpose, True, "", view)
             self.errands.append((number, exchange._replace(stage=BACK, answer=reply)))
             self.look(1 - number)

@@ -67,6 +67,10 @@ class Flag(IntFlag):
     OWES_B = auto()
     SICK_A = auto()  # active with a bad check, and the other one is linked, stands by and is well
     SICK_B = auto()
+    MUTE_A = (
+        auto()
+    )  # active and worse off than the other one, which reaches it, but not it that one
+    MUTE_B = auto()
 
 
 WELL = (Flag.WELL_A, Flag.WELL_B)
@@ -79,9 +83,10 @@ USELESS = (Flag.USELESS_A, Flag.USELESS_B)
 WANTS = (Flag.WANTS_A, Flag.WANTS_B)
 OWES = (Flag.OWES_A, Flag.OWES_B)
 SICK = (Flag.SICK_A, Flag.SICK_B)
+MUTE = (Flag.MUTE_A, Flag.MUTE_B)
 # What is an operator's affair while he has changes of role on hold.
 NOT_HELD = Flag.NONE | Flag.UNSERVED | Flag.WORKS | Flag.IDLE
-for _each in (ALONE, USELESS, WANTS, SICK):
+for _each in (ALONE, USELESS, WANTS, SICK, MUTE):
     NOT_HELD |= _each[0] | _each[1]
 
 ON_STANDBY = ("standby", "failed")
@@ -139,7 +144,8 @@ def flags(game: Game, world: World) -> int:
     ]
     private = all((*world.wire, world.whole))
     round_ = game.setup.two_paths and 0 in ears[0] & ears[1]
-    linked = all((private and world.ports[n]) or (round_ and world.seconds[n]) for n in AB)
+    asks = [(private and world.ports[n]) or (round_ and world.seconds[n]) for n in AB]
+    linked = all(asks)
     if all(has_role(game, host, number) for number, host in enumerate(hosts)):
         found |= Flag.BOTH
     if all(holding):
@@ -177,12 +183,13 @@ def flags(game: Game, world: World) -> int:
             found |= GIVES[n]
     if active == 1:
         found |= Flag.ONE
-    found |= waiting(game, world, found, [bool(heard) for heard in ears])
+    found |= waiting(game, world, found, [len(heard) for heard in ears], asks)
     return int(found & ~NOT_HELD if any(host.held for host in hosts) else found)
 
 
-def waiting(game: Game, world: World, found: int, hears: list[bool]) -> int:
-    """Which of the times that `failoverd -t` tells is passing. hears: anything on a card."""
+def waiting(game: Game, world: World, found: int, hears: list[int], asks: list[bool]) -> int:
+    """Which of the times that `failoverd -t` tells is passing. hears: on so many cards; asks:
+    whether its questions reach the other one's port."""
     states = [game.minds[n].states[host.mind] for n, host in enumerate(world.hosts)]
     roles = ["" if host.mind < 0 else pair.role(states[n]) for n, host in enumerate(world.hosts)]
     more = 0
@@ -194,12 +201,15 @@ def waiting(game: Game, world: World, found: int, hears: list[bool]) -> int:
         if found & WELL[n] and world.hosts[1 - n].run == OFF:
             more |= ALONE[n] if roles[n] in ON_STANDBY else 0
             more |= LOSES[n] if state.posture in TOLD else 0
+        peer_can = found & WELL[1 - n] and roles[1 - n] == "standby" and world.traffic
+        serves = state.posture is pair.Posture.SERVING and works(world.hosts[n])
+        fewer = hears[n] < game.setup.cards and game.setup.low_water
+        sicker = world.hosts[n].sick and not world.hosts[1 - n].sick
+        if peer_can and serves and asks[1 - n] and not asks[n] and (fewer or sicker):
+            more |= MUTE[n]
         if not found & Flag.LINKED:
             continue
-        peer_can = found & WELL[1 - n] and roles[1 - n] == "standby" and world.traffic
-        serves = (
-            state.posture is pair.Posture.SERVING and works(world.hosts[n]) and not state.from_peer
-        )
+        serves = serves and not state.from_peer
         if peer_can and serves and not hears[n]:
             more |= USELESS[n]
         if peer_can and serves and found & WELL[n] and world.hosts[n].sick:
@@ -299,6 +309,7 @@ def waits(setup: Setup) -> list[Stretch]:
     silent = ceil(bounds.silence_time(rules) + bounds.programs_time(rules))
     lost, idle = ceil(bounds.take_back_time(rules)), ceil(bounds.agreement_time(rules))
     useless = ceil(bounds.handover_time(rules))
+    mute = ceil(bounds.relief_time(rules))
     owed = ceil(rules.patience + lost + 4 * rules.switch_timeout)
     again = ceil(max(bounds.resume_time(rules), rules.window + rules.status_timeout))
     if setup.delays or "loss" in setup.menu:
@@ -315,6 +326,10 @@ def waits(setup: Setup) -> list[Stretch]:
             (f"{name} is active without a card", USELESS[n], useless)
             for n, name in enumerate(NAMES)
             if setup.low_water
+        ),
+        *(
+            (f"{name} is worse off, and asks in vain", MUTE[n], mute)
+            for n, name in enumerate(NAMES)
         ),
         *((f"{name} is active, its check is bad", SICK[n], again) for n, name in enumerate(NAMES)),
         *((f"{name} wants its role", WANTS[n], again) for n, name in enumerate(NAMES)),

@@ -252,6 +252,7 @@ class Node:
             boot=self.boot,
             bad=bad,
             counts=((CARD, window.packets, window.last),),
+            reaches=self.state.heard,
         )
 
     def forget(self, action: pair.Forget) -> None:

@@ -63,6 +63,9 @@ def _standby(state: State, rules: Rules, conf: Conf, names: Names) -> Iterator[s
     if state.heard and compare.peer_is_idle(state):
         within = f"within {bounds.agreement_time(rules):.3g} s"
         yield f"no node is active: the first to call for the role takes it {within}"
+    elif state.heard and compare.is_better(state, rules):
+        why = f"{there} is worse off and does not reach {here}"
+        yield f"{why}: {_taken(state, rules, Purpose.RELIEF, names, '')}"
     elif state.heard:  # or else what the peer would do is not known
         yield from _switchovers(_as_the_peer(state, rules), rules, (there, here))
     answer = DOES.get(requests.REQUESTS["fail", True][state.posture], "is busy")

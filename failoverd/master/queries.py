@@ -15,7 +15,7 @@ from failoverd.master.peer_probes import PeerProbes
 from failoverd.master.requests import MEANS
 from failoverd.master.supervisor import Supervisor
 from failoverd.process import Message
-from failoverd.second_path import PRIVATE, SECOND
+from failoverd.second_path import SECOND
 from failoverd.wire import protocol
 from failoverd.wire.typed import decode
 
@@ -142,7 +142,7 @@ class Queries:
         self._peer_probes.learn(status)
         self._mismatch.note(status)
         self._learn_hold(status.hold)
-        view = peer_view(status, self._context.conf.interfaces, path)
+        view = peer_view(status, self._context.conf.interfaces)
         return view if self._dry_run is None else self._dry_run.imagine(view)
 
     def note_hwaddrs(self, status: protocol.Status) -> None:
@@ -230,9 +230,7 @@ def is_forgotten(event: pair.Event, action: pair.Forget) -> bool:
     return False
 
 
-def peer_view(
-    status: protocol.Status, interfaces: tuple[str, ...], path: str = PRIVATE
-) -> pair.PeerView:
+def peer_view(status: protocol.Status, interfaces: tuple[str, ...]) -> pair.PeerView:
     """What the pair wants to know of a peer's status; interfaces: those that both should have."""
     known = dict(status.interfaces)
     bad = frozenset(name for name in interfaces if name not in known or known[name].is_bad)
@@ -252,5 +250,5 @@ def peer_view(
         checks=checks,
         untried=untried,
         beats=status.plip_state == "ok",
-        aside=path == SECOND,
+        reaches=bool(status.path),
     )

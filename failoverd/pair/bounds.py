@@ -20,6 +20,13 @@ def handover_time(rules: Rules) -> float:
     return 2 * rules.news_time + rules.proof_time
 
 
+def relief_time(rules: Rules) -> float:
+    """An active node is worse off, and counts the peer as reached for a window more; the peer sees
+    that when roles are compared, and lets it have its time."""
+    worse = max(2 * rules.news_time, rules.window)
+    return worse + rules.compare_time + rules.proof_time + rules.status_timeout
+
+
 def resume_time(rules: Rules) -> float:
     """A packet is told of at the end of its window; the peer may be asked just then."""
     return rules.news_time + rules.status_timeout

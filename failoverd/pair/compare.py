@@ -124,17 +124,16 @@ def peer_has_carrier(state: State, rules: Rules) -> bool:
     return state.peer is not None and not (names and names <= state.peer.down)
 
 
-def peer_is_useless(state: State, rules: Rules) -> bool:
-    """All interfaces of the peer have failed or are down, and not all of those here are bad.
-
-    One that cannot reach the port here cannot hand over: it stops its heartbeats instead. One that
-    is reached on the service network receives there, if less than $low_water.
-    """
-    peer, names = state.peer, frozenset(rules.interfaces)
-    if peer is not None and peer.aside:
+def is_better(state: State, rules: Rules) -> bool:
+    """This node is good in something that is bad at the peer, less is bad here than there, and the
+    peer is active and does not reach this node: so it cannot give its role away."""
+    peer = state.peer
+    if peer is None or peer.reaches or not peer.serves:
         return False
-    here = all(i.useless for i in state.interfaces)
-    return peer is not None and peer.serves and not here and names <= peer.down | peer.failed
+    theirs = peer.bad | peer.failed | named(peer.checks)
+    ours = {i.name for i in state.interfaces if i.state != "ok"}
+    ours |= named(state.checks | (rules.everywhere - state.tried))
+    return len(ours) < len(theirs) and not theirs <= ours
 
 
 def free_here(state: State) -> frozenset[str]:

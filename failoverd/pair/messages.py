@@ -23,7 +23,7 @@ class PeerView:
     asks before it calls them its own. bad: its bad interfaces by section 5; down: those of them
     without a carrier. failed: those whose last verdict there was `fail`. checks: its service checks
     that are bad, as it has told; untried: those without a result. beats: heartbeats arrive there.
-    aside: the status came over the second path, so it receives on the service network."""
+    reaches: this node's port has answered it within a window."""
 
     role: str
     boot: str
@@ -33,7 +33,7 @@ class PeerView:
     failed: frozenset[str] = frozenset()
     checks: frozenset[str] = frozenset()
     beats: bool = True
-    aside: bool = False
+    reaches: bool = True
     untried: frozenset[str] = frozenset()
 
     @property

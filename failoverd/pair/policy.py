@@ -79,7 +79,7 @@ TAKE, CALL, GIVE, BACK, KEEP, STAY, DONE, YIELD, PROVE, WAIT = (
 )
 NO: Cell = ()  # it is not asked
 CALL_FIT = either(must_stand_by, STAY, either(compare.is_fit, CALL, STAY))
-CALL_MUTE = either(compare.peer_is_useless, CALL, STAY)
+CALL_BETTER = either(compare.is_better, CALL, STAY)
 CALL_UP = either(compare.is_up, CALL, STAY)
 TAKE_UP = either(compare.is_up, TAKE, STAY)
 TAKE_ALL = either(compare.has_heard_all, TAKE, STAY)
@@ -92,7 +92,7 @@ BACK_SURE = either(has_failed, STAY, either(has_arrived, BACK, WAIT))
 UNMET = {  # of a condition that does not hold
     compare.is_fit: "is better off",
     compare.is_up: "no interface is up here",
-    compare.peer_is_useless: "receives",
+    compare.is_better: "is no worse off, or reaches this node",
     compare.peer_is_able: "is no better off",
     compare.peer_is_better: "is no better off",
     compare.peer_has_carrier: "has no interface that is up",
@@ -103,7 +103,8 @@ GRID: dict[Purpose | Query, tuple[Cell, ...]] = {  # findings in their order
     # why \ found        ACTIVE     IDLE       FAILED     SWITCHING  TAKEN  FREE      BLIND SILENT
     Purpose.NOBODY:    (STAY,      CALL,      CALL,      WAIT,      NO,    NO,       NO,   STAY),
     Purpose.BOOT:      (CALL_FIT,  CALL,      CALL,      WAIT,      STAY,  TAKE_ALL, STAY, NO),
-    Purpose.SILENCE:   (CALL_MUTE, STAY,      STAY,      STAY,      WAIT,  TAKE_UP,  WAIT, NO),
+    Purpose.SILENCE:   (CALL_BETTER, STAY,    STAY,      STAY,      WAIT,  TAKE_UP,  WAIT, NO),
+    Purpose.RELIEF:    (CALL_BETTER, STAY,    STAY,      STAY,      NO,    NO,       NO,   STAY),
     Purpose.OPERATOR:  (CALL_UP,   CALL,      CALL,      STAY,      STAY,  TAKE,     STAY, NO),
     Purpose.INTERFACE: (KEEP,      PROVE_IT,  KEEP,      KEEP,      NO,    NO,       NO,   KEEP),
     Purpose.CHECK:     (KEEP,      GIVE_BETTER, KEEP,    KEEP,      NO,    NO,       NO,   KEEP),

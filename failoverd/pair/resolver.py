@@ -27,7 +27,14 @@ from failoverd.pair.settings import ROUNDS
 from failoverd.pair.turn import Turn
 
 # The purposes that no operator has, and that move the role.
-MOVES = (Purpose.NOBODY, Purpose.BOOT, Purpose.SILENCE, Purpose.INTERFACE, Purpose.CHECK)
+MOVES = (
+    Purpose.NOBODY,
+    Purpose.BOOT,
+    Purpose.SILENCE,
+    Purpose.RELIEF,
+    Purpose.INTERFACE,
+    Purpose.CHECK,
+)
 
 
 def begin(turn: Turn, purpose: Purpose) -> None:

@@ -60,7 +60,7 @@ def stalled(turn: Turn, event: messages.Stalled) -> None:
     """The loop stalled for a window: what it knew is old, what it did may be overtaken."""
     turn.set(silent=False, beats=False, peer=None, taken=False, quiet=0, claimed=0)
     turn.set(asking=False, program=0)
-    turn.stop(Timer.HEARD, Timer.NOBODY, Timer.SERVED)
+    turn.stop(Timer.HEARD, Timer.NOBODY, Timer.RELIEF, Timer.SERVED)
     turn.act(Forget(True))
     state = turn.state
     if state.posture is Posture.PROMOTING:
@@ -190,17 +190,23 @@ def compared(turn: Turn) -> None:
             turn.act(Announce())
     elif state.phase is Phase.ACTIVE:
         watching.give_to_better(turn)
-    elif state.phase is Phase.STANDBY and state.peer.serves:
+    elif state.phase is Phase.STANDBY:
+        compared_on_standby(turn, state.peer)
+    elif state.believes_dead:
+        resolver.peer_answered(turn)
+
+
+def compared_on_standby(turn: Turn, peer: messages.PeerView) -> None:
+    state, rules = turn.state, turn.rules
+    watching.note_relief(turn)
+    if peer.serves:
         turn.stop(Timer.NOBODY)
         if not (state.silent or state.resuming or state.broken or state.held):
             turn.set(blocked="")  # nothing is to be done here, whatever was before
-    elif state.phase is Phase.STANDBY:
-        if compare.peer_is_idle(state) and not state.runs_out(Timer.NOBODY):
-            # The first may not reach the second, and so not know that it is its turn.
-            later = turn.rules.compare_time if compare.yields(state, turn.rules) else 0.0
-            turn.start(Timer.NOBODY, 2 * turn.rules.window + later)
-    elif state.believes_dead:
-        resolver.peer_answered(turn)
+    elif compare.peer_is_idle(state) and not state.runs_out(Timer.NOBODY):
+        # The first may not reach the second, and so not know that it is its turn.
+        later = rules.compare_time if compare.yields(state, rules) else 0.0
+        turn.start(Timer.NOBODY, 2 * rules.window + later)
 
 
 # ---------------------------------------------------------------------------- ends of programs
@@ -223,7 +229,8 @@ def promoted(turn: Turn, event: Ended) -> None:
         turn.stand_down(state.purpose)
         return
     turn.set(failed=False)
-    if state.purpose is Purpose.PEER:
+    if state.purpose in (Purpose.PEER, Purpose.RELIEF):
+        turn.set(from_peer=True, guarded=None)  # the peer tells why at the next comparison
         turn.start(Timer.HOLD, turn.rules.hold_down)
     turn.restart_watchers(promoted=True)
     turn.settle(True, "active")
@@ -377,6 +384,7 @@ TIMERS: dict[Timer, Callable[[Turn], None]] = {
     Timer.RETRY: retry,
     Timer.GIVE_UP: give_up,
     Timer.NOBODY: nobody_active,
+    Timer.RELIEF: watching.relieve,
     Timer.OWN: own_due,
     Timer.PATIENCE: resolver.lose_patience,
     Timer.UNWELL: retry,

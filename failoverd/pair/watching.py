@@ -5,7 +5,7 @@ from __future__ import annotations
 from failoverd.pair import compare, resolver
 from failoverd.pair import messages as msg
 from failoverd.pair.knowledge import HOLDING, STANDING_BY, Phase, Posture, Purpose, State, Timer
-from failoverd.pair.settings import ROUNDS
+from failoverd.pair.settings import ROUNDS, Rules
 from failoverd.pair.turn import Turn
 
 # ---------------------------------------------------------------------------- the service network
@@ -177,6 +177,27 @@ def wait_until_well(turn: Turn) -> None:
         turn.start(Timer.UNWELL, turn.rules.failback)
 
 
+# ---------------------------------------------------------------------------- the peer's interfaces
+
+
+def note_relief(turn: Turn) -> None:
+    """An active node gives its role away by itself, if it reaches this one."""
+    if not compare.is_better(turn.state, turn.rules):
+        turn.stop(Timer.RELIEF)
+    elif not turn.state.runs_out(Timer.RELIEF):
+        turn.start(Timer.RELIEF, turn.rules.proof_time)
+
+
+def can_relieve(state: State, rules: Rules) -> bool:
+    return state.phase is Phase.STANDBY and state.heard and compare.is_better(state, rules)
+
+
+def relieve(turn: Turn) -> None:
+    if can_relieve(turn.state, turn.rules):
+        turn.say("PEER-WORSE", "peer", "active, worse off, and does not reach this node")
+        resolver.begin(turn, Purpose.RELIEF)
+
+
 # ---------------------------------------------------------------------------- the heartbeat link
 
 
@@ -216,9 +237,8 @@ def link_silent(turn: Turn) -> None:
     turn.ask_own()
     if not watches(state) or state.purpose is Purpose.OPERATOR:
         return
-    if state.heard and state.phase is Phase.STANDBY and compare.peer_is_useless(state, rules):
-        turn.say("PEER-DEAF", "peer", "active, but does not receive, and cannot reach this node")
-        resolver.begin(turn, Purpose.SILENCE)
+    if can_relieve(state, rules):
+        relieve(turn)
     elif state.runs_out(Timer.EXPECTED):
         turn.ask_ahead()
     elif state.heard or not compare.is_up(state, rules):
@@ -238,9 +258,11 @@ def mute(turn: Turn) -> None:
     over itself, when the link is cut in one direction; but not while it finds the service answered.
     """
     state = turn.state
-    deaf = bool(state.interfaces) and all(i.failed or not i.up for i in state.interfaces)
+    receives_nothing = bool(state.interfaces) and all(
+        i.failed or not i.up for i in state.interfaces
+    )
     serves = state.posture in HOLDING or state.runs_out(Timer.SERVED)
-    useless = (deaf or not serves) and not state.runs_out(Timer.UNHEARD)
+    useless = (receives_nothing or not serves) and not state.runs_out(Timer.UNHEARD)
     if useless is state.mute:
         return
     turn.set(mute=useless)

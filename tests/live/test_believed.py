@@ -6,6 +6,7 @@ Real daemons, a real packet filter, real programs. Every wait is for a condition
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import time
@@ -118,6 +119,25 @@ def test_a_deaf_card_goes_where_a_closed_port_lets_no_question_in(lab: Lab) -> N
     lab.a.deafen("eth0")
     lab.wait_until(lambda: lab.holders() == ["b"], "b has the address alone", LONG)
     assert logs.told(lab.b.log(), "CALL")
+
+
+def test_one_interface_of_two_that_fails_is_enough_for_that(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(cards=2)
+    if why := why_no_filters(lab.a):
+        pytest.skip(why)
+    pass_all(lab.a)
+    begin(
+        lab,
+        addresses=[f"eth0 {SERVICE}/24", "eth1 198.51.100.10/24"],
+        witness=[f"eth0 {ROUTER}", "eth1 198.51.100.254"],
+    )
+    drop(lab.b, CLOSED)
+    lab.a.deafen("eth0")
+    lab.wait_until(lambda: lab.holders() == ["b"], "b has the address alone", LONG)
+    lab.wait_until(lambda: lab.b.role() == "active", "b is active", LONG)
+    assert logs.told(lab.b.log(), "PEER-WORSE")
+    cause = json.loads(lab.b.command("ha-status", "--json").stdout)["us"]["change"]["cause"]
+    assert cause == "active peer worse off"
 
 
 def test_a_port_that_is_closed_in_a_handover_leaves_nobody_without_service(lab: Lab) -> None:

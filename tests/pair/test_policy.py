@@ -55,7 +55,13 @@ OTHERWISE: dict[str, tuple[str, Known, pair.Rules]] = {
     "worse": ("silent", {}, MASTER),  # one more is bad here
     "down": ("down", {}, MASTER),
     "deaf": ("", {"bad": "eth0 eth1", "failed": "eth0 eth1"}, MASTER),  # the peer is
+    "mute": (
+        "",
+        {"bad": "eth0 eth1", "reaches": False},
+        MASTER,
+    ),  # nor does the peer reach this node
     "unable": ("", {"bad": "eth0"}, MASTER),
+    "unable mute": ("", {"bad": "eth0", "reaches": False}, MASTER),
     "cut": ("", {"bad": "eth0 eth1", "down": "eth0 eth1"}, MASTER),
     "broken": ("broken", {}, MASTER),
     "early": ("early", {}, MASTER),  # what the peer was told may still arrive
@@ -88,13 +94,18 @@ BOOT         SWITCHING: WAIT
 BOOT         TAKEN: STAY
 BOOT         FREE: TAKE; STAY unheard, down
 BOOT         BLIND: STAY
-SILENCE      ACTIVE: STAY; CALL deaf, cut
+SILENCE      ACTIVE: STAY; CALL mute
 SILENCE      IDLE: STAY
 SILENCE      FAILED: STAY
 SILENCE      SWITCHING: STAY
 SILENCE      TAKEN: WAIT
 SILENCE      FREE: TAKE; STAY down
 SILENCE      BLIND: WAIT
+RELIEF       ACTIVE: STAY; CALL mute
+RELIEF       IDLE: STAY
+RELIEF       FAILED: STAY
+RELIEF       SWITCHING: STAY
+RELIEF       SILENT: STAY
 OPERATOR     ACTIVE: CALL; STAY down
 OPERATOR     IDLE: CALL
 OPERATOR     FAILED: CALL
@@ -103,12 +114,12 @@ OPERATOR     TAKEN: STAY
 OPERATOR     FREE: TAKE
 OPERATOR     BLIND: STAY
 INTERFACE    ACTIVE: KEEP
-INTERFACE    IDLE: PROVE; KEEP deaf, unable, cut, sick/peer unable, peer sick
+INTERFACE    IDLE: PROVE; KEEP deaf, mute, unable, unable mute, cut, sick/peer unable, peer sick
 INTERFACE    FAILED: KEEP
 INTERFACE    SWITCHING: KEEP
 INTERFACE    SILENT: KEEP
 CHECK        ACTIVE: KEEP
-CHECK        IDLE: GIVE; KEEP deaf, unable, cut, peer sick
+CHECK        IDLE: GIVE; KEEP deaf, mute, unable, unable mute, cut, peer sick
 CHECK        FAILED: KEEP
 CHECK        SWITCHING: KEEP
 CHECK        SILENT: KEEP
@@ -350,13 +361,13 @@ DEMOTES = "demoting (told by the peer); 7 waits, run slave"
 # For each command and who gives it: at which moments; what becomes of it.
 MEETS = {
     ("fail", "person"): {
-        "idle, boot, nobody, silence": "operator; 7 waits, status",
+        "idle, boot, nobody, silence, relief": "operator; 7 waits, status",
         "operator, fencing, calling, call lost, promoting": "; 7 waits",
         "active, interface, check, release, doubt, bare doubt": "; 7 ok: active",
         "demoting, cleaning, giving, gift lost": "; 7 error: busy",
     },
     ("fail", "peer"): {
-        "idle, boot, nobody, silence, operator, fencing, calling, call lost": PROMOTES,
+        "idle, boot, nobody, silence, relief, operator, fencing, calling, call lost": PROMOTES,
         "giving, gift lost": PROMOTES,
         "promoting": "; 7 waits",
         "active, interface, check, release": "; 7 ok: active, announce",
@@ -366,14 +377,14 @@ MEETS = {
     },
     ("resume", "person"): {
         "idle, silence": "; 7 ok: standby",
-        "boot, nobody, operator, fencing, calling, call lost, promoting": "; 7 error: busy",
+        "boot, nobody, relief, operator, fencing, calling, call lost, promoting": "; 7 error: busy",
         "active, interface, check": "release; 7 waits, status",
         "release, doubt, bare doubt, demoting, cleaning, giving, gift lost": "; 7 waits",
         "failed": "; 7 error: busy",
     },
     ("resume", "peer"): {
         "idle": "; 7 ok: standby",
-        "boot, nobody, operator, silence, fencing": "idle; 7 ok: standby",
+        "boot, nobody, operator, silence, relief, fencing": "idle; 7 ok: standby",
         "giving, gift lost": "idle; 7 ok: standby, begin windows",
         "calling, call lost, promoting": "; 7 error: busy",
         "outranked calling, outranked call lost": "idle; 7 ok: standby",
@@ -419,7 +430,7 @@ def test_what_a_request_meets(command: str, who: str, name: str, wanted: str) ->
     before = at(name)
     after, actions = step(before, pair.Request(7, command, who == "peer"), rules)
     assert shown(before, after, actions) == wanted
-    assert after.from_peer is (wanted == PROMOTES)
+    assert after.purpose is Purpose.PEER or wanted != PROMOTES
 
 
 def test_every_command_meets_every_moment() -> None:

@@ -124,7 +124,7 @@ def test_the_word_for_an_interface(
 
 POSTURES = {
     Posture.IDLE: "idle",
-    Posture.SEEKING: "boot, nobody, operator, silence, fencing",
+    Posture.SEEKING: "boot, nobody, operator, silence, relief, fencing",
     Posture.CALLING: "calling, call lost",
     Posture.PROMOTING: "promoting",
     Posture.SERVING: "active, interface, check, release",
@@ -133,7 +133,7 @@ POSTURES = {
     Posture.GIVING: "giving, gift lost",
 }
 WORDS = {
-    "standby": "idle, boot, nobody, operator, silence, fencing",
+    "standby": "idle, boot, nobody, operator, silence, relief, fencing",
     "active": "active, interface, check, release, doubt",
     "switching": "calling, call lost, promoting, demoting, giving, gift lost",
 }
@@ -150,7 +150,7 @@ def test_what_each_moment_is_to_others() -> None:
     told |= dict.fromkeys(("giving", "gift lost"), "failed")  # it could not take the role
     assert {name: pair.role(machine(name, failed=True)) for name in MOMENTS} == told
     seeking = {name for name in MOMENTS if pair.seeks(machine(name))}
-    assert seeking == {"boot", "nobody", "operator"}
+    assert seeking == {"boot", "nobody", "operator", "relief"}
     assert [name for name in MOMENTS if pair.is_rejoining(machine(name))] == ["doubt"]
 
 
@@ -354,29 +354,51 @@ def test_who_is_fit_to_take_its_role_back(
 
 
 @pytest.mark.parametrize(
-    ("role", "down", "failed", "ours_down", "useless"),
+    ("role", "theirs", "ours", "better"),
     [
-        ("active", "", "eth0 eth1", "", True),
-        ("rejoining", "", "eth0 eth1", "", True),
-        ("active", "eth0", "eth1", "", True),
-        ("active", "", "eth0 eth1", "eth0", True),  # one of ours is better than none
-        ("active", "", "eth0 eth1", "eth0 eth1", False),
-        ("active", "", "eth0", "", False),
-        ("active", "", "", "", False),  # in a quiet network none has failed
-        ("standby", "", "eth0 eth1", "", False),
+        ("active", "eth0 eth1", "", True),
+        ("rejoining", "eth0 eth1", "", True),
+        ("active", "eth0", "", True),
+        ("active", "eth0 eth1", "eth0", True),
+        ("active", "eth0 eth1", "eth0 eth1", False),
+        ("active", "eth0", "eth1", False),  # either is as good
+        ("active", "", "", False),
+        ("active", "check http", "", True),
+        ("active", "check http", "check http", False),
+        ("active", "eth0 check http", "check http", True),
+        ("active", "eth0", "check http", False),
+        ("standby", "eth0 eth1", "", False),
     ],
 )
-def test_an_active_peer_that_receives_nothing_is_useless(
-    role: str, down: str, failed: str, ours_down: str, useless: bool
+def test_who_is_better_off_than_an_active_peer_that_does_not_reach_this_node(
+    role: str, theirs: str, ours: str, better: bool
 ) -> None:
-    peer = view(role, "eth0 eth1", down=down, failed=failed)
-    interfaces = tuple(replace(i, up=i.name not in ours_down.split()) for i in cards())
-    state = machine("idle", interfaces=interfaces, peer=peer)
-    assert compare.peer_is_useless(state, MASTER) is useless
-    assert not compare.peer_is_useless(replace(state, peer=None), MASTER)
-    assert state.peer is not None
-    reached = replace(state.peer, aside=True)
-    assert not compare.peer_is_useless(replace(state, peer=reached), MASTER), "it receives there"
+    there, here = set(theirs.split()), set(ours.split())
+    named = frozenset({"eth0", "eth1"} & there)
+    checks = "http" * ("check" in there)
+    peer = replace(view(role, " ".join(named), checks=checks), reaches=False)
+    interfaces = tuple(
+        replace(i, verdict="fail" if i.name in here else "ok", packets=5, last=5) for i in cards()
+    )
+    bad = frozenset({"http"} if "check" in here else ())
+    state = machine("idle", interfaces=interfaces, peer=peer, checks=bad)
+    assert compare.is_better(state, MASTER) is better
+    assert not compare.is_better(replace(state, peer=None), MASTER)
+    assert not compare.is_better(replace(state, peer=replace(peer, reaches=True)), MASTER)
+    fails = replace(peer, bad=frozenset(), failed=named)
+    assert compare.is_better(replace(state, peer=fails), MASTER) is better, "too little is bad, too"
+
+
+@pytest.mark.parametrize("verdict", ["boot", "fail", "silent"])
+def test_what_is_not_known_to_receive_here_is_no_reason_to_take_the_role(verdict: str) -> None:
+    peer = replace(view("active", "eth0"), reaches=False)
+    first = replace(cards()[0], verdict="ok" if verdict == "silent" else verdict, packets=0, last=0)
+    state = machine("idle", interfaces=(first, cards()[1]), peer=peer)
+    assert not compare.is_better(state, MASTER)
+    untried = replace(MASTER, everywhere=frozenset({"http"}))
+    well = replace(state, interfaces=cards())
+    assert compare.is_better(well, MASTER)
+    assert not compare.is_better(well, untried)
 
 
 @pytest.mark.parametrize(
@@ -765,7 +787,12 @@ SILENCES: list[tuple[pair.Rules, Known, str, str]] = [
     (replace(FENCED, confirm="none"), {}, "fencing", "run fence"),
     (SLAVE, {"interfaces": DOWN}, "idle", "ask 3"),  # it may come up within the window
     (SLAVE, {"timers": HEARD}, "idle", "ask 3"),  # the peer's port answers
-    (SLAVE, {"timers": HEARD, "peer": view("active", failed="eth0 eth1")}, "silence", "status"),
+    (
+        SLAVE,
+        {"timers": HEARD, "peer": view("active", "eth0 eth1", reaches=False)},
+        "relief",
+        "status",
+    ),
     (SLAVE, {"timers": ((Timer.EXPECTED, NOW + 1),)}, "idle", "ask 3"),
 ]
 
@@ -798,7 +825,13 @@ def test_one_answer_starts_the_counting_anew() -> None:
 WAITING_FOR_SILENCE: list[tuple[pair.Rules, Known, pair.Event, str, str]] = [
     # a takeover by silence is asked about, a person waits; the rules, what is known, what comes
     (SLAVE, {}, BEATS, "idle", "7 error: the heartbeat is back"),
-    (SLAVE, {}, COMPARED["active"], "idle", "7 error: the peer is active, and receives"),
+    (
+        SLAVE,
+        {},
+        COMPARED["active"],
+        "idle",
+        "7 error: the peer is active, and is no worse off, or reaches this node",
+    ),
     (SLAVE, {}, pair.Answers(False, 1, True), "silence", "7 error, ask 1"),
     (SLAVE, {}, NOT_ASKED, "silence", "7 error"),
     (SLAVE, {"interfaces": DOWN}, NOBODY, "idle", "7 error"),
@@ -1214,7 +1247,9 @@ def test_what_becomes_of_a_lost_answer(
         assert done(actions) == wanted.format(**texts)
 
 
-@pytest.mark.parametrize("name", ["boot", "nobody", "operator", "release", "interface", "check"])
+@pytest.mark.parametrize(
+    "name", ["boot", "nobody", "relief", "operator", "release", "interface", "check"]
+)
 def test_a_query_that_is_lost_is_asked_again_while_the_peer_is_heard(name: str) -> None:
     state, actions = step(machine(name), NO_STATUS)
     if name == "release":
@@ -1223,7 +1258,7 @@ def test_a_query_that_is_lost_is_asked_again_while_the_peer_is_heard(name: str) 
     assert (moment(state), actions, left(state)) == (name, [], {"RETRY": ROUND})
     assert done(step(state, pair.Tick(), MASTER, ROUND)[1]) == "status"
     state, actions = step(machine(name, **ALONE), NO_STATUS)
-    gives_up = {"nobody": "idle", "interface": "active", "check": "active"}
+    gives_up = {"nobody": "idle", "relief": "idle", "interface": "active", "check": "active"}
     assert moment(state) == gives_up.get(name, name)
     assert done(actions) == ("" if name in gives_up else "ask 3")
 
@@ -1473,6 +1508,36 @@ def test_none_active_for_two_windows_and_no_sooner() -> None:
         assert Timer.NOBODY not in dict(step(idle(NOBODY=6.0), event)[0].timers)
     promoting = timed(machine("promoting"), HEARD=5.0, NOBODY=3.0)
     assert deadline(step(promoting, pair.Ended("script", True))[0], Timer.NOBODY) is None
+
+
+WORSE = pair.Replied(Query.COMPARE, True, view=view("active", "eth0", reaches=False))
+
+
+def test_a_worse_active_node_that_reaches_this_one_has_its_time_to_give_its_role_away() -> None:
+    state, _ = step(idle(), WORSE)
+    assert left(state) == {"RELIEF": MASTER.proof_time}
+    again, _ = step(timed(state, RELIEF=3.0), WORSE)
+    assert left(again) == {"RELIEF": 3.0}, "it is not counted anew"
+    for role in ("standby", "switching", "active"):
+        assert "RELIEF" not in left(step(state, COMPARED[role])[0])
+    assert "RELIEF" not in left(step(state, pair.Stalled())[0])
+    due = timed(state, RELIEF=0.0, HEARD=9.0, UNHEARD=9.0)
+    assert moment(step(due, pair.Tick())[0]) == "relief"
+    assert moment(step(timed(state, RELIEF=0.0), pair.Tick())[0]) == "idle", "it is not heard"
+    well = replace(due, peer=view("active", "eth0"))
+    assert moment(step(well, pair.Tick())[0]) == "idle"
+    boots = replace(due, phase=Phase.RESOLVING, purpose=Purpose.BOOT)
+    assert moment(step(boots, pair.Tick())[0]) == "boot", "what it wants already goes on"
+
+
+def test_a_role_that_was_taken_from_a_worse_node_stays_for_hold_down() -> None:
+    calling = machine("calling", purpose=Purpose.RELIEF, waiting=())
+    state, actions = step(calling, pair.Replied(Query.RESUME, True))
+    assert (state.phase, done(actions)) == (Phase.PROMOTING, "run master")
+    state, _ = step(state, pair.Ended("script", True))
+    assert (state.from_peer, deadline(state, Timer.HOLD)) == (True, NOW + MASTER.hold_down)
+    state, _ = step(state, pair.Replied(Query.COMPARE, True, view=view("standby", "eth0")))
+    assert state.guarded == frozenset({"eth0"})
 
 
 def test_whoever_comes_second_waits_longer() -> None:
@@ -1736,7 +1801,9 @@ def test_what_an_active_machine_begins_with(why: Purpose) -> None:
     new = tuple(pair.Interface(name) for name in MASTER.interfaces)
     assert state.interfaces == (replace(new[0], up=False, proved=True, unasked=True), new[1])
     assert pair.Ask(Query.COMPARE, MASTER.status_timeout) in actions
-    assert left(state) == ({"HOLD": MASTER.hold_down} if why is Purpose.PEER else {})
+    comes = why in (Purpose.PEER, Purpose.RELIEF)  # because of what is bad at the peer
+    assert left(state) == ({"HOLD": MASTER.hold_down} if comes else {})
+    assert (state.from_peer, state.guarded) == (comes, None)
     assert not questions(actions), "the peer is heard: it is asked itself"
     assert done(step(replace(before, timers=()), pair.Ended("script", True))[1]).startswith(
         "7 ok: active, announce, ask own"
@@ -2101,7 +2168,7 @@ def test_of_two_active_nodes_a_bad_check_counts_as_an_interface(
 # ---------------------------------------------------------------------------- hold and failback
 
 HOLD, RELEASE = pair.Hold(True), pair.Hold(False)
-SEEKS = ("boot", "nobody", "silence", "fencing")
+SEEKS = ("boot", "nobody", "silence", "relief", "fencing")
 GOES_ON = ("operator", "calling", "call lost", "promoting", "release", "doubt", "demoting")
 
 
