@@ -1,4 +1,4 @@
-"""ha-status on a machine of a pair with real listeners, and its configuration."""
+"""ha-status on a node of a pair with real listeners, and its configuration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from failoverd.wire.protocol import Status, encode_status
 
 
 def write_conf(pair: Pair, folder: Path, addresses: tuple[str, str] = IPV4) -> str:
-    """The first machine's failoverd.conf."""
+    """The first node's failoverd.conf."""
     path = folder / "failoverd.conf"
     path.write_text(
         f'$primary = "{addresses[0]}";\n$secondary = "{addresses[1]}";\n'

@@ -32,7 +32,7 @@ for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, lambda *_: None)  # we go on, as it was wanted
 
-# How long an example takes says how busy the machine is, and nothing else.
+# How long an example takes says how busy the host is, and nothing else.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")
 
@@ -98,7 +98,7 @@ def make_lab(request: pytest.FixtureRequest) -> Iterator[Callable[..., Lab]]:
 
     try:
         yield make
-        faults = [line for lab in labs for m in lab.machines for line in at_fault(m.read("log"))]
+        faults = [line for lab in labs for node in lab.nodes for line in at_fault(node.read("log"))]
         assert not faults
     finally:
         for lab in labs:
@@ -119,7 +119,7 @@ def lab(make_lab: Callable[..., Lab]) -> Lab:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show both machines' logs below a failure."""
+    """Show both nodes' logs below a failure."""
     report = yield
     if report.when == "call" and report.failed:
         labs: list[Lab] = item.stash.get(LABS, [])

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dev.lab import logs
-from dev.lab.machine import Machine, Value
 from dev.lab.network import ROUTER, Lab
+from dev.lab.node import Node, Value
 from failoverd import conf
 from failoverd.conf import Address, Conf
 from failoverd.log import Log
@@ -20,50 +20,48 @@ from failoverd.tools import promises
 WATCHED: dict[str, Value] = {"low_water": 1, "witness": [f"eth0 {ROUTER}"]}
 LONG = 60.0
 V4, V6 = Address("eth0", "192.0.2.10", 24), Address("eth0", "2001:db8::10", 64)
-MARGIN = 6.0  # seconds that a busy machine may take longer than the contract's bound
+MARGIN = 6.0  # seconds that a busy host may take longer than the contract's bound
 
 
 def start(lab: Lab, **variables: Value) -> None:
-    """Start failoverd on both machines, and wait until a is active and b stands by."""
-    for machine in lab.machines:
-        machine.write_conf(**variables)
-        machine.start_failoverd()
+    """Start failoverd on both nodes, and wait until a is active and b stands by."""
+    for node in lab.nodes:
+        node.write_conf(**variables)
+        node.start_failoverd()
     lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by", LONG)
 
 
-def settled(lab: Lab, active: Machine) -> bool:
-    """Whether one machine alone is active and holds the address, and the other stands by."""
-    roles = {machine: machine.role() for machine in lab.machines}
-    others = {role for machine, role in roles.items() if machine is not active}
+def settled(lab: Lab, active: Node) -> bool:
+    """Whether one node alone is active and holds the address, and the other stands by."""
+    roles = {node: node.role() for node in lab.nodes}
+    others = {role for node, role in roles.items() if node is not active}
     return roles[active] == "active" and others == {"standby"} and lab.holders() == [active.name]
 
 
-def pids(machine: Machine, title: str) -> list[int]:
-    """The processes of a machine's failoverd that ps shows with this title."""
-    listing = machine.check("ps", "ax", "-o", "pid=,args=")
-    own = f"[{machine.folder}/run/pid]"
+def pids(node: Node, title: str) -> list[int]:
+    """The processes of a node's failoverd that ps shows with this title."""
+    listing = node.check("ps", "ax", "-o", "pid=,args=")
+    own = f"[{node.folder}/run/pid]"
     lines = [line.split(None, 1) for line in listing.splitlines()]
     return [int(pid) for pid, args in lines if args.startswith(title) and args.endswith(own)]
 
 
-def main_pid(machine: Machine) -> int:
-    return int(machine.read("run/pid"))
+def main_pid(node: Node) -> int:
+    return int(node.read("run/pid"))
 
 
-def kill(machine: Machine, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
-    machine.check("kill", f"-{number.value}", str(pid))
+def kill(node: Node, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+    node.check("kill", f"-{number.value}", str(pid))
 
 
-def runs(machine: Machine, role: str) -> int:
+def runs(node: Node, role: str) -> int:
     """How often the switch script was run with a role."""
-    started = logs.lines(machine.log(), "SCRIPT-START")
+    started = logs.lines(node.log(), "SCRIPT-START")
     return sum(line.values["command"].endswith(f"/ha-switch {role}") for line in started)
 
 
-def role_changes(machine: Machine) -> list[str]:
-    return [
-        f"{line.values['from']} -> {line.sentence}" for line in logs.lines(machine.log(), "ROLE")
-    ]
+def role_changes(node: Node) -> list[str]:
+    return [f"{line.values['from']} -> {line.sentence}" for line in logs.lines(node.log(), "ROLE")]
 
 
 def stays(condition: Callable[[], bool], seconds: float) -> bool:
@@ -76,29 +74,29 @@ def stays(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def within(seconds: float, name: str, machine: Machine) -> bool:
-    """Whether what `failoverd -t` prints for a machine is true of what was seen. A script runs on
-    top, and a busy machine may take longer, but nothing comes too early."""
-    settings = conf.parse(machine.read("failoverd.conf"), "failoverd.conf")
+def within(seconds: float, name: str, node: Node) -> bool:
+    """Whether what `failoverd -t` prints for a node is true of what was seen. A script runs on
+    top, and a busy host may take longer, but nothing comes too early."""
+    settings = conf.parse(node.read("failoverd.conf"), "failoverd.conf")
     told = promises.all_bounds(settings)[name]
     assert told.worst is not None
     print(f"seen: {seconds:.3f} s; {told}")
     return told.best <= seconds < told.worst + settings.switch_timeout + MARGIN
 
 
-def mounted(machine: Machine, name: str, *options: str) -> str:
-    """Mount a tmpfs in the machine's folder; it ends with the lab. Its path inside."""
-    folder = f"{machine.folder}/{name}"
-    machine.check("mkdir", "-p", folder)
-    machine.check("mount", "-t", "tmpfs", *options, "tmpfs", folder)
+def mounted(node: Node, name: str, *options: str) -> str:
+    """Mount a tmpfs in the node's folder; it ends with the lab. Its path inside."""
+    folder = f"{node.folder}/{name}"
+    node.check("mkdir", "-p", folder)
+    node.check("mount", "-t", "tmpfs", *options, "tmpfs", folder)
     return folder
 
 
-def hang_up(machine: Machine, *, said: str) -> None:
+def hang_up(node: Node, *, said: str) -> None:
     """Send HUP, and wait until the log has one more of what is said then."""
-    before = machine.log().count(said)
-    kill(machine, main_pid(machine), signal.SIGHUP)
-    machine.lab.wait_until(lambda: machine.log().count(said) > before, said)
+    before = node.log().count(said)
+    kill(node, main_pid(node), signal.SIGHUP)
+    node.lab.wait_until(lambda: node.log().count(said) > before, said)
 
 
 def context(

@@ -1,4 +1,4 @@
-"""A test that fails while this machine has stalled says nothing, and is repeated.
+"""A test that fails while this host has stalled says nothing, and is repeated.
 
 A process beside the tests sleeps and measures how much longer it slept than it wanted to. A failure
 without a stall counts at once, and so does the last of three.
@@ -17,7 +17,7 @@ from _pytest.runner import runtestprotocol
 
 TURN = 0.05  # seconds that the process sleeps
 STALL = 0.5  # seconds too long that count: a window of the lab's pairs
-ATTEMPTS = 3  # at a test, if the machine stalls in each
+ATTEMPTS = 3  # at a test, if the host stalls in each
 
 _SLEEPER = """
 import os, sys, time
@@ -32,7 +32,7 @@ while os.getppid() == parent:
 
 
 class Stalls:
-    """Those of the machine since this began."""
+    """Those of the host since this began."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - close() closes it
@@ -66,7 +66,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         if not stalled:
             break
         told = f"{len(stalled)} times, for {max(stalled):.1f} s at most"
-        item.warn(pytest.PytestWarning(f"{item.name} failed while the machine stalled {told}"))
+        item.warn(pytest.PytestWarning(f"{item.name} failed while the host stalled {told}"))
     for report in reports:
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
@@ -76,7 +76,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 def attempt(
     item: pytest.Item, nextitem: pytest.Item | None
 ) -> tuple[list[pytest.TestReport], list[float]]:
-    """What came of the test, and how long the machine has stalled meanwhile if it has failed."""
+    """What came of the test, and how long the host has stalled meanwhile if it has failed."""
     stash = item.config.stash
     if STALLS not in stash:
         stash[STALLS] = Stalls()

@@ -59,7 +59,7 @@ def test_the_begin_counts_as_a_word() -> None:
     assert not beat().due(BEGAN + WINDOW + 0.01)
 
 
-def test_a_machine_that_is_mute_sends_nothing_until_it_is_told_to() -> None:
+def test_a_node_that_is_mute_sends_nothing_until_it_is_told_to() -> None:
     made = beat(on=False)
     assert not made.due(BEGAN)
     made.told({"do": "go on"}, BEGAN + 1)

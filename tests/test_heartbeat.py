@@ -22,8 +22,8 @@ from inside import inside
 from live_pair import kill, main_pid, pids, role_changes, start
 from netns import ROOTLESS, Namespace, cable, namespaces
 
-from dev.lab.machine import SECRET, Machine, Value
 from dev.lab.network import ROUTER, Lab
+from dev.lab.node import SECRET, Node, Value
 from dev.lab.spaces import Process
 from failoverd import heartbeat, process
 from failoverd.conf import Conf
@@ -399,17 +399,17 @@ while True:
 """
 
 
-def ping_on(machine: Machine, target: str, payload: bytes) -> Process:
+def ping_on(node: Node, target: str, payload: bytes) -> Process:
     """As ping(8) of an ordinary user does it, twenty times a second."""
-    machine.check("sysctl", "-qw", "net.ipv4.ping_group_range=0 0")
-    return machine.popen(sys.executable, "-c", PINGS, target, payload.hex())
+    node.check("sysctl", "-qw", "net.ipv4.ping_group_range=0 0")
+    return node.popen(sys.executable, "-c", PINGS, target, payload.hex())
 
 
 @pytest.mark.parametrize("ignoring", [False, True], ids=["", "while the kernels answer no ping"])
-def test_pings_of_a_machine_without_failoverd_hold_nobody_up(lab: Lab, ignoring: bool) -> None:
+def test_pings_of_a_node_without_failoverd_hold_nobody_up(lab: Lab, ignoring: bool) -> None:
     if ignoring:
-        for machine in lab.machines:
-            machine.check("sysctl", "-qw", "net.ipv4.icmp_echo_ignore_all=1")
+        for node in lab.nodes:
+            node.check("sysctl", "-qw", "net.ipv4.icmp_echo_ignore_all=1")
     start(lab, **WATCHED)
     ours = heartbeat_tags(SECRET.encode(), *IPV4).ours[0]
     shown = ("", "00", "ff" * 56, (ours[::-1] + bytes(40)).hex(), (bytes(16) + ours * 3).hex())
@@ -440,11 +440,11 @@ def test_a_person_sees_what_failoverd_sees(lab: Lab) -> None:
     assert {*verdicts[2:]} - {"late"} == {"fail"}, verdicts
 
 
-def seen_by_hand(machine: Machine, count: int) -> list[dict[str, Any]]:
+def seen_by_hand(node: Node, count: int) -> list[dict[str, Any]]:
     """The windows that watchd tells of the private link, until there are so many."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
-        argv = machine._command("watchd", "-v", "--json", "plip0")
-        running = machine.popen(*argv, stdout=out, stderr=errors)
+        argv = node._command("watchd", "-v", "--json", "plip0")
+        running = node.popen(*argv, stdout=out, stderr=errors)
         end = time.monotonic() + PATIENCE
         while len(lines := text(out).split("\n")[:-1]) < count and time.monotonic() < end:
             time.sleep(0.05)
@@ -460,33 +460,33 @@ def text(file: IO[bytes]) -> str:
     return os.pread(file.fileno(), 1 << 20, 0).decode()
 
 
-def age(machine: Machine) -> float:
-    word, _, text = machine.say("status").partition(" ")
+def age(node: Node) -> float:
+    word, _, text = node.say("status").partition(" ")
     assert word == "ok"
     return float(json.loads(text)["plip"]["heartbeat_age"])
 
 
 def test_a_pair_whose_kernels_answer_no_ping_is_as_any(lab: Lab) -> None:
-    for machine in lab.machines:
-        machine.check("sysctl", "-qw", "net.ipv4.icmp_echo_ignore_all=1")
+    for node in lab.nodes:
+        node.check("sysctl", "-qw", "net.ipv4.icmp_echo_ignore_all=1")
     start(lab, **WATCHED)
-    for machine in lab.machines:
+    for node in lab.nodes:
         lab.wait_until(
-            lambda here=machine: here.status()["us"]["plip"]["state"] == "ok",  # type: ignore[misc]
-            f"{machine.name} hears the other",
+            lambda here=node: here.status()["us"]["plip"]["state"] == "ok",  # type: ignore[misc]
+            f"{node.name} hears the other",
         )
-        assert machine.status()["us"]["plip"]["rtt_ms"] is None
+        assert node.status()["us"]["plip"]["rtt_ms"] is None
 
 
-def hup(machine: Machine) -> None:
-    kill(machine, main_pid(machine), signal.SIGHUP)
+def hup(node: Node) -> None:
+    kill(node, main_pid(node), signal.SIGHUP)
 
 
 def test_a_secret_is_changed_while_the_pair_runs(lab: Lab) -> None:
-    """One machine after the other, with many windows in between, in which the standby cannot ask:
+    """One node after the other, with many windows in between, in which the standby cannot ask:
     the active one's heartbeats keep it where it is. Its own may stop, as it is of no use."""
     start(lab, **WATCHED, verbose=True, confirm="none")
-    before = [role_changes(machine) for machine in lab.machines]
+    before = [role_changes(node) for node in lab.nodes]
     lab.a.write("secret", "another word\n", 0o600)
     hup(lab.a)
     lab.wait_until(lambda: "SECRET-CHANGED" in lab.a.log(), "a has the new secret")
@@ -494,44 +494,44 @@ def test_a_secret_is_changed_while_the_pair_runs(lab: Lab) -> None:
     lab.b.write("secret", "another word\n", 0o600)
     hup(lab.b)
     done = "the peer has the new secret too"
-    lab.wait_until(lambda: all(done in machine.log() for machine in lab.machines), "both know")
+    lab.wait_until(lambda: all(done in node.log() for node in lab.nodes), "both know")
     judge_windows(lab.b)
     assert "HEARTBEAT-LOST" not in lab.b.log()
-    assert [role_changes(machine) for machine in lab.machines] == before
+    assert [role_changes(node) for node in lab.nodes] == before
     lab.wait_until(lambda: settled_with(lab, "another word"), "all is as it was")
     judge_windows(lab.a)
     assert last_window(lab.a).endswith('reason="packets came in"')
 
 
-def judge_windows(machine: Machine) -> None:
+def judge_windows(node: Node) -> None:
     """Wait until the private link was judged some times more."""
-    before = machine.log().count("WINDOW interface plip0")
-    machine.lab.wait_until(
-        lambda: machine.log().count("WINDOW interface plip0") > before + 5,
-        f"{machine.name} has judged windows",
+    before = node.log().count("WINDOW interface plip0")
+    node.lab.wait_until(
+        lambda: node.log().count("WINDOW interface plip0") > before + 5,
+        f"{node.name} has judged windows",
     )
 
 
-def last_window(machine: Machine) -> str:
-    return [line for line in machine.log().splitlines() if " WINDOW interface plip0: " in line][-1]
+def last_window(node: Node) -> str:
+    return [line for line in node.log().splitlines() if " WINDOW interface plip0: " in line][-1]
 
 
 def settled_with(lab: Lab, word: str) -> bool:
-    told = [json.loads(machine.say("status", word)[3:])["role"] for machine in lab.machines]
+    told = [json.loads(node.say("status", word)[3:])["role"] for node in lab.nodes]
     return told == ["active", "standby"] and lab.holders() == ["a"]
 
 
-def test_a_machine_with_another_secret_is_not_heard(lab: Lab) -> None:
+def test_a_node_with_another_secret_is_not_heard(lab: Lab) -> None:
     """Its heartbeats have a tag that nobody here knows."""
-    for machine in lab.machines:
-        machine.write_conf(**WATCHED)
+    for node in lab.nodes:
+        node.write_conf(**WATCHED)
     lab.b.write("secret", "another word\n", 0o600)
-    for machine in lab.machines:
-        machine.start_failoverd()
-    for machine, word in ((lab.a, SECRET), (lab.b, "another word")):
+    for node in lab.nodes:
+        node.start_failoverd()
+    for node, word in ((lab.a, SECRET), (lab.b, "another word")):
         lab.wait_until(
-            lambda here=machine: "HEARTBEAT-LOST" in here.log(),  # type: ignore[misc]
-            f"{machine.name} hears nothing",
+            lambda here=node: "HEARTBEAT-LOST" in here.log(),  # type: ignore[misc]
+            f"{node.name} hears nothing",
         )
-        told = json.loads(machine.say("status", word).removeprefix("ok "))
+        told = json.loads(node.say("status", word).removeprefix("ok "))
         assert told["plip"]["heartbeat_age"] is None

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from live_pair import LONG, kill, main_pid, settled, start
 
-from dev.lab.machine import Machine
 from dev.lab.network import Lab
+from dev.lab.node import Node
 from failoverd import history, statefile
 from failoverd.history import MOST, History
 from failoverd.wire.protocol import Change
@@ -177,9 +177,9 @@ def test_what_could_not_be_written_is_written_with_the_next(path: str) -> None:
 # ------------------------------------------------------------------ a real pair
 
 
-def told(machine: Machine) -> list[tuple[str, str, str]]:
+def told(node: Node) -> list[tuple[str, str, str]]:
     """What ha-status --history tells."""
-    shown = machine.command("ha-status", "--history", "--json")
+    shown = node.command("ha-status", "--history", "--json")
     assert (shown.returncode, shown.stderr) == (0, ""), shown.stderr
     changes = [Change(**json.loads(line)) for line in shown.stdout.splitlines()]
     assert all(0 <= change.took < LONG for change in changes)
@@ -207,8 +207,8 @@ def test_both_nodes_tell_what_moved_their_role_over_a_restart(lab: Lab) -> None:
 
 
 def test_a_file_that_cannot_be_written_stops_no_switch(lab: Lab) -> None:
-    for machine in lab.machines:
-        (machine.outside / "run/state.history").mkdir(parents=True)
+    for node in lab.nodes:
+        (node.outside / "run/state.history").mkdir(parents=True)
     start(lab)
     assert lab.b.command("ha-fail").returncode == 0
     lab.wait_until(lambda: settled(lab, lab.b), "b is active", LONG)

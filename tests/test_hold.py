@@ -22,7 +22,7 @@ SINCE = "2026-11-28T12:30:03.369Z"
 FOR_AN_HOUR = Hold(7, True, 3600.0, "root", "node-a", SINCE)
 WITHOUT_END = replace(FOR_AN_HOUR, seconds_left=None)
 RELEASED = replace(WITHOUT_END, held=False)
-SLACK = 60.0  # seconds that a busy machine may take
+SLACK = 60.0  # seconds that a busy host may take
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ EDGE |= {"tools.capture", "tools.client", "tools.edit", "hold"}
 TOP = {"__init__", "watch.__init__", "master", "commands", "tools"}
 NOT_THE_DAEMON = {"commands", "tools"}
 
-# What reads a clock, the machine or the world.
+# What reads a clock, the host or the world.
 IMPURE = {
     *("os", "sys", "io", "pathlib", "shutil", "tempfile", "glob", "fcntl", "mmap", "pwd", "stat"),
     *("socket", "select", "selectors", "ssl", "socketserver", "asyncio", "http", "urllib"),

@@ -1,4 +1,4 @@
-"""The asking child and the announcer, between real machines on a real switch."""
+"""The asking child and the announcer, between real nodes on a real switch."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Asker:
         raise AssertionError("the child says nothing")
 
     def ask(self, rounds: int = 1, **more: Any) -> Message:
-        """The report on a probe; once more if this machine was too slow to send it in time."""
+        """The report on a probe; once more if this host was too slow to send it in time."""
         limit = time.monotonic() + LIMIT
         while True:
             self.send(probe(**more))
@@ -101,23 +101,23 @@ class Site:
         self.plug(us, "eth0", OURS)
         self.plug(peer, "eth0", PEER)
 
-    def plug(self, machine: Namespace, card: str, hwaddr: str) -> None:
-        port = f"p{machine.pid}{card[-1]}"
-        cable(machine, card, self.switch, port)
+    def plug(self, node: Namespace, card: str, hwaddr: str) -> None:
+        port = f"p{node.pid}{card[-1]}"
+        cable(node, card, self.switch, port)
         self.switch.ip(f"link set {port} master sw")
-        machine.ip(f"link set {card} address {hwaddr}")
+        node.ip(f"link set {card} address {hwaddr}")
 
     def tidy(self) -> None:
         """As it was made, whatever a test has done."""
         self.switch.ip(f"link set p{self.us.pid}0 master sw", "link delete t0", force=True)
         self.switch.ip("link delete leaf", force=True)
-        for machine, hwaddr in ((self.us, OURS), (self.peer, PEER)):
-            machine.ip(
+        for node, hwaddr in ((self.us, OURS), (self.peer, PEER)):
+            node.ip(
                 *("link delete eth1", "link delete br0", "address flush dev eth0"),
                 *("neighbour flush dev eth0", f"link set eth0 mtu 1500 address {hwaddr} up"),
                 force=True,
             )
-            machine.run("sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/eth0/forwarding")
+            node.run("sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/eth0/forwarding")
 
     def suppress(self, hwaddr: str) -> None:
         """Put us on a switch of our own: two leaves of a fabric that suppresses ARP and neighbour
@@ -138,13 +138,13 @@ class Site:
             frame = hardware(STRANGER) + hardware(hwaddr) + struct.pack("!H46x", 0x88B5)
             wire.sendto(frame, ("eth0", 0))
 
-    def serve(self, machine: Namespace, card: str = "eth0") -> None:
-        machine.ip(f"address replace {V4}/24 dev {card}")
-        machine.ip(f"address replace {V6}/64 dev {card} nodad")
+    def serve(self, node: Namespace, card: str = "eth0") -> None:
+        node.ip(f"address replace {V4}/24 dev {card}")
+        node.ip(f"address replace {V6}/64 dev {card} nodad")
 
-    def wire(self, machine: Namespace) -> socket.socket:
-        """A socket that sees and sends all on the machine's interfaces."""
-        return machine.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+    def wire(self, node: Namespace) -> socket.socket:
+        """A socket that sees and sends all on the node's interfaces."""
+        return node.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
 
 
 def hardware(hwaddr: str) -> bytes:
@@ -153,8 +153,8 @@ def hardware(hwaddr: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def lasting_site() -> Iterator[Site]:
-    with namespaces(3) as machines:
-        yield Site(*machines)
+    with namespaces(3) as nodes:
+        yield Site(*nodes)
 
 
 @pytest.fixture
@@ -216,24 +216,24 @@ def test_a_probe_to_one_card_leaves_there_what_is_true(
     assert left and left <= (real if card == OURS else {frames.link_local(OURS)})
 
 
-def test_the_active_machine_does_not_hear_itself(site: Site, make_asker: MakeAsker) -> None:
+def test_the_active_node_does_not_hear_itself(site: Site, make_asker: MakeAsker) -> None:
     site.serve(site.us)
     assert make_asker(site.us).ask()["answers"] == []
 
 
-def test_the_active_machine_hears_the_peer_under_the_shared_address(
+def test_the_active_node_hears_the_peer_under_the_shared_address(
     site: Site, make_asker: MakeAsker
 ) -> None:
     asker = make_asker(site.us)
-    for machine in (site.us, site.peer):
-        machine.ip(f"link set eth0 address {SHARED}")
-        site.serve(machine)
+    for node in (site.us, site.peer):
+        node.ip(f"link set eth0 address {SHARED}")
+        site.serve(node)
     report = asker.ask(own={"eth0": OURS})
     assert report["answers"] == [answer(SHARED, V4), answer(SHARED, V6)]
 
 
 def test_our_other_card_is_not_the_peer(site: Site, make_asker: MakeAsker) -> None:
-    """It answers for any address of the machine; the peer's cards are told from it."""
+    """It answers for any address of the node; the peer's cards are told from it."""
     site.plug(site.us, "eth1", "02:00:00:00:0a:02")
     site.us.ip(f"link set eth0 address {SHARED}")
     site.serve(site.us)
@@ -276,7 +276,7 @@ def test_only_cards_are_asked_one_by_one(site: Site, make_asker: MakeAsker) -> N
     assert {to[:2] for to in multicast} == {b"\xff\xff", b"\x33\x33"}
 
 
-def test_a_fabric_hides_nobody_from_the_active_machine(site: Site, make_asker: MakeAsker) -> None:
+def test_a_fabric_hides_nobody_from_the_active_node(site: Site, make_asker: MakeAsker) -> None:
     """Its card has another address than the one that it asks from, and no IPv6 address for that."""
     site.us.ip(f"link set eth0 address {SHARED}")
     site.serve(site.peer)
@@ -536,7 +536,7 @@ def test_rounds_that_came_late_are_no_burst(site: Site, make_asker: MakeAsker) -
     asker = make_asker(site.us)
     limit = time.monotonic() + LIMIT
     took = LIMIT
-    while took > 0.45:  # this machine was slow, or they are too far apart
+    while took > 0.45:  # this host was slow, or they are too far apart
         began = time.monotonic()
         assert began < limit, f"three rounds took {took} s"
         asker.send(probe(at=[began - 3, began - 2.8, began - 2.6], until=began - 2.5))

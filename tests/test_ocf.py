@@ -214,7 +214,7 @@ def test_a_dead_or_stopped_sensor_is_found(node: Node) -> None:
 
 
 def test_the_attribute_outlives_a_restart(node: Node) -> None:
-    """Who is to forget it sleeps for as long as the test wants, however slow this machine is."""
+    """Who is to forget it sleeps for as long as the test wants, however slow this host is."""
     over, sleeper = node.folder / "over", node.folder / "sleeper"
     sleep = node.updater.with_name("sleep")
     waits = f"echo $PPID >{sleeper}; while [ ! -e {over} ]; do /bin/sleep 0.05; done"

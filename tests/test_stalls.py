@@ -1,4 +1,4 @@
-"""Which failures are repeated: those while the machine has stalled, and no others."""
+"""Which failures are repeated: those while the host has stalled, and no others."""
 
 from __future__ import annotations
 
@@ -49,5 +49,5 @@ def test_only_a_failure_in_a_stall_is_repeated(
     )
     assert (done.returncode == 0) is passes, done.stdout + done.stderr
     tried = len((tmp_path / "attempts").read_text())
-    assert tried == attempts or (not stalls and "machine stalled" in done.stdout), done.stdout
-    assert ("failed while the machine stalled" in done.stdout) is (tried > 1)
+    assert tried == attempts or (not stalls and "host stalled" in done.stdout), done.stdout
+    assert ("failed while the host stalled" in done.stdout) is (tried > 1)

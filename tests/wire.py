@@ -1,4 +1,4 @@
-"""Two machines for tests of the wire: a private link, real listeners, a scripted failoverd each."""
+"""Two nodes for tests of the wire: a private link, real listeners, a scripted failoverd each."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from failoverd.wire.typed import decode
 
 ROOT = Path(__file__).resolve().parent.parent
 SECRET = b"open sesame"
-LIMIT = 60.0  # seconds that a condition may take, however slow the machine is
+LIMIT = 60.0  # seconds that a condition may take, however slow the host is
 IPV4 = ("1.0.0.1", "1.0.0.2")
 IPV6 = ("fd00::1", "fd00::2")
 
 
 @contextmanager
-def two_machines(folder: Path) -> Iterator[Pair]:
+def two_nodes(folder: Path) -> Iterator[Pair]:
     """The pair, linked; its children and namespaces end with the block."""
     with namespaces(2) as spaces:
         pair = Pair(folder, spaces)
@@ -83,7 +83,7 @@ class Pair:
         own: socket.socket | None = None,
         **settings: Any,
     ) -> Daemon:
-        """A listener on one of the machines, which has come so far that it can be spoken to.
+        """A listener on one of the nodes, which has come so far that it can be spoken to.
 
         own: the Unix socket that it inherits.
         """
@@ -104,7 +104,7 @@ class Pair:
         return daemon
 
     def connector(self, side: int, address: str | None = None, device: str = "") -> socket.socket:
-        """A TCP socket on one of the machines, bound to this address of it."""
+        """A TCP socket on one of the nodes, bound to this address of it."""
         address = address or IPV4[side]
         sock = self.spaces[side].socket(_family(address), socket.SOCK_STREAM)
         self.sockets.append(sock)
@@ -115,13 +115,13 @@ class Pair:
         return sock
 
     def call(self, side: int, address: str | None = None, to: str = IPV4[0]) -> Caller:
-        """A connection from one of the machines to the port of the first."""
+        """A connection from one of the nodes to the port of the first."""
         sock = self.connector(side, address)
         sock.connect((to, 2000))
         return Caller(sock, self.daemons)
 
     def port(self, side: int = 1, address: str | None = None) -> socket.socket:
-        """A port 2000 on one of the machines that is not failoverd's."""
+        """A port 2000 on one of the nodes that is not failoverd's."""
         sock = self.spaces[side].socket(socket.AF_INET, socket.SOCK_STREAM)
         self.sockets.append(sock)
         sock.settimeout(LIMIT)

@@ -1,1 +1,1 @@
-"""The explorer: two machines that run the real decisions, on a network that may do its worst."""
+"""The explorer: two nodes that run the real decisions, on a network that may do its worst."""

@@ -36,7 +36,7 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="explore",
-        description="Explore what the two machines can decide. Times are in ticks; the exit status "
+        description="Explore what the two nodes can decide. Times are in ticks; the exit status "
         "is 0 if every statement holds.",
     )
     parser.add_argument("--walk", type=int, metavar="STEPS", help="walk at random instead")

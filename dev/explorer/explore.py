@@ -1,4 +1,4 @@
-"""Every state that the two machines can come to, and what must hold in each and on every path.
+"""Every state that the two nodes can come to, and what must hold in each and on every path.
 
 Breadth first, so that the way to the first state of a kind is the shortest there is. Nothing is
 left out within the bounds of a setup: so many faults and repairs at any moments, so many delayed
@@ -76,7 +76,7 @@ class Explored:
     # ------------------------------------------------------------------ all states
 
     def explore(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Find every state. Raises Violation, with the story, when a machine does what is wrong."""
+        """Find every state. Raises Violation, with the story, when a node does what is wrong."""
         for world in self.game.first_worlds():
             self._number(world, -1, (None, ()))
         for number, world in enumerate(self.worlds):  # which grows meanwhile
@@ -245,14 +245,14 @@ class Explored:
         return long, before
 
     def _judge_changes(self) -> Finding:
-        """How many more changes of the active machine than causes there are on any path.
+        """How many more changes of the active node than causes there are on any path.
 
-        A switch that dies for both is no cause. The boot of both machines is one. Whoever gives
-        the role to the machine with the worse card, or with the service that fails its check,
+        A switch that dies for both is no cause. The boot of both nodes is one. Whoever gives
+        the role to the node with the worse card, or with the service that fails its check,
         causes two: the card, which fails there anew since its watcher begins again, is as good a
         reason to hand over as it was before. So do
         addresses that vanish while the link is cut: for a while nobody answers for them, and when
-        both machines have asked in that while, the one that comes first has them again in the end.
+        both nodes have asked in that while, the one that comes first has them again in the end.
         """
         unknown = -100
         value = array("b", [unknown]) * len(self.worlds)
@@ -275,12 +275,12 @@ class Explored:
                     if after not in waiting:
                         waiting.add(after)
                         queue.append(after)
-        text = "changes of the active machine beyond their causes"
+        text = "changes of the active node beyond their causes"
         return Finding(4, text, worst, 0, self._path_by(before, end))
 
 
 def change(before: World, after: World) -> int:
-    """1 if another machine has become active, less what has caused it."""
+    """1 if another node has become active, less what has caused it."""
     changed = before.owner != UNOWNED and after.owner != before.owner
     both_ears = before.switch != after.switch or (
         before.traffic != after.traffic and STILL in (before.traffic, after.traffic)
@@ -289,7 +289,7 @@ def change(before: World, after: World) -> int:
 
 
 def counts_twice(world: World, fault: Fault) -> bool:
-    """Do addresses vanish unheard, or does a person ask for the machine that hears less, for one
+    """Do addresses vanish unheard, or does a person ask for the node that hears less, for one
     that hears too little, or for the one whose service is sick?"""
     word, number, _ = fault
     if word == "bare":

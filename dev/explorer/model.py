@@ -1,6 +1,6 @@
-"""Two machines, a private link and an ethernet side, in whole ticks: what the explorer explores.
+"""Two nodes, a private link and an ethernet side, in whole ticks: what the explorer explores.
 
-The machines run the real `failoverd.pair` and `failoverd.watch`. Everything else is as small as it
+The nodes run the real `failoverd.pair` and `failoverd.watch`. Everything else is as small as it
 can be and still go wrong in every way that matters: packets are none or some, a script takes a tick
 or hangs, a message takes no time or a tick, or is lost. A world is a plain tuple that holds no
 clock, only what is left of every deadline, so that worlds which differ in nothing else are equal.
@@ -21,7 +21,7 @@ from failoverd import pair
 from failoverd.watch import judge
 from failoverd.wire import protocol
 
-# How a machine runs. STOPPED: failoverd stands still, the kernel does not. FROZEN: both do.
+# How a node runs. STOPPED: failoverd stands still, the kernel does not. FROZEN: both do.
 OFF, DEAD, RUNNING, STOPPED, FROZEN = range(5)
 
 HEARS, DEAF, DOWN, GONE = EARS = range(4)  # of a card; GONE: with the addresses
@@ -29,7 +29,7 @@ HEARS, DEAF, DOWN, GONE = EARS = range(4)  # of a card; GONE: with the addresses
 # What there is to hear on the ethernet side in a tick. FEW: less than $low_water.
 STILL, FEW, PLENTY = range(3)
 
-# Whether a machine has the addresses. ASTRAY: because somebody else than failoverd put them there.
+# Whether a node has the addresses. ASTRAY: because somebody else than failoverd put them there.
 AWAY, HELD, ASTRAY = range(3)
 
 CHECK = "web"  # of the service
@@ -104,10 +104,10 @@ class Setup:
     def two_paths(self) -> bool:
         return self.second and self.confirm != "none"
 
-    def rules(self, machine: int) -> pair.Rules:
+    def rules(self, node: int) -> pair.Rules:
         return pair.Rules(
-            boot=self.boots[machine],
-            precedes=machine == 0,
+            boot=self.boots[node],
+            precedes=node == 0,
             mresume=self.mresume,
             interfaces=CARDS[: self.cards],
             window=self.window,
@@ -142,7 +142,7 @@ class Stored(NamedTuple):
 
 
 class Mind:
-    """`pair.step` of one machine, remembered: a state of the pair is a small number here."""
+    """`pair.step` of one node, remembered: a state of the pair is a small number here."""
 
     def __init__(self, rules: pair.Rules) -> None:
         self.rules = rules
@@ -169,7 +169,7 @@ class Mind:
         return number
 
     def look(self, number: int, counts: Counts) -> pair.PeerView:
-        """What the machine's status tells the peer; counts as they were last looked at."""
+        """What the node's status tells the peer; counts as they were last looked at."""
         found = self.views.get((number, counts))
         if found is None:
             state = self.states[number]
@@ -208,13 +208,13 @@ class Mind:
 
 
 class Exchange(NamedTuple):
-    """A question of one machine to the other's port."""
+    """A question of one node to the other's port."""
 
     purpose: int  # place in PURPOSES
     left: int  # ticks until the asker gives up; -1: nobody waits for the answer any more
     stage: int
     waited: int = 0  # ticks since it was sent, or since it lies unread
-    number: int = 0  # of the request at the other machine
+    number: int = 0  # of the request at the other node
     answer: pair.Replied | pair.Unreplied | None = None
     direct: bool = False  # it does not take the second path
 
@@ -242,7 +242,7 @@ class Run(NamedTuple):
 
 
 class Host(NamedTuple):
-    """One machine."""
+    """One node."""
 
     run: int = OFF
     mind: int = -1
@@ -265,7 +265,7 @@ class Host(NamedTuple):
     forgets_in: int = -1  # what was bad of the service that ran here
     airing: int = 0  # ticks for which the last announcement is still repeated
     sick: bool = False  # the service would not pass its check here
-    held: bool = False  # changes of role are on hold, as this machine knows
+    held: bool = False  # changes of role are on hold, as this node knows
 
 
 class World(NamedTuple):
@@ -291,21 +291,21 @@ class World(NamedTuple):
     news: int = -1  # who knows of a hold, or of its end, what the other one does not know yet
 
 
-# What happens between two ticks: a word, a machine (2: both), and what it concerns there.
+# What happens between two ticks: a word, a node (2: both), and what it concerns there.
 Fault = tuple[str, int, int]
 
 # Every word of the menu, from which a setup takes what it wants.
 MENU = (
-    "power",  # a machine's power is cut, and comes back
+    "power",  # a node's power is cut, and comes back
     "daemon",  # failoverd is killed, and started again at once or later
-    "freeze",  # a machine stands still with its kernel, and thaws
+    "freeze",  # a node stands still with its kernel, and thaws
     "stop",  # only failoverd stands still
     "link",  # the private link is cut in both directions
     "oneway",  # in one direction
-    "port",  # a packet filter at a port lets the other machine's questions in no more
+    "port",  # a packet filter at a port lets the other node's questions in no more
     "second",  # one at its port on the second path does not
     "hole",  # the private link passes only small packets: no status comes through
-    "onearp",  # what one machine asks on the ethernet side is not answered
+    "onearp",  # what one node asks on the ethernet side is not answered
     "poll",  # somebody asks for the status with a command, from either address
     "stale",  # a program answers after its question was dropped
     "loss",  # a question, an answer, or a connection is lost
@@ -321,7 +321,7 @@ MENU = (
     "norun",  # the switch script, the fence program or that of $confirm cannot be started once
     "fence",  # the fence program fails
     "person",  # somebody types fail or resume
-    "check",  # the service fails its check on a machine, and passes it again
+    "check",  # the service fails its check on a node, and passes it again
     "hold",  # somebody puts changes of role on hold, and releases them
 )
 
@@ -377,14 +377,14 @@ class Game:
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
-        self.minds = tuple(Mind(setup.rules(machine)) for machine in (0, 1))
+        self.minds = tuple(Mind(setup.rules(node)) for node in (0, 1))
         many = 1 << 30
         self.link_rules = judge.Rules(many, setup.window, 0, True)
         self.card_rules = judge.Rules(many, setup.card_window, setup.low_water, False)
         self.packets = (0, 1, max(1, setup.low_water))  # in a tick, by what there is to hear
 
     def first_worlds(self) -> list[World]:
-        """Both machines are off; one is started, the other at once, some ticks later, or not."""
+        """Both nodes are off; one is started, the other at once, some ticks later, or not."""
         late = 2 * self.setup.window + 1
         offsets = [(1, n + 1) for n in range(late)] + [(n + 1, 1) for n in range(1, late)]
         offsets += [(1, -1), (-1, 1)]
@@ -403,8 +403,8 @@ class Game:
         if not world.faults:
             return
         menu = self.setup.menu
-        for machine, host in enumerate(world.hosts):
-            yield from self.faults_of(machine, host, menu)
+        for node, host in enumerate(world.hosts):
+            yield from self.faults_of(node, host, menu)
         both, there, back = world.wire == (True, True), *world.wire
         if "link" in menu:
             yield ("cut", 2, 0) if both else ("mend", 2, 0)
@@ -418,9 +418,9 @@ class Game:
                 yield word, 1, int(not way[1])
         if "hole" in menu:
             yield "hole", 2, int(not world.whole)
-        for machine, host in enumerate(world.hosts):
-            if "hold" in menu and host.run == RUNNING and world.news in (-1, machine):
-                yield "hold", machine, int(not host.held)
+        for node, host in enumerate(world.hosts):
+            if "hold" in menu and host.run == RUNNING and world.news in (-1, node):
+                yield "hold", node, int(not host.held)
         if "switch" in menu:
             yield "switch", 2, int(not world.switch)
         if "traffic" in menu and world.traffic != FEW:
@@ -428,38 +428,38 @@ class Game:
         if "few" in menu and self.setup.low_water > 1 and world.traffic:
             yield "traffic", 2, FEW if world.traffic == PLENTY else PLENTY
 
-    def faults_of(self, machine: int, host: Host, menu: frozenset[str]) -> Iterator[Fault]:
+    def faults_of(self, node: int, host: Host, menu: frozenset[str]) -> Iterator[Fault]:
         run = host.run
         if "power" in menu and host.boots_in < 0:
-            yield ("boot", machine, 0) if run == OFF else ("crash", machine, 0)
+            yield ("boot", node, 0) if run == OFF else ("crash", node, 0)
         if "daemon" in menu:
             if run == RUNNING:
-                yield "kill", machine, 0
-                yield "restart", machine, 0
+                yield "kill", node, 0
+                yield "restart", node, 0
             if run == DEAD:
-                yield "start", machine, 0
+                yield "start", node, 0
         for word, kind in (("freeze", FROZEN), ("stop", STOPPED)):
             if word in menu and run in (RUNNING, kind):
-                yield (word, machine, 0) if run == RUNNING else ("thaw", machine, 0)
+                yield (word, node, 0) if run == RUNNING else ("thaw", node, 0)
         for card, ear in enumerate(host.ears):
             for word, kind in (("deaf", DEAF), ("down", DOWN), ("gone", GONE)):
                 if word in menu and ear in (HEARS, kind):
-                    yield "ear", machine, card * len(EARS) + (kind if ear == HEARS else HEARS)
+                    yield "ear", node, card * len(EARS) + (kind if ear == HEARS else HEARS)
         if "script" in menu:
             if host.behaviour:
-                yield "script", machine, 0
+                yield "script", node, 0
             else:
                 for behaviour in self.setup.scripts:
-                    yield "script", machine, behaviour
+                    yield "script", node, behaviour
         if "bare" in menu and run == RUNNING and host.holds and host.script is None:
-            yield "bare", machine, 0
+            yield "bare", node, 0
         there = run in (DEAD, RUNNING, STOPPED) and GONE not in host.ears
         if "stray" in menu and there and not host.holds and host.script is None:
-            yield "stray", machine, 0
+            yield "stray", node, 0
         if "poll" in menu and run == RUNNING:
-            yield "poll", machine, 0
+            yield "poll", node, 0
         if "check" in menu:
-            yield "check", machine, int(not host.sick)
+            yield "check", node, int(not host.sick)
         if "person" in menu and run == RUNNING:
-            yield "fail", machine, 0
-            yield "resume", machine, 0
+            yield "fail", node, 0
+            yield "resume", node, 0

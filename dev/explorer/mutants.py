@@ -1,7 +1,7 @@
 """The policy with one cell broken at a time: does anything notice?
 
 A mutant has another outcome in a cell, or one of its conditions is dropped, or means the contrary.
-Most decide differently at a moment that two machines come to; then an exploration or a walk should
+Most decide differently at a moment that two nodes come to; then an exploration or a walk should
 find that a statement does not hold. What no statement minds, tests/pair/test_policy.py holds.
 `REFINEMENTS` names those that break nothing, and what they are for.
 """
@@ -93,7 +93,7 @@ class Traced(dict[Finding, Cell]):
 
 
 class Known:
-    """Every decision that the machines of a setup ever come to, by the cells it looks up."""
+    """Every decision that the nodes of a setup ever come to, by the cells it looks up."""
 
     def __init__(self, setup: Setup) -> None:
         explored = Explored(setup)

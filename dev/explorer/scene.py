@@ -66,7 +66,7 @@ from failoverd.pair.resolver import MOVES
 BEGUN = (pair.Phase.TOLD, pair.Phase.FENCING, pair.Phase.PROMOTING, pair.Phase.DEMOTING)
 
 
-class Machine:
+class Node:
     """A Host while something happens to it: the same fields, in the same order, to be set."""
 
     run: int
@@ -117,7 +117,7 @@ class Scene:
     def __init__(self, game: Game, world: World, chance: Chance, notes: list[str] | None) -> None:
         self.game = game
         self.setup = game.setup
-        self.machines = [Machine(host) for host in world.hosts]
+        self.nodes = [Node(host) for host in world.hosts]
         self.wire = world.wire
         self.ports, self.whole, self.airs = world.ports, world.whole, world.airs
         self.seconds = world.seconds
@@ -133,11 +133,11 @@ class Scene:
         self.chance = chance
         self.notes = notes
         self.errands: deque[tuple[int, Exchange]] = deque()
-        self.unstarted: deque[tuple[int, str, int]] = deque()  # programs: machine, kind, number
+        self.unstarted: deque[tuple[int, str, int]] = deque()  # programs: node, kind, number
         self.fed = 0
 
     def world(self) -> World:
-        a, b = self.machines
+        a, b = self.nodes
         return World(
             (a.host(), b.host()),
             self.wire,
@@ -163,9 +163,9 @@ class Scene:
     # ------------------------------------------------------------------ time
 
     def tick(self) -> World:
-        answers = [self.hear_answers(machine) for machine in (0, 1)]
-        for machine in self.machines:
-            self.age(machine)
+        answers = [self.hear_answers(node) for node in (0, 1)]
+        for node in self.nodes:
+            self.age(node)
         self.held = max(0, self.held - 1)
         self.send_packets()
         first = self.setup.first
@@ -174,59 +174,59 @@ class Scene:
         self.see_clients()
         return self.world()
 
-    def age(self, machine: Machine) -> None:
-        machine.boots_in = max(-1, machine.boots_in - 1)
-        machine.forgets_in -= machine.forgets_in > 0
-        machine.airing = max(0, machine.airing - 1)
-        machine.stumbled = False
-        machine.asks = tuple(
+    def age(self, node: Node) -> None:
+        node.boots_in = max(-1, node.boots_in - 1)
+        node.forgets_in -= node.forgets_in > 0
+        node.airing = max(0, node.airing - 1)
+        node.stumbled = False
+        node.asks = tuple(
             e._replace(left=max(e.left - 1, 0) if e.left >= 0 else -1, waited=min(3, e.waited + 1))
-            for e in machine.asks
+            for e in node.asks
         )
-        if machine.run in (OFF, DEAD):
+        if node.run in (OFF, DEAD):
             return
-        number = self.machines.index(machine)
-        machine.mind = self.game.minds[number].age(machine.mind)
+        number = self.nodes.index(node)
+        node.mind = self.game.minds[number].age(node.mind)
         oldest = -2 * max(self.setup.window, self.setup.card_window)
-        machine.link = (*machine.link[:3], max(oldest, machine.link[3] - 1))
-        machine.cards = tuple((*w[:3], max(oldest, w[3] - 1)) for w in machine.cards)
-        if machine.script and machine.run != FROZEN:
-            self.run_script(number, machine.script)
-        if machine.program and machine.run != FROZEN:
-            kind, left, run = machine.program
-            machine.program = (kind, max(0, left - 1), run)
-        if machine.run != RUNNING:
-            machine.gap = min(self.setup.window + 1, machine.gap + 1)
+        node.link = (*node.link[:3], max(oldest, node.link[3] - 1))
+        node.cards = tuple((*w[:3], max(oldest, w[3] - 1)) for w in node.cards)
+        if node.script and node.run != FROZEN:
+            self.run_script(number, node.script)
+        if node.program and node.run != FROZEN:
+            kind, left, run = node.program
+            node.program = (kind, max(0, left - 1), run)
+        if node.run != RUNNING:
+            node.gap = min(self.setup.window + 1, node.gap + 1)
 
     def run_script(self, number: int, script: Run) -> None:
         """It goes on while failoverd stands still, but is not killed then."""
         left = max(0, script.left - 1)
         ok = self.take_effect(number, script.role) if left == 0 and script.ok is None else script.ok
-        self.machines[number].script = script._replace(left=left, ok=ok)
+        self.nodes[number].script = script._replace(left=left, ok=ok)
 
     def send_packets(self) -> None:
         """Heartbeats over the private link, and whatever there is to hear on the ethernet side."""
-        for number, machine in enumerate(self.machines):
-            if machine.run in (OFF, DEAD, FROZEN):
+        for number, node in enumerate(self.nodes):
+            if node.run in (OFF, DEAD, FROZEN):
                 continue
-            peer = self.machines[1 - number]
+            peer = self.nodes[1 - number]
             if peer.run == RUNNING and self.wire[1 - number] and not self.state(1 - number).mute:
-                machine.link = counted(self.game.link_rules, machine.link)
+                node.link = counted(self.game.link_rules, node.link)
             packets = self.game.packets[self.traffic if self.switch else STILL]
-            machine.cards = tuple(
+            node.cards = tuple(
                 counted(self.game.card_rules, w, packets) if ear == HEARS else w
-                for w, ear in zip(machine.cards, machine.ears, strict=True)
+                for w, ear in zip(node.cards, node.ears, strict=True)
             )
 
     def live(self, number: int, answers: list[pair.Answers]) -> None:
-        """Everything that a machine's main loop finds in this tick."""
-        machine = self.machines[number]
-        if machine.boots_in == 0:
-            machine.boots_in = -1
+        """Everything that a node's main loop finds in this tick."""
+        node = self.nodes[number]
+        if node.boots_in == 0:
+            node.boots_in = -1
             self.boot(number)
-        if machine.run == RUNNING:
-            stood_still, old = machine.gap > 0, machine.gap > self.setup.window
-            machine.gap = 0
+        if node.run == RUNNING:
+            stood_still, old = node.gap > 0, node.gap > self.setup.window
+            node.gap = 0
             if old:
                 self.feed(number, pair.Stalled())
             if stood_still:
@@ -237,98 +237,98 @@ class Scene:
             self.end_windows(number, drop=old)
             self.run_check(number)
         self.pursue(number)
-        if machine.run == RUNNING and self.game.minds[number].due[machine.mind]:
+        if node.run == RUNNING and self.game.minds[number].due[node.mind]:
             self.feed(number, pair.Tick())
-        if machine.run == RUNNING:
+        if node.run == RUNNING:
             self.look_for_addresses(number)
 
     def look_for_addresses(self, number: int) -> None:
         """Tell the pair, once, if they have come without its doing, or are gone, and the card is
         not."""
-        machine = self.machines[number]
-        role, seen = self.role(number), machine.placed
+        node = self.nodes[number]
+        role, seen = self.role(number), node.placed
         if pair.is_switching(self.state(number)):
             return
-        if machine.holds:
-            machine.placed = PLACED
-        if machine.holds and seen == UNSEEN and role != "active":
+        if node.holds:
+            node.placed = PLACED
+        if node.holds and seen == UNSEEN and role != "active":
             self.feed(number, pair.Stray())
-        gone = seen == PLACED and not machine.holds and GONE not in machine.ears
+        gone = seen == PLACED and not node.holds and GONE not in node.ears
         if gone and role == "active":
-            machine.placed = MISSED
+            node.placed = MISSED
             self.feed(number, pair.Bare())
 
     def end_programs(self, number: int) -> None:
-        machine = self.machines[number]
-        run = machine.script
+        node = self.nodes[number]
+        run = node.script
         if run and run.ok is not None:
-            role, ok, machine.script = run.role, run.ok and self.is_shown(number, run.role), None
-            machine.placed = PLACED if machine.holds else UNSEEN
-            script = SCRIPTS[machine.behaviour]
+            role, ok, node.script = run.role, run.ok and self.is_shown(number, run.role), None
+            node.placed = PLACED if node.holds else UNSEEN
+            script = SCRIPTS[node.behaviour]
             self.note(f"{NAMES[number]}: the {role} script {'succeeds' if ok else script.name}")
             self.feed(number, pair.Ended("script", ok))
-        if machine.stale:
-            (kind, ok, its_run), machine.stale = machine.stale, None
+        if node.stale:
+            (kind, ok, its_run), node.stale = node.stale, None
             self.note(f"{NAMES[number]}: the forgotten {kind} program ends")
             self.feed(number, pair.Ended(kind, ok, number=its_run))
-        if machine.program and machine.program[1] == 0:
-            (kind, _, its_run), machine.program = machine.program, None
+        if node.program and node.program[1] == 0:
+            (kind, _, its_run), node.program = node.program, None
             ok = not self.fence_fails(number) if kind == "fence" else self.answering(number)
             self.feed(number, pair.Ended(kind, ok, number=its_run))
 
     def run_check(self, number: int) -> None:
-        """The service is checked where it runs: on the active machine. What was bad there when the
+        """The service is checked where it runs: on the active node. What was bad there when the
         role went is forgotten once the peer has asked for it."""
-        state, machine, rules = self.state(number), self.machines[number], self.setup.rules(number)
-        sick = machine.sick
+        state, node, rules = self.state(number), self.nodes[number], self.setup.rules(number)
+        sick = node.sick
         if "check" not in self.setup.menu:
             return
         if pair.role(state) == "active":
-            machine.forgets_in = -1
+            node.forgets_in = -1
             if CHECK not in (state.checks if sick else state.passed):
                 self.feed(number, pair.Checked(CHECK, not sick))
-        elif machine.forgets_in == 0:
-            machine.forgets_in = -1
+        elif node.forgets_in == 0:
+            node.forgets_in = -1
             self.feed(number, pair.Checked(CHECK, None))
-        elif state.checks and machine.forgets_in < 0:
-            machine.forgets_in = ceil(max(rules.hold_down, rules.window) + rules.compare_time)
+        elif state.checks and node.forgets_in < 0:
+            node.forgets_in = ceil(max(rules.hold_down, rules.window) + rules.compare_time)
 
     def is_shown(self, number: int, role: str) -> bool:
         """Whether the kernel shows what a script says (section 5, "Evidence"): the addresses may
         have gone, or come, between its end and the look."""
-        held = self.machines[number].holds != AWAY
+        held = self.nodes[number].holds != AWAY
         return held is (role == "master") or not self.setup.addresses
 
     def fence_fails(self, number: int) -> bool:
         fails = "fence" in self.setup.menu and self.faults > 0 and self.chance.pick(2) > 0
         self.faults -= fails
-        self.machines[number].stumbled |= fails
+        self.nodes[number].stumbled |= fails
         return fails
 
     def take_effect(self, number: int, role: str) -> bool:
-        machine = self.machines[number]
-        script = SCRIPTS[machine.behaviour]
+        node = self.nodes[number]
+        script = SCRIPTS[node.behaviour]
         if role == "master":
-            there = GONE not in machine.ears
+            there = GONE not in node.ears
             if script.master_adds and there:
-                machine.holds = HELD
+                node.holds = HELD
             return script.master_ok and there
         if script.slave_removes:
-            machine.holds = AWAY
+            node.holds = AWAY
         return script.slave_ok
 
     def end_windows(self, number: int, drop: bool) -> None:
         """drop: the reports are old ones, from before the loop stood still."""
-        machine = self.machines[number]
-        if machine.link[3] <= 0:
-            machine.link, event = expired(self.game.link_rules, machine.link)
+        node = self.nodes[number]
+        if node.link[3] <= 0:
+            node.link, event = expired(self.game.link_rules, node.link)
             if not drop:
                 self.feed(number, pair.LinkWatched(event.packets, event.verdict))
-        for card, window in enumerate(machine.cards):
-            if machine.cards[card][3] <= 0 and machine.cards[card] is window:
+        for card, window in enumerate(node.cards):
+            if node.cards[card][3] <= 0 and node.cards[card] is window:
                 after, event = expired(self.game.card_rules, window)
-                machine.cards = (*machine.cards[:card], after, *machine.cards[card + 1 :])
-                machine.counts = tuple(w[:2] for w in machine.cards)
+                node.cards = (*node.cards[:card], after, *node.cards[card + 1 :])
+                node.counts = tuple(w[:2] for w in node.cards)
                 if not drop:
                     self.feed(
                         number,
@@ -338,29 +338,29 @@ class Scene:
     # ------------------------------------------------------------------ the ethernet side
 
     def reaches(self, number: int, card: int) -> bool:
-        machine = self.machines[number]
-        return self.switch and machine.run not in (OFF, FROZEN) and machine.ears[card] == HEARS
+        node = self.nodes[number]
+        return self.switch and node.run not in (OFF, FROZEN) and node.ears[card] == HEARS
 
     def hear_answers(self, number: int) -> list[pair.Answers]:
         """What came of the questions on the ethernet side that are to be reported now."""
-        machine = self.machines[number]
-        if machine.run not in (RUNNING, STOPPED):
+        node = self.nodes[number]
+        if node.run not in (RUNNING, STOPPED):
             return []
         found = []
         still = []
-        for asked in machine.asked:
+        for asked in node.asked:
             if asked.left > 1:
                 still.append(asked._replace(left=asked.left - 1))
                 continue
             answered = asked.answered
             if answered < 0:
                 answered = int(self.answering(number) and not self.loses_round(number, asked))
-            if machine.run == STOPPED or (asked.answered < 0 and self.delayed()):
+            if node.run == STOPPED or (asked.answered < 0 and self.delayed()):
                 still.append(asked._replace(answered=answered))
                 continue
-            sent = any(ear in (HEARS, DEAF) for ear in machine.ears)
+            sent = any(ear in (HEARS, DEAF) for ear in node.ears)
             found.append(pair.Answers(asked.own, asked.rounds if sent else 0, bool(answered)))
-        machine.asked = tuple(still)
+        node.asked = tuple(still)
         return found
 
     def loses_round(self, number: int, asked: Asked) -> bool:
@@ -371,10 +371,10 @@ class Scene:
         return lost
 
     def answering(self, number: int) -> bool:
-        """Does the other machine answer for the addresses?"""
+        """Does the other node answer for the addresses?"""
         return (
             self.airs[number]
-            and self.machines[1 - number].holds != AWAY
+            and self.nodes[1 - number].holds != AWAY
             and any(
                 self.reaches(0, card) and self.reaches(1, card) for card in range(self.setup.cards)
             )
@@ -382,7 +382,7 @@ class Scene:
 
     def see_clients(self) -> None:
         """Whom the clients take for the service: whoever has announced the addresses last."""
-        active = [n for n in (0, 1) if self.machines[n].holds and self.role(n) == "active"]
+        active = [n for n in (0, 1) if self.nodes[n].holds and self.role(n) == "active"]
         if len(active) == 1:
             self.owner = active[0]
         serving = [self.serves(number) for number in (0, 1)]
@@ -391,38 +391,36 @@ class Scene:
             self.believed = EITHER if both else NOBODY
             return
         for number in (0, 1):
-            if self.machines[number].airing:
+            if self.nodes[number].airing:
                 self.believed = number if serving[number] else NOBODY
 
     def role(self, number: int) -> str:
-        """What the machine's failoverd says it is, or was when it was killed."""
-        machine = self.machines[number]
-        return machine.stored.role or "standby"
+        """What the node's failoverd says it is, or was when it was killed."""
+        node = self.nodes[number]
+        return node.stored.role or "standby"
 
     def serves(self, number: int) -> bool:
-        machine = self.machines[number]
-        return machine.holds != AWAY and any(
-            self.reaches(number, c) for c in range(self.setup.cards)
-        )
+        node = self.nodes[number]
+        return node.holds != AWAY and any(self.reaches(number, c) for c in range(self.setup.cards))
 
     # ------------------------------------------------------------------ the pair
 
     def state(self, number: int) -> pair.State:
-        return self.game.minds[number].states[self.machines[number].mind]
+        return self.game.minds[number].states[self.nodes[number].mind]
 
     def feed(self, number: int, event: pair.Event) -> None:
-        """One event for the pair of a machine, and all that follows from it at once."""
+        """One event for the pair of a node, and all that follows from it at once."""
         self.fed += 1
         if self.fed > 200:
-            raise Violation("the two machines talk without end and no time passes")
-        machine, mind = self.machines[number], self.game.minds[number]
-        before = machine.mind
-        machine.mind, actions = mind.step(before, event)
-        after = mind.states[machine.mind]
+            raise Violation("the two nodes talk without end and no time passes")
+        node, mind = self.nodes[number], self.game.minds[number]
+        before = node.mind
+        node.mind, actions = mind.step(before, event)
+        after = mind.states[node.mind]
         if wrong := check(after):
             raise Violation(f"{NAMES[number]}: {wrong}")
-        if machine.stored != mind.stored[machine.mind]:
-            machine.stored = mind.stored[machine.mind]
+        if node.stored != mind.stored[node.mind]:
+            node.stored = mind.stored[node.mind]
         if self.notes is not None:
             self.tell(number, event, before, actions)
         if after.phase is pair.Phase.DEMOTING is not mind.states[before].phase:
@@ -466,7 +464,7 @@ class Scene:
         self, number: int, event: pair.Event, before: int, actions: tuple[pair.Action, ...]
     ) -> None:
         mind = self.game.minds[number]
-        was, now = mind.states[before], mind.states[self.machines[number].mind]
+        was, now = mind.states[before], mind.states[self.nodes[number].mind]
         said = [f"{a.event} {a.sentence}" for a in actions if isinstance(a, pair.Log)]
         if was.phase is not now.phase or said:
             line = f"{NAMES[number]}: {describe(event)}"
@@ -475,50 +473,48 @@ class Scene:
             self.note("; ".join([line, *said]))
 
     def perform(self, number: int, action: pair.Action) -> None:
-        machine = self.machines[number]
+        node = self.nodes[number]
         match action:
             case pair.Ask():
                 self.ask(number, action)
             case pair.Probe():
                 left = max(1, ceil(action.until))
-                kept = tuple(a for a in machine.asked if a.own != action.own)
-                machine.asked = tuple(sorted((*kept, Asked(action.own, len(action.at), left))))
+                kept = tuple(a for a in node.asked if a.own != action.own)
+                node.asked = tuple(sorted((*kept, Asked(action.own, len(action.at), left))))
             case pair.Look():
                 self.look(number)
             case pair.Forget():
-                machine.asks = tuple(
-                    rest for e in machine.asks if (rest := forgotten(e)) is not None
-                )
+                node.asks = tuple(rest for e in node.asks if (rest := forgotten(e)) is not None)
                 if action.probes:
                     self.drop(number)
             case pair.Answer():
                 self.answer(number, action)
             case pair.RunScript():
-                if machine.script:
+                if node.script:
                     raise Violation(f"{NAMES[number]} runs two scripts at once")
-                script = SCRIPTS[machine.behaviour]
+                script = SCRIPTS[node.behaviour]
                 if self.starts(number, "script", script.runs):
-                    machine.script = Run(action.role, script.ticks or self.setup.switch_timeout)
+                    node.script = Run(action.role, script.ticks or self.setup.switch_timeout)
             case pair.RunProgram():
                 if self.starts(number, action.kind, run=action.number):
-                    machine.program = (action.kind, 1, action.number)
+                    node.program = (action.kind, 1, action.number)
             case pair.RestartWatchers():
                 start = (0, 0, True, self.setup.card_window)
-                machine.cards = tuple(start for _ in machine.cards)
-                machine.counts = tuple(start[:2] for _ in machine.cards)
+                node.cards = tuple(start for _ in node.cards)
+                node.counts = tuple(start[:2] for _ in node.cards)
             case pair.Announce():
                 if pair.announceable(self.state(number)):
-                    machine.airing = 2
+                    node.airing = 2
 
     def drop(self, number: int) -> None:
         """The master ends a program whose question is dropped; but its end may be on the way."""
-        machine = self.machines[number]
-        machine.asked = ()
-        if machine.program and "stale" in self.setup.menu and self.faults and self.chance.pick(2):
+        node = self.nodes[number]
+        node.asked = ()
+        if node.program and "stale" in self.setup.menu and self.faults and self.chance.pick(2):
             self.faults -= 1
-            kind, _, run = machine.program
-            machine.stale = kind, kind == "fence", run
-        machine.program = None
+            kind, _, run = node.program
+            node.stale = kind, kind == "fence", run
+        node.program = None
 
     def starts(self, number: int, kind: str, may: bool = True, run: int = 0) -> bool:
         """Whether a program can be started; if not, the pair is told so before time goes on."""
@@ -526,23 +522,23 @@ class Scene:
         self.faults -= refused
         if may and not refused:
             return True
-        self.machines[number].stumbled = True
+        self.nodes[number].stumbled = True
         self.note(f"{NAMES[number]}: the {kind} cannot be started")
         self.unstarted.append((number, kind, run))
         return False
 
     def look(self, number: int) -> None:
         """Every watcher tells what it has counted."""
-        for card, window in zip(CARDS, self.machines[number].cards, strict=False):
+        for card, window in zip(CARDS, self.nodes[number].cards, strict=False):
             self.feed(number, pair.Counted(card, window[0]))
 
     def ask(self, number: int, action: pair.Ask) -> None:
         """A newer question of the same purpose replaces the older."""
-        machine = self.machines[number]
+        node = self.nodes[number]
         purpose = PURPOSES.index(action.query)
         exchange = Exchange(purpose, int(action.timeout), GOING, direct=action.direct)
-        kept = (e if e.purpose != purpose else forgotten(e, True) for e in machine.asks)
-        machine.asks = tuple(e for e in kept if e is not None)
+        kept = (e if e.purpose != purpose else forgotten(e, True) for e in node.asks)
+        node.asks = tuple(e for e in kept if e is not None)
         self.errands.append((number, exchange))
 
     # ------------------------------------------------------------------ queries, over two paths
@@ -551,7 +547,7 @@ class Scene:
         return self.wire == (True, True)
 
     def enters(self, number: int, exchange: Exchange) -> bool:
-        """Does a question of this machine come into the other's port?"""
+        """Does a question of this node come into the other's port?"""
         return (self.wired() and self.ports[number]) or self.goes_round(number, exchange)
 
     def goes_round(self, number: int, exchange: Exchange) -> bool:
@@ -582,7 +578,7 @@ class Scene:
 
     def travel(self, number: int, exchange: Exchange) -> None:
         """A new question sets out, or an answer its way back."""
-        machine = self.machines[number]
+        node = self.nodes[number]
         if exchange.stage == GOING:
             self.set_out(number, exchange)
             return
@@ -593,40 +589,40 @@ class Scene:
         if isinstance(exchange.answer, pair.Unreplied):
             self.hand_over(number, exchange)
         elif not self.returns(number, exchange):
-            machine.asks = (*machine.asks, exchange)
+            node.asks = (*node.asks, exchange)
         elif self.lost(1):
             self.note(f"{NAMES[number]} loses the answer to {PURPOSES[exchange.purpose].value}")
             self.unanswered(number, exchange)
         elif self.delayed():
-            machine.asks = (*machine.asks, exchange)
+            node.asks = (*node.asks, exchange)
         else:
             self.hand_over(number, exchange)
 
     def hand_over(self, number: int, exchange: Exchange) -> None:
         """An answer has come; failoverd reads it as soon as it runs."""
-        machine = self.machines[number]
+        node = self.nodes[number]
         assert exchange.answer is not None
-        if machine.run == RUNNING:
+        if node.run == RUNNING:
             if exchange.purpose not in COMMAND and isinstance(exchange.answer, pair.Replied):
                 self.learn_of_hold(number)
             self.feed(number, exchange.answer)
-        elif machine.run in (STOPPED, FROZEN):
-            machine.asks = (*machine.asks, exchange._replace(stage=BACK))
+        elif node.run in (STOPPED, FROZEN):
+            node.asks = (*node.asks, exchange._replace(stage=BACK))
 
     def learn_of_hold(self, number: int) -> None:
         """A status tells of it."""
         if self.news == 1 - number:
-            self.hold(number, self.machines[1 - number].held)
+            self.hold(number, self.nodes[1 - number].held)
             self.news = -1
 
     def hold(self, number: int, on: bool) -> None:
-        self.machines[number].held = on
+        self.nodes[number].held = on
         self.feed(number, pair.Hold(on))
 
     def set_out(self, number: int, exchange: Exchange) -> None:
-        machine, peer = self.machines[number], self.machines[1 - number]
+        node, peer = self.nodes[number], self.nodes[1 - number]
         if not self.enters(number, exchange) or peer.run in (OFF, FROZEN):
-            machine.asks = (*machine.asks, exchange)
+            node.asks = (*node.asks, exchange)
             return
         if peer.run == DEAD:
             self.unanswered(number, exchange)
@@ -636,10 +632,10 @@ class Scene:
             what = "loses the question" if way == 1 else "loses the connection after the question"
             self.note(f"{NAMES[number]} {what} {PURPOSES[exchange.purpose].value}")
             if way == 2:
-                machine.asks = (*machine.asks, exchange._replace(left=-1))
+                node.asks = (*node.asks, exchange._replace(left=-1))
             self.unanswered(number, exchange)
         elif exchange.purpose in COMMAND and self.delayed():
-            machine.asks = (*machine.asks, exchange)
+            node.asks = (*node.asks, exchange)
         else:
             self.arrive(number, exchange)
 
@@ -649,10 +645,10 @@ class Scene:
             self.hand_over(number, exchange._replace(answer=lost, waited=0))
 
     def arrive(self, number: int, exchange: Exchange) -> None:
-        """A question reaches the other machine, which may not be able to read it."""
-        machine, peer = self.machines[number], self.machines[1 - number]
+        """A question reaches the other node, which may not be able to read it."""
+        node, peer = self.nodes[number], self.nodes[1 - number]
         if peer.run == STOPPED:
-            machine.asks = (*machine.asks, exchange._replace(stage=BUFFERED, waited=0))
+            node.asks = (*node.asks, exchange._replace(stage=BUFFERED, waited=0))
             return
         purpose = PURPOSES[exchange.purpose]
         if exchange.purpose not in COMMAND:
@@ -669,23 +665,23 @@ class Scene:
         request = self.new_request(1 - number)
         if exchange.left >= 0:
             waiting = exchange._replace(stage=WAITING, number=request, waited=0)
-            machine.asks = (*machine.asks, waiting)
+            node.asks = (*node.asks, waiting)
         self.note(f"{NAMES[1 - number]} is told {COMMAND[exchange.purpose]} by {NAMES[number]}")
         self.feed(1 - number, pair.Request(request, COMMAND[exchange.purpose], True))
 
     def new_request(self, number: int) -> int:
-        """A number that no request has that this machine has not answered yet."""
+        """A number that no request has that this node has not answered yet."""
         used = {request for request, _ in self.state(number).waiting}
-        used |= {e.number for e in self.machines[1 - number].asks if e.stage == WAITING}
+        used |= {e.number for e in self.nodes[1 - number].asks if e.stage == WAITING}
         return next(n for n in range(1, 99) if n not in used)
 
     def answer(self, number: int, action: pair.Answer) -> None:
-        """A machine answers a request: the peer's, or a person's, whom nobody plays here."""
+        """A node answers a request: the peer's, or a person's, whom nobody plays here."""
         role = pair.role(self.state(number))
         true = {"active": ("active",), "standby": ("standby", "switching", "failed")}
         if action.ok and role not in true[action.text]:
             raise Violation(f"{NAMES[number]} answers ok {action.text}, but it is {role}")
-        asker = self.machines[1 - number]
+        asker = self.nodes[1 - number]
         for exchange in asker.asks:
             if exchange.stage == WAITING and exchange.number == action.id:
                 asker.asks = tuple(e for e in asker.asks if e is not exchange)
@@ -696,27 +692,27 @@ class Scene:
                 return
 
     def pursue(self, number: int) -> None:
-        """What is under way for a machine arrives, or it gives up."""
-        machine = self.machines[number]
-        if machine.run in (OFF, DEAD):
-            machine.asks = tuple(e for e in machine.asks if e.left < 0)
-        for exchange in machine.asks:
-            if exchange in machine.asks:
+        """What is under way for a node arrives, or it gives up."""
+        node = self.nodes[number]
+        if node.run in (OFF, DEAD):
+            node.asks = tuple(e for e in node.asks if e.left < 0)
+        for exchange in node.asks:
+            if exchange in node.asks:
                 self.pursue_one(number, exchange)
         while self.errands:
             self.travel(*self.errands.popleft())
 
     def pursue_one(self, number: int, exchange: Exchange) -> None:
-        machine, peer = self.machines[number], self.machines[1 - number]
+        node, peer = self.nodes[number], self.nodes[1 - number]
 
         def take() -> None:
-            machine.asks = tuple(e for e in machine.asks if e is not exchange)
+            node.asks = tuple(e for e in node.asks if e is not exchange)
 
         arrived = self.enters(number, exchange) and peer.run not in (OFF, FROZEN)
         if exchange.stage == GOING and exchange.purpose in COMMAND and exchange.waited > 1:
             take()
             self.unanswered(number, exchange)
-        elif exchange.stage == GOING and exchange.waited and arrived and machine.run != FROZEN:
+        elif exchange.stage == GOING and exchange.waited and arrived and node.run != FROZEN:
             take()
             if peer.run == DEAD:
                 self.unanswered(number, exchange)
@@ -732,16 +728,16 @@ class Scene:
         elif (
             exchange.stage == BACK
             and exchange.waited
-            and machine.run == RUNNING
+            and node.run == RUNNING
             and (self.returns(number, exchange) or isinstance(exchange.answer, pair.Unreplied))
         ):
             take()
             self.hand_over(number, exchange)
-        if exchange in machine.asks and exchange.left == 0 and machine.run == RUNNING:
+        if exchange in node.asks and exchange.left == 0 and node.run == RUNNING:
             take()
             kept = forgotten(exchange, True)
             if kept is not None:
-                machine.asks = (*machine.asks, kept)
+                node.asks = (*node.asks, kept)
             self.unanswered(number, exchange)
 
     # ------------------------------------------------------------------ faults
@@ -772,53 +768,53 @@ class Scene:
             case "fail" | "resume":
                 self.feed(number, pair.Request(self.new_request(number), word, False))
             case "check":
-                self.machines[number].sick = bool(what)
+                self.nodes[number].sick = bool(what)
             case "hold":
-                self.news = -1 if self.machines[1 - number].held is bool(what) else number
+                self.news = -1 if self.nodes[1 - number].held is bool(what) else number
                 self.hold(number, bool(what))
             case "script":
-                self.machines[number].behaviour = what
+                self.nodes[number].behaviour = what
             case "bare":
-                self.machines[number].holds = AWAY
+                self.nodes[number].holds = AWAY
             case "stray":
-                self.machines[number].holds = ASTRAY
+                self.nodes[number].holds = ASTRAY
             case "ear":
                 self.plug(number, *divmod(what, len(EARS)))
             case _:
-                self.break_machine(word, number)
+                self.break_node(word, number)
         while self.errands:
             self.travel(*self.errands.popleft())
         self.see_clients()
         return self.world()
 
     def plug(self, number: int, card: int, ear: int) -> None:
-        machine = self.machines[number]
-        machine.ears = (*machine.ears[:card], ear, *machine.ears[card + 1 :])
+        node = self.nodes[number]
+        node.ears = (*node.ears[:card], ear, *node.ears[card + 1 :])
         if ear == GONE:
-            machine.holds = AWAY
-        if machine.run == RUNNING:
+            node.holds = AWAY
+        if node.run == RUNNING:
             self.look_at_cards(number)
 
     def look_at_cards(self, number: int) -> None:
         """Tell the pair whose carrier has come or gone."""
-        for card, ear in enumerate(self.machines[number].ears):
+        for card, ear in enumerate(self.nodes[number].ears):
             up = ear in (HEARS, DEAF)
             if self.state(number).interfaces[card].up is not up:
                 self.feed(number, pair.Carrier(CARDS[card], up))
 
-    def break_machine(self, word: str, number: int) -> None:
-        machine = self.machines[number]
+    def break_node(self, word: str, number: int) -> None:
+        node = self.nodes[number]
         match word:
             case "boot":
                 self.boot(number)
             case "crash":
-                self.machines[number] = Machine(
+                self.nodes[number] = Node(
                     Host(
-                        ears=machine.ears,
-                        behaviour=machine.behaviour,
-                        asks=orphans(machine),
-                        sick=machine.sick,
-                        held=machine.held,
+                        ears=node.ears,
+                        behaviour=node.behaviour,
+                        asks=orphans(node),
+                        sick=node.sick,
+                        held=node.held,
                     )
                 )
             case "kill" | "restart":
@@ -828,40 +824,40 @@ class Scene:
             case "start":
                 self.begin(number)
             case "freeze" | "stop":
-                machine.run = FROZEN if word == "freeze" else STOPPED
-                machine.gap = 0
+                node.run = FROZEN if word == "freeze" else STOPPED
+                node.gap = 0
             case "thaw":
-                machine.run = RUNNING
+                node.run = RUNNING
 
     def boot(self, number: int) -> None:
         self.note(f"{NAMES[number]} is booted")
-        self.machines[number].run = DEAD
+        self.nodes[number].run = DEAD
         self.begin(number)
 
     def kill(self, number: int) -> None:
         """failoverd is killed; a script that runs has had its effect, or not."""
-        machine = self.machines[number]
-        if machine.script and machine.script.ok is None and self.chance.pick(2):
-            self.take_effect(number, machine.script.role)
-        machine.run, machine.mind, machine.script, machine.forgets_in = DEAD, -1, None, -1
-        machine.asks, machine.asked = orphans(machine), ()
-        machine.program = machine.stale = None
-        machine.link, machine.cards, machine.airing = Host().link, (), 0
-        machine.counts = ()
+        node = self.nodes[number]
+        if node.script and node.script.ok is None and self.chance.pick(2):
+            self.take_effect(number, node.script.role)
+        node.run, node.mind, node.script, node.forgets_in = DEAD, -1, None, -1
+        node.asks, node.asked = orphans(node), ()
+        node.program = node.stale = None
+        node.link, node.cards, node.airing = Host().link, (), 0
+        node.counts = ()
 
     def begin(self, number: int) -> None:
         """failoverd starts, after a boot or after it was killed."""
-        machine, setup = self.machines[number], self.setup
-        machine.run = RUNNING
-        machine.mind = self.game.minds[number].new
-        machine.link = (0, 0, True, setup.window)
-        machine.cards = tuple((0, 0, True, setup.card_window) for _ in machine.ears)
-        machine.counts = tuple((0, 0) for _ in machine.ears)
-        machine.gap = 0
-        machine.placed = PLACED if machine.placed else UNSEEN
-        was = machine.stored
+        node, setup = self.nodes[number], self.setup
+        node.run = RUNNING
+        node.mind = self.game.minds[number].new
+        node.link = (0, 0, True, setup.window)
+        node.cards = tuple((0, 0, True, setup.card_window) for _ in node.ears)
+        node.counts = tuple((0, 0) for _ in node.ears)
+        node.gap = 0
+        node.placed = PLACED if node.placed else UNSEEN
+        was = node.stored
         self.look_at_cards(number)
-        if machine.held:
+        if node.held:
             self.feed(number, pair.Hold(True))
         self.feed(number, pair.Started(*was[:-1]))
         for name in was.checks if was.role == "standby" else ():
@@ -880,8 +876,8 @@ def forgotten(exchange: Exchange, always: bool = False) -> Exchange | None:
     return exchange._replace(left=-1) if under_way and exchange.waited <= 1 else None
 
 
-def orphans(machine: Machine) -> tuple[Exchange, ...]:
-    return tuple(kept for e in machine.asks if (kept := forgotten(e, True)) is not None)
+def orphans(node: Node) -> tuple[Exchange, ...]:
+    return tuple(kept for e in node.asks if (kept := forgotten(e, True)) is not None)
 
 
 def is_problem(action: pair.Action) -> bool:

@@ -34,7 +34,7 @@ AB = (0, 1)
 
 
 class Flag(IntFlag):
-    """What is so in a world. _A and _B belong to one machine."""
+    """What is so in a world. _A and _B belong to one node."""
 
     TWO = auto()  # both hold the addresses, with a kernel that answers for them
     BOTH = auto()  # by their own doing, or are about to again; no script failed to take them away
@@ -45,7 +45,7 @@ class Flag(IntFlag):
     NEAR = auto()  # on the ethernet side
     LINKED = auto()  # by queries, on the private link or the second path
     WORKS = auto()  # the switch script works somewhere
-    LOST = auto()  # the clients take the wrong machine for the one that serves
+    LOST = auto()  # the clients take the wrong node for the one that serves
     WELL_A = auto()  # runs, hears the ethernet side, and its script works
     WELL_B = auto()
     FIT_A = auto()  # well, and has not failed when it had the role last
@@ -54,9 +54,9 @@ class Flag(IntFlag):
     BEST_B = auto()
     GIVES_A = auto()  # hands its role over because of an interface
     GIVES_B = auto()
-    ALONE_A = auto()  # stands by, is well, and the other machine is off
+    ALONE_A = auto()  # stands by, is well, and the other node is off
     ALONE_B = auto()
-    LOSES_A = auto()  # has told the other machine something, is well, and that one is off
+    LOSES_A = auto()  # has told the other node something, is well, and that one is off
     LOSES_B = auto()
     USELESS_A = auto()  # active without a card, and the other one is linked, stands by and is well
     USELESS_B = auto()
@@ -99,7 +99,7 @@ def works(host: Host) -> bool:
 
 
 def may_announce(game: Game, hosts: tuple[Host, Host], number: int) -> bool:
-    """Whether a machine runs, and announces on every card when there is something to announce."""
+    """Whether a node runs, and announces on every card when there is something to announce."""
     host, mind = hosts[number], game.minds[number]
     if host.run != RUNNING or any(host.ears):
         return False
@@ -128,7 +128,7 @@ def holds_on(game: Game, host: Host, number: int) -> bool:
 
 
 def flags(game: Game, world: World) -> int:
-    """The flags of a world, as a plain number. None are set before both machines have been booted:
+    """The flags of a world, as a plain number. None are set before both nodes have been booted:
     a boot is an event like a fault, after which all stretches begin anew."""
     hosts = world.hosts
     if hosts[0].boots_in >= 0 or hosts[1].boots_in >= 0:
@@ -252,10 +252,10 @@ def stretches(setup: Setup) -> list[Stretch]:
     """The bounds are those that `failoverd -t` prints, in ticks.
 
     A third of a round is a whole tick here, so three questions in a row take two ticks more. Nobody
-    hands over to a machine whose script has failed: by section 5 it is no standby, and not able,
+    hands over to a node whose script has failed: by section 5 it is no standby, and not able,
     until a person has tried it. And where only the ethernet side is whole it is the boot slave that
     stands down: two boot masters, which is a mistake that the log names, need the link for that,
-    and so do two machines that have no addresses to ask for. One lost message is allowed for; when
+    and so do two nodes that have no addresses to ask for. One lost message is allowed for; when
     a second one is lost, what it was part of begins once more. When the scripts of both hang, and
     one is repaired while the other is tried, it has to wait for the end of that run.
     """
@@ -280,7 +280,7 @@ def stretches(setup: Setup) -> list[Stretch]:
         Stretch(
             1, "two active that answer each other's queries", Flag.TWO | Flag.LINKED, none, linked
         ),
-        Stretch(1, "clients at the wrong machine", Flag.LOST, none, linked),
+        Stretch(1, "clients at the wrong node", Flag.LOST, none, linked),
         Stretch(2, "none active, A is well", Flag.NONE | Flag.WELL_A, none, nobody),
         Stretch(2, "none active, B is well", Flag.NONE | Flag.WELL_B, none, nobody),
         *(
@@ -302,7 +302,7 @@ def waits(setup: Setup) -> list[Stretch]:
     """The other times that `failoverd -t` prints: until a switch script begins.
 
     A boot master that is refused asks again a window later. An answer that is lost, or late by a
-    tick, half of a window here, costs another attempt. When those of both machines are lost, or one
+    tick, half of a window here, costs another attempt. When those of both nodes are lost, or one
     is late, in the same moment, they have not heard each other for a window, and count anew.
     """
     rules = setup.rules(0)

@@ -30,7 +30,7 @@ class Dice(Chance):
 
 
 class Walk:
-    """One walk from a boot of both machines."""
+    """One walk from a boot of both nodes."""
 
     def __init__(self, setup: Setup, seed: int) -> None:
         self.game = Game(setup)

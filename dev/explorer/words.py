@@ -94,7 +94,7 @@ def describe_fault(fault: Fault) -> str:
 
 
 def describe_world(game: Game, world: World) -> str:
-    """What has become of both machines."""
+    """What has become of both nodes."""
     return (
         "; ".join(describe_host(game, world, number) for number in (0, 1))
         + f"; the link is {describe_link(world.wire)}"

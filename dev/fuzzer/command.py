@@ -18,7 +18,7 @@ from dev.fuzzer.targets import TARGETS, Target
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KEPT = ROOT / ".fuzz"  # corpus and findings of every target, over all runs
-HANG = 20  # seconds that one input may take: far more than any, on any machine
+HANG = 20  # seconds that one input may take: far more than any, on any host
 MEMORY = 500  # MB; without a leak or a blow-up no target comes near it
 HOW = {70: "an input that hangs", 71: "an input that eats up the memory"}  # libFuzzer's exits
 

@@ -1,1 +1,1 @@
-"""Two machines, a switch and a client in network namespaces: for the demo, tests and benchmarks."""
+"""Two nodes, a switch and a client in network namespaces: for the demo, tests and benchmarks."""

@@ -1,8 +1,8 @@
 """The command dev/attack: the port is attacked in the lab, and true requests are made meanwhile.
 
-Every attack comes from one address: the peer's own, that of the machine itself, or a stranger's on
+Every attack comes from one address: the peer's own, that of the node itself, or a stranger's on
 the private link; or the peer's or a stranger's on the second path. A true `fail` is one that is
-signed, made by the peer's address, to a machine that is active, so that it changes nothing. The
+signed, made by the peer's address, to a node that is active, so that it changes nothing. The
 attackers run at a low priority: an enemy brings his own
 processors.
 """
@@ -25,8 +25,8 @@ from statistics import median
 
 from dev.lab.attacker import RECORDED
 from dev.lab.ending import guarded
-from dev.lab.machine import SECRET, Machine
 from dev.lab.network import Lab
+from dev.lab.node import SECRET, Node
 from dev.lab.spaces import LabError
 
 ATTACKS = ("silent", "slow", "halves", "garbage", "long", "reset", "guess", "replay")
@@ -103,9 +103,9 @@ def campaign(lab: Lab, options: argparse.Namespace) -> int:
 
 def begin(lab: Lab) -> None:
     """Start the pair, and wait until a is active."""
-    for machine in lab.machines:
-        machine.write_conf(verbose=False)
-        machine.start_failoverd()
+    for node in lab.nodes:
+        node.write_conf(verbose=False)
+        node.start_failoverd()
     lab.b.ip(f"address add {STRANGER}/24 dev plip0", f"address add {SECOND_STRANGER}/24 dev eth0")
     lab.wait_until(lambda: lab.a.role() == "active", "a is active")
     lab.wait_until(lambda: lab.b.role() == "standby", "b stands by")
@@ -124,14 +124,14 @@ def attack(lab: Lab, how: str, source: str, seconds: float, connections: int) ->
 @contextmanager
 def attackers(lab: Lab, how: str, source: str, connections: int) -> Iterator[Callable[[], int]]:
     """An attacker at work; yields what tells how many connections it has made."""
-    machine = lab.a if source == OWN else lab.b
+    node = lab.a if source == OWN else lab.b
     program = str(Path(__file__).with_name("attacker.py"))
     target = SECOND if source in (SECOND_PEER, SECOND_STRANGER) else OWN
     argv = [sys.executable, "-I", program, how, target, str(PORT), source, str(connections)]
-    said = machine.outside / f"attacker-{how}-{source}"
+    said = node.outside / f"attacker-{how}-{source}"
     environment = {RECORDED: recorded(lab).decode()}
     with said.open("wb") as output:
-        process = machine.popen("nice", "-n", "19", *argv, stdout=output, env=environment)
+        process = node.popen("nice", "-n", "19", *argv, stdout=output, env=environment)
 
     def made() -> int:
         return int((said.read_text().split() or ["0"])[-1])
@@ -183,9 +183,9 @@ def observe(lab: Lab, result: Result, seconds: float) -> None:
         raise LabError(f"{result.how}: the listener was replaced\n{lab.tails()}")
 
 
-def true_fail(machine: Machine) -> float:
+def true_fail(node: Node) -> float:
     """How long a true request takes from connecting to the answer; inf if there is none."""
-    sock = machine.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock = node.socket(socket.AF_INET, socket.SOCK_STREAM)
     began = time.monotonic()
     with sock:
         try:
@@ -198,10 +198,10 @@ def true_fail(machine: Machine) -> float:
     return time.monotonic() - began if answered else math.inf
 
 
-def listener_of(machine: Machine) -> int:
-    """The pid of the machine's listener, in this process's own namespace. Raises LabError."""
-    theirs = os.stat(f"/proc/{machine.lab.spaces.pid}/ns/pid_for_children").st_ino
-    title = f"failoverd: listener [{machine.folder}/run/pid]".encode()
+def listener_of(node: Node) -> int:
+    """The pid of the node's listener, in this process's own namespace. Raises LabError."""
+    theirs = os.stat(f"/proc/{node.lab.spaces.pid}/ns/pid_for_children").st_ino
+    title = f"failoverd: listener [{node.folder}/run/pid]".encode()
     for name in filter(str.isdecimal, os.listdir("/proc")):
         try:
             if os.stat(f"/proc/{name}/ns/pid").st_ino == theirs:
@@ -210,7 +210,7 @@ def listener_of(machine: Machine) -> int:
                     return int(name)
         except OSError:
             continue
-    raise LabError(f"{machine.name} has no listener")
+    raise LabError(f"{node.name} has no listener")
 
 
 def processor(pid: int) -> float:

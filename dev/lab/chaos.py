@@ -3,7 +3,7 @@
 Each run is a lab of its own: a pair is started, a plan of faults (`faults.plan`, by the run's seed
 alone) is carried out, what is left broken lasts for a while, then all is mended. Meanwhile `eyes`
 sees what both kernels and the client see, and `judge` holds it against the five statements of
-section 5. A violation is told with its seed and with the story of both machines.
+section 5. A violation is told with its seed and with the story of both nodes.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from dev.lab.eyes import Eyes
 from dev.lab.faults import NAMES, Fault, Step, Truth
 from dev.lab.filters import CLOSED, drop, pass_all, why_no_filters
 from dev.lab.judge import SLOW_SCRIPT, Complaint, Judge, Sight, limits, needless
-from dev.lab.machine import PRIVATE, SWITCH, Machine, Value, perl
 from dev.lab.network import ROUTER, SERVICE, WATCHFUL, Lab
+from dev.lab.node import PRIVATE, SWITCH, Node, Value, perl
 from dev.lab.spaces import LabError, Process
 from dev.lab.stage import parse_log
 from dev.lab.story import Line
@@ -75,11 +75,11 @@ exec "$here/ha-switch.shipped" "$1"
 
 
 class Pair:
-    """Two real machines, what is true of them, and what has happened to them."""
+    """Two real nodes, what is true of them, and what has happened to them."""
 
     def __init__(self, lab: Lab, variables: Mapping[str, Value], truth: Truth) -> None:
         self.lab = lab
-        self.machines = {machine.name: machine for machine in lab.machines}
+        self.nodes = {node.name: node for node in lab.nodes}
         self.history: list[tuple[float, Truth]] = []
         self.happened: list[tuple[float, Fault]] = []
         self.window = float(str(variables["plip_timer"]))
@@ -88,20 +88,20 @@ class Pair:
         self._started: dict[str, float] = {}  # when each was, at last
         self._others: list[Process] = []
         self._believe(truth)
-        for machine in lab.machines:
-            sick = f"/usr/bin/test ! -e {machine.folder}/sick"
-            machine.write_conf(**variables, checks=[f"app 0.2 {sick}"])
-            machine.write("ha-switch.shipped", SWITCH.read_text(), 0o755)
-            machine.write("ha-switch", _SCRIPT, 0o755)
-            self.write_mode(machine.name, truth.of(machine.name).script)
-            self.start(machine.name)
+        for node in lab.nodes:
+            sick = f"/usr/bin/test ! -e {node.folder}/sick"
+            node.write_conf(**variables, checks=[f"app 0.2 {sick}"])
+            node.write("ha-switch.shipped", SWITCH.read_text(), 0o755)
+            node.write("ha-switch", _SCRIPT, 0o755)
+            self.write_mode(node.name, truth.of(node.name).script)
+            self.start(node.name)
 
     def close(self) -> None:
         for process in self._others:
             process.close()
 
     def well(self, now: float) -> frozenset[str]:
-        """The machines whose failoverd nobody disturbs."""
+        """The nodes whose failoverd nobody disturbs."""
         return frozenset(n for n in NAMES if self.truth.of(n).alive and now >= self._disturbed[n])
 
     def dead_by_itself(self) -> str:
@@ -122,7 +122,7 @@ class Pair:
     def _was_refused(self, name: str) -> bool:
         """Whether the last start came to nothing because an interface was missing."""
         began = self._started[name]
-        lines = parse_log(self.machines[name])
+        lines = parse_log(self.nodes[name])
         begun = any(line.at >= began and line.event == "STARTED" for line in lines)
         truths = [self.truth_at(began), *(truth for at, truth in self.history if at >= began)]
         return not begun and not all(faults.startable(truth, name) for truth in truths)
@@ -150,7 +150,7 @@ class Pair:
 
     def start(self, name: str, _: str = "") -> None:
         self._started[name] = time.monotonic()
-        self._daemons[name] = self.machines[name].start_failoverd()
+        self._daemons[name] = self.nodes[name].start_failoverd()
 
     def kill(self, name: str, _: str = "") -> None:
         self._daemons.pop(name).close()
@@ -175,29 +175,29 @@ class Pair:
 
     def signal_child(self, name: str, title: str, number: signal.Signals) -> None:
         self._disturbed[name] = time.monotonic() + CHILD_SECONDS
-        listing = self.machines[name].check("ps", "ax", "-o", "pid=,args=")
+        listing = self.nodes[name].check("ps", "ax", "-o", "pid=,args=")
         for line in listing.splitlines():
             pid, args = line.split(None, 1)
             if args.startswith(f"failoverd: {title} "):
-                self.machines[name].run("kill", f"-{number.value}", pid)
+                self.nodes[name].run("kill", f"-{number.value}", pid)
 
     def power_fails(self, name: str, _: str) -> None:
         process = self._daemons.pop(name, None)
-        self.machines[name].power_cut()
+        self.nodes[name].power_cut()
         if process is not None:
             process.close()
 
     def power_is_back(self, name: str, _: str) -> None:
-        machine = self.machines[name]
-        for card in machine.cards:
-            if not machine.has(card):
-                machine.make_card(card)
-        machine.power_on()
+        node = self.nodes[name]
+        for card in node.cards:
+            if not node.has(card):
+                node.make_card(card)
+        node.power_on()
         self.start(name)
 
     def remake(self, name: str, card: str) -> None:
-        self.machines[name].delete_card(card)
-        self.machines[name].make_card(card)
+        self.nodes[name].delete_card(card)
+        self.nodes[name].make_card(card)
 
     def blink(self, _name: str, _word: str) -> None:
         """Long enough for a takeover, if it were not for the second path."""
@@ -206,69 +206,67 @@ class Pair:
         self.lab.mend_link()
 
     def kill_switch(self, _name: str, _word: str) -> None:
-        for machine in self.lab.machines:
-            machine.deafen("eth0")
+        for node in self.lab.nodes:
+            node.deafen("eth0")
 
     def write_mode(self, name: str, word: str) -> None:
-        self.machines[name].write("mode", f"{word or faults.WORKS}\n")
+        self.nodes[name].write("mode", f"{word or faults.WORKS}\n")
 
     def sicken(self, name: str, _: str) -> None:
-        self.machines[name].write("sick", "")
+        self.nodes[name].write("sick", "")
 
     def heal(self, name: str, _: str) -> None:
-        (self.machines[name].outside / "sick").unlink(missing_ok=True)
+        (self.nodes[name].outside / "sick").unlink(missing_ok=True)
 
     def hold(self, name: str, _: str) -> None:
-        self.machines[name].command("ha-fail", "--hold")
+        self.nodes[name].command("ha-fail", "--hold")
 
     def release(self, _name: str, _: str) -> None:
         """On both: one may not reach the other. Before that is known, it is still on hold there."""
-        for machine in self.lab.machines:
-            machine.command("ha-fail", "--release")
+        for node in self.lab.nodes:
+            node.command("ha-fail", "--release")
 
     def ha_fail(self, name: str, _: str) -> None:
-        command = self.machines[name].popen_command("ha-fail")
+        command = self.nodes[name].popen_command("ha-fail")
         self._others.append(command)
 
     def ha_status(self, name: str, _: str) -> None:
-        self._others.append(self.machines[name].popen_command("ha-status"))
+        self._others.append(self.nodes[name].popen_command("ha-status"))
 
     def ping(self, name: str, _: str) -> None:
         """For as long as a takeover takes: it is no heartbeat."""
-        machine = self.machines[name]
-        peer = (
-            self.machines[faults.NAMES[name == "a"]].cards[PRIVATE].addresses[0].partition("/")[0]
-        )
-        self._others.append(machine.popen("ping", "-q", "-i", "0.2", "-c", "50", peer))
+        node = self.nodes[name]
+        peer = self.nodes[faults.NAMES[name == "a"]].cards[PRIVATE].addresses[0].partition("/")[0]
+        self._others.append(node.popen("ping", "-q", "-i", "0.2", "-c", "50", peer))
 
     def type(self, name: str, word: str) -> None:
         """As a person with nc, who may be refused, or never answered."""
 
         def say() -> None:
             with contextlib.suppress(OSError, LabError):
-                self.machines[name].say(word, timeout=10.0)
+                self.nodes[name].say(word, timeout=10.0)
 
         threading.Thread(target=say, daemon=True).start()
 
     def _lay_link(self, truth: Truth) -> None:
         """Have the private link as it should be, whatever was cut, made anew or switched on."""
         for name in NAMES:
-            body, machine = truth.of(name), self.machines[name]
+            body, node = truth.of(name), self.nodes[name]
             if body.end != faults.WORKS:
                 continue
             deaf = truth.link in ("cut", f"cut toward {name}")
-            (self.lab.cut_link if deaf else self.lab.mend_link)(toward=machine)
+            (self.lab.cut_link if deaf else self.lab.mend_link)(toward=node)
             pulled = truth.link == "unplugged" or not (truth.a.powered and truth.b.powered)
             word = "down" if pulled else "up"
-            self.lab.switch.ip(f"link set dev {machine.port(PRIVATE)} {word}")
+            self.lab.switch.ip(f"link set dev {node.port(PRIVATE)} {word}")
 
 
-def on_card(way: Callable[[Machine, str], object]) -> Callable[[Pair, str, str], object]:
-    return lambda pair, name, word: way(pair.machines[name], word)
+def on_card(way: Callable[[Node, str], object]) -> Callable[[Pair, str, str], object]:
+    return lambda pair, name, word: way(pair.nodes[name], word)
 
 
-def on_machine(way: Callable[[Machine], object]) -> Callable[[Pair, str, str], object]:
-    return lambda pair, name, _: way(pair.machines[name])
+def on_node(way: Callable[[Node], object]) -> Callable[[Pair, str, str], object]:
+    return lambda pair, name, _: way(pair.nodes[name])
 
 
 def on_main(number: signal.Signals) -> Callable[[Pair, str, str], object]:
@@ -304,27 +302,27 @@ WAYS: Mapping[str, Callable[[Pair, str, str], object]] = {
     "SIGSTOP child": on_child(signal.SIGSTOP),
     "SIGSTOP failoverd": on_main(signal.SIGSTOP),
     "SIGCONT failoverd": on_main(signal.SIGCONT),
-    "SIGSTOP every process": on_machine(Machine.freeze),
-    "SIGCONT every process": on_machine(Machine.thaw),
-    "deaf port of": on_card(Machine.deafen),
-    "good port of": on_card(Machine.hear),
-    "unplugged": on_card(Machine.unplug),
-    "plugged in": on_card(Machine.plug),
-    "switched off": on_card(lambda machine, name: machine.ip(f"link set dev {name} down")),
-    "switched on": on_card(lambda machine, name: machine.ip(f"link set dev {name} up")),
-    "deleted": on_card(Machine.delete_card),
-    "made again": on_card(Machine.make_card),
+    "SIGSTOP every process": on_node(Node.freeze),
+    "SIGCONT every process": on_node(Node.thaw),
+    "deaf port of": on_card(Node.deafen),
+    "good port of": on_card(Node.hear),
+    "unplugged": on_card(Node.unplug),
+    "plugged in": on_card(Node.plug),
+    "switched off": on_card(lambda node, name: node.ip(f"link set dev {name} down")),
+    "switched on": on_card(lambda node, name: node.ip(f"link set dev {name} up")),
+    "deleted": on_card(Node.delete_card),
+    "made again": on_card(Node.make_card),
     "deleted and made again": Pair.remake,
-    "the link's end is deleted": on_machine(lambda machine: machine.delete_card(PRIVATE)),
-    "the link's end is made again": on_machine(lambda machine: machine.make_card(PRIVATE)),
+    "the link's end is deleted": on_node(lambda node: node.delete_card(PRIVATE)),
+    "the link's end is made again": on_node(lambda node: node.make_card(PRIVATE)),
     "the switch is dead": Pair.kill_switch,
     "the link is": nothing,
     "the link works again": nothing,
     faults.BLINKS: Pair.blink,
     "the switch script will": Pair.write_mode,
     "the switch script works": Pair.write_mode,
-    faults.CLOSES: on_machine(lambda machine: drop(machine, CLOSED)),
-    faults.OPENS: on_machine(pass_all),
+    faults.CLOSES: on_node(lambda node: drop(node, CLOSED)),
+    faults.OPENS: on_node(pass_all),
     "the check is bad on": Pair.sicken,
     "the check is good on": Pair.heal,
     faults.HOLD: Pair.hold,
@@ -412,7 +410,7 @@ class Run:
         self.judge.look(Sight(at, holders, served, truth, well))
 
     def _tell(self) -> None:
-        self._settle("both machines have started", self._is_whole, START_LIMIT, 0.5)
+        self._settle("both nodes have started", self._is_whole, START_LIMIT, 0.5)
         for step in self.steps or ():
             self._pause(step.pause)
             self.pair.suffer(step.fault)
@@ -461,7 +459,7 @@ class Run:
                     self._complain(3, f"{limit:.1f} s after {since}: {wrong}")
 
     def _moves(self) -> int:
-        """How often a machine got the address. One whose script cannot succeed may go on trying."""
+        """How often a node got the address. One whose script cannot succeed may go on trying."""
         return sum(
             change.holds and self.pair.truth_at(change.at).of(change.name).switches
             for change in list(self.eyes.changes)
@@ -475,14 +473,14 @@ class Run:
                 "" if self.eyes.served else ", and the client is not served"
             )
         for name in NAMES:
-            role = self.pair.machines[name].role()
+            role = self.pair.nodes[name].role()
             allowed = {"active"} if name in holders else {"standby", self._failed(name)}
             if role not in allowed:
                 return f"{name}'s role is {role or 'not to be had'}"
         return ""
 
     def _failed(self, name: str) -> str:
-        """`failed` is right for a machine whose script could once not succeed, or was frozen."""
+        """`failed` is right for a node whose script could once not succeed, or was frozen."""
         history = [truth.of(name) for _, truth in self.pair.history]
         ever = any(body.frozen or not body.switches for body in history)
         return "failed" if ever else "standby"
@@ -498,7 +496,7 @@ class Run:
     def _is_told_by_arp(self) -> str:
         (name,) = self.eyes.holders or ("",)
         told = self.lab.client.arp_holders()
-        right = {self.pair.machines[name].hwaddr("eth0")} if name else set()
+        right = {self.pair.nodes[name].hwaddr("eth0")} if name else set()
         return (
             "" if told == right else f"{sorted(told)} answer for the address, not {sorted(right)}"
         )
@@ -519,8 +517,8 @@ class Run:
 
     def _needless(self) -> list[Complaint]:
         found = []
-        for name, machine in self.pair.machines.items():
-            for line in parse_log(machine):
+        for name, node in self.pair.nodes.items():
+            for line in parse_log(node):
                 if is_handover(line):
                     why = needless(self.pair.history, line.at, name, self.limits.handover)
                     if why:
@@ -530,18 +528,18 @@ class Run:
     def _unreported(self) -> list[Complaint]:
         """A script that failed is told of in the log, unless whoever ran it was ended meanwhile."""
         found = []
-        for name, machine in self.pair.machines.items():
-            runs = re.findall(r"^(?:fail|hang|late) .*$", machine.read("mutilated"), re.M)
+        for name, node in self.pair.nodes.items():
+            runs = re.findall(r"^(?:fail|hang|late) .*$", node.read("mutilated"), re.M)
             ended = sum(ENDING.search(f.kind) is not None for _, f in self.pair.happened)
-            if len(runs) > ended and not any(logs.lines(machine.log(), "SWITCH-FAILED")):
+            if len(runs) > ended and not any(logs.lines(node.log(), "SWITCH-FAILED")):
                 found.append(self._note(5, f"{name}'s script did {runs}, and nothing tells of it"))
         return found
 
     def _bugs(self) -> list[Complaint]:
         return [
             self._note(2, f"{name}: {line}")
-            for name, machine in self.pair.machines.items()
-            for line in (machine.log() + machine.read("terminal")).splitlines()
+            for name, node in self.pair.nodes.items()
+            for line in (node.log() + node.read("terminal")).splitlines()
             if BUG.search(line)
         ][:3]
 
@@ -560,8 +558,8 @@ class Run:
         told += [(complaint.at, f"!!! {complaint}") for complaint in self.told.complaints]
         told += [
             (line.at, f"  {name} {line.text}")
-            for name, machine in self.pair.machines.items()
-            for line in parse_log(machine)
+            for name, node in self.pair.nodes.items()
+            for line in parse_log(node)
         ]
         told.sort(key=lambda one: one[0])
         return [f"{at - self.began:+8.3f} s {text}" for at, text in told] + self._printed()
@@ -570,9 +568,9 @@ class Run:
         """What else a failoverd printed, such as why it did not start."""
         return [
             f"{name} printed: {line}"
-            for name, machine in self.pair.machines.items()
-            for line in machine.read("terminal").splitlines()
-            if line not in set(machine.log().splitlines())
+            for name, node in self.pair.nodes.items()
+            for line in node.read("terminal").splitlines()
+            if line not in set(node.log().splitlines())
         ]
 
 

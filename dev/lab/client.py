@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from dev.lab import prober
-from dev.lab.machine import Machine
+from dev.lab.node import Node
 from dev.lab.record import Record
 from dev.lab.spaces import Process
 
@@ -20,8 +20,8 @@ _BROADCAST = b"\xff" * 6
 _REQUEST, _REPLY = 1, 2
 
 
-class Client(Machine):
-    """A machine that probes, and asks who has an address."""
+class Client(Node):
+    """A host that probes, and asks who has an address."""
 
     _prober: Process | None = None
 

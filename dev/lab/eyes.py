@@ -1,7 +1,7 @@
 """What both kernels and the client see, from moment to moment: who has the address, who answers.
 
 The kernels tell by rtnetlink(7) whenever an address comes or goes, so nothing is asked of the
-machines, which would be traffic that they count.
+nodes, which would be traffic that they count.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _ATTRIBUTE = struct.Struct("=HH")
 EVERY = 0.04  # seconds between two looks
 UNANSWERED = 0.3  # seconds without an answer after which the client is not served
 PROBE_INTERVAL = 0.02
-CATCH_UP_LIMIT = 60.0  # seconds; how busy the machine is must not matter
+CATCH_UP_LIMIT = 60.0  # seconds; how busy the host is must not matter
 
 
 @dataclass(frozen=True)
 class Change:
-    """A machine got the address, or lost it."""
+    """A node got the address, or lost it."""
 
     at: float
     name: str
@@ -56,11 +56,11 @@ class Eyes:
         self._changes: list[Change] = []
         self._holders: frozenset[str] = frozenset(lab.holders())
         self._sockets: dict[socket.socket, str] = {}
-        for machine in lab.machines:
-            news = machine.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        for node in lab.nodes:
+            news = node.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
             news.setblocking(False)
             news.bind((0, _RTMGRP_IPV4_IFADDR))
-            self._sockets[news] = machine.name
+            self._sockets[news] = node.name
         lab.client.start_probing(interval=PROBE_INTERVAL)
         self._probes = _Probes(lab)
         self.served = False
@@ -94,7 +94,7 @@ class Eyes:
 
     @property
     def holders(self) -> frozenset[str]:
-        """The names of the machines that have the address at this moment."""
+        """The names of the nodes that have the address at this moment."""
         self._catch_up()
         return self._holders
 
@@ -111,7 +111,7 @@ class Eyes:
         return found
 
     def _read(self, news: socket.socket) -> list[tuple[str, bool]]:
-        """What a kernel tells of the address, in its order: the machine, and whether it holds."""
+        """What a kernel tells of the address, in its order: the node, and whether it holds."""
         found: list[tuple[str, bool]] = []
         while True:
             try:
@@ -134,7 +134,7 @@ class Eyes:
             raise self._failure
 
     def overlaps(self, since: float = 0.0) -> list[tuple[float, float]]:
-        """Every (begin, end) in which both machines had the address; one that lasts ends now."""
+        """Every (begin, end) in which both nodes had the address; one that lasts ends now."""
         self.check()
         holders: set[str] = set()
         times: list[tuple[float, int]] = []
@@ -145,7 +145,7 @@ class Eyes:
         return [(at, end) for (at, n), (end, _) in pairwise(times) if n == 2 and end >= since]
 
     def gained(self, name: str, since: float = 0.0) -> float:
-        """When a machine first got the address after a time. Raises LookupError if never."""
+        """When a node first got the address after a time. Raises LookupError if never."""
         self.check()
         for change in self.changes:
             if change.name == name and change.holds and change.at >= since:

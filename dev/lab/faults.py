@@ -21,7 +21,7 @@ MUTILATED = ("fail master", "fail slave", "hang master", "hang slave", "late mas
 
 @dataclass(frozen=True)
 class Body:
-    """One machine as it really is. The name of a card or an end: "works", or what ails it."""
+    """One node as it really is. The name of a card or an end: "works", or what ails it."""
 
     powered: bool = True
     running: bool = True  # failoverd was started, and not ended
@@ -88,7 +88,7 @@ class Truth:
 
     @property
     def wired(self) -> bool:
-        """Whether each machine can ask the other's kernel for eth0's addresses."""
+        """Whether each node can ask the other's kernel for eth0's addresses."""
         return all(self.of(n).powered and self.of(n).cards[0] == WORKS for n in NAMES)
 
     @property
@@ -104,7 +104,7 @@ def whole(cards: int = 1, script: str = WORKS) -> Truth:
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that happens, to a machine or (name "") to what is between the two."""
+    """One thing that happens, to a node or (name "") to what is between the two."""
 
     kind: str
     name: str = ""
@@ -203,7 +203,7 @@ def power_off(truth: Truth, name: str, _: str) -> Truth:
 
 
 def power_on(truth: Truth, name: str, _: str) -> Truth:
-    """What the machine itself had lost of its cards is there again."""
+    """What the node itself had lost of its cards is there again."""
     cards = tuple(WORKS if c in ("down", "gone") else c for c in truth.of(name).cards)
     return truth.change(name, powered=True, running=True, cards=cards, end=WORKS)
 

@@ -1,8 +1,8 @@
-"""A packet filter on one machine of the lab: what an admin's firewall, or a bad link, does."""
+"""A packet filter on one node of the lab: what an admin's firewall, or a bad link, does."""
 
 from __future__ import annotations
 
-from dev.lab.machine import PRIVATE, Machine
+from dev.lab.node import PRIVATE, Node
 
 CLOSED = f"input iifname {PRIVATE} tcp dport 2000 drop"  # to the peer; our own come in by lo
 SMALL = f"output oifname {PRIVATE} ip length > 300 drop"  # as where the path's MTU is a lie
@@ -14,10 +14,10 @@ _CHAINS = "".join(
 )
 
 
-def why_no_filters(machine: Machine) -> str:
+def why_no_filters(node: Node) -> str:
     """Why packets cannot be filtered here, "" if they can."""
     try:
-        result = machine.run("nft", f"add table inet {_TABLE}")
+        result = node.run("nft", f"add table inet {_TABLE}")
     except OSError as error:
         return f"nft cannot be run: {error}"
     return (
@@ -25,19 +25,19 @@ def why_no_filters(machine: Machine) -> str:
     )
 
 
-def drop(machine: Machine, *rules: str) -> None:
+def drop(node: Node, *rules: str) -> None:
     """Add rules, each with its chain before it. Raises LabError."""
-    machine.check("nft", f"table inet {_TABLE} {{{_CHAINS} }}")
+    node.check("nft", f"table inet {_TABLE} {{{_CHAINS} }}")
     for rule in rules:
-        machine.check("nft", f"add rule inet {_TABLE} {rule}")
+        node.check("nft", f"add rule inet {_TABLE} {rule}")
 
 
-def pass_all(machine: Machine) -> None:
+def pass_all(node: Node) -> None:
     """Take the rules away."""
-    machine.run("nft", f"delete table inet {_TABLE}")
+    node.run("nft", f"delete table inet {_TABLE}")
 
 
-def deafen(switch: Machine, port: str) -> None:
+def deafen(switch: Node, port: str) -> None:
     """Nothing goes from a switch's port to the card there, which can still send. Raises LabError.
 
     At the card itself it would be counted before any filter there sees it.
@@ -46,5 +46,5 @@ def deafen(switch: Machine, port: str) -> None:
     switch.check("nft", f"table netdev {_TABLE}-{port} {{ {chain} }}")
 
 
-def undeafen(switch: Machine, port: str) -> None:
+def undeafen(switch: Node, port: str) -> None:
     switch.run("nft", f"delete table netdev {_TABLE}-{port}")

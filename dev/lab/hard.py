@@ -1,6 +1,6 @@
 """What dev/hard runs: a real pair whose processes are killed, stopped and restarted at random.
 
-Bursts of such acts hit both machines. After each of them every process has to be there again, once
+Bursts of such acts hit both nodes. After each of them every process has to be there again, once
 and in time; all the while no role changes, the address stays where it is, and the client loses no
 packet. At the end both stop, and nothing is left.
 """
@@ -21,8 +21,8 @@ from dev.lab.chaos import BUG
 from dev.lab.ending import FAILED, guarded
 from dev.lab.eyes import Eyes
 from dev.lab.faults import CHILDREN, NAMES
-from dev.lab.machine import Machine
 from dev.lab.network import Lab
+from dev.lab.node import Node
 from dev.lab.spaces import LabError, Process
 from failoverd.master.supervisor import FIRST_DELAY, LONGEST_DELAY, SETTLED
 
@@ -89,12 +89,12 @@ class Trial:
         self.dice = random.Random(seed)
         self.in_time = in_time
         self.told = Told()
-        self.machines = {machine.name: machine for machine in lab.machines}
+        self.nodes = {node.name: node for node in lab.nodes}
         self.mains: dict[str, Process] = {}
         self.places = {(name, title): Place() for name in NAMES for title in (MAIN, *CHILDREN)}
-        for machine in lab.machines:
-            machine.write_conf()
-            self.start(machine)
+        for node in lab.nodes:
+            node.write_conf()
+            self.start(node)
         end = time.monotonic() + START_LIMIT
         while self.roles() != ["active", "standby"] or self.lab.holders() != ["a"]:
             self.insist(time.monotonic() < end, "the pair does not start")
@@ -106,13 +106,13 @@ class Trial:
             raise Broken(f"{why}\n{self.lab.tails()}")
 
     def roles(self) -> list[str]:
-        return [machine.role() for machine in self.machines.values()]
+        return [node.role() for node in self.nodes.values()]
 
     def role_lines(self) -> list[str]:
         return [
-            f"{machine.name}: {line}"
-            for machine in self.machines.values()
-            for line in logs.lines(machine.log(), "ROLE")
+            f"{node.name}: {line}"
+            for node in self.nodes.values()
+            for line in logs.lines(node.log(), "ROLE")
         ]
 
     # ------------------------------------------------------------------ who is there
@@ -125,11 +125,11 @@ class Trial:
     def missing(self, seen: list[Seen]) -> str:
         """What is not as it should be, "" if all is well."""
         wrong = ""
-        for name, machine in self.machines.items():
+        for name, node in self.nodes.items():
             main = self.mains[name].pid
             family = {one.pid for one in seen if one.parent == main}
             for title in CHILDREN:
-                args = f"failoverd: {title} [{machine.folder}/run/pid]"
+                args = f"failoverd: {title} [{node.folder}/run/pid]"
                 found = [one for one in seen if one.args == args]
                 if len(found) != 1 or found[0].pid not in family or "Z" in found[0].state:
                     wrong = f"{name} has {len(found)} times {title}"
@@ -149,11 +149,11 @@ class Trial:
 
     # ------------------------------------------------------------------ what is done
 
-    def start(self, machine: Machine) -> None:
-        self.mains[machine.name] = machine.start_failoverd()
+    def start(self, node: Node) -> None:
+        self.mains[node.name] = node.start_failoverd()
         for title in CHILDREN:
-            self.places[machine.name, title] = Place()
-        self.places[machine.name, MAIN] = Place(self.mains[machine.name].pid, time.monotonic())
+            self.places[node.name, title] = Place()
+        self.places[node.name, MAIN] = Place(self.mains[node.name].pid, time.monotonic())
 
     def signal(self, pid: int, number: signal.Signals) -> None:
         try:
@@ -184,7 +184,7 @@ class Trial:
     def restart(self, name: str) -> None:
         self.mains[name].close()
         time.sleep(self.dice.choice((0.0, self.dice.uniform(0.0, 0.5))))
-        self.start(self.machines[name])
+        self.start(self.nodes[name])
 
     def terminate(self, name: str) -> None:
         self.mains[name].terminate()
@@ -233,12 +233,12 @@ class Trial:
         self.insist(not eyes.changes, f"the address has moved: {eyes.changes[:2]}")
         lines = self.role_lines()
         self.insist(lines == self.changes, f"a role has changed: {lines[len(self.changes) :][:2]}")
-        for machine in self.machines.values():
-            said = machine.log() + machine.read("terminal")
+        for node in self.nodes.values():
+            said = node.log() + node.read("terminal")
             bug = BUG.search(said)
-            self.insist(bug is None, f"{machine.name}: {bug and said[bug.start() :][:300]}")
-            ports = machine.check("ss", "-Hltn", "sport = 2000").splitlines()
-            self.insist(len(ports) == DOORS, f"{machine.name} has these doors: {ports}")
+            self.insist(bug is None, f"{node.name}: {bug and said[bug.start() :][:300]}")
+            ports = node.check("ss", "-Hltn", "sport = 2000").splitlines()
+            self.insist(len(ports) == DOORS, f"{node.name} has these doors: {ports}")
 
     def check_client(self, since: float) -> None:
         time.sleep(ROUND_TRIP)
@@ -252,20 +252,20 @@ class Trial:
 
     def end(self) -> None:
         """Both are locked, stop when they are told to, and leave nothing behind."""
-        for name, machine in self.machines.items():
-            again = machine.command("failoverd").stderr
+        for name, node in self.nodes.items():
+            again = node.command("failoverd").stderr
             wanted = f"already running (pid {self.mains[name].pid})"
             self.insist(wanted in again, f"{name} has lost its lock: {again}")
             self.mains[name].terminate()
             self.insist(self.mains[name].wait() == 0, f"failoverd on {name} did not stop well")
-            self.insist(not machine.read("run/pid"), f"{name} has left its pid file")
+            self.insist(not node.read("run/pid"), f"{name} has left its pid file")
         end = time.monotonic() + START_LIMIT
         while left := [args for name in NAMES for args in self.inhabitants(name)]:
             self.insist(time.monotonic() < end, f"left behind: {left}")
             time.sleep(LOOK)
 
     def inhabitants(self, name: str) -> list[str]:
-        """What runs on a machine, whatever it is called: its network tells whose it is."""
+        """What runs on a node, whatever it is called: its network tells whose it is."""
         home = self.lab.switch.check("stat", "-L", "-c", "%i", f"/run/netns/{name}").strip()
         listing = self.lab.switch.check("ps", "-ww", "-eo", "netns=,args=")
         rows = [line.split(None, 1) for line in listing.splitlines()]

@@ -2,7 +2,7 @@
 
 A statement says that something does not last. So each has a clock that runs while it is so, and a
 complaint is made when that has been so for longer than the limit. A clock does not count the time
-in which nobody looked: then this machine was busy, and so was the pair.
+in which nobody looked: then this host was busy, and so was the pair.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from failoverd.pair import bounds
 if TYPE_CHECKING:
     from failoverd.conf import Conf
 
-SLACK = 4.0  # seconds that a busy machine may take longer
+SLACK = 4.0  # seconds that a busy host may take longer
 MOST_STEP = 0.25  # seconds that count of the time between two looks
 SLOW_SCRIPT = 1.0  # seconds that the slow switch script takes
 WINDOWS_BEFORE = 3  # in which an interface was bad or good before a handover because of it
@@ -30,7 +30,7 @@ class Limits:
     """Seconds that something may last.
 
     linked, wired: two holders that hear each other over the private link, over the ethernet side.
-    nobody: the client is not served although a machine could do it. overlap: two kernels could ask
+    nobody: the client is not served although a node could do it. overlap: two kernels could ask
     each other before one of them took over from the other, which it must not. handover: ago that an
     interface was bad here, or good at the peer, which got the role for that.
     """
@@ -58,7 +58,7 @@ def limits(conf: Conf) -> Limits:
 
 @dataclass(frozen=True)
 class Sight:
-    """What is so at a moment. well: the machines whose failoverd nobody disturbs."""
+    """What is so at a moment. well: the nodes whose failoverd nobody disturbs."""
 
     at: float
     holders: frozenset[str]
@@ -115,7 +115,7 @@ class Judge:
         truth, limits = sight.truth, self.limits
         obeyed = all(truth.of(name).obeyed for name in NAMES)
         two = len(sight.holders) == 2 and obeyed and sight.well == set(NAMES)
-        text = "both machines have had the address"
+        text = "both nodes have had the address"
         yield "linked", two and truth.linked, limits.linked, 1, f"{text}, with the link whole"
         yield "wired", two and truth.wired, limits.wired, 1, f"{text}, on one wire"
         for name in NAMES:
@@ -127,7 +127,7 @@ class Judge:
         yield "obeyed", obeyed, None, 5, ""
 
     def _could_serve(self, sight: Sight, name: str) -> bool:
-        """Whether statement 2 promises that this machine serves if no other does. While changes of
+        """Whether statement 2 promises that this node serves if no other does. While changes of
         role are on hold it promises nothing."""
         us, them = sight.truth.of(name), sight.truth.of(other(name))
         if sight.truth.held or name not in sight.well or not us.carded or not us.obeyed:
@@ -145,7 +145,7 @@ class Judge:
         return self.hands_over and (them.alive or not answers)
 
     def _look_at_gain(self, before: Sight, now: Sight) -> None:
-        """Whoever takes over from a machine that it could have heard has done wrong at once."""
+        """Whoever takes over from a node that it could have heard has done wrong at once."""
         if self._gained is not None and len(now.holders) == 2:
             name, holder = self._gained
             self._complain(now, 1, f"{name} got the address while {holder}, on one wire, had it")

@@ -1,4 +1,4 @@
-"""The lab: two machines, a switch and a client in network namespaces of their own.
+"""The lab: two nodes, a switch and a client in network namespaces of their own.
 
             client                       192.0.2.100
                |
@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Self
 
 from dev.lab.client import Client
-from dev.lab.machine import PRIVATE, Card, Machine, Value
+from dev.lab.node import PRIVATE, Card, Node, Value
 from dev.lab.spaces import Spaces
 
 SERVICE = "192.0.2.10"
@@ -37,7 +37,7 @@ WATCHFUL: Mapping[str, Value] = {
     "hold_down": 2.0,
 }
 
-# Short, but long enough that a busy machine's scheduling is no alarm.
+# Short, but long enough that a busy host's scheduling is no alarm.
 FAST: Mapping[str, Value] = {
     "timer_seconds": 1.0,
     "plip_timer": 0.5,
@@ -62,8 +62,8 @@ ip link set dev lo up
 class Lab:
     """A context manager: everything in it ends with it, or with this process.
 
-    `timers` are variables for both machines' failoverd.conf. `cards` is the number of cards on the
-    ethernet side. Without `ipv6` the machines have none, and an idle network is really silent.
+    `timers` are variables for both nodes' failoverd.conf. `cards` is the number of cards on the
+    ethernet side. Without `ipv6` the nodes have none, and an idle network is really silent.
     Raises NoNamespaces where none can be made.
     """
 
@@ -80,10 +80,10 @@ class Lab:
         try:
             self.user = "root" if self.spaces.rootless else "nobody"
             numbers = range(cards)
-            self.a = Machine(self, "a", [*self._interfaces("a", 1, numbers), private(1)])
-            self.b = Machine(self, "b", [*self._interfaces("b", 2, numbers), private(2)])
+            self.a = Node(self, "a", [*self._interfaces("a", 1, numbers), private(1)])
+            self.b = Node(self, "b", [*self._interfaces("b", 2, numbers), private(2)])
             self.client = Client(self, "client", self._interfaces("client", 100, numbers))
-            self.switch = Machine(self, "switch", [])
+            self.switch = Node(self, "switch", [])
             self._build(cards)
         except BaseException:
             self.spaces.close()
@@ -100,9 +100,9 @@ class Lab:
         return cards
 
     def _build(self, cards: int) -> None:
-        for machine in (self.a, self.b, self.client, self.switch):
-            disable = "0" if self._ipv6 and machine is not self.switch else "1"
-            machine.check("sh", "-c", _QUIET.replace("DISABLE", disable))
+        for node in (self.a, self.b, self.client, self.switch):
+            disable = "0" if self._ipv6 and node is not self.switch else "1"
+            node.check("sh", "-c", _QUIET.replace("DISABLE", disable))
         lines = [
             f"link add name net{n} address 02:00:00:00:{n:02x}:fe type bridge" for n in range(cards)
         ]
@@ -111,11 +111,11 @@ class Lab:
         names = [*(f"net{number}" for number in range(cards)), "link"]
         lines += [f"link set dev {name} type bridge mcast_snooping 0" for name in names]
         lines += [f"link set dev {name} up" for name in names]
-        machines = (self.a, self.b, self.client)
-        lines += [line for machine in machines for line in machine.plugging()]
+        nodes = (self.a, self.b, self.client)
+        lines += [line for node in nodes for line in node.plugging()]
         self.switch.ip(*lines)
-        for machine in machines:
-            machine.ip(*machine.configuring())
+        for node in nodes:
+            node.ip(*node.configuring())
 
     def __enter__(self) -> Self:
         return self
@@ -129,38 +129,38 @@ class Lab:
         self.spaces.close()
 
     @property
-    def machines(self) -> tuple[Machine, Machine]:
+    def nodes(self) -> tuple[Node, Node]:
         return self.a, self.b
 
-    def cut_link(self, toward: Machine | None = None) -> None:
-        """Drop what goes over the private link, or only what goes toward one machine.
+    def cut_link(self, toward: Node | None = None) -> None:
+        """Drop what goes over the private link, or only what goes toward one node.
 
         The carrier stays up; `unplug("plip0")` is the cable that is pulled.
         """
-        for machine in self.machines if toward is None else (toward,):
-            self._flood(machine, "off")
+        for node in self.nodes if toward is None else (toward,):
+            self._flood(node, "off")
 
-    def mend_link(self, toward: Machine | None = None) -> None:
-        for machine in self.machines if toward is None else (toward,):
-            self._flood(machine, "on")
+    def mend_link(self, toward: Node | None = None) -> None:
+        for node in self.nodes if toward is None else (toward,):
+            self._flood(node, "on")
 
-    def _flood(self, machine: Machine, word: str) -> None:
+    def _flood(self, node: Node, word: str) -> None:
         """The link's bridge learns nothing, so that all it forwards to a port is flooded."""
         kinds = [part for kind in ("flood", "mcast_flood", "bcast_flood") for part in (kind, word)]
-        self.switch.check("bridge", "link", "set", "dev", machine.port(PRIVATE), *kinds)
+        self.switch.check("bridge", "link", "set", "dev", node.port(PRIVATE), *kinds)
 
     def holders(self, address: str = SERVICE) -> list[str]:
-        """The names of the machines whose kernel has the address on a card."""
+        """The names of the nodes whose kernel has the address on a card."""
         return [
-            machine.name
-            for machine in self.machines
-            if any(held.split("/")[0] == address for held in machine.addresses())
+            node.name
+            for node in self.nodes
+            if any(held.split("/")[0] == address for held in node.addresses())
         ]
 
     def wait_until(
         self, condition: Callable[[], object], what: str, limit: float = 60.0, every: float = 0.02
     ) -> None:
-        """Wait until the condition holds. Raises TimeoutError with what both machines logged."""
+        """Wait until the condition holds. Raises TimeoutError with what both nodes logged."""
         end = time.monotonic() + limit
         while not condition():
             if time.monotonic() > end:
@@ -168,17 +168,17 @@ class Lab:
             time.sleep(every)
 
     def tails(self, lines: int = 25) -> str:
-        """The ends of what both machines logged, and of what else they printed."""
+        """The ends of what both nodes logged, and of what else they printed."""
         parts = []
-        for machine in self.machines:
-            log = machine.log().splitlines()
+        for node in self.nodes:
+            log = node.log().splitlines()
             known = set(log)
-            printed = [line for line in machine.read("terminal").splitlines() if line not in known]
+            printed = [line for line in node.read("terminal").splitlines() if line not in known]
             for name, tail in (("log", log), ("terminal", printed)):
-                parts += [f"--- {machine.name}: {name}", *tail[-lines:]]
+                parts += [f"--- {node.name}: {name}", *tail[-lines:]]
         return "\n".join(parts)
 
 
 def private(host: int) -> Card:
-    """A machine's end of the private link."""
+    """A node's end of the private link."""
     return Card(PRIVATE, "link", f"02:00:00:00:ff:{host:02x}", (f"1.0.0.{host}/24",))

@@ -69,15 +69,15 @@ class Datagrams:
         return len(data) == 2
 
 
-def be_another_machine() -> None:
-    """The nodes' processes take no time from a client that is a machine of its own: two nodes with
+def be_another_host() -> None:
+    """The nodes' processes take no time from a client that is a host of its own: two nodes with
     $realtime do on the cores that they share with it here, and it would call that an outage."""
     with contextlib.suppress(PermissionError):  # in a user namespace nothing is real-time, either
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
 
 
 def main() -> None:
-    be_another_machine()
+    be_another_host()
     address, interval, path, *port = sys.argv[1:]
     asker = Datagrams(address, int(port[0])) if port else Echo(address)
     record = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

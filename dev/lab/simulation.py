@@ -10,8 +10,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 
-from dev.lab.machine import perl
 from dev.lab.network import SERVICE
+from dev.lab.node import perl
 from dev.lab.record import Record
 from dev.lab.story import SETTINGS, Line
 from failoverd import conf, pair
@@ -29,7 +29,7 @@ TOLD = (pair.Query.FAIL, pair.Query.RESUME)
 
 
 class Node:
-    """One simulated machine: a failoverd, a card, an end of the private link."""
+    """One simulated node: a failoverd, a card, an end of the private link."""
 
     def __init__(self, world: Simulation, name: str) -> None:
         self.world = world

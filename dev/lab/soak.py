@@ -1,6 +1,6 @@
 """What dev/soak runs: one pair for long, and whether it is afterwards as it was at the start.
 
-Thousands of exchanges, authentic and refused, go to the ports of both machines, and between them
+Thousands of exchanges, authentic and refused, go to the ports of both nodes, and between them
 `ha-fail` switches to and fro. What a process holds is looked at when it has warmed up, half-way and
 at the end: its descriptors, its memory, its children, what it remembers and what it has logged.
 """
@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from dev.lab.ending import guarded
-from dev.lab.machine import PRIVATE, SECRET, SWITCH, Machine
 from dev.lab.network import WATCHFUL, Lab
+from dev.lab.node import PRIVATE, SECRET, SWITCH, Node
 from dev.lab.spaces import LabError
 from failoverd import history
 from failoverd.wire.protocol import REFUSED, ClientConnection, NoAnswer, Reply, Send
@@ -63,7 +63,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Look:
-    """Both machines at one moment. Keys of `held` are like "a: watchd eth0"."""
+    """Both nodes at one moment. Keys of `held` are like "a: watchd eth0"."""
 
     held: Mapping[str, Held]
     processes: int
@@ -72,7 +72,7 @@ class Look:
     state: Mapping[str, object]  # what $state holds, but for times
     lines: int = 0  # of both logs
     runs: int = 0  # of the switch script
-    connections: int = 0  # that were open before or after the look, at either machine
+    connections: int = 0  # that were open before or after the look, at either node
 
 
 @dataclass
@@ -124,20 +124,20 @@ def look(lab: Lab) -> Look:
     listing = lab.a.check("ps", "-e", "-o", "pid=,ppid=,stat=,args=").splitlines()
     rows = [line.split(None, 3) for line in listing]
     held = {}
-    for machine in lab.machines:
-        main = machine.read("run/pid").strip()
+    for node in lab.nodes:
+        main = node.read("run/pid").strip()
         names = {main: "failoverd"}
         names |= {pid: title(words) for pid, parent, _, words in rows if parent == main}
         for pid, held_by in measured(lab.a, list(names)).items():
-            held[f"{machine.name}: {names[str(pid)]}"] = held_by
+            held[f"{node.name}: {names[str(pid)]}"] = held_by
     return Look(
         held=held,
         processes=len([row for row in rows if not row[3].startswith("ps -e ")]),
         zombies=sum("Z" in row[2] for row in rows),
-        roles={machine.name: machine.role() for machine in lab.machines},
-        state={machine.name: saved(machine) for machine in lab.machines},
-        lines=sum(machine.log().count("\n") for machine in lab.machines),
-        runs=sum(machine.read("runs").count("\n") for machine in lab.machines),
+        roles={node.name: node.role() for node in lab.nodes},
+        state={node.name: saved(node) for node in lab.nodes},
+        lines=sum(node.log().count("\n") for node in lab.nodes),
+        runs=sum(node.read("runs").count("\n") for node in lab.nodes),
         connections=max(before, connections(lab)),
     )
 
@@ -145,7 +145,7 @@ def look(lab: Lab) -> Look:
 def connections(lab: Lab) -> int:
     """How many ends of open connections there are: each is a descriptor that is soon closed."""
     which = ("ss", "-Htn", "state", "connected", "exclude", "time-wait")
-    return sum(len(machine.check(*which).splitlines()) for machine in lab.machines)
+    return sum(len(node.check(*which).splitlines()) for node in lab.nodes)
 
 
 def title(words: str) -> str:
@@ -162,11 +162,11 @@ done
 """
 
 
-def measured(machine: Machine, pids: Sequence[str]) -> dict[int, Held]:
+def measured(node: Node, pids: Sequence[str]) -> dict[int, Held]:
     """The least of some looks: a connection or a question may be under way during one of them."""
     least: dict[int, Held] = {}
     for _ in range(LOOKS):
-        words = machine.check("sh", "-c", _MEASURE, "measure", *pids)
+        words = node.check("sh", "-c", _MEASURE, "measure", *pids)
         for pid, files, own in re.findall(r"pid (\d+) (\d+)\nAnonymous: +(\d+)", words):
             before = least.get(int(pid), Held(0, 1 << 30, 1 << 30))
             least[int(pid)] = Held(
@@ -176,9 +176,9 @@ def measured(machine: Machine, pids: Sequence[str]) -> dict[int, Held]:
     return least
 
 
-def saved(machine: Machine) -> dict[str, object]:
+def saved(node: Node) -> dict[str, object]:
     """What $state holds, but for what tells when."""
-    held: dict[str, object] = json.loads(machine.read("run/state") or "{}")
+    held: dict[str, object] = json.loads(node.read("run/state") or "{}")
     return {key: value for key, value in held.items() if key not in ("since", "began", "script")}
 
 
@@ -236,7 +236,7 @@ def reset(connection: socket.socket, _: str) -> str:
 
 WORD = f"{SECRET}\nCOMMAND\n".encode()
 REFUSAL = REFUSED.decode().strip()
-# What changes nothing: `fail` goes to the active machine, `resume` to the standby.
+# What changes nothing: `fail` goes to the active node, `resume` to the standby.
 EXCHANGES = (
     Exchange("ok {", signed),
     Exchange("ok {", signed, far=True),
@@ -263,14 +263,14 @@ class Soak:
     lab: Lab
     say: Say
     done: Done = field(default_factory=Done)
-    active: int = 0  # which of the machines
+    active: int = 0  # which of the nodes
 
     def start(self) -> None:
-        for machine in self.lab.machines:
-            machine.write_conf(**WATCHFUL)
-            machine.write("ha-switch.shipped", SWITCH.read_text(), 0o755)
-            machine.write("ha-switch", _COUNTED, 0o755)
-            machine.start_failoverd()
+        for node in self.lab.nodes:
+            node.write_conf(**WATCHFUL)
+            node.write("ha-switch.shipped", SWITCH.read_text(), 0o755)
+            node.write("ha-switch", _COUNTED, 0o755)
+            node.start_failoverd()
         self.settle()
         self.lab.client.start_probing()
         self.lab.wait_until(self.lab.client.answering, "the client is answered", LIMIT)
@@ -280,7 +280,7 @@ class Soak:
         want = ["standby", "standby"]
         want[self.active] = "active"
         self.lab.wait_until(
-            lambda: [machine.role() for machine in self.lab.machines] == want, str(want), LIMIT
+            lambda: [node.role() for node in self.lab.nodes] == want, str(want), LIMIT
         )
 
     def go(self, exchanges: int, switches: int) -> None:
@@ -291,15 +291,15 @@ class Soak:
             for _ in range(share(exchanges, number, max(switches, 1))):
                 self.exchange(next(ways))
             if switches:
-                self.switch(self.lab.machines[number % 3 == 0])
+                self.switch(self.lab.nodes[number % 3 == 0])
         self.settle()
         self.done.seconds += time.monotonic() - began
 
-    def switch(self, machine: Machine) -> None:
-        """`ha-fail`, on the active machine or on the other. Raises LabError if it did not work."""
-        done = machine.command("ha-fail")
+    def switch(self, node: Node) -> None:
+        """`ha-fail`, on the active node or on the other. Raises LabError if it did not work."""
+        done = node.command("ha-fail")
         if done.returncode != 0:
-            raise LabError(f"{machine.name}: ha-fail: {done.stderr.strip()}")
+            raise LabError(f"{node.name}: ha-fail: {done.stderr.strip()}")
         self.active = 1 - self.active
         self.done.switches += 1
 
@@ -309,24 +309,24 @@ class Soak:
         if way.person:
             number = self.active if way.command == "fail" else 1 - self.active
             time.sleep(PACE)
-        machine = self.lab.machines[number]
+        node = self.lab.nodes[number]
         said = ""
-        with self.connected(machine, self.lab.machines[1 - number] if way.far else machine) as port:
+        with self.connected(node, self.lab.nodes[1 - number] if way.far else node) as port:
             said = way.talk(port, way.command)
         if not said.startswith(way.want) and (said or way.want != REFUSAL):
-            raise LabError(f"{machine.name}: {way.command}: {said!r} instead of {way.want!r}")
+            raise LabError(f"{node.name}: {way.command}: {said!r} instead of {way.want!r}")
         self.done.persons += way.person
         if way.want.startswith("ok"):
             self.done.answered += 1
         else:
             self.done.refused += 1
 
-    def connected(self, machine: Machine, asker: Machine) -> socket.socket:
-        """A connection to a machine's port: from itself, or from the peer over the link."""
-        addresses = [m.cards[PRIVATE].addresses[0].split("/")[0] for m in (machine, asker)]
+    def connected(self, node: Node, asker: Node) -> socket.socket:
+        """A connection to a node's port: from itself, or from the peer over the link."""
+        addresses = [node.cards[PRIVATE].addresses[0].split("/")[0] for node in (node, asker)]
         port = asker.socket(socket.AF_INET, socket.SOCK_STREAM)
         port.settimeout(LIMIT)
-        if asker is not machine:
+        if asker is not node:
             port.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, PRIVATE.encode())
         port.bind((addresses[1], 0))
         port.connect((addresses[0], 2000))

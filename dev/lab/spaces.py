@@ -1,6 +1,6 @@
-"""The owner's side of a lab's keeper: namespaces on this machine, and processes started in them.
+"""The owner's side of a lab's keeper: namespaces on this host, and processes started in them.
 
-Nothing here touches the machine's own interfaces or files: a `Spaces` is one process tree in its
+Nothing here touches the host's own interfaces or files: a `Spaces` is one process tree in its
 own user (unless we are root), mount, pid and network namespaces, and all of it ends with us.
 """
 
@@ -149,7 +149,7 @@ class Spaces:
 
     @property
     def folder(self) -> Path:
-        """The lab's own files, on a tmpfs inside, as this machine's processes reach them."""
+        """The lab's own files, on a tmpfs inside, as this host's processes reach them."""
         return Path(f"/proc/{os.getpid()}/fd/{self._folder}")
 
     def request(self, request: Mapping[str, Any], descriptors: Sequence[int] = ()) -> Any:

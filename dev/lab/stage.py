@@ -1,4 +1,4 @@
-"""The story's real stage: the lab, with a real failoverd on each machine."""
+"""The story's real stage: the lab, with a real failoverd on each node."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 from dev.lab import logs
-from dev.lab.machine import Machine
 from dev.lab.network import Lab
+from dev.lab.node import Node
 from dev.lab.record import Record
 from dev.lab.spaces import LabError, Process
 from dev.lab.story import SETTINGS, Line
@@ -20,37 +20,37 @@ class LabStage:
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
-        self._machines = {machine.name: machine for machine in lab.machines}
+        self._nodes = {node.name: node for node in lab.nodes}
         self._running: dict[str, Process] = {}
-        for machine in lab.machines:
-            machine.write_conf(**SETTINGS)
+        for node in lab.nodes:
+            node.write_conf(**SETTINGS)
         lab.client.start_probing()
 
     def now(self) -> float:
         return time.monotonic()
 
     def start(self, name: str) -> None:
-        self._running[name] = self._machines[name].start_failoverd()
+        self._running[name] = self._nodes[name].start_failoverd()
 
     def power_cut(self, name: str) -> None:
         del self._running[name]
-        self._machines[name].power_cut()
+        self._nodes[name].power_cut()
 
     def power_on(self, name: str) -> None:
-        self._machines[name].power_on()
+        self._nodes[name].power_on()
         self.start(name)
 
     def deafen(self, name: str) -> None:
-        self._machines[name].deafen("eth0")
+        self._nodes[name].deafen("eth0")
 
     def holders(self) -> list[str]:
         return self._lab.holders()
 
     def role(self, name: str) -> str:
-        return self._machines[name].role() if name in self._running else ""
+        return self._nodes[name].role() if name in self._running else ""
 
     def log(self, name: str) -> list[Line]:
-        return parse_log(self._machines[name])
+        return parse_log(self._nodes[name])
 
     @property
     def record(self) -> Record:
@@ -71,10 +71,10 @@ class LabStage:
         return True
 
 
-def parse_log(machine: Machine) -> list[Line]:
-    """The log's lines with monotonic times, and without the machine's folder."""
+def parse_log(node: Node) -> list[Line]:
+    """The log's lines with monotonic times, and without the node's folder."""
     offset = time.monotonic() - time.time()
     return [
-        Line(line.at + offset, str(line).replace(f"{machine.folder}/", ""), line.event)
-        for line in logs.lines(machine.log())
+        Line(line.at + offset, str(line).replace(f"{node.folder}/", ""), line.event)
+        for line in logs.lines(node.log())
     ]

@@ -1,7 +1,7 @@
 """The demo's story: a pair loses its master, gets it back, and loses a switch port.
 
 It is told on a stage: the lab, with real processes and packets, or the simulation. What is told
-is what the machines' own logs say and what the client has seen.
+is what the nodes' own logs say and what the client has seen.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol, TextIO
 
-from dev.lab.machine import Value
 from dev.lab.network import SERVICE, WATCHFUL
+from dev.lab.node import Value
 from dev.lab.record import Record, scale, strip
 
 WIDTH = 79
@@ -27,7 +27,7 @@ SETTINGS: Mapping[str, Value] = {**WATCHFUL, "verbose": False}
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a machine's log: when, in the stage's time, and what."""
+    """One line of a node's log: when, in the stage's time, and what."""
 
     at: float
     text: str
@@ -35,7 +35,7 @@ class Line:
 
 
 class Stage(Protocol):
-    """Two machines, a and b, that guard SERVICE, and a client that probes it."""
+    """Two nodes, a and b, that guard SERVICE, and a client that probes it."""
 
     def now(self) -> float: ...
     def start(self, name: str) -> None: ...
@@ -49,7 +49,7 @@ class Stage(Protocol):
     def record(self) -> Record: ...
     def pause(self, seconds: float) -> None: ...
     def wait_until(self, condition: Callable[[], bool], what: str) -> None:
-        """Raises TimeoutError, which tells what, and what both machines logged."""
+        """Raises TimeoutError, which tells what, and what both nodes logged."""
 
 
 class Screen:
@@ -148,7 +148,7 @@ def perform(stage: Stage, screen: Screen, number: int, act: Act) -> float:
 
 
 def serves(stage: Stage, name: str, since: float) -> bool:
-    """Whether this machine alone has the address, and the client was answered just now."""
+    """Whether this node alone has the address, and the client was answered just now."""
     if stage.holders() != [name]:
         return False
     replies = stage.record.replies
@@ -156,7 +156,7 @@ def serves(stage: Stage, name: str, since: float) -> bool:
 
 
 def narrate(stage: Stage, screen: Screen, since: float) -> None:
-    """What both machines logged, in the order of time, and the role each has now."""
+    """What both nodes logged, in the order of time, and the role each has now."""
     told = [
         (line.at, name, colour, line.text)
         for name, colour in (("a", "36"), ("b", "35"))

@@ -8,8 +8,8 @@ import sys
 
 from live_pair import WATCHED
 
-from dev.lab.machine import Machine
 from dev.lab.network import Lab
+from dev.lab.node import Node
 from failoverd.conf import SETTINGS
 
 TEN_MISTAKES = """
@@ -26,9 +26,9 @@ $confirm = "maybe";
 """
 
 
-def screen(machine: Machine, *options: str) -> tuple[int, list[str], list[str]]:
+def screen(node: Node, *options: str) -> tuple[int, list[str], list[str]]:
     """Exit status, and the lines of standard output and standard error."""
-    done = machine.command("failoverd", "-t", *options)
+    done = node.command("failoverd", "-t", *options)
     return done.returncode, done.stdout.splitlines(), done.stderr.splitlines()
 
 

@@ -22,8 +22,8 @@ from conftest import why_no_lab
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dev.lab.machine import Machine
 from dev.lab.network import Lab
+from dev.lab.node import Node
 from dev.lab.spaces import ROOT, Process
 from failoverd import conf, statefile
 from failoverd.commands import ha_edit
@@ -153,7 +153,7 @@ def test_exchanged_twice_is_as_before(text: str) -> None:
     assert exchanged(there).rstrip("\n") == text.rstrip("\n")
 
 
-# ---- One machine, whose peer is out of reach
+# ---- One node, whose peer is out of reach
 
 
 class Here:
@@ -617,12 +617,12 @@ HOME = "/mnt/home"
 
 
 class Host:
-    """A machine of the lab that has its own /mnt, /var/tmp and root, and an sshd."""
+    """A node of the lab that has its own /mnt, /var/tmp and root, and an sshd."""
 
-    def __init__(self, machine: Machine, key: Path, addresses: tuple[str, str]) -> None:
-        self.machine = machine
+    def __init__(self, node: Node, key: Path, addresses: tuple[str, str]) -> None:
+        self.node = node
         self._us, self._peer = addresses
-        self.mnt = machine.outside / "mnt"
+        self.mnt = node.outside / "mnt"
         own, public = (key.with_name(name).read_text() for name in ("host", "host.pub"))
         places = {"home": HOME, "address": self._us}
         for name, text in {
@@ -636,31 +636,31 @@ class Host:
             "shadow": "root:*:19000:0:99999:7:::\nsshd:*:19000:0:99999:7:::\n",
             "mnt/tmp/none": "",
         }.items():
-            machine.write(name, text, 0o600 if name.startswith("mnt/home") else 0o644)
-        folder = machine.folder
-        machine.check("mkdir", "-p", "-m", "755", "/run/sshd")
+            node.write(name, text, 0o600 if name.startswith("mnt/home") else 0o644)
+        folder = node.folder
+        node.check("mkdir", "-p", "-m", "755", "/run/sshd")
         for source, target in (
             (f"{folder}/mnt", "/mnt"),
             (f"{folder}/mnt/tmp", "/var/tmp"),
             (f"{folder}/passwd", "/etc/passwd"),
             (f"{folder}/shadow", "/etc/shadow"),
         ):
-            machine.check("mount", "--bind", source, target)
+            node.check("mount", "--bind", source, target)
         self.sshd = self.start_sshd()
 
     def start_sshd(self) -> Process:
         program = shutil.which("sshd")
         assert program
-        with (self.machine.outside / "terminal").open("ab") as log:
-            sshd = self.machine.popen(
+        with (self.node.outside / "terminal").open("ab") as log:
+            sshd = self.node.popen(
                 program, "-D", "-e", "-f", f"{HOME}/.ssh/sshd_config", stdout=log, stderr=log
             )
-        self.machine.lab.wait_until(self._answers, f"sshd of {self.machine.name}")
+        self.node.lab.wait_until(self._answers, f"sshd of {self.node.name}")
         return sshd
 
     def _answers(self) -> bool:
         try:
-            with self.machine.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            with self.node.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
                 probe.connect((self._us, 22))
                 return probe.recv(3) == b"SSH"
         except OSError:
@@ -668,11 +668,11 @@ class Host:
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         """Write a file by its path here, which begins with /mnt."""
-        self.machine.write(path.lstrip("/"), text, mode)
+        self.node.write(path.lstrip("/"), text, mode)
 
     def at(self, path: str) -> Path:
         """The file of this path here, as this process reaches it."""
-        return self.machine.outside / path.lstrip("/")
+        return self.node.outside / path.lstrip("/")
 
     def begin(self, root: str) -> None:
         """An empty failover_root, but for failoverd.conf."""
@@ -689,7 +689,7 @@ class Host:
     ) -> subprocess.CompletedProcess[str]:
         whole = {"HOME": HOME, "VISUAL": editor, "RSYNC_RSH": "", **(env or {})}
         argv = self.argv(root, *arguments)
-        return self.machine.lab.spaces.run(self.machine.name, argv, env=whole, timeout=60)
+        return self.node.lab.spaces.run(self.node.name, argv, env=whole, timeout=60)
 
     def kept(self) -> dict[str, str]:
         kept = (self.mnt / "tmp").glob("*/**/*")
@@ -747,7 +747,7 @@ def two(hosts: Two) -> Two:
     return hosts
 
 
-def test_both_machines_follow_an_edit_on_either(two: Two) -> None:
+def test_both_nodes_follow_an_edit_on_either(two: Two) -> None:
     two.a.write(f"{two.root}/pid", "1\n")
     done = two.edit("sed -i s/2000/3000/", "failoverd.conf")
     assert done.returncode == 0, done.stderr

@@ -10,8 +10,8 @@ from live_pair import LONG, kill, main_pid, start
 
 from dev.lab import logs
 from dev.lab.filters import CLOSED, drop, why_no_filters
-from dev.lab.machine import Machine
 from dev.lab.network import SERVICE, Lab
+from dev.lab.node import Node
 from failoverd.commands.ha_fail import main, parse
 
 
@@ -46,19 +46,17 @@ def test_that_the_secrets_differ_is_said(lab: Lab, typed_on: str) -> None:
     start(lab)
     lab.b.write("secret", "quite another word\n", 0o600)
     kill(lab.b, main_pid(lab.b), signal.SIGHUP)
-    lab.wait_until(
-        lambda: all("the secrets differ" in machine.log() for machine in lab.machines), "noticed"
-    )
-    machine = lab.a if typed_on == "a" else lab.b
-    lab.wait_until(lambda: machine.status()["us"] is not None, "the next listener is there")
-    told = machine.command("ha-fail")
+    lab.wait_until(lambda: all("the secrets differ" in node.log() for node in lab.nodes), "noticed")
+    node = lab.a if typed_on == "a" else lab.b
+    lab.wait_until(lambda: node.status()["us"] is not None, "the next listener is there")
+    told = node.command("ha-fail")
     assert told.returncode == 1
     assert "authentication failed: the secrets differ; copy the file of $secret" in told.stderr
     assert "silent" not in told.stderr
-    (line,) = logs.lines(machine.log(), "SWITCHOVER-REFUSED")
+    (line,) = logs.lines(node.log(), "SWITCHOVER-REFUSED")
     assert line.values["command"] == ("resume" if typed_on == "a" else "fail")
     assert "authentication failed" in line.values["error"]
-    shown = machine.command("ha-status")
+    shown = node.command("ha-status")
     assert "no answer from the peer: authentication failed: the secrets differ" in shown.stdout
     assert "packet filter" not in shown.stdout
     assert lab.holders() == ["a"]
@@ -105,7 +103,7 @@ def test_that_failoverd_is_dead_there_is_said(lab: Lab) -> None:
     assert SERVICE in "".join(lab.a.addresses("eth0"))
 
 
-HERE: dict[str, tuple[Callable[[Machine, Machine], None], str]] = {
+HERE: dict[str, tuple[Callable[[Node, Node], None], str]] = {
     "down": (
         lambda here, _: here.ip("link set plip0 down"),
         "plip0 is down: ip link set dev plip0 up",

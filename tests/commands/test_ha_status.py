@@ -1,4 +1,4 @@
-"""ha-status and ha-fail as programs, against real listeners on two machines."""
+"""ha-status and ha-fail as programs, against real listeners on two nodes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from asked_there import ha_status_there, is_now, write_conf
 from netns import ROOTLESS
 from samples import ACTIVE, STANDBY
-from wire import IPV4, IPV6, Pair, two_machines
+from wire import IPV4, IPV6, Pair, two_nodes
 
 from failoverd import __version__, history
 from failoverd.commands import ha_fail, ha_status
@@ -27,7 +27,7 @@ from failoverd.wire.protocol import Change, CheckStatus, Failure, Hold, Status, 
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
-    with two_machines(tmp_path) as made:
+    with two_nodes(tmp_path) as made:
         yield made
 
 
@@ -44,7 +44,7 @@ def ha_fail_there(pair: Pair, conf: str, *options: str) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize("addresses", [IPV4, IPV6], ids=["IPv4", "IPv6"])
-def test_both_machines_side_by_side(pair: Pair, tmp_path: Path, addresses: tuple[str, str]) -> None:
+def test_both_nodes_side_by_side(pair: Pair, tmp_path: Path, addresses: tuple[str, str]) -> None:
     conf = write_conf(pair, tmp_path, addresses)
     is_now(pair.listen(0, addresses=addresses), ACTIVE)
     is_now(pair.listen(1, addresses=addresses), STANDBY)
@@ -461,7 +461,7 @@ def test_who_may_not_use_the_socket_is_told_to_be_root(
 
 
 def test_an_error_elsewhere_in_the_file_keeps_nobody_from_asking(pair: Pair, conf: str) -> None:
-    """failoverd runs on with what it read before, and must hand over when the machine goes down."""
+    """failoverd runs on with what it read before, and must hand over when the node goes down."""
     is_now(pair.listen(0), ACTIVE)
     is_now(pair.listen(1), STANDBY)
     with open(conf, "a") as file:

@@ -181,7 +181,7 @@ def test_the_states_are_those_of_the_code() -> None:
 
 
 def test_the_reasons_are_those_of_the_code() -> None:
-    """A machine in doubt runs no script before it knows why."""
+    """A node in doubt runs no script before it knows why."""
     reasons = set(pair.Purpose) - {pair.Purpose.NONE, pair.Purpose.DOUBT}
     told = {purpose.value for purpose in reasons}
     assert listed("ha-switch.8", "ENVIRONMENT", "boot") == told

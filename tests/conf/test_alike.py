@@ -1,4 +1,4 @@
-"""What must be the same on both machines: how they differ is said at once, and by whoever asks."""
+"""What must be the same on both nodes: how they differ is said at once, and by whoever asks."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pytest
 from asked_there import ha_status_there, is_now, write_conf
 from live_pair import kill, main_pid
 from samples import ACTIVE, STANDBY
-from wire import Pair, two_machines
+from wire import Pair, two_nodes
 
-from dev.lab.machine import Machine, Value
 from dev.lab.network import SERVICE, Lab
+from dev.lab.node import Node, Value
 from failoverd import conf
 from failoverd.conf import Conf, alike, parse
 from failoverd.log import Log
@@ -165,9 +165,9 @@ def peer_of(settings: Conf) -> Status:
     )
 
 
-def rename(machine: Machine, before: str, after: str) -> None:
-    machine.ip(f"link set dev {before} down", f"link set dev {before} name {after}")
-    machine.ip(f"link set dev {after} up")
+def rename(node: Node, before: str, after: str) -> None:
+    node.ip(f"link set dev {before} down", f"link set dev {before} name {after}")
+    node.ip(f"link set dev {after} up")
 
 
 def card_named(name: str) -> dict[str, Value]:
@@ -178,11 +178,11 @@ def test_a_pair_whose_cards_have_other_names_says_so(lab: Lab) -> None:
     rename(lab.b, "eth0", "ens3")
     lab.a.write_conf(**card_named("eth0"))
     lab.b.write_conf(**card_named("ens3"), hold_down=3.0)
-    for machine in lab.machines:
-        machine.start_failoverd()
-    for machine, here, there in ((lab.a, "eth0", "ens3"), (lab.b, "ens3", "eth0")):
+    for node in lab.nodes:
+        node.start_failoverd()
+    for node, here, there in ((lab.a, "eth0", "ens3"), (lab.b, "ens3", "eth0")):
         line = f"@interfaces: {here} only here and {there} only on the peer"
-        lab.wait_until(lambda m=machine, text=line: text in m.log(), line)  # type: ignore[misc]
+        lab.wait_until(lambda here=node, text=line: text in here.log(), line)  # type: ignore[misc]
     line = "$hold_down is 2 here, 3 on the peer"
     lab.wait_until(lambda: line in lab.a.log(), line)
     lab.wait_until(lambda: lab.a.role() == "active", "a is active")
@@ -225,7 +225,7 @@ def test_a_peer_that_cannot_be_asked_is_no_error(lab: Lab) -> None:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
-    with two_machines(tmp_path) as made:
+    with two_nodes(tmp_path) as made:
         yield made
 
 

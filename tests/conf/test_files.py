@@ -410,7 +410,7 @@ def in_namespace(code: str, *options: str) -> str:
 
 
 def test_owners_in_a_user_namespace_that_maps_one_id(tmp_path: Path) -> None:
-    """There the machine's own files belong to the overflow user, whom nobody there can be."""
+    """There the host's own files belong to the overflow user, whom nobody there can be."""
     overflow = int(Path("/proc/sys/kernel/overflowuid").read_text())
     code = "from failoverd.conf import files; print(sorted(files.trusted_owners()))"
     assert in_namespace(code, "--user", "--map-root-user") == str([0, overflow])

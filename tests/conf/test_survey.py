@@ -14,8 +14,8 @@ from live_pair import LONG, WATCHED, hang_up, kill, main_pid, pids, settled, sta
 from netns import TUN, cable, namespaces
 from samples import STANDBY
 
-from dev.lab.machine import PRIVATE, Machine, Value
 from dev.lab.network import ROUTER, SERVICE, Lab
+from dev.lab.node import PRIVATE, Node, Value
 from failoverd import conf
 from failoverd.conf import alike, survey
 from failoverd.conf.survey import Facts, Held, Interface, Weight
@@ -515,10 +515,10 @@ def test_a_probe_target_is_proposed(more: str, gateways: dict[str, str], lines: 
 # ------------------------------------------------------------------ the real command
 
 
-def checked(machine: Machine, *before: str) -> tuple[int, str, str]:
-    """failoverd -t: its exit status, its warnings and notes, and its errors. Whether the machine
+def checked(node: Node, *before: str) -> tuple[int, str, str]:
+    """failoverd -t: its exit status, its warnings and notes, and its errors. Whether the node
     has a user for failoverd alone is no matter of the network."""
-    done = machine.run(*before, *machine._command("failoverd", "-t"))
+    done = node.run(*before, *node._command("failoverd", "-t"))
     told = [line for line in done.stdout.splitlines() if line.startswith(("warning: ", "note: "))]
     said = [line for line in told if not line.startswith("note: $user is nobody")]
     return done.returncode, "\n".join(said), done.stderr
@@ -638,8 +638,8 @@ def test_a_sound_network_is_no_matter_for_words_whatever_the_role(lab: Lab) -> N
     """The addresses that failoverd has put there are its own affair, and so is its port."""
     shared = "02:00:00:00:00:10"
     start(lab, ethernet_addresses=[f"eth0 {shared}"], **WATCHED)
-    for machine in lab.machines:
-        assert checked(machine) == (0, "", "")
+    for node in lab.nodes:
+        assert checked(node) == (0, "", "")
     assert lab.a.hwaddr("eth0") == shared
     kill(lab.a, main_pid(lab.a))  # what it leaves is its own affair, too
     lab.wait_until(lambda: not pids(lab.a, "failoverd: listener"), "all of it has ended")
@@ -673,15 +673,15 @@ def test_a_service_address_on_the_wrong_interface_can_be_corrected_by_hup(
     wrong, right = (
         {"interfaces": [name], "addresses": [f"{name} {SERVICE}/24"]} for name in ("eth1", "eth0")
     )
-    for machine in lab.machines:
-        machine.write_conf(**wrong)
-        assert checked(machine)[0] == 1
-        assert machine.command("failoverd").returncode == 0
+    for node in lab.nodes:
+        node.write_conf(**wrong)
+        assert checked(node)[0] == 1
+        assert node.command("failoverd").returncode == 0
     lab.wait_until(lambda: SERVICE in str(lab.a.addresses("eth1")), "a serves", LONG)
-    for machine in lab.machines:
-        machine.write_conf(**right)
-        assert checked(machine)[0] == 0
-        hang_up(machine, said="configuration read again")
+    for node in lab.nodes:
+        node.write_conf(**right)
+        assert checked(node)[0] == 0
+        hang_up(node, said="configuration read again")
     assert "are added with the next switch" in lab.a.log()
     assert lab.a.command("ha-fail").returncode == 0
     lab.wait_until(lambda: settled(lab, lab.b), "b serves", LONG)
@@ -690,7 +690,7 @@ def test_a_service_address_on_the_wrong_interface_can_be_corrected_by_hup(
 
 
 def test_an_address_that_comes_after_the_start_is_taken_up(lab: Lab) -> None:
-    """The link of a machine that boots alone has no carrier, and so the system gives it none."""
+    """The link of a node that boots alone has no carrier, and so the system gives it none."""
     lab.a.ip("address flush dev plip0")
     lab.a.unplug(PRIVATE)
     lab.a.write_conf()
@@ -761,12 +761,12 @@ def test_what_lists_processes_is_tried(lab: Lab) -> None:
     assert 'No such file or directory; leave it out, or write $ps = "ps ax";' in said
 
 
-def as_nobody(machine: Machine) -> tuple[str, ...]:
+def as_nobody(node: Node) -> tuple[str, ...]:
     """What a command begins with that an ordinary user types."""
     if os.geteuid() != 0:
         pytest.skip("only root can become another user")
     words = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-    tried = machine.run(*words, *machine._command("failoverd", "--version"))
+    tried = node.run(*words, *node._command("failoverd", "--version"))
     if tried.returncode != 0:  # the checkout or its Python may be in a closed folder
         pytest.skip(f"an ordinary user cannot run it from here: {tried.stderr.strip()[-200:]}")
     return words

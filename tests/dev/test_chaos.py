@@ -85,7 +85,7 @@ BROKEN = WHOLE.change("b", script="fail slave")
         ([(9, "ab", True, APART), (1.9, "ab", True, CUT), (9, "a", True, CUT)], []),
         ([(9, "ab", True, APART), (2.2, "ab", True, CUT)], [1]),
         ([(9, "ab", True, APART), (9, "ab", True, BROKEN)], []),
-        # a takeover from a machine that could have been heard, even if it is over at once
+        # a takeover from a node that could have been heard, even if it is over at once
         ([(9, "a", True, CUT), (0.2, "ab", True, CUT), (9, "b", True, CUT)], [1]),
         ([(9, "a", True, APART), (0.2, "ab", True, APART), (9, "b", True, APART)], []),
         ([(9, "a", True, APART), (0.3, "a", True, CUT), (0.2, "ab", True, CUT)], []),
@@ -188,7 +188,7 @@ def test_a_start_that_finds_an_interface_missing_is_tried_again(lab: Lab) -> Non
 
 
 def test_a_pair_that_confirms_nothing_is_found_out() -> None:
-    """With $confirm = "none" b takes over from an active machine that it could have asked."""
+    """With $confirm = "none" b takes over from an active node that it could have asked."""
     steps = [Step(4.0, Fault("the link is", word="cut")), Step(3.0, Fault("the link works again"))]
     told = chaos.Run(0, "none", steps, calm=1.0).go()
     assert [complaint.statement for complaint in told.complaints][:1] == [1]

@@ -12,7 +12,7 @@ from dev.lab import hard
 from dev.lab.network import Lab
 from failoverd.master.supervisor import FIRST_DELAY, SETTLED
 
-LONG = 20.0  # seconds; how busy the machine is must not matter here
+LONG = 20.0  # seconds; how busy the host is must not matter here
 
 
 @pytest.mark.usefixtures("make_lab")  # for its skip
@@ -57,7 +57,7 @@ def test_whatever_is_left_behind_is_found_by_where_it_runs(
     trial = hard.Trial(lab, 1, LONG)
     trial.await_all()
     other = lab.client.popen("sh", "-c", "sleep 99; :", "failoverd")
-    left = trial.machines[name].popen("sleep", "98.5")
+    left = trial.nodes[name].popen("sleep", "98.5")
     monkeypatch.setattr(hard, "START_LIMIT", 1.0)
     with pytest.raises(hard.Broken, match=r"left behind: \[.*'sleep 98\.5'\]"):
         trial.end()

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from dev.lab.eyes import Eyes
-from dev.lab.machine import perl
 from dev.lab.network import SERVICE, SERVICE6, Lab
+from dev.lab.node import perl
 from dev.lab.record import Record, scale, strip
 from dev.lab.spaces import ROOT, LabError
 
@@ -25,13 +25,13 @@ ANY_ETHERTYPE = 0x0003
 TEST_ETHERTYPE = 0x88B5  # IEEE 802: for local experiments
 
 
-def give(lab: Lab, machine: str, address: str = SERVICE) -> None:
+def give(lab: Lab, node: str, address: str = SERVICE) -> None:
     prefix, extra = ("64", " nodad") if ":" in address else ("24", "")
-    getattr(lab, machine).ip(f"address add {address}/{prefix} dev eth0{extra}")
+    getattr(lab, node).ip(f"address add {address}/{prefix} dev eth0{extra}")
 
 
 def hears(lab: Lab, sender: str, receiver: str, card: str) -> bool:
-    """Whether a raw frame that one machine sends on a card reaches the other's."""
+    """Whether a raw frame that one node sends on a card reaches the other's."""
     with contextlib.ExitStack() as stack:
         ends = []
         for name in (sender, receiver):
@@ -80,7 +80,7 @@ def test_two_holders_are_seen_both(lab: Lab) -> None:
 
 
 def test_the_eyes_have_seen_whatever_has_happened(lab: Lab) -> None:
-    slow = lambda *_: time.sleep(0.05)  # noqa: E731 - as their thread is on a busy machine
+    slow = lambda *_: time.sleep(0.05)  # noqa: E731 - as their thread is on a busy host
     with Eyes(lab, slow) as eyes:
         for number in range(1, 21):
             lab.a.ip(f"address add {SERVICE}/24 dev eth0")
@@ -92,7 +92,7 @@ def test_the_eyes_have_seen_whatever_has_happened(lab: Lab) -> None:
             assert eyes.holders == set() and len(eyes.changes) == 4 * number
 
 
-def test_a_power_cut_takes_what_a_machine_would_lose(lab: Lab) -> None:
+def test_a_power_cut_takes_what_a_node_would_lose(lab: Lab) -> None:
     give(lab, "a")
     lab.a.ip("link set dev eth0 address 02:00:00:00:00:10")
     lab.a.write("run/state", "active")
@@ -140,7 +140,7 @@ def test_a_cable_is_pulled_and_a_card_made_anew(lab: Lab) -> None:
     lab.wait_until(lambda: hears(lab, "b", "a", "eth0"), "the new card works")
 
 
-def test_a_frozen_machine_goes_on_after_the_thaw(lab: Lab) -> None:
+def test_a_frozen_node_goes_on_after_the_thaw(lab: Lab) -> None:
     process = lab.a.popen("sleep", "60")
     other = lab.b.popen("sleep", "60")
     lab.a.freeze()
@@ -187,7 +187,7 @@ def test_a_condition_that_never_comes_tells_both_logs(lab: Lab) -> None:
         lab.wait_until(lambda: False, "a miracle", limit=0.01)
 
 
-def test_the_machines_files(lab: Lab) -> None:
+def test_the_nodes_files(lab: Lab) -> None:
     secret = lab.a.write("secret", "word\n", 0o600)
     assert stat.S_IMODE((lab.a.outside / "secret").stat().st_mode) == 0o600
     assert lab.a.check("cat", secret) == "word\n"
@@ -223,7 +223,7 @@ def test_nothing_is_left_when_its_owner_is_killed(lab: Lab, tmp_path: Path) -> N
 
 
 def processes_with(word: str) -> list[str]:
-    """The processes of this machine with a word in their command line."""
+    """The processes of this host with a word in their command line."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):

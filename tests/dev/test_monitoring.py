@@ -116,10 +116,10 @@ def answers(port: int, expr: str) -> bool:
 
 
 def write_metrics(lab: Lab, folder: Path) -> None:
-    for machine in lab.machines:
-        shown = machine.command("ha-status", "--prometheus", "-")
-        (folder / f"{machine.name}.new").write_text(shown.stdout)
-        (folder / f"{machine.name}.new").rename(folder / f"{machine.name}.txt")
+    for node in lab.nodes:
+        shown = node.command("ha-status", "--prometheus", "-")
+        (folder / f"{node.name}.new").write_text(shown.stdout)
+        (folder / f"{node.name}.new").rename(folder / f"{node.name}.txt")
 
 
 def test_a_prometheus_fills_every_panel(lab: Lab, tmp_path: Path) -> None:

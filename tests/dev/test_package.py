@@ -1,6 +1,6 @@
 """The package's parts: both inits, what systemd is told, and what debian/ says of the rest.
 
-The short form of `dev/package --trial`, which boots machines, installs, upgrades and purges.
+The short form of `dev/package --trial`, which boots nodes, installs, upgrades and purges.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from pathlib import Path
 import pytest
 from processes import try_in_child
 
-from dev.lab.machine import Machine, perl
 from dev.lab.network import Lab
+from dev.lab.node import Node, perl
 from dev.lab.spaces import ROOT
 from failoverd import __version__, conf, process, sd_notify
 
@@ -55,23 +55,23 @@ def text(path: str) -> str:
 
 
 class Init:
-    """A machine's init script, whose commands are this checkout's."""
+    """A node's init script, whose commands are this checkout's."""
 
-    def __init__(self, machine: Machine, default: str = "unset INSTANCES") -> None:
+    def __init__(self, node: Node, default: str = "unset INSTANCES") -> None:
         """default: what /etc/default/failoverd says."""
-        self._machine = machine
-        path = f"PATH={machine.folder}/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+        self._node = node
+        path = f"PATH={node.folder}/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
         launch = f"exec {shlex.join([sys.executable, '-I', f'{ROOT}/dev/launch.py'])}"
         for name in COMMANDS:
-            machine.write(f"sbin/{name}", f'#!/bin/sh\n{launch} {name} "$@"\n', 0o755)
+            node.write(f"sbin/{name}", f'#!/bin/sh\n{launch} {name} "$@"\n', 0o755)
         hand_over = replaced(text("etc/hand-over"), r"PATH=.*", path)
         script = replaced(text("etc/init.d/failoverd"), r"PATH=.*", path)
-        script = replaced(script, r"CONF=.*", f"CONF={machine.conf}")
-        script = replaced(script, r"FOLDER=.*", f"FOLDER={machine.folder}/pairs")
+        script = replaced(script, r"CONF=.*", f"CONF={node.conf}")
+        script = replaced(script, r"FOLDER=.*", f"FOLDER={node.folder}/pairs")
         script = replaced(script, r"unset INSTANCES", default)
-        place = machine.write("hand-over", hand_over, 0o755)
+        place = node.write("hand-over", hand_over, 0o755)
         script = replaced(script, r"HAND_OVER=.*", f"HAND_OVER={place}")
-        self._script = machine.write("init", script, 0o755)
+        self._script = node.write("init", script, 0o755)
 
     def __call__(
         self, verb: str, *pairs: str, runlevel: str = "2", user: str = ""
@@ -79,7 +79,7 @@ class Init:
         """Run it as init does, or as a person does."""
         another = ("setpriv", "--reuid", user, "--clear-groups") if user else ()
         words = (*another, "env", f"RUNLEVEL={runlevel}", self._script, verb, *pairs)
-        return self._machine.run(*words, timeout=120.0)
+        return self._node.run(*words, timeout=120.0)
 
     def must(self, verb: str, *pairs: str, runlevel: str = "2") -> str:
         done = self(verb, *pairs, runlevel=runlevel)
@@ -96,22 +96,22 @@ def replaced(script: str, line: str, by: str) -> str:
 
 @pytest.fixture
 def pair(lab: Lab) -> tuple[Init, Init]:
-    """Two machines on which the init script has started failoverd; a is active."""
+    """Two nodes on which the init script has started failoverd; a is active."""
     inits = Init(lab.a), Init(lab.b)
-    for machine, init in zip(lab.machines, inits, strict=True):
-        machine.write_conf()
+    for node, init in zip(lab.nodes, inits, strict=True):
+        node.write_conf()
         init.must("start")
     lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by", LONG)
     return inits
 
 
-def settled(lab: Lab, active: Machine) -> bool:
-    others = {machine.role() for machine in lab.machines if machine is not active}
+def settled(lab: Lab, active: Node) -> bool:
+    others = {node.role() for node in lab.nodes if node is not active}
     return active.role() == "active" and others == {"standby"} and lab.holders() == [active.name]
 
 
 def scripts_run(lab: Lab) -> list[int]:
-    return [machine.log().count(" SCRIPT-START ") for machine in lab.machines]
+    return [node.log().count(" SCRIPT-START ") for node in lab.nodes]
 
 
 def test_the_init_script_starts_restarts_and_tells(lab: Lab, pair: tuple[Init, Init]) -> None:
@@ -120,7 +120,7 @@ def test_the_init_script_starts_restarts_and_tells(lab: Lab, pair: tuple[Init, I
     since = lab.a.status()["us"]["since"]
     a.must("start")  # it runs already
     assert lab.a.read("run/pid") == pid and pid.strip() in a.must("status")
-    a.must("restart", runlevel="6")  # even then it is not the machine that goes down
+    a.must("restart", runlevel="6")  # even then it is not the node that goes down
     assert lab.a.read("run/pid") not in ("", pid)
     lab.wait_until(lambda: settled(lab, lab.a), "all is as it was")
     assert scripts_run(lab) == before and lab.a.status()["us"]["since"] == since
@@ -188,7 +188,7 @@ def test_the_init_script_finds_a_pid_file_that_is_named_by_failover_root(lab: La
     assert (done.returncode, done.stderr) == (7, "failoverd is not running: start it\n")
 
 
-def test_a_machine_that_goes_down_hands_over_if_it_is_active(
+def test_a_node_that_goes_down_hands_over_if_it_is_active(
     lab: Lab, pair: tuple[Init, Init]
 ) -> None:
     a, b = pair
@@ -227,16 +227,16 @@ def test_the_init_script_says_what_is_missing(lab: Lab) -> None:
     assert init("nonsense").returncode == 2
 
 
-def several(machine: Machine, **ports: int) -> None:
+def several(node: Node, **ports: int) -> None:
     """The configurations of further pairs, whose host_type is where $failover_root says."""
     for name, port in ports.items():
-        root, run = f"{machine.folder}/pairs/{name}", f"{machine.folder}/run/{name}"
-        settings = {**machine.settings(), "failover_root": root, "tcp_port": port}
+        root, run = f"{node.folder}/pairs/{name}", f"{node.folder}/run/{name}"
+        settings = {**node.settings(), "failover_root": root, "tcp_port": port}
         settings |= {"pidfile": f"{run}.pid", "state": f"{run}.state", "log": f"{run}.log"}
         own = {key: value for key, value in settings.items() if key not in ("host_type", "secret")}
-        machine.write(f"pairs/{name}/failoverd.conf", "".join(map(perl, own, own.values())))
-        machine.write(f"pairs/{name}/host_type", "boot:slave\n")
-        machine.write(f"pairs/{name}/secret", f"that of {name}\n", 0o600)
+        node.write(f"pairs/{name}/failoverd.conf", "".join(map(perl, own, own.values())))
+        node.write(f"pairs/{name}/host_type", "boot:slave\n")
+        node.write(f"pairs/{name}/secret", f"that of {name}\n", 0o600)
 
 
 def test_the_init_script_serves_several_pairs(lab: Lab) -> None:
@@ -477,9 +477,9 @@ def test_what_pip_has_installed_runs_where_a_checkout_lies(lab: Lab, tmp_path: P
     lab.wait_until(lambda: watched(lab.a) >= {"eth0", "plip0"}, "its own watchers run", LONG)
 
 
-def watched(machine: Machine) -> set[str]:
+def watched(node: Node) -> set[str]:
     """The interfaces that watchers of ours watch, forked and not executed."""
-    return set(re.findall(r"(?m)^failoverd: watchd (\S+)", machine.run("ps", "axo", "args").stdout))
+    return set(re.findall(r"(?m)^failoverd: watchd (\S+)", node.run("ps", "axo", "args").stdout))
 
 
 # ---------------------------------------------------------------------- debian/
@@ -517,21 +517,21 @@ def test_only_the_packages_own_failoverd_is_the_packages(lab: Lab) -> None:
     assert outside.stdout == ""
 
 
-def leave(machine: Machine, *replace: tuple[str, str]) -> subprocess.CompletedProcess[str]:
-    """What the package does on a machine from which it is removed, where no init answers."""
+def leave(node: Node, *replace: tuple[str, str]) -> subprocess.CompletedProcess[str]:
+    """What the package does on a node from which it is removed, where no init answers."""
     script = text("debian/failoverd.prerm")
     lives = 'pid=$(cat run/pid) && grep -q . "/proc/$pid/cmdline" && echo "$pid"'
     places = {
-        "RUNNING": machine.write("running", f"#!/bin/sh\ncd {machine.folder}\n{lives}\n:\n", 0o755),
-        "HAND_OVER": machine.write("hand-over", "#!/bin/sh\n", 0o755),
+        "RUNNING": node.write("running", f"#!/bin/sh\ncd {node.folder}\n{lives}\n:\n", 0o755),
+        "HAND_OVER": node.write("hand-over", "#!/bin/sh\n", 0o755),
     }
     for name, place in places.items():
         script = replaced(script, f"{name}=.*", f"{name}={place}")
     for line, by in replace:
         script = replaced(script, line, by)
-    machine.write("sbin/invoke-rc.d", "#!/bin/sh\nexit 101\n", 0o755)
-    path = f"PATH={machine.folder}/sbin:{os.environ['PATH']}"
-    return machine.run("env", path, machine.write("prerm", script, 0o755), "remove", timeout=120.0)
+    node.write("sbin/invoke-rc.d", "#!/bin/sh\nexit 101\n", 0o755)
+    path = f"PATH={node.folder}/sbin:{os.environ['PATH']}"
+    return node.run("env", path, node.write("prerm", script, 0o755), "remove", timeout=120.0)
 
 
 @pytest.mark.parametrize("hangs", [False, True])
@@ -550,8 +550,8 @@ def test_a_removal_ends_a_failoverd_that_no_init_ends(lab: Lab, hangs: bool) -> 
     assert leave(lab.a).returncode == 0  # again: nobody is there
 
 
-def lives(machine: Machine, pid: str) -> bool:
-    return machine.run("grep", "-q", ".", f"/proc/{pid}/cmdline").returncode == 0
+def lives(node: Node, pid: str) -> bool:
+    return node.run("grep", "-q", ".", f"/proc/{pid}/cmdline").returncode == 0
 
 
 @pytest.mark.parametrize("path", SCRIPTS)

@@ -87,7 +87,7 @@ def test_the_parts_add_up() -> None:
 
 
 def test_a_short_soak_leaves_nothing(make_lab: Callable[[], Lab]) -> None:
-    """Every kind of exchange at either machine, and switches to and fro."""
+    """Every kind of exchange at either node, and switches to and fro."""
     told: list[str] = []
     wrong = soak.soak(make_lab(), 2 * len(soak.EXCHANGES), 4, told.append)
     assert not wrong, "\n".join([*wrong, *told])

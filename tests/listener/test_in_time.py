@@ -202,7 +202,7 @@ def test_who_asks_while_the_watchers_look_waits_for_that_look(office: Office) ->
 
 
 class Port:
-    """This machine's own port, and the listener's two halves, which tell what they tell here."""
+    """This node's own port, and the listener's two halves, which tell what they tell here."""
 
     def __init__(self, socket_: socket.socket) -> None:
         self.socket = socket_
@@ -292,7 +292,7 @@ def test_a_telling_that_is_late_is_not_sent(port: Port, stopped: bool) -> None:
     port.queries.begin(7, "fail", 1000.0 if stopped else 2000.0, began)
     (query,) = port.queries.open[7].tries
     if not stopped:
-        query.deadline += 1000.0  # however slow this machine is
+        query.deadline += 1000.0  # however slow this host is
     theirs = port.socket.accept()[0]
     port.queries.send(query, b"a line\n")
     if stopped:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from netns import Namespace
 from wire import IPV4, SECRET, Caller, Daemon, Pair, serve, sign, signed
-from wire import two_machines as make_two_machines
+from wire import two_nodes as make_two_nodes
 
 from failoverd.listener import client
 from failoverd.second_path import SecondPath
@@ -28,7 +28,7 @@ CHALLENGE = "0123456789abcdef" * 2
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
-    with make_two_machines(tmp_path) as made:
+    with make_two_nodes(tmp_path) as made:
         plug(*made.spaces)
         yield made
 
@@ -45,7 +45,7 @@ def plug(here: Namespace, there: Namespace) -> None:
 
 @pytest.fixture
 def daemon(pair: Pair) -> Daemon:
-    """A listener on the first machine that has a second path."""
+    """A listener on the first node that has a second path."""
     made = pair.listen()
     follow(made, PATHS[0])
     made.wait_for("log")
@@ -209,7 +209,7 @@ def test_two_requests_are_two(pair: Pair, daemon: Daemon) -> None:
 
 @pytest.fixture
 def both(pair: Pair, daemon: Daemon) -> tuple[Daemon, Daemon]:
-    """The first machine's listener, which answers, and the second's, which asks."""
+    """The first node's listener, which answers, and the second's, which asks."""
     daemon.answers = {command: (True, command) for command in ("status", "fail", "resume")}
     other = pair.listen(1)
     follow(other, PATHS[1])

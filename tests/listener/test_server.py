@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from netns import ROOTLESS
 from wire import IPV4, IPV6, LIMIT, SECRET, Caller, Daemon, Pair, serve, sign, signed
-from wire import two_machines as make_two_machines
+from wire import two_nodes as make_two_nodes
 
 from failoverd.listener import client, server
 
@@ -31,7 +31,7 @@ REQUEST_SECONDS = server.REQUEST_SECONDS
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No client here is too slow because the machine is, and no query goes out too late."""
+    """No client here is too slow because the host is, and no query goes out too late."""
     monkeypatch.setattr(server, "REQUEST_SECONDS", LIMIT)
     monkeypatch.setattr(client, "SAY_SECONDS", LIMIT)
 
@@ -46,20 +46,20 @@ def few_places(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
-    with make_two_machines(tmp_path) as made:
+    with make_two_nodes(tmp_path) as made:
         yield made
 
 
 @pytest.fixture
 def daemon(pair: Pair) -> Daemon:
-    """A listener on the first machine, for which every command succeeds."""
+    """A listener on the first node, for which every command succeeds."""
     made = pair.listen()
     made.answers = {"resume": (True, "standby"), "fail": (True, "active"), "status": (True, "{}")}
     return made
 
 
 def reset(caller: Caller) -> None:
-    """Close at once, as a machine that has crashed and come back does."""
+    """Close at once, as a node that has crashed and come back does."""
     caller.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     caller.socket.close()
 
@@ -273,7 +273,7 @@ def test_the_port_is_open_on_the_link_and_on_lo_alone(pair: Pair, daemon: Daemon
 
 
 def flood(pair: Pair, count: int) -> None:
-    """Leave so many connections from the second machine open."""
+    """Leave so many connections from the second node open."""
     ours, theirs = socket.socketpair()
 
     def connect() -> None:

@@ -16,8 +16,8 @@ import pytest
 
 from dev.lab import logs
 from dev.lab.filters import CLOSED, CUT, SMALL, drop, pass_all, why_no_filters
-from dev.lab.machine import SWITCH, Machine, Value
 from dev.lab.network import ROUTER, SERVICE, Lab
+from dev.lab.node import SWITCH, Node, Value
 from dev.lab.spaces import Process
 from failoverd import conf, pair
 from failoverd.pair import bounds
@@ -55,9 +55,9 @@ def lab(make_lab: Callable[..., Lab]) -> Lab:
 
 def begin(lab: Lab, **variables: Value) -> dict[str, Process]:
     """Both daemons; a is active, b stands by."""
-    for machine in lab.machines:
-        machine.write_conf(**{**TIMERS, **variables})
-    daemons = {machine.name: machine.start_failoverd() for machine in lab.machines}
+    for node in lab.nodes:
+        node.write_conf(**{**TIMERS, **variables})
+    daemons = {node.name: node.start_failoverd() for node in lab.nodes}
     lab.wait_until(lambda: settled(lab), "a is active, b stands by", LONG)
     return daemons
 
@@ -66,19 +66,19 @@ def settled(lab: Lab) -> bool:
     return (lab.a.role(), lab.b.role(), lab.holders()) == ("active", "standby", ["a"])
 
 
-def longest(machine: Machine) -> float:
-    """The longest time without an active machine, as `failoverd -t` has it."""
-    settings = conf.parse(machine.read("failoverd.conf"), "failoverd.conf")
+def longest(node: Node) -> float:
+    """The longest time without an active node, as `failoverd -t` has it."""
+    settings = conf.parse(node.read("failoverd.conf"), "failoverd.conf")
     return bounds.longest_without_active(pair.rules(settings, "master"))
 
 
-def notified(machine: Machine) -> list[str]:
-    return machine.read("notified").splitlines()
+def notified(node: Node) -> list[str]:
+    return node.read("notified").splitlines()
 
 
-def notifier(machine: Machine) -> str:
-    text = f'#!/bin/sh\necho "$1: $2" >>{machine.folder}/notified\n'
-    return machine.write("notify", text, 0o755)
+def notifier(node: Node) -> str:
+    text = f'#!/bin/sh\necho "$1: $2" >>{node.folder}/notified\n'
+    return node.write("notify", text, 0o755)
 
 
 # ---------------------------------------------------------------------------- heard
@@ -88,15 +88,15 @@ def notifier(machine: Machine) -> str:
 def test_with_a_closed_port_one_becomes_active_and_the_reason_is_said(
     lab: Lab, closed: str
 ) -> None:
-    for machine in lab.machines:
-        machine.write_conf(**TIMERS)
-        if closed in (machine.name, "both"):
-            drop(machine, CLOSED)
-    for machine in lab.machines:
-        machine.start_failoverd()
+    for node in lab.nodes:
+        node.write_conf(**TIMERS)
+        if closed in (node.name, "both"):
+            drop(node, CLOSED)
+    for node in lab.nodes:
+        node.start_failoverd()
     lab.wait_until(lambda: len(lab.holders()) == 1, "one has the address", LONG)
     lab.wait_until(
-        lambda: any(logs.told(m.log(), "PEER-BLOCKED") for m in lab.machines), "said", LONG
+        lambda: any(logs.told(node.log(), "PEER-BLOCKED") for node in lab.nodes), "said", LONG
     )
     asker = lab.a if closed != "a" else lab.b
     lab.wait_until(
@@ -105,15 +105,15 @@ def test_with_a_closed_port_one_becomes_active_and_the_reason_is_said(
 
 
 def test_where_only_small_packets_pass_one_becomes_active(lab: Lab) -> None:
-    for machine in lab.machines:
-        machine.write_conf(**TIMERS)
-        drop(machine, SMALL)
-        machine.start_failoverd()
+    for node in lab.nodes:
+        node.write_conf(**TIMERS)
+        drop(node, SMALL)
+        node.start_failoverd()
     lab.wait_until(lambda: len(lab.holders()) == 1, "one has the address", LONG)
 
 
 def test_a_deaf_card_goes_where_a_closed_port_lets_no_question_in(lab: Lab) -> None:
-    """The active machine cannot ask whether the other is able; that one can ask for the role."""
+    """The active node cannot ask whether the other is able; that one can ask for the role."""
     begin(lab)
     drop(lab.b, CLOSED)
     lab.a.deafen("eth0")
@@ -191,20 +191,20 @@ def test_a_persons_word_is_carried_out_though_the_peer_was_heard_just_now(lab: L
 # ---------------------------------------------------------------------------- programs
 
 
-def waiting(machine: Machine, name: str, status: int) -> str:
+def waiting(node: Node, name: str, status: int) -> str:
     """A program that notes its runs, waits for a file `go`, and ends with a status."""
-    here = machine.folder
+    here = node.folder
     text = f"#!/bin/sh\necho $$ >>{here}/{name}.runs\n"
     text += f"until [ -e {here}/{name}.go ]; do sleep 0.02; done\necho done >>{here}/{name}.done\n"
-    return machine.write(name, f"{text}exit {status}\n", 0o755)
+    return node.write(name, f"{text}exit {status}\n", 0o755)
 
 
-def runs(machine: Machine, name: str) -> list[str]:
-    return machine.read(f"{name}.runs").split()
+def runs(node: Node, name: str) -> list[str]:
+    return node.read(f"{name}.runs").split()
 
 
-def is_gone(machine: Machine, pid: str) -> bool:
-    return machine.run("kill", "-0", pid).returncode != 0
+def is_gone(node: Node, pid: str) -> bool:
+    return node.run("kill", "-0", pid).returncode != 0
 
 
 def test_a_word_about_an_earlier_silence_does_not_count(lab: Lab) -> None:
@@ -331,9 +331,9 @@ def test_an_address_conflict_with_a_stranger_does_not_end_the_service(lab: Lab) 
 @pytest.mark.parametrize("way", [CLOSED, CUT])
 def test_two_that_never_exchanged_a_word_do_not_stay_two(lab: Lab, way: str) -> None:
     """Neither knows the other's hardware address: whoever answers is a second holder."""
-    for machine in lab.machines:
-        machine.write_conf(**TIMERS)
-        drop(machine, way)
+    for node in lab.nodes:
+        node.write_conf(**TIMERS)
+        drop(node, way)
     lab.a.start_failoverd()
     lab.wait_until(lambda: lab.holders() == ["a"], "a is active", LONG)
     lab.b.start_failoverd()
@@ -347,17 +347,17 @@ def test_two_that_never_exchanged_a_word_do_not_stay_two(lab: Lab, way: str) -> 
 
 
 def test_nobody_active_for_too_long_is_an_alarm_on_both(lab: Lab) -> None:
-    for machine in lab.machines:
-        machine.write_conf(**TIMERS, notify_prog=notifier(machine))
-        machine.write("ha-switch", '#!/bin/sh\n[ "$1" = slave ]\n', 0o755)
-        machine.start_failoverd()
+    for node in lab.nodes:
+        node.write_conf(**TIMERS, notify_prog=notifier(node))
+        node.write("ha-switch", '#!/bin/sh\n[ "$1" = slave ]\n', 0o755)
+        node.start_failoverd()
     alarm = "no node is active as far as is known"
     lab.wait_until(
-        lambda: all(alarm in "".join(notified(m)) for m in lab.machines),
+        lambda: all(alarm in "".join(notified(node)) for node in lab.nodes),
         "both say so",
         longest(lab.a) + LONG,
     )
-    for machine in lab.machines:
-        machine.write("ha-switch", SWITCH.read_text(), 0o755)
+    for node in lab.nodes:
+        node.write("ha-switch", SWITCH.read_text(), 0o755)
     lab.a.say("fail")
     lab.wait_until(lambda: logs.told(lab.b.log(), "SERVICE-UP"), "it has an end", LONG)

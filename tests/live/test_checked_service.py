@@ -20,8 +20,8 @@ from live_pair import (
 )
 
 from dev.lab import logs
-from dev.lab.machine import Machine, Value
 from dev.lab.network import Lab
+from dev.lab.node import Node, Value
 
 TIMES: dict[str, Value] = {"check_timeout": 1.0, "check_fall": 3, "check_rise": 1}
 INTERVAL = 0.2
@@ -30,25 +30,25 @@ WORST = 3 * INTERVAL + 1.0  # seconds: so many intervals, and $check_timeout
 
 def begin(lab: Lab, *checks: str, **more: Value) -> None:
     """A pair with these checks, in which CHECK is a program that finds the service as the file
-    `web` says, and HERE each machine's folder. a is active."""
-    for machine in lab.machines:
-        serve(machine, "exit 0")
-        program = machine.write("check", f"#!/bin/sh\n. {machine.folder}/web\n", 0o755)
-        told = [c.replace("CHECK", program).replace("HERE", machine.folder) for c in checks]
-        machine.write_conf(checks=told, **{**WATCHED, **TIMES, **more})
-        machine.start_failoverd()
+    `web` says, and HERE each node's folder. a is active."""
+    for node in lab.nodes:
+        serve(node, "exit 0")
+        program = node.write("check", f"#!/bin/sh\n. {node.folder}/web\n", 0o755)
+        told = [c.replace("CHECK", program).replace("HERE", node.folder) for c in checks]
+        node.write_conf(checks=told, **{**WATCHED, **TIMES, **more})
+        node.start_failoverd()
     lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by", LONG)
 
 
-def serve(machine: Machine, how: str) -> None:
+def serve(node: Node, how: str) -> None:
     """What the check finds from now on."""
-    machine.write("web.new", f"{how}\n")
-    (machine.outside / "web.new").rename(machine.outside / "web")
+    node.write("web.new", f"{how}\n")
+    (node.outside / "web.new").rename(node.outside / "web")
 
 
-def checks(machine: Machine, whose: str = "us") -> dict[str, str]:
+def checks(node: Node, whose: str = "us") -> dict[str, str]:
     """The state of each check, as ha-status tells it."""
-    told: dict[str, Any] = machine.status()[whose].get("checks", {})
+    told: dict[str, Any] = node.status()[whose].get("checks", {})
     return {name: check["state"] for name, check in told.items()}
 
 
@@ -56,21 +56,21 @@ def test_a_bad_check_on_the_active_node_is_a_switchover(lab: Lab) -> None:
     begin(lab, f"web {INTERVAL} CHECK")
     lab.wait_until(lambda: checks(lab.a) == {"web": "ok"}, "the service works")
     assert checks(lab.b) == {"web": "unknown"}
-    for machine, how in ((lab.a, "echo refused; exit 2"), (lab.b, "exec sleep 1000")):
-        if machine is lab.b:
+    for node, how in ((lab.a, "echo refused; exit 2"), (lab.b, "exec sleep 1000")):
+        if node is lab.b:
             lab.wait_until(lambda: checks(lab.b) == {"web": "ok"}, "b's service works")
             lab.wait_until(lambda: checks(lab.a) == {"web": "unknown"}, "a's is not known")
             time.sleep(2.0)  # $hold_down
-        other = lab.b if machine is lab.a else lab.a
+        other = lab.b if node is lab.a else lab.a
         since = time.monotonic()
-        serve(machine, how)
+        serve(node, how)
         lab.wait_until(lambda other=other: settled(lab, other), "the role goes")  # type: ignore[misc]
-        limit = WORST if machine is lab.a else INTERVAL + 3 * 1.0
+        limit = WORST if node is lab.a else INTERVAL + 3 * 1.0
         assert time.monotonic() - since < limit + MARGIN
-        serve(machine, "exit 0")
+        serve(node, "exit 0")
     causes = [line.values["cause"] for line in logs.lines(lab.b.log(), "ROLE")]
     assert causes[-2:] == ["told-by-the-peer", "check-failed"]
-    failed = [str(line) for m in lab.machines for line in logs.lines(m.log(), "CHECK-FAIL")]
+    failed = [str(line) for node in lab.nodes for line in logs.lines(node.log(), "CHECK-FAIL")]
     assert failed == [
         "CHECK-FAIL check web: failed; output=refused",
         'CHECK-FAIL check web: failed; output="no end within 1 s, killed"',
@@ -121,8 +121,8 @@ def test_who_comes_back_with_a_bad_service_leaves_the_role_where_it_works(lab: L
 def test_without_a_star_a_service_that_is_bad_on_both_changes_the_role_once(lab: Lab) -> None:
     """A standby's is not known, so the role is given once; then it stays, over a restart too."""
     begin(lab, f"web {INTERVAL} CHECK", hold_down=1.0)
-    for machine in lab.machines:
-        serve(machine, "exit 2")
+    for node in lab.nodes:
+        serve(node, "exit 2")
     lab.wait_until(lambda: settled(lab, lab.b), "the role goes to b")
     lab.wait_until(lambda: checks(lab.b) == {"web": "bad"}, "b's check is bad, too")
     assert stays(lambda: settled(lab, lab.b), 4.0)
@@ -135,9 +135,9 @@ def test_without_a_star_a_service_that_is_bad_on_both_changes_the_role_once(lab:
 
 def test_the_end_of_a_process_is_a_switchover_at_once(lab: Lab) -> None:
     """However long the interval is."""
-    daemons = {machine: machine.popen("sleep", "1000") for machine in lab.machines}
-    for machine, daemon in daemons.items():
-        machine.write("web.pid", f"{daemon.pid}\n")
+    daemons = {node: node.popen("sleep", "1000") for node in lab.nodes}
+    for node, daemon in daemons.items():
+        node.write("web.pid", f"{daemon.pid}\n")
     begin(lab, "web 600 pidfile:HERE/web.pid")
     lab.wait_until(lambda: checks(lab.a) == {"web": "ok"}, "the process is found")
     since = time.monotonic()
@@ -151,16 +151,16 @@ def test_a_worker_that_dies_changes_no_state_and_no_role(lab: Lab) -> None:
     serve(lab.b, "exit 2")
     lab.wait_until(lambda: checks(lab.b) == {"web": "bad"}, "b's check is bad")
     lab.wait_until(lambda: checks(lab.a) == {"web": "ok"}, "a's is not")
-    before = {m: m.status()["us"]["checks"]["web"]["since"] for m in lab.machines}
-    old = {m: pids(m, "failoverd: checks") for m in lab.machines}
-    for machine, found in old.items():
-        kill(machine, found[0])
+    before = {node: node.status()["us"]["checks"]["web"]["since"] for node in lab.nodes}
+    old = {node: pids(node, "failoverd: checks") for node in lab.nodes}
+    for node, found in old.items():
+        kill(node, found[0])
     lab.wait_until(
-        lambda: all(pids(m, "failoverd: checks") not in ([], old[m]) for m in lab.machines),
+        lambda: all(pids(node, "failoverd: checks") not in ([], old[node]) for node in lab.nodes),
         "there are others",
     )
     assert stays(lambda: settled(lab, lab.a), 1.0)
-    assert {m: m.status()["us"]["checks"]["web"]["since"] for m in lab.machines} == before
+    assert {node: node.status()["us"]["checks"]["web"]["since"] for node in lab.nodes} == before
     serve(lab.b, "exit 0")
     lab.wait_until(lambda: checks(lab.b) == {"web": "ok"}, "the other goes on")
 

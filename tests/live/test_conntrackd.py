@@ -17,8 +17,8 @@ from contextlib import ExitStack, contextmanager
 import pytest
 from live_pair import LONG, settled, start
 
-from dev.lab.machine import Card, Machine
 from dev.lab.network import SERVICE, Lab
+from dev.lab.node import Card, Node
 from dev.lab.spaces import ROOT, search_path
 
 OUTSIDE, SERVER, PORT = "198.51.100.10", "198.51.100.200", 7
@@ -53,7 +53,7 @@ KNOBS = {
 class Stream:
     """A connection from the client to the server, whose bytes come back as they were sent."""
 
-    def __init__(self, client: Machine, server: socket.socket) -> None:
+    def __init__(self, client: Node, server: socket.socket) -> None:
         self.client = client.socket(socket.AF_INET, socket.SOCK_STREAM)
         self.client.settimeout(LONG)
         self.client.connect((SERVER, PORT))
@@ -88,7 +88,7 @@ class Stream:
 class Streams:
     """Many at once, each with something under way all the time."""
 
-    def __init__(self, client: Machine, server: Machine) -> None:
+    def __init__(self, client: Node, server: Node) -> None:
         self.reset: list[str] = []
         with server.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
             listening.bind((SERVER, PORT))
@@ -134,48 +134,46 @@ class Streams:
         self.all = [stream for stream in self.all if stream not in stuck]
 
 
-def firewall(machine: Machine, peer: Machine) -> None:
+def firewall(node: Node, peer: Node) -> None:
     """A router between both networks, with conntrackd as in the example."""
     for knob, value in KNOBS.items():
-        machine.check("sh", "-c", f"echo {value} >/proc/sys/net/{knob}")
-    machine.check("nft", "-f", "-", text=RULES)
+        node.check("sh", "-c", f"echo {value} >/proc/sys/net/{knob}")
+    node.check("nft", "-f", "-", text=RULES)
     text = (ROOT / "examples/conntrackd/conntrackd.conf").read_text()
-    ours, theirs = (m.cards["plip0"].addresses[0].partition("/")[0] for m in (machine, peer))
+    ours, theirs = (node.cards["plip0"].addresses[0].partition("/")[0] for node in (node, peer))
     for line, other in {
         "IPv4_address 1.0.0.1\n        IPv4_Dest": f"IPv4_address {ours}\n        IPv4_Dest",
         "Address 1.0.0.2\n        Port": f"Address {theirs}\n        Port",
-        "Syslog on": f"LogFile {machine.folder}/conntrackd.log",
-        "/var/lock/": f"{machine.folder}/run/",
-        "/var/run/": f"{machine.folder}/run/",
+        "Syslog on": f"LogFile {node.folder}/conntrackd.log",
+        "/var/lock/": f"{node.folder}/run/",
+        "/var/run/": f"{node.folder}/run/",
     }.items():
         assert text.count(line) == 1, line
         text = text.replace(line, other)
-    conf = machine.write("conntrackd.conf", text)
-    assert conf == f"{machine.folder}/conntrackd.conf"
-    start_conntrackd(machine)
+    conf = node.write("conntrackd.conf", text)
+    assert conf == f"{node.folder}/conntrackd.conf"
+    start_conntrackd(node)
 
 
-def start_conntrackd(machine: Machine) -> None:
-    words = ("conntrackd", "-C", f"{machine.folder}/conntrackd.conf")
-    machine.popen(*words)
-    asked = lambda: machine.run(*words, "-s").returncode == 0  # noqa: E731
-    machine.lab.wait_until(asked, "conntrackd answers", LONG)
+def start_conntrackd(node: Node) -> None:
+    words = ("conntrackd", "-C", f"{node.folder}/conntrackd.conf")
+    node.popen(*words)
+    asked = lambda: node.run(*words, "-s").returncode == 0  # noqa: E731
+    node.lab.wait_until(asked, "conntrackd answers", LONG)
 
 
-def use_hook(machine: Machine) -> None:
+def use_hook(node: Node) -> None:
     text = (ROOT / "examples/switch.d/conntrackd").read_text()
     assert text.count("\nconf=/etc/conntrackd/conntrackd.conf\n") == 1
-    conf = f"{machine.folder}/conntrackd.conf"
-    machine.write(
-        "switch.d/conntrackd", text.replace("/etc/conntrackd/conntrackd.conf", conf), 0o755
-    )
+    conf = f"{node.folder}/conntrackd.conf"
+    node.write("switch.d/conntrackd", text.replace("/etc/conntrackd/conntrackd.conf", conf), 0o755)
 
 
 @contextmanager
 def streams(lab: Lab) -> Iterator[Streams]:
     """From the client through the active node to a server on the other network."""
     card = Card("eth1", "net1", "02:00:00:00:01:c8", (f"{SERVER}/24",))
-    server = Machine(lab, "server", [card])
+    server = Node(lab, "server", [card])
     lab.switch.ip(*server.plugging())
     server.ip(*server.configuring())
     lab.client.ip("link set dev eth1 down", f"route add 198.51.100.0/24 via {SERVICE}")
@@ -211,8 +209,8 @@ def firewalls(make_lab: object) -> Lab:
 
 def test_streams_through_firewalls_survive_switches(firewalls: Lab) -> None:
     lab = firewalls
-    for machine in lab.machines:
-        use_hook(machine)
+    for node in lab.nodes:
+        use_hook(node)
     with streams(lab) as made:
         made.prove()
         for number in range(SWITCHES):
@@ -221,15 +219,15 @@ def test_streams_through_firewalls_survive_switches(firewalls: Lab) -> None:
             assert settled(lab, lab.a if number % 2 else lab.b)
         print(f"{SWITCHES} switches of {STREAMS} streams, reset: {len(made.reset)}")
         assert not made.reset
-    for machine in lab.machines:
-        assert "failed with status" not in machine.log()
+    for node in lab.nodes:
+        assert "failed with status" not in node.log()
 
 
 def test_streams_survive_a_power_cut_and_the_return_of_the_node(firewalls: Lab) -> None:
     """Which knows nothing when it comes, and has its role back."""
     lab = firewalls
-    for machine in lab.machines:
-        use_hook(machine)
+    for node in lab.nodes:
+        use_hook(node)
     with streams(lab) as made:
         made.prove()
         for _ in range(SWITCHES // 2):

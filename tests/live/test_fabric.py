@@ -10,8 +10,8 @@ from collections.abc import Callable
 import pytest
 
 from dev.lab import logs
-from dev.lab.machine import Machine, Value
 from dev.lab.network import FAST, SERVICE, SERVICE6, Lab
+from dev.lab.node import Node, Value
 from failoverd.wire import frames
 
 ETH_P_ALL = 3
@@ -29,11 +29,11 @@ NETWORKS: list[tuple[str, dict[str, Value]]] = [
 
 def begin(lab: Lab, address: str, variables: dict[str, Value]) -> None:
     """Start the pair, and wait until a alone has the address and each knows the other's card."""
-    for machine in lab.machines:
-        machine.write_conf(**variables, second_path=False)  # ARP alone tells
-        machine.start_failoverd()
+    for node in lab.nodes:
+        node.write_conf(**variables, second_path=False)  # ARP alone tells
+        node.start_failoverd()
     lab.wait_until(
-        lambda: [machine.role() for machine in lab.machines] == ["active", "standby"],
+        lambda: [node.role() for node in lab.nodes] == ["active", "standby"],
         "a is active, b stands by",
     )
     lab.wait_until(
@@ -58,14 +58,14 @@ def put_apart(lab: Lab, address: str, hwaddr: str) -> None:
     )
 
 
-def told_by_the_fabric(machine: Machine, address: str) -> bool:
+def told_by_the_fabric(node: Node, address: str) -> bool:
     """Whether an ordinary request for the address is answered there."""
     ours = "02:00:00:00:0d:01"
     if ":" in address:
         request = frames.probe_to(frames.BROADCAST, ours, "fe80::77", address)
     else:
         request = frames.request(ours, "192.0.2.77", address)
-    with machine.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)) as wire:
+    with node.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)) as wire:
         wire.bind(("eth0", ETH_P_ALL))
         wire.settimeout(0.5)
         wire.send(request)

@@ -22,8 +22,8 @@ from netns import TUN
 from processes import try_in_child
 
 from dev.lab import logs
-from dev.lab.machine import Machine
 from dev.lab.network import FAST, Lab
+from dev.lab.node import Node
 from dev.lab.spaces import ROOT
 from failoverd import process, statefile
 from failoverd.log import Log
@@ -41,50 +41,50 @@ exec {folder}/real-switch $1
 
 @pytest.fixture
 def patient(make_lab: Callable[..., Lab]) -> Lab:
-    """A lab whose machines leave a switch script much time."""
+    """A lab whose nodes leave a switch script much time."""
     return make_lab({**FAST, "switch_timeout": 60.0})
 
 
-def hold_up(machine: Machine) -> None:
-    """Have the machine's switch script wait until it may go on."""
-    machine.write("real-switch", machine.read("ha-switch"), 0o755)
-    machine.write("ha-switch", SLOW.format(folder=machine.folder), 0o755)
+def hold_up(node: Node) -> None:
+    """Have the node's switch script wait until it may go on."""
+    node.write("real-switch", node.read("ha-switch"), 0o755)
+    node.write("ha-switch", SLOW.format(folder=node.folder), 0o755)
 
 
-def go_on(machine: Machine) -> None:
-    machine.write("go", "")
+def go_on(node: Node) -> None:
+    node.write("go", "")
 
 
-def was_answered(machine: Machine) -> bool:
+def was_answered(node: Node) -> bool:
     """Whether the peer's answer to `fail` ended the handover, and no long search for the truth."""
-    told = machine.log().split("told to take over")[-1]
+    told = node.log().split("told to take over")[-1]
     return "PEER-DONE" in told.split(" role: standby")[0]
 
 
-def knows(machine: Machine, secret: str) -> bool:
+def knows(node: Node, secret: str) -> bool:
     try:
-        return machine.say("status", secret).startswith("ok")
+        return node.say("status", secret).startswith("ok")
     except OSError:
         return False  # the listener is being replaced
 
 
-def launched(machine: Machine, shell: str) -> subprocess.CompletedProcess[str]:
+def launched(node: Node, shell: str) -> subprocess.CompletedProcess[str]:
     """Run a line of shell in which "$@" starts the daemon."""
     launch = str(ROOT / "dev" / "launch.py")
-    command = (sys.executable, "-I", launch, "failoverd", "-c", machine.conf)
-    return machine.run("sh", "-c", shell, "sh", *command)
+    command = (sys.executable, "-I", launch, "failoverd", "-c", node.conf)
+    return node.run("sh", "-c", shell, "sh", *command)
 
 
 # ------------------------------------------------------------------ a restart is no event
 
 
 def test_a_restart_is_no_change_of_role(lab: Lab) -> None:
-    for machine in lab.machines:
-        note = f'#!/bin/sh\necho "$@" >>{machine.folder}/notes\n'
-        machine.write("notify", note, 0o755)
+    for node in lab.nodes:
+        note = f'#!/bin/sh\necho "$@" >>{node.folder}/notes\n'
+        node.write("notify", note, 0o755)
     start(lab, notify_prog="")
-    for machine in lab.machines:
-        machine.write_conf(notify_prog=f"{machine.folder}/notify")
+    for node in lab.nodes:
+        node.write_conf(notify_prog=f"{node.folder}/notify")
     since = lab.a.status()["us"]["since"]
     changes, scripts = role_changes(lab.a), runs(lab.a, "master")
     kill(lab.a, main_pid(lab.a))
@@ -141,7 +141,7 @@ def test_a_stop_in_the_middle_of_a_takeover_is_answered(patient: Lab) -> None:
 
 def test_hup_takes_a_configuration_wholly_or_not_at_all(lab: Lab) -> None:
     start(lab)
-    before = [role_changes(machine) for machine in lab.machines]
+    before = [role_changes(node) for node in lab.nodes]
     a = lab.a
 
     def refused(why: str) -> None:
@@ -168,19 +168,19 @@ def test_hup_takes_a_configuration_wholly_or_not_at_all(lab: Lab) -> None:
         refused("cannot listen on 1.0.0.1 port 2001: it is in use")
     a.write_conf()
     hang_up(a, said="nothing changed")
-    assert [role_changes(machine) for machine in lab.machines] == before
+    assert [role_changes(node) for node in lab.nodes] == before
 
 
 def test_what_left_the_configuration_leaves_the_card_with_the_role(lab: Lab) -> None:
-    """Else both machines would have it: the script never touches what it is not told of."""
+    """Else both nodes would have it: the script never touches what it is not told of."""
     old, new = "eth0 192.0.2.11/24", "eth0 192.0.2.12/24"
     addresses = [*lab.a.settings()["addresses"], old]  # type: ignore[misc]
     shared = "02:00:00:00:00:10"
     start(lab, addresses=addresses, ethernet_addresses=[f"eth0 {shared}"])
     assert lab.a.hwaddr("eth0") == shared
-    for machine in lab.machines:
-        machine.write_conf(addresses=[*addresses[:-1], new])
-        hang_up(machine, said="configuration read again")
+    for node in lab.nodes:
+        node.write_conf(addresses=[*addresses[:-1], new])
+        hang_up(node, said="configuration read again")
     assert logs.told(lab.a.log(), "CONFIG-LATER")
     kill(lab.a, main_pid(lab.a))  # who comes after it knows nothing of the old configuration
     assert lab.a.command("failoverd").returncode == 0
@@ -208,7 +208,7 @@ def test_what_is_new_in_the_middle_of_a_takeover_is_said_to_come_later(patient: 
 
 
 def test_what_no_card_has_yet_is_not_announced(lab: Lab) -> None:
-    """Else clients of another machine, which has the address still, would lose it."""
+    """Else clients of another host, which has the address still, would lose it."""
     start(lab)
     new = "192.0.2.12"
     wire = lab.client.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(frames.ETHERTYPE_ARP))
@@ -232,16 +232,16 @@ needs_tun = pytest.mark.skipif(
 
 
 @contextlib.contextmanager
-def tunnel(lab: Lab, machine: Machine) -> Iterator[None]:
+def tunnel(lab: Lab, node: Node) -> Iterator[None]:
     """With nothing else to serve on: tun0, which is up and has no ARP."""
     hold = (
         f"import fcntl, os, struct, time; tun = os.open({TUN!r}, os.O_RDWR);"
         "fcntl.ioctl(tun, 0x400454CA, struct.pack('16sH', b'tun0', 0x1001)); time.sleep(999)"
     )
-    with machine.popen(sys.executable, "-c", hold):
-        lab.wait_until(lambda: machine.has("tun0"), "the tunnel is there")
-        machine.ip("link set dev tun0 up")
-        machine.write_conf(interfaces=["tun0"], addresses=["tun0 192.0.2.10/24"])
+    with node.popen(sys.executable, "-c", hold):
+        lab.wait_until(lambda: node.has("tun0"), "the tunnel is there")
+        node.ip("link set dev tun0 up")
+        node.write_conf(interfaces=["tun0"], addresses=["tun0 192.0.2.10/24"])
         yield
 
 
@@ -279,16 +279,16 @@ def test_the_log_is_rotated_without_a_word_lost_to_the_peer(patient: Lab) -> Non
         go_on(lab.b)
         assert typed.wait(20) == 0
     assert was_answered(lab.a)
-    for machine in lab.machines:
-        machine.write("secret", "another word\n", 0o600)
-        hang_up(machine, said="nothing changed")
+    for node in lab.nodes:
+        node.write("secret", "another word\n", 0o600)
+        hang_up(node, said="nothing changed")
     lab.wait_until(lambda: knows(lab.b, "another word"), "the new secret is in force")
 
 
 # ------------------------------------------------------------------ a stall
 
 
-def test_a_stall_of_the_machine_is_no_worker_s_silence(lab: Lab) -> None:
+def test_a_stall_of_the_node_is_no_worker_s_silence(lab: Lab) -> None:
     start(lab)
     seconds = process.patience(float(str(FAST["plip_timer"])))
     for _ in range(3):
@@ -371,7 +371,7 @@ def test_nobody_else_can_stop_the_next_start_or_forge_the_log(lab: Lab) -> None:
         assert "is not a plain file of root's alone" in lab.a.command("failoverd").stderr
 
 
-def test_two_on_one_machine_never_share_a_state(lab: Lab) -> None:
+def test_two_on_one_node_never_share_a_state(lab: Lab) -> None:
     lab.a.write_conf()
     assert lab.a.command("failoverd").returncode == 0
     lab.wait_until(lambda: lab.a.read("run/state"), "it has noted its role")

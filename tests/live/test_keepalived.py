@@ -10,8 +10,8 @@ import pytest
 
 from dev.lab.bench import sensed
 from dev.lab.bench.sensed import SensedKeepalived
-from dev.lab.machine import Machine
 from dev.lab.network import Lab
+from dev.lab.node import Node
 from dev.lab.spaces import search_path
 
 WINDOW = 0.3
@@ -33,16 +33,14 @@ def started(stage: Lab) -> tuple[Lab, SensedKeepalived]:
     """Both nodes with keepalived and the sensor; a has the address."""
     system = SensedKeepalived(WINDOW)
     system.start(stage)
-    for machine in stage.machines:
-        known(machine, "0")
+    for node in stage.nodes:
+        known(node, "0")
     return stage, system
 
 
-def known(machine: Machine, number: str) -> None:
+def known(node: Node, number: str) -> None:
     """Wait until the sensor says so."""
-    machine.lab.wait_until(
-        lambda: machine.read("watchd/eth0") == f"{number}\n", f"{machine.name}: {number}"
-    )
+    node.lab.wait_until(lambda: node.read("watchd/eth0") == f"{number}\n", f"{node.name}: {number}")
 
 
 def held_by(lab: Lab, name: str) -> None:
@@ -76,8 +74,8 @@ def test_it_stays_where_nobody_receives(started: Started) -> None:
     """Their windows do not end at the same moment: the other may have it for one of them."""
     lab, _ = started
     lab.switch.ip("link set dev net0 down")
-    for machine in lab.machines:
-        known(machine, "1")
+    for node in lab.nodes:
+        known(node, "1")
     held_by(lab, "a")
     stays(lab, "a")
 
@@ -115,13 +113,13 @@ def test_without_the_file_the_node_counts_as_good(started: Started) -> None:
 
 def test_a_sensor_may_come_after_keepalived(stage: Lab) -> None:
     lab, system = stage, SensedKeepalived(WINDOW)
-    for machine in lab.machines:
-        (machine.outside / "watchd").mkdir()
-        system.start_one(machine)
+    for node in lab.nodes:
+        (node.outside / "watchd").mkdir()
+        system.start_one(node)
     held_by(lab, "a")
-    for machine in lab.machines:
-        system.start_sensor(machine)
-        known(machine, "0")
+    for node in lab.nodes:
+        system.start_sensor(node)
+        known(node, "0")
     lab.a.deafen("eth0")
     held_by(lab, "b")
 

@@ -11,50 +11,50 @@ from functools import partial
 from live_pair import LONG, WATCHED, kill, main_pid, role_changes, settled, start, stays
 
 from dev.lab import logs
-from dev.lab.machine import Machine, Value
 from dev.lab.network import Lab
+from dev.lab.node import Node, Value
 
 STATE = "disk/state"
 
 
 def begin(lab: Lab, **variables: Value) -> None:
     """Start a pair whose $state is in a folder that outlives a boot."""
-    for machine in lab.machines:
-        machine.check("mkdir", f"{machine.folder}/disk")
-        machine.write_conf(state=f"{machine.folder}/{STATE}", **variables)
-        machine.start_failoverd()
+    for node in lab.nodes:
+        node.check("mkdir", f"{node.folder}/disk")
+        node.write_conf(state=f"{node.folder}/{STATE}", **variables)
+        node.start_failoverd()
     lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by", LONG)
 
 
-def ha_fail(machine: Machine, *options: str) -> str:
+def ha_fail(node: Node, *options: str) -> str:
     """What it says on standard output; it must succeed."""
-    told = machine.command("ha-fail", *options)
+    told = node.command("ha-fail", *options)
     assert told.returncode == 0, told.stderr
     return told.stdout
 
 
-def is_held(machine: Machine) -> bool:
+def is_held(node: Node) -> bool:
     """Whether a node knows of a hold that is in force."""
     try:
-        told = json.loads(machine.say("status").removeprefix("ok "))
+        told = json.loads(node.say("status").removeprefix("ok "))
     except (OSError, ValueError):
         return False
     return bool(told.get("hold", {}).get("held"))
 
 
-def restart(machine: Machine) -> None:
-    kill(machine, main_pid(machine))
-    machine.start_failoverd()
+def restart(node: Node) -> None:
+    kill(node, main_pid(node))
+    node.start_failoverd()
 
 
-def boot(machine: Machine) -> None:
+def boot(node: Node) -> None:
     """With another kernel's boot, as far as the files tell."""
-    machine.power_on()
+    node.power_on()
     for name in (STATE, f"{STATE}.hold"):
         with contextlib.suppress(ValueError):  # it is not there, or damaged
-            told = json.loads(machine.read(name))
-            machine.write(name, json.dumps(told | {"boot_id": "another"}), 0o600)
-    machine.start_failoverd()
+            told = json.loads(node.read(name))
+            node.write(name, json.dumps(told | {"boot_id": "another"}), 0o600)
+    node.start_failoverd()
 
 
 def test_a_hold_is_known_to_both_and_outlives_all_but_a_release(lab: Lab) -> None:
@@ -62,10 +62,10 @@ def test_a_hold_is_known_to_both_and_outlives_all_but_a_release(lab: Lab) -> Non
     told = ha_fail(lab.a, "--hold")
     assert told.splitlines()[0].startswith("role changes are on hold by ")
     assert told.endswith(" knows that too\n")
-    assert all(map(is_held, lab.machines))
-    for machine in lab.machines:
-        restart(machine)
-    lab.wait_until(lambda: all(map(is_held, lab.machines)), "both know it after a restart", LONG)
+    assert all(map(is_held, lab.nodes))
+    for node in lab.nodes:
+        restart(node)
+    lab.wait_until(lambda: all(map(is_held, lab.nodes)), "both know it after a restart", LONG)
     lab.wait_until(lambda: settled(lab, lab.a), "and their roles are as they were", LONG)
     lab.b.power_cut()
     boot(lab.b)
@@ -157,17 +157,17 @@ def test_of_two_that_are_active_one_stands_down_on_hold(lab: Lab) -> None:
     lab.b.hear("eth0")
     lab.mend_link()
     lab.wait_until(lambda: len(lab.holders()) == 1, "one is left", LONG)
-    (active,) = (machine for machine in lab.machines if machine.name in lab.holders())
+    (active,) = (node for node in lab.nodes if node.name in lab.holders())
     lab.wait_until(lambda: settled(lab, active), "and the other stands by", LONG)
-    assert all(map(is_held, lab.machines))
+    assert all(map(is_held, lab.nodes))
 
 
 def test_only_the_node_itself_may_ask(lab: Lab) -> None:
     start(lab)
 
-    def type_on(machine: Machine, host: str, command: str) -> str:
-        text = f"{machine.read('secret')}{command}\n"
-        return machine.run("nc", "-N", host, "2000", text=text).stdout.splitlines()[-1]
+    def type_on(node: Node, host: str, command: str) -> str:
+        text = f"{node.read('secret')}{command}\n"
+        return node.run("nc", "-N", host, "2000", text=text).stdout.splitlines()[-1]
 
     for command in ("hold", "hold 90", "release"):
         assert type_on(lab.b, "1.0.0.1", command) == "error only by this node's own commands"
@@ -196,5 +196,5 @@ def test_who_is_killed_meanwhile_leaves_no_hold_that_one_node_alone_knows(lab: L
 
 def agree(lab: Lab, held: bool) -> bool:
     """Whether both know the same; held: which was promised to be a hold."""
-    here, there = map(is_held, lab.machines)
+    here, there = map(is_held, lab.nodes)
     return here is there and here >= held

@@ -1,4 +1,4 @@
-"""A machine that misbehaves: disks, descriptors, processes, memory, cards. No role changes."""
+"""A node that misbehaves: disks, descriptors, processes, memory, cards. No role changes."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ import pytest
 from live_pair import WATCHED, kill, main_pid, mounted, pids, role_changes, settled, start
 
 from dev.lab import logs
-from dev.lab.machine import Machine
 from dev.lab.network import SERVICE, Lab
+from dev.lab.node import Node
 from dev.lab.spaces import Process
 
 # ------------------------------------------------------------------ disks
 
 
 def hand_over(lab: Lab) -> None:
-    """From a to b and back, by a person, without anybody noticing what ails the machines."""
-    for machine in (lab.b, lab.a):
+    """From a to b and back, by a person, without anybody noticing what ails the nodes."""
+    for node in (lab.b, lab.a):
         result = lab.a.command("ha-fail")
         assert result.returncode == 0, result.stderr
-        assert settled(lab, machine)
+        assert settled(lab, node)
 
 
 def alive(lab: Lab, mains: list[int]) -> bool:
     """Whether these are still the main processes, and the pair is as it was in the beginning."""
-    return mains == [main_pid(machine) for machine in lab.machines] and settled(lab, lab.a)
+    return mains == [main_pid(node) for node in lab.nodes] and settled(lab, lab.a)
 
 
 def test_a_disk_that_is_full(lab: Lab) -> None:
@@ -43,8 +43,8 @@ def test_a_disk_that_is_full(lab: Lab) -> None:
     lab.a.run("sh", "-c", f"cat /dev/zero >{folder}/x")
     lab.a.write_conf(log=f"{folder}/log")
     lab.b.write_conf()
-    for machine in lab.machines:
-        machine.start_failoverd()
+    for node in lab.nodes:
+        node.start_failoverd()
     lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by")
     assert "cannot write $pidfile" in lab.a.read("terminal")
     assert "STATE-FAILED" in lab.a.read("terminal")
@@ -60,7 +60,7 @@ def test_a_disk_that_is_full(lab: Lab) -> None:
 
 def test_a_run_folder_that_is_read_only_and_then_away(lab: Lab) -> None:
     start(lab)
-    mains = [main_pid(machine) for machine in lab.machines]
+    mains = [main_pid(node) for node in lab.nodes]
     folder = mounted(lab.a, "run", "-o", "ro")
     hand_over(lab)
     assert logs.told(lab.a.log(), "STATE-FAILED")
@@ -77,7 +77,7 @@ def test_a_run_folder_that_is_read_only_and_then_away(lab: Lab) -> None:
 
 
 def test_a_log_on_a_disk_that_hangs(lab: Lab) -> None:
-    """The standby's disk hangs when the active machine dies: it takes over all the same.
+    """The standby's disk hangs when the active node dies: it takes over all the same.
 
     Its watchers hang, too, for they write $dumpfile.
     """
@@ -91,8 +91,8 @@ def test_a_log_on_a_disk_that_hangs(lab: Lab) -> None:
     lab.wait_until(lambda: lab.b.run("test", "-e", f"{folder}/log").returncode == 0, "a disk")
     lab.a.write_conf()
     lab.b.write_conf(log=f"{folder}/log", dumpfile=f"{folder}/dump", verbose=True)
-    for machine in lab.machines:
-        machine.start_failoverd()
+    for node in lab.nodes:
+        node.start_failoverd()
     lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by")
     main, (scribe,) = main_pid(lab.b), pids(lab.b, "failoverd: log ")
     lab.b.write("hangs", "")
@@ -118,30 +118,30 @@ def test_a_log_on_a_disk_that_hangs(lab: Lab) -> None:
 # ------------------------------------------------------------------ descriptors and processes
 
 
-def limit_descriptors(machine: Machine, pid: int, user: str, limit: int) -> None:
-    group = machine.check("id", "-g", user).strip()
+def limit_descriptors(node: Node, pid: int, user: str, limit: int) -> None:
+    group = node.check("id", "-g", user).strip()
     own = ("setpriv", "--reuid", user, "--regid", group, "--clear-groups")
     command = ("prlimit", "-p", str(pid), f"--nofile={limit}:{limit}")
-    machine.check(*(() if user == "root" else own), *command)
+    node.check(*(() if user == "root" else own), *command)
 
 
 def test_no_descriptor_is_left(lab: Lab) -> None:
     """Neither to failoverd nor to any of its children: they serve with what they have."""
     start(lab, **WATCHED)
-    mains = [main_pid(machine) for machine in lab.machines]
-    before = [role_changes(machine) for machine in lab.machines]
-    for machine in lab.machines:
-        for pid in pids(machine, "failoverd: "):
-            limit_descriptors(machine, pid, lab.user, 3)
-        main = main_pid(machine)
-        held = len(machine.check("ls", f"/proc/{main}/fd").split())
-        limit_descriptors(machine, main, "root", held)
+    mains = [main_pid(node) for node in lab.nodes]
+    before = [role_changes(node) for node in lab.nodes]
+    for node in lab.nodes:
+        for pid in pids(node, "failoverd: "):
+            limit_descriptors(node, pid, lab.user, 3)
+        main = main_pid(node)
+        held = len(node.check("ls", f"/proc/{main}/fd").split())
+        limit_descriptors(node, main, "root", held)
     said = "Too many open files"
-    lab.wait_until(lambda: all(said in m.log() for m in lab.machines), "the listeners have none")
-    for machine in lab.machines:
-        kill(machine, pids(machine, "failoverd: listener ")[0])
+    lab.wait_until(lambda: all(said in node.log() for node in lab.nodes), "the listeners have none")
+    for node in lab.nodes:
+        kill(node, pids(node, "failoverd: listener ")[0])
     lab.wait_until(lambda: alive(lab, mains), "other listeners have descriptors again")
-    assert [role_changes(machine) for machine in lab.machines] == before
+    assert [role_changes(node) for node in lab.nodes] == before
     hand_over(lab)
 
 
@@ -164,7 +164,7 @@ time.sleep(1000)
 def crowded(lab: Lab) -> Iterator[Callable[[], Process]]:
     """Have every process number in the lab taken, until what is returned is closed."""
     if tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) < (6, 14):
-        pytest.skip("before Linux 6.14 the limit of processes is the whole machine's")
+        pytest.skip("before Linux 6.14 the limit of processes is the whole host's")
     crowds: list[Process] = []
 
     def crowd() -> Process:
@@ -182,20 +182,20 @@ def crowded(lab: Lab) -> Iterator[Callable[[], Process]]:
 
 def test_no_process_can_be_had(lab: Lab, crowded: Callable[[], Process]) -> None:
     start(lab)
-    mains = [main_pid(machine) for machine in lab.machines]
-    before = [role_changes(machine) for machine in lab.machines]
-    victims = [(m, pids(m, "failoverd: heartbeat ")[0]) for m in lab.machines]
+    mains = [main_pid(node) for node in lab.nodes]
+    before = [role_changes(node) for node in lab.nodes]
+    victims = [(node, pids(node, "failoverd: heartbeat ")[0]) for node in lab.nodes]
     with crowded():
         for _, pid in victims:
             lab.spaces.request({"do": "signal", "pid": pid, "signal": int(signal.SIGKILL)})
         said = 'worker heartbeat: ended, and is started again; error="cannot be started'
-        lab.wait_until(lambda: all(said in m.log() for m in lab.machines), "no child can be had")
+        lab.wait_until(lambda: all(said in node.log() for node in lab.nodes), "no child can be had")
         assert lab.b.say("fail").startswith("error")
         assert lab.a.say("resume") == "error the switch script cannot be run"
         assert (lab.a.role(), lab.b.role()) == ("active", "standby")
     lab.wait_until(lambda: alive(lab, mains), "the pair is as it was")
     lab.wait_until(
-        lambda: all(pids(m, "failoverd: heartbeat ") for m in lab.machines), "the children too"
+        lambda: all(pids(node, "failoverd: heartbeat ") for node in lab.nodes), "the children too"
     )
     assert logs.told(lab.a.log(), "SWITCH-FAILED", "cannot be run, the role stays")
     hand_over(lab)
@@ -205,22 +205,22 @@ def test_no_process_can_be_had(lab: Lab, crowded: Callable[[], Process]) -> None
 
 def test_no_memory_can_be_had(lab: Lab) -> None:
     start(lab, **WATCHED)
-    mains = [main_pid(machine) for machine in lab.machines]
-    for machine, main in zip(lab.machines, mains, strict=True):
-        status = machine.check("cat", f"/proc/{main}/status")
+    mains = [main_pid(node) for node in lab.nodes]
+    for node, main in zip(lab.nodes, mains, strict=True):
+        status = node.check("cat", f"/proc/{main}/status")
         (size,) = re.findall(r"VmSize:\s+(\d+) kB", status)
-        machine.check("prlimit", "-p", str(main), f"--as={int(size) * 1024}:unlimited")
-        for pid in pids(machine, "failoverd: "):
-            kill(machine, pid)
-        kill(machine, main, signal.SIGHUP)
-        kill(machine, main, signal.SIGUSR1)
+        node.check("prlimit", "-p", str(main), f"--as={int(size) * 1024}:unlimited")
+        for pid in pids(node, "failoverd: "):
+            kill(node, pid)
+        kill(node, main, signal.SIGHUP)
+        kill(node, main, signal.SIGUSR1)
     said = ("STATUS ", "configuration stays as it was")
     lab.wait_until(
-        lambda: all(any(word in m.read("terminal") for word in said) for m in lab.machines),
+        lambda: all(any(word in node.read("terminal") for word in said) for node in lab.nodes),
         "they answer",
     )
-    for machine, main in zip(lab.machines, mains, strict=True):
-        machine.check("prlimit", "-p", str(main), "--as=unlimited")
+    for node, main in zip(lab.nodes, mains, strict=True):
+        node.check("prlimit", "-p", str(main), "--as=unlimited")
     lab.wait_until(lambda: alive(lab, mains), "the pair is as it was")
 
 
@@ -230,12 +230,12 @@ def test_no_memory_can_be_had(lab: Lab) -> None:
 def test_cards_that_are_renamed_and_moved(lab: Lab) -> None:
     """The standby's card and its end of the link go to another name, another namespace and back."""
     start(lab, **WATCHED)
-    mains = [main_pid(machine) for machine in lab.machines]
-    before = [role_changes(machine) for machine in lab.machines]
+    mains = [main_pid(node) for node in lab.nodes]
+    before = [role_changes(node) for node in lab.nodes]
 
-    def own_status(machine: Machine) -> Any:
+    def own_status(node: Node) -> Any:
         """Without the peer's, for which ha-status waits."""
-        return json.loads(machine.say("status").removeprefix("ok "))
+        return json.loads(node.say("status").removeprefix("ok "))
 
     def missed(card: str) -> bool:
         if card == "eth0":
@@ -256,11 +256,11 @@ def test_cards_that_are_renamed_and_moved(lab: Lab) -> None:
             there.ip(f"link set dev other0 {home} name {card}")
             lab.b.ip(*lab.b._configured(lab.b.cards[card]))
             lab.wait_until(whole, f"{card} is back")
-    assert [role_changes(machine) for machine in lab.machines] == before
+    assert [role_changes(node) for node in lab.nodes] == before
 
 
 def test_a_card_that_was_renamed_while_it_had_the_address(lab: Lab) -> None:
-    """The active machine's: it gives the address up all the same, and goes on when it is back."""
+    """The active node's: it gives the address up all the same, and goes on when it is back."""
     start(lab, **WATCHED)
     lab.a.ip("link set dev eth0 down", "link set dev eth0 name other0")
     lab.wait_until(lambda: lab.b.role() == "active", "b takes over")

@@ -14,8 +14,8 @@ import pytest
 from live_pair import LONG, role_changes, settled, start
 
 from dev.lab.logs import told
-from dev.lab.machine import Machine
 from dev.lab.network import SERVICE, Lab
+from dev.lab.node import Node
 from dev.lab.spaces import ROOT, Process
 
 NETWORKD = Path("/lib/systemd/systemd-networkd")
@@ -70,14 +70,14 @@ def test_networkd_takes_the_address_and_failoverd_puts_it_back_unless_told_to_ke
     assert role_changes(lab.b) == before
 
 
-def changes(machine: Machine) -> list[tuple[datetime, bool]]:
+def changes(node: Node) -> list[tuple[datetime, bool]]:
     """When the service address was put on the interface or deleted, which is True."""
-    lines = [line for line in machine.read("addresses").splitlines() if f" {SERVICE}/24" in line]
+    lines = [line for line in node.read("addresses").splitlines() if f" {SERVICE}/24" in line]
     return [(datetime.fromisoformat(line[1:27]), " Deleted " in line[:40]) for line in lines]
 
 
-def run_networkd(machine: Machine, folder: str) -> Process:
+def run_networkd(node: Node, folder: str) -> Process:
     argv = ("unshare", "-m", "sh", "-c", IN_ITS_PLACES, "sh", folder, str(NETWORKD))
-    with (machine.outside / "networkd").open("wb") as words:
+    with (node.outside / "networkd").open("wb") as words:
         env = {**os.environ, "SYSTEMD_LOG_LEVEL": "debug"}
-        return machine.popen(*argv, env=env, stderr=words)
+        return node.popen(*argv, env=env, stderr=words)

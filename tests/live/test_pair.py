@@ -13,8 +13,8 @@ import pytest
 from live_pair import LONG, WATCHED, kill, main_pid, pids, role_changes, runs, settled, start
 
 from dev.lab import logs
-from dev.lab.machine import SWITCH, Machine
 from dev.lab.network import SERVICE, Lab
+from dev.lab.node import SWITCH, Node
 
 # The router answers, so a quiet network is not a dead card; without an answer a window has failed.
 
@@ -82,31 +82,31 @@ def test_a_switch_that_speaks_on_a_blocked_port_hides_no_deaf_card(lab: Lab) -> 
     lab.wait_until(lambda: settled(lab, lab.a), "a hears, and resumes its role")
 
 
-def windows(machine: Machine) -> list[str]:
+def windows(node: Node) -> list[str]:
     """What the log tells of the windows of eth0."""
-    return [line for line in machine.log().splitlines() if " WINDOW interface eth0: " in line]
+    return [line for line in node.log().splitlines() if " WINDOW interface eth0: " in line]
 
 
 def test_a_switch_that_is_dead_for_both_changes_nothing(lab: Lab) -> None:
     start(lab, **WATCHED)
-    before = [role_changes(machine) for machine in lab.machines]
-    for machine in lab.machines:
-        machine.deafen("eth0")
+    before = [role_changes(node) for node in lab.nodes]
+    for node in lab.nodes:
+        node.deafen("eth0")
     lab.wait_until(lambda: "the peer is" in lab.a.log(), "a finds b no better off")
     lab.wait_until(lambda: lab.a.log().count("IFACE-FAIL") >= 1, "a's watcher judged")
     time.sleep(2.5)  # several windows of silence: nothing may happen in them
     assert settled(lab, lab.a)
-    assert [role_changes(machine) for machine in lab.machines] == before
+    assert [role_changes(node) for node in lab.nodes] == before
 
 
 @pytest.mark.parametrize("typed_on", ["a", "b"])
-def test_a_person_switches_from_either_machine(lab: Lab, typed_on: str) -> None:
+def test_a_person_switches_from_either_node(lab: Lab, typed_on: str) -> None:
     start(lab)
-    machine = lab.a if typed_on == "a" else lab.b
-    result = machine.command("ha-fail")
+    node = lab.a if typed_on == "a" else lab.b
+    result = node.command("ha-fail")
     assert result.returncode == 0, result.stderr
     assert settled(lab, lab.b)
-    back = machine.command("ha-fail")
+    back = node.command("ha-fail")
     assert back.returncode == 0, back.stderr
     assert settled(lab, lab.a)
 
@@ -114,9 +114,9 @@ def test_a_person_switches_from_either_machine(lab: Lab, typed_on: str) -> None:
 def test_words_typed_into_nc(lab: Lab) -> None:
     start(lab)
 
-    def type_on(machine: Machine, host: str, command: str) -> str:
-        text = f"{machine.read('secret')}{command}\n"
-        return machine.run("nc", "-N", host, "2000", text=text).stdout.splitlines()[-1]
+    def type_on(node: Node, host: str, command: str) -> str:
+        text = f"{node.read('secret')}{command}\n"
+        return node.run("nc", "-N", host, "2000", text=text).stdout.splitlines()[-1]
 
     assert type_on(lab.b, "1.0.0.2", "fail") == "ok active"
     assert settled(lab, lab.b)
@@ -200,8 +200,8 @@ def test_ha_fail_knows_the_end_of_a_switch_that_takes_longer_than_one_script(
     """Nothing that it has called refused happens later."""
     lab = make_lab({"switch_timeout": 2.0, "hold_down": 2.0})
     start(lab)
-    for machine in lab.machines:
-        machine.write("ha-switch", f'#!/bin/sh\nsleep 1.7\nexec {SWITCH} "$1"\n', 0o755)
+    for node in lab.nodes:
+        node.write("ha-switch", f'#!/bin/sh\nsleep 1.7\nexec {SWITCH} "$1"\n', 0o755)
     if hangs:
         lab.b.write("ha-switch", "#!/bin/sh\nsleep 1000\n", 0o755)
     result = lab.a.command("ha-fail")
@@ -268,20 +268,20 @@ def test_children_that_die_come_back_and_no_role_changes(lab: Lab) -> None:
         "addresses",
         "log",
     )
-    before = [role_changes(machine) for machine in lab.machines]
+    before = [role_changes(node) for node in lab.nodes]
     for title in titles:
-        for machine in lab.machines:
-            (old,) = pids(machine, f"failoverd: {title} ")
-            user = machine.check("ps", "-o", "user=", "-p", str(old)).strip()
+        for node in lab.nodes:
+            (old,) = pids(node, f"failoverd: {title} ")
+            user = node.check("ps", "-o", "user=", "-p", str(old)).strip()
             assert user == lab.user
-            kill(machine, old)
+            kill(node, old)
 
     def replaced() -> bool:
-        return all(len(pids(machine, "failoverd: ")) == len(titles) for machine in lab.machines)
+        return all(len(pids(node, "failoverd: ")) == len(titles) for node in lab.nodes)
 
     lab.wait_until(replaced, "every child is there again")
     lab.wait_until(lambda: settled(lab, lab.a), "the pair is as it was")
-    assert [role_changes(machine) for machine in lab.machines] == before
+    assert [role_changes(node) for node in lab.nodes] == before
     stopped = pids(lab.a, "failoverd: heartbeat ")[0]
     kill(lab.a, stopped, signal.SIGSTOP)
     lab.wait_until(lambda: pids(lab.a, "failoverd: heartbeat ") != [stopped], "it is replaced")
@@ -373,10 +373,10 @@ def test_a_dry_run_beside_a_live_peer_is_harmless(lab: Lab) -> None:
 
 def test_a_private_link_with_ipv6(make_lab: Callable[..., Lab]) -> None:
     lab = make_lab(ipv6=True)
-    for number, machine in enumerate(lab.machines, start=1):
-        machine.ip(f"address add fd00::{number}/64 dev plip0 nodad")
-        machine.write_conf(primary=f"fd00::{number}", secondary=f"fd00::{3 - number}")
-        machine.start_failoverd()
+    for number, node in enumerate(lab.nodes, start=1):
+        node.ip(f"address add fd00::{number}/64 dev plip0 nodad")
+        node.write_conf(primary=f"fd00::{number}", secondary=f"fd00::{3 - number}")
+        node.start_failoverd()
 
     def both() -> tuple[str, str]:
         told = lab.a.status()

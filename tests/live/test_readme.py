@@ -1,8 +1,8 @@
-"""The pair of the README, followed to the letter on two machines that have never seen it.
+"""The pair of the README, followed to the letter on two nodes that have never seen it.
 
 Each has an /etc, a /usr/local, a /var/log and a /run of its own. An editor and scp are played: the
 first changes what the README says beside it, and makes the timers a twentieth of what the file has
-(heartbeats come a little more often, for 50 ms between two of them are little on a busy machine).
+(heartbeats come a little more often, for 50 ms between two of them are little on a busy host).
 A client's patience with an address that does not answer is as much shorter.
 """
 
@@ -18,8 +18,8 @@ from collections.abc import Callable
 import pytest
 from live_pair import MARGIN
 
-from dev.lab.machine import Machine
 from dev.lab.network import ROUTER, SERVICE, Lab
+from dev.lab.node import Node
 from dev.lab.spaces import ROOT
 from failoverd import conf
 from failoverd.tools import promises
@@ -28,7 +28,7 @@ LONG = 60.0
 TIMERS = {"timer_seconds": "1", "plip_timer": "0.55", "plip_hbeat": "0.2"}
 FILE = "/etc/failover/failoverd.conf"
 
-# What a machine that has a disk of its own has for itself alone.
+# What a node that has a disk of its own has for itself alone.
 ITS_OWN = """
 mount --make-rprivate /
 for place in /etc /usr/local /var/log; do
@@ -68,11 +68,11 @@ def pair_of_the_readme() -> list[list[str]]:
     return [[line.strip() for line in block.splitlines()] for block in blocks]
 
 
-def edits(machine: Machine, witness: bool) -> dict[str, list[tuple[str, str]]]:
+def edits(node: Node, witness: bool) -> dict[str, list[tuple[str, str]]]:
     """What the README has a person change: nothing that it does not name."""
     both, _, _ = pair_of_the_readme()
     named = re.findall(r"[$@](\w+)", " ".join(both))
-    first = machine is machine.lab.a
+    first = node is node.lab.a
     us, peer = ("1.0.0.1", "1.0.0.2") if first else ("1.0.0.2", "1.0.0.1")
     wanted = {
         "interfaces": "@interfaces = ('eth0');",
@@ -91,51 +91,49 @@ def edits(machine: Machine, witness: bool) -> dict[str, list[tuple[str, str]]]:
     return {FILE: changes, "/etc/failover/host_type": [("^boot:.*$", f"boot:{boot}")]}
 
 
-def follow(machine: Machine, lines: list[str]) -> str:
+def follow(node: Node, lines: list[str]) -> str:
     """Type these lines in the checkout, as root. What they print."""
-    ours = f"{machine.folder}/"  # where set_up has put those of the checkout
+    ours = f"{node.folder}/"  # where set_up has put those of the checkout
     typed = "\n".join(f"{ours if line[:4] in ('bin/', 'dev/') else ''}{line}" for line in lines)
-    script = f"PATH={machine.folder}/played:$PATH\n{typed}\n"
-    result = machine.run("sh", "-e", "-c", script, cwd=str(ROOT), timeout=LONG)
+    script = f"PATH={node.folder}/played:$PATH\n{typed}\n"
+    result = node.run("sh", "-e", "-c", script, cwd=str(ROOT), timeout=LONG)
     assert result.returncode == 0, f"{typed}\n{result.stdout}{result.stderr}"
     return result.stdout
 
 
-def set_up(machine: Machine, witness: bool) -> None:
-    result = machine.run("sh", "-e", "-c", ITS_OWN)
+def set_up(node: Node, witness: bool) -> None:
+    result = node.run("sh", "-e", "-c", ITS_OWN)
     if result.returncode != 0:
-        pytest.skip(f"a machine cannot have folders of its own here: {result.stderr.strip()}")
+        pytest.skip(f"a node cannot have folders of its own here: {result.stderr.strip()}")
     python, launch = map(shlex.quote, (sys.executable, str(ROOT / "dev" / "launch.py")))
     for name in ("failoverd", "ha-status"):
-        machine.write(f"bin/{name}", COMMAND.format(python=python, launch=launch), 0o755)
-    machine.write(
-        "dev/setup", f"#!/bin/sh\nexec {shlex.quote(str(ROOT / 'dev' / 'setup'))}\n", 0o755
-    )
-    changes = machine.write("changes", json.dumps(edits(machine, witness)))
-    program = machine.write("program", PROGRAM)
+        node.write(f"bin/{name}", COMMAND.format(python=python, launch=launch), 0o755)
+    node.write("dev/setup", f"#!/bin/sh\nexec {shlex.quote(str(ROOT / 'dev' / 'setup'))}\n", 0o755)
+    changes = node.write("changes", json.dumps(edits(node, witness)))
+    program = node.write("program", PROGRAM)
     editor = EDITOR.format(python=python, program=program, changes=changes)
-    machine.write("played/vi", editor, 0o755)
-    copy = COPY.format(target="/etc/failover/", there=f"{machine.lab.b.folder}/copied")
-    machine.write("played/scp", copy, 0o755)
+    node.write("played/vi", editor, 0o755)
+    copy = COPY.format(target="/etc/failover/", there=f"{node.lab.b.folder}/copied")
+    node.write("played/scp", copy, 0o755)
 
 
 def set_up_pair(lab: Lab, witness: bool) -> None:
     both, one, again = pair_of_the_readme()
-    for machine in lab.machines:
-        set_up(machine, witness)
-        follow(machine, both)
+    for node in lab.nodes:
+        set_up(node, witness)
+        follow(node, both)
     follow(lab.a, one)
     lab.b.check("cp", "-p", "copied", "/etc/failover/secret")
     check, begin, look = again
-    for machine in lab.machines:
-        follow(machine, [check, begin])
+    for node in lab.nodes:
+        follow(node, [check, begin])
     lab.wait_until(lambda: lab.holders() == ["a"] and follow_status(lab.a, look), "a serves", LONG)
 
 
-def follow_status(machine: Machine, look: str) -> bool:
+def follow_status(node: Node, look: str) -> bool:
     """Whether the pair is well, as the last of the README's commands says by its exit status."""
-    typed = look.replace("bin/", f"{machine.folder}/bin/")
-    return machine.run("sh", "-c", typed, cwd=str(ROOT)).returncode == 0
+    typed = look.replace("bin/", f"{node.folder}/bin/")
+    return node.run("sh", "-c", typed, cwd=str(ROOT)).returncode == 0
 
 
 def talk(lab: Lab) -> None:
@@ -145,23 +143,23 @@ def talk(lab: Lab) -> None:
     for name, value in {**short, "ucast_solicit": 1}.items():
         path = f"/proc/sys/net/ipv4/neigh/eth0/{name}"
         lab.client.check("sh", "-c", f"echo {value} >{path}")
-    for machine in lab.machines:
-        lab.switch.check("bridge", "link", "set", "dev", machine.port("eth0"), "flood", "off")
+    for node in lab.nodes:
+        lab.switch.check("bridge", "link", "set", "dev", node.port("eth0"), "flood", "off")
     lab.client.start_probing(interval=0.05)
     lab.wait_until(lab.client.answering, "the client is answered")
 
 
-def bound(machine: Machine) -> float:
+def bound(node: Node) -> float:
     """Within how many seconds the peer begins to serve, as `failoverd -t` says."""
-    settings = conf.parse(machine.check("cat", FILE), FILE)
+    settings = conf.parse(node.check("cat", FILE), FILE)
     worst = promises.all_bounds(settings)["deaf"].worst
     assert worst is not None
     return worst
 
 
-FAULTS: dict[str, Callable[[Machine], None]] = {
-    "its cable is pulled": lambda machine: machine.unplug("eth0"),
-    "a switch's port is dead": lambda machine: machine.deafen("eth0"),
+FAULTS: dict[str, Callable[[Node], None]] = {
+    "its cable is pulled": lambda node: node.unplug("eth0"),
+    "a switch's port is dead": lambda node: node.deafen("eth0"),
 }
 
 

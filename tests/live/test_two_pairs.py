@@ -14,8 +14,8 @@ import pytest
 from live_pair import LONG, stays
 
 from dev.lab import logs
-from dev.lab.machine import SWITCH, Machine, Value, perl
 from dev.lab.network import WATCHFUL, Lab
+from dev.lab.node import SWITCH, Node, Value, perl
 from dev.lab.spaces import ROOT, Process
 from failoverd import conf
 
@@ -30,64 +30,64 @@ def secret(pair: str) -> str:
 
 
 @dataclass(frozen=True)
-class Node:
-    """One pair's failoverd on a machine."""
+class Member:
+    """One pair's failoverd on a node."""
 
-    machine: Machine
+    node: Node
     pair: str
 
     @property
     def conf(self) -> str:
-        return f"{self.machine.folder}/{self.pair}/failoverd.conf"
+        return f"{self.node.folder}/{self.pair}/failoverd.conf"
 
     def write(self) -> None:
-        """The example's files, with this machine's places and timers that do not take so long."""
-        machine = self.machine
+        """The example's files, with this node's places and timers that do not take so long."""
+        node = self.node
         text = (EXAMPLES / self.pair / "failoverd.conf").read_text()
         for folder, place in (("/run", "/run"), ("/etc/failover", ""), ("/var/log", "")):
-            text = text.replace(f'"{folder}/', f'"{machine.folder}{place}/')
-        if machine.name == "b":
+            text = text.replace(f'"{folder}/', f'"{node.folder}{place}/')
+        if node.name == "b":
             text = re.sub(r"1\.0\.0\.([12])", lambda found: f"1.0.0.{3 - int(found[1])}", text)
         here: dict[str, Value] = {
             "plip_interface": "plip0",
-            "user": machine.lab.user,
+            "user": node.lab.user,
             "verbose": False,
         }
         others: dict[str, Value] = {**WATCHFUL, **here}
         text = text.removesuffix("1;\n") + "".join(map(perl, others, others.values()))
-        boot = "master" if machine.name == PREFERRED[self.pair] else "slave"
-        machine.write(f"{self.pair}/failoverd.conf", text)
-        machine.write(f"{self.pair}/host_type", f"boot:{boot}\n")
-        machine.write(f"{self.pair}/secret", f"{secret(self.pair)}\n", 0o600)
-        machine.write(f"{self.pair}/ha-switch", SWITCH.read_text(), 0o755)
-        (machine.outside / "run").mkdir(mode=0o755, exist_ok=True)
+        boot = "master" if node.name == PREFERRED[self.pair] else "slave"
+        node.write(f"{self.pair}/failoverd.conf", text)
+        node.write(f"{self.pair}/host_type", f"boot:{boot}\n")
+        node.write(f"{self.pair}/secret", f"{secret(self.pair)}\n", 0o600)
+        node.write(f"{self.pair}/ha-switch", SWITCH.read_text(), 0o755)
+        (node.outside / "run").mkdir(mode=0o755, exist_ok=True)
 
     def start(self) -> Process:
         launch = str(ROOT / "dev" / "launch.py")
         argv = (sys.executable, "-I", launch, "failoverd", "-f", "-c", self.conf)
-        with (self.machine.outside / "terminal").open("ab") as terminal:
-            return self.machine.popen(*argv, stdout=terminal, stderr=subprocess.STDOUT)
+        with (self.node.outside / "terminal").open("ab") as terminal:
+            return self.node.popen(*argv, stdout=terminal, stderr=subprocess.STDOUT)
 
     def role(self) -> str:
         try:
-            said = self.machine.say("status", secret(self.pair), 5.0, PORTS[self.pair])
+            said = self.node.say("status", secret(self.pair), 5.0, PORTS[self.pair])
             return str(json.loads(said.removeprefix("ok "))["role"])
         except (OSError, ValueError):  # it does not run, or not yet
             return ""
 
     def log(self) -> str:
-        return self.machine.read(f"watchd-{self.pair}.log")
+        return self.node.read(f"watchd-{self.pair}.log")
 
     def pid(self) -> int:
-        return int(self.machine.read(f"run/failoverd-{self.pair}.pid"))
+        return int(self.node.read(f"run/failoverd-{self.pair}.pid"))
 
     def signal(self, number: signal.Signals) -> None:
-        self.machine.check("kill", f"-{number.value}", str(self.pid()))
+        self.node.check("kill", f"-{number.value}", str(self.pid()))
 
     def workers(self) -> dict[str, int]:
         """The pid of each process of this failoverd that ps shows under a title of its own."""
-        own = f" [{self.machine.folder}/run/failoverd-{self.pair}.pid]"
-        listing = self.machine.check("ps", "ax", "-o", "pid=,args=").splitlines()
+        own = f" [{self.node.folder}/run/failoverd-{self.pair}.pid]"
+        listing = self.node.check("ps", "ax", "-o", "pid=,args=").splitlines()
         found = [line.split(None, 1) for line in listing if line.endswith(own)]
         return {title.removesuffix(own): int(pid) for pid, title in found}
 
@@ -96,23 +96,22 @@ class Node:
 class Pairs:
     lab: Lab
 
-    def node(self, machine: str, pair: str) -> Node:
-        return Node({"a": self.lab.a, "b": self.lab.b}[machine], pair)
+    def member(self, node: str, pair: str) -> Member:
+        return Member({"a": self.lab.a, "b": self.lab.b}[node], pair)
 
-    def of(self, machine: str) -> list[Node]:
-        return [self.node(machine, pair) for pair in PREFERRED]
+    def of(self, node: str) -> list[Member]:
+        return [self.member(node, pair) for pair in PREFERRED]
 
     def serve(self, **where: str) -> bool:
-        """Whether each pair is active on this machine alone, and its address is nowhere else."""
+        """Whether each pair is active on this node alone, and its address is nowhere else."""
         return all(
-            self.node(machine, pair).role() == "active"
-            and self.lab.holders(SERVED[pair]) == [machine]
-            for pair, machine in where.items()
+            self.member(node, pair).role() == "active" and self.lab.holders(SERVED[pair]) == [node]
+            for pair, node in where.items()
         )
 
     def await_at_home(self) -> None:
         def settled() -> bool:
-            others = [self.node("a", "db").role(), self.node("b", "web").role()]
+            others = [self.member("a", "db").role(), self.member("b", "web").role()]
             return self.serve(**PREFERRED) and others == ["standby", "standby"]
 
         self.lab.wait_until(settled, "each pair is active on its preferred node", LONG)
@@ -120,33 +119,33 @@ class Pairs:
 
 @pytest.fixture
 def pairs(make_lab: Callable[..., Lab]) -> Pairs:
-    """Both pairs, started on both machines and at home."""
+    """Both pairs, started on both nodes and at home."""
     made = Pairs(make_lab())
-    for machine in "ab":
-        for node in made.of(machine):
-            node.write()
-            node.start()
+    for node in "ab":
+        for member in made.of(node):
+            member.write()
+            member.start()
     made.await_at_home()
     return made
 
 
 def test_one_node_dies_and_the_other_serves_both(pairs: Pairs) -> None:
     lab = pairs.lab
-    db = pairs.node("b", "db")
+    db = pairs.member("b", "db")
     told = db.log()
     lab.a.power_cut()
     lab.wait_until(lambda: pairs.serve(web="b", db="b"), "b serves both", LONG)
     assert "NOTICE ROLE" not in db.log().removeprefix(told)
     lab.a.power_on()
-    for node in pairs.of("a"):
-        node.start()
+    for member in pairs.of("a"):
+        member.start()
     pairs.await_at_home()
     assert "NOTICE ROLE" not in db.log().removeprefix(told)
 
 
 def test_what_happens_to_one_pair_is_nothing_to_the_other(pairs: Pairs) -> None:
     """A reload, a restart, a kill that leaves workers which the next start ends, and a silence."""
-    lab, web, db = pairs.lab, pairs.node("a", "web"), pairs.node("a", "db")
+    lab, web, db = pairs.lab, pairs.member("a", "web"), pairs.member("a", "db")
     watchers = {"failoverd: watchd eth0", "failoverd: watchd plip0"}
     before, told, first = db.workers(), db.log(), web.workers()
     assert watchers <= before.keys() and watchers <= first.keys()
@@ -170,13 +169,13 @@ def test_what_happens_to_one_pair_is_nothing_to_the_other(pairs: Pairs) -> None:
 
 def test_the_heartbeats_of_one_pair_are_none_of_the_other(pairs: Pairs) -> None:
     """One pair's failoverd dies, while the other's goes on with its heartbeats on the same link."""
-    lab, web = pairs.lab, pairs.node("a", "web")
+    lab, web = pairs.lab, pairs.member("a", "web")
     lab.a.check("ip", "address", "del", f"{SERVED['web']}/24", "dev", "eth0")
     lab.a.check("kill", "-KILL", str(web.pid()), *map(str, web.workers().values()))
     lab.a.ip(f"address del {SERVED['web']}/24 dev eth0", force=True)  # it may have come back
     lab.wait_until(lambda: pairs.serve(web="b", db="b"), "b takes web over", LONG)
-    assert pairs.node("a", "db").role() == "standby"
-    assert stays(lambda: pairs.node("a", "db").role() == "standby", 1.0)
+    assert pairs.member("a", "db").role() == "standby"
+    assert stays(lambda: pairs.member("a", "db").role() == "standby", 1.0)
 
 
 def test_the_example_says_of_each_pair_what_only_it_may_have() -> None:

@@ -11,8 +11,8 @@ from live_pair import LONG, WATCHED, kill, main_pid, role_changes, settled, star
 
 from dev.lab import logs
 from dev.lab.filters import CLOSED, drop, pass_all, why_no_filters
-from dev.lab.machine import PRIVATE, Machine
 from dev.lab.network import FAST, SERVICE, Lab
+from dev.lab.node import PRIVATE, Node
 
 WINDOW = float(str(FAST["plip_timer"]))
 CUTS: dict[str, Callable[[Lab], object]] = {
@@ -38,47 +38,47 @@ def lab(make_lab: Callable[..., Lab]) -> Lab:
 def begin(lab: Lab, **variables: Any) -> None:
     """Start both; each knows where the other one is on the service network."""
     start(lab, **WATCHED, **variables)
-    lab.wait_until(lambda: all(map(knows_peer, lab.machines)), "each knows the other", LONG)
+    lab.wait_until(lambda: all(map(knows_peer, lab.nodes)), "each knows the other", LONG)
 
 
-def knows_peer(machine: Machine) -> bool:
-    return bool(machine.read("run/state.peer"))
+def knows_peer(node: Node) -> bool:
+    return bool(node.read("run/state.peer"))
 
 
-def told_path(machine: Machine) -> str:
-    status = machine.status()
+def told_path(node: Node) -> str:
+    status = node.status()
     return str((status["us"] or {}).get("path", ""))
 
 
 def by_second(lab: Lab) -> bool:
-    return [told_path(machine) for machine in lab.machines] == ["second", "second"]
+    return [told_path(node) for node in lab.nodes] == ["second", "second"]
 
 
-def listening(machine: Machine) -> set[str]:
+def listening(node: Node) -> set[str]:
     """At which addresses something listens on the port."""
-    lines = machine.check("ss", "-Hltn", "sport = 2000").splitlines()
+    lines = node.check("ss", "-Hltn", "sport = 2000").splitlines()
     return {line.split()[3].rpartition(":")[0].partition("%")[0].strip("[]") for line in lines}
 
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_nothing_happens_but_a_warning(lab: Lab, cut: str) -> None:
     begin(lab)
-    before = [role_changes(machine) for machine in lab.machines]
+    before = [role_changes(node) for node in lab.nodes]
     CUTS[cut](lab)
     assert stays(lambda: lab.holders() == ["a"], 10 * WINDOW)
-    assert [role_changes(machine) for machine in lab.machines] == before
+    assert [role_changes(node) for node in lab.nodes] == before
     lab.wait_until(lambda: by_second(lab), "both answer over the second path")
-    for machine in lab.machines:
-        shown = machine.command("ha-status")
+    for node in lab.nodes:
+        shown = node.command("ha-status")
         assert shown.returncode == 1
         assert "heartbeat link is down, the peer answers over the second path" in shown.stdout
         assert cut != "unplugged" or "next: plip0 has no carrier: check its" in shown.stdout
         assert cut != "both ways" or any(f"next: {way}" in shown.stdout for way in CUT_SOMEWHERE)
     assert logs.told(lab.b.log(), "PATH-SECOND")
     assert not logs.told(lab.b.log(), "TAKEOVER-BLOCKED", "still answers")
-    for machine in (lab.b, lab.a, lab.a, lab.b):  # each asked for a switchover, in both directions
-        other = next(m for m in lab.machines if lab.holders() != [m.name])
-        done = machine.command("ha-fail")
+    for node in (lab.b, lab.a, lab.a, lab.b):  # each asked for a switchover, in both directions
+        other = next(node for node in lab.nodes if lab.holders() != [node.name])
+        done = node.command("ha-fail")
         assert done.returncode == 0, done.stderr + lab.tails()
         assert lab.holders() == [other.name]
     for argument in ("--hold", "--release"):
@@ -168,7 +168,9 @@ def test_an_address_that_changes_is_followed(lab: Lab) -> None:
 
 def test_without_it_nothing_else_listens(lab: Lab) -> None:
     begin(lab, second_path=False)
-    assert all(listening(m) == {m.cards[PRIVATE].addresses[0].split("/")[0]} for m in lab.machines)
+    assert all(
+        listening(node) == {node.cards[PRIVATE].addresses[0].split("/")[0]} for node in lab.nodes
+    )
     lab.cut_link()
     lab.wait_until(
         lambda: bool(logs.told(lab.b.log(), "TAKEOVER-BLOCKED", "still answers")), "by ARP alone"

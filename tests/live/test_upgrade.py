@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from live_pair import LONG, WATCHED, settled
 
-from dev.lab.machine import Machine
 from dev.lab.network import Lab
+from dev.lab.node import Node
 from dev.lab.spaces import ROOT
 
 RELEASED = "707d5bd"  # the last commit of 2.0.0
@@ -29,7 +29,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start_old(node: Machine, code: Path) -> None:
+def start_old(node: Node, code: Path) -> None:
     launch = str(code / "bin" / "launch.py")
     with (node.outside / "terminal").open("ab") as terminal:
         node.popen(
@@ -44,7 +44,7 @@ def test_a_node_that_is_upgraded_works_with_one_that_is_not(
     lab: Lab, released: Path, old: str
 ) -> None:
     former, new = (lab.a, lab.b) if old == "a" else (lab.b, lab.a)
-    for node in lab.machines:
+    for node in lab.nodes:
         node.write_conf(**WATCHED)
     start_old(former, released)
     new.start_failoverd()
@@ -69,7 +69,7 @@ def test_a_node_that_is_upgraded_works_with_one_that_is_not(
 def test_a_new_standby_takes_an_interface_that_failed_on_the_old_node(
     lab: Lab, released: Path
 ) -> None:
-    for node in lab.machines:
+    for node in lab.nodes:
         node.write_conf(**WATCHED)
     start_old(lab.a, released)
     lab.b.start_failoverd()

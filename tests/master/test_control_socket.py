@@ -1,4 +1,4 @@
-"""This machine's own commands reach failoverd whatever has become of the link, and say why not."""
+"""This node's own commands reach failoverd whatever has become of the link, and say why not."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from live_pair import LONG, WATCHED, context, kill, main_pid, mounted, pids, settled, start
 from netns import ROOTLESS
-from wire import SECRET, Pair, serve, sign, signed, two_machines
+from wire import SECRET, Pair, serve, sign, signed, two_nodes
 
 from dev.lab import logs
-from dev.lab.machine import Machine
 from dev.lab.network import Lab
+from dev.lab.node import Node
 from failoverd.conf import Conf
 from failoverd.listener import server
 from failoverd.master import control_socket
@@ -30,7 +30,7 @@ from failoverd.master.control_socket import ControlSocket, listening
 from failoverd.tools import client
 from failoverd.wire.protocol import named_end, user_of_end
 
-BOUND = 25.0  # seconds in which a command that can do nothing has said so, however slow the machine
+BOUND = 25.0  # seconds in which a command that can do nothing has said so, however slow the host
 
 # ---------------------------------------------------------------------------- its name
 
@@ -163,7 +163,7 @@ def test_a_folder_may_be_deep_but_a_name_not_too_long(tmp_path: Path) -> None:
 
 @pytest.fixture
 def wired(tmp_path: Path) -> Iterator[Pair]:
-    with two_machines(tmp_path) as made:
+    with two_nodes(tmp_path) as made:
         yield made
 
 
@@ -294,29 +294,29 @@ def test_who_comes_between_two_listeners_waits_for_the_next(wired: Pair, tmp_pat
 # ---------------------------------------------------------------------------- a real pair
 
 
-def seen_here(machine: Machine) -> str:
+def seen_here(node: Node) -> str:
     """What ha-status shows in the line of the role."""
-    found = re.search(r"(?m)^role +(\S.*)", machine.command("ha-status").stdout)
+    found = re.search(r"(?m)^role +(\S.*)", node.command("ha-status").stdout)
     return found[1] if found else ""
 
 
-LOST: dict[str, Callable[[Machine], None]] = {
-    "no address": lambda m: m.ip("address flush dev plip0"),
-    "another address": lambda m: m.ip(
+LOST: dict[str, Callable[[Node], None]] = {
+    "no address": lambda node: node.ip("address flush dev plip0"),
+    "another address": lambda node: node.ip(
         "address flush dev plip0", "address add 10.9.8.7/24 dev plip0"
     ),
-    "the address elsewhere": lambda m: m.ip(
+    "the address elsewhere": lambda node: node.ip(
         "address flush dev plip0", "address add 1.0.0.2/24 dev eth0"
     ),
-    "no link": lambda m: m.delete_card("plip0"),
-    "link down": lambda m: m.ip("link set dev plip0 down"),
-    "lo down": lambda m: m.ip("link set dev lo down"),
-    "lo and address": lambda m: m.ip("link set dev lo down", "address flush dev plip0"),
+    "no link": lambda node: node.delete_card("plip0"),
+    "link down": lambda node: node.ip("link set dev plip0 down"),
+    "lo down": lambda node: node.ip("link set dev lo down"),
+    "lo and address": lambda node: node.ip("link set dev lo down", "address flush dev plip0"),
 }
 
 
 @pytest.mark.parametrize("lost", LOST)
-def test_the_machine_that_is_left_answers_and_obeys(lab: Lab, lost: str) -> None:
+def test_the_node_that_is_left_answers_and_obeys(lab: Lab, lost: str) -> None:
     """Its peer has died, and its own end of the link is not what it was."""
     start(lab, **WATCHED)
     LOST[lost](lab.b)
@@ -444,16 +444,16 @@ def test_a_daemon_that_is_stopped_costs_a_bounded_wait(lab: Lab, who: str) -> No
         kill(lab.a, main, signal.SIGCONT)
 
 
-def make_way(machine: Machine, obstacle: str) -> Callable[[], object]:
+def make_way(node: Node, obstacle: str) -> Callable[[], object]:
     """Have something in the way of the socket. What takes it away."""
     if obstacle == "a folder":
-        path = machine.outside / "run/pid.socket"
+        path = node.outside / "run/pid.socket"
         path.mkdir(parents=True)
         return path.rmdir
-    folder = mounted(machine, "run", "-o", "nr_inodes=8")  # itself, the pid file, and six more
+    folder = mounted(node, "run", "-o", "nr_inodes=8")  # itself, the pid file, and six more
     fillers = [f"{folder}/{n}" for n in range(6)]
-    machine.check("touch", *fillers)
-    return lambda: machine.check("rm", *fillers)
+    node.check("touch", *fillers)
+    return lambda: node.check("rm", *fillers)
 
 
 @pytest.mark.parametrize(

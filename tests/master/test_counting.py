@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from live_pair import LONG, context, kill, main_pid, pids, settled, start
 
-from dev.lab.machine import Machine
 from dev.lab.network import Lab
+from dev.lab.node import Node
 from failoverd.master.context import Context
 from failoverd.master.errands import Errands
 from failoverd.master.keeper import EVERY, SOON, Keeper
@@ -107,8 +107,8 @@ def test_a_dry_run_writes_nothing(us: Context, tmp_path: Path) -> None:
 # ------------------------------------------------------------------ a real pair
 
 
-def counted(machine: Machine) -> dict[str, int]:
-    shown = machine.command("ha-status", "--json")
+def counted(node: Node) -> dict[str, int]:
+    shown = node.command("ha-status", "--json")
     tree = json.loads(shown.stdout)
     assert "counters" not in tree["peer"] and "explained" not in tree["peer"]
     found: dict[str, int] = tree["us"]["counters"]

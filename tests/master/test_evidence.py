@@ -37,8 +37,8 @@ from netns import Namespace, two_cabled
 
 from dev.lab import logs
 from dev.lab.eyes import Eyes
-from dev.lab.machine import SWITCH, Machine
 from dev.lab.network import SERVICE, Lab
+from dev.lab.node import SWITCH, Node
 from dev.lab.spaces import ROOT
 from failoverd import links, pair, statefile
 from failoverd.conf import Address, EthernetAddress
@@ -58,7 +58,7 @@ def lasting() -> Iterator[list[Namespace]]:
 
 
 @pytest.fixture
-def machine(lasting: list[Namespace]) -> Iterator[Namespace]:
+def node(lasting: list[Namespace]) -> Iterator[Namespace]:
     yield lasting[0]
     lasting[0].ip(
         *("link set ens3 down", "link set ens3 name eth0", "link set eth0 up"),
@@ -96,8 +96,8 @@ HELD = {
 }
 
 
-def test_every_address_is_found_with_its_interface_of_now(machine: Namespace) -> None:
-    machine.ip(*(f"address add {one}" for one in HELD))
+def test_every_address_is_found_with_its_interface_of_now(node: Namespace) -> None:
+    node.ip(*(f"address add {one}" for one in HELD))
     renamed = ("link set eth0 down", "link set eth0 name ens3", "link set ens3 up")
 
     def look() -> None:
@@ -109,29 +109,29 @@ def test_every_address_is_found_with_its_interface_of_now(machine: Namespace) ->
         assert not [name for name, _ in now if name.startswith("eth0")]
         assert links.addresses("ens3")[0] in {"192.0.2.10", "192.0.2.12"}
 
-    inside(machine, look)
+    inside(node, look)
 
 
-def test_more_addresses_than_one_answer_holds(machine: Namespace) -> None:
-    machine.ip(*(f"address add 10.{n // 250}.{n % 250}.1/32 dev lo" for n in range(1500)))
+def test_more_addresses_than_one_answer_holds(node: Namespace) -> None:
+    node.ip(*(f"address add 10.{n // 250}.{n % 250}.1/32 dev lo" for n in range(1500)))
 
     def look() -> None:
         assert len([one for one in links.held() if one.address.startswith("10.")]) == 1500
 
-    inside(machine, look)
+    inside(node, look)
 
 
-def test_a_duplicate_is_told(lasting: list[Namespace], machine: Namespace) -> None:
+def test_a_duplicate_is_told(lasting: list[Namespace], node: Namespace) -> None:
     """The kernel keeps an address that it found with somebody else, but does not answer for it."""
     far = lasting[1]
     far.ip("address add 2001:db8::10/64 dev far nodad")
     try:
-        inside(machine, lambda: find_duplicate(machine))
+        inside(node, lambda: find_duplicate(node))
     finally:
         far.ip("address del 2001:db8::10/64 dev far")
 
 
-def find_duplicate(machine: Namespace) -> None:
+def find_duplicate(node: Namespace) -> None:
     Path("/proc/sys/net/ipv6/conf/eth0/accept_dad").write_text("1")
     ip("address add 2001:db8::10/64 dev eth0")
     end = time.monotonic() + 30.0
@@ -142,7 +142,7 @@ def find_duplicate(machine: Namespace) -> None:
     assert duplicates == [("eth0", "2001:db8::10", 64, True, False)]
 
 
-def test_an_address_for_privacy_is_none_to_rely_on(machine: Namespace) -> None:
+def test_an_address_for_privacy_is_none_to_rely_on(node: Namespace) -> None:
     """The kernel lists it before the lasting one of the same network. A secondary IPv4 address has
     the same flag, and lasts."""
 
@@ -157,7 +157,7 @@ def test_an_address_for_privacy_is_none_to_rely_on(machine: Namespace) -> None:
         told = links.fixed(found, {"192.0.2.2"})["eth0"]
         assert told[:2] == ("192.0.2.3/24", "2001:db8::1/64")
 
-    inside(machine, look)
+    inside(node, look)
 
 
 class Kernel:
@@ -196,7 +196,7 @@ def test_what_changes_meanwhile_is_asked_again(
         links.held()
 
 
-def test_it_is_asked_without_a_descriptor_to_spare(machine: Namespace) -> None:
+def test_it_is_asked_without_a_descriptor_to_spare(node: Namespace) -> None:
     """Or else it is said that it cannot be."""
 
     def look() -> None:
@@ -212,7 +212,7 @@ def test_it_is_asked_without_a_descriptor_to_spare(machine: Namespace) -> None:
                     links.held()
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
-    inside(machine, look)
+    inside(node, look)
 
 
 # ------------------------------------------------------------------ whether a switch has worked
@@ -236,10 +236,10 @@ LEFT: dict[str, tuple[tuple[str, ...], str]] = {
 
 @pytest.mark.parametrize("case", LEFT)
 def test_who_has_stood_down_has_the_address_nowhere(
-    machine: Namespace, tmp_path: Path, case: str
+    node: Namespace, tmp_path: Path, case: str
 ) -> None:
     commands, against = LEFT[case]
-    machine.ip(*commands)
+    node.ip(*commands)
 
     def look() -> None:
         us = context(tmp_path)
@@ -252,8 +252,8 @@ def test_who_has_stood_down_has_the_address_nowhere(
         assert ServiceInterfaces(us).switched("slave", TOLD, ok=False) is False
         assert against in said(us), "who has failed to stand down says what is left"
 
-    inside(machine, look)
-    machine.ip("link set eth0 up", force=True)
+    inside(node, look)
+    node.ip("link set eth0 up", force=True)
 
 
 PLACED: dict[str, tuple[tuple[str, ...], str]] = {
@@ -273,10 +273,10 @@ PLACED: dict[str, tuple[tuple[str, ...], str]] = {
 
 @pytest.mark.parametrize("case", PLACED)
 def test_who_has_become_active_has_each_address_on_its_card(
-    machine: Namespace, tmp_path: Path, case: str
+    node: Namespace, tmp_path: Path, case: str
 ) -> None:
     commands, against = PLACED[case]
-    machine.ip(*commands)
+    node.ip(*commands)
 
     def look() -> None:
         us = context(tmp_path)
@@ -288,10 +288,10 @@ def test_who_has_become_active_has_each_address_on_its_card(
         assert ServiceInterfaces(us).switched("master", TOLD, ok=False) is False
         assert said(us) == ""
 
-    inside(machine, look)
+    inside(node, look)
 
 
-def test_where_the_script_has_to_put_them_it_is_named(machine: Namespace, tmp_path: Path) -> None:
+def test_where_the_script_has_to_put_them_it_is_named(node: Namespace, tmp_path: Path) -> None:
     def look() -> None:
         us = context(tmp_path)
         us.conf = replace(us.conf, addresses_by="script")
@@ -299,17 +299,17 @@ def test_where_the_script_has_to_put_them_it_is_named(machine: Namespace, tmp_pa
         why = "192.0.2.10 is not on eth0: the script has to add it, see ha-switch(8); "
         assert why in said(us)
 
-    inside(machine, look)
+    inside(node, look)
 
 
 def test_a_duplicate_does_not_serve(
-    lasting: list[Namespace], machine: Namespace, tmp_path: Path
+    lasting: list[Namespace], node: Namespace, tmp_path: Path
 ) -> None:
     far = lasting[1]
     far.ip("address add 2001:db8::10/64 dev far nodad")
 
     def look() -> None:
-        find_duplicate(machine)
+        find_duplicate(node)
         us = context(tmp_path)
         told = [str(V6)]
         assert ServiceInterfaces(us).switched("master", told, ok=True) is False
@@ -321,15 +321,13 @@ def test_a_duplicate_does_not_serve(
         assert looking(us, cards)() == [pair.Bare()]
 
     try:
-        inside(machine, look)
+        inside(node, look)
     finally:
         far.ip("address del 2001:db8::10/64 dev far")
 
 
-def test_what_an_older_configuration_has_put_there_counts(
-    machine: Namespace, tmp_path: Path
-) -> None:
-    machine.ip("address add 198.51.100.9/32 dev eth1")
+def test_what_an_older_configuration_has_put_there_counts(node: Namespace, tmp_path: Path) -> None:
+    node.ip("address add 198.51.100.9/32 dev eth1")
 
     def look() -> None:
         us = context(tmp_path)
@@ -340,11 +338,11 @@ def test_what_an_older_configuration_has_put_there_counts(
         assert ServiceInterfaces(us).switched("slave", TOLD, ok=True) is True
         assert ServiceInterfaces(us).switched("slave", ["eth1", "eth1 x/24", ""], ok=True) is True
 
-    inside(machine, look)
+    inside(node, look)
 
 
 def test_without_addresses_the_script_s_word_is_all_there_is(
-    machine: Namespace, tmp_path: Path
+    node: Namespace, tmp_path: Path
 ) -> None:
     def look() -> None:
         us = context(tmp_path, addresses=())
@@ -352,12 +350,10 @@ def test_without_addresses_the_script_s_word_is_all_there_is(
             assert ServiceInterfaces(us).switched(role, [], ok=True) is True
             assert ServiceInterfaces(us).switched(role, [], ok=False) is False
 
-    inside(machine, look)
+    inside(node, look)
 
 
-def test_what_the_kernel_does_not_tell_is_not_against_it(
-    machine: Namespace, tmp_path: Path
-) -> None:
+def test_what_the_kernel_does_not_tell_is_not_against_it(node: Namespace, tmp_path: Path) -> None:
     def look() -> None:
         us = context(tmp_path)
         cards = ServiceInterfaces(us)
@@ -369,10 +365,10 @@ def test_what_the_kernel_does_not_tell_is_not_against_it(
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert "SCRIPT-UNVERIFIED" in said(us) and 'error="Too many' in said(us)
 
-    inside(machine, look)
+    inside(node, look)
 
 
-def test_many_addresses_make_no_endless_line(machine: Namespace, tmp_path: Path) -> None:
+def test_many_addresses_make_no_endless_line(node: Namespace, tmp_path: Path) -> None:
     def look() -> None:
         us = context(tmp_path)
         told = [f"eth0 10.0.0.{host}/24" for host in range(200)]
@@ -380,7 +376,7 @@ def test_many_addresses_make_no_endless_line(machine: Namespace, tmp_path: Path)
         assert f"; and {200 - MOST_TOLD} more" in said(us)
         assert said(us).count("is not on eth0") == MOST_TOLD
 
-    inside(machine, look)
+    inside(node, look)
 
 
 # ------------------------------------------------------------------ between two switches
@@ -406,7 +402,7 @@ def looking(us: Context, cards: ServiceInterfaces) -> Callable[[], list[pair.Eve
 
 @pytest.mark.parametrize("stray", STRAYS)
 def test_an_address_that_comes_to_a_standby_is_told_once(
-    machine: Namespace, tmp_path: Path, stray: str
+    node: Namespace, tmp_path: Path, stray: str
 ) -> None:
     def check() -> None:
         us = context(tmp_path, "standby")
@@ -421,10 +417,10 @@ def test_an_address_that_comes_to_a_standby_is_told_once(
         where = f"found on this node, which is standby; prefix={prefix} interface={interface}"
         assert f"ADDRESS-FOUND address {host}: {where}" in said(us)
 
-    inside(machine, check)
+    inside(node, check)
 
 
-def test_a_link_local_one_of_another_link_is_none(machine: Namespace, tmp_path: Path) -> None:
+def test_a_link_local_one_of_another_link_is_none(node: Namespace, tmp_path: Path) -> None:
     def check() -> None:
         us = context(tmp_path, "standby")
         us.conf = replace(us.conf, addresses=(Address("eth0", "fe80::1", 64),))
@@ -438,15 +434,15 @@ def test_a_link_local_one_of_another_link_is_none(machine: Namespace, tmp_path: 
         assert look() == [pair.Stray()]
         ip("address del fe80::1/64 dev eth0", "address del fe80::1/64 dev eth1")
 
-    inside(machine, check)
+    inside(node, check)
 
 
 @pytest.mark.parametrize("stray", STRAYS)
 def test_one_that_was_there_when_it_began_is_told_too(
-    machine: Namespace, tmp_path: Path, stray: str
+    node: Namespace, tmp_path: Path, stray: str
 ) -> None:
-    """But not while the machine asks for the role: it would only lose what it is about to have."""
-    machine.ip(f"address add {stray}")
+    """But not while the node asks for the role: it would only lose what it is about to have."""
+    node.ip(f"address add {stray}")
 
     def check() -> None:
         us = context(tmp_path)
@@ -459,11 +455,11 @@ def test_one_that_was_there_when_it_began_is_told_too(
         be(us, pair.Phase.STANDBY)
         assert look() == [pair.Stray()]
 
-    inside(machine, check)
+    inside(node, check)
 
 
 def test_one_that_comes_as_soon_as_it_has_stood_down_is_told(
-    machine: Namespace, tmp_path: Path
+    node: Namespace, tmp_path: Path
 ) -> None:
     def check() -> None:
         us = context(tmp_path)
@@ -477,11 +473,11 @@ def test_one_that_comes_as_soon_as_it_has_stood_down_is_told(
         assert look() == [], "the stand-down is tried again every window, and not at every look"
         assert look() == []
 
-    inside(machine, check)
+    inside(node, check)
 
 
-def test_one_that_a_new_configuration_names_is_told(machine: Namespace, tmp_path: Path) -> None:
-    machine.ip("address add 192.0.2.10/24 dev eth1")
+def test_one_that_a_new_configuration_names_is_told(node: Namespace, tmp_path: Path) -> None:
+    node.ip("address add 192.0.2.10/24 dev eth1")
 
     def check() -> None:
         us = context(tmp_path, "standby", addresses=())
@@ -493,13 +489,11 @@ def test_one_that_a_new_configuration_names_is_told(machine: Namespace, tmp_path
         cards.adopt()
         assert look() == [pair.Stray()]
 
-    inside(machine, check)
+    inside(node, check)
 
 
-def test_an_active_machine_may_have_it_twice_but_not_miss_it(
-    machine: Namespace, tmp_path: Path
-) -> None:
-    machine.ip(*BOTH)
+def test_an_active_node_may_have_it_twice_but_not_miss_it(node: Namespace, tmp_path: Path) -> None:
+    node.ip(*BOTH)
 
     def check() -> None:
         us = context(tmp_path)
@@ -518,15 +512,15 @@ def test_an_active_machine_may_have_it_twice_but_not_miss_it(
         ip("address del 192.0.2.10/24 dev eth0")
         assert look() == [pair.Bare()]
 
-    inside(machine, check)
+    inside(node, check)
 
 
 @pytest.mark.parametrize("reloads", [False, True])
 def test_one_that_goes_before_the_first_look_is_missed(
-    machine: Namespace, tmp_path: Path, reloads: bool
+    node: Namespace, tmp_path: Path, reloads: bool
 ) -> None:
     """Also after a reload, which comes just then."""
-    machine.ip(*BOTH)
+    node.ip(*BOTH)
 
     def check() -> None:
         us = context(tmp_path)
@@ -539,7 +533,7 @@ def test_one_that_goes_before_the_first_look_is_missed(
             cards.adopt()
         assert looking(us, cards)() == [pair.Bare()]
 
-    inside(machine, check)
+    inside(node, check)
 
 
 # ------------------------------------------------------------------ $state, and what is so
@@ -559,10 +553,10 @@ STATES: dict[str, tuple[str | None, tuple[str, ...], str | None]] = {
 
 @pytest.mark.parametrize("case", STATES)
 def test_what_the_kernel_shows_outweighs_an_old_file(
-    machine: Namespace, tmp_path: Path, case: str
+    node: Namespace, tmp_path: Path, case: str
 ) -> None:
     role, commands, taken_for = STATES[case]
-    machine.ip(*commands)
+    node.ip(*commands)
 
     def check() -> None:
         us = context(tmp_path, role)
@@ -573,11 +567,11 @@ def test_what_the_kernel_shows_outweighs_an_old_file(
         assert (us.saved.left == (TOLD, [])) is corrected
         assert (us.saved.since == "") is corrected
 
-    inside(machine, check)
+    inside(node, check)
 
 
-def test_a_stand_down_that_failed_is_no_old_file(machine: Namespace, tmp_path: Path) -> None:
-    machine.ip(*BOTH)
+def test_a_stand_down_that_failed_is_no_old_file(node: Namespace, tmp_path: Path) -> None:
+    node.ip(*BOTH)
 
     def check() -> None:
         us = context(tmp_path, "failed")
@@ -588,7 +582,7 @@ def test_a_stand_down_that_failed_is_no_old_file(machine: Namespace, tmp_path: P
             == "standby"
         )
 
-    inside(machine, check)
+    inside(node, check)
 
 
 def test_what_is_decided_beside_the_role_is_saved_too(tmp_path: Path) -> None:
@@ -611,8 +605,8 @@ def test_what_is_decided_beside_the_role_is_saved_too(tmp_path: Path) -> None:
         assert not us.unsaved
 
 
-def test_an_active_machine_that_has_lost_its_addresses_is_told_so_at_once(
-    machine: Namespace, tmp_path: Path
+def test_an_active_node_that_has_lost_its_addresses_is_told_so_at_once(
+    node: Namespace, tmp_path: Path
 ) -> None:
     """Even if they were never seen, as when it was killed before it could look."""
 
@@ -625,7 +619,7 @@ def test_an_active_machine_that_has_lost_its_addresses_is_told_so_at_once(
         us.saved = statefile.Saved(role="active")
         assert looking(us, ServiceInterfaces(us))() == []
 
-    inside(machine, check)
+    inside(node, check)
 
 
 CARDS: dict[str, tuple[tuple[list[str], list[str]] | None, str, str]] = {
@@ -642,11 +636,11 @@ CARDS: dict[str, tuple[tuple[list[str], list[str]] | None, str, str]] = {
 
 @pytest.mark.parametrize("case", CARDS)
 def test_a_card_s_own_hardware_address_is_that_of_the_card_there_is(
-    machine: Namespace, tmp_path: Path, case: str
+    node: Namespace, tmp_path: Path, case: str
 ) -> None:
     """Probes come from it, and a network may pass no other; and the next stand-down gives it."""
     left, shared, noted = CARDS[case]
-    now = str(machine.show("link", "show", "dev", "eth0")[0]["address"])
+    now = str(node.show("link", "show", "dev", "eth0")[0]["address"])
     addresses, given = left or ([], [])
 
     def check() -> None:
@@ -658,15 +652,15 @@ def test_a_card_s_own_hardware_address_is_that_of_the_card_there_is(
         ServiceInterfaces(us).look()
         assert us.saved.hwaddrs["eth0"] == noted.replace("NOW", now)
 
-    inside(machine, check)
+    inside(node, check)
 
 
-def test_state_is_written_before_the_first_change(machine: Namespace, tmp_path: Path) -> None:
+def test_state_is_written_before_the_first_change(node: Namespace, tmp_path: Path) -> None:
     """Who finds it must be able to undo what was done, whenever we are killed."""
     script = tmp_path / "ha-switch"
     script.write_text("#!/bin/sh\n")
     script.chmod(0o755)
-    own = str(machine.show("link", "show", "dev", "eth0")[0]["address"])
+    own = str(node.show("link", "show", "dev", "eth0")[0]["address"])
 
     def check() -> None:
         us = context(tmp_path)
@@ -698,8 +692,8 @@ def test_state_is_written_before_the_first_change(machine: Namespace, tmp_path: 
         assert statefile.read(conf.state).script == (runner.pid, runner.starttime)
         os.waitpid(runner.pid, 0)
 
-    inside(machine, check)
-    machine.ip(f"link set eth0 address {own}")
+    inside(node, check)
+    node.ip(f"link set eth0 address {own}")
 
 
 # Run where a small tmpfs is full: argv is the file, and how many addresses there are.
@@ -718,7 +712,7 @@ for step in sys.argv[3:]:
 """
 
 
-def on_a_full_disk(machine: Namespace, options: str, fill: str, before: str, *after: str) -> str:
+def on_a_full_disk(node: Namespace, options: str, fill: str, before: str, *after: str) -> str:
     """What the last of some writes says, the first of which found room. "" if all is well."""
     write = shlex.join([sys.executable, "-I", "-c", WRITE, str(ROOT)]) + " $d/state"
     lines = (
@@ -729,7 +723,7 @@ def on_a_full_disk(machine: Namespace, options: str, fill: str, before: str, *af
         f"{write} {' '.join(after)}",
         "[ $(stat -c %i $d/state) = $inode ] && ls $d",
     )
-    done = machine.run("sh", "-c", "\n".join(lines), check=False)
+    done = node.run("sh", "-c", "\n".join(lines), check=False)
     if done.returncode == 0:
         assert "state.new" not in done.stdout
     return done.stderr.strip().splitlines()[-1] if done.returncode else ""
@@ -742,13 +736,13 @@ FULL = {
 
 
 @pytest.mark.parametrize("full", FULL)
-def test_a_full_disk_does_not_keep_the_role_from_being_noted(machine: Namespace, full: str) -> None:
+def test_a_full_disk_does_not_keep_the_role_from_being_noted(node: Namespace, full: str) -> None:
     """The file is written over, as its room is its own."""
     options, fill = FULL[full]
     after = ("active:2", "standby:0", "active:60")
-    assert on_a_full_disk(machine, options, fill, "standby:0", *after) == ""
-    assert on_a_full_disk(machine, options, fill, "standby:300", "active:290", "failed:0") == ""
-    too_much = on_a_full_disk(machine, options, fill, "standby:0", "active:400")
+    assert on_a_full_disk(node, options, fill, "standby:0", *after) == ""
+    assert on_a_full_disk(node, options, fill, "standby:300", "active:290", "failed:0") == ""
+    too_much = on_a_full_disk(node, options, fill, "standby:0", "active:400")
     assert "No space left on device" in too_much
 
 
@@ -820,12 +814,12 @@ def start_by_script(lab: Lab) -> None:
 
 def use_simple_scripts(lab: Lab) -> None:
     """From the next switch on."""
-    for machine in lab.machines:
-        machine.write("ha-switch", SIMPLE, 0o755)
+    for node in lab.nodes:
+        node.write("ha-switch", SIMPLE, 0o755)
 
 
-def log_has(machine: Machine, text: str) -> Callable[[], bool]:
-    return lambda: text in machine.log()
+def log_has(node: Node, text: str) -> Callable[[], bool]:
+    return lambda: text in node.log()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from one_machine import MASTER, NOW, SLAVE, view
+from one_node import MASTER, NOW, SLAVE, view
 
 from failoverd import pair
 from failoverd.conf import Address, Conf

@@ -1,4 +1,4 @@
-"""Where the service's addresses are announced: only where, and while, this machine serves."""
+"""Where the service's addresses are announced: only where, and while, this node serves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from inside import EXPERIMENT, frame, inside, sender, two_ends
 from live_pair import context
 from netns import ROOTLESS, Namespace
-from one_machine import MOMENTS, machine
+from one_node import MOMENTS, node
 
 from dev.lab import logs
 from failoverd import neighbours, pair
@@ -36,8 +36,8 @@ SERVING = ("active", "interface", "check", "release")
 
 @pytest.mark.parametrize("name", MOMENTS)
 def test_only_who_serves_and_has_asked_announces(name: str) -> None:
-    """A machine in doubt may have been overtaken."""
-    state = machine(name, interfaces=(GOOD,))
+    """A node in doubt may have been overtaken."""
+    state = node(name, interfaces=(GOOD,))
     assert pair.announceable(state) == (("eth0",) if name in SERVING else ())
 
 
@@ -46,7 +46,7 @@ def test_nothing_is_announced_where_nobody_is_served(why: str) -> None:
     """Where it is down, where it hears nothing, and where another may serve by now."""
     other = replace(GOOD, name="eth1")
     for name in SERVING:
-        state = machine(name, interfaces=(BAD[why], other))
+        state = node(name, interfaces=(BAD[why], other))
         assert pair.announceable(state) == ("eth1",)
 
 
@@ -71,7 +71,7 @@ def test_what_is_really_sent(ends: list[Namespace], tmp_path: Path) -> None:
         with listener(ends[1]) as far, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as mark:
             mark.bind(("eth0", 0))
             for name, (moment, card) in CASES.items():
-                us.state = machine(moment, interfaces=(card,))
+                us.state = node(moment, interfaces=(card,))
                 gratuitous_arp = GratuitousArp(us)
                 for act in (gratuitous_arp.begin, gratuitous_arp.tend):
                     act(gratuitous_arp.deadline or 100.0)
@@ -88,7 +88,7 @@ def active(tmp_path: Path, count: int) -> Context:
     hosts = [f"10.7.{n // 250}.{n % 250 + 1}" for n in range(count)]
     addresses = tuple(Address("eth0", host, 16) for host in hosts)
     us = context(tmp_path, addresses=addresses, plip_timer=0.0)
-    us.state = machine("active", interfaces=(GOOD,))
+    us.state = node("active", interfaces=(GOOD,))
     return us
 
 
@@ -157,9 +157,7 @@ def test_who_has_just_put_them_announces_before_the_switch_has_ended(
                 return len(operations(far))
 
             for card, count in ((BAD["down"], 0), (BAD["failed"], 6), (GOOD, 6)):
-                us.state = replace(
-                    machine("active"), interfaces=(card,), phase=pair.Phase.PROMOTING
-                )
+                us.state = replace(node("active"), interfaces=(card,), phase=pair.Phase.PROMOTING)
                 assert pair.announceable(us.state) == ()
                 made = neighbours._announcements.cache_info().misses
                 gratuitous_arp.follow(True)
@@ -203,7 +201,7 @@ def test_a_hardware_address_that_changes_is_announced_at_once(
 
     def announce() -> None:
         us = context(tmp_path, addresses=(Address("eth0", ADDRESS, 24),))
-        us.state = machine("active", interfaces=(GOOD,))
+        us.state = node("active", interfaces=(GOOD,))
         with listener(ends[1]) as far, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as mark:
             mark.bind(("eth0", 0))
             gratuitous_arp = GratuitousArp(us)
@@ -231,7 +229,7 @@ def test_what_a_dead_port_has_swallowed_is_announced_again(
 
     def announce() -> None:
         us = context(tmp_path, addresses=(Address("eth0", ADDRESS, 24),))
-        us.state = machine("active", interfaces=(replace(GOOD, packets=0),))
+        us.state = node("active", interfaces=(replace(GOOD, packets=0),))
         with listener(ends[1]) as far, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as mark:
             mark.bind(("eth0", 0))
             gratuitous_arp = GratuitousArp(us)
@@ -239,7 +237,7 @@ def test_what_a_dead_port_has_swallowed_is_announced_again(
             mark.send(frame())
             assert ADDRESS in announced(far)
             for packets, again in ((0, False), (1, later > 5.0), (0, False), (1, False)):
-                us.state = machine("active", interfaces=(replace(GOOD, packets=packets),))
+                us.state = node("active", interfaces=(replace(GOOD, packets=packets),))
                 gratuitous_arp.look(100.0 + later)
                 mark.send(frame())
                 assert (ADDRESS in announced(far)) is again

@@ -319,7 +319,7 @@ def test_another_watcher_that_is_mad(lab: Lab) -> None:
     lab.wait_until(lambda: lab.b.status()["us"]["plip"]["state"] == "ok", "b hears a")
     process_of_b = lab.b.read("run/pid")
     lab.b.check("kill", "-KILL", process_of_b.strip())
-    before = [role_changes(machine) for machine in lab.machines]
+    before = [role_changes(node) for node in lab.nodes]
     lines, resumes = lab.b.log().count("\n"), lab.b.log().count("command=resume")
     python, enemy = shlex.quote(sys.executable), shlex.quote(ENEMY.replace("eth9", "eth0"))
     program = lab.b.write("enemy", f'#!/bin/sh\nexec {python} -I -c {enemy} "$1"\n', 0o755)
@@ -333,7 +333,7 @@ def test_another_watcher_that_is_mad(lab: Lab) -> None:
         "it is ended",
     )
     lab.wait_until(lambda: settled(lab, lab.a), "the pair goes on")
-    assert [role_changes(machine) for machine in lab.machines] == before
+    assert [role_changes(node) for node in lab.nodes] == before
     log = lab.b.log()
     assert log.count("\n") - lines < 30 * MAX_LINES
     assert all(line.startswith("20") and line.isprintable() for line in log.splitlines())

@@ -28,8 +28,8 @@ from live_pair import (
 from samples import STANDBY
 
 from dev.lab.filters import deafen, undeafen, why_no_filters
-from dev.lab.machine import Machine, Value
 from dev.lab.network import Lab
+from dev.lab.node import Node, Value
 from failoverd import links, statefile
 from failoverd.master.context import Context
 from failoverd.master.errands import Errands
@@ -167,30 +167,30 @@ def quiet(lab: Lab) -> Lab:
     return lab
 
 
-def go_deaf(lab: Lab, machine: Machine) -> None:
+def go_deaf(lab: Lab, node: Node) -> None:
     """Its card receives nothing any more, but sends, and has a carrier."""
-    deafen(lab.switch, machine.port("eth0"))
+    deafen(lab.switch, node.port("eth0"))
 
 
 def failures(lab: Lab) -> list[int]:
-    return [machine.log().count(FAILED) for machine in lab.machines]
+    return [node.log().count(FAILED) for node in lab.nodes]
 
 
 def changes(lab: Lab) -> list[list[str]]:
-    return [role_changes(machine) for machine in lab.machines]
+    return [role_changes(node) for node in lab.nodes]
 
 
 def processes(lab: Lab) -> list[int]:
-    return [pid for machine in lab.machines for pid in pids(machine, "failoverd: ")]
+    return [pid for node in lab.nodes for pid in pids(node, "failoverd: ")]
 
 
 def roles(lab: Lab) -> list[str]:
-    return [machine.role() for machine in lab.machines]
+    return [node.role() for node in lab.nodes]
 
 
 def acquainted(lab: Lab) -> bool:
     """Whether both have told each other where they can be asked."""
-    told = [machine.status()["peer"]["interfaces"]["eth0"] for machine in lab.machines]
+    told = [node.status()["peer"]["interfaces"]["eth0"] for node in lab.nodes]
     return all("fixed" in interface for interface in told)
 
 
@@ -221,8 +221,8 @@ def test_a_deaf_card_is_handed_over_and_stays_there(
 def test_two_deaf_cards_change_nothing(quiet: Lab) -> None:
     begin(quiet)
     before = changes(quiet)
-    for machine in quiet.machines:
-        go_deaf(quiet, machine)
+    for node in quiet.nodes:
+        go_deaf(quiet, node)
     quiet.wait_until(lambda: failures(quiet)[0] > 0, "a's card has failed")
     assert stays(lambda: settled(quiet, quiet.a), A_NIGHT)
     assert changes(quiet) == before
@@ -248,15 +248,15 @@ def test_a_pulled_cable_shows_nobody_who_is_better_off(quiet: Lab) -> None:
     assert changes(quiet) == before
 
 
-def said(machine: Machine) -> list[str]:
-    return machine.command("failoverd", "-t").stdout.splitlines()
+def said(node: Node) -> list[str]:
+    return node.command("failoverd", "-t").stdout.splitlines()
 
 
 @pytest.mark.parametrize("bare", ["a", "b"])
 def test_who_has_no_address_there_is_not_asked_and_asks_nobody(quiet: Lab, bare: str) -> None:
     """Else one of them would hear an answer, and the other nothing, with both cards well."""
-    machine = quiet.a if bare == "a" else quiet.b
-    machine.ip("address flush dev eth0")
+    node = quiet.a if bare == "a" else quiet.b
+    node.ip("address flush dev eth0")
     start(quiet, **QUIET)
     before = changes(quiet)
     quiet.wait_until(lambda: failures(quiet)[0] > 0, "it is too quiet for a")
@@ -266,10 +266,10 @@ def test_who_has_no_address_there_is_not_asked_and_asks_nobody(quiet: Lab, bare:
 
 @pytest.mark.parametrize("asks", ["a", "b"])
 def test_a_probe_target_of_only_one_is_as_good_as_of_both(quiet: Lab, asks: str) -> None:
-    for machine in quiet.machines:
-        targets = [f"eth0 {quiet.router}"] if machine.name == asks else []
-        machine.write_conf(**QUIET, witness=targets)
-        machine.start_failoverd()
+    for node in quiet.nodes:
+        targets = [f"eth0 {quiet.router}"] if node.name == asks else []
+        node.write_conf(**QUIET, witness=targets)
+        node.start_failoverd()
     quiet.wait_until(lambda: settled(quiet, quiet.a), "a is active, b stands by", LONG)
     quiet.wait_until(lambda: acquainted(quiet), "both know where to ask")
     before = failures(quiet)
@@ -283,8 +283,8 @@ def test_link_local_addresses_will_do(make_lab: Callable[..., Lab]) -> None:
     lab = make_lab(ipv6=True)
     if why := why_no_filters(lab.switch):
         pytest.skip(why)
-    for machine in lab.machines:
-        machine.ip("address flush dev eth0 scope global")
+    for node in lab.nodes:
+        node.ip("address flush dev eth0 scope global")
     begin(lab)
     told = lab.a.status()["us"]["interfaces"]["eth0"]["fixed"]
     assert [address[:6] for address in told] == ["fe80::"]
@@ -297,15 +297,15 @@ def test_what_the_peer_has_told_is_kept(quiet: Lab) -> None:
     """Over the link's end, and that of watchers and daemons."""
     begin(quiet)
     quiet.cut_link()
-    for machine in quiet.machines:
-        for pid in pids(machine, "failoverd: watchd eth0 "):
-            kill(machine, pid)
+    for node in quiet.nodes:
+        for pid in pids(node, "failoverd: watchd eth0 "):
+            kill(node, pid)
     assert stays(lambda: failures(quiet) == [0, 0], A_NIGHT)
-    for machine in quiet.machines:
-        kill(machine, main_pid(machine))
+    for node in quiet.nodes:
+        kill(node, main_pid(node))
     quiet.wait_until(lambda: not processes(quiet), "both daemons are dead")
-    for machine in quiet.machines:
-        machine.start_failoverd()
+    for node in quiet.nodes:
+        node.start_failoverd()
     quiet.wait_until(lambda: roles(quiet) == ["active", "standby"], "they go on")
     assert stays(lambda: failures(quiet) == [0, 0], A_NIGHT)
     assert quiet.holders() == ["a"]

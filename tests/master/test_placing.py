@@ -15,8 +15,8 @@ from live_pair import LONG, context, hang_up, kill, main_pid, pids, runs, settle
 from netns import ROOTLESS
 
 from dev.lab import logs
-from dev.lab.machine import Machine
 from dev.lab.network import SERVICE, Lab
+from dev.lab.node import Node
 from failoverd import pair, process, switch
 from failoverd.conf import Address
 from failoverd.master.gratuitous_arp import MOST_NAMED
@@ -33,8 +33,8 @@ echo "$1: placed=${FAILOVER_PLACED-no} $(ip -o -4 address show dev eth0 | grep -
 """
 
 
-def use(machine: Machine, script: str, mode: int = 0o755) -> None:
-    machine.write("ha-switch", script, mode)
+def use(node: Node, script: str, mode: int = 0o755) -> None:
+    node.write("ha-switch", script, mode)
 
 
 # ------------------------------------------------------------------ an order
@@ -122,8 +122,8 @@ def test_what_is_about_to_go_is_announced_no_more(
 
 def test_addresses_come_before_the_script_and_go_after_it(lab: Lab) -> None:
     start(lab)
-    for machine in lab.machines:
-        use(machine, NOTING)
+    for node in lab.nodes:
+        use(node, NOTING)
     assert lab.a.command("ha-fail").returncode == 0
     assert settled(lab, lab.b)
     assert "slave: placed=yes 1" in lab.a.log()
@@ -150,11 +150,11 @@ def test_clients_are_told_before_the_script_begins(lab: Lab) -> None:
 def test_a_script_may_have_an_order_of_its_own(lab: Lab) -> None:
     """From the next switch after HUP on."""
     start(lab)
-    for machine in lab.machines:
-        machine.write_conf(addresses_by="script")
-        hang_up(machine, said="configuration read again")
-        shipped = machine.read("ha-switch").replace("#!/bin/sh\n", "", 1)
-        use(machine, NOTING + shipped)
+    for node in lab.nodes:
+        node.write_conf(addresses_by="script")
+        hang_up(node, said="configuration read again")
+        shipped = node.read("ha-switch").replace("#!/bin/sh\n", "", 1)
+        use(node, NOTING + shipped)
     assert lab.a.command("ha-fail").returncode == 0
     assert settled(lab, lab.b)
     assert "slave: placed=no 1" in lab.a.log()
@@ -207,7 +207,7 @@ def test_who_has_failed_leaves_no_address_behind_even_if_no_script_can_be_run(la
 
 
 def settled_as(lab: Lab, *roles: str) -> bool:
-    return tuple(machine.role() for machine in lab.machines) == roles
+    return tuple(node.role() for node in lab.nodes) == roles
 
 
 def test_who_is_killed_with_the_addresses_half_moved_is_set_right_by_a_restart(lab: Lab) -> None:
@@ -225,7 +225,7 @@ def test_who_is_killed_with_the_addresses_half_moved_is_set_right_by_a_restart(l
 
 
 def roles(lab: Lab) -> list[str]:
-    return [machine.role() for machine in lab.machines]
+    return [node.role() for node in lab.nodes]
 
 
 def test_a_script_that_a_dead_failoverd_has_left_is_urgent_no_more(
@@ -262,8 +262,8 @@ def test_a_worker_that_does_not_do_its_work_holds_up_nothing(
         lab.wait_until(lambda: lab.b.role() == "switching" or settled(lab, lab.b), "it has begun")
         assert typed.wait(20) == 0
     lab.wait_until(lambda: settled(lab, lab.b), "b serves")
-    for machine in lab.machines:
-        assert not [*logs.lines(machine.log(), "STALLED", "HEARTBEAT-LOST")]
+    for node in lab.nodes:
+        assert not [*logs.lines(node.log(), "STALLED", "HEARTBEAT-LOST")]
     assert [line.subject for line in logs.lines(lab.b.log(), "WORKER-LOST")] == ["worker addresses"]
 
 
@@ -277,8 +277,8 @@ def test_a_thousand_addresses_move_and_nothing_waits_for_them(lab: Lab) -> None:
     assert settled(lab, lab.b)
     assert len(lab.a.addresses("eth0")) == 1
     assert len(lab.b.addresses("eth0")) == len(MANY) + 2
-    for machine in lab.machines:
-        assert not [*logs.lines(machine.log(), "STALLED", "STATE-FAILED")]
+    for node in lab.nodes:
+        assert not [*logs.lines(node.log(), "STALLED", "STATE-FAILED")]
     for event in ("GARP", "ADDRESSES-PLACED", "ADDRESSES-TAKEN"):
         assert 0 < len([*logs.lines(lab.b.log(), event)]) <= MOST_NAMED + 1
     *_, put = logs.lines(lab.b.log(), "ADDRESSES-PLACED")

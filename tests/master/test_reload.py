@@ -16,8 +16,8 @@ from typing import Any, cast
 import pytest
 from live_pair import kill, main_pid, pids, settled, start
 
-from dev.lab.machine import Machine
 from dev.lab.network import Lab
+from dev.lab.node import Node
 from failoverd import process
 from failoverd.conf import Conf
 from failoverd.master.context import Context
@@ -32,20 +32,20 @@ READ = "configuration read again"
 KEPT = "configuration stays as it was"
 
 
-def hang_up(machine: Machine) -> None:
-    kill(machine, main_pid(machine), signal.SIGHUP)
+def hang_up(node: Node) -> None:
+    kill(node, main_pid(node), signal.SIGHUP)
 
 
-def checking(machine: Machine) -> list[int]:
-    return pids(machine, "failoverd: check")
+def checking(node: Node) -> list[int]:
+    return pids(node, "failoverd: check")
 
 
 class Slow:
     """A failoverd.conf that whoever reads it has to wait for."""
 
-    def __init__(self, machine: Machine) -> None:
-        self._lab = machine.lab
-        self._path = machine.outside / "failoverd.conf"
+    def __init__(self, node: Node) -> None:
+        self._lab = node.lab
+        self._path = node.outside / "failoverd.conf"
         self.text = self._path.read_text()
         self._path.unlink()
         os.mkfifo(self._path)
@@ -65,13 +65,13 @@ class Slow:
         return True
 
 
-def told(machine: Machine, times: int) -> bool:
+def told(node: Node, times: int) -> bool:
     """Whether it has been told so often to read it."""
-    return machine.log().count("reading the configuration again") >= times
+    return node.log().count("reading the configuration again") >= times
 
 
-def windows_of_link(machine: Machine) -> list[str]:
-    return [line for line in machine.log().splitlines() if " WINDOW interface plip0: " in line]
+def windows_of_link(node: Node) -> list[str]:
+    return [line for line in node.log().splitlines() if " WINDOW interface plip0: " in line]
 
 
 def test_heartbeats_go_on_while_the_configuration_is_read(lab: Lab) -> None:
@@ -128,9 +128,9 @@ def hosts(count: int) -> str:
     return f"not ({' or '.join(names)})"
 
 
-def cpu_seconds(machine: Machine, pid: int) -> float:
+def cpu_seconds(node: Node, pid: int) -> float:
     """What a process has used so far: utime and stime of proc_pid_stat(5)."""
-    fields = machine.check("cat", f"/proc/{pid}/stat").rpartition(")")[2].split()
+    fields = node.check("cat", f"/proc/{pid}/stat").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
@@ -140,32 +140,32 @@ def test_no_watcher_translates_a_long_filter(lab: Lab) -> None:
     filters.translate(hosts(300), filters.DLT_EN10MB)
     translation = time.process_time() - began
 
-    machine = lab.b
+    node = lab.b
 
     def ready(*before: int) -> bool:
         """Whether another watcher than before counts."""
-        watchers = pids(machine, "failoverd: watchd eth0")
-        return len(watchers) == 1 and watchers[0] not in before and counts(machine)
+        watchers = pids(node, "failoverd: watchd eth0")
+        return len(watchers) == 1 and watchers[0] not in before and counts(node)
 
     def used() -> float:
-        return cpu_seconds(machine, *pids(machine, "failoverd: watchd eth0"))
+        return cpu_seconds(node, *pids(node, "failoverd: watchd eth0"))
 
-    machine.write_conf(filter=hosts(300), verbose=True)
-    machine.start_failoverd()
+    node.write_conf(filter=hosts(300), verbose=True)
+    node.start_failoverd()
     lab.wait_until(ready, "it counts")
     assert used() < translation / 4
-    first = pids(machine, "failoverd: watchd eth0")
-    machine.write_conf(filter=hosts(301), verbose=True)
-    hang_up(machine)
-    lab.wait_until(lambda: READ in machine.log(), "it is read again")
+    first = pids(node, "failoverd: watchd eth0")
+    node.write_conf(filter=hosts(301), verbose=True)
+    hang_up(node)
+    lab.wait_until(lambda: READ in node.log(), "it is read again")
     lab.wait_until(lambda: ready(*first), "the next one counts")
     assert used() < translation / 4
 
 
-def counts(machine: Machine) -> bool:
+def counts(node: Node) -> bool:
     """Whether the youngest watcher of eth0 has ended a window."""
-    (watcher,) = pids(machine, "failoverd: watchd eth0") or [0]
-    return f"watchd[{watcher}]: DEBUG WINDOW interface eth0: " in machine.log()
+    (watcher,) = pids(node, "failoverd: watchd eth0") or [0]
+    return f"watchd[{watcher}]: DEBUG WINDOW interface eth0: " in node.log()
 
 
 # By itself

@@ -78,7 +78,7 @@ def test_a_child_could_not_report_while_the_node_was_stalled(
 
 
 class Kept:
-    """The children of a machine that has no process left."""
+    """The children of a node that has no process left."""
 
     def __init__(self) -> None:
         self.selector = selectors.SelectSelector()

@@ -13,8 +13,8 @@ import pytest
 from live_pair import LONG, context, kill, main_pid, settled, start
 
 from dev.lab import logs
-from dev.lab.machine import Machine
 from dev.lab.network import SERVICE, Lab
+from dev.lab.node import Node
 from failoverd import pair, process
 from failoverd.master.placing import Placing
 from failoverd.master.programs import Programs
@@ -30,17 +30,17 @@ env | grep -v ^_= | sort >"$here/told-${{0##*/}}-$1"
 HANGING = '#!/bin/sh\n[ "$1 $2" != "{}" ] || sleep 1000\n'
 
 
-def hook(machine: Machine, name: str, script: str = NOTING, mode: int = 0o755) -> None:
-    machine.write(f"switch.d/{name}", script, mode)
+def hook(node: Node, name: str, script: str = NOTING, mode: int = 0o755) -> None:
+    node.write(f"switch.d/{name}", script, mode)
 
 
-def notes(machine: Machine) -> list[str]:
-    return machine.read("notes").splitlines()
+def notes(node: Node) -> list[str]:
+    return node.read("notes").splitlines()
 
 
-def ended(machine: Machine, name: str) -> list[dict[str, str]]:
+def ended(node: Node, name: str) -> list[dict[str, str]]:
     """How a hook has ended, each time."""
-    lines = logs.lines(machine.log(), "SCRIPT-END")
+    lines = logs.lines(node.log(), "SCRIPT-END")
     return [line.values for line in lines if line.subject == f"script {name}"]
 
 
@@ -50,14 +50,14 @@ def ended(machine: Machine, name: str) -> list[dict[str, str]]:
 @pytest.mark.parametrize("by", ["failoverd", "script"])
 def test_hooks_run_in_order_around_addresses_and_script(lab: Lab, by: str) -> None:
     start(lab, addresses_by=by)
-    for machine in lab.machines:
+    for node in lab.nodes:
         if by == "failoverd":
-            machine.write("ha-switch", NOTING, 0o755)
+            node.write("ha-switch", NOTING, 0o755)
         for name in ("20-b", "10-a"):
-            hook(machine, name)
+            hook(node, name)
         for name in ("10-a~", "x.dpkg-old"):
-            hook(machine, name)
-        hook(machine, "30-quiet", mode=0o644)
+            hook(node, name)
+        hook(node, "30-quiet", mode=0o644)
     assert lab.a.command("ha-fail").returncode == 0
     assert settled(lab, lab.b)
     script = ["ha-switch slave 1"] * (by == "failoverd"), ["ha-switch master 1"]
@@ -91,9 +91,9 @@ def test_what_a_hook_prints_is_logged_as_its_own(lab: Lab) -> None:
 
 
 def test_a_dry_run_runs_no_hook(lab: Lab) -> None:
-    for machine in lab.machines:
-        machine.write_conf()
-        hook(machine, "noting")
+    for node in lab.nodes:
+        node.write_conf()
+        hook(node, "noting")
     lab.a.start_failoverd("-n")
     lab.wait_until(lambda: logs.told(lab.a.log(), "DRY-RUN", "ha-switch"), "it would switch", LONG)
     assert not notes(lab.a)
@@ -131,9 +131,9 @@ def test_a_hook_that_fails_before_master_fails_the_switch(lab: Lab) -> None:
 
 def test_a_hook_that_fails_elsewhere_is_logged_and_the_role_moves(lab: Lab) -> None:
     start(lab)
-    for machine in lab.machines:
-        hook(machine, "fails", '#!/bin/sh\n[ "$1 $2" = "before master" ]\n')
-        hook(machine, "noting")
+    for node in lab.nodes:
+        hook(node, "fails", '#!/bin/sh\n[ "$1 $2" = "before master" ]\n')
+        hook(node, "noting")
     assert lab.a.command("ha-fail").returncode == 0
     assert settled(lab, lab.b)
     assert [each["exit"] for each in ended(lab.a, "fails")] == ["1", "1"]
@@ -155,8 +155,8 @@ def test_a_hook_that_others_could_change_by_now_is_not_run(lab: Lab) -> None:
 
 
 def test_the_hooks_are_told_by_t(lab: Lab) -> None:
-    for machine in lab.machines:
-        machine.write_conf()
+    for node in lab.nodes:
+        node.write_conf()
     for name in ("20-b", "10-a", "10-a~"):
         hook(lab.a, name)
     checked = lab.a.command("failoverd", "-t")

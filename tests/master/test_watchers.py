@@ -13,8 +13,8 @@ import pytest
 from live_pair import LONG, WATCHED, context, kill, main_pid, pids, runs, settled
 
 from dev.lab import logs
-from dev.lab.machine import Machine, Value
 from dev.lab.network import Lab
+from dev.lab.node import Node, Value
 from failoverd import links, pair
 from failoverd.conf import Conf
 from failoverd.log import Log
@@ -66,22 +66,22 @@ def start_with(lab: Lab, program: str, **variables: Value) -> str:
     path = lab.a.write("my-watchd", text, 0o755)
     lab.a.write_conf(watchd=path, **WATCHED, **variables)
     lab.b.write_conf(**WATCHED, **variables)
-    for machine in lab.machines:
-        machine.start_failoverd()
+    for node in lab.nodes:
+        node.start_failoverd()
     lab.client.start_probing()
     return path
 
 
-def processes(machine: Machine, path: str) -> list[str]:
+def processes(node: Node, path: str) -> list[str]:
     """The pids of the watchers that are another's, without the subshells that they fork."""
-    listing = machine.check("ps", "-ww", "-eo", "pid=,ppid=,args=").splitlines()
+    listing = node.check("ps", "-ww", "-eo", "pid=,ppid=,args=").splitlines()
     found = [line.split()[:2] for line in listing if f"/bin/sh {path} " in line]
     shells = {pid for pid, _ in found}
     return [pid for pid, parent in found if parent not in shells]
 
 
-def told(machine: Machine) -> dict[str, Any]:
-    us: dict[str, Any] = machine.status()["us"]
+def told(node: Node) -> dict[str, Any]:
+    us: dict[str, Any] = node.status()["us"]
     return us
 
 
@@ -378,9 +378,9 @@ def test_what_is_no_watcher_is_refused_and_our_own_takes_its_place(lab: Lab, kin
 # ------------------------------------------------------------------ what -t says before
 
 
-def notes(machine: Machine, **variables: Value) -> str:
-    machine.write_conf(**variables)
-    result = machine.command("failoverd", "-t")
+def notes(node: Node, **variables: Value) -> str:
+    node.write_conf(**variables)
+    result = node.command("failoverd", "-t")
     assert result.returncode == 0, result.stderr
     return "".join(line for line in result.stdout.splitlines(True) if line.startswith("note: $"))
 

@@ -1,4 +1,4 @@
-"""The five statements of section 5, in every state that two machines can come to within bounds.
+"""The five statements of section 5, in every state that two nodes can come to within bounds.
 
 Here with one fault of every kind at any tick, and with two of the commonest; `dev/explore` goes on
 from there. That the explorer can see is shown by breaking the policy.
@@ -120,7 +120,7 @@ def test_a_broken_cell_that_decides_the_same_is_told_apart() -> None:
 
 
 def test_a_violation_comes_with_the_shortest_story(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also one of what is never true of one machine."""
+    """Also one of what is never true of one node."""
     fails = "its script has failed"
     monkeypatch.setattr(invariant, "wrong_with_phase", lambda state: {fails: state.failed})
     with pytest.raises(Violation) as caught:

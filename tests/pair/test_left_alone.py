@@ -1,7 +1,7 @@
-"""One machine in real-valued time, beside a peer that says and does anything and then is gone.
+"""One node in real-valued time, beside a peer that says and does anything and then is gone.
 
 The explorer counts whole ticks, in which much happens at once; here two things hardly ever do.
-Whatever a machine has been through: once the peer is dead, while the ethernet side and the programs
+Whatever a node has been through: once the peer is dead, while the ethernet side and the programs
 work, it serves within the time that `failoverd -t` prints, goes on to, and owes nobody an answer.
 """
 
@@ -49,7 +49,7 @@ def all_rules(draw: st.DrawFn) -> pair.Rules:
 
 
 @dataclass
-class Machine:
+class Node:
     """The pair's decisions, and what the master keeps in their place: what is under way."""
 
     rules: pair.Rules
@@ -96,89 +96,89 @@ class Machine:
 # ---------------------------------------------------------------------------- whatever happens
 
 
-def window_ends(machine: Machine, number: int) -> None:
+def window_ends(node: Node, number: int) -> None:
     verdict = VERDICTS[number % 4]
-    machine.feed(pair.Watched(CARDS[number % 2], number % 3, number // 3 % 3, verdict))
+    node.feed(pair.Watched(CARDS[number % 2], number % 3, number // 3 % 3, verdict))
 
 
-def link_window_ends(machine: Machine, number: int) -> None:
+def link_window_ends(node: Node, number: int) -> None:
     verdict = VERDICTS[number % 4]
-    machine.feed(pair.LinkWatched(0 if verdict == "fail" else number // 4 % 2, verdict))
+    node.feed(pair.LinkWatched(0 if verdict == "fail" else number // 4 % 2, verdict))
 
 
-def carrier(machine: Machine, number: int) -> None:
-    machine.feed(pair.Carrier(CARDS[number % 2], number % 3 > 0))
+def carrier(node: Node, number: int) -> None:
+    node.feed(pair.Carrier(CARDS[number % 2], number % 3 > 0))
 
 
-def request(machine: Machine, number: int) -> None:
-    machine.numbered += 1
-    machine.requests.add(machine.numbered)
+def request(node: Node, number: int) -> None:
+    node.numbered += 1
+    node.requests.add(node.numbered)
     command = "fail" if number % 2 else "resume"
-    machine.feed(pair.Request(machine.numbered, command, from_peer=number // 2 % 2 == 0))
+    node.feed(pair.Request(node.numbered, command, from_peer=number // 2 % 2 == 0))
 
 
-def reread(machine: Machine, number: int) -> None:
-    machine.feed(pair.Reread())
+def reread(node: Node, number: int) -> None:
+    node.feed(pair.Reread())
 
 
-def time_passes(machine: Machine, number: int) -> None:
-    machine.feed(pair.Tick())
+def time_passes(node: Node, number: int) -> None:
+    node.feed(pair.Tick())
 
 
-def stands_still(machine: Machine, number: int) -> None:
-    machine.feed(pair.Stalled())
+def stands_still(node: Node, number: int) -> None:
+    node.feed(pair.Stalled())
 
 
-def addresses_move(machine: Machine, number: int) -> None:
-    machine.feed(pair.Bare() if pair.role(machine.state) == "active" else pair.Stray())
+def addresses_move(node: Node, number: int) -> None:
+    node.feed(pair.Bare() if pair.role(node.state) == "active" else pair.Stray())
 
 
-def peer_answers(machine: Machine, number: int) -> None:
-    if not machine.asked:
+def peer_answers(node: Node, number: int) -> None:
+    if not node.asked:
         return
-    purpose = sorted(machine.asked, key=lambda p: p.value)[number % len(machine.asked)]
-    del machine.asked[purpose]
+    purpose = sorted(node.asked, key=lambda p: p.value)[number % len(node.asked)]
+    del node.asked[purpose]
     if number % 2:
-        machine.feed(pair.Unreplied(purpose, sent=number % 3 > 0))
+        node.feed(pair.Unreplied(purpose, sent=number % 3 > 0))
         return
     bad = frozenset(CARDS[: number // 2 % 3])
     counts = tuple((card, number % 3, number // 3 % 3) for card in CARDS)
-    boot = "slave" if number % 5 else machine.rules.boot
+    boot = "slave" if number % 5 else node.rules.boot
     view = PeerView(ROLES[number % 5], boot, bad, counts=counts)
     asks = purpose in (Query.COMPARE, Query.STATUS)
-    machine.feed(pair.Replied(purpose, number % 3 > 0, "so", view if asks else None))
+    node.feed(pair.Replied(purpose, number % 3 > 0, "so", view if asks else None))
 
 
-def somebody_answers(machine: Machine, number: int) -> None:
-    if machine.questions:
-        own = sorted(machine.questions)[number % len(machine.questions)]
-        _, rounds = machine.questions.pop(own)
+def somebody_answers(node: Node, number: int) -> None:
+    if node.questions:
+        own = sorted(node.questions)[number % len(node.questions)]
+        _, rounds = node.questions.pop(own)
         anybody = number % 5 < 2
         asked = max(anybody, number % (rounds + 1))
-        machine.feed(pair.Answers(own, asked, anybody))
+        node.feed(pair.Answers(own, asked, anybody))
 
 
-def script_ends(machine: Machine, number: int) -> None:
-    if machine.script:
-        machine.script, ran = "", number % 8 > 0
-        machine.feed(pair.Ended("script", ran and number % 3 > 0, ran))
+def script_ends(node: Node, number: int) -> None:
+    if node.script:
+        node.script, ran = "", number % 8 > 0
+        node.feed(pair.Ended("script", ran and number % 3 > 0, ran))
 
 
-def program_ends(machine: Machine, number: int) -> None:
-    if machine.programs:
-        kind = sorted(machine.programs)[number % len(machine.programs)]
-        run = machine.programs.pop(kind)
+def program_ends(node: Node, number: int) -> None:
+    if node.programs:
+        kind = sorted(node.programs)[number % len(node.programs)]
+        run = node.programs.pop(kind)
         ran = number % 8 > 0
-        machine.feed(pair.Ended(kind, ran and number % 2 > 0, ran, run))
+        node.feed(pair.Ended(kind, ran and number % 2 > 0, ran, run))
 
 
-def card_is_read(machine: Machine, number: int) -> None:
-    if machine.looks:
-        machine.looks = False
-        machine.feed(pair.Counted(CARDS[number % 2], number % 3))
+def card_is_read(node: Node, number: int) -> None:
+    if node.looks:
+        node.looks = False
+        node.feed(pair.Counted(CARDS[number % 2], number % 3))
 
 
-HAPPENINGS: tuple[Callable[[Machine, int], None], ...] = (
+HAPPENINGS: tuple[Callable[[Node, int], None], ...] = (
     *(window_ends, link_window_ends, carrier, request, reread, stands_still, addresses_move),
     *(time_passes,) * 3,
     *(peer_answers,) * 6,
@@ -219,20 +219,20 @@ BEGINS = st.one_of(
 )
 
 
-def begin(machine: Machine, events: tuple[pair.Event, ...]) -> None:
+def begin(node: Node, events: tuple[pair.Event, ...]) -> None:
     """As far on the way as the rules let it come."""
     for event in events:
         match event:
             case pair.Replied() | pair.Unreplied():
-                if machine.asked.pop(event.query, None) is None:
+                if node.asked.pop(event.query, None) is None:
                     return
             case pair.Ended():
-                if not machine.script:
+                if not node.script:
                     return
-                machine.script = ""
+                node.script = ""
             case pair.Request():
-                machine.requests.add(event.id)
-        machine.feed(event)
+                node.requests.add(event.id)
+        node.feed(event)
 
 
 # ---------------------------------------------------------------------------- left alone
@@ -242,76 +242,76 @@ Due = tuple[float, int, Callable[[], None]]
 
 @dataclass
 class Alone:
-    """The machine when the peer is dead: nobody answers, its cards hear, its programs succeed."""
+    """The node when the peer is dead: nobody answers, its cards hear, its programs succeed."""
 
-    machine: Machine
+    node: Node
     silent: int = 0  # windows of the private link
     ends: dict[str, float] = field(default_factory=dict)  # of the open windows
 
     def due(self) -> Iterator[Due]:
         """What happens by itself, when, and first of what happens at the same time."""
-        machine = self.machine
-        now, soon = machine.now, machine.now + PROGRAM_TAKES
-        deadline = pair.next_deadline(machine.state)
+        node = self.node
+        now, soon = node.now, node.now + PROGRAM_TAKES
+        deadline = pair.next_deadline(node.state)
         if deadline is not None:
-            yield max(now, deadline), 0, lambda: machine.feed(pair.Tick())
+            yield max(now, deadline), 0, lambda: node.feed(pair.Tick())
         for name, end in self.ends.items():
             yield end, 1, partial(self.window, name)
-        for purpose, until in machine.asked.items():
+        for purpose, until in node.asked.items():
             yield max(now, until), 2, partial(self.unreplied, purpose)
-        for own, (until, _) in machine.questions.items():
+        for own, (until, _) in node.questions.items():
             yield max(now, until), 3, partial(self.unanswered, own)
-        if machine.script:
+        if node.script:
             yield soon, 4, self.script
-        for kind in machine.programs:
+        for kind in node.programs:
             yield soon, 5, partial(self.program, kind)
-        if machine.looks:
+        if node.looks:
             yield now, 6, self.look
 
     def window(self, name: str) -> None:
-        rules = self.machine.rules
+        rules = self.node.rules
         if name in CARDS:
             self.ends[name] += rules.card_window
-            self.machine.feed(pair.Watched(name, 5, 5, "ok"))
+            self.node.feed(pair.Watched(name, 5, 5, "ok"))
         else:
             self.ends[name] += rules.window
             self.silent += 1
-            self.machine.feed(pair.LinkWatched(0, "fail" if self.silent > 1 else "ok"))
+            self.node.feed(pair.LinkWatched(0, "fail" if self.silent > 1 else "ok"))
 
     def unreplied(self, purpose: Query) -> None:
-        del self.machine.asked[purpose]
-        self.machine.feed(pair.Unreplied(purpose))
+        del self.node.asked[purpose]
+        self.node.feed(pair.Unreplied(purpose))
 
     def unanswered(self, own: bool) -> None:
-        _, rounds = self.machine.questions.pop(own)
-        self.machine.feed(pair.Answers(own, rounds, anybody=False))
+        _, rounds = self.node.questions.pop(own)
+        self.node.feed(pair.Answers(own, rounds, anybody=False))
 
     def script(self) -> None:
-        self.machine.script = ""
-        self.machine.feed(pair.Ended("script", ok=True))
+        self.node.script = ""
+        self.node.feed(pair.Ended("script", ok=True))
 
     def program(self, kind: str) -> None:
-        run = self.machine.programs.pop(kind)  # $confirm: the service is dead
-        self.machine.feed(pair.Ended(kind, ok=kind == "fence", number=run))
+        run = self.node.programs.pop(kind)  # $confirm: the service is dead
+        self.node.feed(pair.Ended(kind, ok=kind == "fence", number=run))
 
     def look(self) -> None:
-        self.machine.looks = False
+        self.node.looks = False
         for card in CARDS:
-            self.machine.feed(pair.Counted(card, 5))
+            self.node.feed(pair.Counted(card, 5))
 
     def serves_after(self, longest: float) -> float:
         """When it has begun to serve for good, in seconds from now; longest if it never does."""
-        machine, died, began = self.machine, self.machine.now, None
-        lasting = STAYS * (machine.rules.window + machine.rules.card_window)
-        while machine.now < died + longest + lasting:
-            if not machine.serves:
+        node, died, began = self.node, self.node.now, None
+        lasting = STAYS * (node.rules.window + node.rules.card_window)
+        while node.now < died + longest + lasting:
+            if not node.serves:
                 began = None
             elif began is None:
-                began = machine.now
-            elif machine.now > began + lasting:
+                began = node.now
+            elif node.now > began + lasting:
                 return began - died
             at, _, happen = min(self.due(), key=lambda due: due[:2])
-            machine.now = at
+            node.now = at
             happen()
         return longest
 
@@ -321,20 +321,20 @@ class Alone:
 def test_whoever_is_left_alone_serves(
     rules: pair.Rules,
     beginning: tuple[pair.Event, ...],
-    life: list[tuple[float, Callable[[Machine, int], None], int]],
+    life: list[tuple[float, Callable[[Node, int], None], int]],
     link_part: float,
     card_part: float,
 ) -> None:
-    machine = Machine(rules, pair.initial(rules))
-    begin(machine, beginning)
+    node = Node(rules, pair.initial(rules))
+    begin(node, beginning)
     for pause, happen, number in life:
-        machine.now += pause
-        happen(machine, number)
+        node.now += pause
+        happen(node, number)
     for card in CARDS:
-        machine.feed(pair.Carrier(card, up=True))
-    alone = Alone(machine)
-    alone.ends = dict.fromkeys(CARDS, machine.now + card_part * rules.card_window)
-    alone.ends["plip0"] = machine.now + link_part * rules.window
+        node.feed(pair.Carrier(card, up=True))
+    alone = Alone(node)
+    alone.ends = dict.fromkeys(CARDS, node.now + card_part * rules.card_window)
+    alone.ends["plip0"] = node.now + link_part * rules.window
     allowed = bounds.longest_without_active(rules)
     assert alone.serves_after(2 * allowed) <= allowed
-    assert not machine.requests, "somebody who asked has no answer"
+    assert not node.requests, "somebody who asked has no answer"

@@ -14,8 +14,8 @@ import pytest
 from live_pair import MARGIN, stays, within
 
 from dev.lab.eyes import Eyes
-from dev.lab.machine import SWITCH, Machine, Value
 from dev.lab.network import FAST, ROUTER, SERVICE, Lab
+from dev.lab.node import SWITCH, Node, Value
 from dev.lab.spaces import Process
 from dev.lab.stage import parse_log
 
@@ -43,37 +43,35 @@ def eyes(lab: Lab) -> Iterator[Eyes]:
 
 
 def begin(lab: Lab, **variables: Value) -> dict[str, Process]:
-    """Start failoverd on both machines, and wait until a is active and b stands by."""
+    """Start failoverd on both nodes, and wait until a is active and b stands by."""
     daemons = {}
-    for machine in lab.machines:
-        machine.write_conf(**{**WATCHED, **variables})
-        daemons[machine.name] = machine.start_failoverd()
+    for node in lab.nodes:
+        node.write_conf(**{**WATCHED, **variables})
+        daemons[node.name] = node.start_failoverd()
     lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by", LONG)
     return daemons
 
 
-def settled(lab: Lab, active: Machine) -> bool:
-    """Whether one machine alone is active and holds the address, and the other stands by."""
+def settled(lab: Lab, active: Node) -> bool:
+    """Whether one node alone is active and holds the address, and the other stands by."""
     (other,) = {lab.a, lab.b} - {active}
     roles = active.role(), other.role()
     return roles == ("active", "standby") and lab.holders() == [active.name]
 
 
-def state(machine: Machine, card: str = "eth0") -> str:
+def state(node: Node, card: str = "eth0") -> str:
     """What its own failoverd says of an interface; ha-status would wait for the peer's too."""
-    return str(json.loads(machine.say("status").removeprefix("ok "))["interfaces"][card]["state"])
+    return str(json.loads(node.say("status").removeprefix("ok "))["interfaces"][card]["state"])
 
 
-def logged(machine: Machine, text: str) -> Callable[[], bool]:
-    return lambda: text in machine.log()
+def logged(node: Node, text: str) -> Callable[[], bool]:
+    return lambda: text in node.log()
 
 
-def script(machine: Machine, text: str) -> None:
+def script(node: Node, text: str) -> None:
     """Lines of sh that are run before the shipped switch script; $1 is the role."""
-    machine.write("shipped", SWITCH.read_text(), 0o755)
-    machine.write(
-        "ha-switch", f'#!/bin/sh\ncd {machine.folder}\n{text}\nexec ./shipped "$1"\n', 0o755
-    )
+    node.write("shipped", SWITCH.read_text(), 0o755)
+    node.write("ha-switch", f'#!/bin/sh\ncd {node.folder}\n{text}\nexec ./shipped "$1"\n', 0o755)
 
 
 def until_told(role: str) -> str:
@@ -81,13 +79,13 @@ def until_told(role: str) -> str:
     return f'[ "$1" != {role} ] || {{ : >begun; until [ -e go ]; do sleep 0.02; done; }}'
 
 
-def exists(machine: Machine, name: str) -> Callable[[], bool]:
-    return (machine.outside / name).exists
+def exists(node: Node, name: str) -> Callable[[], bool]:
+    return (node.outside / name).exists
 
 
-def logged_at(machine: Machine, text: str) -> float:
+def logged_at(node: Node, text: str) -> float:
     """When a line with this text was logged last, in monotonic seconds. Raises ValueError."""
-    return max(line.at for line in parse_log(machine) if text in line.text)
+    return max(line.at for line in parse_log(node) if text in line.text)
 
 
 # ---------------------------------------------------------------------------- the private link
@@ -143,7 +141,7 @@ def test_fail_typed_while_the_master_is_well(lab: Lab, eyes: Eyes, link: str) ->
     assert not eyes.overlaps()
 
 
-def test_a_machine_that_can_neither_serve_nor_ask_falls_silent(lab: Lab, eyes: Eyes) -> None:
+def test_a_node_that_can_neither_serve_nor_ask_falls_silent(lab: Lab, eyes: Eyes) -> None:
     """b goes on hearing a's heartbeats, so only their end tells it to take over."""
     begin(lab)
     lab.cut_link(toward=lab.a)
@@ -162,15 +160,15 @@ def test_a_machine_that_can_neither_serve_nor_ask_falls_silent(lab: Lab, eyes: E
 def test_a_switch_that_is_dead_and_comes_back_changes_nothing(lab: Lab, eyes: Eyes) -> None:
     begin(lab)
     lab.switch.ip("link set dev net0 down")
-    lab.wait_until(lambda: [state(m) for m in lab.machines] == ["fail", "fail"], "both are deaf")
+    lab.wait_until(lambda: [state(node) for node in lab.nodes] == ["fail", "fail"], "both are deaf")
     assert stays(lambda: eyes.holders == {"a"}, 4 * WINDOW)
     lab.switch.ip("link set dev net0 up")
-    lab.wait_until(lambda: [state(m) for m in lab.machines] == ["ok", "ok"], "both hear again")
+    lab.wait_until(lambda: [state(node) for node in lab.nodes] == ["ok", "ok"], "both hear again")
     assert stays(lambda: eyes.holders == {"a"}, 2 * WINDOW)
     assert len(eyes.changes) == 1
 
 
-def test_each_machine_loses_another_of_two_interfaces(make_lab: Callable[..., Lab]) -> None:
+def test_each_node_loses_another_of_two_interfaces(make_lab: Callable[..., Lab]) -> None:
     lab = make_lab(cards=2)
     with Eyes(lab) as eyes:
         begin(
@@ -190,7 +188,7 @@ def test_each_machine_loses_another_of_two_interfaces(make_lab: Callable[..., La
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_the_active_machine_gets_its_addresses_back_on_a_card_that_is_made_again(
+def test_the_active_node_gets_its_addresses_back_on_a_card_that_is_made_again(
     lab: Lab, eyes: Eyes, restarted: bool
 ) -> None:
     daemons = begin(lab, low_water=0)
@@ -256,24 +254,24 @@ def test_a_power_cut_and_the_return_take_as_long_as_was_told(lab: Lab, eyes: Eye
 
 
 def test_two_boot_slaves_say_so_and_agree_in_time(lab: Lab, eyes: Eyes) -> None:
-    for machine in lab.machines:
-        machine.write_conf(**WATCHED)
-        machine.write("host_type", "boot:slave\n")
-        machine.start_failoverd()
+    for node in lab.nodes:
+        node.write_conf(**WATCHED)
+        node.write("host_type", "boot:slave\n")
+        node.start_failoverd()
     lab.wait_until(lambda: settled(lab, lab.a), "the lower address has the role", LONG)
-    both = max(logged_at(machine, "ROLE role: standby") for machine in lab.machines)
+    both = max(logged_at(node, "ROLE role: standby") for node in lab.nodes)
     assert within(eyes.gained("a") - both, "nobody", lab.a)
-    for machine in lab.machines:
-        assert "BOOT-CLASH" in machine.log()
+    for node in lab.nodes:
+        assert "BOOT-CLASH" in node.log()
 
 
 @pytest.mark.parametrize("mresume", [True, False])
 @pytest.mark.parametrize("order", ["ab", "ba"])
 def test_both_are_started_at_once(lab: Lab, eyes: Eyes, order: str, mresume: bool) -> None:
-    for machine in lab.machines:
-        machine.write_conf(**WATCHED, mresume=mresume)
-    for machine in lab.machines if order == "ab" else reversed(lab.machines):
-        machine.start_failoverd()
+    for node in lab.nodes:
+        node.write_conf(**WATCHED, mresume=mresume)
+    for node in lab.nodes if order == "ab" else reversed(lab.nodes):
+        node.start_failoverd()
     lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by", LONG)
     assert stays(lambda: eyes.holders == {"a"}, 2 * WINDOW)
     assert settled(lab, lab.a)
@@ -335,18 +333,18 @@ def test_the_answer_is_lost_after_fail_was_sent(lab: Lab, eyes: Eyes, lost: str)
 
 @pytest.mark.parametrize("role", ["master", "slave"])
 def test_a_switch_script_outlasts_its_caller(lab: Lab, eyes: Eyes, role: str) -> None:
-    machine = lab.b if role == "master" else lab.a
-    daemon = begin(lab, switch_timeout=10.0)[machine.name]
-    script(machine, until_told(role))
+    node = lab.b if role == "master" else lab.a
+    daemon = begin(lab, switch_timeout=10.0)[node.name]
+    script(node, until_told(role))
     lab.a.popen_command("ha-fail")
-    lab.wait_until(exists(machine, "begun"), "the script runs")
+    lab.wait_until(exists(node, "begun"), "the script runs")
     noted = '"script": ['  # its pid, without which nobody could find it
-    lab.wait_until(lambda: noted in machine.read("run/state"), "and that is noted")
+    lab.wait_until(lambda: noted in node.read("run/state"), "and that is noted")
     daemon.kill()
     daemon.wait()
-    machine.start_failoverd()
-    lab.wait_until(logged(machine, "LEFTOVER-WAIT"), "it is waited for")
-    machine.write("go", "")
+    node.start_failoverd()
+    lab.wait_until(logged(node, "LEFTOVER-WAIT"), "it is waited for")
+    node.write("go", "")
     lab.wait_until(
         lambda: settled(lab, lab.a) or settled(lab, lab.b), "exactly one is active", LONG
     )

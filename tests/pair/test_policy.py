@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from one_machine import (
+from one_node import (
     ALONE,
     ANYTIME,
     HEARD,
@@ -30,8 +30,8 @@ from one_machine import (
     come_to_rest,
     done,
     is_alarm,
-    machine,
     moment,
+    node,
     started,
     step,
     view,
@@ -46,7 +46,7 @@ from failoverd.pair.turn import MAX_WAITING
 
 # ---------------------------------------------------------------------------- the policy
 
-# What may be otherwise than with two machines that are well, of which this one has a failed
+# What may be otherwise than with two nodes that are well, of which this one has a failed
 # interface that the peer has not.
 OTHERWISE: dict[str, tuple[str, Known, pair.Rules]] = {
     # what is otherwise here, and at the peer; the rules
@@ -175,7 +175,7 @@ def cells() -> dict[tuple[str, Finding], dict[str, Outcome]]:
 
 
 def knowing(why: str, finding: Finding, case: str) -> tuple[pair.State, pair.Rules]:
-    """A machine that has found this out, when a thing is otherwise."""
+    """A node that has found this out, when a thing is otherwise."""
     here, peer, rules = OTHERWISE[case]
     words = here.split()
     first, second = (
@@ -275,7 +275,7 @@ some_rules = st.builds(
 def test_every_promise_is_kept_whatever_happens(
     rules: pair.Rules, was: str | None, resuming: bool, unclean: bool, story: Story, world: str
 ) -> None:
-    """`Machine` judges after every step; and whoever waits when the story ends is answered.
+    """`Node` judges after every step; and whoever waits when the story ends is answered.
 
     Mostly what comes is an answer to what was asked.
     """
@@ -295,7 +295,7 @@ def test_a_late_answer_means_nothing() -> None:
     for name in MOMENTS:
         for number in (0, 1, 3):
             for kind in ("fence", "confirm"):
-                before = machine(name, program=2 if name in ("fencing", "silence") else 0, runs=2)
+                before = node(name, program=2 if name in ("fencing", "silence") else 0, runs=2)
                 if number or before.program:
                     late = pair.Ended(kind, True, number=number)
                     assert step(before, late) == (before, []), (name, number)
@@ -340,7 +340,7 @@ WAITING = ((7, False), (8, True))
         ({"timers": ((Timer.OWN, 1.0), (Timer.OWN, 2.0))}, "a standby remembers"),
     ],
 )
-def test_what_is_wrong_with_one_machine_is_named(known: Known, wrong: str) -> None:
+def test_what_is_wrong_with_one_node_is_named(known: Known, wrong: str) -> None:
     state = pair.State(begun=True, **known)  # type: ignore[arg-type]
     assert check(state).startswith(wrong)
     assert check(replace(state, begun=False)) == ""
@@ -348,10 +348,10 @@ def test_what_is_wrong_with_one_machine_is_named(known: Known, wrong: str) -> No
 
 @pytest.mark.parametrize("name", MOMENTS)
 def test_nothing_is_wrong_at_these_moments(name: str) -> None:
-    told = machine(name).phase is Phase.TOLD
+    told = node(name).phase is Phase.TOLD
     waits = () if name in ("idle", "active") else WAITING
     timers = (*HEARD, *(((Timer.GIVE_UP, NOW + 9),) if told else ()))
-    assert check(machine(name, waiting=waits, timers=timers)) == ""
+    assert check(node(name, waiting=waits, timers=timers)) == ""
 
 
 # ---------------------------------------------------------------------------- requests
@@ -411,7 +411,7 @@ REQUESTS = [
 
 def at(name: str, **changes: object) -> pair.State:
     base, known = SPECIAL.get(name, (name, {}))
-    return machine(base, **known | changes)
+    return node(base, **known | changes)
 
 
 def shown(before: pair.State, after: pair.State, actions: list[pair.Action]) -> str:
@@ -554,9 +554,9 @@ def test_what_the_end_of_a_script_leads_to(
     phase: str, purpose: str, how: str, known: Known, wanted: str
 ) -> None:
     why = Purpose[purpose]
-    before = machine(phase, purpose=why, waiting=WAITING, **known)
+    before = node(phase, purpose=why, waiting=WAITING, **known)
     after, actions = step(before, ENDS[how])
-    assert shown(machine("fencing"), after, actions) == wanted.replace("same", why.value)
+    assert shown(node("fencing"), after, actions) == wanted.replace("same", why.value)
     promotes = phase == "promoting"
     assert after.failed is (how != "ok" if promotes else bool(known.get("failed")))
     tried, _ = step(replace(before, failed=True), ENDS[how])
@@ -575,7 +575,7 @@ def test_what_the_end_of_a_script_leads_to(
 def test_a_stand_down_that_succeeds_leaves_nothing_to_clean() -> None:
     for why in Purpose:
         if why is not Purpose.NONE:
-            state = machine("demoting", purpose=why, unclean=True)
+            state = node("demoting", purpose=why, unclean=True)
             if why in (Purpose.BOTH, Purpose.CLEAN):
                 assert not step(state, ENDS["ok"])[0].unclean
 
@@ -596,12 +596,12 @@ BLOCKED = {
 @pytest.mark.parametrize(
     ("before", "how", "line"),
     [
-        (machine("promoting", purpose=Purpose.PEER), "failed", f'{ELSEWHERE}"told by the peer"'),
-        (machine("promoting"), "not run", f'{ELSEWHERE}"heartbeat lost"'),
-        (machine("demoting"), "failed", TAKES_BACK),
-        (machine("demoting"), "not run", CANNOT),
-        (machine("demoting", purpose=Purpose.BOTH), "failed", AGAIN),
-        (machine("demoting", purpose=Purpose.CLEAN), "not run", AGAIN),
+        (node("promoting", purpose=Purpose.PEER), "failed", f'{ELSEWHERE}"told by the peer"'),
+        (node("promoting"), "not run", f'{ELSEWHERE}"heartbeat lost"'),
+        (node("demoting"), "failed", TAKES_BACK),
+        (node("demoting"), "not run", CANNOT),
+        (node("demoting", purpose=Purpose.BOTH), "failed", AGAIN),
+        (node("demoting", purpose=Purpose.CLEAN), "not run", AGAIN),
     ],
 )
 def test_a_script_that_fails_is_an_alarm_once(before: pair.State, how: str, line: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import fields, replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from one_machine import (
+from one_node import (
     ALONE,
     HEARD,
     MASTER,
@@ -25,8 +25,8 @@ from one_machine import (
     deadline,
     done,
     is_alarm,
-    machine,
     moment,
+    node,
     step,
     view,
     words,
@@ -142,16 +142,16 @@ WORDS = {
 def test_what_each_moment_is_to_others() -> None:
     """A script that has failed shows where there is nothing else to tell."""
     postures = {name: one for one, names in POSTURES.items() for name in names.split(", ")}
-    assert {name: machine(name).posture for name in MOMENTS} == postures
+    assert {name: node(name).posture for name in MOMENTS} == postures
     told = {name: word for word, names in WORDS.items() for name in names.split(", ")}
-    assert {name: pair.role(machine(name)) for name in MOMENTS} == told
+    assert {name: pair.role(node(name)) for name in MOMENTS} == told
     told |= {name: "failed" for name in MOMENTS if told[name] == "standby"}
-    assert {name: pair.role(machine(name, unclean=True)) for name in MOMENTS} == told
+    assert {name: pair.role(node(name, unclean=True)) for name in MOMENTS} == told
     told |= dict.fromkeys(("giving", "gift lost"), "failed")  # it could not take the role
-    assert {name: pair.role(machine(name, failed=True)) for name in MOMENTS} == told
-    seeking = {name for name in MOMENTS if pair.seeks(machine(name))}
+    assert {name: pair.role(node(name, failed=True)) for name in MOMENTS} == told
+    seeking = {name for name in MOMENTS if pair.seeks(node(name))}
     assert seeking == {"boot", "nobody", "operator", "relief"}
-    assert [name for name in MOMENTS if pair.is_rejoining(machine(name))] == ["doubt"]
+    assert [name for name in MOMENTS if pair.is_rejoining(node(name))] == ["doubt"]
 
 
 @pytest.mark.parametrize("name", MOMENTS)
@@ -167,11 +167,11 @@ def test_whether_it_is_known_that_somebody_serves(name: str) -> None:
         (None, False, True, True),
     ):
         timers = {timer: 1.0 for timer, runs in (("HEARD", heard), ("SERVED", asked)) if runs}
-        state = machine(name, peer=None if role is None else view(role))
+        state = node(name, peer=None if role is None else view(role))
         assert pair.is_served(timed(state, **timers)) is served, (role, heard, asked)
 
 
-def test_a_machine_before_its_begin_knows_nothing() -> None:
+def test_a_node_before_its_begin_knows_nothing() -> None:
     new = pair.initial(MASTER)
     odd = {"phase", "purpose", "interfaces"}
     assert {name for name, value in vars(new).items() if value} == odd
@@ -182,7 +182,7 @@ def test_a_machine_before_its_begin_knows_nothing() -> None:
 
 
 def test_a_new_configuration_keeps_what_is_known() -> None:
-    state = machine("active")
+    state = node("active")
     after = pair.adapt(state, MASTER, replace(MASTER, interfaces=("eth1", "eth2")))
     assert after.interfaces == (cards()[1], pair.Interface("eth2"))
     assert after.phase is Phase.ACTIVE
@@ -192,7 +192,7 @@ def test_a_new_configuration_keeps_what_is_known() -> None:
 def test_what_an_operator_has_set_to_last_ends_by_the_new_configuration() -> None:
     """A long $failback or $hold_down is shortened, or made longer, for what has begun already."""
     old = replace(MASTER, failback=3600.0, hold_down=600.0)
-    state = timed(machine("active"), HOLD=500.0, UNWELL=3000.0, RETRY=1.0)
+    state = timed(node("active"), HOLD=500.0, UNWELL=3000.0, RETRY=1.0)
     for failback, hold_down, now in (
         (900.0, 120.0, {"UNWELL": 300.0, "HOLD": 20.0}),
         (7200.0, 900.0, {"UNWELL": 6600.0, "HOLD": 800.0}),
@@ -205,7 +205,7 @@ def test_what_an_operator_has_set_to_last_ends_by_the_new_configuration() -> Non
 
 def test_a_reload_does_not_wait_long_for_the_next_comparison() -> None:
     """It was to come after an old $plip_hbeat."""
-    state = timed(machine("idle"), COMPARE=60.0)
+    state = timed(node("idle"), COMPARE=60.0)
     after, actions = step(state, pair.Reread())
     compares = [a for a in actions if isinstance(a, pair.Ask) and a.query is Query.COMPARE]
     assert len(compares) == 1 and not after.runs_out(Timer.COMPARE)
@@ -215,7 +215,7 @@ def test_a_reload_does_not_wait_long_for_the_next_comparison() -> None:
 def test_other_settings_end_what_is_asked_under_the_old_ones() -> None:
     for name in MOMENTS:
         waits = () if name in ("idle", "active") else WAITING
-        state, actions = step(machine(name, waiting=waits), pair.Reread())
+        state, actions = step(node(name, waiting=waits), pair.Reread())
         ended = name == "silence"
         assert moment(state) == ("idle" if ended else name)
         assert done(actions) == ("7 error: the configuration was read again" if ended else "")
@@ -254,7 +254,7 @@ def test_what_waits_behind_the_event_that_drops_its_question_is_dropped_too() ->
 )
 def test_who_is_able(failed: str, peer: PeerView | None, able: bool) -> None:
     ours = cards(**dict.fromkeys(failed.split(), "fail"))
-    state = machine("interface", interfaces=ours, peer=peer)
+    state = node("interface", interfaces=ours, peer=peer)
     assert compare.peer_is_able(state, MASTER) is able
 
 
@@ -286,7 +286,7 @@ ORDER = [
 def test_who_comes_first(
     ours: Known, rules: pair.Rules, peer: PeerView | None, yields: bool
 ) -> None:
-    assert compare.yields(machine("active", peer=peer, **ours), rules) is yields
+    assert compare.yields(node("active", peer=peer, **ours), rules) is yields
 
 
 @given(
@@ -295,12 +295,12 @@ def test_who_comes_first(
     *(st.sets(st.sampled_from(MASTER.interfaces)) for _ in range(2)),
 )
 @settings(deadline=None)
-def test_of_two_machines_exactly_one_comes_first(
+def test_of_two_nodes_exactly_one_comes_first(
     failed_a: bool, failed_b: bool, boot_a: str, boot_b: str, bad_a: set[str], bad_b: set[str]
 ) -> None:
     def second(failed: bool, rules: pair.Rules, bad: set[str], peer: PeerView) -> list[bool]:
         interfaces = tuple(pair.Interface(n, "ok", packets=n not in bad) for n in MASTER.interfaces)
-        state = machine("idle", failed=failed, interfaces=interfaces, peer=peer)
+        state = node("idle", failed=failed, interfaces=interfaces, peer=peer)
         return [compare.yields(state, rules), compare.peer_outranks(state, rules)]
 
     def seen(failed: bool, boot: str, bad: set[str]) -> PeerView:
@@ -326,7 +326,7 @@ def test_of_two_that_call_each_other_one_is_the_higher(
     boot: str, precedes: bool, peer: PeerView | None, outranks: bool
 ) -> None:
     rules = replace(MASTER, boot=boot, precedes=precedes)
-    assert compare.peer_outranks(machine("calling", peer=peer, failed=True), rules) is outranks
+    assert compare.peer_outranks(node("calling", peer=peer, failed=True), rules) is outranks
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_who_is_fit_to_take_its_role_back(
         replace(i, heard=i.name in heard, packets=9 * (i.name not in bad_here), last=0)
         for i in cards()
     )
-    state = machine("boot", interfaces=interfaces, peer=view("active", bad_there))
+    state = node("boot", interfaces=interfaces, peer=view("active", bad_there))
     assert compare.is_fit(state, MASTER) is fit
     assert not compare.is_fit(replace(state, peer=None), MASTER)
     down = (replace(interfaces[0], up=False), interfaces[1])
@@ -381,7 +381,7 @@ def test_who_is_better_off_than_an_active_peer_that_does_not_reach_this_node(
         replace(i, verdict="fail" if i.name in here else "ok", packets=5, last=5) for i in cards()
     )
     bad = frozenset({"http"} if "check" in here else ())
-    state = machine("idle", interfaces=interfaces, peer=peer, checks=bad)
+    state = node("idle", interfaces=interfaces, peer=peer, checks=bad)
     assert compare.is_better(state, MASTER) is better
     assert not compare.is_better(replace(state, peer=None), MASTER)
     assert not compare.is_better(replace(state, peer=replace(peer, reaches=True)), MASTER)
@@ -393,7 +393,7 @@ def test_who_is_better_off_than_an_active_peer_that_does_not_reach_this_node(
 def test_what_is_not_known_to_receive_here_is_no_reason_to_take_the_role(verdict: str) -> None:
     peer = replace(view("active", "eth0"), reaches=False)
     first = replace(cards()[0], verdict="ok" if verdict == "silent" else verdict, packets=0, last=0)
-    state = machine("idle", interfaces=(first, cards()[1]), peer=peer)
+    state = node("idle", interfaces=(first, cards()[1]), peer=peer)
     assert not compare.is_better(state, MASTER)
     untried = replace(MASTER, everywhere=frozenset({"http"}))
     well = replace(state, interfaces=cards())
@@ -415,7 +415,7 @@ def test_a_person_may_hand_over_to_one_with_an_interface_that_is_up(
     down: str, names: str, carrier: bool
 ) -> None:
     rules = replace(MASTER, interfaces=tuple(names.split()))
-    state = machine("release", peer=view("standby", down, down=down))
+    state = node("release", peer=view("standby", down, down=down))
     assert compare.peer_has_carrier(state, rules) is carrier
     assert not compare.peer_has_carrier(replace(state, peer=None), rules)
 
@@ -435,7 +435,7 @@ def test_one_interface_that_is_up_is_enough_to_serve_on(
     interfaces: tuple[pair.Interface, ...], addressed: set[str], up: bool
 ) -> None:
     rules = replace(MASTER, addressed=frozenset(addressed))
-    assert compare.is_up(machine("idle", interfaces=interfaces), rules) is up
+    assert compare.is_up(node("idle", interfaces=interfaces), rules) is up
 
 
 # ---------------------------------------------------------------------------- heard
@@ -455,7 +455,7 @@ def test_a_peer_is_heard_for_one_window_after_it_has_answered(
     event: pair.Event, rules: pair.Rules
 ) -> None:
     for name in ("idle", "active"):
-        state, _ = step(machine(name, **ALONE), event, rules)
+        state, _ = step(node(name, **ALONE), event, rules)
         assert deadline(state, Timer.HEARD) == NOW + rules.window
         assert deadline(state, Timer.UNHEARD) == NOW + rules.wordless_time
         assert step(state, pair.Tick(), rules, rules.window - JUST)[0].heard
@@ -475,7 +475,7 @@ NOT_HEARD: list[pair.Event] = [
 @pytest.mark.parametrize("event", NOT_HEARD, ids=str)
 def test_nothing_else_makes_a_peer_heard(event: pair.Event) -> None:
     for name in ("idle", "active", "calling", "silence"):
-        state, _ = step(machine(name, **ALONE), event)
+        state, _ = step(node(name, **ALONE), event)
         assert not state.heard and deadline(state, Timer.UNHEARD) is None, name
 
 
@@ -502,8 +502,8 @@ def test_who_neither_serves_nor_is_heard_sends_no_heartbeats(
 ) -> None:
     """From two windows without an exchange on, and until the next one."""
     on, off = [pair.Heartbeats(True)], [pair.Heartbeats(False)]
-    spoken, _ = step(machine(name, interfaces=interfaces, **ALONE), UNCOMPARED)
-    state = timed(machine(name, interfaces=interfaces), UNHEARD=JUST, HEARD=JUST)
+    spoken, _ = step(node(name, interfaces=interfaces, **ALONE), UNCOMPARED)
+    state = timed(node(name, interfaces=interfaces), UNHEARD=JUST, HEARD=JUST)
     if served:
         state = replace(state, timers=(*state.timers, (Timer.SERVED, NOW + 99)))
     assert not step(state, pair.Tick())[0].mute
@@ -528,14 +528,14 @@ def test_two_windows_without_an_answer_are_long_also_after_the_start() -> None:
 def test_heartbeats_without_words(name: str) -> None:
     """Its heartbeats come in, and its port has not answered for too long."""
     for beats, unheard, begun in ((True, 0.0, True), (False, 0.0, True), (True, JUST, True)):
-        state, _ = step(timed(machine(name, beats=beats), UNHEARD=unheard), pair.Tick())
+        state, _ = step(timed(node(name, beats=beats), UNHEARD=unheard), pair.Tick())
         assert pair.is_speechless(state) is (beats and unheard == 0.0)
         assert not pair.is_speechless(step(state, COMPARED["active"])[0])
         assert not pair.is_speechless(replace(state, begun=False)), begun
 
 
 def test_one_that_exchanges_no_words_asks_on_the_service_network_and_is_not_mute() -> None:
-    state = machine("idle", beats=True, mute=True, **ALONE)
+    state = node("idle", beats=True, mute=True, **ALONE)
     assert not questions(step(state, UNCOMPARED, NO_ADDRESSES)[1])
     assert not questions(step(replace(state, beats=False), UNCOMPARED)[1])
     state, actions = step(state, UNCOMPARED)
@@ -616,7 +616,7 @@ def test_whoever_stood_still_knows_nothing_any_more(name: str, after: str, wante
     """And asks before it announces anything."""
     known: Known = {"silent": True, "taken": True, "claimed": 2, "beats": True}
     waits = () if name == "active" else WAITING
-    before = machine(name, waiting=waits, peer=view("standby"), **known)
+    before = node(name, waiting=waits, peer=view("standby"), **known)
     before = replace(before, timers=tuple((timer, NOW + 5) for timer in Timer))
     state, actions = step(before, pair.Stalled())
     assert (moment(state), done(actions)) == (after, wanted)
@@ -654,7 +654,7 @@ DOUBT_ENDS = [
 @pytest.mark.parametrize("waits", [False, True])
 def test_what_ends_the_doubt(events: list[pair.Event], after: str, waits: bool) -> None:
     """With the addresses where they belong, and then whoever waits for the role is served."""
-    state = machine("doubt", waiting=WAITING if waits else (), **ALONE)
+    state = node("doubt", waiting=WAITING if waits else (), **ALONE)
     for event in events:
         assert moment(state) == "doubt"
         state, actions = step(state, event)
@@ -664,30 +664,30 @@ def test_what_ends_the_doubt(events: list[pair.Event], after: str, waits: bool) 
     )
     assert ("announce" in done(actions)) is (after == "active")
     assert (state.waiting == WAITING) is (waits and after != "promoting")
-    unclean = machine("doubt", unclean=True, **ALONE)
+    unclean = node("doubt", unclean=True, **ALONE)
     assert done(step(unclean, NOBODY)[1]) == "run master"
 
 
 def test_a_doubt_that_lasts_is_asked_about_again() -> None:
-    state, _ = step(machine("doubt", **ALONE), STATUS["switching"])
+    state, _ = step(node("doubt", **ALONE), STATUS["switching"])
     assert deadline(state, Timer.RETRY) == NOW + ROUND
     assert not step(state, pair.Tick(), MASTER, ROUND - JUST)[1]
     assert done(step(state, pair.Tick(), MASTER, ROUND)[1]) == "ask 3, status"
-    assert left(step(machine("doubt", **ALONE), NOT_ASKED)[0]) == {}, "the peer has its time"
-    blind, _ = step(machine("doubt", unanswered=True, **ALONE), NOT_ASKED)
+    assert left(step(node("doubt", **ALONE), NOT_ASKED)[0]) == {}, "the peer has its time"
+    blind, _ = step(node("doubt", unanswered=True, **ALONE), NOT_ASKED)
     assert left(blind) == {"RETRY": WINDOW}
     found = "no answer from the peer, and the service network cannot be asked"
-    assert alarms(machine("doubt", unanswered=True, **ALONE), NOT_ASKED) == [
+    assert alarms(node("doubt", unanswered=True, **ALONE), NOT_ASKED) == [
         f'DOUBT role: asking again every window; cause="role unconfirmed" found="{found}"'
     ]
     # what is known of the network counts when the peer has not answered, and no round is lost
-    waits, actions = step(machine("doubt", asking=True, **ALONE), NO_STATUS)
+    waits, actions = step(node("doubt", asking=True, **ALONE), NO_STATUS)
     assert (moment(waits), done(actions)) == ("doubt", "")
-    few, _ = step(machine("doubt", asking=True, **ALONE), pair.Answers(False, 2, False))
+    few, _ = step(node("doubt", asking=True, **ALONE), pair.Answers(False, 2, False))
     few, actions = step(few, NO_STATUS)
     assert (moment(few), done(actions)) == ("doubt", "ask 1")
     assert moment(step(few, pair.Answers(False, 1, False))[0]) == "active"
-    state, _ = step(machine("doubt", taken=True, **ALONE), NO_STATUS, NO_ADDRESSES)
+    state, _ = step(node("doubt", taken=True, **ALONE), NO_STATUS, NO_ADDRESSES)
     assert moment(state) == "active"
 
 
@@ -695,7 +695,7 @@ def test_a_doubt_that_lasts_is_asked_about_again() -> None:
 
 
 def test_a_person_gets_an_answer_in_half_of_the_time_that_a_switch_may_take() -> None:
-    state, _ = step(machine("idle"), pair.Request(7, "fail", False))
+    state, _ = step(node("idle"), pair.Request(7, "fail", False))
     assert left(state) == {"PATIENCE": MASTER.switch_timeout / 2}
     again, _ = step(state, NO_STATUS)  # whoever was heard just now is asked again
     assert (moment(again), deadline(again, Timer.RETRY)) == ("operator", NOW + ROUND)
@@ -711,16 +711,16 @@ def test_a_person_gets_an_answer_in_half_of_the_time_that_a_switch_may_take() ->
 
 
 def test_whoever_asks_one_in_doubt_is_refused_for_good() -> None:
-    state, _ = step(machine("doubt"), pair.Request(7, "resume", False))
+    state, _ = step(node("doubt"), pair.Request(7, "resume", False))
     state, actions = step(replace(state, timers=((Timer.PATIENCE, NOW),)), pair.Tick())
     assert (moment(state), state.waiting) == ("doubt", ())
     assert done(actions) == "7 error: it is not known yet whether the peer has the role"
-    peer_waits = machine("doubt", waiting=((8, True),), timers=((Timer.PATIENCE, NOW),))
+    peer_waits = node("doubt", waiting=((8, True),), timers=((Timer.PATIENCE, NOW),))
     assert step(peer_waits, pair.Tick())[0].waiting == ((8, True),)
 
 
 def test_until_when_a_person_waits_counts_from_the_first() -> None:
-    by_peer, _ = step(machine("promoting", **ALONE), pair.Request(1, "fail", True))
+    by_peer, _ = step(node("promoting", **ALONE), pair.Request(1, "fail", True))
     assert left(by_peer) == {}, "the peer knows how long a switch may take"
     first, _ = step(by_peer, pair.Request(2, "fail", False), MASTER, 1.0)
     second, _ = step(first, pair.Request(3, "fail", False), MASTER, 2.0)
@@ -730,7 +730,7 @@ def test_until_when_a_person_waits_counts_from_the_first() -> None:
 
 def test_a_person_ends_the_wish_of_a_boot_master() -> None:
     for name in ("idle", "silence"):
-        state, actions = step(machine(name, resuming=True), pair.Request(7, "resume", False))
+        state, actions = step(node(name, resuming=True), pair.Request(7, "resume", False))
         assert (moment(state), state.resuming, done(actions)) == (name, False, "7 ok: standby")
 
 
@@ -739,23 +739,23 @@ def test_a_person_hears_the_error_of_the_peer() -> None:
         ("calling", pair.Replied(Query.RESUME, False, "its words"), "idle", ""),
         ("giving", pair.Replied(Query.FAIL, False, "its words"), "promoting", ", run master"),
     ):
-        before = machine(name, waiting=WAITING)
+        before = node(name, waiting=WAITING)
         state, actions = step(before, event)
         assert (state.phase is Phase.STANDBY) is (after == "idle")
         assert done(actions) == f"7 error: its words{wanted}"
         assert alarms(before, event) == ['PEER-REFUSED peer: refused; error="its words"']
-    tried = machine("giving", failed=True)
+    tried = node("giving", failed=True)
     state, actions = step(tried, pair.Replied(Query.FAIL, False, "busy"))
     assert (moment(state), done(actions)) == ("idle", "begin windows")
-    state, actions = step(machine("giving", waiting=WAITING), pair.Replied(Query.FAIL, True))
+    state, actions = step(node("giving", waiting=WAITING), pair.Replied(Query.FAIL, True))
     assert (moment(state), done(actions)) == ("idle", "7 ok: standby, begin windows")
-    state, actions = step(machine("calling"), pair.Replied(Query.RESUME, True))
+    state, actions = step(node("calling"), pair.Replied(Query.RESUME, True))
     assert (state.phase, done(actions)) == (Phase.PROMOTING, "run master")
 
 
 def test_a_role_that_cannot_be_taken_goes_back_at_once_to_the_peer_that_has_given_it() -> None:
     """It has just said that it stands by: nothing waits for two windows without an active node."""
-    state = machine("calling", peer=view("active"))
+    state = node("calling", peer=view("active"))
     for event, then in (
         (pair.Replied(Query.RESUME, True), "run master"),
         (pair.Ended("script", False), "run slave"),
@@ -801,11 +801,11 @@ SILENCES: list[tuple[pair.Rules, Known, str, str]] = [
 def test_what_a_lost_heartbeat_leads_to(
     rules: pair.Rules, known: Known, after: str, wanted: str
 ) -> None:
-    state, actions = step(machine("idle", **ALONE | known), SILENT, rules)
+    state, actions = step(node("idle", **ALONE | known), SILENT, rules)
     found = state.phase.value if state.phase is Phase.PROMOTING else moment(state)
     assert (found, done(actions)) == (after, wanted)
     if after != "promoting":
-        told = ("waiting" in known, bool(alarms(machine("idle", **ALONE | known), SILENT, rules)))
+        told = ("waiting" in known, bool(alarms(node("idle", **ALONE | known), SILENT, rules)))
         expected = known.get("timers") != ((Timer.EXPECTED, NOW + 1),) and (
             after == "idle" or "taken" in known
         )
@@ -813,7 +813,7 @@ def test_what_a_lost_heartbeat_leads_to(
 
 
 def test_one_answer_starts_the_counting_anew() -> None:
-    state, actions = step(machine("silence", quiet=2, unanswered=True, **ALONE), SOMEBODY, SLAVE)
+    state, actions = step(node("silence", quiet=2, unanswered=True, **ALONE), SOMEBODY, SLAVE)
     assert (moment(state), state.quiet, state.taken, done(actions)) == ("silence", 0, True, "ask 1")
     for quiet in (1, 2):
         state, actions = step(state, pair.Answers(False, 1, False), SLAVE)
@@ -870,7 +870,7 @@ WAITING_FOR_SILENCE: list[tuple[pair.Rules, Known, pair.Event, str, str]] = [
 def test_a_person_who_waits_for_a_takeover_that_does_not_come_is_told(
     rules: pair.Rules, known: Known, event: pair.Event, after: str, wanted: str
 ) -> None:
-    before = machine("silence", silent=True, unanswered=True, waiting=WAITING, **ALONE | known)
+    before = node("silence", silent=True, unanswered=True, waiting=WAITING, **ALONE | known)
     state, actions = step(before, event, rules)
     resting = ("promoting", "demoting")
     assert (state.phase.value if after in resting else moment(state)) == after
@@ -893,7 +893,7 @@ def test_a_person_who_waits_for_a_takeover_that_does_not_come_is_told(
 def test_only_a_fence_program_that_has_run_and_succeeded_fences(
     ran: bool, ok: bool, after: str, wanted: str
 ) -> None:
-    before = machine("fencing", waiting=WAITING, **ALONE)
+    before = node("fencing", waiting=WAITING, **ALONE)
     state, actions = step(before, pair.Ended("fence", ok, ran, 2), FENCED)
     assert (state.phase.value if ok else moment(state), done(actions)) == (after, wanted)
     unclean = replace(before, unclean=True)
@@ -901,7 +901,7 @@ def test_only_a_fence_program_that_has_run_and_succeeded_fences(
 
 
 def test_a_peer_that_is_heard_again_is_not_fenced() -> None:
-    before = machine("fencing", waiting=WAITING, silent=True, **ALONE)
+    before = node("fencing", waiting=WAITING, silent=True, **ALONE)
     for event in (SILENT, pair.LinkWatched(0, "ok"), pair.LinkWatched(9, "late")):
         assert step(before, event, FENCED)[0].phase is Phase.FENCING
     state, actions = step(before, BEATS, FENCED)
@@ -914,7 +914,7 @@ def test_a_peer_that_is_heard_again_is_not_fenced() -> None:
 @pytest.mark.parametrize(("runs", "number"), [(0, 1), (1, 2), (2, 3), (3, 1)])
 def test_each_run_of_a_program_has_a_number_of_its_own(runs: int, number: int) -> None:
     """By it the word about an earlier silence is told from that about this one."""
-    silent = machine("idle", runs=runs, **ALONE)
+    silent = node("idle", runs=runs, **ALONE)
     for rules, kind in ((replace(FENCED, confirm="none"), "fence"), (PROGRAM, "confirm")):
         state, actions = step(silent, SILENT, rules)
         assert pair.RunProgram(kind, number) in actions
@@ -936,7 +936,7 @@ def test_what_a_window_of_the_link_tells(
     verdict: str, packets: int, silent: bool, beats: bool, before: bool
 ) -> None:
     for name in ("active", "doubt"):
-        known = machine(name, silent=before, beats=not beats, taken=True)
+        known = node(name, silent=before, beats=not beats, taken=True)
         state, _ = step(known, pair.LinkWatched(packets, verdict))
         assert (state.silent, state.beats) == (silent, beats)
         assert state.taken is (not packets or name == "doubt")
@@ -953,7 +953,7 @@ def test_a_late_window_counts_for_nothing() -> None:
     for name in MOMENTS:
         waits = () if name in ("idle", "active") else WAITING
         for known in ({}, {"silent": True, "beats": True}, {"interfaces": cards(eth0="fail")}):
-            state = machine(name, waiting=waits, **known)
+            state = node(name, waiting=waits, **known)
             for event in late:
                 assert step(state, event) == (state, []), (name, event)
 
@@ -1011,23 +1011,23 @@ def test_the_lower_address_is_the_lower_number(
 
 LENGTHS: list[tuple[pair.State, pair.Event, dict[str, float]]] = [
     # who, what comes; what it waits for from then on
-    (machine("boot"), STATUS["standby"], {"UNDER_WAY": 6.0, "GIVE_UP": 36.0}),
-    (machine("demoting"), pair.Ended("script", True), {"UNDER_WAY": 6.0, "GIVE_UP": 36.0}),
-    (machine("boot"), NO_STATUS, {"RETRY": 1.0}),
-    (machine("boot", resuming=True, **ALONE), SOMEBODY, {"SERVED": 20.0}),
+    (node("boot"), STATUS["standby"], {"UNDER_WAY": 6.0, "GIVE_UP": 36.0}),
+    (node("demoting"), pair.Ended("script", True), {"UNDER_WAY": 6.0, "GIVE_UP": 36.0}),
+    (node("boot"), NO_STATUS, {"RETRY": 1.0}),
+    (node("boot", resuming=True, **ALONE), SOMEBODY, {"SERVED": 20.0}),
     (
-        machine("boot", resuming=True, unanswered=True, **ALONE),
+        node("boot", resuming=True, unanswered=True, **ALONE),
         SOMEBODY,
         {"RETRY": 10.0, "SERVED": 20.0},
     ),
-    (machine("call lost"), STATUS["switching"], {"RETRY": 1.0}),
-    (machine("doubt", unanswered=True, **ALONE), NOT_ASKED, {"RETRY": 10.0}),
-    (machine("silence", unanswered=True, **ALONE), NOT_ASKED, {"RETRY": 1.0}),
-    (machine("idle"), COMPARED["standby"], {"NOBODY": 20.0}),
-    (machine("idle"), pair.Request(1, "resume", True), {"EXPECTED": 10.0}),
-    (machine("active"), SILENT, {"OWN": 10.0}),
-    (machine("active"), OURS_TAKEN, {"OWN": 1 / 3}),
-    (machine("interface", interfaces=cards(eth0="fail")), STATUS["active"], {}),
+    (node("call lost"), STATUS["switching"], {"RETRY": 1.0}),
+    (node("doubt", unanswered=True, **ALONE), NOT_ASKED, {"RETRY": 10.0}),
+    (node("silence", unanswered=True, **ALONE), NOT_ASKED, {"RETRY": 1.0}),
+    (node("idle"), COMPARED["standby"], {"NOBODY": 20.0}),
+    (node("idle"), pair.Request(1, "resume", True), {"EXPECTED": 10.0}),
+    (node("active"), SILENT, {"OWN": 10.0}),
+    (node("active"), OURS_TAKEN, {"OWN": 1 / 3}),
+    (node("interface", interfaces=cards(eth0="fail")), STATUS["active"], {}),
 ]
 
 
@@ -1041,10 +1041,10 @@ def test_how_long_each_thing_is_waited_for(
 
 def test_each_query_has_its_time() -> None:
     for before, event, query, seconds in (
-        (timed(machine("idle"), COMPARE=0.0), pair.Tick(), Query.COMPARE, 5.0),
-        (machine("idle"), pair.Request(7, "fail", False), Query.STATUS, 5.0),
-        (machine("demoting"), pair.Ended("script", True), Query.FAIL, 35.0),
-        (machine("boot"), STATUS["standby"], Query.RESUME, 35.0),
+        (timed(node("idle"), COMPARE=0.0), pair.Tick(), Query.COMPARE, 5.0),
+        (node("idle"), pair.Request(7, "fail", False), Query.STATUS, 5.0),
+        (node("demoting"), pair.Ended("script", True), Query.FAIL, 35.0),
+        (node("boot"), STATUS["standby"], Query.RESUME, 35.0),
     ):
         assert pair.Ask(query, seconds) in step(before, event)[1]
 
@@ -1055,17 +1055,17 @@ def test_what_an_operator_asks_for_goes_round_no_blocked_port() -> None:
     mute = replace(there, beats=False)
     wants, leaves = (pair.Request(7, command, False) for command in ("fail", "resume"))
     for before, event, direct in (
-        (machine("idle", beats=True, peer=there), wants, False),
-        (machine("active", beats=True, peer=there), leaves, True),
-        (machine("active", beats=False, peer=there), leaves, False),
-        (machine("active", beats=True, peer=mute), leaves, False),
-        (machine("active", beats=True, peer=None), leaves, False),
-        (machine("idle", beats=True, peer=there), pair.Request(7, "fail", True), None),
-        (timed(machine("idle", beats=True, peer=there), COMPARE=0.0), pair.Tick(), False),
+        (node("idle", beats=True, peer=there), wants, False),
+        (node("active", beats=True, peer=there), leaves, True),
+        (node("active", beats=False, peer=there), leaves, False),
+        (node("active", beats=True, peer=mute), leaves, False),
+        (node("active", beats=True, peer=None), leaves, False),
+        (node("idle", beats=True, peer=there), pair.Request(7, "fail", True), None),
+        (timed(node("idle", beats=True, peer=there), COMPARE=0.0), pair.Tick(), False),
     ):
         asked = [action.direct for action in step(before, event)[1] if isinstance(action, pair.Ask)]
         assert asked == ([] if direct is None else [direct])
-    state, _ = step(machine("idle", beats=True, peer=there), wants)
+    state, _ = step(node("idle", beats=True, peer=there), wants)
     state, actions = step(state, pair.Replied(Query.STATUS, True, view=there))
     assert pair.Ask(Query.RESUME, 35.0, True) in actions
     _, actions = step(state, pair.Unreplied(Query.RESUME, sent=False))
@@ -1074,34 +1074,34 @@ def test_what_an_operator_asks_for_goes_round_no_blocked_port() -> None:
 
 QUESTIONS: list[tuple[pair.State, pair.Event, pair.Rules, pair.Probe]] = [
     # who, what comes; the question after it, in seconds from now
-    (machine("silence", **ALONE), NO_STATUS, SLAVE, pair.Probe(False, (0.0, 1 / 3, 2 / 3), 1.0)),
+    (node("silence", **ALONE), NO_STATUS, SLAVE, pair.Probe(False, (0.0, 1 / 3, 2 / 3), 1.0)),
     (
-        machine("silence", unanswered=True, **ALONE),
+        node("silence", unanswered=True, **ALONE),
         SOMEBODY,
         SLAVE,
         pair.Probe(False, (0.0,), 1.0),
     ),
     (
-        machine("idle", quiet=1, **ALONE),
+        node("idle", quiet=1, **ALONE),
         SILENT,
         SLAVE,
         pair.Probe(False, (0.0, 1 / 3), 2 / 3),
     ),
-    (machine("idle", quiet=2, **ALONE), SILENT, SLAVE, pair.Probe(False, (0.0,), 1.0)),
+    (node("idle", quiet=2, **ALONE), SILENT, SLAVE, pair.Probe(False, (0.0,), 1.0)),
     (
-        machine("idle"),
+        node("idle"),
         pair.LinkWatched(0, "ok"),
         SLAVE,
         pair.Probe(False, (9.0, 9.3, 9.6), 9.9),
     ),
-    (machine("active"), SILENT, SLAVE, pair.Probe(True, (0.0,), 1 / 3)),
+    (node("active"), SILENT, SLAVE, pair.Probe(True, (0.0,), 1 / 3)),
     (
-        machine("idle"),
+        node("idle"),
         pair.LinkWatched(0, "ok"),
         SHORT,
         pair.Probe(False, (0.0, 0.09, 0.18), 0.27),
     ),
-    (machine("silence", **ALONE), NO_STATUS, SHORT, pair.Probe(False, (0.0, 0.1, 0.2), 0.3)),
+    (node("silence", **ALONE), NO_STATUS, SHORT, pair.Probe(False, (0.0, 0.1, 0.2), 0.3)),
 ]
 
 
@@ -1117,7 +1117,7 @@ def test_when_the_service_network_is_asked(
 
 
 def test_what_is_asked_ahead_begins_with_nothing_known() -> None:
-    known = machine("idle", quiet=2, taken=True)
+    known = node("idle", quiet=2, taken=True)
     state, _ = step(known, pair.LinkWatched(0, "ok"))
     assert (state.quiet, state.taken, state.asking) == (0, False, True)
     state, actions = step(known, pair.LinkWatched(0, "ok"), replace(MASTER, confirm="program"))
@@ -1129,31 +1129,31 @@ def test_what_is_asked_ahead_begins_with_nothing_known() -> None:
         ("promoting", False),
         ("active", False),
     ):
-        _, actions = step(machine(name), pair.LinkWatched(0, "ok"))
+        _, actions = step(node(name), pair.LinkWatched(0, "ok"))
         assert bool(questions(actions)) is asks, name
-    _asking, actions = step(machine("boot", asking=True), pair.LinkWatched(0, "ok"))
+    _asking, actions = step(node("boot", asking=True), pair.LinkWatched(0, "ok"))
     assert not questions(actions), "it is busy with the network already"
 
 
 def test_where_there_is_nobody_to_ask_the_role_is_taken() -> None:
     for name in ("operator", "call lost"):
-        state, actions = step(machine(name, **ALONE), NO_STATUS, NO_ADDRESSES)
+        state, actions = step(node(name, **ALONE), NO_STATUS, NO_ADDRESSES)
         assert done(actions) == "run master"
-    state, actions = step(machine("active", **ALONE), SILENT, NO_ADDRESSES)
+    state, actions = step(node("active", **ALONE), SILENT, NO_ADDRESSES)
     assert (left(state), questions(actions)) == ({"OWN": 10.0}, [])
 
 
 def test_roles_are_compared_a_heartbeat_after_the_last_comparison_ended() -> None:
     compares = pair.Ask(Query.COMPARE, MASTER.status_timeout)
     for event in (COMPARED["active"], UNCOMPARED, pair.Replied(Query.COMPARE, True)):
-        state, _ = step(machine("idle"), event)
+        state, _ = step(node("idle"), event)
         assert deadline(state, Timer.COMPARE) == NOW + HEARTBEAT
         assert compares not in step(state, pair.Tick(), MASTER, HEARTBEAT - JUST)[1]
         late, actions = step(state, pair.Tick(), MASTER, HEARTBEAT)
         assert compares in actions
         assert deadline(late, Timer.COMPARE) is None, "the next one waits for its end"
     for name in MOMENTS:
-        assert compares in step(timed(machine(name), COMPARE=0.0), pair.Tick())[1]
+        assert compares in step(timed(node(name), COMPARE=0.0), pair.Tick())[1]
 
 
 # ---------------------------------------------------------------------------- the phases
@@ -1178,7 +1178,7 @@ def test_what_was_asked_is_forgotten_where_it_means_something_else(
 ) -> None:
     """And what was to be tried again is not, after the phase was left."""
     waiting = () if name in ("idle", "active") else WAITING
-    known = machine(name, asking=True, program=2, silent=True, waiting=waiting)
+    known = node(name, asking=True, program=2, silent=True, waiting=waiting)
     before = timed(known, RETRY=3.0, GIVE_UP=4.0, UNDER_WAY=5.0, UNHEARD=9.0)
     state, actions = pair.step(before, event, MASTER, NOW)
     assert moment(state) == after
@@ -1194,7 +1194,7 @@ def test_what_was_asked_is_forgotten_where_it_means_something_else(
 
 
 def test_who_stays_where_it_is_forgets_nothing() -> None:
-    state = timed(machine("doubt"), RETRY=3.0, UNHEARD=9.0)
+    state = timed(node("doubt"), RETRY=3.0, UNHEARD=9.0)
     after, actions = pair.step(state, SOMEBODY, MASTER, NOW)
     assert (moment(after), deadline(after, Timer.RETRY)) == ("doubt", NOW + 3)
     assert not any(isinstance(a, pair.Forget) for a in actions)
@@ -1203,13 +1203,13 @@ def test_who_stays_where_it_is_forgets_nothing() -> None:
 @pytest.mark.parametrize(("name", "after"), [("calling", "call lost"), ("giving", "gift lost")])
 def test_what_was_told_stays_under_way_when_its_answer_is_lost(name: str, after: str) -> None:
     query = Query.RESUME if name == "calling" else Query.FAIL
-    state = timed(machine(name), RETRY=3.0, GIVE_UP=4.0, UNDER_WAY=5.0, UNHEARD=9.0)
+    state = timed(node(name), RETRY=3.0, GIVE_UP=4.0, UNDER_WAY=5.0, UNHEARD=9.0)
     lost, actions = step(state, pair.Unreplied(query))
     assert (moment(lost), done(actions)) == (after, "status")
     assert left(lost) == {"GIVE_UP": 4.0, "UNDER_WAY": 5.0}
     unsent, _ = step(state, pair.Unreplied(query, sent=False))
     assert left(unsent) == {}, "what was never sent does not arrive"
-    hangs, actions = step(timed(machine(name), GIVE_UP=0.0, UNHEARD=9.0), pair.Tick())
+    hangs, actions = step(timed(node(name), GIVE_UP=0.0, UNHEARD=9.0), pair.Tick())
     assert (moment(hangs), done(actions)) == (after, "status")
 
 
@@ -1238,7 +1238,7 @@ LOST_ENDS: list[tuple[str, Known, pair.Event, str]] = [
 def test_what_becomes_of_a_lost_answer(
     name: str, known: Known, event: pair.Event, wanted: str
 ) -> None:
-    state, actions = step(machine(name, waiting=WAITING, **known), event)
+    state, actions = step(node(name, waiting=WAITING, **known), event)
     if wanted == "RETRY":
         assert (moment(state), done(actions)) == (name, "")
         assert deadline(state, Timer.RETRY) == NOW + ROUND
@@ -1251,13 +1251,13 @@ def test_what_becomes_of_a_lost_answer(
     "name", ["boot", "nobody", "relief", "operator", "release", "interface", "check"]
 )
 def test_a_query_that_is_lost_is_asked_again_while_the_peer_is_heard(name: str) -> None:
-    state, actions = step(machine(name), NO_STATUS)
+    state, actions = step(node(name), NO_STATUS)
     if name == "release":
         assert moment(state) == "active"
         return
     assert (moment(state), actions, left(state)) == (name, [], {"RETRY": ROUND})
     assert done(step(state, pair.Tick(), MASTER, ROUND)[1]) == "status"
-    state, actions = step(machine(name, **ALONE), NO_STATUS)
+    state, actions = step(node(name, **ALONE), NO_STATUS)
     gives_up = {"nobody": "idle", "relief": "idle", "interface": "active", "check": "active"}
     assert moment(state) == gives_up.get(name, name)
     assert done(actions) == ("" if name in gives_up else "ask 3")
@@ -1283,7 +1283,7 @@ def test_what_a_window_proves(
     fresh = tuple(pair.Interface(name) for name in MASTER.interfaces)
     for name in ("active", "idle", "doubt"):
         event = pair.Watched("eth0", packets, 4, verdict)
-        state, _ = step(machine(name, interfaces=fresh), event)
+        state, _ = step(node(name, interfaces=fresh), event)
         unasked = failed and name != "idle"
         assert state.interfaces == (
             pair.Interface("eth0", verdict, packets, 4, True, heard, proved, unasked),
@@ -1298,7 +1298,7 @@ def test_what_was_once_heard_or_is_not_asked_for_yet_stays_so() -> None:
         pair.Watched("eth0", 0, 0, "boot"),
         pair.Carrier("eth0", False),
     ):
-        card = step(machine("idle", interfaces=known), event)[0].interface("eth0")
+        card = step(node("idle", interfaces=known), event)[0].interface("eth0")
         assert card is not None
         assert (card.heard, card.proved, card.unasked) == (True, True, True)
         assert card.up is not isinstance(event, pair.Carrier)
@@ -1307,7 +1307,7 @@ def test_what_was_once_heard_or_is_not_asked_for_yet_stays_so() -> None:
 @pytest.mark.parametrize("name", ["idle", "active", "interface", "doubt", "demoting"])
 def test_who_has_lost_its_carrier_has_to_ask_before_it_announces_again(name: str) -> None:
     for up in (False, True):
-        state, actions = step(machine(name), pair.Carrier("eth0", up))
+        state, actions = step(node(name), pair.Carrier("eth0", up))
         assert [i.up for i in state.interfaces] == [up, True]
         assert [i.unasked for i in state.interfaces] == [not up and name in HOLDING, False]
         assert not questions(actions)
@@ -1330,9 +1330,9 @@ def test_an_interface_that_is_back_is_asked_on_once_it_receives_or_is_up(
     event: pair.Event, asks: bool
 ) -> None:
     lost = tuple(replace(i, unasked=True, up=False) for i in cards(eth0="fail", eth1="fail"))
-    _, actions = step(machine("active", interfaces=lost), event)
+    _, actions = step(node("active", interfaces=lost), event)
     assert bool(questions(actions)) is asks
-    assert not questions(step(machine("active"), event)[1]), "it was never away"
+    assert not questions(step(node("active"), event)[1]), "it was never away"
 
 
 @pytest.mark.parametrize("heard", [True, False])
@@ -1340,7 +1340,7 @@ def test_an_interface_that_is_back_is_asked_on_once_it_receives_or_is_up(
 def test_what_is_asked_for_is_announced_on_again(claimed: int, heard: bool) -> None:
     unasked = tuple(replace(i, unasked=True) for i in cards(eth1="fail"))
     for interfaces in (unasked, cards()):
-        state = machine("active", interfaces=interfaces, claimed=claimed)
+        state = node("active", interfaces=interfaces, claimed=claimed)
         state = replace(state, timers=state.timers if heard else ())
         after, actions = step(state, OURS_FREE)
         needed = bool(claimed) or not heard or interfaces is unasked
@@ -1355,7 +1355,7 @@ def test_what_is_asked_for_is_announced_on_again(claimed: int, heard: bool) -> N
 def test_what_is_asked_for_tells_nothing_of_an_interface_without_a_carrier() -> None:
     """It is announced on as soon as its carrier is back: nobody has received what was sent."""
     down = tuple(replace(i, up=i.name != "eth0") for i in cards())
-    state = machine("promoting", interfaces=down)
+    state = node("promoting", interfaces=down)
     for event in (pair.Ended("script", True), OURS_FREE):
         state, _ = step(state, event)
         assert [i.unasked for i in state.interfaces] == [True, False]
@@ -1368,9 +1368,9 @@ def test_what_is_asked_for_tells_nothing_of_an_interface_without_a_carrier() -> 
 
 def test_what_was_asked_by_is_said_of_either_family() -> None:
     six = pair.Answers(True, 1, True, "2001:db8::10 02:00:00:00:00:66")
-    (told,) = alarms(machine("active", **ALONE), six, SLAVE)
+    (told,) = alarms(node("active", **ALONE), six, SLAVE)
     assert "2001:db8::10: another host answers neighbour solicitation too" in told
-    state = machine("silence", silent=True, unanswered=True, **ALONE)
+    state = node("silence", silent=True, unanswered=True, **ALONE)
     (told,) = alarms(state, replace(six, own=False))
     assert "2001:db8::10: still answers neighbour solicitation, no takeover" in told
 
@@ -1380,7 +1380,7 @@ def test_anybody_who_answers_for_the_addresses_is_another_holder() -> None:
     goes on announcing."""
     unknown = pair.Answers(True, 1, True, "192.0.2.10 02:00:00:00:00:66")
     told = "DUPLICATE address 192.0.2.10: another host answers ARP too; by=02:00:00:00:00:66"
-    slave = master = machine("active", **ALONE)
+    slave = master = node("active", **ALONE)
     assert alarms(slave, unknown, SLAVE) == alarms(master, unknown) == [told]
     line, *_ = said(replace(slave, claimed=2), unknown, SLAVE)
     assert (line.event, line.values) == ("SPLIT-BRAIN", (("by", "02:00:00:00:00:66"),))
@@ -1397,14 +1397,14 @@ def test_anybody_who_answers_for_the_addresses_is_another_holder() -> None:
         assert left(master) == pytest.approx({"OWN": ROUND / 3})
     assert said(master, OURS_FREE)[0].event == "DUPLICATE-OVER"
     stranger = replace(unknown, stranger=True)
-    slave = machine("active", **ALONE)
+    slave = node("active", **ALONE)
     for _ in range(4):
         slave, actions = step(slave, stranger, SLAVE)
         assert (slave.claimed, done(actions)) == (1, "announce")
     for name in MOMENTS:
         if name not in SERVING:
             waits = () if name == "idle" else WAITING
-            state = machine(name, waiting=waits)
+            state = node(name, waiting=waits)
             assert step(state, unknown) == (state, []), "its addresses are not announced now"
 
 
@@ -1419,12 +1419,12 @@ def test_anybody_who_answers_for_the_addresses_is_another_holder() -> None:
         ({"timers": ((Timer.OWN, NOW),)}, pair.Tick(), False),
     ],
 )
-def test_an_active_machine_looks_whether_another_has_its_addresses(
+def test_an_active_node_looks_whether_another_has_its_addresses(
     known: Known, event: pair.Event, asks: bool
 ) -> None:
     for name in SERVING:
         waits = WAITING if name == "release" else ()
-        state, actions = step(machine(name, waiting=waits, **known), event)
+        state, actions = step(node(name, waiting=waits, **known), event)
         assert ("ask own" in done(actions)) is asks, name
         assert not asks or deadline(state, Timer.OWN) == NOW + WINDOW
 
@@ -1433,7 +1433,7 @@ def test_addresses_that_have_gone_come_back_unless_somebody_else_may_have_them()
     for name in MOMENTS:
         waits = () if name in ("idle", "active") else WAITING
         for timers in (HEARD, ()):
-            before = machine(name, waiting=waits, timers=timers)
+            before = node(name, waiting=waits, timers=timers)
             state, actions = step(before, pair.Bare())
             if name in SERVING:
                 assert (moment(state), state.bare) == ("doubt", True)
@@ -1447,8 +1447,8 @@ def test_addresses_that_have_gone_come_back_unless_somebody_else_may_have_them()
 def test_who_stands_by_takes_away_the_addresses_that_somebody_has_put_there() -> None:
     for name in MOMENTS:
         waits = () if name in ("idle", "active") else WAITING
-        state, actions = step(machine(name, waiting=waits), pair.Stray())
-        stands_by = pair.role(machine(name)) == "standby"
+        state, actions = step(node(name, waiting=waits), pair.Stray())
+        stands_by = pair.role(node(name)) == "standby"
         assert ("run slave" in done(actions)) is stands_by, name
         if stands_by:
             assert (state.phase, state.purpose) == (Phase.DEMOTING, Purpose.CLEAN)
@@ -1459,7 +1459,7 @@ def test_who_stands_by_takes_away_the_addresses_that_somebody_has_put_there() ->
 
 
 def idle(**timers: float) -> pair.State:
-    return timed(machine("idle", peer=view("standby")), **{"HEARD": 5.0, "UNHEARD": 15.0, **timers})
+    return timed(node("idle", peer=view("standby")), **{"HEARD": 5.0, "UNHEARD": 15.0, **timers})
 
 
 @pytest.mark.parametrize(
@@ -1506,7 +1506,7 @@ def test_none_active_for_two_windows_and_no_sooner() -> None:
         assert (moment(state), left(state)) == ("idle", {})
     for event in (pair.Request(7, "resume", True), pair.Stalled()):
         assert Timer.NOBODY not in dict(step(idle(NOBODY=6.0), event)[0].timers)
-    promoting = timed(machine("promoting"), HEARD=5.0, NOBODY=3.0)
+    promoting = timed(node("promoting"), HEARD=5.0, NOBODY=3.0)
     assert deadline(step(promoting, pair.Ended("script", True))[0], Timer.NOBODY) is None
 
 
@@ -1531,7 +1531,7 @@ def test_a_worse_active_node_that_reaches_this_one_has_its_time_to_give_its_role
 
 
 def test_a_role_that_was_taken_from_a_worse_node_stays_for_hold_down() -> None:
-    calling = machine("calling", purpose=Purpose.RELIEF, waiting=())
+    calling = node("calling", purpose=Purpose.RELIEF, waiting=())
     state, actions = step(calling, pair.Replied(Query.RESUME, True))
     assert (state.phase, done(actions)) == (Phase.PROMOTING, "run master")
     state, _ = step(state, pair.Ended("script", True))
@@ -1560,12 +1560,12 @@ def test_whoever_comes_second_waits_longer() -> None:
         (SLAVE, view("switching", boot="master"), "same", ""),
     ],
 )
-def test_an_active_machine_that_compares_roles(
+def test_an_active_node_that_compares_roles(
     rules: pair.Rules, peer: PeerView, after: str, wanted: str
 ) -> None:
     for name in MOMENTS:
         waits = () if name in ("idle", "active") else WAITING
-        before = machine(name, waiting=waits)
+        before = node(name, waiting=waits)
         state, actions = step(before, pair.Replied(Query.COMPARE, True, view=peer), rules)
         if name in SERVING:
             assert (state.phase is Phase.DEMOTING) is (after == "demoting")
@@ -1581,7 +1581,7 @@ def test_an_active_machine_that_compares_roles(
 def test_the_order_of_a_handover() -> None:
     """Ask the peer how it is, stand down, `fail`, the peer is active."""
     deaf = cards(eth0="fail")
-    state, actions = step(machine("active", interfaces=deaf), pair.Watched("eth0", 0, 0, "fail"))
+    state, actions = step(node("active", interfaces=deaf), pair.Watched("eth0", 0, 0, "fail"))
     assert (moment(state), done(actions)) == ("interface", "status")
     assert (state.counts, state.latest, left(state)) == ((), (), {"GIVE_UP": MASTER.proof_time})
     for packets, wanted in ((1, "status"), (1, ""), (2, "look")):
@@ -1605,27 +1605,27 @@ def test_the_order_of_a_handover() -> None:
 )
 def test_a_switch_puts_a_comparison_off(event: pair.Event) -> None:
     """But none that is under way: that is waited for."""
-    state, _ = step(timed(machine("idle"), COMPARE=1.0), event)
+    state, _ = step(timed(node("idle"), COMPARE=1.0), event)
     assert pair.is_switching(state)
     assert deadline(state, Timer.COMPARE) == NOW + HEARTBEAT
-    assert deadline(step(machine("idle"), event)[0], Timer.COMPARE) is None
+    assert deadline(step(node("idle"), event)[0], Timer.COMPARE) is None
 
 
 def test_a_peer_that_shows_nothing_new_in_time_does_not_get_the_role() -> None:
     interfaces = cards(eth0="fail")
-    state = timed(machine("interface", interfaces=interfaces), GIVE_UP=40.0, HEARD=99.0)
+    state = timed(node("interface", interfaces=interfaces), GIVE_UP=40.0, HEARD=99.0)
     for seconds, wanted in ((0.0, "status"), (10.0, ""), (20.0 - JUST, "")):
         event = pair.Replied(Query.STATUS, True, view=counting(1))
         state, actions = step(state, event, MASTER, seconds)
         assert (moment(state), done(actions)) == ("interface", wanted)
     assert moment(step(state, pair.Tick(), MASTER, 40.0 - JUST)[0]) == "interface"
     assert moment(step(state, pair.Tick(), MASTER, 40.0)[0]) == "active"
-    person = timed(machine("release", waiting=WAITING), GIVE_UP=0.0)
+    person = timed(node("release", waiting=WAITING), GIVE_UP=0.0)
     assert moment(step(person, pair.Tick())[0]) == "release"
 
 
 def test_at_short_windows_counts_are_compared_all_the_sooner() -> None:
-    state = machine("interface", interfaces=cards(eth0="fail"), **ALONE)
+    state = node("interface", interfaces=cards(eth0="fail"), **ALONE)
     for _ in range(2):
         state, _ = step(state, pair.Replied(Query.STATUS, True, view=counting(1, 2)), SHORT)
         assert state.counts == counting(1, 2).counts
@@ -1650,7 +1650,7 @@ def test_at_short_windows_counts_are_compared_all_the_sooner() -> None:
 def test_a_count_is_news_only_if_a_packet_has_come(
     first: tuple[int, int], now: tuple[int, int], over: bool, news: bool
 ) -> None:
-    state = machine(
+    state = node(
         "interface",
         interfaces=cards(eth0="fail"),
         peer=view("standby"),
@@ -1674,13 +1674,13 @@ def test_what_a_look_at_a_failed_interface_tells(
     news: Known = {"peer": view("standby"), "counts": (("eth0", 0, 5),)}
     news |= {"latest": (("eth0", 3, 5),)}
     for known, wanted in ((news, "run slave"), (news | {"peer": view("standby", "eth1")}, "")):
-        state = machine("interface", interfaces=cards(eth0="fail"), **known)
+        state = node("interface", interfaces=cards(eth0="fail"), **known)
         after, actions = step(state, pair.Counted("eth0", packets), rules)
         assert moment(after) == ("active" if receives else "demoting" if wanted else "interface")
         assert done(actions) == ("" if receives else wanted)
         assert step(state, pair.Counted("eth1", 9), rules) == (state, []), "it has not failed"
     for name in ("release", "doubt"):
-        state = machine(name, interfaces=cards(eth0="fail"), waiting=WAITING)
+        state = node(name, interfaces=cards(eth0="fail"), waiting=WAITING)
         assert step(state, pair.Counted("eth0", packets), rules) == (state, [])
 
 
@@ -1701,7 +1701,7 @@ def test_what_a_look_at_a_failed_interface_tells(
 def test_when_a_role_may_be_given_back(
     from_peer: bool, guarded: set[str] | None, proved: bool, held: bool, may: bool
 ) -> None:
-    state = machine(
+    state = node(
         "active",
         interfaces=(replace(cards()[0], proved=proved), cards()[1]),
         from_peer=from_peer,
@@ -1720,7 +1720,7 @@ def test_the_role_does_not_go_for_what_it_came_for_beside_what_is_bad_on_both(
     """Or a service that is sick on both nodes would change nodes while the switch is dead, too: a
     standby's check is not made, so that each looks better off than the other."""
     eth0 = replace(cards(eth0="fail")[0], proved=True)
-    state = machine(
+    state = node(
         "check",
         interfaces=(eth0, cards()[1]),
         checks=frozenset({"web"}),
@@ -1741,7 +1741,7 @@ def test_a_check_for_which_the_role_came_is_bad_there_until_it_has_a_result(
 ) -> None:
     """Unless what is bad here was good: or the role would come and go without end between a node
     whose service is sick and one that receives too little."""
-    state = machine(
+    state = node(
         "check",
         interfaces=(cards()[0], cards()[1]),
         checks=frozenset({"db"}),
@@ -1764,7 +1764,7 @@ def test_because_of_what_it_was_given_the_role_is_asked_once_it_has_it() -> None
         ("active", False, None, None),
         ("promoting", True, None, None),
     ):
-        state = machine(name, from_peer=from_peer, guarded=guarded)
+        state = node(name, from_peer=from_peer, guarded=guarded)
         found = step(state, told)[0].guarded
         assert found == (None if after is None else frozenset(after)), name
         untold = pair.Replied(Query.COMPARE, False, "busy")
@@ -1773,7 +1773,7 @@ def test_because_of_what_it_was_given_the_role_is_asked_once_it_has_it() -> None
 
 def test_what_is_given_because_of_an_interface_stays_so_until_the_peer_knows() -> None:
     for name in ("giving", "gift lost"):
-        state = machine(name, interfaces=cards(eth0="fail"))
+        state = node(name, interfaces=cards(eth0="fail"))
         assert step(state, pair.Watched("eth0", 9, 9, "ok"))[0].interfaces == state.interfaces
         good = step(state, pair.Watched("eth1", 3, 2, "ok"))[0].interface("eth1")
         assert good == pair.Interface("eth1", "ok", 3, 2, heard=True, proved=True)
@@ -1783,8 +1783,8 @@ def test_what_is_given_because_of_an_interface_stays_so_until_the_peer_knows() -
 
 
 @pytest.mark.parametrize("why", [purpose for purpose in Purpose if purpose is not Purpose.NONE])
-def test_what_an_active_machine_begins_with(why: Purpose) -> None:
-    before = machine(
+def test_what_an_active_node_begins_with(why: Purpose) -> None:
+    before = node(
         "promoting",
         purpose=why,
         interfaces=(replace(cards(eth0="fail")[0], up=False, proved=True), cards()[1]),
@@ -1813,9 +1813,9 @@ def test_what_an_active_machine_begins_with(why: Purpose) -> None:
 @pytest.mark.parametrize(
     ("before", "event"),
     [
-        (machine("giving"), pair.Replied(Query.FAIL, True)),
-        (machine("calling"), pair.Replied(Query.RESUME, False, "busy")),
-        (machine("demoting", purpose=Purpose.PEER), pair.Ended("script", True)),
+        (node("giving"), pair.Replied(Query.FAIL, True)),
+        (node("calling"), pair.Replied(Query.RESUME, False, "busy")),
+        (node("demoting", purpose=Purpose.PEER), pair.Ended("script", True)),
     ],
 )
 def test_what_a_standby_begins_with(before: pair.State, event: pair.Event) -> None:
@@ -1840,7 +1840,7 @@ def test_what_a_standby_begins_with(before: pair.State, event: pair.Event) -> No
 
 
 def test_a_node_that_cleans_up_again_and_again_counts_on_since_when_none_is_active() -> None:
-    before = timed(machine("demoting", purpose=Purpose.CLEAN), NOBODY=1.0, HEARD=5.0, UNHEARD=9.0)
+    before = timed(node("demoting", purpose=Purpose.CLEAN), NOBODY=1.0, HEARD=5.0, UNHEARD=9.0)
     for ok in (True, False):
         after, _ = step(before, pair.Ended("script", ok))
         assert (moment(after), deadline(after, Timer.NOBODY)) == ("idle", NOW + 1.0)
@@ -1850,15 +1850,15 @@ def test_a_node_that_cleans_up_again_and_again_counts_on_since_when_none_is_acti
 
 
 def test_a_preferred_node_asks_as_soon_as_all_interfaces_have_received_and_once() -> None:
-    quiet = machine("idle", resuming=True, timers=())
+    quiet = node("idle", resuming=True, timers=())
     first, actions = step(quiet, pair.Watched("eth0", 1, 0, "boot"))
     assert (moment(first), done(actions)) == ("idle", "")
     second, actions = step(first, pair.Watched("eth1", 1, 0, "boot"))
     assert (moment(second), done(actions)) == ("boot", "status")
-    back = machine("idle", resuming=True, interfaces=second.interfaces)
+    back = node("idle", resuming=True, interfaces=second.interfaces)
     assert moment(step(back, pair.Watched("eth1", 1, 1, "ok"))[0]) == "idle"
     down = tuple(replace(i, up=i.name != "eth1") for i in second.interfaces)
-    up = machine("idle", resuming=True, interfaces=down)
+    up = node("idle", resuming=True, interfaces=down)
     assert moment(step(up, pair.Carrier("eth1", True))[0]) == "boot"
     for changes in ({"resuming": False}, {"phase": Phase.ACTIVE}):
         other = replace(first, **changes)
@@ -1868,7 +1868,7 @@ def test_a_preferred_node_asks_as_soon_as_all_interfaces_have_received_and_once(
         ({"unclean": True}, "run slave"),
         ({}, ""),
     ):
-        due = machine("idle", timers=((Timer.RETRY, NOW),), **known)
+        due = node("idle", timers=((Timer.RETRY, NOW),), **known)
         assert done(step(due, pair.Tick())[1]) == wanted
 
 
@@ -1876,7 +1876,7 @@ def test_a_preferred_node_asks_as_soon_as_all_interfaces_have_received_and_once(
 
 
 def test_what_is_in_the_way_is_an_alarm_once() -> None:
-    state = machine("silence", silent=True, unanswered=True, **ALONE)
+    state = node("silence", silent=True, unanswered=True, **ALONE)
     for number in range(5):
         liar = pair.Answers(False, 1, True, f"192.0.2.10 02:00:00:00:00:0{number}")
         told = alarms(state, liar)
@@ -1903,15 +1903,15 @@ def test_what_is_in_the_way_is_an_alarm_once() -> None:
 def test_from_when_on_what_is_in_the_way_is_said_again(
     name: str, event: pair.Event, again: bool
 ) -> None:
-    """For an active machine when all its interfaces are good, for a standby when the link is."""
-    known = machine(name, blocked="it is said", silent=True, interfaces=cards(eth0="fail"))
+    """For an active node when all its interfaces are good, for a standby when the link is."""
+    known = node(name, blocked="it is said", silent=True, interfaces=cards(eth0="fail"))
     assert (step(known, event)[0].blocked == "") is again
     if name == "idle":
         assert step(replace(known, silent=False), event)[0].blocked, "it was alive before, too"
 
 
 def test_who_cannot_hand_over_says_so_once_though_its_other_interface_is_good() -> None:
-    state = machine("active", interfaces=cards(eth0="fail"))
+    state = node("active", interfaces=cards(eth0="fail"))
     deaf = pair.Replied(Query.STATUS, True, view=view("standby", "eth0"))
     told = []
     for _ in range(4):
@@ -1938,7 +1938,7 @@ BETTER_OFF = tuple(replace(i, heard=True, packets=0, last=0) for i in cards())
 
 
 def test_a_preferred_node_that_is_worse_off_says_so() -> None:
-    before = machine("boot", interfaces=BETTER_OFF)
+    before = node("boot", interfaces=BETTER_OFF)
     assert alarms(before, STATUS["active"]) == [
         "TAKEOVER-BLOCKED role: no takeover; cause=boot "
         'found="the peer is active, and is better off"'
@@ -1949,7 +1949,7 @@ def test_a_preferred_node_that_is_worse_off_says_so() -> None:
 def test_a_refusal_names_purpose_finding_and_condition(
     name: str, event: pair.Event, why: str
 ) -> None:
-    before = machine(name, waiting=WAITING)
+    before = node(name, waiting=WAITING)
     purpose = before.purpose.value
     assert done(step(before, event)[1]) == f"7 error: {why}"
     (line,) = alarms(before, event)
@@ -1957,7 +1957,7 @@ def test_a_refusal_names_purpose_finding_and_condition(
 
 
 def test_no_alarm_precedes_an_ordinary_takeover() -> None:
-    state = machine("idle", **ALONE)
+    state = node("idle", **ALONE)
     for event in (pair.LinkWatched(0, "ok"), NOBODY, SILENT):
         assert alarms(state, event) == []
         state, _ = step(state, event)
@@ -1969,7 +1969,7 @@ def test_no_alarm_precedes_an_ordinary_takeover() -> None:
 
 def test_a_node_that_yields_asks_before_it_takes_the_role_back() -> None:
     """The peer is active: it was so when this node stood down for it."""
-    giving = machine("giving", purpose=Purpose.BOTH, waiting=())
+    giving = node("giving", purpose=Purpose.BOTH, waiting=())
     state, actions = step(giving, pair.Replied(Query.FAIL, False, "busy"))
     assert done(actions) == "status"
     assert state.told is Query.FAIL and not state.runs_out(Timer.UNDER_WAY)
@@ -1979,7 +1979,7 @@ def test_a_node_that_yields_asks_before_it_takes_the_role_back() -> None:
 
 def test_a_stall_does_not_shorten_the_hold_down() -> None:
     for stalled in (False, True):
-        before = machine("promoting", purpose=Purpose.PEER, from_peer=True, stalled=stalled)
+        before = node("promoting", purpose=Purpose.PEER, from_peer=True, stalled=stalled)
         state, _ = step(before, pair.Ended("script", True))
         assert deadline(state, Timer.HOLD) == NOW + MASTER.hold_down
 
@@ -1987,7 +1987,7 @@ def test_a_stall_does_not_shorten_the_hold_down() -> None:
 def test_a_role_does_not_stay_because_of_an_interface_that_was_bad_here_before() -> None:
     """It has not come because of that one, so its peer may have it back when it is better off."""
     both = pair.Interface("eth0", "fail", 0, 0), pair.Interface("eth1", "ok", 5, 5)
-    before = machine("promoting", purpose=Purpose.PEER, from_peer=True, interfaces=both)
+    before = node("promoting", purpose=Purpose.PEER, from_peer=True, interfaces=both)
     state, _ = step(before, pair.Ended("script", True))
     assert [i.proved for i in state.interfaces] == [True, False]
     told = pair.Replied(Query.COMPARE, True, view=view("standby", "eth0 eth1"))
@@ -1999,7 +1999,7 @@ def test_a_role_does_not_stay_because_of_an_interface_that_was_bad_here_before()
 
 
 def test_an_interface_that_failed_is_asked_about_whatever_the_doubt() -> None:
-    before = machine("doubt", interfaces=cards(eth0="fail"), quiet=3, **ALONE)
+    before = node("doubt", interfaces=cards(eth0="fail"), quiet=3, **ALONE)
     state, _ = step(before, NO_STATUS)
     assert (moment(state), pair.announceable(state)) == ("active", ("eth1",))
     state, actions = step(state, pair.Watched("eth0", 5, 5, "ok"))
@@ -2009,7 +2009,7 @@ def test_an_interface_that_failed_is_asked_about_whatever_the_doubt() -> None:
 def test_a_start_beside_an_active_peer_is_no_alarm_and_hides_none() -> None:
     new = tuple(pair.Interface(name) for name in MASTER.interfaces)
     for blocked in ("", "what is in the way"):
-        before = machine("boot", interfaces=new, blocked=blocked)
+        before = node("boot", interfaces=new, blocked=blocked)
         assert not alarms(before, STATUS["active"])
         lines = said(before, STATUS["active"])
         assert [line.event for line in lines] == ([] if blocked else ["FAILBACK-WAIT"])
@@ -2027,7 +2027,7 @@ def test_nothing_is_in_the_way_of_a_standby_whose_peer_serves() -> None:
         {"held": True},
     )
     for known in still:
-        state = machine("idle", blocked="operator: no answer", **known)
+        state = node("idle", blocked="operator: no answer", **known)
         assert bool(step(state, COMPARED["active"])[0].blocked) is bool(known)
         assert step(state, COMPARED["standby"])[0].blocked
 
@@ -2037,7 +2037,7 @@ def test_who_asked_nobody_does_not_say_that_nobody_answers() -> None:
         ("silence", replace(SLAVE, confirm="none")),
         ("operator", replace(SLAVE, addressed=frozenset())),
     ):
-        lines = said(machine(name, **ALONE), NO_STATUS, rules)
+        lines = said(node(name, **ALONE), NO_STATUS, rules)
         found = [dict(line.values)["found"] for line in lines if line.event == "TAKEOVER"]
         assert found == ["no answer from the peer"]
 
@@ -2051,11 +2051,11 @@ BETTER = pair.Replied(Query.COMPARE, True, view=view("standby"))
 
 
 def sick(name: str = "active", **changes: object) -> pair.State:
-    return machine(name, checks=frozenset({"web"}), **changes)
+    return node(name, checks=frozenset({"web"}), **changes)
 
 
 def test_a_bad_check_has_the_peer_asked_and_the_role_given() -> None:
-    state, actions = step(machine("active", interfaces=cards()), WEB)
+    state, actions = step(node("active", interfaces=cards()), WEB)
     assert (moment(state), done(actions)) == ("check", "status")
     state, actions = step(state, pair.Replied(Query.STATUS, True, view=view("standby")))
     assert (state.phase, state.purpose, done(actions)) == (
@@ -2096,22 +2096,22 @@ def test_a_check_without_a_result_is_not_good_at_the_peer() -> None:
 
 def test_the_role_is_given_as_soon_as_the_peer_is_better() -> None:
     assert moment(step(sick(), BETTER)[0]) == "check"
-    assert moment(step(machine("active"), BETTER)[0]) == "active"
+    assert moment(step(node("active"), BETTER)[0]) == "active"
 
 
 def test_a_role_that_came_because_of_a_check_goes_back_when_that_was_good_here() -> None:
     """An end to what would go to and fro: a good run here, and the hold-down."""
     came: Known = {"from_peer": True, "guarded": frozenset({"check web"})}
-    assert moment(step(machine("active", **came), WEB)[0]) == "active"
-    passed = step(machine("active", **came), PASSED)[0]
+    assert moment(step(node("active", **came), WEB)[0]) == "active"
+    passed = step(node("active", **came), PASSED)[0]
     assert moment(step(passed, WEB)[0]) == "check"
     held = replace(passed, timers=((Timer.HOLD, NOW + 9), *passed.timers))
     assert moment(step(held, WEB)[0]) == "active"
-    assert moment(step(machine("active", **came), pair.Checked("db", False))[0]) == "check"
+    assert moment(step(node("active", **came), pair.Checked("db", False))[0]) == "check"
 
 
 def test_what_the_role_came_for_is_learnt_from_the_peer() -> None:
-    state = machine("active", from_peer=True)
+    state = node("active", from_peer=True)
     told = pair.Replied(Query.COMPARE, True, view=view("standby", "eth1", checks="web"))
     assert step(state, told)[0].guarded == frozenset({"eth1", "check web"})
 
@@ -2135,7 +2135,7 @@ def test_what_means_nothing_any_more_proves_nothing() -> None:
     """A check that a reload has changed was not good here, nor is it bad."""
     came: Known = {"from_peer": True, "guarded": frozenset({"check web"})}
     for before in (WEB, PASSED):
-        state = step(machine("active", **came), before)[0]
+        state = step(node("active", **came), before)[0]
         state = step(state, pair.Checked("web", None))[0]
         assert state.checks == state.passed == frozenset()
         assert moment(step(state, WEB)[0]) == "active"
@@ -2160,7 +2160,7 @@ def test_what_was_found_of_a_service_that_runs_no_more_has_an_end() -> None:
 def test_of_two_active_nodes_a_bad_check_counts_as_an_interface(
     interfaces: tuple[pair.Interface, ...], checks: str, peer: PeerView, yields: bool
 ) -> None:
-    state = machine("active", interfaces=interfaces, checks=frozenset(checks.split()))
+    state = node("active", interfaces=interfaces, checks=frozenset(checks.split()))
     after = step(state, pair.Replied(Query.COMPARE, True, view=peer))[0]
     assert (after.phase is Phase.DEMOTING) is yields
 
@@ -2175,7 +2175,7 @@ GOES_ON = ("operator", "calling", "call lost", "promoting", "release", "doubt", 
 @pytest.mark.parametrize("name", MOMENTS)
 def test_a_hold_ends_what_is_not_decided_yet(name: str) -> None:
     """What was told, or is being done, goes on; and so does all that an operator wants."""
-    state, _ = step(machine(name), HOLD)
+    state, _ = step(node(name), HOLD)
     given_up = {**dict.fromkeys(SEEKS, "idle"), "interface": "active", "check": "active"}
     assert (moment(state), state.held) == (given_up.get(name, name), True)
     assert {*given_up, *GOES_ON, "idle", "active", "giving", "gift lost"} == {*MOMENTS}
@@ -2184,17 +2184,17 @@ def test_a_hold_ends_what_is_not_decided_yet(name: str) -> None:
 def test_while_on_hold_nothing_begins_by_itself() -> None:
     silent = pair.LinkWatched(0, "fail")
     failed = pair.Watched("eth0", 0, 0, "fail")
-    alone = machine("idle", held=True, **ALONE)
+    alone = node("idle", held=True, **ALONE)
     for state, event in (
         (alone, silent),
-        (machine("active", held=True), failed),
-        (machine("active", held=True), WEB),
+        (node("active", held=True), failed),
+        (node("active", held=True), WEB),
         (sick(held=True), BETTER),
     ):
         after = step(state, event)[0]
         assert moment(after) == moment(state), event
     timers = ((Timer.NOBODY, NOW), *HEARD)
-    nobody = machine("idle", held=True, peer=view("standby"), timers=timers)
+    nobody = node("idle", held=True, peer=view("standby"), timers=timers)
     assert moment(step(nobody, pair.Tick())[0]) == "idle"
     for was in (None, "standby"):
         boots = replace(pair.initial(MASTER), held=True)
@@ -2205,7 +2205,7 @@ def test_while_on_hold_nothing_begins_by_itself() -> None:
 
 def test_what_is_on_hold_is_said_once_and_done_after_the_release() -> None:
     silent = pair.LinkWatched(0, "fail")
-    state, actions = pair.step(machine("idle", held=True, **ALONE), silent, MASTER, NOW)
+    state, actions = pair.step(node("idle", held=True, **ALONE), silent, MASTER, NOW)
     assert "HELD" in [line.event for line in actions if isinstance(line, pair.Log)]
     again, actions = pair.step(state, silent, MASTER, NOW + 1)
     assert not [line for line in actions if isinstance(line, pair.Log)]
@@ -2214,11 +2214,11 @@ def test_what_is_on_hold_is_said_once_and_done_after_the_release() -> None:
 
 
 def test_on_hold_an_operator_and_split_brain_move_the_role() -> None:
-    assert moment(step(machine("idle", held=True), pair.Request(7, "fail", False))[0]) == "operator"
-    state = step(machine("active", held=True), pair.Request(7, "resume", False))[0]
+    assert moment(step(node("idle", held=True), pair.Request(7, "fail", False))[0]) == "operator"
+    state = step(node("active", held=True), pair.Request(7, "resume", False))[0]
     assert moment(state) == "release"
     both = pair.Replied(Query.COMPARE, True, view=view("active", boot="master"))
-    assert step(machine("active", held=True), both, SLAVE)[0].purpose is Purpose.BOTH
+    assert step(node("active", held=True), both, SLAVE)[0].purpose is Purpose.BOTH
 
 
 ACTIVE_PEER = pair.Replied(Query.STATUS, True, view=view("active"))
@@ -2241,7 +2241,7 @@ def test_a_preferred_node_does_not_take_its_role_before_its_checks_have_told() -
         ((True, False), False, ""),
         ((True, None), False, "check db"),
     ):
-        state = machine("boot", interfaces=well(), resuming=True, blocked="")
+        state = node("boot", interfaces=well(), resuming=True, blocked="")
         for name, ok in zip(("web", "db"), results, strict=False):
             state = step(state, pair.Checked(name, ok), rules)[0]
         lines = [dict(line.values) for line in said(state, STATUS["active"], rules)]
@@ -2255,7 +2255,7 @@ def test_a_preferred_node_does_not_take_its_role_before_its_checks_have_told() -
 
 def test_the_time_of_failback_begins_when_the_checks_have_told() -> None:
     rules = replace(MASTER, everywhere=frozenset({"web"}), failback=30.0)
-    state = step(machine("idle", interfaces=well(), resuming=True), pair.Tick(), rules)[0]
+    state = step(node("idle", interfaces=well(), resuming=True), pair.Tick(), rules)[0]
     assert left(state)["UNWELL"] == 30.0
     state = step(state, PASSED, rules, 7.0)[0]
     assert left(step(state, COMPARED["active"], rules, 9.0)[0])["UNWELL"] == 37.0 - 7.0
@@ -2263,22 +2263,22 @@ def test_the_time_of_failback_begins_when_the_checks_have_told() -> None:
 
 def test_without_failback_the_preferred_node_stands_by() -> None:
     never = replace(MASTER, failback=None)
-    state = step(machine("boot", interfaces=well(), resuming=True), ACTIVE_PEER, never)[0]
+    state = step(node("boot", interfaces=well(), resuming=True), ACTIVE_PEER, never)[0]
     assert (moment(state), state.resuming) == ("idle", False)
     nobody = pair.Replied(Query.STATUS, True, view=view("standby"))
-    state = step(machine("boot", interfaces=well(), resuming=True), nobody, never)[0]
+    state = step(node("boot", interfaces=well(), resuming=True), nobody, never)[0]
     assert (state.phase, state.told) == (Phase.TOLD, Query.RESUME)
 
 
 def test_failback_after_a_time_begins_anew_with_whatever_is_bad() -> None:
     known: Known = {"interfaces": well(), "resuming": True, "timers": ((Timer.RETRY, NOW), *HEARD)}
-    waits = machine("idle", **known)
+    waits = node("idle", **known)
     for event in (pair.Watched("eth0", 0, 0, "fail"), pair.Carrier("eth1", False), WEB):
         assert deadline(step(waits, event, WAITS)[0], Timer.UNWELL) == NOW + 30, event
         assert deadline(step(waits, event, MASTER)[0], Timer.UNWELL) is None
-    unheard = machine("idle", **known | {"timers": ((Timer.RETRY, NOW), (Timer.UNHEARD, NOW + 9))})
+    unheard = node("idle", **known | {"timers": ((Timer.RETRY, NOW), (Timer.UNHEARD, NOW + 9))})
     assert deadline(step(unheard, pair.Carrier("eth0", True), WAITS)[0], Timer.UNWELL) == NOW + 30
-    over = machine("idle", **known | {"timers": ((Timer.UNWELL, NOW), *HEARD)})
+    over = node("idle", **known | {"timers": ((Timer.UNWELL, NOW), *HEARD)})
     state, actions = step(over, pair.Tick(), WAITS)
     assert (moment(state), done(actions)) == ("boot", "status")
     assert step(state, ACTIVE_PEER, WAITS)[0].told is Query.RESUME

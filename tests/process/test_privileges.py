@@ -15,8 +15,8 @@ import pytest
 from live_pair import main_pid, start
 from processes import try_in_child
 
-from dev.lab.machine import SECRET, Machine
 from dev.lab.network import Lab
+from dev.lab.node import SECRET, Node
 from failoverd import process
 from failoverd.process import privileges
 
@@ -123,16 +123,16 @@ def test_another_watcher_gets_a_clean_environment(monkeypatch: pytest.MonkeyPatc
 # ------------------------------------------------------------------ the whole family
 
 
-def family(machine: Machine) -> tuple[int, dict[str, int]]:
+def family(node: Node) -> tuple[int, dict[str, int]]:
     """failoverd and its children by their titles, as pids of this process's own namespace."""
-    inside = str(main_pid(machine))
-    theirs = f"/proc/{machine.lab.spaces.pid}/ns/pid_for_children"
+    inside = str(main_pid(node))
+    theirs = f"/proc/{node.lab.spaces.pid}/ns/pid_for_children"
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             same = os.stat(folder / "ns/pid").st_ino == os.stat(theirs).st_ino
             if same and status_of(folder.name)["NSpid"].split()[-1] == inside:
                 return int(folder.name), children_of(folder)
-    raise LookupError(f"no failoverd on {machine.name}")
+    raise LookupError(f"no failoverd on {node.name}")
 
 
 def children_of(process: Path) -> dict[str, int]:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from live_pair import LONG, WATCHED, main_pid, settled
 
-from dev.lab.machine import Machine
 from dev.lab.network import Lab
+from dev.lab.node import Node
 from dev.lab.spaces import ROOT, Process
 
 READING = (
@@ -27,17 +27,17 @@ NETWORK = re.compile(r"<(TCP|UDP|RAW|ICMP|PING|PACKET|SCTP|UDPLITE)(v6)?:|<socke
 KERNEL = "<NETLINK:[ROUTE"
 
 
-def start_traced(machine: Machine) -> Process:
+def start_traced(node: Node) -> Process:
     """failoverd, whose own calls, not its children's, go to the file `trace`."""
     launch = str(ROOT / "dev" / "launch.py")
-    command = (sys.executable, "-I", launch, "failoverd", "-f", "-c", machine.conf)
-    trace = ("strace", "-yy", "-o", f"{machine.folder}/trace", "-e", f"trace={','.join(READING)}")
-    with (machine.outside / "terminal").open("ab") as terminal:
-        return machine.popen(*trace, *command, stdout=terminal, stderr=subprocess.STDOUT)
+    command = (sys.executable, "-I", launch, "failoverd", "-f", "-c", node.conf)
+    trace = ("strace", "-yy", "-o", f"{node.folder}/trace", "-e", f"trace={','.join(READING)}")
+    with (node.outside / "terminal").open("ab") as terminal:
+        return node.popen(*trace, *command, stdout=terminal, stderr=subprocess.STDOUT)
 
 
-def calls(machine: Machine) -> list[tuple[str, str]]:
-    found = (CALL.match(line) for line in machine.read("trace").splitlines())
+def calls(node: Node) -> list[tuple[str, str]]:
+    found = (CALL.match(line) for line in node.read("trace").splitlines())
     return [(each["name"], each["what"]) for each in found if each]
 
 
@@ -75,9 +75,9 @@ def test_what_counts_as_a_read_from_the_network() -> None:
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="there is no strace: install it")
 def test_root_reads_no_byte_from_the_network(lab: Lab) -> None:
-    for machine in lab.machines:
-        machine.write_conf(**WATCHED)
-        start_traced(machine)
+    for node in lab.nodes:
+        node.write_conf(**WATCHED)
+        start_traced(node)
     lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by", LONG)
     lab.wait_until(lambda: lab.a.status()["us"]["plip"]["state"] == "ok", "heartbeats are heard")
     assert lab.a.command("ha-fail").returncode == 0
@@ -88,8 +88,8 @@ def test_root_reads_no_byte_from_the_network(lab: Lab) -> None:
     lab.a.check("kill", "-HUP", str(main_pid(lab.a)))
     lab.wait_until(lambda: "configuration read again" in lab.a.log(), "it reads anew")
     lab.wait_until(lambda: lab.a.role() == "active", "it answers")
-    for machine in lab.machines:
-        told = calls(machine)
+    for node in lab.nodes:
+        told = calls(node)
         assert [call for call in told if from_network(*call)] == []
         # The trace is of the right process, and shows what it should.
         assert sum("<UNIX" in what for name, what in told if name == "read") > 20

@@ -54,7 +54,7 @@ def wireless(source: bytes) -> bytes:
 
 # Link type as files have it: what comes before a packet of IPv4.
 BEFORE_IPV4 = {
-    0: struct.pack("=I", socket.AF_INET),  # in the byte order of the machine
+    0: struct.pack("=I", socket.AF_INET),  # in the byte order of the host
     1: US + PEER + b"\x08\0",
     6: b"\x10\x40" + US + PEER + SNAP + b"\x08\0",
     8: bytes((0, 0x40)) + bytes(14),

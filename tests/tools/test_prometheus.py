@@ -14,7 +14,7 @@ import pytest
 from asked_there import ha_status_there, is_now, write_conf
 from netns import ROOTLESS
 from samples import ACTIVE, STANDBY
-from wire import Daemon, Pair, two_machines
+from wire import Daemon, Pair, two_nodes
 
 from failoverd.conf import Address, Conf
 from failoverd.counters import COUNTERS, FIRST
@@ -144,7 +144,7 @@ def test_both_nodes_call_the_pair_the_same() -> None:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
-    with two_machines(tmp_path) as made:
+    with two_nodes(tmp_path) as made:
         yield made
 
 

@@ -24,7 +24,7 @@ from netns import PATH, Namespace
 from samples import ACTIVE, STANDBY
 from screen import LIMIT, Terminal, terminal
 from watched_by_hand import by_hand, conf_file
-from wire import Daemon, Pair, serve, two_machines
+from wire import Daemon, Pair, serve, two_nodes
 
 from failoverd import conf
 from failoverd.tools import table, watching, words
@@ -48,7 +48,7 @@ def spaces() -> Iterator[list[Namespace]]:
 
 @pytest.fixture
 def far(spaces: list[Namespace]) -> Iterator[socket.socket]:
-    """Sends to eth0 of the first machine."""
+    """Sends to eth0 of the first node."""
     with spaces[1].socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
         sock.bind(("far", 0))
         yield sock
@@ -233,7 +233,7 @@ def test_tuning_shows_how_far_it_is_and_ends_at_ctrl_c(
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
-    with two_machines(tmp_path) as made:
+    with two_nodes(tmp_path) as made:
         yield made
 
 

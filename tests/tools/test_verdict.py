@@ -17,8 +17,8 @@ from live_pair import context
 from samples import ACTIVE, STANDBY
 
 from dev.lab.filters import CLOSED, drop, pass_all, why_no_filters
-from dev.lab.machine import SWITCH, Machine, Value
 from dev.lab.network import ROUTER, SERVICE, Lab
+from dev.lab.node import SWITCH, Node, Value
 from dev.lab.spaces import Process
 from failoverd import pair
 from failoverd.conf import Conf
@@ -497,29 +497,29 @@ TIMERS: dict[str, Value] = {
 
 def begin(lab: Lab, **variables: Value) -> dict[str, Process]:
     """Both daemons; a is active, b can take over."""
-    for machine in lab.machines:
-        machine.write_conf(**{**TIMERS, **variables})
-    daemons = {machine.name: machine.start_failoverd() for machine in lab.machines}
+    for node in lab.nodes:
+        node.write_conf(**{**TIMERS, **variables})
+    daemons = {node.name: node.start_failoverd() for node in lab.nodes}
     lab.wait_until(lambda: lab.a.role() == "active", "a is active", LONG)
-    for machine in lab.machines:
-        told(lab, machine, "OK: this node is active" if machine is lab.a else "OK: peer 1.0.0.1 is")
+    for node in lab.nodes:
+        told(lab, node, "OK: this node is active" if node is lab.a else "OK: peer 1.0.0.1 is")
     return daemons
 
 
-def told(lab: Lab, machine: Machine, first: str) -> Any:
+def told(lab: Lab, node: Node, first: str) -> Any:
     """Wait until ha-status begins so. Its exit status must fit the word."""
     word = first.partition(":")[0]
     found = [""]
 
     def is_so() -> bool:
-        shown = machine.command("ha-status")
+        shown = node.command("ha-status")
         found[0] = shown.stdout + shown.stderr
         begun = shown.stdout.partition(":")[0]
         assert shown.returncode == ["OK", "WARNING", "CRITICAL", "UNKNOWN"].index(begun), found
         return shown.stdout.startswith(first)
 
     try:
-        lab.wait_until(is_so, f"{word} on {machine.name}", LONG)
+        lab.wait_until(is_so, f"{word} on {node.name}", LONG)
     except TimeoutError as error:
         raise AssertionError(f"instead of {first!r}: {found[0]}") from error
     return found[0]
@@ -594,11 +594,11 @@ def test_a_peer_whose_port_is_closed(lab: Lab) -> None:
     assert "the peer's queries to this node are not answered: look for a firewall" in there.stdout
 
 
-def run_before_switch(machine: Machine, text: str) -> None:
+def run_before_switch(node: Node, text: str) -> None:
     """From now on the switch script does this first."""
-    machine.write("shipped", SWITCH.read_text(), 0o755)
-    text = f'#!/bin/sh\n{text}\nexec {machine.folder}/shipped "$1"\n'
-    machine.write("ha-switch", text, 0o755)
+    node.write("shipped", SWITCH.read_text(), 0o755)
+    text = f'#!/bin/sh\n{text}\nexec {node.folder}/shipped "$1"\n'
+    node.write("ha-switch", text, 0o755)
 
 
 def test_a_switch_script_that_fails_is_not_hidden_by_the_one_that_cleans_up(lab: Lab) -> None:

@@ -411,7 +411,7 @@ def test_a_translation_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) 
         filters.prepare(HOSTS, HOSTS, ["lo"], "test: filter")
 
 
-def test_a_translation_may_take_a_busy_machine_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_translation_may_take_a_busy_node_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a filter that was sound would keep failoverd from starting at a boot."""
     monkeypatch.setattr(filters, "TRANSLATION_SECONDS", 2.0)
 

@@ -1,4 +1,4 @@
-"""Filters that are too long for the kernel, or for the time that there is, in real machines."""
+"""Filters that are too long for the kernel, or for the time that there is, in real nodes."""
 
 from __future__ import annotations
 

@@ -172,7 +172,7 @@ def test_without_a_packet_no_window_begins() -> None:
 
 # Whatever comes
 
-fair = settings(deadline=None)  # of no interest is how fast this machine is
+fair = settings(deadline=None)  # of no interest is how fast this host is
 
 rules_strategy = st.builds(
     Rules,

@@ -88,7 +88,7 @@ class Watching:
         raise AssertionError(f"no {events}")
 
     def alarm(self, which: Callable[[Any], bool] = lambda _: True) -> dict[str, Any]:
-        """The next such end of a window that the machine let end in time. If the first window did
+        """The next such end of a window that the host let end in time. If the first window did
         not, it begins again."""
         while True:
             alarm = self.wait("alarm", lambda m: m["verdict"] == "late" or which(m))
@@ -98,7 +98,7 @@ class Watching:
                 self.tell({"do": "restart"})
 
     def alarms_in_a_row(self, count: int, which: Callable[[Any], bool]) -> None:
-        """Wait for so many such windows without another between: a busy machine may break a row."""
+        """Wait for so many such windows without another between: a busy host may break a row."""
         limit, row = time.monotonic() + GENEROUS, 0
         while row < count:
             assert time.monotonic() < limit

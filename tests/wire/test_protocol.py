@@ -82,7 +82,7 @@ def test_a_person_says_the_word_then_the_command(command: str, end: bytes) -> No
 
 @pytest.mark.parametrize("plain", [True, False])
 @pytest.mark.parametrize("command", ["status", "fail", "dance", "a b  c"])
-def test_a_machine_signs_and_gets_a_signed_answer(command: str, plain: bool) -> None:
+def test_a_node_signs_and_gets_a_signed_answer(command: str, plain: bool) -> None:
     connection = server(plain)
     assert connection.feed(signed(command)) == [Request(command, by_hmac=True)]
     expected = f"ok {sign(f'{NONCE} {command} ok active')} active\n"

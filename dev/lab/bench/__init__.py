@@ -1,1 +1,1 @@
-"""What dev/bench runs: failoverd beside what else a user would pick, measured on this machine."""
+"""What dev/bench runs: failoverd beside what else a user would pick, measured on this host."""

@@ -155,7 +155,7 @@ def tell(
 
 
 def description(bench: Bench, seconds: float) -> list[str]:
-    """The machine, the day, and the settings."""
+    """The node, the day, and the settings."""
     fast: Mapping[str, object] = bench.fastest
     return [
         f"{datetime.date.today().isoformat()}, {os.cpu_count()} cores, Linux {platform.release()}, "

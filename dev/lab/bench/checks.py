@@ -17,8 +17,8 @@ from dev.lab.bench import service
 from dev.lab.bench.outages import CALM, LIMIT, PROBE, Sample, await_calm, measured, told
 from dev.lab.bench.report import Line
 from dev.lab.bench.systems import Failoverd, Keepalived, System
-from dev.lab.machine import Machine
 from dev.lab.network import SERVICE, Lab
+from dev.lab.node import Node
 from dev.lab.spaces import LabError
 
 if TYPE_CHECKING:
@@ -40,26 +40,26 @@ SCRIPT = """vrrp_script web {
 }"""
 
 
-def start_service(machine: Machine) -> None:
+def start_service(node: Node) -> None:
     program = str(Path(service.__file__).resolve())
-    machine.write("ran", "", 0o666)
-    machine.write("check", PROGRAM.replace("FOLDER", machine.folder), 0o755)
-    pidfile = f"{machine.folder}/web.pid"
-    machine.popen(sys.executable, "-I", program, SERVICE, str(PORT), pidfile)
-    machine.lab.wait_until(lambda: machine.read("web.pid"), "the service runs")
+    node.write("ran", "", 0o666)
+    node.write("check", PROGRAM.replace("FOLDER", node.folder), 0o755)
+    pidfile = f"{node.folder}/web.pid"
+    node.popen(sys.executable, "-I", program, SERVICE, str(PORT), pidfile)
+    node.lab.wait_until(lambda: node.read("web.pid"), "the service runs")
 
 
-def await_run(machine: Machine) -> None:
+def await_run(node: Node) -> None:
     """Wait until the check begins to run."""
-    before = machine.read("ran")
-    machine.lab.wait_until(lambda: machine.read("ran") != before, "the check runs", LIMIT, 0.002)
+    before = node.read("ran")
+    node.lab.wait_until(lambda: node.read("ran") != before, "the check runs", LIMIT, 0.002)
 
 
 def suffer(system: System, phase: float) -> Sample:
     """The active node's service is killed, so many seconds after its program has run, if any."""
     with Lab() as lab:
-        for machine in lab.machines:
-            start_service(machine)
+        for node in lab.nodes:
+            start_service(node)
         system.start(lab)
         lab.client.start_probing(interval=PROBE, port=PORT)
         lab.wait_until(lab.client.answering, "the client is answered", LIMIT)

@@ -1,4 +1,4 @@
-"""Sends small packets as fast as this machine can, or at a rate: for the benchmark's flood.
+"""Sends small packets as fast as this host can, or at a rate: for the benchmark's flood.
 
     flood.py INTERFACE FROM TO ADDRESS SECONDS RATE
 

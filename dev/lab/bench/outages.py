@@ -1,6 +1,6 @@
 """What the client sees of each fault, system beside system: the rows about outages.
 
-Each figure has a lab of its own, and the systems take turns, so that what else the machine does
+Each figure has a lab of its own, and the systems take turns, so that what else the host does
 falls on all alike. The outage is the longest time without an answer, at one probe a millisecond.
 """
 
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from dev.lab.bench.report import Line, at_most, spread
 from dev.lab.bench.systems import Failoverd, Keepalived, System, Ucarp
 from dev.lab.eyes import Eyes
-from dev.lab.machine import Machine
 from dev.lab.network import Lab
+from dev.lab.node import Node
 from dev.lab.spaces import LabError
 from failoverd import conf
 from failoverd.tools import promises
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 PROBE = 0.001  # seconds between two probes
 CALM = 0.3  # seconds with an answer before and after a fault
 LIMIT = 20.0  # seconds that an outage may last, but for the slow timers
-STOP_EVERY, STOP_SECONDS = 5.0, 0.2  # the active machine's processes are stopped so
-IDLE_SHARE = 0.9  # of the cores' time, for a machine that is calm
+STOP_EVERY, STOP_SECONDS = 5.0, 0.2  # the active node's processes are stopped so
+IDLE_SHARE = 0.9  # of the cores' time, for a host that is calm
 DEAF_SECONDS = 1.0  # after which the holders of the address are counted
 COUNTS = (1, 10, 100, 1000)  # of addresses
 LOAD = 4  # processes that want each core, where it is to be busy
@@ -47,7 +47,7 @@ class Sample:
 
 
 def power_cut(_system: System, lab: Lab) -> None:
-    """As seen from outside: to end a's processes would keep the machine that measures busy."""
+    """As seen from outside: to end a's processes would keep the host that measures busy."""
     lab.a.vanish()
 
 
@@ -98,7 +98,7 @@ def measured(lab: Lab, since: float, limit: float) -> float:
 
 
 def await_calm(bench: Bench) -> None:
-    """Wait for a moment until what else runs on this machine leaves the cores alone."""
+    """Wait for a moment until what else runs on this host leaves the cores alone."""
     end = time.monotonic() + bench.calm_seconds
     while time.monotonic() < end:
         total, idle = processor_time()
@@ -232,9 +232,9 @@ def slow_row(bench: Bench) -> list[Line]:
 
 def slow_outages(bench: Bench, labs: Sequence[Lab], window: float) -> list[float]:
     for lab in labs:
-        for machine in lab.machines:
-            machine.write_conf()
-            machine.start_failoverd()
+        for node in lab.nodes:
+            node.write_conf()
+            node.start_failoverd()
     for lab in labs:
         wait_for_active(lab.a)
         lab.client.start_probing()
@@ -248,8 +248,8 @@ def slow_outages(bench: Bench, labs: Sequence[Lab], window: float) -> list[float
     return [measured(lab, since, 60.0) for lab, since in zip(labs, cuts, strict=True)]
 
 
-def wait_for_active(machine: Machine) -> None:
-    machine.lab.wait_until(lambda: machine.role() == "active", "it is active", 90.0, 0.2)
+def wait_for_active(node: Node) -> None:
+    node.lab.wait_until(lambda: node.role() == "active", "it is active", 90.0, 0.2)
 
 
 # ------------------------------------------------------------------ false takeovers
@@ -267,10 +267,10 @@ class Peace:
 
 
 @contextmanager
-def busy(machine: Machine, load: int) -> Iterator[None]:
+def busy(node: Node, load: int) -> Iterator[None]:
     """So many processes of an ordinary priority want each core."""
     count = load * (os.cpu_count() or 1)
-    burning = [machine.popen("sh", "-c", "while :; do :; done") for _ in range(count)]
+    burning = [node.popen("sh", "-c", "while :; do :; done") for _ in range(count)]
     try:
         yield
     finally:

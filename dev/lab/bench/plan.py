@@ -10,7 +10,7 @@ from statistics import median
 from dev.lab.bench import checks, outages, sensed, weights
 from dev.lab.bench.report import Bar, Line, Panel
 from dev.lab.bench.systems import FASTEST, installed
-from dev.lab.machine import Value
+from dev.lab.node import Value
 
 PANELS = {"outage": ("Outage that the client sees, median", "ms"),
           "growth": ("The same, by the number of addresses", "ms"),
@@ -24,7 +24,7 @@ class Bench:
 
     runs: int = 20
     load_seconds: float = 30.0
-    calm_seconds: float = 10.0  # how long each run waits at most for a machine that is idle
+    calm_seconds: float = 10.0  # how long each run waits at most for a host that is idle
     slow_labs: int = 5
     heavy_runs: int = 3
     flood_seconds: float = 6.0
@@ -96,10 +96,10 @@ class Row:
 
 
 ROWS = (
-    Row("power", "Outage, the power of the active machine is cut", outages.power_row),
+    Row("power", "Outage, the power of the active node is cut", outages.power_row),
     Row("planned", "Outage, a planned switch", outages.planned_row),
-    Row("deaf", "Outage, the active machine's switch port goes deaf", outages.deaf_row),
-    Row("checks", "Outage, the active machine's service is killed", checks.checks_row),
+    Row("deaf", "Outage, the active node's switch port goes deaf", outages.deaf_row),
+    Row("checks", "Outage, the active node's service is killed", checks.checks_row),
     Row("sensor", "Deaf port, carrier up: watchd as a sensor", sensed.sensor_row),
     Row("many", "Outage, by the number of addresses", outages.many_row),
     Row("load", "The same, four processes on every core", outages.load_row),
@@ -108,7 +108,7 @@ ROWS = (
         "false", "Nothing broken, four processes on every core, stops of 200 ms", outages.false_row
     ),
     Row("cpu", "A flood, every packet counted", weights.cpu_row),
-    Row("pace", "What watching costs the machine", weights.pace_row),
+    Row("pace", "What watching costs the host", weights.pace_row),
     Row("idle", "Idle, at the original's timers", weights.idle_row),
     Row("start", "From typing to ready", weights.start_row),
     Row("replay", "A capture file", weights.replay_row),

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from dev.lab.bench.outages import CALM, PROBE, await_calm, deaf_port
 from dev.lab.bench.report import Line, at_most
 from dev.lab.bench.systems import START_LIMIT, System
-from dev.lab.machine import PRIVATE, Machine
 from dev.lab.network import Lab
+from dev.lab.node import PRIVATE, Node
 from dev.lab.spaces import ROOT, LabError, Process
 
 if TYPE_CHECKING:
@@ -43,37 +43,37 @@ class SensedKeepalived:
     sensors: dict[str, Process] = field(default_factory=dict)
 
     def start(self, lab: Lab) -> None:
-        for machine in lab.machines:
-            (machine.outside / "watchd").mkdir(exist_ok=True)
+        for node in lab.nodes:
+            (node.outside / "watchd").mkdir(exist_ok=True)
             if self.window:
-                self.sensors[machine.name] = self.start_sensor(machine)
-        for machine in lab.machines:
-            self.processes[machine.name] = self.start_one(machine)
+                self.sensors[node.name] = self.start_sensor(node)
+        for node in lab.nodes:
+            self.processes[node.name] = self.start_one(node)
         lab.wait_until(lambda: lab.holders() == ["a"], "a alone has the address", START_LIMIT, 0.2)
         time.sleep(1.0)  # both may have had it for a moment
         lab.wait_until(lambda: lab.holders() == ["a"], "a alone has the address", START_LIMIT, 0.2)
 
-    def start_one(self, machine: Machine) -> Process:
+    def start_one(self, node: Node) -> Process:
         text = _PROCESS.sub("", (EXAMPLE / "keepalived.conf").read_text())
-        if machine is machine.lab.b:
+        if node is node.lab.b:
             text = text.replace("node-a", "node-b").replace("priority 100", "priority 90")
-        text = text.replace("eth1", PRIVATE).replace("/run/watchd", f"{machine.folder}/watchd")
-        conf = machine.write("keepalived.conf", text if self.window else _FILE.sub("", text))
-        pids = ("-p", f"{machine.folder}/keepalived.pid", "-r", f"{machine.folder}/vrrp.pid")
-        with (machine.outside / "terminal").open("ab") as terminal:
-            return machine.popen(
+        text = text.replace("eth1", PRIVATE).replace("/run/watchd", f"{node.folder}/watchd")
+        conf = node.write("keepalived.conf", text if self.window else _FILE.sub("", text))
+        pids = ("-p", f"{node.folder}/keepalived.pid", "-r", f"{node.folder}/vrrp.pid")
+        with (node.outside / "terminal").open("ab") as terminal:
+            return node.popen(
                 "keepalived", "-n", "-l", "-P", "-f", conf, *pids, stdout=terminal, stderr=terminal
             )
 
-    def start_sensor(self, machine: Machine) -> Process:
+    def start_sensor(self, node: Node) -> Process:
         """What the unit would start."""
         (told,) = re.findall('(?m)^OPTIONS="(.*)"$', (EXAMPLE / "watchd-eth0").read_text())
-        options = told.replace("/run/watchd", f"{machine.folder}/watchd")
+        options = told.replace("/run/watchd", f"{node.folder}/watchd")
         options = re.sub(r"--timer \S+", f"--timer {self.window:g}", options)
         launch = (sys.executable, "-I", str(ROOT / "dev" / "launch.py"), "watchd")
-        more = ("--user", machine.lab.user, "eth0")
-        with (machine.outside / "terminal").open("ab") as terminal:
-            return machine.popen(*launch, *options.split(), *more, stderr=terminal)
+        more = ("--user", node.lab.user, "eth0")
+        with (node.outside / "terminal").open("ab") as terminal:
+            return node.popen(*launch, *options.split(), *more, stderr=terminal)
 
     def stop(self, lab: Lab) -> None:
         self.processes["a"].terminate()

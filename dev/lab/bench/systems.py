@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from dev.lab.machine import Machine, Value
 from dev.lab.network import ROUTER, SERVICE, Lab
+from dev.lab.node import Node, Value
 from dev.lab.spaces import LabError, Process, search_path
 
 MOST_REFUSALS = 5
 START_LIMIT = 60.0  # seconds; at the original's default timers a start takes up to two windows
 
-# Shorter windows are allowed, but this one machine has to run both of the pair and the client.
+# Shorter windows are allowed, but this one host has to run both of the pair and the client.
 # Whether these are safe is for the row "false" to say, at --load-seconds 600.
 FASTEST: Mapping[str, Value] = {
     "plip_timer": 0.008,
@@ -40,7 +40,7 @@ class System(Protocol):
     name: str
 
     def start(self, lab: Lab) -> None:
-        """Start it on both machines, and wait until a alone has the address."""
+        """Start it on both nodes, and wait until a alone has the address."""
 
     def stop(self, lab: Lab) -> None:
         """A planned switch from a to b, as its user would do it."""
@@ -51,16 +51,16 @@ class Failoverd:
     settings: Mapping[str, Value] = field(default_factory=lambda: dict(FASTEST))
     name: str = "failoverd"
     count: int = 1  # of addresses
-    checks: Sequence[str] = ()  # of the service; FOLDER is the machine's
+    checks: Sequence[str] = ()  # of the service; FOLDER is the node's
     refusals: int = 0  # of ha-fail
     processes: dict[str, Process] = field(default_factory=dict)
 
     def start(self, lab: Lab) -> None:
         addresses = [f"eth0 {one}" for one in served(self.count)]
-        for machine in lab.machines:
-            checks = [one.replace("FOLDER", machine.folder) for one in self.checks]
-            machine.write_conf(**{"addresses": addresses, "checks": checks, **self.settings})
-            self.processes[machine.name] = machine.start_failoverd()
+        for node in lab.nodes:
+            checks = [one.replace("FOLDER", node.folder) for one in self.checks]
+            node.write_conf(**{"addresses": addresses, "checks": checks, **self.settings})
+            self.processes[node.name] = node.start_failoverd()
         lab.wait_until(lambda: self._serves(lab), "a is active", START_LIMIT, 0.1)
         lab.wait_until(lambda: self._hears(lab.b), "b hears a and stands by", START_LIMIT, 0.1)
 
@@ -71,8 +71,8 @@ class Failoverd:
         return lab.a.role() == "active"
 
     @staticmethod
-    def _hears(machine: Machine) -> bool:
-        us = machine.status()["us"]
+    def _hears(node: Node) -> bool:
+        us = node.status()["us"]
         return bool(us) and us["role"] == "standby" and us["plip"]["state"] == "ok"
 
     def stop(self, lab: Lab) -> None:
@@ -112,32 +112,32 @@ class Keepalived:
     advert: float = 0.01
     name: str = "keepalived"
     count: int = 1  # of addresses
-    before: str = ""  # more of the configuration; FOLDER is the machine's
+    before: str = ""  # more of the configuration; FOLDER is the node's
     inside: str = ""  # more of the instance
     processes: dict[str, Process] = field(default_factory=dict)
 
     def start(self, lab: Lab) -> None:
-        self.processes = {machine.name: self.start_one(machine) for machine in lab.machines}
+        self.processes = {node.name: self.start_one(node) for node in lab.nodes}
         lab.wait_until(lambda: lab.holders() == ["a"], "a alone has the address", START_LIMIT, 0.2)
         time.sleep(0.3)  # both may have had it for a moment
         lab.wait_until(lambda: lab.holders() == ["a"], "a alone has the address", START_LIMIT, 0.2)
 
-    def start_one(self, machine: Machine) -> Process:
-        master = machine is machine.lab.a
+    def start_one(self, node: Node) -> Process:
+        master = node is node.lab.a
         words = {"state": "MASTER" if master else "BACKUP", "priority": 150 if master else 100}
         first, *others = served(self.count)  # an advertisement has no room for a thousand
         text = _KEEPALIVED.format(
-            name=machine.name,
+            name=node.name,
             advert=self.advert,
             first=first,
             others="\n        ".join(others),
-            before=self.before.replace("FOLDER", machine.folder),
+            before=self.before.replace("FOLDER", node.folder),
             inside=self.inside,
             **words,
         )
-        conf = machine.write("keepalived.conf", text)
-        pids = ("-p", f"{machine.folder}/keepalived.pid", "-r", f"{machine.folder}/vrrp.pid")
-        return machine.popen("keepalived", "-n", "-P", "-f", conf, *pids)
+        conf = node.write("keepalived.conf", text)
+        pids = ("-p", f"{node.folder}/keepalived.pid", "-r", f"{node.folder}/vrrp.pid")
+        return node.popen("keepalived", "-n", "-P", "-f", conf, *pids)
 
     def stop(self, lab: Lab) -> None:
         self.processes["a"].terminate()
@@ -152,17 +152,15 @@ class Ucarp:
     processes: dict[str, Process] = field(default_factory=dict)
 
     def start(self, lab: Lab) -> None:
-        for machine, skew in ((lab.a, "0"), (lab.b, "10")):
+        for node, skew in ((lab.a, "0"), (lab.b, "10")):
             scripts = [
-                machine.write(
-                    f"{verb}.sh", f'#!/bin/sh\nip address {verb} "$2/24" dev "$1"\n', 0o755
-                )
+                node.write(f"{verb}.sh", f'#!/bin/sh\nip address {verb} "$2/24" dev "$1"\n', 0o755)
                 for verb in ("add", "del")
             ]
-            own = machine.cards["eth0"].addresses[0].split("/")[0]
+            own = node.cards["eth0"].addresses[0].split("/")[0]
             what = ("-i", "eth0", "-s", own, "-v", "10", "-p", "word", "-a", SERVICE)
             how = ("-u", scripts[0], "-d", scripts[1], "-z", "-b", "1", "-r", "3", "-k", skew)
-            self.processes[machine.name] = machine.popen("ucarp", *what, *how)
+            self.processes[node.name] = node.popen("ucarp", *what, *how)
         lab.wait_until(lambda: lab.holders() == ["a"], "a alone has the address", START_LIMIT, 0.2)
         time.sleep(1.5)  # an advertisement of a's has come to b
         lab.wait_until(lambda: lab.holders() == ["a"], "a alone has the address", START_LIMIT, 0.2)

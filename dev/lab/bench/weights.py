@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from dev.lab.bench import flood
 from dev.lab.bench.report import Line, at_most, compared
 from dev.lab.bench.systems import Keepalived, installed
-from dev.lab.machine import Machine
 from dev.lab.network import Lab
+from dev.lab.node import Node
 from dev.lab.spaces import ROOT, LabError, Process
 
 if TYPE_CHECKING:
@@ -60,34 +60,34 @@ def has_net_pcap() -> bool:
 # ------------------------------------------------------------------ what a process used
 
 
-def family(machine: Machine, pid: int) -> list[int]:
+def family(node: Node, pid: int) -> list[int]:
     """A process and all that it has forked, by their numbers in the lab."""
-    rows = [line.split() for line in machine.check("ps", "ax", "-o", "pid=,ppid=").splitlines()]
+    rows = [line.split() for line in node.check("ps", "ax", "-o", "pid=,ppid=").splitlines()]
     found = [pid]
     for parent in found:
         found += [int(child) for child, its in rows if int(its) == parent]
     return found
 
 
-def read_all(machine: Machine, pids: Sequence[int], name: str) -> str:
+def read_all(node: Node, pids: Sequence[int], name: str) -> str:
     """The text of one file below /proc of each process, one after the other."""
-    return machine.check("sh", "-c", "cat " + " ".join(f"/proc/{pid}/{name}" for pid in pids))
+    return node.check("sh", "-c", "cat " + " ".join(f"/proc/{pid}/{name}" for pid in pids))
 
 
-def cpu(machine: Machine, pids: Sequence[int]) -> float:
+def cpu(node: Node, pids: Sequence[int]) -> float:
     """Seconds on a CPU so far, of all threads, to the nanosecond."""
-    lines = read_all(machine, pids, "task/*/schedstat").splitlines()
+    lines = read_all(node, pids, "task/*/schedstat").splitlines()
     return sum(int(line.split()[0]) for line in lines) / 1e9
 
 
-def wakeups(machine: Machine, pids: Sequence[int]) -> int:
+def wakeups(node: Node, pids: Sequence[int]) -> int:
     """How often they have gone to sleep so far, which is how often they have been woken."""
-    return summed(read_all(machine, pids, "task/*/status"), "voluntary_ctxt_switches:")
+    return summed(read_all(node, pids, "task/*/status"), "voluntary_ctxt_switches:")
 
 
-def pss(machine: Machine, pids: Sequence[int]) -> float:
+def pss(node: Node, pids: Sequence[int]) -> float:
     """Proportional set size in megabytes: what is shared counts once in all."""
-    return summed(read_all(machine, pids, "smaps_rollup"), "Pss:") / 1024
+    return summed(read_all(node, pids, "smaps_rollup"), "Pss:") / 1024
 
 
 def summed(text: str, key: str) -> int:
@@ -98,7 +98,7 @@ def summed(text: str, key: str) -> int:
 
 
 class Flood:
-    """From the client to machine a, whose socket on the port is full: an ordinary way to end."""
+    """From the client to node a, whose socket on the port is full: an ordinary way to end."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
@@ -136,29 +136,29 @@ def flooded() -> Iterator[tuple[Lab, Flood]]:
             source.close()
 
 
-def watchd(machine: Machine) -> Process:
+def watchd(node: Node) -> Process:
     """watchd --json, once it counts."""
-    argv = (*WATCHD, "--json", "-c", machine.conf, "eth0")
-    process = machine.popen(*argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    machine.lab.wait_until(lambda: counts(machine), "watchd counts")
+    argv = (*WATCHD, "--json", "-c", node.conf, "eth0")
+    process = node.popen(*argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    node.lab.wait_until(lambda: counts(node), "watchd counts")
     time.sleep(0.3)
     return process
 
 
-def counts(machine: Machine) -> bool:
+def counts(node: Node) -> bool:
     """Whether there is a packet socket."""
-    return len(machine.check("cat", "/proc/net/packet").splitlines()) > 1
+    return len(node.check("cat", "/proc/net/packet").splitlines()) > 1
 
 
-def perl(machine: Machine) -> Process:
-    process = machine.popen("perl", "-e", _PERL, "eth0", stdout=subprocess.PIPE)
+def perl(node: Node) -> Process:
+    process = node.popen("perl", "-e", _PERL, "eth0", stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()
     return process
 
 
 def cpu_of(
-    lab: Lab, source: Flood, start: Callable[[Machine], Process], seconds: float
+    lab: Lab, source: Flood, start: Callable[[Node], Process], seconds: float
 ) -> tuple[float, float]:
     """Milliseconds of CPU for a million packets, and the packets in a second."""
     with start(lab.a) as process:
@@ -183,7 +183,7 @@ def check_count(process: Process, received: int) -> None:
 
 def cpu_row(bench: Bench) -> list[Line]:
     """CPU of watchd, and of the original's way, in the same flood."""
-    ways: dict[str, Callable[[Machine], Process]] = {"watchd": watchd}
+    ways: dict[str, Callable[[Node], Process]] = {"watchd": watchd}
     if not bench.alone and has_net_pcap():
         ways["Net::Pcap"] = perl
     costs: dict[str, list[float]] = {name: [] for name in ways}
@@ -209,7 +209,7 @@ def cpu_row(bench: Bench) -> list[Line]:
 
 
 def pace_row(bench: Bench) -> list[Line]:
-    """Packets a second that the machine receives, with watchd and without."""
+    """Packets a second that the node receives, with watchd and without."""
     rates: dict[bool, list[float]] = {True: [], False: []}
     with flooded() as (lab, source):
         source.run(0.5)
@@ -231,43 +231,43 @@ def pace_row(bench: Bench) -> list[Line]:
 # ------------------------------------------------------------------ idle
 
 
-def more_cards(machine: Machine, number: int) -> list[str]:
+def more_cards(node: Node, number: int) -> list[str]:
     """The names of `number` cards, of which all but eth0 lead nowhere."""
     names = [f"e{index}" for index in range(1, number)]
     lines = [f"link add name {name} type veth peer name x{name}" for name in names]
     lines += [f"link set dev {prefix}{name} up" for name in names for prefix in ("", "x")]
-    machine.ip(*lines)
+    node.ip(*lines)
     return ["eth0", *names]
 
 
-def start_daemon(machine: Machine) -> float:
+def start_daemon(node: Node) -> float:
     """Start failoverd as a daemon. Seconds from typing to the prompt, when it is ready."""
     began = time.monotonic()
-    result = machine.run(str(ROOT / "bin" / "failoverd"), "-c", machine.conf, timeout=START_LIMIT)
+    result = node.run(str(ROOT / "bin" / "failoverd"), "-c", node.conf, timeout=START_LIMIT)
     if result.returncode != 0:
         raise LabError(f"failoverd: {result.stderr.strip()}")
     return time.monotonic() - began
 
 
-def stop_daemon(machine: Machine) -> None:
-    machine.check("kill", machine.read("run/pid").strip())
-    gone = machine.outside / "run/pid"
-    machine.lab.wait_until(lambda: not gone.exists(), "failoverd has stopped", START_LIMIT)
+def stop_daemon(node: Node) -> None:
+    node.check("kill", node.read("run/pid").strip())
+    gone = node.outside / "run/pid"
+    node.lab.wait_until(lambda: not gone.exists(), "failoverd has stopped", START_LIMIT)
 
 
 class Idle:
     """Some processes that have nothing to do, looked at twice."""
 
-    def __init__(self, machine: Machine, root: int) -> None:
-        self._machine, self._pids = machine, family(machine, root)
+    def __init__(self, node: Node, root: int) -> None:
+        self._node, self._pids = node, family(node, root)
         self._at = time.monotonic()
-        self._cpu, self._wakeups = cpu(machine, self._pids), wakeups(machine, self._pids)
+        self._cpu, self._wakeups = cpu(node, self._pids), wakeups(node, self._pids)
 
     def look(self) -> None:
         passed = time.monotonic() - self._at
-        self.cpu = (cpu(self._machine, self._pids) - self._cpu) / passed
-        self.wakeups = (wakeups(self._machine, self._pids) - self._wakeups) / passed
-        self.pss = pss(self._machine, self._pids)
+        self.cpu = (cpu(self._node, self._pids) - self._cpu) / passed
+        self.wakeups = (wakeups(self._node, self._pids) - self._wakeups) / passed
+        self.pss = pss(self._node, self._pids)
 
 
 def idle_row(bench: Bench) -> list[Line]:
@@ -275,9 +275,9 @@ def idle_row(bench: Bench) -> list[Line]:
     compileall.compile_dir(ROOT / "failoverd", quiet=1)  # or the first start would, in its memory
     with Lab(timers={}, cards=2) as two, Lab(timers={}) as many, Lab() as other:
         bench.progress(f"idle: 2 and {MANY} interfaces start")
-        for machine in two.machines:
-            machine.write_conf()
-            start_daemon(machine)
+        for node in two.nodes:
+            node.write_conf()
+            start_daemon(node)
         many.a.write_conf(interfaces=more_cards(many.a, MANY))
         ready = start_daemon(many.a)
         groups = {"two": (two.a, int(two.a.read("run/pid")))}
@@ -323,10 +323,10 @@ def idle_lines(bench: Bench, seen: dict[str, Idle], ready: float) -> list[Line]:
 # ------------------------------------------------------------------ starts
 
 
-def first_line(machine: Machine, *argv: str) -> float:
+def first_line(node: Node, *argv: str) -> float:
     """Seconds from typing to the first line."""
     began = time.monotonic()
-    with machine.popen(*argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    with node.popen(*argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         took = time.monotonic() - began

@@ -1,7 +1,7 @@
 """Three nodes of a real Pacemaker cluster, a router and a client, in namespaces.
 
 Every node has its own processes, host name, network and /run, over one root file system: an overlay
-of this machine's, with Debian's packages unpacked on top. Nothing of it is seen outside.
+of this host's, with Debian's packages unpacked on top. Nothing of it is seen outside.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ class Cluster:
         return self._spaces.run(name, self.enter(name, argv), text=text, timeout=timeout)
 
     def hurry(self) -> None:
-        """Whatever else this machine does, have the lab's sessions served first (sched(7))."""
+        """Whatever else this host does, have the lab's sessions served first (sched(7))."""
         script = "for one in /proc/[0-9]*; do echo -20 >$one/autogroup; done 2>/dev/null; :"
         self._spaces.run("switch", ["sh", "-c", script])
 

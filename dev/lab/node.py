@@ -1,4 +1,4 @@
-"""One machine of a lab: its cards, its files, its processes, and what can befall it."""
+"""One node of a lab: its cards, its files, its processes, and what can befall it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 PRIVATE = "plip0"
 SWITCH = ROOT / "ha-switch"
 _LOG_LIMIT = 30.0  # seconds; a child writes the log's file, a moment later
-SECRET = "a word that only the lab's two machines know"
+SECRET = "a word that only the lab's two nodes know"
 
 Value = str | int | float | bool | Sequence[str]
 
 
 @dataclass(frozen=True)
 class Card:
-    """A network card as the machine has it when the power comes on."""
+    """A network card as the node has it when the power comes on."""
 
     name: str
     switch: str
@@ -40,7 +40,7 @@ class Card:
     addresses: tuple[str, ...]
 
 
-class Machine:
+class Node:
     """A network namespace with cards. Paths inside the lab begin with `folder`."""
 
     def __init__(self, lab: Lab, name: str, cards: Sequence[Card]) -> None:
@@ -55,7 +55,7 @@ class Machine:
 
     @property
     def outside(self) -> Path:
-        """The machine's folder as this process reaches it."""
+        """The node's folder as this process reaches it."""
         return self.lab.spaces.folder / self.name
 
     def port(self, card: str) -> str:
@@ -109,7 +109,7 @@ class Machine:
         )
 
     def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
-        """A socket of this process on this machine's network."""
+        """A socket of this process on this node's network."""
         return self.lab.spaces.socket(self.name, family, kind, protocol)
 
     def freeze(self) -> None:
@@ -134,7 +134,7 @@ class Machine:
 
     @staticmethod
     def _configured(card: Card) -> tuple[str, ...]:
-        """ip lines, for the machine, that give a card what it has after a boot."""
+        """ip lines, for the node, that give a card what it has after a boot."""
         lines = [f"link set dev {card.name} address {card.hwaddr}", f"link set dev {card.name} up"]
         for address in card.addresses:
             nodad = " nodad" if ":" in address else ""
@@ -146,7 +146,7 @@ class Machine:
         return [line for card in self.cards.values() for line in self._plugged(card)]
 
     def configuring(self) -> list[str]:
-        """ip lines, for the machine, that give all cards what they have after a boot."""
+        """ip lines, for the node, that give all cards what they have after a boot."""
         return [line for card in self.cards.values() for line in self._configured(card)]
 
     def make_card(self, name: str) -> None:
@@ -161,9 +161,9 @@ class Machine:
         self.ip(f"link delete dev {name}")
 
     def _cable(self, card: str) -> list[str]:
-        """The switch's ends of a cable; the private link is one cable from machine to machine."""
+        """The switch's ends of a cable; the private link is one cable from node to node."""
         if card == PRIVATE:
-            ends = [machine.port(PRIVATE) for machine in (self.lab.a, self.lab.b)]
+            ends = [node.port(PRIVATE) for node in (self.lab.a, self.lab.b)]
             return [end for end in ends if self.lab.switch.has(end)]  # a card may be deleted
         return [self.port(card)]
 
@@ -213,7 +213,7 @@ class Machine:
         """What the others see of a power cut, at once: no port forwards, no process runs.
 
         To end processes and take links down lasts many milliseconds, in which a kernel would answer
-        for a dead machine, and other kernels wait for its lock. That is left to `power_cut`.
+        for a dead node, and other kernels wait for its lock. That is left to `power_cut`.
         """
         lines = "".join(f"link set dev {self.port(name)} state 0\n" for name in self.cards)
         self.lab.switch.run("bridge", "-force", "-batch", "-", text=lines)  # a card may be deleted
@@ -222,7 +222,7 @@ class Machine:
     def power_cut(self) -> None:
         """The power fails: processes, addresses, changed hardware addresses and /run are gone.
 
-        A namespace would keep what a machine loses: addresses, and the files of `state` and
+        A namespace would keep what a node loses: addresses, and the files of `state` and
         `pidfile`. Its other files stay, as on a disk.
         """
         self.vanish()  # nobody notices that the end has come
@@ -235,7 +235,7 @@ class Machine:
         shutil.rmtree(self.outside / "run", ignore_errors=True)
 
     def power_on(self) -> None:
-        """The machine boots as far as its network; what runs on it is the caller's to start."""
+        """The node boots as far as its network; what runs on it is the caller's to start."""
         (self.outside / "run").mkdir(mode=0o755, exist_ok=True)
         present = [card for card in self.cards.values() if self.has(card.name)]
         self.ip(*(line for card in present for line in self._configured(card)))
@@ -255,7 +255,7 @@ class Machine:
         return f"{self.folder}/failoverd.conf"
 
     def write(self, name: str, text: str, mode: int = 0o644) -> str:
-        """Write a file into the machine's folder. Its path inside."""
+        """Write a file into the node's folder. Its path inside."""
         path = self.outside / name
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         if mode & 0o111:
@@ -267,7 +267,7 @@ class Machine:
         return f"{self.folder}/{name}"
 
     def read(self, name: str) -> str:
-        """The text of a file in the machine's folder, "" if there is none."""
+        """The text of a file in the node's folder, "" if there is none."""
         try:
             return (self.outside / name).read_text(errors="replace")
         except FileNotFoundError:
@@ -316,7 +316,7 @@ class Machine:
     def command(
         self, name: str, *arguments: str, text: str = "", timeout: float = 30.0
     ) -> subprocess.CompletedProcess[str]:
-        """Run one of the project's commands with this machine's configuration to its end."""
+        """Run one of the project's commands with this node's configuration to its end."""
         return self.run(*self._command(name, *arguments), text=text, timeout=timeout)
 
     def popen_command(self, name: str, *arguments: str) -> Process:

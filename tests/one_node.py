@@ -1,4 +1,4 @@
-"""One machine of the pair, and all that may happen to it: what it has asked for comes, or does not.
+"""One node of the pair, and all that may happen to it: what it has asked for comes, or does not.
 
 Nothing is told to it that no master would tell: an answer to a query that was dropped does not
 come, a script that does not run does not end. After every step it must be as `check` says, and as
@@ -119,8 +119,8 @@ MOMENTS: dict[str, Known] = {
 }
 
 
-def machine(moment: str, **changes: object) -> pair.State:
-    """A machine at a moment, with two good interfaces, and a peer that was heard just now."""
+def node(moment: str, **changes: object) -> pair.State:
+    """A node at a moment, with two good interfaces, and a peer that was heard just now."""
     known: Known = {"begun": True, "interfaces": cards(), "timers": HEARD}
     return replace(pair.State(), **known | MOMENTS[moment] | changes)  # type: ignore[arg-type]
 
@@ -178,8 +178,8 @@ class Broken(AssertionError):
 
 
 @dataclass
-class Machine:
-    """One machine under way. asked, searched: what it may still be answered."""
+class Node:
+    """One node under way. asked, searched: what it may still be answered."""
 
     rules: pair.Rules
     state: pair.State
@@ -331,8 +331,8 @@ class Machine:
 RUNS = ((True, True), (False, True), (False, False))
 
 
-def started(rules: pair.Rules, was: str | None, resuming: bool, unclean: bool) -> Machine:
-    found = Machine(rules, pair.initial(rules))
+def started(rules: pair.Rules, was: str | None, resuming: bool, unclean: bool) -> Node:
+    found = Node(rules, pair.initial(rules))
     found.begin(pair.Started(was, resuming, unclean))
     return found
 
@@ -349,7 +349,7 @@ WORLDS: dict[str, tuple[PeerView | None, bool]] = {
 }
 
 
-def come_to_rest(found: Machine, world: str, seconds: float) -> None:
+def come_to_rest(found: Node, world: str, seconds: float) -> None:
     """Whatever is asked is answered at once, as it is in this world; every script works."""
     peer, anybody = WORLDS[world]
     end = found.now + seconds
@@ -366,7 +366,7 @@ def come_to_rest(found: Machine, world: str, seconds: float) -> None:
         found.wait(1.0)
 
 
-def next_answer(found: Machine, peer: PeerView | None, anybody: bool) -> pair.Event | None:
+def next_answer(found: Node, peer: PeerView | None, anybody: bool) -> pair.Event | None:
     if found.runs:
         return pair.Ended("script", True)
     if found.program is not None:
