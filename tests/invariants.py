@@ -122,8 +122,8 @@ def conf_in_bounds(loaded: Conf, pair: bool = True) -> None:
         assert str(host) != "255.255.255.255"
     for name in ("addresses", "ethernet_addresses", "witness"):
         assert {entry.interface for entry in getattr(loaded, name)} <= set(loaded.interfaces)
-    for card in loaded.ethernet_addresses:
-        octets = bytes.fromhex(card.hwaddr.replace(":", ""))
+    for interface in loaded.ethernet_addresses:
+        octets = bytes.fromhex(interface.hwaddr.replace(":", ""))
         assert len(octets) == 6 and any(octets) and not octets[0] & 1
 
 

@@ -162,7 +162,7 @@ def two_cabled() -> Iterator[list[Namespace]]:
         yield made
 
 
-def at_rest(namespace: Namespace, card: str) -> None:
+def at_rest(namespace: Namespace, interface: str) -> None:
     """Wait until the kernel has done what it puts off when an interface comes up.
 
     Until then it sends nothing there, and its own link-local address comes after all that a test
@@ -170,7 +170,7 @@ def at_rest(namespace: Namespace, card: str) -> None:
     """
 
     def has_come() -> bool:
-        (shown,) = namespace.show("address", "show", "dev", card)
+        (shown,) = namespace.show("address", "show", "dev", interface)
         return shown["operstate"] == "UP" and any(
             entry["scope"] == "link" and not entry.get("tentative") for entry in shown["addr_info"]
         )

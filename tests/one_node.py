@@ -84,8 +84,8 @@ ANYTIME: tuple[pair.Event, ...] = (
 # ---------------------------------------------------------------------------- one step
 
 
-def cards(**verdicts: str) -> tuple[pair.Interface, ...]:
-    """Good interfaces, but those named here."""
+def judged(**verdicts: str) -> tuple[pair.Interface, ...]:
+    """Interfaces that are judged good, but for those named here."""
     return tuple(
         pair.Interface(name, verdict, packets=9 * (verdict != "fail"), last=9)
         for name in MASTER.interfaces
@@ -121,7 +121,7 @@ MOMENTS: dict[str, Known] = {
 
 def node(moment: str, **changes: object) -> pair.State:
     """A node at a moment, with two good interfaces, and a peer that was heard just now."""
-    known: Known = {"begun": True, "interfaces": cards(), "timers": HEARD}
+    known: Known = {"begun": True, "interfaces": judged(), "timers": HEARD}
     return replace(pair.State(), **known | MOMENTS[moment] | changes)  # type: ignore[arg-type]
 
 

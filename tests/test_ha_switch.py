@@ -1,4 +1,4 @@
-"""The shipped switch script on real cards: what it moves, what it leaves alone, what it says."""
+"""The shipped switch script on real interfaces: what it moves, leaves alone, and says."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ OWN, SHARED = "02:00:00:00:0a:01", "02:00:00:00:00:10"
 V4, V6 = Address("eth0", "192.0.2.10", 24), Address("eth0", "2001:db8::10", 64)
 OTHER = Address("eth1", "198.51.100.10", 24)
 GONE = Address("eth9", "203.0.113.10", 24)
-SHARED_CARD = EthernetAddress("eth0", SHARED)
+SHARED_INTERFACE = EthernetAddress("eth0", SHARED)
 IP = shutil.which("ip", path=f"{os.environ['PATH']}:/usr/sbin:/sbin") or "ip"
 
-# Says EBUSY to a new hardware address while the card is up, as most older drivers do, and EIO to a
-# card that comes up with $WONT_WORK_WITH. Virtual cards take an address always or never.
+# Says EBUSY to a new hardware address while the interface is up, as most older drivers do, and EIO
+# to an interface that comes up with $WONT_WORK_WITH. Virtual interfaces take an address always or
+# never.
 REFUSING_IP = f"""#!/bin/sh
 refused() {{
     case "$1 $2 $3 $5" in
@@ -138,17 +139,21 @@ def run(
 def state(node: Namespace) -> dict[str, Any]:
     """All that the script might change, without what passes by itself."""
     wait_until(lambda: has_local_routes(node))
-    cards = {}
-    for card in node.show("address", "show"):
+    interfaces = {}
+    for interface in node.show("address", "show"):
         addresses = [
             {key: value for key, value in entry.items() if "life_time" not in key}
-            for entry in card["addr_info"]
+            for entry in interface["addr_info"]
             if entry.get("scope") != "link"
         ]
         for entry in addresses:
             entry.pop("tentative", None)
         addresses.sort(key=str)
-        cards[card["ifname"]] = (card["address"], "UP" in card["flags"], addresses)
+        interfaces[interface["ifname"]] = (
+            interface["address"],
+            "UP" in interface["flags"],
+            addresses,
+        )
     routes = {
         family: sorted(
             str({key: value for key, value in route.items() if key not in ("flags", "expires")})
@@ -157,7 +162,7 @@ def state(node: Namespace) -> dict[str, Any]:
         )
         for family in ("-4", "-6")
     }
-    return {"cards": cards, **routes}
+    return {"interfaces": interfaces, **routes}
 
 
 def has_local_routes(node: Namespace) -> bool:
@@ -167,14 +172,14 @@ def has_local_routes(node: Namespace) -> bool:
         for route in node.show("-6", "route", "show", "table", "local", "type", "local")
     }
     return local >= {
-        (card["ifname"], entry["local"])
-        for card in node.show("-6", "address", "show")
-        for entry in card["addr_info"]
+        (interface["ifname"], entry["local"])
+        for interface in node.show("-6", "address", "show")
+        for entry in interface["addr_info"]
     }
 
 
-def addresses(node: Namespace, card: str) -> set[str]:
-    (shown,) = node.show("address", "show", "dev", card)
+def addresses(node: Namespace, interface: str) -> set[str]:
+    (shown,) = node.show("address", "show", "dev", interface)
     return {
         f"{entry['local']}/{entry['prefixlen']}"
         for entry in shown["addr_info"]
@@ -182,12 +187,12 @@ def addresses(node: Namespace, card: str) -> set[str]:
     }
 
 
-def hwaddr(node: Namespace, card: str = "eth0") -> str:
-    return str(node.show("link", "show", "dev", card)[0]["address"])
+def hwaddr(node: Namespace, interface: str = "eth0") -> str:
+    return str(node.show("link", "show", "dev", interface)[0]["address"])
 
 
 def inhabit(node: Namespace) -> None:
-    """What the site itself has on the card: addresses of every kind, and routes through them."""
+    """What the site itself has on the interface: every kind of address, and routes by them."""
     node.ip(
         *(
             "address add 192.0.2.5/24 brd + label eth0:own dev eth0",
@@ -213,7 +218,7 @@ def test_there_and_back(node: Namespace, tools: Callable[[str], Path]) -> None:
     inhabit(node)
     before = state(node)
     folder = tools(COUNTING_IP)
-    told = environment(V4, V6, OTHER, hwaddrs=(SHARED_CARD,), first=folder)
+    told = environment(V4, V6, OTHER, hwaddrs=(SHARED_INTERFACE,), first=folder)
     assert run(node, "master", told) == (0, "")
     assert addresses(node, "eth0") == FOREIGN | {"192.0.2.10/24", "2001:db8::10/64"}
     assert addresses(node, "eth1") == {"198.51.100.5/24", "198.51.100.10/24"}
@@ -231,7 +236,7 @@ def test_there_and_back(node: Namespace, tools: Callable[[str], Path]) -> None:
 
 
 def test_twice_is_once(node: Namespace) -> None:
-    told = environment(V4, V6, hwaddrs=(SHARED_CARD,))
+    told = environment(V4, V6, hwaddrs=(SHARED_INTERFACE,))
     before = state(node)
     assert run(node, "slave", told) == (0, "")
     assert state(node) == before
@@ -284,7 +289,7 @@ def test_the_last_address_takes_its_routes_with_it(node: Namespace) -> None:
 
 @pytest.mark.parametrize("there", [True, False])
 def test_a_missing_interface(node: Namespace, there: bool) -> None:
-    """It is named, the others are done. A node whose card is gone can still stand down."""
+    """It is named, the others are done. A node whose interface is gone can still stand down."""
     told = environment(GONE, Address("eth9", "2001:db8::9", 64), V4)
     if there:
         assert run(node, "master", environment(V4)) == (0, "")
@@ -328,7 +333,7 @@ def test_a_standby_has_the_address_nowhere(node: Namespace, active: bool) -> Non
 
 
 def test_a_link_local_address_is_another_one_elsewhere(node: Namespace) -> None:
-    """And where its card is missing no other is looked at."""
+    """And where its interface is missing no other is looked at."""
     told = environment(Address("eth0", "fe80::1", 64), Address("eth9", "fe80::9", 64))
     node.ip("address add fe80::1/64 dev eth1 nodad")
     run(node, "master", told)
@@ -339,7 +344,7 @@ def test_a_link_local_address_is_another_one_elsewhere(node: Namespace) -> None:
 
 
 @pytest.mark.parametrize("promote", ["off", "read-only"])
-def test_a_card_that_was_renamed_gives_up_the_address_and_no_other(
+def test_an_interface_that_was_renamed_gives_up_the_address_and_no_other(
     node: Namespace, promote: str
 ) -> None:
     """On it the address is the first of its network, so that the site's own depends on it."""
@@ -359,8 +364,8 @@ def test_a_card_that_was_renamed_gives_up_the_address_and_no_other(
         node.ip("link set ens3 down", "link set ens3 name eth0", "link set eth0 up")
 
 
-def test_a_card_that_was_renamed_gives_up_the_hardware_address(node: Namespace) -> None:
-    told = environment(V4, hwaddrs=(SHARED_CARD,))
+def test_an_interface_that_was_renamed_gives_up_the_hardware_address(node: Namespace) -> None:
+    told = environment(V4, hwaddrs=(SHARED_INTERFACE,))
     assert run(node, "master", told) == (0, "")
     node.ip("link set eth0 down", "link set eth0 name ens3", "link set ens3 up")
     try:
@@ -382,17 +387,17 @@ def test_an_address_that_cannot_be_removed_is_an_error(node: Namespace) -> None:
 
 def test_a_link_that_is_down_stays_down(node: Namespace) -> None:
     node.ip("link set eth0 down")
-    told = environment(V4, V6, hwaddrs=(SHARED_CARD,))
+    told = environment(V4, V6, hwaddrs=(SHARED_INTERFACE,))
     before = state(node)
     assert run(node, "master", told) == (0, "")
     assert run(node, "slave", told) == (0, "")
     assert state(node) == before
 
 
-def test_a_card_that_refuses_while_up(node: Namespace, tools: Callable[[str], Path]) -> None:
+def test_an_interface_that_refuses_while_up(node: Namespace, tools: Callable[[str], Path]) -> None:
     inhabit(node)
     before = state(node)
-    told = environment(V4, V6, hwaddrs=(SHARED_CARD,), first=tools(REFUSING_IP))
+    told = environment(V4, V6, hwaddrs=(SHARED_INTERFACE,), first=tools(REFUSING_IP))
     assert run(node, "master", told) == (0, "")
     assert hwaddr(node) == SHARED
     assert addresses(node, "eth0") == FOREIGN | {"192.0.2.10/24", "2001:db8::10/64"}
@@ -417,7 +422,7 @@ def test_what_is_put_back_serves_at_once(node: Namespace, tools: Callable[[str],
     try:
         node.ip("address add 2001:db8::7/64 dev eth0")
         wait_until(lambda: not ipv6(node, "2001:db8::7").get("tentative"))
-        told = environment(V4, hwaddrs=(SHARED_CARD,), first=tools(REFUSING_IP))
+        told = environment(V4, hwaddrs=(SHARED_INTERFACE,), first=tools(REFUSING_IP))
         assert run(node, "master", told) == (0, "")
         assert hwaddr(node) == SHARED
         found = ipv6(node, "2001:db8::7")
@@ -428,16 +433,16 @@ def test_what_is_put_back_serves_at_once(node: Namespace, tools: Callable[[str],
 
 
 def ipv6(node: Namespace, address: str) -> dict[str, Any]:
-    (card,) = node.show("-6", "address", "show", "dev", "eth0")
-    return next((dict(one) for one in card["addr_info"] if one.get("local") == address), {})
+    (interface,) = node.show("-6", "address", "show", "dev", "eth0")
+    return next((dict(one) for one in interface["addr_info"] if one.get("local") == address), {})
 
 
-def test_a_card_that_fails_with_its_new_address_gets_the_old_one_back(
+def test_an_interface_that_fails_with_its_new_address_gets_the_old_one_back(
     node: Namespace, tools: Callable[[str], Path]
 ) -> None:
     inhabit(node)
     before = state(node)
-    told = environment(hwaddrs=(SHARED_CARD,), first=tools(REFUSING_IP))
+    told = environment(hwaddrs=(SHARED_INTERFACE,), first=tools(REFUSING_IP))
     code, said = run(node, "master", {**told, "WONT_WORK_WITH": SHARED})
     error = "RTNETLINK answers: Input/output error"
     assert code == 1
@@ -445,7 +450,7 @@ def test_a_card_that_fails_with_its_new_address_gets_the_old_one_back(
     assert state(node) == before
 
 
-def test_a_card_that_never_takes_another_address(node: Namespace) -> None:
+def test_an_interface_that_never_takes_another_address(node: Namespace) -> None:
     node.ip("link add ifb7 type ifb", "link set ifb7 up", "address add 10.7.0.1/24 dev ifb7")
     node.ip("address add 2001:db8:7::1/64 dev ifb7 nodad", "route add 10.8.0.0/16 via 10.7.0.2")
     before = state(node)
@@ -456,7 +461,7 @@ def test_a_card_that_never_takes_another_address(node: Namespace) -> None:
     assert state(node) == before
 
 
-def test_an_address_that_another_card_has(node: Namespace) -> None:
+def test_an_address_that_another_interface_has(node: Namespace) -> None:
     node.ip(*(f"link add link eth1 name {name} type macvlan" for name in ("mv1", "mv2")))
     node.ip(f"link set mv1 address {SHARED} up", f"link set mv2 address {OWN} up")
     node.ip("address add 10.7.0.1/24 dev mv2", "route add 10.8.0.0/16 via 10.7.0.2")
@@ -469,7 +474,7 @@ def test_an_address_that_another_card_has(node: Namespace) -> None:
 
 
 def test_an_unknown_own_address(node: Namespace) -> None:
-    told = environment(V4, hwaddrs=(SHARED_CARD,), own={})
+    told = environment(V4, hwaddrs=(SHARED_INTERFACE,), own={})
     assert run(node, "slave", told) == (0, ""), "it has not got the shared one"
     assert run(node, "master", told) == (0, "")
     before = hwaddr(node)
@@ -482,9 +487,9 @@ def test_an_unknown_own_address(node: Namespace) -> None:
 
 
 def test_a_permanent_address_is_its_own(node: Namespace, tools: Callable[[str], Path]) -> None:
-    """What ip shows of a real card whose address was changed; virtual ones have none."""
+    """What ip shows of a real interface whose address was changed; virtual ones have none."""
     folder = tools(f'#!/bin/sh\n{IP} "$@" | sed "s/brd ff:ff:ff:ff:ff:ff/& permaddr {OWN}/"\n')
-    told = environment(V4, hwaddrs=(SHARED_CARD,), own={})
+    told = environment(V4, hwaddrs=(SHARED_INTERFACE,), own={})
     assert run(node, "master", told) == (0, "")
     assert run(node, "slave", {**told, "PATH": f"{folder}:{told['PATH']}"}) == (0, "")
     assert hwaddr(node) == OWN
@@ -562,7 +567,7 @@ def test_where_failoverd_moves_the_addresses_only_the_services_are_left(
     script.chmod(0o755)
     node.ip("address add 192.0.2.10/24 dev eth0")
     before = state(node)
-    told = environment(V4, V6, GONE, hwaddrs=(SHARED_CARD,)) | {"FAILOVER_PLACED": "yes"}
+    told = environment(V4, V6, GONE, hwaddrs=(SHARED_INTERFACE,)) | {"FAILOVER_PLACED": "yes"}
     for role in ("master", "slave"):
         begins = f"{switch.DUTIES}\n{role}\n"
         failed = f"ha-switch: site_{role} failed with status 3\n" if status else ""
@@ -579,7 +584,7 @@ def test_in_every_shell(node: Namespace, shell: str) -> None:
     command = (shell, "sh") if shell == "busybox" else (shell,)
     inhabit(node)
     before = state(node)
-    told = environment(V4, V6, GONE, hwaddrs=(SHARED_CARD,))
+    told = environment(V4, V6, GONE, hwaddrs=(SHARED_INTERFACE,))
     assert run(node, "master", told, before=command)[0] == 1
     assert "192.0.2.10/24" in addresses(node, "eth0")
     assert run(node, "slave", told, before=command)[0] == 0

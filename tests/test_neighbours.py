@@ -93,7 +93,7 @@ class Asker:
 
 
 class Site:
-    """Us and the peer, each with a card on the switch; nobody has the addresses yet."""
+    """Us and the peer, each with an interface on the switch; nobody has the addresses yet."""
 
     def __init__(self, us: Namespace, peer: Namespace, switch: Namespace) -> None:
         self.us, self.peer, self.switch = us, peer, switch
@@ -101,11 +101,11 @@ class Site:
         self.plug(us, "eth0", OURS)
         self.plug(peer, "eth0", PEER)
 
-    def plug(self, node: Namespace, card: str, hwaddr: str) -> None:
-        port = f"p{node.pid}{card[-1]}"
-        cable(node, card, self.switch, port)
+    def plug(self, node: Namespace, interface: str, hwaddr: str) -> None:
+        port = f"p{node.pid}{interface[-1]}"
+        cable(node, interface, self.switch, port)
         self.switch.ip(f"link set {port} master sw")
-        node.ip(f"link set {card} address {hwaddr}")
+        node.ip(f"link set {interface} address {hwaddr}")
 
     def tidy(self) -> None:
         """As it was made, whatever a test has done."""
@@ -133,14 +133,14 @@ class Site:
         self.teach(hwaddr)
 
     def teach(self, hwaddr: str) -> None:
-        """Have the switches learn where a card is; a fabric answers only for whom it knows."""
+        """Have the switches learn where an interface is: a fabric answers for those it knows."""
         with self.wire(self.peer) as wire:
             frame = hardware(STRANGER) + hardware(hwaddr) + struct.pack("!H46x", 0x88B5)
             wire.sendto(frame, ("eth0", 0))
 
-    def serve(self, node: Namespace, card: str = "eth0") -> None:
-        node.ip(f"address replace {V4}/24 dev {card}")
-        node.ip(f"address replace {V6}/64 dev {card} nodad")
+    def serve(self, node: Namespace, interface: str = "eth0") -> None:
+        node.ip(f"address replace {V4}/24 dev {interface}")
+        node.ip(f"address replace {V6}/64 dev {interface} nodad")
 
     def wire(self, node: Namespace) -> socket.socket:
         """A socket that sees and sends all on the node's interfaces."""
@@ -201,19 +201,19 @@ def test_a_probe_enters_no_cache(site: Site, make_asker: MakeAsker) -> None:
     assert not [entry for entry in site.peer.show("neighbour") if entry.get("lladdr") == OURS]
 
 
-@pytest.mark.parametrize("card", [OURS, SHARED])
-def test_a_probe_to_one_card_leaves_there_what_is_true(
-    site: Site, make_asker: MakeAsker, card: str
+@pytest.mark.parametrize("hwaddr", [OURS, SHARED])
+def test_a_probe_to_one_interface_leaves_there_what_is_true(
+    site: Site, make_asker: MakeAsker, hwaddr: str
 ) -> None:
-    """Its kernel keeps where we are. While our card has another address, that is nowhere."""
-    site.us.ip(f"link set eth0 address {card}", "address add fe80::a/64 dev eth0 nodad")
+    """Its kernel keeps where we are. While our interface has another address, that is nowhere."""
+    site.us.ip(f"link set eth0 address {hwaddr}", "address add fe80::a/64 dev eth0 nodad")
     site.serve(site.peer)
     asker = make_asker(site.us)
     assert answer(PEER, V6) in list(asker.ask(own={"eth0": OURS}, peer=[PEER])["answers"])  # type: ignore[call-overload]
     (link,) = site.us.show("-6", "address", "show", "dev", "eth0")
     real = {entry["local"] for entry in link["addr_info"] if entry["scope"] == "link"}
     left = {one["dst"] for one in site.peer.show("neighbour") if one.get("lladdr") == OURS}
-    assert left and left <= (real if card == OURS else {frames.link_local(OURS)})
+    assert left and left <= (real if hwaddr == OURS else {frames.link_local(OURS)})
 
 
 def test_the_active_node_does_not_hear_itself(site: Site, make_asker: MakeAsker) -> None:
@@ -232,8 +232,8 @@ def test_the_active_node_hears_the_peer_under_the_shared_address(
     assert report["answers"] == [answer(SHARED, V4), answer(SHARED, V6)]
 
 
-def test_our_other_card_is_not_the_peer(site: Site, make_asker: MakeAsker) -> None:
-    """It answers for any address of the node; the peer's cards are told from it."""
+def test_our_other_interface_is_not_the_peer(site: Site, make_asker: MakeAsker) -> None:
+    """It answers for any address of the node; the peer's interfaces are told from it."""
     site.plug(site.us, "eth1", "02:00:00:00:0a:02")
     site.us.ip(f"link set eth0 address {SHARED}")
     site.serve(site.us)
@@ -247,29 +247,29 @@ def test_our_other_card_is_not_the_peer(site: Site, make_asker: MakeAsker) -> No
     assert answer(SHARED, V4) in list(asker.ask(own={"eth0": OURS})["answers"])  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("card", [PEER, SHARED])
+@pytest.mark.parametrize("hwaddr", [PEER, SHARED])
 def test_a_fabric_that_suppresses_arp_hides_nobody(
-    site: Site, make_asker: MakeAsker, card: str
+    site: Site, make_asker: MakeAsker, hwaddr: str
 ) -> None:
-    """It floods no probe; one that goes to the peer's card passes, if we know the card."""
-    site.peer.ip(f"link set eth0 address {card}")
+    """It floods no probe; one that goes to the peer's interface passes, if that is known."""
+    site.peer.ip(f"link set eth0 address {hwaddr}")
     site.serve(site.peer)
-    site.suppress(card)
+    site.suppress(hwaddr)
     unknown = make_asker(site.us)
     assert unknown.ask()["answers"] == [], "it floods probes: nothing is shown"
-    there = [answer(card, V4), answer(card, V6)]
-    assert unknown.ask(peer=[STRANGER, card])["answers"] == there
+    there = [answer(hwaddr, V4), answer(hwaddr, V6)]
+    assert unknown.ask(peer=[STRANGER, hwaddr])["answers"] == there
     shared = (EthernetAddress("eth0", SHARED),)
     knows = make_asker(site.us, Conf(addresses=ADDRESSES, ethernet_addresses=shared, user=USER))
-    assert knows.ask()["answers"] == (there if card == SHARED else [])
+    assert knows.ask()["answers"] == (there if hwaddr == SHARED else [])
 
 
-def test_only_cards_are_asked_one_by_one(site: Site, make_asker: MakeAsker) -> None:
+def test_only_interfaces_are_asked_one_by_one(site: Site, make_asker: MakeAsker) -> None:
     """Other link layers have other addresses, and none is everybody's."""
     site.serve(site.peer)
-    no_cards = ["", "x", "01:00:5e:00:00:01", frames.BROADCAST, ":".join(["02"] * 20), PEER[:-1]]
+    others = ["", "x", "01:00:5e:00:00:01", frames.BROADCAST, ":".join(["02"] * 20), PEER[:-1]]
     with site.wire(site.peer) as wire:
-        assert make_asker(site.us).ask(peer=[*no_cards, PEER])["answers"] == BOTH
+        assert make_asker(site.us).ask(peer=[*others, PEER])["answers"] == BOTH
         asked = [frame[:6] for frame in waiting(wire) if frame[6:12] == hardware(OURS)]
     multicast = {to for to in asked if to[0] & 1}
     assert set(asked) - multicast == {hardware(PEER)}
@@ -277,7 +277,7 @@ def test_only_cards_are_asked_one_by_one(site: Site, make_asker: MakeAsker) -> N
 
 
 def test_a_fabric_hides_nobody_from_the_active_node(site: Site, make_asker: MakeAsker) -> None:
-    """Its card has another address than the one that it asks from, and no IPv6 address for that."""
+    """Its interface's address is not the one that it asks from, and it has no IPv6 for that."""
     site.us.ip(f"link set eth0 address {SHARED}")
     site.serve(site.peer)
     site.suppress(PEER)
@@ -306,7 +306,7 @@ def test_a_fabric_does_not_answer_for_the_dead(site: Site, make_asker: MakeAsker
 
 
 def claimed(frame: bytes, hwaddr: str) -> str:
-    """For which of the addresses a frame of that card is an answer, proof or not."""
+    """For which of the addresses a frame of that interface is an answer, proof or not."""
     if frame[6:12] != hardware(hwaddr):
         return ""
     arp = frame[12:14] == b"\x08\x06" and frame[20:22] == b"\0\2"
@@ -320,26 +320,26 @@ class Injected:
     def __init__(self, site: Site, asker: Asker) -> None:
         self._site, self._asker = site, asker
 
-    def __call__(self, *sent: bytes, card: str = "eth0", **more: Any) -> list[dict[str, str]]:
+    def __call__(self, *sent: bytes, interface: str = "eth0", **more: Any) -> list[dict[str, str]]:
         limit = time.monotonic() + LIMIT
         last = answer(STRANGER, V4)
         while True:
-            answers = self._ask((*sent, *frames.gratuitous_arp(STRANGER, V4)), card, more)
+            answers = self._ask((*sent, *frames.gratuitous_arp(STRANGER, V4)), interface, more)
             if last in answers:
                 return [found for found in answers if found != last]
             assert time.monotonic() < limit, "the stranger is not heard either"
 
-    def _ask(self, sent: tuple[bytes, ...], card: str, more: dict[str, Any]) -> Any:
+    def _ask(self, sent: tuple[bytes, ...], interface: str, more: dict[str, Any]) -> Any:
         with self._site.wire(self._site.peer) as wire:
             wire.settimeout(LIMIT)
             self._asker.send(probe(span=0.5, **more))
             unasked = set(more.get("interfaces", ["eth0"]))
             while unasked:
-                frame, (interface, *_) = wire.recvfrom(2048)
+                frame, (asked_on, *_) = wire.recvfrom(2048)
                 if frame[12:14] == b"\x08\x06" and frame[28:32] == bytes(4):
-                    unasked.discard(interface)
+                    unasked.discard(asked_on)
             for frame in sent:
-                wire.sendto(frame, (card if frame in sent[:-2] else "eth0", 0))
+                wire.sendto(frame, (interface if frame in sent[:-2] else "eth0", 0))
         return self._asker.receive()["answers"]
 
 
@@ -379,7 +379,7 @@ def test_what_we_say_ourselves_is_no_answer(site: Site, make_asker: MakeAsker) -
     assert injected(*frames.gratuitous_arp(SHARED, V4), own=own) == [answer(SHARED, V4)]
 
 
-def test_each_address_is_asked_and_answered_on_its_own_card(
+def test_each_address_is_asked_and_answered_on_its_own_interface(
     site: Site, make_asker: MakeAsker
 ) -> None:
     """Another network may have the same addresses."""
@@ -390,29 +390,29 @@ def test_each_address_is_asked_and_answered_on_its_own_card(
     right = frames.gratuitous_arp(PEER, other)[0]
     two = {"interfaces": ["eth0", "eth1"]}
     with site.wire(site.peer) as wire:
-        answers = injected(*CLAIMS, right, card="eth1", **two)
-        asked = {(card, target) for card, target in map(probed, received(wire)) if target}
+        answers = injected(*CLAIMS, right, interface="eth1", **two)
+        asked = {(interface, target) for interface, target in map(probed, received(wire)) if target}
     assert answers == [answer(PEER, other, "eth1")]
     assert asked == {("eth0", V4), ("eth1", other)}
 
 
 def received(sock: socket.socket) -> Iterator[tuple[str, bytes]]:
-    """The frames that wait, and the card that each came in by."""
+    """The frames that wait, and the interface that each came in by."""
     sock.setblocking(False)
     while True:
         try:
-            frame, (card, _, kind, *_) = sock.recvfrom(2048)
+            frame, (interface, _, kind, *_) = sock.recvfrom(2048)
         except BlockingIOError:
             return
         if kind != OUTGOING:
-            yield card, frame
+            yield interface, frame
 
 
 def probed(heard: tuple[str, bytes]) -> tuple[str, str]:
-    """The card, and the IPv4 address that a probe there asks for, "" if it is none."""
-    card, frame = heard
+    """The interface, and the IPv4 address that a probe there asks for, "" if it is none."""
+    interface, frame = heard
     probe = frame[12:14] == b"\x08\x06" and frame[28:32] == bytes(4)
-    return card, socket.inet_ntoa(frame[38:42]) if probe else ""
+    return interface, socket.inet_ntoa(frame[38:42]) if probe else ""
 
 
 @pytest.mark.parametrize(("rounds", "asked"), [(1, (1, 1)), (2, (1, 1)), (3, (2, 1))])
@@ -448,11 +448,11 @@ def test_an_answer_to_our_own_address_reaches_a_bridge(site: Site, make_asker: M
     for _ in range(2):
         report = asker.ask(interfaces=["br0"], own={"br0": own})
         assert report["answers"] == [answer(PEER, V4, "br0")]
-        assert promiscuity(site.us, "br0") == 0, "the card is left listening to everything"
+        assert promiscuity(site.us, "br0") == 0, "the interface is left listening to everything"
 
 
-def promiscuity(namespace: Namespace, card: str) -> int:
-    (link,) = namespace.show("-d", "link", "show", "dev", card)
+def promiscuity(namespace: Namespace, interface: str) -> int:
+    (link,) = namespace.show("-d", "link", "show", "dev", interface)
     return int(link["promiscuity"])
 
 
@@ -466,7 +466,7 @@ def waiting(sock: socket.socket) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("trouble", ["down", "unplugged", "gone"])
-def test_a_card_that_cannot_send_was_not_asked(
+def test_an_interface_that_cannot_send_was_not_asked(
     site: Site, make_asker: MakeAsker, trouble: str
 ) -> None:
     asker = make_asker(site.us)
@@ -492,13 +492,13 @@ def test_a_card_that_cannot_send_was_not_asked(
 
 
 def test_only_what_was_sent_was_asked(site: Site, make_asker: MakeAsker) -> None:
-    """Of three rounds the card that goes down has sent one."""
+    """Of three rounds the interface that goes down has sent one."""
     asker = make_asker(site.us)
     limit = time.monotonic() + LIMIT
     asked = 0
     with site.wire(site.peer) as wire:
         wire.settimeout(LIMIT)
-        while asked != 1:  # it took too long to take the card down
+        while asked != 1:  # it took too long to take the interface down
             assert time.monotonic() < limit, f"{asked} rounds are said to have been asked"
             site.us.ip("link set eth0 up")
             now = time.monotonic()
@@ -514,7 +514,7 @@ def test_only_what_was_sent_was_asked(site: Site, make_asker: MakeAsker) -> None
 
 
 def test_what_was_sent_in_part_was_not_asked(site: Site, make_asker: MakeAsker) -> None:
-    """The probe to the peer's card alone is too long for this wire."""
+    """The probe to the peer's interface alone is too long for this wire."""
     site.us.ip("link set eth0 mtu 68")
     asker = make_asker(site.us)
     assert asker.ask(3)["asked"] == 3
@@ -522,7 +522,7 @@ def test_what_was_sent_in_part_was_not_asked(site: Site, make_asker: MakeAsker) 
     assert (report["asked"], report["unsent"]) == (0, {"eth0": "Message too long"})
 
 
-def test_a_missing_card_does_not_silence_the_other(site: Site, make_asker: MakeAsker) -> None:
+def test_a_missing_interface_does_not_silence_the_other(site: Site, make_asker: MakeAsker) -> None:
     site.serve(site.peer)
     conf = Conf(addresses=(Address("eth9", "192.0.2.9", 24), *ADDRESSES), user=USER)
     report = make_asker(site.us, conf).ask(3, interfaces=["eth9", "eth0"])
@@ -662,7 +662,7 @@ def announce(namespace: Namespace, interfaces: list[str], conf: Conf = CONF) -> 
         os.close(reading)
 
 
-def test_it_announces_with_the_address_that_the_card_has_now(site: Site) -> None:
+def test_it_announces_with_the_address_that_the_interface_has_now(site: Site) -> None:
     site.us.ip(f"link set eth0 address {SHARED}")
     request, reply = frames.gratuitous_arp(SHARED, V4)
     expected = [request, frames.unsolicited_advertisement(SHARED, V6), reply]

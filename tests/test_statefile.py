@@ -154,10 +154,10 @@ def test_an_address_that_is_listed_twice_is_read_once() -> None:
 
 def test_what_was_put_on_the_interfaces_is_known_until_it_is_taken_away() -> None:
     saved = Saved()
-    card = "@ethernet_addresses = ('a 02:00:00:00:00:1{}');"
+    interface = "@ethernet_addresses = ('a 02:00:00:00:00:1{}');"
     for number in (0, 1, 0):
         text = f"@interfaces = ('a'); @addresses = ('a 192.0.2.1{number}/24');"
-        saved.placed(parse(text + card.format(number), "x"))
+        saved.placed(parse(text + interface.format(number), "x"))
     assert saved.left == (
         ["a 192.0.2.10/24", "a 192.0.2.11/24"],
         ["a 02:00:00:00:00:10", "a 02:00:00:00:00:11"],

@@ -84,10 +84,10 @@ def written(value: object) -> str:
 MEANS = {
     "boots": "host_type of A and of B",
     "mresume": "$mresume",
-    "cards": "interfaces of the ethernet side",
+    "interfaces": "interfaces of the ethernet side",
     "low_water": "$low_water",
     "window": "of the private link",
-    "card_window": "of the ethernet side",
+    "interface_window": "of the ethernet side",
     "heartbeat": "from one to the next",
     "switch_timeout": "after it a switch script is killed",
     "failback": "$failback: 0 is yes, -1 no",

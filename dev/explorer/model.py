@@ -24,7 +24,7 @@ from failoverd.wire import protocol
 # How a node runs. STOPPED: failoverd stands still, the kernel does not. FROZEN: both do.
 OFF, DEAD, RUNNING, STOPPED, FROZEN = range(5)
 
-HEARS, DEAF, DOWN, GONE = EARS = range(4)  # of a card; GONE: with the addresses
+HEARS, DEAF, DOWN, GONE = EARS = range(4)  # of an interface; GONE: with the addresses
 
 # What there is to hear on the ethernet side in a tick. FEW: less than $low_water.
 STILL, FEW, PLENTY = range(3)
@@ -34,7 +34,8 @@ AWAY, HELD, ASTRAY = range(3)
 
 CHECK = "web"  # of the service
 
-# What failoverd knows of the addresses: nothing; that they are on the card; that they are gone.
+# What failoverd knows of the addresses: nothing; that they are on the interface; that they are
+# gone.
 UNSEEN, PLACED, MISSED = range(3)
 
 # Where a question to the peer's port is.
@@ -45,7 +46,7 @@ NOBODY, EITHER = 2, 3
 UNOWNED = 2  # nobody has been active yet
 
 NAMES = ("A", "B")
-CARDS = ("e0", "e1")
+INTERFACES = ("e0", "e1")
 Window = tuple[int, int, bool, int]
 Counts = tuple[tuple[int, int], ...]
 
@@ -81,17 +82,17 @@ class Setup:
 
     boots: tuple[str, str] = ("master", "slave")
     mresume: bool = True
-    cards: int = 1
+    interfaces: int = 1
     low_water: int = 1
     window: int = 2
-    card_window: int = 2
+    interface_window: int = 2
     heartbeat: int = 1
     switch_timeout: int = 2
     hold_down: int = 4
     failback: int = 0  # -1: no
     status_timeout: int = 1
     addresses: bool = True
-    second: bool = True  # queries pass on the first card, too
+    second: bool = True  # queries pass on the first interface, too
     confirm: str = "arp"
     fence: bool = False
     first: int = 0  # whose events of a tick come first
@@ -109,16 +110,16 @@ class Setup:
             boot=self.boots[node],
             precedes=node == 0,
             mresume=self.mresume,
-            interfaces=CARDS[: self.cards],
+            interfaces=INTERFACES[: self.interfaces],
             window=self.window,
             heartbeat=self.heartbeat,
             switch_timeout=self.switch_timeout,
             hold_down=self.hold_down,
             confirm=self.confirm,
-            addressed=frozenset(CARDS[: self.cards] if self.addresses else ()),
+            addressed=frozenset(INTERFACES[: self.interfaces] if self.addresses else ()),
             fence=self.fence,
             status_timeout=self.status_timeout,
-            card_window=self.card_window,
+            card_window=self.interface_window,
             low_water=self.low_water,
             failback=None if self.failback < 0 else float(self.failback),
             request_time=1,
@@ -254,12 +255,12 @@ class Host(NamedTuple):
     placed: int = UNSEEN
     ears: tuple[int, ...] = (HEARS,)  # per interface
     link: Window = (0, 0, True, 0)
-    cards: tuple[Window, ...] = ()
+    interfaces: tuple[Window, ...] = ()
     asks: tuple[Exchange, ...] = ()
     asked: tuple[Asked, ...] = ()
     program: tuple[str, int, int] | None = None  # kind, ticks left, number of the run
     stale: tuple[str, bool, int] | None = None  # one that was forgotten: kind, how it ends, number
-    counts: Counts = ((0, 0),)  # of the cards, as failoverd last looked
+    counts: Counts = ((0, 0),)  # of the interfaces, as failoverd last looked
     gap: int = 0  # ticks that the loop stood still
     boots_in: int = -1
     forgets_in: int = -1  # what was bad of the service that ran here
@@ -309,14 +310,14 @@ MENU = (
     "poll",  # somebody asks for the status with a command, from either address
     "stale",  # a program answers after its question was dropped
     "loss",  # a question, an answer, or a connection is lost
-    "deaf",  # a card hears nothing and is not heard, with its carrier up
-    "down",  # a card has no carrier
-    "gone",  # a card is deleted, with the addresses, and made again
+    "deaf",  # an interface hears nothing and is not heard, with its carrier up
+    "down",  # an interface has no carrier
+    "gone",  # an interface is deleted, with the addresses, and made again
     "switch",  # the ethernet side is dead for both
     "traffic",  # there is nothing to hear there
     "few",  # there is less to hear there than $low_water
     "script",  # the switch script fails or hangs, and works again
-    "bare",  # the addresses vanish from their card
+    "bare",  # the addresses vanish from their interface
     "stray",  # they come to it, and failoverd has not put them there
     "norun",  # the switch script, the fence program or that of $confirm cannot be started once
     "fence",  # the fence program fails
@@ -380,7 +381,7 @@ class Game:
         self.minds = tuple(Mind(setup.rules(node)) for node in (0, 1))
         many = 1 << 30
         self.link_rules = judge.Rules(many, setup.window, 0, True)
-        self.card_rules = judge.Rules(many, setup.card_window, setup.low_water, False)
+        self.interface_rules = judge.Rules(many, setup.interface_window, setup.low_water, False)
         self.packets = (0, 1, max(1, setup.low_water))  # in a tick, by what there is to hear
 
     def first_worlds(self) -> list[World]:
@@ -388,7 +389,7 @@ class Game:
         late = 2 * self.setup.window + 1
         offsets = [(1, n + 1) for n in range(late)] + [(n + 1, 1) for n in range(1, late)]
         offsets += [(1, -1), (-1, 1)]
-        ears = (HEARS,) * self.setup.cards
+        ears = (HEARS,) * self.setup.interfaces
         return [
             World(
                 (Host(ears=ears, boots_in=a), Host(ears=ears, boots_in=b)),
@@ -441,10 +442,10 @@ class Game:
         for word, kind in (("freeze", FROZEN), ("stop", STOPPED)):
             if word in menu and run in (RUNNING, kind):
                 yield (word, node, 0) if run == RUNNING else ("thaw", node, 0)
-        for card, ear in enumerate(host.ears):
+        for interface, ear in enumerate(host.ears):
             for word, kind in (("deaf", DEAF), ("down", DOWN), ("gone", GONE)):
                 if word in menu and ear in (HEARS, kind):
-                    yield "ear", node, card * len(EARS) + (kind if ear == HEARS else HEARS)
+                    yield "ear", node, interface * len(EARS) + (kind if ear == HEARS else HEARS)
         if "script" in menu:
             if host.behaviour:
                 yield "script", node, 0

@@ -252,7 +252,7 @@ SETUPS = (
     setup("power,link,person", boots=("master", "master"), second=False),
     setup("power,link,person", boots=("slave", "slave"), second=False),
     setup("power,link,deaf", first=1, second=False),
-    setup("deaf,switch,down", cards=2),
+    setup("deaf,switch,down", interfaces=2),
     setup("power,link,daemon,person", addresses=False, confirm="none", second=False),
     setup("stop,bare", 2, addresses=False, confirm="none", delays=0),
     setup("link,fence,person", 2, fence=True, delays=0, second=False),

@@ -18,7 +18,6 @@ from dev.explorer.model import (
     AWAY,
     BACK,
     BUFFERED,
-    CARDS,
     CHECK,
     COMMAND,
     DEAD,
@@ -30,6 +29,7 @@ from dev.explorer.model import (
     GONE,
     HEARS,
     HELD,
+    INTERFACES,
     MISSED,
     NAMES,
     NOBODY,
@@ -79,7 +79,7 @@ class Node:
     placed: int
     ears: tuple[int, ...]
     link: Window
-    cards: tuple[Window, ...]
+    interfaces: tuple[Window, ...]
     asks: tuple[Exchange, ...]
     asked: tuple[Asked, ...]
     program: tuple[str, int, int] | None
@@ -187,9 +187,9 @@ class Scene:
             return
         number = self.nodes.index(node)
         node.mind = self.game.minds[number].age(node.mind)
-        oldest = -2 * max(self.setup.window, self.setup.card_window)
+        oldest = -2 * max(self.setup.window, self.setup.interface_window)
         node.link = (*node.link[:3], max(oldest, node.link[3] - 1))
-        node.cards = tuple((*w[:3], max(oldest, w[3] - 1)) for w in node.cards)
+        node.interfaces = tuple((*w[:3], max(oldest, w[3] - 1)) for w in node.interfaces)
         if node.script and node.run != FROZEN:
             self.run_script(number, node.script)
         if node.program and node.run != FROZEN:
@@ -213,9 +213,9 @@ class Scene:
             if peer.run == RUNNING and self.wire[1 - number] and not self.state(1 - number).mute:
                 node.link = counted(self.game.link_rules, node.link)
             packets = self.game.packets[self.traffic if self.switch else STILL]
-            node.cards = tuple(
-                counted(self.game.card_rules, w, packets) if ear == HEARS else w
-                for w, ear in zip(node.cards, node.ears, strict=True)
+            node.interfaces = tuple(
+                counted(self.game.interface_rules, w, packets) if ear == HEARS else w
+                for w, ear in zip(node.interfaces, node.ears, strict=True)
             )
 
     def live(self, number: int, answers: list[pair.Answers]) -> None:
@@ -230,7 +230,7 @@ class Scene:
             if old:
                 self.feed(number, pair.Stalled())
             if stood_still:
-                self.look_at_cards(number)
+                self.look_at_interfaces(number)
             for answer in answers:
                 self.feed(number, answer)
             self.end_programs(number)
@@ -243,8 +243,8 @@ class Scene:
             self.look_for_addresses(number)
 
     def look_for_addresses(self, number: int) -> None:
-        """Tell the pair, once, if they have come without its doing, or are gone, and the card is
-        not."""
+        """Tell the pair, once, if they have come without its doing, or are gone from an interface
+        that is there."""
         node = self.nodes[number]
         role, seen = self.role(number), node.placed
         if pair.is_switching(self.state(number)):
@@ -324,22 +324,25 @@ class Scene:
             node.link, event = expired(self.game.link_rules, node.link)
             if not drop:
                 self.feed(number, pair.LinkWatched(event.packets, event.verdict))
-        for card, window in enumerate(node.cards):
-            if node.cards[card][3] <= 0 and node.cards[card] is window:
-                after, event = expired(self.game.card_rules, window)
-                node.cards = (*node.cards[:card], after, *node.cards[card + 1 :])
-                node.counts = tuple(w[:2] for w in node.cards)
+        for interface, window in enumerate(node.interfaces):
+            if node.interfaces[interface][3] <= 0 and node.interfaces[interface] is window:
+                after, event = expired(self.game.interface_rules, window)
+                others = node.interfaces[:interface], node.interfaces[interface + 1 :]
+                node.interfaces = (*others[0], after, *others[1])
+                node.counts = tuple(w[:2] for w in node.interfaces)
                 if not drop:
                     self.feed(
                         number,
-                        pair.Watched(CARDS[card], event.packets, event.last, event.verdict),
+                        pair.Watched(
+                            INTERFACES[interface], event.packets, event.last, event.verdict
+                        ),
                     )
 
     # ------------------------------------------------------------------ the ethernet side
 
-    def reaches(self, number: int, card: int) -> bool:
+    def reaches(self, number: int, interface: int) -> bool:
         node = self.nodes[number]
-        return self.switch and node.run not in (OFF, FROZEN) and node.ears[card] == HEARS
+        return self.switch and node.run not in (OFF, FROZEN) and node.ears[interface] == HEARS
 
     def hear_answers(self, number: int) -> list[pair.Answers]:
         """What came of the questions on the ethernet side that are to be reported now."""
@@ -376,7 +379,8 @@ class Scene:
             self.airs[number]
             and self.nodes[1 - number].holds != AWAY
             and any(
-                self.reaches(0, card) and self.reaches(1, card) for card in range(self.setup.cards)
+                self.reaches(0, interface) and self.reaches(1, interface)
+                for interface in range(self.setup.interfaces)
             )
         )
 
@@ -401,7 +405,9 @@ class Scene:
 
     def serves(self, number: int) -> bool:
         node = self.nodes[number]
-        return node.holds != AWAY and any(self.reaches(number, c) for c in range(self.setup.cards))
+        return node.holds != AWAY and any(
+            self.reaches(number, i) for i in range(self.setup.interfaces)
+        )
 
     # ------------------------------------------------------------------ the pair
 
@@ -499,9 +505,9 @@ class Scene:
                 if self.starts(number, action.kind, run=action.number):
                     node.program = (action.kind, 1, action.number)
             case pair.RestartWatchers():
-                start = (0, 0, True, self.setup.card_window)
-                node.cards = tuple(start for _ in node.cards)
-                node.counts = tuple(start[:2] for _ in node.cards)
+                start = (0, 0, True, self.setup.interface_window)
+                node.interfaces = tuple(start for _ in node.interfaces)
+                node.counts = tuple(start[:2] for _ in node.interfaces)
             case pair.Announce():
                 if pair.announceable(self.state(number)):
                     node.airing = 2
@@ -529,8 +535,8 @@ class Scene:
 
     def look(self, number: int) -> None:
         """Every watcher tells what it has counted."""
-        for card, window in zip(CARDS, self.nodes[number].cards, strict=False):
-            self.feed(number, pair.Counted(card, window[0]))
+        for interface, window in zip(INTERFACES, self.nodes[number].interfaces, strict=False):
+            self.feed(number, pair.Counted(interface, window[0]))
 
     def ask(self, number: int, action: pair.Ask) -> None:
         """A newer question of the same purpose replaces the older."""
@@ -551,7 +557,7 @@ class Scene:
         return (self.wired() and self.ports[number]) or self.goes_round(number, exchange)
 
     def goes_round(self, number: int, exchange: Exchange) -> bool:
-        """Does the second path work for it? It is on the first card."""
+        """Does the second path work for it? It is on the first interface."""
         way = self.setup.two_paths and self.seconds[number] and not exchange.direct
         return way and self.reaches(0, 0) and self.reaches(1, 0)
 
@@ -652,7 +658,7 @@ class Scene:
             return
         purpose = PURPOSES[exchange.purpose]
         if exchange.purpose not in COMMAND:
-            peer.counts = tuple(w[:2] for w in peer.cards)
+            peer.counts = tuple(w[:2] for w in peer.interfaces)
             view = self.game.minds[1 - number].look(peer.mind, peer.counts)
             reply = pair.Replied(purpose, True, "", view)
             self.errands.append((number, exchange._replace(stage=BACK, answer=reply)))
@@ -787,20 +793,20 @@ class Scene:
         self.see_clients()
         return self.world()
 
-    def plug(self, number: int, card: int, ear: int) -> None:
+    def plug(self, number: int, interface: int, ear: int) -> None:
         node = self.nodes[number]
-        node.ears = (*node.ears[:card], ear, *node.ears[card + 1 :])
+        node.ears = (*node.ears[:interface], ear, *node.ears[interface + 1 :])
         if ear == GONE:
             node.holds = AWAY
         if node.run == RUNNING:
-            self.look_at_cards(number)
+            self.look_at_interfaces(number)
 
-    def look_at_cards(self, number: int) -> None:
+    def look_at_interfaces(self, number: int) -> None:
         """Tell the pair whose carrier has come or gone."""
-        for card, ear in enumerate(self.nodes[number].ears):
+        for interface, ear in enumerate(self.nodes[number].ears):
             up = ear in (HEARS, DEAF)
-            if self.state(number).interfaces[card].up is not up:
-                self.feed(number, pair.Carrier(CARDS[card], up))
+            if self.state(number).interfaces[interface].up is not up:
+                self.feed(number, pair.Carrier(INTERFACES[interface], up))
 
     def break_node(self, word: str, number: int) -> None:
         node = self.nodes[number]
@@ -842,7 +848,7 @@ class Scene:
         node.run, node.mind, node.script, node.forgets_in = DEAD, -1, None, -1
         node.asks, node.asked = orphans(node), ()
         node.program = node.stale = None
-        node.link, node.cards, node.airing = Host().link, (), 0
+        node.link, node.interfaces, node.airing = Host().link, (), 0
         node.counts = ()
 
     def begin(self, number: int) -> None:
@@ -851,12 +857,12 @@ class Scene:
         node.run = RUNNING
         node.mind = self.game.minds[number].new
         node.link = (0, 0, True, setup.window)
-        node.cards = tuple((0, 0, True, setup.card_window) for _ in node.ears)
+        node.interfaces = tuple((0, 0, True, setup.interface_window) for _ in node.ears)
         node.counts = tuple((0, 0) for _ in node.ears)
         node.gap = 0
         node.placed = PLACED if node.placed else UNSEEN
         was = node.stored
-        self.look_at_cards(number)
+        self.look_at_interfaces(number)
         if node.held:
             self.feed(number, pair.Hold(True))
         self.feed(number, pair.Started(*was[:-1]))

@@ -38,9 +38,9 @@ class Flag(IntFlag):
 
     TWO = auto()  # both hold the addresses, with a kernel that answers for them
     BOTH = auto()  # by their own doing, or are about to again; no script failed to take them away
-    NONE = auto()  # neither does, and none believes to be active on a card that is gone
+    NONE = auto()  # neither does, and none believes to be active on an interface that is gone
     UNSERVED = auto()  # neither does where clients could reach it
-    ONE = auto()  # one is active by its own word, and holds them, unless its card is gone
+    ONE = auto()  # one is active by its own word, and holds them, unless its interface is gone
     HEAR = auto()  # both run, and can hear each other on some path
     NEAR = auto()  # on the ethernet side
     LINKED = auto()  # by queries, on the private link or the second path
@@ -58,7 +58,7 @@ class Flag(IntFlag):
     ALONE_B = auto()
     LOSES_A = auto()  # has told the other node something, is well, and that one is off
     LOSES_B = auto()
-    USELESS_A = auto()  # active without a card, and the other one is linked, stands by and is well
+    USELESS_A = auto()  # active with no interface; the other is linked, stands by and is well
     USELESS_B = auto()
     WANTS_A = auto()  # a boot master that stands by, is well, and hears the other one to be active
     WANTS_B = auto()
@@ -99,11 +99,11 @@ def works(host: Host) -> bool:
 
 
 def may_announce(game: Game, hosts: tuple[Host, Host], number: int) -> bool:
-    """Whether a node runs, and announces on every card when there is something to announce."""
+    """Whether a node runs, and announces on every interface when there is something to announce."""
     host, mind = hosts[number], game.minds[number]
     if host.run != RUNNING or any(host.ears):
         return False
-    return len(pair.announceable(mind.states[host.mind])) == game.setup.cards
+    return len(pair.announceable(mind.states[host.mind])) == game.setup.interfaces
 
 
 def has_role(game: Game, host: Host, number: int) -> bool:
@@ -139,7 +139,7 @@ def flags(game: Game, world: World) -> int:
     # A script that cannot end lets nobody stand down: what is so meanwhile breaks no statement.
     ends = all(SCRIPTS[host.behaviour].slave_removes and not host.stumbled for host in hosts)
     ears = [
-        {card for card, ear in enumerate(host.ears) if ear == HEARS and world.switch}
+        {interface for interface, ear in enumerate(host.ears) if ear == HEARS and world.switch}
         for host in hosts
     ]
     private = all((*world.wire, world.whole))
@@ -169,7 +169,7 @@ def flags(game: Game, world: World) -> int:
     active = 0
     for n in AB:
         host = hosts[n]
-        if host.run == RUNNING and len(ears[n]) == game.setup.cards and works(host):
+        if host.run == RUNNING and len(ears[n]) == game.setup.interfaces and works(host):
             found |= WELL[n]
         if not world.traffic or len(ears[1 - n]) <= len(ears[n]):
             found |= BEST[n] if world.traffic != FEW else 0
@@ -188,7 +188,7 @@ def flags(game: Game, world: World) -> int:
 
 
 def waiting(game: Game, world: World, found: int, hears: list[int], asks: list[bool]) -> int:
-    """Which of the times that `failoverd -t` tells is passing. hears: on so many cards; asks:
+    """Which of the times that `failoverd -t` tells is passing. hears: on so many interfaces; asks:
     whether its questions reach the other one's port."""
     states = [game.minds[n].states[host.mind] for n, host in enumerate(world.hosts)]
     roles = ["" if host.mind < 0 else pair.role(states[n]) for n, host in enumerate(world.hosts)]
@@ -203,7 +203,7 @@ def waiting(game: Game, world: World, found: int, hears: list[int], asks: list[b
             more |= LOSES[n] if state.posture in TOLD else 0
         peer_can = found & WELL[1 - n] and roles[1 - n] == "standby" and world.traffic
         serves = state.posture is pair.Posture.SERVING and works(world.hosts[n])
-        fewer = hears[n] < game.setup.cards and game.setup.low_water
+        fewer = hears[n] < game.setup.interfaces and game.setup.low_water
         sicker = world.hosts[n].sick and not world.hosts[1 - n].sick
         if peer_can and serves and asks[1 - n] and not asks[n] and (fewer or sicker):
             more |= MUTE[n]
@@ -313,7 +313,7 @@ def waits(setup: Setup) -> list[Stretch]:
     owed = ceil(rules.patience + lost + 4 * rules.switch_timeout)
     again = ceil(max(bounds.resume_time(rules), rules.window + rules.status_timeout))
     if setup.delays or "loss" in setup.menu:
-        useless, again = useless + 2 * setup.card_window, again + setup.window
+        useless, again = useless + 2 * setup.interface_window, again + setup.window
     if lost_twice(setup) or (setup.delays and "loss" in setup.menu):
         idle += 2 * setup.window
     each = [
@@ -323,7 +323,7 @@ def waits(setup: Setup) -> list[Stretch]:
         ),
         *((f"{name} has told one that is off", LOSES[n], lost) for n, name in enumerate(NAMES)),
         *(
-            (f"{name} is active without a card", USELESS[n], useless)
+            (f"{name} is active without an interface", USELESS[n], useless)
             for n, name in enumerate(NAMES)
             if setup.low_water
         ),
@@ -341,16 +341,16 @@ def waits(setup: Setup) -> list[Stretch]:
 
 def entries(setup: Setup) -> list[Entry]:
     """Two become active only if a script had begun when they could not hear each other, or if
-    somebody else has put the addresses on a card, or a script that could not be started has left
-    them there, which no table can prevent: for how long, the stretches judge. What is
-    known of the other's ethernet side is two windows old at most.
+    somebody else has put the addresses on an interface, or a script that could not be started has
+    left them there, which no table can prevent: for how long, the stretches judge. What is known of
+    the other's ethernet side is two windows old at most.
 
     The paths are judged apart: when the link is mended in the very moment in which the ethernet
     side breaks, what was asked there is not answered here, and roles are yet to be compared. Where
     both hear less than $low_water, the standby is better off by section 5, which judges it by
     silence only. And who asks nobody before it takes over hears nobody on the ethernet side.
     """
-    rules, lag = setup.rules(0), setup.card_window + 2
+    rules, lag = setup.rules(0), setup.interface_window + 2
     blind = ceil(rules.switch_timeout + rules.round)
     near = Entry(1, "two become active, having heard each other for", Flag.NEAR, Flag.BOTH, blind)
     return [

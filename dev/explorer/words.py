@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dev.explorer.model import CARDS, EARS, NAMES, SCRIPTS, Fault, Game, World
+from dev.explorer.model import EARS, INTERFACES, NAMES, SCRIPTS, Fault, Game, World
 from failoverd import pair
 
 CONDITION = ("off", "without failoverd", "running", "stopped", "frozen")
@@ -56,9 +56,9 @@ def describe_fault(fault: Fault) -> str:
             busy = ("falls quiet", "is less busy than $low_water", "is busy again")
             return f"the ethernet side {busy[what]}"
         case "ear":
-            card, ear = divmod(what, len(EARS))
+            interface, ear = divmod(what, len(EARS))
             words = ("hears again", "goes deaf", "goes down", "is deleted, with the addresses")
-            return f"{CARDS[card]} of {who} {words[ear]}"
+            return f"{INTERFACES[interface]} of {who} {words[ear]}"
         case "port":
             return f"the port of {NAMES[1 - number]} is {'open' if what else 'closed'} to {who}"
         case "second":
@@ -83,9 +83,9 @@ def describe_fault(fault: Fault) -> str:
         case "kill" | "start":
             return f"failoverd of {who} is {'killed' if word == 'kill' else 'started again'}"
         case "bare":
-            return f"the addresses vanish from the card of {who}"
+            return f"the addresses vanish from the interface of {who}"
         case "stray":
-            return f"somebody puts the addresses on the card of {who}"
+            return f"somebody puts the addresses on the interface of {who}"
         case "freeze":
             return f"{who} freezes, kernel and all"
         case "stop":

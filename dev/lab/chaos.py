@@ -41,13 +41,13 @@ STOP_LIMIT = 30.0  # a daemon that is told to stop first ends its switch
 CHILD_SECONDS = 4.0  # after which a child that was killed or stopped has been replaced
 
 _FAST: Mapping[str, Value] = {**WATCHFUL, "switch_timeout": 2.0}
-_SECOND_CARD: Mapping[str, Value] = {
+_SECOND_INTERFACE: Mapping[str, Value] = {
     "addresses": [f"eth0 {SERVICE}/24", "eth1 198.51.100.10/24"],
     "witness": [f"eth0 {ROUTER}", "eth1 198.51.100.254"],
 }
 SETTINGS: Mapping[str, Mapping[str, Value]] = {
     "fast": _FAST,
-    "two": {**_FAST, **_SECOND_CARD},
+    "two": {**_FAST, **_SECOND_INTERFACE},
     "shared": {**_FAST, "ethernet_addresses": ["eth0 02:00:00:00:00:10"]},
     "lazy": _FAST,  # with switch scripts that take their time, so that much can happen meanwhile
     "quiet": {**_FAST, "low_water": 0},  # the original's default: no interface ever fails
@@ -189,15 +189,15 @@ class Pair:
 
     def power_is_back(self, name: str, _: str) -> None:
         node = self.nodes[name]
-        for card in node.cards:
-            if not node.has(card):
-                node.make_card(card)
+        for interface in node.interfaces:
+            if not node.has(interface):
+                node.make_interface(interface)
         node.power_on()
         self.start(name)
 
-    def remake(self, name: str, card: str) -> None:
-        self.nodes[name].delete_card(card)
-        self.nodes[name].make_card(card)
+    def remake(self, name: str, interface: str) -> None:
+        self.nodes[name].delete_interface(interface)
+        self.nodes[name].make_interface(interface)
 
     def blink(self, _name: str, _word: str) -> None:
         """Long enough for a takeover, if it were not for the second path."""
@@ -236,7 +236,8 @@ class Pair:
     def ping(self, name: str, _: str) -> None:
         """For as long as a takeover takes: it is no heartbeat."""
         node = self.nodes[name]
-        peer = self.nodes[faults.NAMES[name == "a"]].cards[PRIVATE].addresses[0].partition("/")[0]
+        link = self.nodes[faults.NAMES[name == "a"]].interfaces[PRIVATE]
+        peer = link.addresses[0].partition("/")[0]
         self._others.append(node.popen("ping", "-q", "-i", "0.2", "-c", "50", peer))
 
     def type(self, name: str, word: str) -> None:
@@ -261,7 +262,7 @@ class Pair:
             self.lab.switch.ip(f"link set dev {node.port(PRIVATE)} {word}")
 
 
-def on_card(way: Callable[[Node, str], object]) -> Callable[[Pair, str, str], object]:
+def on_interface(way: Callable[[Node, str], object]) -> Callable[[Pair, str, str], object]:
     return lambda pair, name, word: way(pair.nodes[name], word)
 
 
@@ -304,17 +305,17 @@ WAYS: Mapping[str, Callable[[Pair, str, str], object]] = {
     "SIGCONT failoverd": on_main(signal.SIGCONT),
     "SIGSTOP every process": on_node(Node.freeze),
     "SIGCONT every process": on_node(Node.thaw),
-    "deaf port of": on_card(Node.deafen),
-    "good port of": on_card(Node.hear),
-    "unplugged": on_card(Node.unplug),
-    "plugged in": on_card(Node.plug),
-    "switched off": on_card(lambda node, name: node.ip(f"link set dev {name} down")),
-    "switched on": on_card(lambda node, name: node.ip(f"link set dev {name} up")),
-    "deleted": on_card(Node.delete_card),
-    "made again": on_card(Node.make_card),
+    "deaf port of": on_interface(Node.deafen),
+    "good port of": on_interface(Node.hear),
+    "unplugged": on_interface(Node.unplug),
+    "plugged in": on_interface(Node.plug),
+    "switched off": on_interface(lambda node, name: node.ip(f"link set dev {name} down")),
+    "switched on": on_interface(lambda node, name: node.ip(f"link set dev {name} up")),
+    "deleted": on_interface(Node.delete_interface),
+    "made again": on_interface(Node.make_interface),
     "deleted and made again": Pair.remake,
-    "the link's end is deleted": on_node(lambda node: node.delete_card(PRIVATE)),
-    "the link's end is made again": on_node(lambda node: node.make_card(PRIVATE)),
+    "the link's end is deleted": on_node(lambda node: node.delete_interface(PRIVATE)),
+    "the link's end is made again": on_node(lambda node: node.make_interface(PRIVATE)),
     "the switch is dead": Pair.kill_switch,
     "the link is": nothing,
     "the link works again": nothing,
@@ -379,7 +380,7 @@ class Run:
 
     def go(self) -> Told:
         """Carry out the plan. Raises NoNamespaces, and LabError if the pair cannot be started."""
-        with Lab(cards=len(self.truth.a.cards)) as lab, contextlib.ExitStack() as stack:
+        with Lab(interfaces=len(self.truth.a.interfaces)) as lab, contextlib.ExitStack() as stack:
             self.lab = lab
             if why_no_filters(lab.a):
                 without = (faults.CLOSES, faults.OPENS)

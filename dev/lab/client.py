@@ -63,19 +63,21 @@ class Client(Node):
         replies = self.record.replies
         return bool(replies) and replies[-1] > (time.monotonic() - 0.2 if since is None else since)
 
-    def arp_holders(self, address: str = "", wait: float = 0.2, card: str = "eth0") -> set[str]:
+    def arp_holders(
+        self, address: str = "", wait: float = 0.2, interface: str = "eth0"
+    ) -> set[str]:
         """Ask once by ARP who has `address`; the hardware addresses of all who say so.
 
         A conflict shows only here: with two holders the client's own cache has the last answer.
         """
         wanted = socket.inet_aton(address or self.lab.service)
-        mac = bytes.fromhex(self.cards[card].hwaddr.replace(":", ""))
-        own = socket.inet_aton(self.cards[card].addresses[0].split("/")[0])
+        mac = bytes.fromhex(self.interfaces[interface].hwaddr.replace(":", ""))
+        own = socket.inet_aton(self.interfaces[interface].addresses[0].split("/")[0])
         kind = (1, 0x0800, 6, 4, _REQUEST)
         request = _ARP.pack(_BROADCAST, mac, _ETH_P_ARP, *kind, mac, own, bytes(6), wanted)
         found = set()
         with self.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ARP)) as raw:
-            raw.bind((card, _ETH_P_ARP))
+            raw.bind((interface, _ETH_P_ARP))
             raw.send(request)
             end = time.monotonic() + wait
             while select.select([raw], [], [], max(0.0, end - time.monotonic()))[0]:

@@ -21,13 +21,13 @@ MUTILATED = ("fail master", "fail slave", "hang master", "hang slave", "late mas
 
 @dataclass(frozen=True)
 class Body:
-    """One node as it really is. The name of a card or an end: "works", or what ails it."""
+    """One node as it really is. The name of an interface or an end: "works", or what ails it."""
 
     powered: bool = True
     running: bool = True  # failoverd was started, and not ended
     stopped: bool = False  # its main process, by SIGSTOP
     frozen: bool = False  # every process
-    cards: tuple[str, ...] = (WORKS,)
+    interfaces: tuple[str, ...] = (WORKS,)
     end: str = WORKS  # of the private link
     script: str = WORKS
     port: str = WORKS  # or closed to the peer by a packet filter
@@ -39,9 +39,9 @@ class Body:
         return self.powered and self.running and not self.stopped and not self.frozen
 
     @property
-    def carded(self) -> bool:
+    def networked(self) -> bool:
         """Whether the whole ethernet side works."""
-        return self.powered and all(card == WORKS for card in self.cards)
+        return self.powered and all(interface == WORKS for interface in self.interfaces)
 
     @property
     def obeyed(self) -> bool:
@@ -50,8 +50,8 @@ class Body:
 
     @property
     def switches(self) -> bool:
-        """Whether the switch script can succeed: an address needs its card."""
-        return self.obeyed and "gone" not in self.cards
+        """Whether the switch script can succeed: an address needs its interface."""
+        return self.obeyed and "gone" not in self.interfaces
 
     @property
     def troubles(self) -> int:
@@ -59,7 +59,7 @@ class Body:
             return 1
         faults = [not self.running, self.stopped, self.frozen, self.sick]
         faults += [self.end != WORKS, self.port != WORKS]
-        faults += [card != WORKS for card in self.cards]
+        faults += [interface != WORKS for interface in self.interfaces]
         return sum(faults) + (not self.obeyed)
 
 
@@ -89,16 +89,16 @@ class Truth:
     @property
     def wired(self) -> bool:
         """Whether each node can ask the other's kernel for eth0's addresses."""
-        return all(self.of(n).powered and self.of(n).cards[0] == WORKS for n in NAMES)
+        return all(self.of(n).powered and self.of(n).interfaces[0] == WORKS for n in NAMES)
 
     @property
     def troubles(self) -> int:
         return self.a.troubles + self.b.troubles + (self.link != WORKS)
 
 
-def whole(cards: int = 1, script: str = WORKS) -> Truth:
+def whole(interfaces: int = 1, script: str = WORKS) -> Truth:
     """A pair in which everything works, but for the switch scripts, if so wished."""
-    body = Body(cards=(WORKS,) * cards, script=script)
+    body = Body(interfaces=(WORKS,) * interfaces, script=script)
     return Truth(body, body)
 
 
@@ -148,7 +148,7 @@ def reachable(truth: Truth, name: str, _: str = "") -> bool:
 def startable(truth: Truth, name: str, _: str = "") -> bool:
     """Whether failoverd would start: it refuses where an interface is missing."""
     body = truth.of(name)
-    return reachable(truth, name) and body.end == WORKS and "gone" not in body.cards
+    return reachable(truth, name) and body.end == WORKS and "gone" not in body.interfaces
 
 
 def ended(truth: Truth, name: str, _: str = "") -> bool:
@@ -173,19 +173,21 @@ def sets(**changes: object) -> Callable[[Truth, str, str], Truth]:
     return lambda truth, name, _: truth.change(name, **changes)
 
 
-def card_is(*states: str) -> Callable[[Truth, str, str], bool]:
-    return lambda truth, name, word: reachable(truth, name) and card(truth, name, word) in states
+def interface_is(*states: str) -> Callable[[Truth, str, str], bool]:
+    return lambda truth, name, word: (
+        reachable(truth, name) and interface(truth, name, word) in states
+    )
 
 
-def card(truth: Truth, name: str, word: str) -> str:
-    return truth.of(name).cards[int(word.removeprefix("eth"))]
+def interface(truth: Truth, name: str, word: str) -> str:
+    return truth.of(name).interfaces[int(word.removeprefix("eth"))]
 
 
-def card_becomes(state: str) -> Callable[[Truth, str, str], Truth]:
+def interface_becomes(state: str) -> Callable[[Truth, str, str], Truth]:
     def then(truth: Truth, name: str, word: str) -> Truth:
-        cards = list(truth.of(name).cards)
-        cards[int(word.removeprefix("eth"))] = state
-        return truth.change(name, cards=tuple(cards))
+        interfaces = list(truth.of(name).interfaces)
+        interfaces[int(word.removeprefix("eth"))] = state
+        return truth.change(name, interfaces=tuple(interfaces))
 
     return then
 
@@ -203,15 +205,15 @@ def power_off(truth: Truth, name: str, _: str) -> Truth:
 
 
 def power_on(truth: Truth, name: str, _: str) -> Truth:
-    """What the node itself had lost of its cards is there again."""
-    cards = tuple(WORKS if c in ("down", "gone") else c for c in truth.of(name).cards)
-    return truth.change(name, powered=True, running=True, cards=cards, end=WORKS)
+    """What the node itself had lost of its interfaces is there again."""
+    interfaces = tuple(WORKS if c in ("down", "gone") else c for c in truth.of(name).interfaces)
+    return truth.change(name, powered=True, running=True, interfaces=interfaces, end=WORKS)
 
 
 CLOSES, OPENS = "the port is closed to the peer of", "the port is open again of"
 BLINKS = "the link is cut for a while"
 HOLD, RELEASE = "ha-fail --hold on", "ha-fail --release on both"
-CARDS = ("eth*",)  # stands for the cards that there are
+INTERFACES = ("eth*",)  # stands for the interfaces that there are
 
 KINDS = (
     Kind("the power fails", 8, powered, power_off),
@@ -238,15 +240,26 @@ KINDS = (
         sets(frozen=False, stopped=False),
         repair=True,
     ),
-    Kind("deaf port of", 8, card_is(WORKS), card_becomes("deaf"), CARDS),
-    Kind("good port of", 16, card_is("deaf"), card_becomes(WORKS), CARDS, repair=True),
-    Kind("unplugged", 5, card_is(WORKS), card_becomes("unplugged"), CARDS),
-    Kind("plugged in", 16, card_is("unplugged"), card_becomes(WORKS), CARDS, repair=True),
-    Kind("switched off", 3, card_is(WORKS), card_becomes("down"), CARDS),
-    Kind("switched on", 16, card_is("down"), card_becomes(WORKS), CARDS, repair=True),
-    Kind("deleted", 3, card_is(WORKS), card_becomes("gone"), CARDS),
-    Kind("made again", 16, card_is("gone"), card_becomes(WORKS), CARDS, repair=True),
-    Kind("deleted and made again", 3, card_is(WORKS), same, CARDS),
+    Kind("deaf port of", 8, interface_is(WORKS), interface_becomes("deaf"), INTERFACES),
+    Kind(
+        "good port of", 16, interface_is("deaf"), interface_becomes(WORKS), INTERFACES, repair=True
+    ),
+    Kind("unplugged", 5, interface_is(WORKS), interface_becomes("unplugged"), INTERFACES),
+    Kind(
+        "plugged in",
+        16,
+        interface_is("unplugged"),
+        interface_becomes(WORKS),
+        INTERFACES,
+        repair=True,
+    ),
+    Kind("switched off", 3, interface_is(WORKS), interface_becomes("down"), INTERFACES),
+    Kind(
+        "switched on", 16, interface_is("down"), interface_becomes(WORKS), INTERFACES, repair=True
+    ),
+    Kind("deleted", 3, interface_is(WORKS), interface_becomes("gone"), INTERFACES),
+    Kind("made again", 16, interface_is("gone"), interface_becomes(WORKS), INTERFACES, repair=True),
+    Kind("deleted and made again", 3, interface_is(WORKS), same, INTERFACES),
     Kind(
         "the link's end is deleted",
         3,
@@ -263,8 +276,12 @@ KINDS = (
     Kind(
         "the switch is dead",
         4,
-        lambda t, _n, _w: card_is(WORKS)(t, "a", "eth0") and card_is(WORKS)(t, "b", "eth0"),
-        lambda t, _n, _w: card_becomes("deaf")(card_becomes("deaf")(t, "a", "eth0"), "b", "eth0"),
+        lambda t, _n, _w: (
+            interface_is(WORKS)(t, "a", "eth0") and interface_is(WORKS)(t, "b", "eth0")
+        ),
+        lambda t, _n, _w: interface_becomes("deaf")(
+            interface_becomes("deaf")(t, "a", "eth0"), "b", "eth0"
+        ),
         of_link=True,
     ),
     Kind(
@@ -341,8 +358,8 @@ BY_NAME = {kind.name: kind for kind in KINDS}
 
 
 def words(kind: Kind, truth: Truth) -> tuple[str, ...]:
-    if kind.words is CARDS:
-        return tuple(f"eth{number}" for number in range(len(truth.a.cards)))
+    if kind.words is INTERFACES:
+        return tuple(f"eth{number}" for number in range(len(truth.a.interfaces)))
     return kind.words
 
 
@@ -391,7 +408,7 @@ def pause(dice: random.Random, windows: float) -> float:
 
 def mending(truth: Truth) -> Iterator[Fault]:
     """What makes the pair whole again, one thing at a time."""
-    while truth != whole(len(truth.a.cards)):
+    while truth != whole(len(truth.a.interfaces)):
         fault = next(
             Fault(kind.name, name, word)
             for kind in KINDS

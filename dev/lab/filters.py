@@ -38,9 +38,10 @@ def pass_all(node: Node) -> None:
 
 
 def deafen(switch: Node, port: str) -> None:
-    """Nothing goes from a switch's port to the card there, which can still send. Raises LabError.
+    """Nothing goes from a switch's port to the interface there, which can still send. Raises
+    LabError.
 
-    At the card itself it would be counted before any filter there sees it.
+    At the interface itself it would be counted before any filter there sees it.
     """
     chain = f"chain toward {{ type filter hook egress device {port} priority 0; policy drop; }};"
     switch.check("nft", f"table netdev {_TABLE}-{port} {{ {chain} }}")

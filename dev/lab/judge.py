@@ -130,18 +130,18 @@ class Judge:
         """Whether statement 2 promises that this node serves if no other does. While changes of
         role are on hold it promises nothing."""
         us, them = sight.truth.of(name), sight.truth.of(other(name))
-        if sight.truth.held or name not in sight.well or not us.carded or not us.obeyed:
+        if sight.truth.held or name not in sight.well or not us.networked or not us.obeyed:
             return False
         if them.powered and not them.obeyed:
             return False  # it may be unable to stand down
         # Whoever is dead, or cannot be asked, but still answers on one of its interfaces is not
         # taken over from, even where it has lost the client's.
-        cards = zip(us.cards, them.cards, strict=True)
-        answers = any(ours == theirs == "works" for ours, theirs in cards)
+        interfaces = zip(us.interfaces, them.interfaces, strict=True)
+        answers = any(ours == theirs == "works" for ours, theirs in interfaces)
         if other(name) not in sight.holders:
-            if answers and not them.alive and len(them.cards) > 1:
+            if answers and not them.alive and len(them.interfaces) > 1:
                 return False  # it may still have what it serves on another interface
-            return sight.truth.linked or not answers or them.cards[0] == "works"
+            return sight.truth.linked or not answers or them.interfaces[0] == "works"
         return self.hands_over and (them.alive or not answers)
 
     def _look_at_gain(self, before: Sight, now: Sight) -> None:
@@ -175,8 +175,8 @@ def needless(history: Sequence[tuple[float, Truth]], at: float, giver: str, limi
         for (since, truth), end in zip(history, ends, strict=True)
         if since <= at and end >= at - limit
     ]
-    if all(truth.of(giver).carded for truth in recent):
+    if all(truth.of(giver).networked for truth in recent):
         return f"every interface of {giver} was good"
-    if not any("works" in truth.of(other(giver)).cards for truth in recent):
+    if not any("works" in truth.of(other(giver)).interfaces for truth in recent):
         return f"no interface of {other(giver)} was good"
     return ""

@@ -6,7 +6,7 @@
      a                    b
      plip0 --- link --- plip0            1.0.0.1     1.0.0.2
 
-With two cards there is a second switch, net1, with 198.51.100.x. The addresses are those of
+With two interfaces there is a second switch, net1, with 198.51.100.x. The addresses are those of
 RFC 5737 and the original's manual. `link` stands for a cable: it learns nothing and has no address.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Self
 
 from dev.lab.client import Client
-from dev.lab.node import PRIVATE, Card, Node, Value
+from dev.lab.node import PRIVATE, Interface, Node, Value
 from dev.lab.spaces import Spaces
 
 SERVICE = "192.0.2.10"
@@ -46,7 +46,7 @@ FAST: Mapping[str, Value] = {
     "hold_down": 2.0,
 }
 
-# A card that comes up must not make traffic of its own that a test would take for life.
+# An interface that comes up must not make traffic of its own that a test would take for life.
 _QUIET = """
 for name in all default; do
   here=/proc/sys/net/ipv6/conf/$name
@@ -62,8 +62,8 @@ ip link set dev lo up
 class Lab:
     """A context manager: everything in it ends with it, or with this process.
 
-    `timers` are variables for both nodes' failoverd.conf. `cards` is the number of cards on the
-    ethernet side. Without `ipv6` the nodes have none, and an idle network is really silent.
+    `timers` are variables for both nodes' failoverd.conf. `interfaces` is the number of interfaces
+    on the ethernet side. Without `ipv6` the nodes have none, and an idle network is really silent.
     Raises NoNamespaces where none can be made.
     """
 
@@ -72,43 +72,44 @@ class Lab:
     router = ROUTER
 
     def __init__(
-        self, timers: Mapping[str, Value] = FAST, *, cards: int = 1, ipv6: bool = False
+        self, timers: Mapping[str, Value] = FAST, *, interfaces: int = 1, ipv6: bool = False
     ) -> None:
         self.timers = dict(timers)
         self._ipv6 = ipv6
         self.spaces = Spaces()
         try:
             self.user = "root" if self.spaces.rootless else "nobody"
-            numbers = range(cards)
+            numbers = range(interfaces)
             self.a = Node(self, "a", [*self._interfaces("a", 1, numbers), private(1)])
             self.b = Node(self, "b", [*self._interfaces("b", 2, numbers), private(2)])
             self.client = Client(self, "client", self._interfaces("client", 100, numbers))
             self.switch = Node(self, "switch", [])
-            self._build(cards)
+            self._build(interfaces)
         except BaseException:
             self.spaces.close()
             raise
 
-    def _interfaces(self, name: str, host: int, numbers: range) -> list[Card]:
-        cards = []
+    def _interfaces(self, name: str, host: int, numbers: range) -> list[Interface]:
+        interfaces = []
         for number in numbers:
             addresses = [f"{NETWORKS[number]}.{host}/24"]
             if self._ipv6:
                 addresses.append(f"{NETWORKS6[number]}:{host}/64")
             hwaddr = f"02:00:00:00:{number:02x}:{host:02x}"
-            cards.append(Card(f"eth{number}", f"net{number}", hwaddr, tuple(addresses)))
-        return cards
+            interfaces.append(Interface(f"eth{number}", f"net{number}", hwaddr, tuple(addresses)))
+        return interfaces
 
-    def _build(self, cards: int) -> None:
+    def _build(self, interfaces: int) -> None:
         for node in (self.a, self.b, self.client, self.switch):
             disable = "0" if self._ipv6 and node is not self.switch else "1"
             node.check("sh", "-c", _QUIET.replace("DISABLE", disable))
         lines = [
-            f"link add name net{n} address 02:00:00:00:{n:02x}:fe type bridge" for n in range(cards)
+            f"link add name net{n} address 02:00:00:00:{n:02x}:fe type bridge"
+            for n in range(interfaces)
         ]
-        lines += [f"address add {NETWORKS[n]}.254/24 dev net{n}" for n in range(cards)]
+        lines += [f"address add {NETWORKS[n]}.254/24 dev net{n}" for n in range(interfaces)]
         lines.append("link add name link type bridge")
-        names = [*(f"net{number}" for number in range(cards)), "link"]
+        names = [*(f"net{number}" for number in range(interfaces)), "link"]
         lines += [f"link set dev {name} type bridge mcast_snooping 0" for name in names]
         lines += [f"link set dev {name} up" for name in names]
         nodes = (self.a, self.b, self.client)
@@ -150,7 +151,7 @@ class Lab:
         self.switch.check("bridge", "link", "set", "dev", node.port(PRIVATE), *kinds)
 
     def holders(self, address: str = SERVICE) -> list[str]:
-        """The names of the nodes whose kernel has the address on a card."""
+        """The names of the nodes whose kernel has the address on an interface."""
         return [
             node.name
             for node in self.nodes
@@ -179,6 +180,6 @@ class Lab:
         return "\n".join(parts)
 
 
-def private(host: int) -> Card:
+def private(host: int) -> Interface:
     """A node's end of the private link."""
-    return Card(PRIVATE, "link", f"02:00:00:00:ff:{host:02x}", (f"1.0.0.{host}/24",))
+    return Interface(PRIVATE, "link", f"02:00:00:00:ff:{host:02x}", (f"1.0.0.{host}/24",))

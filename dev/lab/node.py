@@ -1,4 +1,4 @@
-"""One node of a lab: its cards, its files, its processes, and what can befall it."""
+"""One node of a lab: its interfaces, its files, its processes, and what can befall it."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ Value = str | int | float | bool | Sequence[str]
 
 
 @dataclass(frozen=True)
-class Card:
-    """A network card as the node has it when the power comes on."""
+class Interface:
+    """A network interface as the node has it when the power comes on."""
 
     name: str
     switch: str
@@ -41,12 +41,12 @@ class Card:
 
 
 class Node:
-    """A network namespace with cards. Paths inside the lab begin with `folder`."""
+    """A network namespace with interfaces. Paths inside the lab begin with `folder`."""
 
-    def __init__(self, lab: Lab, name: str, cards: Sequence[Card]) -> None:
+    def __init__(self, lab: Lab, name: str, interfaces: Sequence[Interface]) -> None:
         self.lab = lab
         self.name = name
-        self.cards = {card.name: card for card in cards}
+        self.interfaces = {interface.name: interface for interface in interfaces}
         self._deaf: set[str] = set()
         self._unlogged = ""
         self.folder = f"{FOLDER}/{name}"
@@ -58,9 +58,9 @@ class Node:
         """The node's folder as this process reaches it."""
         return self.lab.spaces.folder / self.name
 
-    def port(self, card: str) -> str:
-        """The switch's end of this card's cable."""
-        return f"{self.name}-{card}"
+    def port(self, interface: str) -> str:
+        """The switch's end of this interface's cable."""
+        return f"{self.name}-{interface}"
 
     # ------------------------------------------------------------------ processes
 
@@ -119,80 +119,86 @@ class Node:
     def thaw(self) -> None:
         self.lab.spaces.signal_all(self.name, signal.SIGCONT)
 
-    # ------------------------------------------------------------------ cards
+    # ------------------------------------------------------------------ interfaces
 
-    def _plugged(self, card: Card) -> tuple[str, ...]:
-        """ip lines, for the switch, that make a card and plug it in."""
-        port = self.port(card.name)
-        learning = "off" if card.name == PRIVATE else "on"  # a cable, not a switch: it never knows
+    def _plugged(self, interface: Interface) -> tuple[str, ...]:
+        """ip lines, for the switch, that make an interface and plug it in."""
+        port = self.port(interface.name)
+        # The link is a cable, not a switch: it never knows.
+        learning = "off" if interface.name == PRIVATE else "on"
         return (
-            f"link add name {port} type veth peer name {card.name} address {card.hwaddr} "
+            f"link add name {port} type veth peer name {interface.name} address {interface.hwaddr} "
             f"netns {self.name}",
-            f"link set dev {port} master {card.switch} up",
+            f"link set dev {port} master {interface.switch} up",
             f"link set dev {port} type bridge_slave learning {learning}",
         )
 
     @staticmethod
-    def _configured(card: Card) -> tuple[str, ...]:
-        """ip lines, for the node, that give a card what it has after a boot."""
-        lines = [f"link set dev {card.name} address {card.hwaddr}", f"link set dev {card.name} up"]
-        for address in card.addresses:
+    def _configured(interface: Interface) -> tuple[str, ...]:
+        """ip lines, for the node, that give an interface what it has after a boot."""
+        lines = [
+            f"link set dev {interface.name} address {interface.hwaddr}",
+            f"link set dev {interface.name} up",
+        ]
+        for address in interface.addresses:
             nodad = " nodad" if ":" in address else ""
-            lines.append(f"address replace {address} dev {card.name}{nodad}")
+            lines.append(f"address replace {address} dev {interface.name}{nodad}")
         return tuple(lines)
 
     def plugging(self) -> list[str]:
-        """ip lines, for the switch, that make all cards."""
-        return [line for card in self.cards.values() for line in self._plugged(card)]
+        """ip lines, for the switch, that make all interfaces."""
+        return [line for interface in self.interfaces.values() for line in self._plugged(interface)]
 
     def configuring(self) -> list[str]:
-        """ip lines, for the node, that give all cards what they have after a boot."""
-        return [line for card in self.cards.values() for line in self._configured(card)]
+        """ip lines, for the node, that give all interfaces what they have after a boot."""
+        return [
+            line for interface in self.interfaces.values() for line in self._configured(interface)
+        ]
 
-    def make_card(self, name: str) -> None:
-        """Make a card, for the first time or again after `delete_card`."""
-        card = self.cards[name]
-        self.lab.switch.ip(*self._plugged(card))
-        self.ip(*self._configured(card))
+    def make_interface(self, name: str) -> None:
+        """Make an interface, for the first time or again after `delete_interface`."""
+        interface = self.interfaces[name]
+        self.lab.switch.ip(*self._plugged(interface))
+        self.ip(*self._configured(interface))
 
-    def delete_card(self, name: str) -> None:
-        """Delete a card as a driver that is unloaded does."""
+    def delete_interface(self, name: str) -> None:
+        """Delete an interface as a driver that is unloaded does."""
         self._deaf.discard(name)
         self.ip(f"link delete dev {name}")
 
-    def _cable(self, card: str) -> list[str]:
+    def _cable(self, interface: str) -> list[str]:
         """The switch's ends of a cable; the private link is one cable from node to node."""
-        if card == PRIVATE:
+        if interface == PRIVATE:
             ends = [node.port(PRIVATE) for node in (self.lab.a, self.lab.b)]
-            return [end for end in ends if self.lab.switch.has(end)]  # a card may be deleted
-        return [self.port(card)]
+            return [end for end in ends if self.lab.switch.has(end)]  # an interface may be deleted
+        return [self.port(interface)]
 
-    def unplug(self, card: str) -> None:
+    def unplug(self, interface: str) -> None:
         """Pull the cable: the carrier is lost, of the private link at both ends."""
-        self.lab.switch.ip(*(f"link set dev {port} down" for port in self._cable(card)))
+        self.lab.switch.ip(*(f"link set dev {port} down" for port in self._cable(interface)))
 
-    def plug(self, card: str) -> None:
-        self.lab.switch.ip(*(f"link set dev {port} up" for port in self._cable(card)))
+    def plug(self, interface: str) -> None:
+        self.lab.switch.ip(*(f"link set dev {port} up" for port in self._cable(interface)))
         self._stay_deaf()
 
-    def deafen(self, card: str) -> None:
+    def deafen(self, interface: str) -> None:
         """The switch's port drops everything, both ways, while the carrier stays up."""
-        self._deaf.add(card)
-        self.lab.switch.check("bridge", "link", "set", "dev", self.port(card), "state", "0")
+        self._deaf.add(interface)
+        self.lab.switch.check("bridge", "link", "set", "dev", self.port(interface), "state", "0")
 
     def _stay_deaf(self) -> None:
         """A port whose carrier has come back forwards again, be it broken or not."""
-        for card in self._deaf:
-            self.deafen(card)
+        for interface in self._deaf:
+            self.deafen(interface)
 
-    def hear(self, card: str) -> None:
+    def hear(self, interface: str) -> None:
         """The switch's port works again."""
-        self._deaf.discard(card)
-        self.lab.switch.check("bridge", "link", "set", "dev", self.port(card), "state", "3")
+        self._deaf.discard(interface)
+        self.lab.switch.check("bridge", "link", "set", "dev", self.port(interface), "state", "3")
 
-    def addresses(self, card: str = "") -> list[str]:
-        """The kernel's addresses with prefix on a card, or on all; link-local ones left out."""
-        only = ("dev", card) if card else ()
+    def addresses(self, interface: str = "") -> list[str]:
+        """The kernel's addresses with prefix on an interface, or on all; no link-local ones."""
+        only = ("dev", interface) if interface else ()
         result = self.run("ip", "-j", "address", "show", *only)
         found = json.loads(result.stdout or "[]")
         return [
@@ -202,9 +208,9 @@ class Node:
             if entry.get("scope") != "link"
         ]
 
-    def hwaddr(self, card: str) -> str:
-        """The hardware address that a card has now."""
-        found = json.loads(self.check("ip", "-j", "link", "show", "dev", card))
+    def hwaddr(self, interface: str) -> str:
+        """The hardware address that an interface has now."""
+        found = json.loads(self.check("ip", "-j", "link", "show", "dev", interface))
         return str(found[0]["address"])
 
     # ------------------------------------------------------------------ power
@@ -215,8 +221,9 @@ class Node:
         To end processes and take links down lasts many milliseconds, in which a kernel would answer
         for a dead node, and other kernels wait for its lock. That is left to `power_cut`.
         """
-        lines = "".join(f"link set dev {self.port(name)} state 0\n" for name in self.cards)
-        self.lab.switch.run("bridge", "-force", "-batch", "-", text=lines)  # a card may be deleted
+        lines = "".join(f"link set dev {self.port(name)} state 0\n" for name in self.interfaces)
+        # -force: an interface may be deleted.
+        self.lab.switch.run("bridge", "-force", "-batch", "-", text=lines)
         self.freeze()
 
     def power_cut(self) -> None:
@@ -226,9 +233,9 @@ class Node:
         `pidfile`. Its other files stay, as on a disk.
         """
         self.vanish()  # nobody notices that the end has come
-        names = list(self.cards)
+        names = list(self.interfaces)
         self.ip(*(f"link set dev {name} down" for name in names), force=True)
-        if PRIVATE in self.cards:
+        if PRIVATE in self.interfaces:
             self.unplug(PRIVATE)
         self.lab.spaces.signal_all(self.name, signal.SIGKILL)
         self.ip(*(f"address flush dev {name}" for name in names), force=True)
@@ -237,15 +244,15 @@ class Node:
     def power_on(self) -> None:
         """The node boots as far as its network; what runs on it is the caller's to start."""
         (self.outside / "run").mkdir(mode=0o755, exist_ok=True)
-        present = [card for card in self.cards.values() if self.has(card.name)]
-        self.ip(*(line for card in present for line in self._configured(card)))
+        present = [interface for interface in self.interfaces.values() if self.has(interface.name)]
+        self.ip(*(line for interface in present for line in self._configured(interface)))
         self._stay_deaf()
-        if PRIVATE in self.cards:
+        if PRIVATE in self.interfaces:
             self.plug(PRIVATE)
 
-    def has(self, card: str) -> bool:
-        """Whether the card is there, be it up or not."""
-        return self.run("ip", "link", "show", "dev", card).returncode == 0
+    def has(self, interface: str) -> bool:
+        """Whether the interface is there, be it up or not."""
+        return self.run("ip", "link", "show", "dev", interface).returncode == 0
 
     # ------------------------------------------------------------------ failoverd
 
@@ -278,12 +285,12 @@ class Node:
         peer = self.lab.b if self is self.lab.a else self.lab.a
         folder = self.folder
         return {
-            "interfaces": [name for name in self.cards if name != PRIVATE],
+            "interfaces": [name for name in self.interfaces if name != PRIVATE],
             "verbose": False,
             "packet_count": 500,
             "tcp_port": 2000,
-            "primary": self.cards[PRIVATE].addresses[0].split("/")[0],
-            "secondary": peer.cards[PRIVATE].addresses[0].split("/")[0],
+            "primary": self.interfaces[PRIVATE].addresses[0].split("/")[0],
+            "secondary": peer.interfaces[PRIVATE].addresses[0].split("/")[0],
             "plip_interface": PRIVATE,
             "failover_root": folder,
             "host_type": f"{folder}/host_type",
@@ -342,7 +349,7 @@ class Node:
         self, command: str, secret: str = SECRET, timeout: float = 30.0, port: int = 2000
     ) -> str:
         """Type the secret and a command into our own failoverd's port. Its last line."""
-        address = self.cards[PRIVATE].addresses[0].split("/")[0]
+        address = self.interfaces[PRIVATE].addresses[0].split("/")[0]
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with self.socket(family, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout)

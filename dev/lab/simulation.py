@@ -24,12 +24,12 @@ SCRIPT = 0.012  # seconds that ha-switch takes
 START = 0.3  # seconds from the start of failoverd until it watches
 PROBE = 0.005  # seconds between two of the client's probes
 LIMIT = 60.0  # virtual seconds that one event of the story may take at most
-CARD = "eth0"
+INTERFACE = "eth0"
 TOLD = (pair.Query.FAIL, pair.Query.RESUME)
 
 
 class Node:
-    """One simulated node: a failoverd, a card, an end of the private link."""
+    """One simulated node: a failoverd, an interface, an end of the private link."""
 
     def __init__(self, world: Simulation, name: str) -> None:
         self.world = world
@@ -37,8 +37,8 @@ class Node:
         boot, number, other = ("master", 1, 2) if name == "a" else ("slave", 2, 1)
         settings = {
             **SETTINGS,
-            "interfaces": [CARD],
-            "addresses": [f"{CARD} {SERVICE}/24"],
+            "interfaces": [INTERFACE],
+            "addresses": [f"{INTERFACE} {SERVICE}/24"],
             "primary": f"1.0.0.{number}",
             "secondary": f"1.0.0.{other}",
         }
@@ -47,7 +47,7 @@ class Node:
         self.boot = boot
         self.rules = pair.rules(self.conf, boot)
         self.judges = {
-            CARD: judge.Rules(
+            INTERFACE: judge.Rules(
                 self.conf.packet_count, self.conf.timer_seconds, self.conf.low_water, False
             ),
             "plip0": judge.Rules(self.conf.packet_count, self.conf.plip_timer, 0, True),
@@ -117,22 +117,22 @@ class Node:
 
     def wait_for_alarm(self, interface: str) -> None:
         deadline = self.windows[interface].deadline
-        if interface == CARD:
-            half = self.judges[CARD].timer / 2
+        if interface == INTERFACE:
+            half = self.judges[INTERFACE].timer / 2
             self.after(deadline - half - self.world.now(), lambda: self.ask_witness(deadline))
         self.after(deadline - self.world.now(), lambda: self.alarm(interface, deadline))
 
     def ask_witness(self, deadline: float) -> None:
         """In the middle of an empty window the router is asked, and answers."""
-        window = self.windows[CARD]
+        window = self.windows[INTERFACE]
         if window.packets == 0 and window.deadline == deadline:
-            self.packet(CARD)
+            self.packet(INTERFACE)
 
     def packet(self, interface: str) -> None:
         """A packet comes in, unless the switch's port is deaf."""
-        if not self.running or (interface == CARD and self.deaf):
+        if not self.running or (interface == INTERFACE and self.deaf):
             return
-        self.counted += interface == CARD
+        self.counted += interface == INTERFACE
         window, event = judge.count(
             self.judges[interface], self.windows[interface], 1, self.world.now()
         )
@@ -154,13 +154,13 @@ class Node:
         if event.verdict == "fail" and self.verdicts.get(interface) != "fail":
             self.tell_silence(interface, event)
         self.verdicts[interface] = event.verdict
-        if interface == CARD:
+        if interface == INTERFACE:
             self.feed(pair.Watched(interface, event.packets, event.last, event.verdict))
         else:
             self.feed(pair.LinkWatched(event.packets, event.verdict))
 
     def tell_silence(self, interface: str, event: judge.Event) -> None:
-        if interface == CARD:
+        if interface == INTERFACE:
             received = str(event.packets)
             self.log("IFACE-FAIL", f"interface {interface}", "not receiving", received=received)
         else:
@@ -196,14 +196,14 @@ class Node:
             case pair.Heartbeats():
                 self.heartbeats = action.on
             case pair.RestartWatchers():
-                self.open_window(CARD)
+                self.open_window(INTERFACE)
             case pair.Look():
                 self.after(0.0, self.tell_count)
             case pair.RunProgram():
                 raise AssertionError("no program is set in the story")
 
     def tell_count(self) -> None:
-        self.feed(pair.Counted(CARD, self.windows[CARD].packets))
+        self.feed(pair.Counted(INTERFACE, self.windows[INTERFACE].packets))
 
     def script_ended(self, role: str) -> None:
         self.holds = role == "master"
@@ -238,20 +238,21 @@ class Node:
             self.feed(pair.Request(number, query.value, True))
             return
         if self.counted == self.looked:
-            self.after(HOP, lambda: self.packet(CARD))  # it asks its witness, as the real one does
+            # It asks its witness, as the real one does.
+            self.after(HOP, lambda: self.packet(INTERFACE))
         self.looked = self.counted
         view = self.view()
         asker.after(HOP, lambda: replied(pair.Replied(query, True, view=view)))
 
     def view(self) -> pair.PeerView:
         """What a `status` tells of us."""
-        window = self.windows[CARD]
+        window = self.windows[INTERFACE]
         bad = frozenset(i.name for i in self.state.interfaces if i.useless)
         return pair.PeerView(
             role="rejoining" if pair.is_rejoining(self.state) else pair.role(self.state),
             boot=self.boot,
             bad=bad,
-            counts=((CARD, window.packets, window.last),),
+            counts=((INTERFACE, window.packets, window.last),),
             reaches=self.state.heard,
         )
 
@@ -320,7 +321,7 @@ class Simulation:
         self._record.sent.append(self._time)
         node = self.believed
         if node is not None and node.powered and not node.deaf:
-            self.at(HOP, lambda: node.packet(CARD))
+            self.at(HOP, lambda: node.packet(INTERFACE))
             if node.holds:
                 self._record.replies.append(self._time + 2 * HOP)
         self.at(PROBE, self._probe)

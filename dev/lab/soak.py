@@ -323,7 +323,7 @@ class Soak:
 
     def connected(self, node: Node, asker: Node) -> socket.socket:
         """A connection to a node's port: from itself, or from the peer over the link."""
-        addresses = [node.cards[PRIVATE].addresses[0].split("/")[0] for node in (node, asker)]
+        addresses = [node.interfaces[PRIVATE].addresses[0].split("/")[0] for node in (node, asker)]
         port = asker.socket(socket.AF_INET, socket.SOCK_STREAM)
         port.settimeout(LIMIT)
         if asker is not node:

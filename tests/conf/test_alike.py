@@ -170,14 +170,14 @@ def rename(node: Node, before: str, after: str) -> None:
     node.ip(f"link set dev {after} up")
 
 
-def card_named(name: str) -> dict[str, Value]:
+def interface_named(name: str) -> dict[str, Value]:
     return {"interfaces": [name], "addresses": [f"{name} {SERVICE}/24"]}
 
 
-def test_a_pair_whose_cards_have_other_names_says_so(lab: Lab) -> None:
+def test_a_pair_whose_interfaces_have_other_names_says_so(lab: Lab) -> None:
     rename(lab.b, "eth0", "ens3")
-    lab.a.write_conf(**card_named("eth0"))
-    lab.b.write_conf(**card_named("ens3"), hold_down=3.0)
+    lab.a.write_conf(**interface_named("eth0"))
+    lab.b.write_conf(**interface_named("ens3"), hold_down=3.0)
     for node in lab.nodes:
         node.start_failoverd()
     for node, here, there in ((lab.a, "eth0", "ens3"), (lab.b, "ens3", "eth0")):

@@ -29,9 +29,9 @@ SETTINGS = """
 $low_water = 1;
 """
 LINK, OWN = Held("plip0", "1.0.0.1", 24), Held("eth0", "192.0.2.1", 24)
-CARD = "02:00:00:00:00:01"
+HWADDR = "02:00:00:00:00:01"
 SOUND = Facts(
-    interfaces={"lo": Interface(), "eth0": Interface(hwaddr=CARD), "plip0": Interface()},
+    interfaces={"lo": Interface(), "eth0": Interface(hwaddr=HWADDR), "plip0": Interface()},
     held=(Held("lo", "127.0.0.1", 8), LINK, OWN),
     routed=True,
 )
@@ -107,7 +107,7 @@ V6_HELD = (Held("plip0", "fd00::1", 64), Held("eth0", "2001:db8::1", 64))
         (SOUND, "@addresses = ();"),
         (SOUND, "@witness = ('eth0 192.0.2.1', 'eth0 192.0.2.2');"),  # of both, in one file
         (having(*V6_HELD), V6),
-        (replace(SOUND, placed=True), f"@ethernet_addresses = ('eth0 {CARD}');"),
+        (replace(SOUND, placed=True), f"@ethernet_addresses = ('eth0 {HWADDR}');"),
         (SOUND, "@ethernet_addresses = ('eth0 02:00:00:00:00:10');"),
         # What is wrong with names that lead nowhere is told before.
         (Facts({}), ""),
@@ -139,7 +139,7 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
     "IPv6 is disabled where it is needed": (
         replace(
             having(*V6_HELD),
-            interfaces={**SOUND.interfaces, "eth0": Interface(hwaddr=CARD, ipv6=False)},
+            interfaces={**SOUND.interfaces, "eth0": Interface(hwaddr=HWADDR, ipv6=False)},
         ),
         V6,
         [
@@ -446,12 +446,12 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
     ),
     "a hardware address of its own": (
         SOUND,
-        f"@ethernet_addresses = ('eth0 {CARD}');",
+        f"@ethernet_addresses = ('eth0 {HWADDR}');",
         [
             (
                 "ethernet_addresses",
                 AMISS,
-                f"{CARD} is the hardware address that eth0 has of its own: name one that neither "
+                f"{HWADDR} is the hardware address that eth0 has of its own: name one that neither "
                 "node has, such as 02:00:00:00:00:10",
             )
         ],
@@ -669,7 +669,7 @@ def test_a_service_address_on_the_wrong_interface_can_be_corrected_by_hup(
     make_lab: Callable[..., Lab],
 ) -> None:
     """failoverd itself has put it there, so that is no reason to refuse what corrects it."""
-    lab = make_lab(cards=2)
+    lab = make_lab(interfaces=2)
     wrong, right = (
         {"interfaces": [name], "addresses": [f"{name} {SERVICE}/24"]} for name in ("eth1", "eth0")
     )
@@ -836,11 +836,11 @@ def test_what_must_differ_and_does_not_is_told(lab: Lab) -> None:
 
 
 def test_the_peers_own_hardware_address_is_named() -> None:
-    interfaces = (("eth0", InterfaceStatus("ok", 1, 1, CARD)),)
-    settings = conf.parse(f"{SETTINGS} @ethernet_addresses = ('eth0 {CARD}');", "failoverd.conf")
+    interfaces = (("eth0", InterfaceStatus("ok", 1, 1, HWADDR)),)
+    settings = conf.parse(f"{SETTINGS} @ethernet_addresses = ('eth0 {HWADDR}');", "failoverd.conf")
     peer = replace(STANDBY, boot="slave", interfaces=interfaces)
     assert alike.clashes(settings, "master", peer) == [
-        f"@ethernet_addresses: {CARD} is the peer's own on eth0: name one that neither node has"
+        f"@ethernet_addresses: {HWADDR} is the peer's own on eth0: name one that neither node has"
     ]
     assert alike.clashes(settings, "master", replace(peer, role="active")) == []
     assert alike.clashes(conf.parse(SETTINGS, "failoverd.conf"), "slave", peer) == [

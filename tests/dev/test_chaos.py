@@ -24,7 +24,7 @@ from failoverd import conf
 CHAOS = (sys.executable, "-m", "dev.lab.chaos")
 LIMITS = Limits(linked=1.0, wired=2.0, nobody=3.0, overlap=0.5, handover=1.0)
 WHOLE = faults.whole()
-DEAF = WHOLE.change("a", cards=("deaf",))
+DEAF = WHOLE.change("a", interfaces=("deaf",))
 BOTH = frozenset(NAMES)
 
 
@@ -71,7 +71,7 @@ def judged(
 
 
 CUT = Truth(WHOLE.a, WHOLE.b, "cut")
-APART = CUT.change("a", cards=("deaf",))
+APART = CUT.change("a", interfaces=("deaf",))
 BROKEN = WHOLE.change("b", script="fail slave")
 
 
@@ -93,7 +93,7 @@ BROKEN = WHOLE.change("b", script="fail slave")
         ([(9, "a", True, WHOLE), (2.9, "", False, WHOLE), (9, "b", True, WHOLE)], []),
         ([(9, "a", True, WHOLE), (3.3, "", False, WHOLE)], [2, 2]),
         ([(3.3, "a", False, DEAF)], [2]),
-        ([(9, "", False, DEAF.change("b", cards=("unplugged",)))], []),
+        ([(9, "", False, DEAF.change("b", interfaces=("unplugged",)))], []),
         ([(9, "", False, DEAF.change("b", script="hang master"))], []),
         ([(9, "", False, DEAF.change("b", powered=False))], []),
     ],
@@ -106,10 +106,10 @@ def test_the_judge_complains_of_what_lasts_too_long(
 
 def test_nobody_takes_over_from_one_that_still_answers_on_another_interface() -> None:
     """It has lost the client's interface, and nobody can ask it why."""
-    half = faults.whole(2).change("a", cards=("gone", "works"))
+    half = faults.whole(2).change("a", interfaces=("gone", "works"))
     assert judged((9, "", False, replace(half, link="cut"))) == []
     assert judged((9, "", False, half)) == [2]
-    apart = half.change("a", cards=("gone", "gone"))
+    apart = half.change("a", interfaces=("gone", "gone"))
     assert judged((9, "", False, replace(apart, link="cut"))) == [2]
 
 
@@ -127,7 +127,7 @@ def test_time_in_which_nobody_looked_does_not_count() -> None:
 
 
 def test_a_handover_needs_a_bad_interface_here_and_a_good_one_there() -> None:
-    neither = DEAF.change("b", cards=("deaf",))
+    neither = DEAF.change("b", interfaces=("deaf",))
     history = [(0.0, WHOLE), (10.0, DEAF), (20.0, neither)]
     assert needless(history, 10.5, "a", 1.0) == ""
     assert needless(history, 20.5, "a", 1.0) == ""  # b was good just now

@@ -30,14 +30,14 @@ def give(lab: Lab, node: str, address: str = SERVICE) -> None:
     getattr(lab, node).ip(f"address add {address}/{prefix} dev eth0{extra}")
 
 
-def hears(lab: Lab, sender: str, receiver: str, card: str) -> bool:
-    """Whether a raw frame that one node sends on a card reaches the other's."""
+def hears(lab: Lab, sender: str, receiver: str, interface: str) -> bool:
+    """Whether a raw frame that one node sends on an interface reaches the other's."""
     with contextlib.ExitStack() as stack:
         ends = []
         for name in (sender, receiver):
             end = getattr(lab, name).socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
             ends.append(stack.enter_context(end))
-            end.bind((card, TEST_ETHERTYPE))
+            end.bind((interface, TEST_ETHERTYPE))
         frame = b"\xff" * 6 + b"\x02" + bytes(5) + TEST_ETHERTYPE.to_bytes(2, "big") + b"x" * 46
         ends[1].settimeout(0.1)
         for _ in range(5):
@@ -64,7 +64,7 @@ def test_the_client_sees_how_long_nobody_answered(lab: Lab) -> None:
 
 
 def test_ipv6_is_there_when_it_is_asked_for(make_lab: Callable[..., Lab]) -> None:
-    lab = make_lab(ipv6=True, cards=2)
+    lab = make_lab(ipv6=True, interfaces=2)
     give(lab, "b", SERVICE6)
     lab.client.start_probing(SERVICE6)
     lab.wait_until(lab.client.answering, "the service answers")
@@ -104,7 +104,7 @@ def test_a_power_cut_takes_what_a_node_would_lose(lab: Lab) -> None:
     assert lab.a.read("run/state") == ""
     lab.a.power_on()
     assert lab.a.addresses("eth0") == ["192.0.2.1/24"]
-    assert lab.a.hwaddr("eth0") == lab.a.cards["eth0"].hwaddr
+    assert lab.a.hwaddr("eth0") == lab.a.interfaces["eth0"].hwaddr
     assert lab.a.read("log") == "a line\n"
     lab.wait_until(lambda: hears(lab, "a", "b", "plip0"), "the private link works")
 
@@ -128,16 +128,16 @@ def test_the_private_link_can_be_cut_in_one_direction(lab: Lab) -> None:
     assert hears(lab, "b", "a", "plip0")
 
 
-def test_a_cable_is_pulled_and_a_card_made_anew(lab: Lab) -> None:
+def test_a_cable_is_pulled_and_an_interface_made_anew(lab: Lab) -> None:
     lab.a.unplug("eth0")
     assert "NO-CARRIER" in lab.a.check("ip", "link", "show", "dev", "eth0")
     lab.a.plug("eth0")
     lab.wait_until(lambda: hears(lab, "b", "a", "eth0"), "the cable is plugged in")
-    lab.a.delete_card("eth0")
+    lab.a.delete_interface("eth0")
     assert lab.a.addresses("eth0") == []
-    lab.a.make_card("eth0")
+    lab.a.make_interface("eth0")
     assert lab.a.addresses("eth0") == ["192.0.2.1/24"]
-    lab.wait_until(lambda: hears(lab, "b", "a", "eth0"), "the new card works")
+    lab.wait_until(lambda: hears(lab, "b", "a", "eth0"), "the new interface works")
 
 
 def test_a_frozen_node_goes_on_after_the_thaw(lab: Lab) -> None:

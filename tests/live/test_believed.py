@@ -112,7 +112,7 @@ def test_where_only_small_packets_pass_one_becomes_active(lab: Lab) -> None:
     lab.wait_until(lambda: len(lab.holders()) == 1, "one has the address", LONG)
 
 
-def test_a_deaf_card_goes_where_a_closed_port_lets_no_question_in(lab: Lab) -> None:
+def test_a_deaf_interface_goes_where_a_closed_port_lets_no_question_in(lab: Lab) -> None:
     """The active node cannot ask whether the other is able; that one can ask for the role."""
     begin(lab)
     drop(lab.b, CLOSED)
@@ -122,7 +122,7 @@ def test_a_deaf_card_goes_where_a_closed_port_lets_no_question_in(lab: Lab) -> N
 
 
 def test_one_interface_of_two_that_fails_is_enough_for_that(make_lab: Callable[..., Lab]) -> None:
-    lab = make_lab(cards=2)
+    lab = make_lab(interfaces=2)
     if why := why_no_filters(lab.a):
         pytest.skip(why)
     pass_all(lab.a)

@@ -18,7 +18,7 @@ import pytest
 from live_pair import LONG, settled, start
 
 from dev.lab.network import SERVICE, Lab
-from dev.lab.node import Card, Node
+from dev.lab.node import Interface, Node
 from dev.lab.spaces import ROOT, search_path
 
 OUTSIDE, SERVER, PORT = "198.51.100.10", "198.51.100.200", 7
@@ -140,7 +140,9 @@ def firewall(node: Node, peer: Node) -> None:
         node.check("sh", "-c", f"echo {value} >/proc/sys/net/{knob}")
     node.check("nft", "-f", "-", text=RULES)
     text = (ROOT / "examples/conntrackd/conntrackd.conf").read_text()
-    ours, theirs = (node.cards["plip0"].addresses[0].partition("/")[0] for node in (node, peer))
+    ours, theirs = (
+        node.interfaces["plip0"].addresses[0].partition("/")[0] for node in (node, peer)
+    )
     for line, other in {
         "IPv4_address 1.0.0.1\n        IPv4_Dest": f"IPv4_address {ours}\n        IPv4_Dest",
         "Address 1.0.0.2\n        Port": f"Address {theirs}\n        Port",
@@ -172,8 +174,8 @@ def use_hook(node: Node) -> None:
 @contextmanager
 def streams(lab: Lab) -> Iterator[Streams]:
     """From the client through the active node to a server on the other network."""
-    card = Card("eth1", "net1", "02:00:00:00:01:c8", (f"{SERVER}/24",))
-    server = Node(lab, "server", [card])
+    interface = Interface("eth1", "net1", "02:00:00:00:01:c8", (f"{SERVER}/24",))
+    server = Node(lab, "server", [interface])
     lab.switch.ip(*server.plugging())
     server.ip(*server.configuring())
     lab.client.ip("link set dev eth1 down", f"route add 198.51.100.0/24 via {SERVICE}")
@@ -199,7 +201,7 @@ def firewalls(make_lab: object) -> Lab:
     missing = [each for each in needed if not shutil.which(each, path=search_path())]
     if missing:
         pytest.skip(f"there is no {' and no '.join(missing)}: install it")
-    lab: Lab = make_lab(cards=2)  # type: ignore[operator]
+    lab: Lab = make_lab(interfaces=2)  # type: ignore[operator]
     addresses = [f"eth0 {SERVICE}/24", f"eth1 {OUTSIDE}/24"]
     start(lab, addresses=addresses, switch_timeout=10.0)
     firewall(lab.a, lab.b)

@@ -28,7 +28,7 @@ NETWORKS: list[tuple[str, dict[str, Value]]] = [
 
 
 def begin(lab: Lab, address: str, variables: dict[str, Value]) -> None:
-    """Start the pair, and wait until a alone has the address and each knows the other's card."""
+    """Start the pair; wait until a alone has the address and each knows the other's interface."""
     for node in lab.nodes:
         node.write_conf(**variables, second_path=False)  # ARP alone tells
         node.start_failoverd()
@@ -38,7 +38,7 @@ def begin(lab: Lab, address: str, variables: dict[str, Value]) -> None:
     )
     lab.wait_until(
         lambda: lab.a.hwaddr("eth0") in lab.b.read("run/state"),
-        "b has asked a for its cards",
+        "b has asked a for its interfaces",
     )
     assert lab.holders(address) == ["a"]
 

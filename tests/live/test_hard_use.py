@@ -171,7 +171,7 @@ def test_hup_takes_a_configuration_wholly_or_not_at_all(lab: Lab) -> None:
     assert [role_changes(node) for node in lab.nodes] == before
 
 
-def test_what_left_the_configuration_leaves_the_card_with_the_role(lab: Lab) -> None:
+def test_what_left_the_configuration_leaves_the_interface_with_the_role(lab: Lab) -> None:
     """Else both nodes would have it: the script never touches what it is not told of."""
     old, new = "eth0 192.0.2.11/24", "eth0 192.0.2.12/24"
     addresses = [*lab.a.settings()["addresses"], old]  # type: ignore[misc]
@@ -186,8 +186,8 @@ def test_what_left_the_configuration_leaves_the_card_with_the_role(lab: Lab) -> 
     assert lab.a.command("failoverd").returncode == 0
     lab.wait_until(lambda: settled(lab, lab.a), "a goes on where it was")
     assert lab.a.command("ha-fail").returncode == 0
-    assert lab.a.addresses("eth0") == list(lab.a.cards["eth0"].addresses)
-    assert lab.a.hwaddr("eth0") == lab.a.cards["eth0"].hwaddr
+    assert lab.a.addresses("eth0") == list(lab.a.interfaces["eth0"].addresses)
+    assert lab.a.hwaddr("eth0") == lab.a.interfaces["eth0"].hwaddr
     assert new.split()[1] in lab.b.addresses("eth0")
 
 
@@ -207,7 +207,7 @@ def test_what_is_new_in_the_middle_of_a_takeover_is_said_to_come_later(patient: 
     assert new.split()[1] not in lab.b.addresses("eth0")
 
 
-def test_what_no_card_has_yet_is_not_announced(lab: Lab) -> None:
+def test_what_no_interface_has_yet_is_not_announced(lab: Lab) -> None:
     """Else clients of another host, which has the address still, would lose it."""
     start(lab)
     new = "192.0.2.12"

@@ -1,4 +1,4 @@
-"""A node that misbehaves: disks, descriptors, processes, memory, cards. No role changes."""
+"""A node that misbehaves: disks, descriptors, processes, memory, interfaces. No role changes."""
 
 from __future__ import annotations
 
@@ -224,11 +224,11 @@ def test_no_memory_can_be_had(lab: Lab) -> None:
     lab.wait_until(lambda: alive(lab, mains), "the pair is as it was")
 
 
-# ------------------------------------------------------------------ cards
+# ------------------------------------------------------------------ interfaces
 
 
-def test_cards_that_are_renamed_and_moved(lab: Lab) -> None:
-    """The standby's card and its end of the link go to another name, another namespace and back."""
+def test_interfaces_that_are_renamed_and_moved(lab: Lab) -> None:
+    """The standby's interface and its end of the link get another name, leave, and come back."""
     start(lab, **WATCHED)
     mains = [main_pid(node) for node in lab.nodes]
     before = [role_changes(node) for node in lab.nodes]
@@ -237,8 +237,8 @@ def test_cards_that_are_renamed_and_moved(lab: Lab) -> None:
         """Without the peer's, for which ha-status waits."""
         return json.loads(node.say("status").removeprefix("ok "))
 
-    def missed(card: str) -> bool:
-        if card == "eth0":
+    def missed(interface: str) -> bool:
+        if interface == "eth0":
             return bool(own_status(lab.b)["interfaces"]["eth0"]["state"] == "down")
         return own_status(lab.a)["plip"]["state"] not in ("boot", "ok")
 
@@ -248,18 +248,20 @@ def test_cards_that_are_renamed_and_moved(lab: Lab) -> None:
         us = own_status(lab.b)
         return (us["interfaces"]["eth0"]["state"], us["plip"]["state"]) == ("ok", "ok")
 
-    for card in ("eth0", "plip0"):
+    for interface in ("eth0", "plip0"):
         for there, home in ((lab.b, ""), (lab.client, f"netns {lab.b.name}")):
             away = f"netns {there.name}" if home else ""
-            lab.b.ip(f"link set dev {card} down", f"link set dev {card} {away} name other0")
-            lab.wait_until(partial(missed, card), f"b misses {card}")
-            there.ip(f"link set dev other0 {home} name {card}")
-            lab.b.ip(*lab.b._configured(lab.b.cards[card]))
-            lab.wait_until(whole, f"{card} is back")
+            lab.b.ip(
+                f"link set dev {interface} down", f"link set dev {interface} {away} name other0"
+            )
+            lab.wait_until(partial(missed, interface), f"b misses {interface}")
+            there.ip(f"link set dev other0 {home} name {interface}")
+            lab.b.ip(*lab.b._configured(lab.b.interfaces[interface]))
+            lab.wait_until(whole, f"{interface} is back")
     assert [role_changes(node) for node in lab.nodes] == before
 
 
-def test_a_card_that_was_renamed_while_it_had_the_address(lab: Lab) -> None:
+def test_an_interface_that_was_renamed_while_it_had_the_address(lab: Lab) -> None:
     """The active node's: it gives the address up all the same, and goes on when it is back."""
     start(lab, **WATCHED)
     lab.a.ip("link set dev eth0 down", "link set dev eth0 name other0")

@@ -16,7 +16,8 @@ from dev.lab import logs
 from dev.lab.network import SERVICE, Lab
 from dev.lab.node import SWITCH, Node
 
-# The router answers, so a quiet network is not a dead card; without an answer a window has failed.
+# The router answers, so a quiet network is not a dead interface; without an answer a window has
+# failed.
 
 
 def test_power_cut_takeover_and_resume(lab: Lab) -> None:
@@ -53,7 +54,7 @@ def test_a_deaf_port_hands_over_and_comes_back_only_on_demand(lab: Lab) -> None:
     assert role_changes(lab.b) == changes
 
 
-def test_a_switch_that_speaks_on_a_blocked_port_hides_no_deaf_card(lab: Lab) -> None:
+def test_a_switch_that_speaks_on_a_blocked_port_hides_no_deaf_interface(lab: Lab) -> None:
     """A port that a switch keeps blocked still brings the switch's own frames."""
     bpdu = bytes.fromhex("0180c2000000 0200000000fe 0026 424203").ljust(60, b"\0")
     lldp = bytes.fromhex("0180c200000e 0200000000fe 88cc 0207").ljust(60, b"\0")
@@ -224,7 +225,7 @@ def test_ipv6_and_hardware_addresses_move(make_lab: Callable[..., Lab]) -> None:
     )
     assert lab.a.hwaddr("eth0") == shared
     assert lab.holders(lab.service6) == ["a"]
-    own = lab.a.cards["eth0"].hwaddr
+    own = lab.a.interfaces["eth0"].hwaddr
     assert lab.a.command("ha-fail").returncode == 0
     assert settled(lab, lab.b)
     assert (lab.a.hwaddr("eth0"), lab.b.hwaddr("eth0")) == (own, shared)
@@ -243,13 +244,13 @@ def test_an_interface_goes_down_up_is_deleted_and_made_again(lab: Lab) -> None:
     lab.wait_until(lambda: state() == "down", "b says that eth0 is down")
     lab.b.ip("link set dev eth0 up")
     lab.wait_until(lambda: state() == "ok", "b hears on eth0 again")
-    lab.b.delete_card("eth0")
+    lab.b.delete_interface("eth0")
     lab.wait_until(lambda: state() == "down", "b says that eth0 is away")
-    lab.b.make_card("eth0")
+    lab.b.make_interface("eth0")
     lab.wait_until(lambda: state() == "ok", "b hears on the new eth0", LONG)
-    lab.b.delete_card("plip0")
+    lab.b.delete_interface("plip0")
     lab.wait_until(lambda: "1.0.0.2" not in lab.b.check("ip", "addr"), "the link is gone")
-    lab.b.make_card("plip0")
+    lab.b.make_interface("plip0")
     lab.wait_until(lambda: settled(lab, lab.a), "both hear each other again", LONG)
     lab.wait_until(
         lambda: lab.a.status()["us"]["plip"]["state"] == "ok", "heartbeats come again", LONG
@@ -289,7 +290,7 @@ def test_children_that_die_come_back_and_no_role_changes(lab: Lab) -> None:
 
 
 def test_a_watcher_that_hangs_keeps_no_status_waiting(lab: Lab) -> None:
-    """The peer is told what our cards have heard after they were looked at, if that is soon."""
+    """The peer is told what our interfaces have received since they were looked at, if soon."""
     start(lab, plip_timer=20.0)  # so that nobody replaces it meanwhile
     for pid in pids(lab.b, "failoverd: watchd eth0"):
         kill(lab.b, pid, signal.SIGSTOP)

@@ -137,8 +137,9 @@ def follow_status(node: Node, look: str) -> bool:
 
 
 def talk(lab: Lab) -> None:
-    """A client uses the service. What it sends to a card that is gone reaches no other card, as a
-    real one would not take it; when it has waited for long enough it asks who has the address."""
+    """A client uses the service. What it sends to an interface that is gone reaches no other
+    interface, as a real one would not take it; when it has waited for long enough it asks who has
+    the address."""
     short = {"base_reachable_time_ms": 1000, "delay_first_probe_time": 0, "retrans_time_ms": 100}
     for name, value in {**short, "ucast_solicit": 1}.items():
         path = f"/proc/sys/net/ipv4/neigh/eth0/{name}"

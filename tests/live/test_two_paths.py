@@ -20,7 +20,7 @@ CUTS: dict[str, Callable[[Lab], object]] = {
     "toward a": lambda lab: lab.cut_link(toward=lab.a),
     "toward b": lambda lab: lab.cut_link(toward=lab.b),
     "unplugged": lambda lab: lab.a.unplug(PRIVATE),
-    "deleted": lambda lab: lab.a.delete_card(PRIVATE),
+    "deleted": lambda lab: lab.a.delete_interface(PRIVATE),
 }
 # The kernel takes up to ten seconds to give up the hardware address that it had by ARP.
 CUT_SOMEWHERE = (
@@ -85,7 +85,7 @@ def test_nothing_happens_but_a_warning(lab: Lab, cut: str) -> None:
         told = lab.a.command("ha-fail", argument)
         assert told.returncode == 0 and "knows that too" in told.stdout, told.stderr
     if cut == "deleted":
-        lab.a.make_card(PRIVATE)
+        lab.a.make_interface(PRIVATE)
     lab.mend_link()
     lab.a.plug(PRIVATE)
     lab.wait_until(lambda: bool(logs.told(lab.b.log(), "PATH-PRIVATE")), "the link is back")
@@ -156,9 +156,9 @@ def test_an_address_that_changes_is_followed(lab: Lab) -> None:
     lab.cut_link()
     lab.wait_until(lambda: by_second(lab), "both ways")
     lab.mend_link()
-    lab.b.delete_card("eth0")
+    lab.b.delete_interface("eth0")
     lab.wait_until(lambda: listening(lab.b) == {"1.0.0.2"}, "it is gone")
-    lab.b.make_card("eth0")
+    lab.b.make_interface("eth0")
     lab.wait_until(lambda: listening(lab.b) == {"1.0.0.2", "192.0.2.2"}, "it is made again")
     lab.wait_until(lambda: "192.0.2.2" in lab.a.read("run/state.peer"), "a knows that, too")
     lab.cut_link()
@@ -169,7 +169,8 @@ def test_an_address_that_changes_is_followed(lab: Lab) -> None:
 def test_without_it_nothing_else_listens(lab: Lab) -> None:
     begin(lab, second_path=False)
     assert all(
-        listening(node) == {node.cards[PRIVATE].addresses[0].split("/")[0]} for node in lab.nodes
+        listening(node) == {node.interfaces[PRIVATE].addresses[0].split("/")[0]}
+        for node in lab.nodes
     )
     lab.cut_link()
     lab.wait_until(

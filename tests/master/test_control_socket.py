@@ -308,7 +308,7 @@ LOST: dict[str, Callable[[Node], None]] = {
     "the address elsewhere": lambda node: node.ip(
         "address flush dev plip0", "address add 1.0.0.2/24 dev eth0"
     ),
-    "no link": lambda node: node.delete_card("plip0"),
+    "no link": lambda node: node.delete_interface("plip0"),
     "link down": lambda node: node.ip("link set dev plip0 down"),
     "lo down": lambda node: node.ip("link set dev lo down"),
     "lo and address": lambda node: node.ip("link set dev lo down", "address flush dev plip0"),
@@ -355,9 +355,9 @@ def test_a_person_takes_over_on_a_standby_whose_link_is_gone(lab: Lab, lost: str
 def test_the_port_serves_again_when_its_address_is_back(lab: Lab, back: str) -> None:
     start(lab, **WATCHED)
     if back == "the link":
-        lab.a.delete_card("plip0")
+        lab.a.delete_interface("plip0")
         lab.wait_until(lambda: logs.told(lab.a.log(), "PORT-LOCAL"), "it is noticed")
-        lab.a.make_card("plip0")
+        lab.a.make_interface("plip0")
     else:
         lab.a.ip("link set dev plip0 down", "address flush dev plip0", "link set dev plip0 up")
         lab.a.ip("address add 1.0.0.1/24 dev plip0")

@@ -1,7 +1,7 @@
 """What the kernel shows counts for more than a program's word or an old file.
 
-First what is made of it, with real cards and without a daemon; then a real pair, whose site has a
-switch script of its own.
+First what is made of it, with real interfaces and without a daemon; then a real pair, whose site
+has a switch script of its own.
 """
 
 from __future__ import annotations
@@ -267,12 +267,15 @@ PLACED: dict[str, tuple[tuple[str, ...], str]] = {
     "one": (BOTH[1:], "192.0.2.10 is not on eth0: something"),
     "the other": (BOTH[:1], "2001:db8::10 is not on eth0: something"),
     "elsewhere": (("address add 192.0.2.10/24 dev eth1", BOTH[1]), "192.0.2.10 is not on eth0"),
-    "no such card": ((*BOTH, *RENAMED), "192.0.2.10 is not on eth0: there is no such interface"),
+    "no such interface": (
+        (*BOTH, *RENAMED),
+        "192.0.2.10 is not on eth0: there is no such interface",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", PLACED)
-def test_who_has_become_active_has_each_address_on_its_card(
+def test_who_has_become_active_has_each_address_on_its_interface(
     node: Namespace, tmp_path: Path, case: str
 ) -> None:
     commands, against = PLACED[case]
@@ -316,9 +319,9 @@ def test_a_duplicate_does_not_serve(
         assert "2001:db8::10 is not on eth0, as another host was found to have it" in said(us)
         assert ServiceInterfaces(us).switched("slave", told, ok=True) is False
         us.saved = statefile.Saved(role="active", left=(told, []))
-        cards = ServiceInterfaces(us)
+        interfaces = ServiceInterfaces(us)
         be(us, pair.Phase.ACTIVE)
-        assert looking(us, cards)() == [pair.Bare()]
+        assert looking(us, interfaces)() == [pair.Bare()]
 
     try:
         inside(node, look)
@@ -356,12 +359,12 @@ def test_without_addresses_the_script_s_word_is_all_there_is(
 def test_what_the_kernel_does_not_tell_is_not_against_it(node: Namespace, tmp_path: Path) -> None:
     def look() -> None:
         us = context(tmp_path)
-        cards = ServiceInterfaces(us)
+        interfaces = ServiceInterfaces(us)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
         for role in ("master", "slave"):
-            assert cards.switched(role, TOLD, ok=True) is True
-            assert cards.switched(role, TOLD, ok=False) is False
+            assert interfaces.switched(role, TOLD, ok=True) is True
+            assert interfaces.switched(role, TOLD, ok=False) is False
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert "SCRIPT-UNVERIFIED" in said(us) and 'error="Too many' in said(us)
 
@@ -390,9 +393,9 @@ STRAYS = (
 )
 
 
-def looking(us: Context, cards: ServiceInterfaces) -> Callable[[], list[pair.Event]]:
+def looking(us: Context, interfaces: ServiceInterfaces) -> Callable[[], list[pair.Event]]:
     def look() -> list[pair.Event]:
-        cards.look_for_addresses()
+        interfaces.look_for_addresses()
         events = list(us.events)
         us.events.clear()
         return events
@@ -424,11 +427,11 @@ def test_a_link_local_one_of_another_link_is_none(node: Namespace, tmp_path: Pat
     def check() -> None:
         us = context(tmp_path, "standby")
         us.conf = replace(us.conf, addresses=(Address("eth0", "fe80::1", 64),))
-        cards = ServiceInterfaces(us)
-        look = looking(us, cards)
+        interfaces = ServiceInterfaces(us)
+        look = looking(us, interfaces)
         be(us, pair.Phase.STANDBY)
         ip("address add fe80::1/64 dev eth1 nodad")
-        assert cards.switched("slave", ["eth0 fe80::1/64"], ok=True)
+        assert interfaces.switched("slave", ["eth0 fe80::1/64"], ok=True)
         assert look() == []
         ip("address add fe80::1/64 dev eth0 nodad")
         assert look() == [pair.Stray()]
@@ -463,13 +466,13 @@ def test_one_that_comes_as_soon_as_it_has_stood_down_is_told(
 ) -> None:
     def check() -> None:
         us = context(tmp_path)
-        cards = ServiceInterfaces(us)
-        look = looking(us, cards)
+        interfaces = ServiceInterfaces(us)
+        look = looking(us, interfaces)
         be(us, pair.Phase.STANDBY)
-        assert cards.switched("slave", TOLD, ok=True)
+        assert interfaces.switched("slave", TOLD, ok=True)
         ip("address add 192.0.2.10/32 dev lo")
         assert look() == [pair.Stray()]
-        assert not cards.switched("slave", TOLD, ok=True)
+        assert not interfaces.switched("slave", TOLD, ok=True)
         assert look() == [], "the stand-down is tried again every window, and not at every look"
         assert look() == []
 
@@ -481,12 +484,12 @@ def test_one_that_a_new_configuration_names_is_told(node: Namespace, tmp_path: P
 
     def check() -> None:
         us = context(tmp_path, "standby", addresses=())
-        cards = ServiceInterfaces(us)
-        look = looking(us, cards)
+        interfaces = ServiceInterfaces(us)
+        look = looking(us, interfaces)
         be(us, pair.Phase.STANDBY)
         assert look() == []
         us.adopt(replace(us.conf, addresses=(V4,)))
-        cards.adopt()
+        interfaces.adopt()
         assert look() == [pair.Stray()]
 
     inside(node, check)
@@ -497,10 +500,10 @@ def test_an_active_node_may_have_it_twice_but_not_miss_it(node: Namespace, tmp_p
 
     def check() -> None:
         us = context(tmp_path)
-        cards = ServiceInterfaces(us)
-        look = looking(us, cards)
+        interfaces = ServiceInterfaces(us)
+        look = looking(us, interfaces)
         be(us, pair.Phase.ACTIVE)
-        assert cards.switched("master", TOLD, ok=True)
+        assert interfaces.switched("master", TOLD, ok=True)
         assert look() == []
         ip("address add 192.0.2.10/32 dev lo")
         assert look() == []
@@ -524,14 +527,14 @@ def test_one_that_goes_before_the_first_look_is_missed(
 
     def check() -> None:
         us = context(tmp_path)
-        cards = ServiceInterfaces(us)
-        assert cards.switched("master", TOLD, ok=True)
+        interfaces = ServiceInterfaces(us)
+        assert interfaces.switched("master", TOLD, ok=True)
         be(us, pair.Phase.ACTIVE)
         ip("address del 192.0.2.10/24 dev eth0")
         if reloads:
             us.adopt(replace(us.conf, timer_seconds=2.0))
-            cards.adopt()
-        assert looking(us, cards)() == [pair.Bare()]
+            interfaces.adopt()
+        assert looking(us, interfaces)() == [pair.Bare()]
 
     inside(node, check)
 
@@ -543,7 +546,7 @@ STATES: dict[str, tuple[str | None, tuple[str, ...], str | None]] = {
     "serves, and could not note it": ("standby", BOTH, "active"),
     "the same after a failure": ("failed", BOTH, "active"),
     "with one of two": ("standby", BOTH[:1], "standby"),
-    "on other cards": ("standby", ("address add 192.0.2.10/24 dev eth1", BOTH[1]), "standby"),
+    "on other interfaces": ("standby", ("address add 192.0.2.10/24 dev eth1", BOTH[1]), "standby"),
     "serves": ("active", BOTH, "active"),
     "has lost them": ("active", (), "active"),
     "in the middle of a switch": ("switching", BOTH, "switching"),
@@ -613,20 +616,20 @@ def test_an_active_node_that_has_lost_its_addresses_is_told_so_at_once(
     def check() -> None:
         us = context(tmp_path)
         us.saved = statefile.Saved(role="active", left=([str(V4), "eth0 10.0.0.1/8"], []))
-        cards = ServiceInterfaces(us)
+        interfaces = ServiceInterfaces(us)
         be(us, pair.Phase.RESOLVING, pair.Purpose.DOUBT)
-        assert looking(us, cards)() == [pair.Bare()]
+        assert looking(us, interfaces)() == [pair.Bare()]
         us.saved = statefile.Saved(role="active")
         assert looking(us, ServiceInterfaces(us))() == []
 
     inside(node, check)
 
 
-CARDS: dict[str, tuple[tuple[list[str], list[str]] | None, str, str]] = {
-    # what was left, what is configured, with NOW for what the card has; and what is noted
-    "another card on a standby": (None, "", "NOW"),
+INTERFACES: dict[str, tuple[tuple[list[str], list[str]] | None, str, str]] = {
+    # what was left, what is configured, with NOW for what the interface has; and what is noted
+    "another interface on a standby": (None, "", "NOW"),
     "the same beside the pair's": (None, "02:00:00:00:00:10", "NOW"),
-    "another card on an active node": (([], ["eth0 02:00:00:00:00:10"]), "", "NOW"),
+    "another interface on an active node": (([], ["eth0 02:00:00:00:00:10"]), "", "NOW"),
     "the pair's": (([], ["eth0 NOW"]), "NOW", OLD),
     "the pair's, also on a standby": (None, "NOW", OLD),
     "the pair's of before a reload": (([], ["eth0 NOW"]), "02:00:00:00:00:10", OLD),
@@ -634,12 +637,12 @@ CARDS: dict[str, tuple[tuple[list[str], list[str]] | None, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", CARDS)
-def test_a_card_s_own_hardware_address_is_that_of_the_card_there_is(
+@pytest.mark.parametrize("case", INTERFACES)
+def test_an_interface_s_own_hardware_address_is_that_of_the_one_there_is(
     node: Namespace, tmp_path: Path, case: str
 ) -> None:
     """Probes come from it, and a network may pass no other; and the next stand-down gives it."""
-    left, shared, noted = CARDS[case]
+    left, shared, noted = INTERFACES[case]
     now = str(node.show("link", "show", "dev", "eth0")[0]["address"])
     addresses, given = left or ([], [])
 
@@ -797,7 +800,7 @@ def test_nothing_is_written_over_that_is_another_s(tmp_path: Path) -> None:
 
 # ------------------------------------------------------------------ a real pair
 
-# A site's own, which believes that there is one card with one name and one prefix.
+# A site's own, which believes that there is one interface with one name and one prefix.
 SIMPLE = f"""#!/bin/sh
 case $1 in
 master) ip address replace {SERVICE}/24 dev eth0 ;;
@@ -842,7 +845,7 @@ def test_who_cannot_stand_down_keeps_the_role(lab: Lab, copy: str, typed_on: str
     assert settled(lab, lab.b)
 
 
-def test_a_renamed_card_is_no_silent_second_holder(lab: Lab) -> None:
+def test_a_renamed_interface_is_no_silent_second_holder(lab: Lab) -> None:
     start_by_script(lab)
     use_simple_scripts(lab)
     lab.a.ip("link set dev eth0 down", "link set dev eth0 name ens3", "link set dev ens3 up")

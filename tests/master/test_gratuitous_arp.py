@@ -58,7 +58,7 @@ def ends() -> Iterator[list[Namespace]]:
 
 CASES = {
     **{name: (name, GOOD) for name in MOMENTS},
-    **{f"active, but {why}": ("active", card) for why, card in BAD.items()},
+    **{f"active, but {why}": ("active", interface) for why, interface in BAD.items()},
 }
 
 
@@ -70,13 +70,13 @@ def test_what_is_really_sent(ends: list[Namespace], tmp_path: Path) -> None:
         us = context(tmp_path, addresses=(Address("eth0", ADDRESS, 24),))
         with listener(ends[1]) as far, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as mark:
             mark.bind(("eth0", 0))
-            for name, (moment, card) in CASES.items():
-                us.state = node(moment, interfaces=(card,))
+            for name, (moment, interface) in CASES.items():
+                us.state = node(moment, interfaces=(interface,))
                 gratuitous_arp = GratuitousArp(us)
                 for act in (gratuitous_arp.begin, gratuitous_arp.tend):
                     act(gratuitous_arp.deadline or 100.0)
                     mark.send(frame())
-                    serves = moment in SERVING and card is GOOD
+                    serves = moment in SERVING and interface is GOOD
                     assert (ADDRESS in announced(far)) is serves, name
                 gratuitous_arp.close()
 
@@ -156,8 +156,10 @@ def test_who_has_just_put_them_announces_before_the_switch_has_ended(
                 mark.send(frame())
                 return len(operations(far))
 
-            for card, count in ((BAD["down"], 0), (BAD["failed"], 6), (GOOD, 6)):
-                us.state = replace(node("active"), interfaces=(card,), phase=pair.Phase.PROMOTING)
+            for interface, count in ((BAD["down"], 0), (BAD["failed"], 6), (GOOD, 6)):
+                us.state = replace(
+                    node("active"), interfaces=(interface,), phase=pair.Phase.PROMOTING
+                )
                 assert pair.announceable(us.state) == ()
                 made = neighbours._announcements.cache_info().misses
                 gratuitous_arp.follow(True)

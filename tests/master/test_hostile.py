@@ -182,13 +182,13 @@ def hwaddr(number: int) -> str:
     return number.to_bytes(32, "big").hex(":")
 
 
-def test_a_peer_with_ever_new_cards_does_not_outgrow_the_state(master: Master) -> None:
+def test_a_peer_with_ever_new_interfaces_does_not_outgrow_the_state(master: Master) -> None:
     for number in range(0, 3000, 100):
-        cards = {
+        interfaces = {
             f"e{n}": {"state": "ok", "packets": 0, "last": 0, "hwaddr": hwaddr(n)}
             for n in range(number, number + 100)
         }
-        tree = {**protocol.status_tree(PEER), "interfaces": cards}
+        tree = {**protocol.status_tree(PEER), "interfaces": interfaces}
         status = protocol.parse_status(json.dumps(tree))
         assert status is not None
         master.queries.note_hwaddrs(status)

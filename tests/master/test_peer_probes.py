@@ -109,7 +109,7 @@ def status(hwaddr: str, *fixed: str) -> Status:
     return replace(STANDBY, interfaces=(("eth0", InterfaceStatus("ok", 1, 1, hwaddr, fixed)),))
 
 
-CARD = "02:00:00:00:00:02"
+HWADDR = "02:00:00:00:00:02"
 
 
 def test_a_watcher_is_told_what_has_changed_and_no_more(tmp_path: Path) -> None:
@@ -119,12 +119,12 @@ def test_a_watcher_is_told_what_has_changed_and_no_more(tmp_path: Path) -> None:
         peer_probes.look(held)
     assert watchers.told == [], "nobody is known to be asked"
     for _ in range(3):
-        peer_probes.learn(status(CARD, B4))
+        peer_probes.learn(status(HWADDR, B4))
         peer_probes.look(held)
-    asked = {"do": "peer", "ask": [("192.0.2.1", "192.0.2.2")], "hwaddr": CARD}
+    asked = {"do": "peer", "ask": [("192.0.2.1", "192.0.2.2")], "hwaddr": HWADDR}
     assert watchers.told == [("watchd eth0", asked)]
     assert whom_to_ask(us, "eth0") == asked, "and so is one that begins"
-    for odd in ("", "03" + CARD[2:], "02:00", ":".join(["02"] * 20)):
+    for odd in ("", "03" + HWADDR[2:], "02:00", ":".join(["02"] * 20)):
         peer_probes.learn(status(odd, B4))
         assert watchers.told[-1][1] == {**asked, "hwaddr": ""}
     assert statefile.read(us.conf.state).peer_fixed == {"eth0": [B4]}
@@ -144,7 +144,7 @@ def test_the_listener_is_told_of_the_second_path_and_a_reboot_does_not_forget_it
         peer_probes.look(held)
     assert told.told == [("listener", path)]
     for _ in range(2):
-        peer_probes.learn(status(CARD, B4))
+        peer_probes.learn(status(HWADDR, B4))
     listener = [message for name, message in told.told if name == "listener"]
     assert listener == [path, {**path, "peer": (B4,)}]
     with selectors.DefaultSelector() as selector:
@@ -168,7 +168,7 @@ def quiet(lab: Lab) -> Lab:
 
 
 def go_deaf(lab: Lab, node: Node) -> None:
-    """Its card receives nothing any more, but sends, and has a carrier."""
+    """Its interface receives nothing any more, but sends, and has a carrier."""
     deafen(lab.switch, node.port("eth0"))
 
 
@@ -201,7 +201,7 @@ def begin(lab: Lab, **variables: Value) -> None:
 
 
 @pytest.mark.parametrize("variables", [{}, {"filter": "not ether multicast"}], ids=str)
-def test_a_deaf_card_is_handed_over_and_stays_there(
+def test_a_deaf_interface_is_handed_over_and_stays_there(
     quiet: Lab, variables: dict[str, Value]
 ) -> None:
     begin(quiet, **variables)
@@ -218,12 +218,12 @@ def test_a_deaf_card_is_handed_over_and_stays_there(
     assert changes(quiet) == before
 
 
-def test_two_deaf_cards_change_nothing(quiet: Lab) -> None:
+def test_two_deaf_interfaces_change_nothing(quiet: Lab) -> None:
     begin(quiet)
     before = changes(quiet)
     for node in quiet.nodes:
         go_deaf(quiet, node)
-    quiet.wait_until(lambda: failures(quiet)[0] > 0, "a's card has failed")
+    quiet.wait_until(lambda: failures(quiet)[0] > 0, "a's interface has failed")
     assert stays(lambda: settled(quiet, quiet.a), A_NIGHT)
     assert changes(quiet) == before
 
@@ -232,7 +232,7 @@ def test_a_standby_that_is_deaf_changes_nothing(quiet: Lab) -> None:
     begin(quiet)
     before = changes(quiet)
     go_deaf(quiet, quiet.b)
-    quiet.wait_until(lambda: failures(quiet)[1] > 0, "b's card has failed")
+    quiet.wait_until(lambda: failures(quiet)[1] > 0, "b's interface has failed")
     assert stays(lambda: settled(quiet, quiet.a), A_NIGHT)
     assert changes(quiet) == before
 
@@ -243,7 +243,7 @@ def test_a_pulled_cable_shows_nobody_who_is_better_off(quiet: Lab) -> None:
     assert any("eth0" in line and "@witness" in line for line in said(quiet.a))
     before = changes(quiet)
     quiet.a.unplug("eth0")
-    quiet.wait_until(lambda: failures(quiet)[0] > 0, "a's card has failed")
+    quiet.wait_until(lambda: failures(quiet)[0] > 0, "a's interface has failed")
     assert stays(lambda: settled(quiet, quiet.a), A_NIGHT)
     assert changes(quiet) == before
 
@@ -254,7 +254,7 @@ def said(node: Node) -> list[str]:
 
 @pytest.mark.parametrize("bare", ["a", "b"])
 def test_who_has_no_address_there_is_not_asked_and_asks_nobody(quiet: Lab, bare: str) -> None:
-    """Else one of them would hear an answer, and the other nothing, with both cards well."""
+    """Else one of them would hear an answer, and the other nothing, with both interfaces well."""
     node = quiet.a if bare == "a" else quiet.b
     node.ip("address flush dev eth0")
     start(quiet, **QUIET)

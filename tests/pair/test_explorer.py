@@ -32,7 +32,7 @@ EVERYTHING = ",".join(MENU)
 BOUNDS = {
     "one fault of any kind": setup(EVERYTHING),
     "two of power and link": setup("power,link", 2, delays=0),
-    "two cards, one fault of the ethernet side": setup("deaf,switch", cards=2),
+    "two interfaces, one fault of the ethernet side": setup("deaf,switch", interfaces=2),
 }
 
 
@@ -48,7 +48,7 @@ def test_the_statements_hold_in_every_state(name: str) -> None:
 
 @pytest.mark.parametrize("seed", range(2))
 def test_the_statements_hold_on_a_random_walk(seed: int) -> None:
-    taken = walk(setup(EVERYTHING, cards=1 + seed), seed, 3000)
+    taken = walk(setup(EVERYTHING, interfaces=1 + seed), seed, 3000)
     assert taken.faults > 50
 
 
@@ -182,7 +182,7 @@ def may(turn, most=LIMIT):
     turn.start(B.one)
     use({turn.old, most})
     if not turn.old and turn.size < most:
-        return any(turn.cards)
+        return any(turn.interfaces)
     return False
 """
 CHANGED = {
@@ -213,7 +213,7 @@ CHANGED = {
     "not turn.old and turn.size < most -> not turn.old",
     "not turn.old and turn.size < most -> turn.old and turn.size < most",
     "not turn.old and turn.size < most -> not turn.old and turn.size <= most",
-    "return any(turn.cards) -> return all(turn.cards)",
+    "return any(turn.interfaces) -> return all(turn.interfaces)",
     "return False -> return True",
 }
 

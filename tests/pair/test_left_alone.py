@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from failoverd import pair
 from failoverd.pair import PeerView, Query, bounds
 
-CARDS = ("eth0", "eth1")
+INTERFACES = ("eth0", "eth1")
 ROLES = ("active", "standby", "switching", "failed", "rejoining")
 VERDICTS = ("ok", "fail", "boot", "late")
 PROGRAM_TAKES = 0.01
@@ -27,14 +27,16 @@ STAYS = 4  # windows that a role must last before it counts
 @st.composite
 def all_rules(draw: st.DrawFn) -> pair.Rules:
     window = draw(st.sampled_from((0.5, 1.0, 11.0, 60.0)))
-    addressed = draw(st.sampled_from((frozenset(CARDS), frozenset({"eth0"}), frozenset[str]())))
+    addressed = draw(
+        st.sampled_from((frozenset(INTERFACES), frozenset({"eth0"}), frozenset[str]()))
+    )
     confirm = draw(st.sampled_from(("arp", "arp", "none", "program")))
     boot = draw(st.sampled_from(("master", "slave")))
     return pair.Rules(
         boot=boot,
         precedes=boot == "master",
         mresume=draw(st.booleans()),
-        interfaces=CARDS,
+        interfaces=INTERFACES,
         window=window,
         heartbeat=window * draw(st.sampled_from((0.2, 0.5, 0.9))),
         switch_timeout=draw(st.sampled_from((2.0, 30.0))),
@@ -98,7 +100,7 @@ class Node:
 
 def window_ends(node: Node, number: int) -> None:
     verdict = VERDICTS[number % 4]
-    node.feed(pair.Watched(CARDS[number % 2], number % 3, number // 3 % 3, verdict))
+    node.feed(pair.Watched(INTERFACES[number % 2], number % 3, number // 3 % 3, verdict))
 
 
 def link_window_ends(node: Node, number: int) -> None:
@@ -107,7 +109,7 @@ def link_window_ends(node: Node, number: int) -> None:
 
 
 def carrier(node: Node, number: int) -> None:
-    node.feed(pair.Carrier(CARDS[number % 2], number % 3 > 0))
+    node.feed(pair.Carrier(INTERFACES[number % 2], number % 3 > 0))
 
 
 def request(node: Node, number: int) -> None:
@@ -141,8 +143,8 @@ def peer_answers(node: Node, number: int) -> None:
     if number % 2:
         node.feed(pair.Unreplied(purpose, sent=number % 3 > 0))
         return
-    bad = frozenset(CARDS[: number // 2 % 3])
-    counts = tuple((card, number % 3, number // 3 % 3) for card in CARDS)
+    bad = frozenset(INTERFACES[: number // 2 % 3])
+    counts = tuple((interface, number % 3, number // 3 % 3) for interface in INTERFACES)
     boot = "slave" if number % 5 else node.rules.boot
     view = PeerView(ROLES[number % 5], boot, bad, counts=counts)
     asks = purpose in (Query.COMPARE, Query.STATUS)
@@ -172,17 +174,17 @@ def program_ends(node: Node, number: int) -> None:
         node.feed(pair.Ended(kind, ran and number % 2 > 0, ran, run))
 
 
-def card_is_read(node: Node, number: int) -> None:
+def interface_is_read(node: Node, number: int) -> None:
     if node.looks:
         node.looks = False
-        node.feed(pair.Counted(CARDS[number % 2], number % 3))
+        node.feed(pair.Counted(INTERFACES[number % 2], number % 3))
 
 
 HAPPENINGS: tuple[Callable[[Node, int], None], ...] = (
     *(window_ends, link_window_ends, carrier, request, reread, stands_still, addresses_move),
     *(time_passes,) * 3,
     *(peer_answers,) * 6,
-    *(somebody_answers, card_is_read) * 4,
+    *(somebody_answers, interface_is_read) * 4,
     *(script_ends,) * 6,
     *(program_ends,) * 3,
 )
@@ -242,7 +244,7 @@ Due = tuple[float, int, Callable[[], None]]
 
 @dataclass
 class Alone:
-    """The node when the peer is dead: nobody answers, its cards hear, its programs succeed."""
+    """The node when the peer is dead: nobody answers, its interfaces hear, its programs succeed."""
 
     node: Node
     silent: int = 0  # windows of the private link
@@ -270,7 +272,7 @@ class Alone:
 
     def window(self, name: str) -> None:
         rules = self.node.rules
-        if name in CARDS:
+        if name in INTERFACES:
             self.ends[name] += rules.card_window
             self.node.feed(pair.Watched(name, 5, 5, "ok"))
         else:
@@ -296,8 +298,8 @@ class Alone:
 
     def look(self) -> None:
         self.node.looks = False
-        for card in CARDS:
-            self.node.feed(pair.Counted(card, 5))
+        for interface in INTERFACES:
+            self.node.feed(pair.Counted(interface, 5))
 
     def serves_after(self, longest: float) -> float:
         """When it has begun to serve for good, in seconds from now; longest if it never does."""
@@ -323,17 +325,17 @@ def test_whoever_is_left_alone_serves(
     beginning: tuple[pair.Event, ...],
     life: list[tuple[float, Callable[[Node, int], None], int]],
     link_part: float,
-    card_part: float,
+    interface_part: float,
 ) -> None:
     node = Node(rules, pair.initial(rules))
     begin(node, beginning)
     for pause, happen, number in life:
         node.now += pause
         happen(node, number)
-    for card in CARDS:
-        node.feed(pair.Carrier(card, up=True))
+    for interface in INTERFACES:
+        node.feed(pair.Carrier(interface, up=True))
     alone = Alone(node)
-    alone.ends = dict.fromkeys(CARDS, node.now + card_part * rules.card_window)
+    alone.ends = dict.fromkeys(INTERFACES, node.now + interface_part * rules.card_window)
     alone.ends["plip0"] = node.now + link_part * rules.window
     allowed = bounds.longest_without_active(rules)
     assert alone.serves_after(2 * allowed) <= allowed

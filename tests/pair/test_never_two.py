@@ -59,9 +59,9 @@ def settled(lab: Lab, active: Node) -> bool:
     return roles == ("active", "standby") and lab.holders() == [active.name]
 
 
-def state(node: Node, card: str = "eth0") -> str:
+def state(node: Node, interface: str = "eth0") -> str:
     """What its own failoverd says of an interface; ha-status would wait for the peer's too."""
-    return str(json.loads(node.say("status").removeprefix("ok "))["interfaces"][card]["state"])
+    return str(json.loads(node.say("status").removeprefix("ok "))["interfaces"][interface]["state"])
 
 
 def logged(node: Node, text: str) -> Callable[[], bool]:
@@ -169,7 +169,7 @@ def test_a_switch_that_is_dead_and_comes_back_changes_nothing(lab: Lab, eyes: Ey
 
 
 def test_each_node_loses_another_of_two_interfaces(make_lab: Callable[..., Lab]) -> None:
-    lab = make_lab(cards=2)
+    lab = make_lab(interfaces=2)
     with Eyes(lab) as eyes:
         begin(
             lab,
@@ -188,15 +188,15 @@ def test_each_node_loses_another_of_two_interfaces(make_lab: Callable[..., Lab])
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-def test_the_active_node_gets_its_addresses_back_on_a_card_that_is_made_again(
+def test_the_active_node_gets_its_addresses_back_on_an_interface_that_is_made_again(
     lab: Lab, eyes: Eyes, restarted: bool
 ) -> None:
     daemons = begin(lab, low_water=0)
     if restarted:
         daemons["a"].terminate()
         daemons["a"].wait()
-    lab.a.delete_card("eth0")
-    lab.a.make_card("eth0")
+    lab.a.delete_interface("eth0")
+    lab.a.make_interface("eth0")
     if restarted:
         lab.a.start_failoverd()
     lab.wait_until(lambda: len(eyes.changes) == 3, "it was there, gone and is there again")

@@ -26,10 +26,10 @@ from one_node import (
     SLAVE,
     WORLDS,
     Known,
-    cards,
     come_to_rest,
     done,
     is_alarm,
+    judged,
     moment,
     node,
     started,
@@ -179,7 +179,7 @@ def knowing(why: str, finding: Finding, case: str) -> tuple[pair.State, pair.Rul
     here, peer, rules = OTHERWISE[case]
     words = here.split()
     first, second = (
-        replace(card, heard=True, up="down" not in words) for card in cards(eth0="fail")
+        replace(interface, heard=True, up="down" not in words) for interface in judged(eth0="fail")
     )
     second = replace(second, heard="unheard" not in words)
     if "silent" in words:

@@ -20,11 +20,11 @@ from one_node import (
     ROLES,
     SLAVE,
     Known,
-    cards,
     counting,
     deadline,
     done,
     is_alarm,
+    judged,
     moment,
     node,
     step,
@@ -51,7 +51,7 @@ SILENT, BEATS = pair.LinkWatched(0, "fail"), pair.LinkWatched(9, "ok")
 NOBODY, SOMEBODY = pair.Answers(False, 3, False), pair.Answers(False, 3, True)
 NOT_ASKED = pair.Answers(False, 0, False)
 OURS_TAKEN, OURS_FREE = pair.Answers(True, 1, True), pair.Answers(True, 1, False)
-DOWN = tuple(replace(i, up=False) for i in cards())
+DOWN = tuple(replace(i, up=False) for i in judged())
 SERVING = ("active", "interface", "check", "release")
 HOLDING = (*SERVING, "doubt")
 
@@ -184,7 +184,7 @@ def test_a_node_before_its_begin_knows_nothing() -> None:
 def test_a_new_configuration_keeps_what_is_known() -> None:
     state = node("active")
     after = pair.adapt(state, MASTER, replace(MASTER, interfaces=("eth1", "eth2")))
-    assert after.interfaces == (cards()[1], pair.Interface("eth2"))
+    assert after.interfaces == (judged()[1], pair.Interface("eth2"))
     assert after.phase is Phase.ACTIVE
     assert after.timers == state.timers
 
@@ -253,18 +253,18 @@ def test_what_waits_behind_the_event_that_drops_its_question_is_dropped_too() ->
     ],
 )
 def test_who_is_able(failed: str, peer: PeerView | None, able: bool) -> None:
-    ours = cards(**dict.fromkeys(failed.split(), "fail"))
+    ours = judged(**dict.fromkeys(failed.split(), "fail"))
     state = node("interface", interfaces=ours, peer=peer)
     assert compare.peer_is_able(state, MASTER) is able
 
 
 LEAST = replace(view("failed", "a b c"), boot="slave")  # of all peers, but for its address
-SILENT_CARD = (pair.Interface("eth0", "ok"), cards()[1])
+SILENT_INTERFACE = (pair.Interface("eth0", "ok"), judged()[1])
 ORDER = [
     # ours, the rules, the peer; who yields
     ({}, MASTER, view("active"), False),
-    ({"interfaces": cards(eth0="fail")}, MASTER, view("active"), False),  # it receives still
-    ({"interfaces": SILENT_CARD}, MASTER, view("active"), True),  # before the boot master
+    ({"interfaces": judged(eth0="fail")}, MASTER, view("active"), False),  # it receives still
+    ({"interfaces": SILENT_INTERFACE}, MASTER, view("active"), True),  # before the boot master
     ({"failed": True}, MASTER, view("standby", "eth0 eth1"), True),  # failed is last
     ({"unclean": True}, MASTER, view("failed"), False),
     ({}, MASTER, view("failed"), False),
@@ -344,7 +344,7 @@ def test_who_is_fit_to_take_its_role_back(
 ) -> None:
     interfaces = tuple(
         replace(i, heard=i.name in heard, packets=9 * (i.name not in bad_here), last=0)
-        for i in cards()
+        for i in judged()
     )
     state = node("boot", interfaces=interfaces, peer=view("active", bad_there))
     assert compare.is_fit(state, MASTER) is fit
@@ -378,7 +378,7 @@ def test_who_is_better_off_than_an_active_peer_that_does_not_reach_this_node(
     checks = "http" * ("check" in there)
     peer = replace(view(role, " ".join(named), checks=checks), reaches=False)
     interfaces = tuple(
-        replace(i, verdict="fail" if i.name in here else "ok", packets=5, last=5) for i in cards()
+        replace(i, verdict="fail" if i.name in here else "ok", packets=5, last=5) for i in judged()
     )
     bad = frozenset({"http"} if "check" in here else ())
     state = node("idle", interfaces=interfaces, peer=peer, checks=bad)
@@ -392,11 +392,13 @@ def test_who_is_better_off_than_an_active_peer_that_does_not_reach_this_node(
 @pytest.mark.parametrize("verdict", ["boot", "fail", "silent"])
 def test_what_is_not_known_to_receive_here_is_no_reason_to_take_the_role(verdict: str) -> None:
     peer = replace(view("active", "eth0"), reaches=False)
-    first = replace(cards()[0], verdict="ok" if verdict == "silent" else verdict, packets=0, last=0)
-    state = node("idle", interfaces=(first, cards()[1]), peer=peer)
+    first = replace(
+        judged()[0], verdict="ok" if verdict == "silent" else verdict, packets=0, last=0
+    )
+    state = node("idle", interfaces=(first, judged()[1]), peer=peer)
     assert not compare.is_better(state, MASTER)
     untried = replace(MASTER, everywhere=frozenset({"http"}))
-    well = replace(state, interfaces=cards())
+    well = replace(state, interfaces=judged())
     assert compare.is_better(well, MASTER)
     assert not compare.is_better(well, untried)
 
@@ -423,10 +425,10 @@ def test_a_person_may_hand_over_to_one_with_an_interface_that_is_up(
 @pytest.mark.parametrize(
     ("interfaces", "addressed", "up"),
     [
-        (cards(), {"eth0"}, True),
-        ((DOWN[0], cards()[1]), {"eth0"}, False),
-        ((DOWN[0], cards()[1]), {"eth0", "eth1"}, True),
-        ((DOWN[0], cards()[1]), set(), True),
+        (judged(), {"eth0"}, True),
+        ((DOWN[0], judged()[1]), {"eth0"}, False),
+        ((DOWN[0], judged()[1]), {"eth0", "eth1"}, True),
+        ((DOWN[0], judged()[1]), set(), True),
         (DOWN, {"eth0", "eth1"}, False),
         (DOWN, set(), False),
     ],
@@ -482,19 +484,19 @@ def test_nothing_else_makes_a_peer_heard(event: pair.Event) -> None:
 @pytest.mark.parametrize(
     ("name", "interfaces", "served", "mute"),
     [
-        ("idle", cards(), False, True),
-        ("idle", cards(), True, False),  # it finds the service answered for
+        ("idle", judged(), False, True),
+        ("idle", judged(), True, False),  # it finds the service answered for
         ("idle", DOWN, True, True),
-        ("active", cards(), False, False),
-        ("active", cards(eth0="fail"), False, False),
-        ("active", cards(eth0="fail", eth1="fail"), False, True),
+        ("active", judged(), False, False),
+        ("active", judged(eth0="fail"), False, False),
+        ("active", judged(eth0="fail", eth1="fail"), False, True),
         ("active", DOWN, False, True),  # with $low_water 0 no window fails
         ("active", DOWN, True, True),
-        ("active", (DOWN[0], cards(eth1="fail")[1]), False, True),
+        ("active", (DOWN[0], judged(eth1="fail")[1]), False, True),
         ("active", (), False, False),
-        ("doubt", cards(), False, False),
+        ("doubt", judged(), False, False),
         ("doubt", DOWN, False, True),
-        ("promoting", cards(), False, True),
+        ("promoting", judged(), False, True),
     ],
 )
 def test_who_neither_serves_nor_is_heard_sends_no_heartbeats(
@@ -952,7 +954,7 @@ def test_a_late_window_counts_for_nothing() -> None:
     ]
     for name in MOMENTS:
         waits = () if name in ("idle", "active") else WAITING
-        for known in ({}, {"silent": True, "beats": True}, {"interfaces": cards(eth0="fail")}):
+        for known in ({}, {"silent": True, "beats": True}, {"interfaces": judged(eth0="fail")}):
             state = node(name, waiting=waits, **known)
             for event in late:
                 assert step(state, event) == (state, []), (name, event)
@@ -1027,7 +1029,7 @@ LENGTHS: list[tuple[pair.State, pair.Event, dict[str, float]]] = [
     (node("idle"), pair.Request(1, "resume", True), {"EXPECTED": 10.0}),
     (node("active"), SILENT, {"OWN": 10.0}),
     (node("active"), OURS_TAKEN, {"OWN": 1 / 3}),
-    (node("interface", interfaces=cards(eth0="fail")), STATUS["active"], {}),
+    (node("interface", interfaces=judged(eth0="fail")), STATUS["active"], {}),
 ]
 
 
@@ -1292,16 +1294,16 @@ def test_what_a_window_proves(
 
 
 def test_what_was_once_heard_or_is_not_asked_for_yet_stays_so() -> None:
-    known = tuple(replace(i, heard=True, proved=True, unasked=True) for i in cards())
+    known = tuple(replace(i, heard=True, proved=True, unasked=True) for i in judged())
     for event in (
         pair.Watched("eth0", 0, 0, "ok"),
         pair.Watched("eth0", 0, 0, "boot"),
         pair.Carrier("eth0", False),
     ):
-        card = step(node("idle", interfaces=known), event)[0].interface("eth0")
-        assert card is not None
-        assert (card.heard, card.proved, card.unasked) == (True, True, True)
-        assert card.up is not isinstance(event, pair.Carrier)
+        interface = step(node("idle", interfaces=known), event)[0].interface("eth0")
+        assert interface is not None
+        assert (interface.heard, interface.proved, interface.unasked) == (True, True, True)
+        assert interface.up is not isinstance(event, pair.Carrier)
 
 
 @pytest.mark.parametrize("name", ["idle", "active", "interface", "doubt", "demoting"])
@@ -1329,7 +1331,7 @@ def test_who_has_lost_its_carrier_has_to_ask_before_it_announces_again(name: str
 def test_an_interface_that_is_back_is_asked_on_once_it_receives_or_is_up(
     event: pair.Event, asks: bool
 ) -> None:
-    lost = tuple(replace(i, unasked=True, up=False) for i in cards(eth0="fail", eth1="fail"))
+    lost = tuple(replace(i, unasked=True, up=False) for i in judged(eth0="fail", eth1="fail"))
     _, actions = step(node("active", interfaces=lost), event)
     assert bool(questions(actions)) is asks
     assert not questions(step(node("active"), event)[1]), "it was never away"
@@ -1338,8 +1340,8 @@ def test_an_interface_that_is_back_is_asked_on_once_it_receives_or_is_up(
 @pytest.mark.parametrize("heard", [True, False])
 @pytest.mark.parametrize("claimed", [0, 1])
 def test_what_is_asked_for_is_announced_on_again(claimed: int, heard: bool) -> None:
-    unasked = tuple(replace(i, unasked=True) for i in cards(eth1="fail"))
-    for interfaces in (unasked, cards()):
+    unasked = tuple(replace(i, unasked=True) for i in judged(eth1="fail"))
+    for interfaces in (unasked, judged()):
         state = node("active", interfaces=interfaces, claimed=claimed)
         state = replace(state, timers=state.timers if heard else ())
         after, actions = step(state, OURS_FREE)
@@ -1354,7 +1356,7 @@ def test_what_is_asked_for_is_announced_on_again(claimed: int, heard: bool) -> N
 
 def test_what_is_asked_for_tells_nothing_of_an_interface_without_a_carrier() -> None:
     """It is announced on as soon as its carrier is back: nobody has received what was sent."""
-    down = tuple(replace(i, up=i.name != "eth0") for i in cards())
+    down = tuple(replace(i, up=i.name != "eth0") for i in judged())
     state = node("promoting", interfaces=down)
     for event in (pair.Ended("script", True), OURS_FREE):
         state, _ = step(state, event)
@@ -1541,8 +1543,8 @@ def test_a_role_that_was_taken_from_a_worse_node_stays_for_hold_down() -> None:
 
 
 def test_whoever_comes_second_waits_longer() -> None:
-    """Of two that stand by for two windows, a card of one may die in that very moment; and the
-    first may not hear the second, and so not know that it is its turn."""
+    """Of two that stand by for two windows, an interface of one may die in that very moment; and
+    the first may not hear the second, and so not know that it is its turn."""
     first = view("standby", boot="master")
     state, _ = step(idle(), pair.Replied(Query.COMPARE, True, view=first), SLAVE)
     assert left(state) == {"NOBODY": 2 * WINDOW + AGAIN}
@@ -1580,7 +1582,7 @@ def test_an_active_node_that_compares_roles(
 
 def test_the_order_of_a_handover() -> None:
     """Ask the peer how it is, stand down, `fail`, the peer is active."""
-    deaf = cards(eth0="fail")
+    deaf = judged(eth0="fail")
     state, actions = step(node("active", interfaces=deaf), pair.Watched("eth0", 0, 0, "fail"))
     assert (moment(state), done(actions)) == ("interface", "status")
     assert (state.counts, state.latest, left(state)) == ((), (), {"GIVE_UP": MASTER.proof_time})
@@ -1612,7 +1614,7 @@ def test_a_switch_puts_a_comparison_off(event: pair.Event) -> None:
 
 
 def test_a_peer_that_shows_nothing_new_in_time_does_not_get_the_role() -> None:
-    interfaces = cards(eth0="fail")
+    interfaces = judged(eth0="fail")
     state = timed(node("interface", interfaces=interfaces), GIVE_UP=40.0, HEARD=99.0)
     for seconds, wanted in ((0.0, "status"), (10.0, ""), (20.0 - JUST, "")):
         event = pair.Replied(Query.STATUS, True, view=counting(1))
@@ -1625,7 +1627,7 @@ def test_a_peer_that_shows_nothing_new_in_time_does_not_get_the_role() -> None:
 
 
 def test_at_short_windows_counts_are_compared_all_the_sooner() -> None:
-    state = node("interface", interfaces=cards(eth0="fail"), **ALONE)
+    state = node("interface", interfaces=judged(eth0="fail"), **ALONE)
     for _ in range(2):
         state, _ = step(state, pair.Replied(Query.STATUS, True, view=counting(1, 2)), SHORT)
         assert state.counts == counting(1, 2).counts
@@ -1652,7 +1654,7 @@ def test_a_count_is_news_only_if_a_packet_has_come(
 ) -> None:
     state = node(
         "interface",
-        interfaces=cards(eth0="fail"),
+        interfaces=judged(eth0="fail"),
         peer=view("standby"),
         counts=(("eth0", *first), ("eth1", 1, 1)),
         latest=(("eth0", *now), ("eth1", 7, 7)),  # of one that is good here
@@ -1674,13 +1676,13 @@ def test_what_a_look_at_a_failed_interface_tells(
     news: Known = {"peer": view("standby"), "counts": (("eth0", 0, 5),)}
     news |= {"latest": (("eth0", 3, 5),)}
     for known, wanted in ((news, "run slave"), (news | {"peer": view("standby", "eth1")}, "")):
-        state = node("interface", interfaces=cards(eth0="fail"), **known)
+        state = node("interface", interfaces=judged(eth0="fail"), **known)
         after, actions = step(state, pair.Counted("eth0", packets), rules)
         assert moment(after) == ("active" if receives else "demoting" if wanted else "interface")
         assert done(actions) == ("" if receives else wanted)
         assert step(state, pair.Counted("eth1", 9), rules) == (state, []), "it has not failed"
     for name in ("release", "doubt"):
-        state = node(name, interfaces=cards(eth0="fail"), waiting=WAITING)
+        state = node(name, interfaces=judged(eth0="fail"), waiting=WAITING)
         assert step(state, pair.Counted("eth0", packets), rules) == (state, [])
 
 
@@ -1703,7 +1705,7 @@ def test_when_a_role_may_be_given_back(
 ) -> None:
     state = node(
         "active",
-        interfaces=(replace(cards()[0], proved=proved), cards()[1]),
+        interfaces=(replace(judged()[0], proved=proved), judged()[1]),
         from_peer=from_peer,
         guarded=None if guarded is None else frozenset(guarded),
         timers=((Timer.HOLD, NOW + JUST),) if held else (),
@@ -1719,10 +1721,10 @@ def test_the_role_does_not_go_for_what_it_came_for_beside_what_is_bad_on_both(
 ) -> None:
     """Or a service that is sick on both nodes would change nodes while the switch is dead, too: a
     standby's check is not made, so that each looks better off than the other."""
-    eth0 = replace(cards(eth0="fail")[0], proved=True)
+    eth0 = replace(judged(eth0="fail")[0], proved=True)
     state = node(
         "check",
-        interfaces=(eth0, cards()[1]),
+        interfaces=(eth0, judged()[1]),
         checks=frozenset({"web"}),
         from_peer=True,
         guarded=frozenset({"check web", "eth0"}),
@@ -1743,7 +1745,7 @@ def test_a_check_for_which_the_role_came_is_bad_there_until_it_has_a_result(
     whose service is sick and one that receives too little."""
     state = node(
         "check",
-        interfaces=(cards()[0], cards()[1]),
+        interfaces=(judged()[0], judged()[1]),
         checks=frozenset({"db"}),
         passed=frozenset({"db"} if proved else ()),
         from_peer=True,
@@ -1773,7 +1775,7 @@ def test_because_of_what_it_was_given_the_role_is_asked_once_it_has_it() -> None
 
 def test_what_is_given_because_of_an_interface_stays_so_until_the_peer_knows() -> None:
     for name in ("giving", "gift lost"):
-        state = node(name, interfaces=cards(eth0="fail"))
+        state = node(name, interfaces=judged(eth0="fail"))
         assert step(state, pair.Watched("eth0", 9, 9, "ok"))[0].interfaces == state.interfaces
         good = step(state, pair.Watched("eth1", 3, 2, "ok"))[0].interface("eth1")
         assert good == pair.Interface("eth1", "ok", 3, 2, heard=True, proved=True)
@@ -1787,7 +1789,7 @@ def test_what_an_active_node_begins_with(why: Purpose) -> None:
     before = node(
         "promoting",
         purpose=why,
-        interfaces=(replace(cards(eth0="fail")[0], up=False, proved=True), cards()[1]),
+        interfaces=(replace(judged(eth0="fail")[0], up=False, proved=True), judged()[1]),
         waiting=WAITING,
         **{"failed": True, "resuming": True, "unclean": True},
         **{"claimed": 2, "quiet": 2, "blocked": "what was in the way"},
@@ -1821,7 +1823,7 @@ def test_what_an_active_node_begins_with(why: Purpose) -> None:
 def test_what_a_standby_begins_with(before: pair.State, event: pair.Event) -> None:
     known: Known = {"claimed": 2, "from_peer": True, "guarded": frozenset({"eth0"}), "quiet": 2}
     known |= {"stalled": True, "bare": True, "taken": False}
-    fail = tuple(replace(i, proved=True) for i in cards(eth0="fail"))
+    fail = tuple(replace(i, proved=True) for i in judged(eth0="fail"))
     state = replace(before, interfaces=fail, **known)  # type: ignore[arg-type]
     state = timed(state, HEARD=5.0, HOLD=5.0, OWN=5.0)
     state, actions = step(state, event)
@@ -1904,14 +1906,14 @@ def test_from_when_on_what_is_in_the_way_is_said_again(
     name: str, event: pair.Event, again: bool
 ) -> None:
     """For an active node when all its interfaces are good, for a standby when the link is."""
-    known = node(name, blocked="it is said", silent=True, interfaces=cards(eth0="fail"))
+    known = node(name, blocked="it is said", silent=True, interfaces=judged(eth0="fail"))
     assert (step(known, event)[0].blocked == "") is again
     if name == "idle":
         assert step(replace(known, silent=False), event)[0].blocked, "it was alive before, too"
 
 
 def test_who_cannot_hand_over_says_so_once_though_its_other_interface_is_good() -> None:
-    state = node("active", interfaces=cards(eth0="fail"))
+    state = node("active", interfaces=judged(eth0="fail"))
     deaf = pair.Replied(Query.STATUS, True, view=view("standby", "eth0"))
     told = []
     for _ in range(4):
@@ -1934,7 +1936,7 @@ REFUSALS = [
         "the peer is standby, and has no interface that is up",
     ),
 ]
-BETTER_OFF = tuple(replace(i, heard=True, packets=0, last=0) for i in cards())
+BETTER_OFF = tuple(replace(i, heard=True, packets=0, last=0) for i in judged())
 
 
 def test_a_preferred_node_that_is_worse_off_says_so() -> None:
@@ -1999,7 +2001,7 @@ def test_a_role_does_not_stay_because_of_an_interface_that_was_bad_here_before()
 
 
 def test_an_interface_that_failed_is_asked_about_whatever_the_doubt() -> None:
-    before = node("doubt", interfaces=cards(eth0="fail"), quiet=3, **ALONE)
+    before = node("doubt", interfaces=judged(eth0="fail"), quiet=3, **ALONE)
     state, _ = step(before, NO_STATUS)
     assert (moment(state), pair.announceable(state)) == ("active", ("eth1",))
     state, actions = step(state, pair.Watched("eth0", 5, 5, "ok"))
@@ -2055,7 +2057,7 @@ def sick(name: str = "active", **changes: object) -> pair.State:
 
 
 def test_a_bad_check_has_the_peer_asked_and_the_role_given() -> None:
-    state, actions = step(node("active", interfaces=cards()), WEB)
+    state, actions = step(node("active", interfaces=judged()), WEB)
     assert (moment(state), done(actions)) == ("check", "status")
     state, actions = step(state, pair.Replied(Query.STATUS, True, view=view("standby")))
     assert (state.phase, state.purpose, done(actions)) == (
@@ -2151,10 +2153,10 @@ def test_what_was_found_of_a_service_that_runs_no_more_has_an_end() -> None:
 @pytest.mark.parametrize(
     ("interfaces", "checks", "peer", "yields"),
     [
-        (cards(), "web", view("active"), True),
-        (cards(), "", view("active", checks="web"), False),
-        (cards(), "web", view("active", checks="web"), False),
-        (cards(), "web", view("active", "eth0 eth1"), False),
+        (judged(), "web", view("active"), True),
+        (judged(), "", view("active", checks="web"), False),
+        (judged(), "web", view("active", checks="web"), False),
+        (judged(), "web", view("active", "eth0 eth1"), False),
     ],
 )
 def test_of_two_active_nodes_a_bad_check_counts_as_an_interface(
@@ -2228,7 +2230,7 @@ WAITS = replace(MASTER, failback=30.0)
 
 
 def well() -> tuple[pair.Interface, ...]:
-    return tuple(replace(card, heard=True) for card in cards())
+    return tuple(replace(interface, heard=True) for interface in judged())
 
 
 def test_a_preferred_node_does_not_take_its_role_before_its_checks_have_told() -> None:

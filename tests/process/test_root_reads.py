@@ -22,7 +22,7 @@ READING = (
 )
 CALL = re.compile(r"^(?P<name>\w+)\((?P<what>.*)$")
 # As strace -yy shows descriptors that lead to the network. A route socket is asked for the
-# addresses of our own cards, and hears the kernel alone.
+# addresses of our own interfaces, and hears the kernel alone.
 NETWORK = re.compile(r"<(TCP|UDP|RAW|ICMP|PING|PACKET|SCTP|UDPLITE)(v6)?:|<socket:|<NETLINK:")
 KERNEL = "<NETLINK:[ROUTE"
 

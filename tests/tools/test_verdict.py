@@ -49,15 +49,17 @@ RELEASED = replace(HOLD, held=False)
 FAILURE = Failure("master", 1, "RTNETLINK answers: File exists", "", ACTIVE.since, 5.0)
 
 
-def card(state: str, packets: int = 0, last: int = 0, hwaddr: str = "02:00:00:00:00:01") -> Any:
+def interface(
+    state: str, packets: int = 0, last: int = 0, hwaddr: str = "02:00:00:00:00:01"
+) -> Any:
     return ("eth0", InterfaceStatus(state, packets, last, hwaddr))
 
 
-def cards(status: Status, *found: Any) -> Status:
+def having(status: Status, *found: Any) -> Status:
     return replace(status, interfaces=found)
 
 
-DOWN, SILENT, FAILED = card("down"), card("silent"), card("fail")
+DOWN, SILENT, FAILED = interface("down"), interface("silent"), interface("fail")
 OTHER = ("eth1", InterfaceStatus("ok", 5, 5, "02:00:00:00:01:01"))
 UNPLUGGED = "node-a is active, but node-b cannot take over: eth0 has no carrier"
 LATE = 31.0  # seconds: longer than the $switch_timeout of `of`
@@ -72,28 +74,28 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
     # one is active, and the other can take over
     (A, B, OK, "node-a is active, and node-b can take over"),
     (B, A, OK, "node-a is active, and node-b can take over"),
-    (A, cards(B, card("boot")), OK, "node-a is active, and node-b can take over"),
+    (A, having(B, interface("boot")), OK, "node-a is active, and node-b can take over"),
     (A, replace(B, plip_state="boot"), OK, "node-a is active, and node-b can take over"),
-    # the other's cards
-    (A, cards(B, DOWN), WARNING, UNPLUGGED),
-    (cards(B, DOWN), A, WARNING, UNPLUGGED),
-    (A, cards(B, card("down", hwaddr="")), WARNING,
+    # the other's interfaces
+    (A, having(B, DOWN), WARNING, UNPLUGGED),
+    (having(B, DOWN), A, WARNING, UNPLUGGED),
+    (A, having(B, interface("down", hwaddr="")), WARNING,
      "node-a is active, but node-b cannot take over: eth0 does not exist"),
-    (A, cards(B, SILENT), WARNING,
+    (A, having(B, SILENT), WARNING,
      "node-a is active, but node-b cannot take over: eth0 is not receiving"),
-    (A, cards(B, FAILED), WARNING,
+    (A, having(B, FAILED), WARNING,
      "node-a is active, but node-b cannot take over: eth0 is not receiving"),
-    (A, cards(B, card("fail", 2, 3)), OK, "node-a is active, and node-b can take over"),
-    (cards(A, card("ok", 5, 5), OTHER), cards(B, DOWN, OTHER), WARNING,
+    (A, having(B, interface("fail", 2, 3)), OK, "node-a is active, and node-b can take over"),
+    (having(A, interface("ok", 5, 5), OTHER), having(B, DOWN, OTHER), WARNING,
      "node-a is active, but on node-b eth0 has no carrier"),
-    (A, cards(B), WARNING, "node-a is active, but node-b watches no interface"),
+    (A, having(B), WARNING, "node-a is active, but node-b watches no interface"),
     # the active one's
-    (cards(A, SILENT), B, WARNING, "node-a is active, but eth0 of node-a is not receiving"),
-    (cards(A, SILENT), cards(B, SILENT), WARNING,
+    (having(A, SILENT), B, WARNING, "node-a is active, but eth0 of node-a is not receiving"),
+    (having(A, SILENT), having(B, SILENT), WARNING,
      "node-a is active, but eth0 of node-a is not receiving"),
-    (cards(A, card("fail", 2, 1)), B, WARNING,
+    (having(A, interface("fail", 2, 1)), B, WARNING,
      "node-a is active, but eth0 of node-a receives less than $low_water"),
-    (cards(A, DOWN), cards(B, DOWN), WARNING,
+    (having(A, DOWN), having(B, DOWN), WARNING,
      "node-a is active, but node-b cannot take over: eth0 has no carrier; eth0 of node-a has no "
      "carrier"),
     # roles
@@ -190,7 +192,7 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
     (replace(B, service="nobody", blocked="fencing failed, no takeover"), None, CRITICAL,
      "no node is known to be active: node-b is standby, peer 1.0.0.2 gives no valid answer; "
      "node-b says: fencing failed, no takeover"),
-    (replace(cards(B, DOWN), service="nobody", plip_state="down", blocked="no interface is up"),
+    (replace(having(B, DOWN), service="nobody", plip_state="down", blocked="no interface is up"),
      None, CRITICAL,
      "no node is known to be active: node-b is standby, peer 1.0.0.2 gives no valid answer; eth0 "
      "of node-b has no carrier; node-b has no carrier on the heartbeat link; node-b says: no "
@@ -244,8 +246,8 @@ def test_the_verdict(us: Status | None, peer: Status | None, status: int, senten
 
 ADVICE: list[tuple[Status | None, Status | None, str]] = [
     (A, B, ""),
-    (A, cards(B, DOWN), "eth0 of node-b: check its cable and the port of the switch"),
-    (cards(A, SILENT), B, "eth0 of node-a: check the port and the VLAN on the switch"),
+    (A, having(B, DOWN), "eth0 of node-b: check its cable and the port of the switch"),
+    (having(A, SILENT), B, "eth0 of node-a: check the port and the VLAN on the switch"),
     (A, replace(B, role="failed", failure=FAILURE), "read the log of node-b, and when the cause"),
     (A, replace(B, plip_state="fail"), "look for a firewall that drops ICMP from node-a to"),
     (replace(A, plip_state="down"), None, "check that the peer is up"),
@@ -253,7 +255,7 @@ ADVICE: list[tuple[Status | None, Status | None, str]] = [
     (replace(A, role="failed", failure=FAILURE), None, "read the log of node-a, and when the"),
     (replace(B, service="nobody", blocked="because"), None, "read the logs of both nodes"),
     (
-        replace(cards(B, DOWN), service="nobody", plip_state="down", blocked="because"),
+        replace(having(B, DOWN), service="nobody", plip_state="down", blocked="because"),
         None,
         "eth0 of node-b: check its cable and the port of the switch",
     ),
@@ -267,7 +269,7 @@ ADVICE: list[tuple[Status | None, Status | None, str]] = [
     (replace(A, role="standby"), B, "read the logs of both nodes"),
     (None, B, "check that failoverd is running on this node"),
     (replace(A, hold=HOLD), B, "ha-fail --release when the maintenance is over"),
-    (replace(A, hold=HOLD), cards(B, DOWN), "eth0 of node-b: check its cable"),
+    (replace(A, hold=HOLD), having(B, DOWN), "eth0 of node-b: check its cable"),
     (replace(A, role="standby", hold=HOLD), B, "ha-fail still switches, or ha-fail --rel"),
 ]
 
@@ -525,7 +527,7 @@ def told(lab: Lab, node: Node, first: str) -> Any:
     return found[0]
 
 
-def test_a_standby_whose_only_card_is_gone(lab: Lab) -> None:
+def test_a_standby_whose_only_interface_is_gone(lab: Lab) -> None:
     begin(lab)
     lab.b.unplug("eth0")
     what = "cannot take over: eth0 has no carrier"
@@ -538,7 +540,7 @@ def test_a_standby_whose_only_card_is_gone(lab: Lab) -> None:
     told(lab, lab.a, f"WARNING: this node is active, but peer 1.0.0.2 {what}")
 
 
-def test_the_active_ones_card_receives_nothing(lab: Lab) -> None:
+def test_the_active_ones_interface_receives_nothing(lab: Lab) -> None:
     """With $low_water 0 that is no failure, and the role stays."""
     begin(lab, low_water=0)
     lab.a.deafen("eth0")

@@ -86,7 +86,7 @@ def test_a_request_that_counts_is_as_a_kernel_s() -> None:
     assert asked == marked[:14] + b"\x60\0\0\0" + marked[18:]
 
 
-def test_the_address_to_ask_from_is_of_the_card_and_nobody_else_s() -> None:
+def test_the_address_to_ask_from_is_of_the_interface_and_nobody_else_s() -> None:
     assert packed(frames.link_local(HWADDR))[8:] == unhex("020000 fa11 000a01")
 
 
@@ -292,8 +292,8 @@ def test_the_address_to_ask_from_is_no_kernels(wire: Wire) -> None:
     for hwaddr in (HWADDR, PEER):
         made = ipaddress.IPv6Address(frames.link_local(hwaddr))
         assert made.is_link_local and hwaddr[-8:].replace(":", "") in made.exploded.replace(":", "")
-    (card,) = wire.near.show("address", "show", "dev", "eth0")
-    known = {entry["local"] for entry in card["addr_info"] if entry["scope"] == "link"}
+    (interface,) = wire.near.show("address", "show", "dev", "eth0")
+    known = {entry["local"] for entry in interface["addr_info"] if entry["scope"] == "link"}
     assert known and frames.link_local(HWADDR) not in known
 
 

@@ -157,7 +157,7 @@ class Ucarp:
                 node.write(f"{verb}.sh", f'#!/bin/sh\nip address {verb} "$2/24" dev "$1"\n', 0o755)
                 for verb in ("add", "del")
             ]
-            own = node.cards["eth0"].addresses[0].split("/")[0]
+            own = node.interfaces["eth0"].addresses[0].split("/")[0]
             what = ("-i", "eth0", "-s", own, "-v", "10", "-p", "word", "-a", SERVICE)
             how = ("-u", scripts[0], "-d", scripts[1], "-z", "-b", "1", "-r", "3", "-k", skew)
             self.processes[node.name] = node.popen("ucarp", *what, *how)

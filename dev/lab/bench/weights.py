@@ -103,17 +103,17 @@ class Flood:
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
         self._full = lab.a.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._full.bind((lab.a.cards["eth0"].addresses[0].split("/")[0], flood.PORT))
+        self._full.bind((lab.a.interfaces["eth0"].addresses[0].split("/")[0], flood.PORT))
 
     def _received(self) -> int:
         return int(self._lab.a.check("cat", "/sys/class/net/eth0/statistics/rx_packets"))
 
     def run(self, seconds: float, rate: float = 0.0) -> tuple[int, float]:
         """How many packets a received, and how many that is in a second."""
-        lab, card = self._lab, self._lab.a.cards["eth0"]
-        own, address = lab.client.cards["eth0"].hwaddr, card.addresses[0].split("/")[0]
+        lab, interface = self._lab, self._lab.a.interfaces["eth0"]
+        own, address = lab.client.interfaces["eth0"].hwaddr, interface.addresses[0].split("/")[0]
         program = str(Path(flood.__file__).resolve())
-        words = ("eth0", own, card.hwaddr, address, str(seconds), str(rate))
+        words = ("eth0", own, interface.hwaddr, address, str(seconds), str(rate))
         before = self._received()
         result = lab.client.run(sys.executable, "-I", program, *words, timeout=seconds + 30)
         if result.returncode != 0:
@@ -231,8 +231,8 @@ def pace_row(bench: Bench) -> list[Line]:
 # ------------------------------------------------------------------ idle
 
 
-def more_cards(node: Node, number: int) -> list[str]:
-    """The names of `number` cards, of which all but eth0 lead nowhere."""
+def more_interfaces(node: Node, number: int) -> list[str]:
+    """The names of `number` interfaces, of which all but eth0 lead nowhere."""
     names = [f"e{index}" for index in range(1, number)]
     lines = [f"link add name {name} type veth peer name x{name}" for name in names]
     lines += [f"link set dev {prefix}{name} up" for name in names for prefix in ("", "x")]
@@ -273,12 +273,12 @@ class Idle:
 def idle_row(bench: Bench) -> list[Line]:
     """Memory, wake-ups and CPU at the original's default timers, with nothing going on."""
     compileall.compile_dir(ROOT / "failoverd", quiet=1)  # or the first start would, in its memory
-    with Lab(timers={}, cards=2) as two, Lab(timers={}) as many, Lab() as other:
+    with Lab(timers={}, interfaces=2) as two, Lab(timers={}) as many, Lab() as other:
         bench.progress(f"idle: 2 and {MANY} interfaces start")
         for node in two.nodes:
             node.write_conf()
             start_daemon(node)
-        many.a.write_conf(interfaces=more_cards(many.a, MANY))
+        many.a.write_conf(interfaces=more_interfaces(many.a, MANY))
         ready = start_daemon(many.a)
         groups = {"two": (two.a, int(two.a.read("run/pid")))}
         groups["many"] = (many.a, int(many.a.read("run/pid")))
@@ -339,7 +339,7 @@ def start_row(bench: Bench) -> list[Line]:
     watch: list[float] = []
     ready: list[float] = []
     dump: list[float] = []
-    with Lab(cards=2) as lab:
+    with Lab(interfaces=2) as lab:
         lab.a.write_conf()
         for number in range(bench.start_runs):
             bench.progress(f"starts: {number + 1} of {bench.start_runs}")

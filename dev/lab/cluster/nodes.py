@@ -139,10 +139,11 @@ class Cluster:
             self._plug(name, 1, f"10.9.0.{name[1:]}")
 
     def _plug(self, name: str, number: int, address: str) -> None:
-        port, card = f"{name}-{number}", f"eth{number}"
-        self.ip("switch", f"link add {port} type veth peer name {card} netns {name}",
+        port, interface = f"{name}-{number}", f"eth{number}"
+        self.ip("switch", f"link add {port} type veth peer name {interface} netns {name}",
                 f"link set {port} master br{number} up")  # fmt: skip
-        self.ip(name, "link set lo up", f"link set {card} up", f"addr add {address}/24 dev {card}")
+        added = f"addr add {address}/24 dev {interface}"
+        self.ip(name, "link set lo up", f"link set {interface} up", added)
 
     def ip(self, name: str, *commands: str) -> None:
         text = "".join(f"{command}\n" for command in commands)
