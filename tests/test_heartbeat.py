@@ -418,7 +418,7 @@ def test_pings_of_a_node_without_failoverd_hold_nobody_up(lab: Lab, ignoring: bo
     kill(lab.a, main_pid(lab.a))
     lab.wait_until(lambda: not pids(lab.a, "failoverd"), "a's failoverd is gone")
     gone = len(lab.b.log())
-    lab.a.deafen("eth0")
+    lab.a.kill_port("eth0")
     lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
     log = lab.b.log()
     assert "HEARTBEAT-LOST" in log and "HEARTBEAT-OK" not in log[gone:]

@@ -24,7 +24,7 @@ from failoverd.wire import protocol
 # How a node runs. STOPPED: failoverd stands still, the kernel does not. FROZEN: both do.
 OFF, DEAD, RUNNING, STOPPED, FROZEN = range(5)
 
-HEARS, DEAF, DOWN, GONE = EARS = range(4)  # of an interface; GONE: with the addresses
+HEARS, DEAD_PORT, DOWN, GONE = EARS = range(4)  # of an interface; GONE: with the addresses
 
 # What there is to hear on the ethernet side in a tick. FEW: less than $low_water.
 STILL, FEW, PLENTY = range(3)
@@ -310,7 +310,7 @@ MENU = (
     "poll",  # somebody asks for the status with a command, from either address
     "stale",  # a program answers after its question was dropped
     "loss",  # a question, an answer, or a connection is lost
-    "deaf",  # an interface hears nothing and is not heard, with its carrier up
+    "dead",  # a switch port passes nothing either way, with its carrier up
     "down",  # an interface has no carrier
     "gone",  # an interface is deleted, with the addresses, and made again
     "switch",  # the ethernet side is dead for both
@@ -443,7 +443,7 @@ class Game:
             if word in menu and run in (RUNNING, kind):
                 yield (word, node, 0) if run == RUNNING else ("thaw", node, 0)
         for interface, ear in enumerate(host.ears):
-            for word, kind in (("deaf", DEAF), ("down", DOWN), ("gone", GONE)):
+            for word, kind in (("dead", DEAD_PORT), ("down", DOWN), ("gone", GONE)):
                 if word in menu and ear in (HEARS, kind):
                     yield "ear", node, interface * len(EARS) + (kind if ear == HEARS else HEARS)
         if "script" in menu:

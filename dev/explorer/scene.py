@@ -21,7 +21,7 @@ from dev.explorer.model import (
     CHECK,
     COMMAND,
     DEAD,
-    DEAF,
+    DEAD_PORT,
     EARS,
     EITHER,
     FROZEN,
@@ -361,7 +361,7 @@ class Scene:
             if node.run == STOPPED or (asked.answered < 0 and self.delayed()):
                 still.append(asked._replace(answered=answered))
                 continue
-            sent = any(ear in (HEARS, DEAF) for ear in node.ears)
+            sent = any(ear in (HEARS, DEAD_PORT) for ear in node.ears)
             found.append(pair.Answers(asked.own, asked.rounds if sent else 0, bool(answered)))
         node.asked = tuple(still)
         return found
@@ -804,7 +804,7 @@ class Scene:
     def look_at_interfaces(self, number: int) -> None:
         """Tell the pair whose carrier has come or gone."""
         for interface, ear in enumerate(self.nodes[number].ears):
-            up = ear in (HEARS, DEAF)
+            up = ear in (HEARS, DEAD_PORT)
             if self.state(number).interfaces[interface].up is not up:
                 self.feed(number, pair.Carrier(INTERFACES[interface], up))
 

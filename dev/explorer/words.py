@@ -57,7 +57,12 @@ def describe_fault(fault: Fault) -> str:
             return f"the ethernet side {busy[what]}"
         case "ear":
             interface, ear = divmod(what, len(EARS))
-            words = ("hears again", "goes deaf", "goes down", "is deleted, with the addresses")
+            words = (
+                "hears again",
+                "has a dead port",
+                "goes down",
+                "is deleted, with the addresses",
+            )
             return f"{INTERFACES[interface]} of {who} {words[ear]}"
         case "port":
             return f"the port of {NAMES[1 - number]} is {'open' if what else 'closed'} to {who}"
@@ -109,7 +114,7 @@ def describe_host(game: Game, world: World, number: int) -> str:
     if host.holds:
         words.append("with the addresses")
     if any(host.ears):
-        words.append("and deaf")
+        words.append("and not receiving")
     return " ".join(words)
 
 

@@ -207,7 +207,7 @@ class Pair:
 
     def kill_switch(self, _name: str, _word: str) -> None:
         for node in self.lab.nodes:
-            node.deafen("eth0")
+            node.kill_port("eth0")
 
     def write_mode(self, name: str, word: str) -> None:
         self.nodes[name].write("mode", f"{word or faults.WORKS}\n")
@@ -255,8 +255,8 @@ class Pair:
             body, node = truth.of(name), self.nodes[name]
             if body.end != faults.WORKS:
                 continue
-            deaf = truth.link in ("cut", f"cut toward {name}")
-            (self.lab.cut_link if deaf else self.lab.mend_link)(toward=node)
+            cut = truth.link in ("cut", f"cut toward {name}")
+            (self.lab.cut_link if cut else self.lab.mend_link)(toward=node)
             pulled = truth.link == "unplugged" or not (truth.a.powered and truth.b.powered)
             word = "down" if pulled else "up"
             self.lab.switch.ip(f"link set dev {node.port(PRIVATE)} {word}")
@@ -305,8 +305,8 @@ WAYS: Mapping[str, Callable[[Pair, str, str], object]] = {
     "SIGCONT failoverd": on_main(signal.SIGCONT),
     "SIGSTOP every process": on_node(Node.freeze),
     "SIGCONT every process": on_node(Node.thaw),
-    "deaf port of": on_interface(Node.deafen),
-    "good port of": on_interface(Node.hear),
+    "dead port of": on_interface(Node.kill_port),
+    "good port of": on_interface(Node.revive_port),
     "unplugged": on_interface(Node.unplug),
     "plugged in": on_interface(Node.plug),
     "switched off": on_interface(lambda node, name: node.ip(f"link set dev {name} down")),

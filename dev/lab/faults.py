@@ -240,9 +240,9 @@ KINDS = (
         sets(frozen=False, stopped=False),
         repair=True,
     ),
-    Kind("deaf port of", 8, interface_is(WORKS), interface_becomes("deaf"), INTERFACES),
+    Kind("dead port of", 8, interface_is(WORKS), interface_becomes("dead"), INTERFACES),
     Kind(
-        "good port of", 16, interface_is("deaf"), interface_becomes(WORKS), INTERFACES, repair=True
+        "good port of", 16, interface_is("dead"), interface_becomes(WORKS), INTERFACES, repair=True
     ),
     Kind("unplugged", 5, interface_is(WORKS), interface_becomes("unplugged"), INTERFACES),
     Kind(
@@ -279,8 +279,8 @@ KINDS = (
         lambda t, _n, _w: (
             interface_is(WORKS)(t, "a", "eth0") and interface_is(WORKS)(t, "b", "eth0")
         ),
-        lambda t, _n, _w: interface_becomes("deaf")(
-            interface_becomes("deaf")(t, "a", "eth0"), "b", "eth0"
+        lambda t, _n, _w: interface_becomes("dead")(
+            interface_becomes("dead")(t, "a", "eth0"), "b", "eth0"
         ),
         of_link=True,
     ),

@@ -37,7 +37,7 @@ def pass_all(node: Node) -> None:
     node.run("nft", f"delete table inet {_TABLE}")
 
 
-def deafen(switch: Node, port: str) -> None:
+def stop_receiving(switch: Node, port: str) -> None:
     """Nothing goes from a switch's port to the interface there, which can still send. Raises
     LabError.
 
@@ -47,5 +47,5 @@ def deafen(switch: Node, port: str) -> None:
     switch.check("nft", f"table netdev {_TABLE}-{port} {{ {chain} }}")
 
 
-def undeafen(switch: Node, port: str) -> None:
+def receive_again(switch: Node, port: str) -> None:
     switch.run("nft", f"delete table netdev {_TABLE}-{port}")

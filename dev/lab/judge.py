@@ -84,7 +84,8 @@ class Judge:
 
     def __init__(self, limits: Limits, *, hands_over: bool = True) -> None:
         self.limits = limits
-        self.hands_over = hands_over  # whether a deaf interface is ever a reason ($low_water)
+        # Whether an interface that receives nothing is ever a reason ($low_water).
+        self.hands_over = hands_over
         self.complaints: list[Complaint] = []
         self.longest: dict[str, float] = {}  # that each clock ran
         self._clocks: dict[str, float] = {}

@@ -47,7 +47,7 @@ class Node:
         self.lab = lab
         self.name = name
         self.interfaces = {interface.name: interface for interface in interfaces}
-        self._deaf: set[str] = set()
+        self._dead_ports: set[str] = set()
         self._unlogged = ""
         self.folder = f"{FOLDER}/{name}"
         self.outside.mkdir(mode=0o755)
@@ -163,7 +163,7 @@ class Node:
 
     def delete_interface(self, name: str) -> None:
         """Delete an interface as a driver that is unloaded does."""
-        self._deaf.discard(name)
+        self._dead_ports.discard(name)
         self.ip(f"link delete dev {name}")
 
     def _cable(self, interface: str) -> list[str]:
@@ -179,21 +179,21 @@ class Node:
 
     def plug(self, interface: str) -> None:
         self.lab.switch.ip(*(f"link set dev {port} up" for port in self._cable(interface)))
-        self._stay_deaf()
+        self._stay_dead()
 
-    def deafen(self, interface: str) -> None:
+    def kill_port(self, interface: str) -> None:
         """The switch's port drops everything, both ways, while the carrier stays up."""
-        self._deaf.add(interface)
+        self._dead_ports.add(interface)
         self.lab.switch.check("bridge", "link", "set", "dev", self.port(interface), "state", "0")
 
-    def _stay_deaf(self) -> None:
+    def _stay_dead(self) -> None:
         """A port whose carrier has come back forwards again, be it broken or not."""
-        for interface in self._deaf:
-            self.deafen(interface)
+        for interface in self._dead_ports:
+            self.kill_port(interface)
 
-    def hear(self, interface: str) -> None:
+    def revive_port(self, interface: str) -> None:
         """The switch's port works again."""
-        self._deaf.discard(interface)
+        self._dead_ports.discard(interface)
         self.lab.switch.check("bridge", "link", "set", "dev", self.port(interface), "state", "3")
 
     def addresses(self, interface: str = "") -> list[str]:
@@ -246,7 +246,7 @@ class Node:
         (self.outside / "run").mkdir(mode=0o755, exist_ok=True)
         present = [interface for interface in self.interfaces.values() if self.has(interface.name)]
         self.ip(*(line for interface in present for line in self._configured(interface)))
-        self._stay_deaf()
+        self._stay_dead()
         if PRIVATE in self.interfaces:
             self.plug(PRIVATE)
 

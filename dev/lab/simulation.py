@@ -55,7 +55,7 @@ class Node:
         self.lines: list[Line] = []
         self.life = 0  # what a former life has begun never ends
         self.powered = False
-        self.deaf = False
+        self.dead_port = False
         self.lose_all()
 
     def lose_all(self) -> None:
@@ -129,8 +129,8 @@ class Node:
             self.packet(INTERFACE)
 
     def packet(self, interface: str) -> None:
-        """A packet comes in, unless the switch's port is deaf."""
-        if not self.running or (interface == INTERFACE and self.deaf):
+        """A packet comes in, unless the switch's port is dead."""
+        if not self.running or (interface == INTERFACE and self.dead_port):
             return
         self.counted += interface == INTERFACE
         window, event = judge.count(
@@ -191,7 +191,7 @@ class Node:
             case pair.Answer():
                 self.world.answered(self, action)
             case pair.Announce():
-                if not self.deaf:
+                if not self.dead_port:
                     self.world.believed = self
             case pair.Heartbeats():
                 self.heartbeats = action.on
@@ -270,7 +270,7 @@ class Node:
         now = self.world.now()
 
         def once() -> None:
-            answers.append(self.peer.holds and not self.deaf and not self.peer.deaf)
+            answers.append(self.peer.holds and not self.dead_port and not self.peer.dead_port)
 
         def report() -> None:
             if self.questions == number:
@@ -320,7 +320,7 @@ class Simulation:
         """The client asks whom it believes to have the address."""
         self._record.sent.append(self._time)
         node = self.believed
-        if node is not None and node.powered and not node.deaf:
+        if node is not None and node.powered and not node.dead_port:
             self.at(HOP, lambda: node.packet(INTERFACE))
             if node.holds:
                 self._record.replies.append(self._time + 2 * HOP)
@@ -352,8 +352,8 @@ class Simulation:
     def power_on(self, name: str) -> None:
         self.start(name)
 
-    def deafen(self, name: str) -> None:
-        self.nodes[name].deaf = True
+    def kill_port(self, name: str) -> None:
+        self.nodes[name].dead_port = True
 
     def holders(self) -> list[str]:
         return [node.name for node in self.nodes.values() if node.holds]

@@ -40,8 +40,8 @@ class LabStage:
         self._nodes[name].power_on()
         self.start(name)
 
-    def deafen(self, name: str) -> None:
-        self._nodes[name].deafen("eth0")
+    def kill_port(self, name: str) -> None:
+        self._nodes[name].kill_port("eth0")
 
     def holders(self) -> list[str]:
         return self._lab.holders()

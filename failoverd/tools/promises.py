@@ -67,7 +67,7 @@ def all_bounds(conf: Conf, mute: Sequence[str] = ()) -> dict[str, Bound]:
         "power_cut": Bound(
             "takeover after peer's power loss", early, silent, " + ".join(programs)
         ).unless(no_probes, unsure),
-        "deaf": _deaf(conf, found),
+        "interface": _interface(conf, found),
         **({"check": _checked(conf)} if conf.checks else {}),
         "resume": Bound("preferred node asks for its role", wait, wait + resumed, received)
         .unless("$failback is no", conf.failback is None)
@@ -88,7 +88,7 @@ def all_bounds(conf: Conf, mute: Sequence[str] = ()) -> dict[str, Bound]:
     }
 
 
-def _deaf(conf: Conf, found: Rules) -> Bound:
+def _interface(conf: Conf, found: Rules) -> Bound:
     what = "switchover after last packet"
     if conf.low_water == 0:
         return Bound(what, 0.0, None, "$low_water is 0")

@@ -159,15 +159,15 @@ def test_the_page_keeps_the_rows_of_other_runs(tmp_path: Path) -> None:
     def put(name: str, value: float, about: str) -> None:
         lines = [Line(f"the {name} line", "ms", value)]
         row = page.Measured(f"Row {name}", [about], lines, {"outage": [Bar(name, value, True)]})
-        page.update(written, {name: row}, ["power", "deaf"], panels)
+        page.update(written, {name: row}, ["power", "dead"], panels)
 
-    put("deaf", 11.0, "one day")
+    put("dead", 11.0, "one day")
     put("power", 22.0, "one day")
-    put("deaf", 33.0, "another day")
+    put("dead", 33.0, "another day")
     told = written.read_text()
     assert told.startswith("# By hand\n") and told.endswith("And more\n")
     assert "22 ms" in told and "33 ms" in told and "11 ms" not in told
-    assert told.index("the power line") < told.index("the deaf line")
+    assert told.index("the power line") < told.index("the dead line")
     assert "one day" in told and "another day" in told
     drawn = (tmp_path / "bench.svg").read_text()
     assert "33 ms" in drawn and "22 ms" in drawn

@@ -24,7 +24,7 @@ from failoverd import conf
 CHAOS = (sys.executable, "-m", "dev.lab.chaos")
 LIMITS = Limits(linked=1.0, wired=2.0, nobody=3.0, overlap=0.5, handover=1.0)
 WHOLE = faults.whole()
-DEAF = WHOLE.change("a", interfaces=("deaf",))
+DEAD_PORT = WHOLE.change("a", interfaces=("dead",))
 BOTH = frozenset(NAMES)
 
 
@@ -71,7 +71,7 @@ def judged(
 
 
 CUT = Truth(WHOLE.a, WHOLE.b, "cut")
-APART = CUT.change("a", interfaces=("deaf",))
+APART = CUT.change("a", interfaces=("dead",))
 BROKEN = WHOLE.change("b", script="fail slave")
 
 
@@ -92,10 +92,10 @@ BROKEN = WHOLE.change("b", script="fail slave")
         # none, although one could
         ([(9, "a", True, WHOLE), (2.9, "", False, WHOLE), (9, "b", True, WHOLE)], []),
         ([(9, "a", True, WHOLE), (3.3, "", False, WHOLE)], [2, 2]),
-        ([(3.3, "a", False, DEAF)], [2]),
-        ([(9, "", False, DEAF.change("b", interfaces=("unplugged",)))], []),
-        ([(9, "", False, DEAF.change("b", script="hang master"))], []),
-        ([(9, "", False, DEAF.change("b", powered=False))], []),
+        ([(3.3, "a", False, DEAD_PORT)], [2]),
+        ([(9, "", False, DEAD_PORT.change("b", interfaces=("unplugged",)))], []),
+        ([(9, "", False, DEAD_PORT.change("b", script="hang master"))], []),
+        ([(9, "", False, DEAD_PORT.change("b", powered=False))], []),
     ],
 )
 def test_the_judge_complains_of_what_lasts_too_long(
@@ -115,7 +115,7 @@ def test_nobody_takes_over_from_one_that_still_answers_on_another_interface() ->
 
 def test_the_judge_expects_nothing_of_whoever_is_disturbed() -> None:
     assert judged((9, "", False, WHOLE), (9, "ab", True, WHOLE), well=frozenset()) == []
-    assert judged((9, "a", False, DEAF), hands_over=False) == []
+    assert judged((9, "a", False, DEAD_PORT), hands_over=False) == []
     assert judged((9, "", False, replace(WHOLE, held=True))) == []
 
 
@@ -127,8 +127,8 @@ def test_time_in_which_nobody_looked_does_not_count() -> None:
 
 
 def test_a_handover_needs_a_bad_interface_here_and_a_good_one_there() -> None:
-    neither = DEAF.change("b", interfaces=("deaf",))
-    history = [(0.0, WHOLE), (10.0, DEAF), (20.0, neither)]
+    neither = DEAD_PORT.change("b", interfaces=("dead",))
+    history = [(0.0, WHOLE), (10.0, DEAD_PORT), (20.0, neither)]
     assert needless(history, 10.5, "a", 1.0) == ""
     assert needless(history, 20.5, "a", 1.0) == ""  # b was good just now
     assert "every interface of a" in needless(history, 9.0, "a", 1.0)
@@ -154,7 +154,7 @@ def test_the_limits_leave_room_for_what_the_settings_allow() -> None:
             [
                 Step(0.0, Fault("the power fails", "a")),
                 Step(0.1, Fault("the power is back", "a")),
-                Step(0.6, Fault("deaf port of", "a", "eth0")),
+                Step(0.6, Fault("dead port of", "a", "eth0")),
                 Step(0.2, Fault("kill -9 child", "b", "listener")),
             ],
         ),

@@ -83,14 +83,14 @@ def test_where_no_namespaces_can_be_made_the_story_is_simulated() -> None:
 
 
 def test_the_simulated_outages_are_what_the_windows_allow() -> None:
-    """Half a second each: silence is seen in three windows, a deaf port and its proof in four."""
+    """Half a second each: silence is seen in three windows, a dead port and its proof in four."""
     screen = io.StringIO()
-    after_crash, after_resume, after_deafness = tell(Simulation(), Screen(screen))
+    after_crash, after_resume, after_dead_port = tell(Simulation(), Screen(screen))
     assert 0.5 < after_crash < 1.6
     assert after_resume < 0.1
-    assert 0.3 < after_deafness < 2.0
+    assert 0.3 < after_dead_port < 2.0
     assert outages(screen.getvalue()) == [
-        round(seconds, 2) for seconds in (after_crash, after_resume, after_deafness)
+        round(seconds, 2) for seconds in (after_crash, after_resume, after_dead_port)
     ]
 
 

@@ -112,11 +112,11 @@ def test_where_only_small_packets_pass_one_becomes_active(lab: Lab) -> None:
     lab.wait_until(lambda: len(lab.holders()) == 1, "one has the address", LONG)
 
 
-def test_a_deaf_interface_goes_where_a_closed_port_lets_no_question_in(lab: Lab) -> None:
+def test_a_dead_port_gives_the_role_away_though_a_closed_port_lets_no_query_in(lab: Lab) -> None:
     """The active node cannot ask whether the other is able; that one can ask for the role."""
     begin(lab)
     drop(lab.b, CLOSED)
-    lab.a.deafen("eth0")
+    lab.a.kill_port("eth0")
     lab.wait_until(lambda: lab.holders() == ["b"], "b has the address alone", LONG)
     assert logs.told(lab.b.log(), "CALL")
 
@@ -132,7 +132,7 @@ def test_one_interface_of_two_that_fails_is_enough_for_that(make_lab: Callable[.
         witness=[f"eth0 {ROUTER}", "eth1 198.51.100.254"],
     )
     drop(lab.b, CLOSED)
-    lab.a.deafen("eth0")
+    lab.a.kill_port("eth0")
     lab.wait_until(lambda: lab.holders() == ["b"], "b has the address alone", LONG)
     lab.wait_until(lambda: lab.b.role() == "active", "b is active", LONG)
     assert logs.told(lab.b.log(), "PEER-WORSE")
@@ -249,10 +249,10 @@ def test_a_peer_that_is_heard_again_is_not_fenced(lab: Lab) -> None:
     """Both paths are whole again while the program runs: nobody is shot, and one is active."""
     fence = waiting(lab.b, "fence", 0)
     begin(lab, low_water=0, switch_timeout=LONG, fence_prog=fence)
-    lab.a.deafen("eth0")
+    lab.a.kill_port("eth0")
     lab.cut_link()
     lab.wait_until(lambda: len(runs(lab.b, "fence")) == 1, "b fences", LONG)
-    lab.a.hear("eth0")
+    lab.a.revive_port("eth0")
     lab.mend_link()
     lab.wait_until(lambda: logs.told(lab.b.log(), "SCRIPT-DROPPED"), "ended", LONG)
     lab.wait_until(lambda: is_gone(lab.b, runs(lab.b, "fence")[0]), "the program is gone", LONG)
@@ -338,9 +338,9 @@ def test_two_that_never_exchanged_a_word_do_not_stay_two(lab: Lab, way: str) -> 
     lab.wait_until(lambda: lab.holders() == ["a"], "a is active", LONG)
     lab.b.start_failoverd()
     lab.wait_until(lambda: lab.b.role() == "standby", "b stands by", LONG)
-    lab.a.deafen("eth0")
+    lab.a.kill_port("eth0")
     lab.wait_until(lambda: "b" in lab.holders(), "b takes over", LONG)
-    lab.a.hear("eth0")
+    lab.a.revive_port("eth0")
     lab.wait_until(lambda: len(lab.holders()) == 1, "one stands down", LONG)
     log = lab.a.log() + lab.b.log()
     assert logs.told(log, "DUPLICATE", f"address {SERVICE}: another host answers ARP too; by=")

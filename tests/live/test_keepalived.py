@@ -57,15 +57,15 @@ def stays(lab: Lab, name: str) -> None:
 Started = tuple[Lab, SensedKeepalived]
 
 
-def test_the_address_leaves_a_deaf_port_and_comes_back(started: Started) -> None:
+def test_the_address_leaves_a_dead_port_and_comes_back(started: Started) -> None:
     lab, _ = started
-    lab.a.deafen("eth0")
+    lab.a.kill_port("eth0")
     held_by(lab, "b")
     assert (lab.a.read("watchd/eth0"), lab.b.read("watchd/eth0")) == ("1\n", "0\n")
     stays(lab, "b")
-    lab.a.hear("eth0")
+    lab.a.revive_port("eth0")
     held_by(lab, "a")
-    lab.b.deafen("eth0")
+    lab.b.kill_port("eth0")
     known(lab.b, "1")
     stays(lab, "a")
 
@@ -84,10 +84,10 @@ def test_a_dead_sensor_leaves_its_last_word_and_the_next_one_puts_it_right(
     started: Started,
 ) -> None:
     lab, system = started
-    lab.a.deafen("eth0")
+    lab.a.kill_port("eth0")
     held_by(lab, "b")
     system.sensors["a"].close()
-    lab.a.hear("eth0")
+    lab.a.revive_port("eth0")
     stays(lab, "b")
     assert lab.a.read("watchd/eth0") == "1\n"
     system.start_sensor(lab.a)
@@ -96,15 +96,15 @@ def test_a_dead_sensor_leaves_its_last_word_and_the_next_one_puts_it_right(
 
 def test_without_the_file_the_node_counts_as_good(started: Started) -> None:
     lab, system = started
-    lab.a.deafen("eth0")
+    lab.a.kill_port("eth0")
     held_by(lab, "b")
     (lab.a.outside / "watchd/eth0").unlink()
     held_by(lab, "a")
-    lab.a.hear("eth0")
+    lab.a.revive_port("eth0")
     known(lab.a, "0")
-    lab.a.deafen("eth0")  # the next change writes the file again
+    lab.a.kill_port("eth0")  # the next change writes the file again
     held_by(lab, "b")
-    lab.a.hear("eth0")
+    lab.a.revive_port("eth0")
     held_by(lab, "a")
     system.sensors["a"].terminate()
     lab.wait_until(lambda: not lab.a.read("watchd/eth0"), "the file goes with its sensor")
@@ -120,7 +120,7 @@ def test_a_sensor_may_come_after_keepalived(stage: Lab) -> None:
     for node in lab.nodes:
         system.start_sensor(node)
         known(node, "0")
-    lab.a.deafen("eth0")
+    lab.a.kill_port("eth0")
     held_by(lab, "b")
 
 

@@ -103,7 +103,7 @@ def test_an_operator_moves_the_role_on_hold_and_it_stays_where_it_was_put(lab: L
     ha_fail(lab.b, "--hold", "1h")
     assert "role changes are on hold until " in ha_fail(lab.a)
     assert settled(lab, lab.b)
-    lab.b.deafen("eth0")
+    lab.b.kill_port("eth0")
     lab.wait_until(lambda: logs.told(lab.b.log(), "IFACE-FAIL"), "b has a bad interface")
     restart(lab.a)  # the preferred node
     assert stays(lambda: lab.b.role() == "active", 2.0)
@@ -151,10 +151,10 @@ def test_of_two_that_are_active_one_stands_down_on_hold(lab: Lab) -> None:
     begin(lab)
     ha_fail(lab.a, "--hold")
     lab.cut_link()
-    lab.b.deafen("eth0")
+    lab.b.kill_port("eth0")
     lab.wait_until(lambda: lab.b.command("ha-fail").returncode == 0, "b is made active too", LONG)
     assert lab.holders() == ["a", "b"]
-    lab.b.hear("eth0")
+    lab.b.revive_port("eth0")
     lab.mend_link()
     lab.wait_until(lambda: len(lab.holders()) == 1, "one is left", LONG)
     (active,) = (node for node in lab.nodes if node.name in lab.holders())

@@ -39,14 +39,14 @@ def test_power_cut_takeover_and_resume(lab: Lab) -> None:
     assert lab.client.arp_holders() == {lab.a.hwaddr("eth0")}
 
 
-def test_a_deaf_port_hands_over_and_comes_back_only_on_demand(lab: Lab) -> None:
+def test_a_dead_port_gives_the_role_away_and_comes_back_only_on_demand(lab: Lab) -> None:
     start(lab, **WATCHED)
     lab.client.start_probing()
-    lab.a.deafen("eth0")
+    lab.a.kill_port("eth0")
     lab.wait_until(lambda: settled(lab, lab.b), "a hands over to b")
     lab.wait_until(lab.client.answering, "b answers the client")
     changes = role_changes(lab.b)
-    lab.a.hear("eth0")
+    lab.a.revive_port("eth0")
     lab.wait_until(
         lambda: lab.a.status()["us"]["interfaces"]["eth0"]["state"] == "ok", "a hears again"
     )
@@ -54,7 +54,7 @@ def test_a_deaf_port_hands_over_and_comes_back_only_on_demand(lab: Lab) -> None:
     assert role_changes(lab.b) == changes
 
 
-def test_a_switch_that_speaks_on_a_blocked_port_hides_no_deaf_interface(lab: Lab) -> None:
+def test_a_switch_that_speaks_on_a_blocked_port_hides_nothing(lab: Lab) -> None:
     """A port that a switch keeps blocked still brings the switch's own frames."""
     bpdu = bytes.fromhex("0180c2000000 0200000000fe 0026 424203").ljust(60, b"\0")
     lldp = bytes.fromhex("0180c200000e 0200000000fe 88cc 0207").ljust(60, b"\0")
@@ -70,7 +70,7 @@ def test_a_switch_that_speaks_on_a_blocked_port_hides_no_deaf_interface(lab: Lab
 
             return look
 
-        lab.a.deafen("eth0")
+        lab.a.kill_port("eth0")
         lab.wait_until(speaking(lambda: settled(lab, lab.b)), "a hands over to b")
         lab.a.power_cut()
         lab.a.power_on()
@@ -79,7 +79,7 @@ def test_a_switch_that_speaks_on_a_blocked_port_hides_no_deaf_interface(lab: Lab
         lab.wait_until(speaking(lambda: len(windows(lab.a)) >= before + 3), "three windows")
         assert all(" received=0 " in line for line in windows(lab.a)[before:])
         assert settled(lab, lab.b)
-    lab.a.hear("eth0")
+    lab.a.revive_port("eth0")
     lab.wait_until(lambda: settled(lab, lab.a), "a hears, and resumes its role")
 
 
@@ -92,7 +92,7 @@ def test_a_switch_that_is_dead_for_both_changes_nothing(lab: Lab) -> None:
     start(lab, **WATCHED)
     before = [role_changes(node) for node in lab.nodes]
     for node in lab.nodes:
-        node.deafen("eth0")
+        node.kill_port("eth0")
     lab.wait_until(lambda: "the peer is" in lab.a.log(), "a finds b no better off")
     lab.wait_until(lambda: lab.a.log().count("IFACE-FAIL") >= 1, "a's watcher judged")
     time.sleep(2.5)  # several windows of silence: nothing may happen in them

@@ -153,14 +153,14 @@ def talk(lab: Lab) -> None:
 def bound(node: Node) -> float:
     """Within how many seconds the peer begins to serve, as `failoverd -t` says."""
     settings = conf.parse(node.check("cat", FILE), FILE)
-    worst = promises.all_bounds(settings)["deaf"].worst
+    worst = promises.all_bounds(settings)["interface"].worst
     assert worst is not None
     return worst
 
 
 FAULTS: dict[str, Callable[[Node], None]] = {
     "its cable is pulled": lambda node: node.unplug("eth0"),
-    "a switch's port is dead": lambda node: node.deafen("eth0"),
+    "a switch's port is dead": lambda node: node.kill_port("eth0"),
 }
 
 

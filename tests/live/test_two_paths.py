@@ -95,19 +95,19 @@ def test_nothing_happens_but_a_warning(lab: Lab, cut: str) -> None:
 @pytest.mark.parametrize("first", ["link", "service"])
 def test_when_both_are_cut_the_standby_takes_over(lab: Lab, first: str) -> None:
     begin(lab)
-    ways: list[Callable[[], object]] = [lab.cut_link, lambda: lab.a.deafen("eth0")]
+    ways: list[Callable[[], object]] = [lab.cut_link, lambda: lab.a.kill_port("eth0")]
     if first == "link":
         ways[0]()
         assert stays(lambda: lab.holders() == ["a"], 6 * WINDOW)
         ways[1]()
         lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
-    else:  # a is deaf: the role goes to b, until a is cut off
+    else:  # a receives nothing: the role goes to b, until a is cut off
         ways[1]()
         lab.wait_until(lambda: settled(lab, lab.b), "b has the role")
         assert stays(lambda: lab.holders() == ["b"], 6 * WINDOW)
         ways[0]()
         lab.wait_until(lambda: lab.a.role() == "active", "a takes over")
-    lab.a.hear("eth0")
+    lab.a.revive_port("eth0")
     lab.wait_until(lambda: len(lab.holders()) == 1, "over the second path they become one", LONG)
     assert logs.told(lab.a.log(), "SPLIT-BRAIN") or logs.told(lab.b.log(), "SPLIT-BRAIN")
 

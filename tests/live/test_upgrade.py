@@ -74,5 +74,5 @@ def test_a_new_standby_takes_an_interface_that_failed_on_the_old_node(
     start_old(lab.a, released)
     lab.b.start_failoverd()
     lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by", LONG)
-    lab.a.deafen("eth0")
+    lab.a.kill_port("eth0")
     lab.wait_until(lambda: settled(lab, lab.b), "b has the role", LONG)

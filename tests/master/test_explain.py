@@ -35,14 +35,14 @@ def told(state: pair.State, rules: pair.Rules = MASTER, **changes: Any) -> dict[
     return dict(line.removesuffix(".").split(": ", 1) for line in found[1:])
 
 
-IF_DEAF = "If eth0 or eth1 of node-a fails"
+IF_FAILED = "If eth0 or eth1 of node-a fails"
 IF_FAIL = "If an operator runs ha-fail"
 IF_SILENT = "If the heartbeat is lost"
 
 
 def test_an_active_node_with_a_peer_that_is_well() -> None:
     assert told(ACTIVE) == {
-        IF_DEAF: "switchover to node-b within 80 s",
+        IF_FAILED: "switchover to node-b within 80 s",
         IF_SILENT: "node-a stays active",
         "If node-b asks for the role": "node-a stands down",
         IF_FAIL: "switchover to node-b",
@@ -64,7 +64,7 @@ def test_an_active_node_with_a_peer_that_is_well() -> None:
 )  # fmt: skip
 def test_why_an_active_node_keeps_its_role(changes: dict[str, Any], follows: str) -> None:
     found = told(ACTIVE, **changes)
-    assert found.get(IF_DEAF, found.get("If eth0 of node-a fails")) == follows
+    assert found.get(IF_FAILED, found.get("If eth0 of node-a fails")) == follows
 
 
 def test_each_interface_that_fares_otherwise_has_its_line() -> None:
@@ -83,7 +83,7 @@ def test_one_that_has_failed_already_cannot_fail() -> None:
 def test_with_low_water_0_no_interface_fails() -> None:
     found = told(ACTIVE, replace(MASTER, low_water=0))
     assert found["If an interface of node-a receives nothing"] == "the role stays, $low_water is 0"
-    assert IF_DEAF not in found
+    assert IF_FAILED not in found
 
 
 def test_checks() -> None:
@@ -192,8 +192,8 @@ def test_a_preferred_node_that_waits() -> None:
     assert told(STANDBY, never, resuming=True)["Failback"] == (
         "waits, node-b is active, and $failback leaves the role there"
     )
-    deaf = tuple(replace(each, heard=False) for each in WELL)
-    assert told(STANDBY, resuming=True, interfaces=deaf)["Failback"].endswith("(eth0, eth1)")
+    unreceived = tuple(replace(each, heard=False) for each in WELL)
+    assert told(STANDBY, resuming=True, interfaces=unreceived)["Failback"].endswith("(eth0, eth1)")
 
 
 @pytest.mark.parametrize("rules", [MASTER, SLAVE])

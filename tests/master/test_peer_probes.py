@@ -1,4 +1,4 @@
-"""A network on which nobody speaks but the pair: what the two ask each other tells who is deaf.
+"""A network on which only the pair speaks: what the two ask tells which of them does not receive.
 
 Nothing is asked of a router here (@witness), no client sends, and IPv6 is silent where it is there.
 """
@@ -27,7 +27,7 @@ from live_pair import (
 )
 from samples import STANDBY
 
-from dev.lab.filters import deafen, undeafen, why_no_filters
+from dev.lab.filters import receive_again, stop_receiving, why_no_filters
 from dev.lab.network import Lab
 from dev.lab.node import Node, Value
 from failoverd import links, statefile
@@ -167,9 +167,9 @@ def quiet(lab: Lab) -> Lab:
     return lab
 
 
-def go_deaf(lab: Lab, node: Node) -> None:
+def lose_reception(lab: Lab, node: Node) -> None:
     """Its interface receives nothing any more, but sends, and has a carrier."""
-    deafen(lab.switch, node.port("eth0"))
+    stop_receiving(lab.switch, node.port("eth0"))
 
 
 def failures(lab: Lab) -> list[int]:
@@ -201,37 +201,37 @@ def begin(lab: Lab, **variables: Value) -> None:
 
 
 @pytest.mark.parametrize("variables", [{}, {"filter": "not ether multicast"}], ids=str)
-def test_a_deaf_interface_is_handed_over_and_stays_there(
+def test_the_role_leaves_an_interface_that_does_not_receive_and_stays_away(
     quiet: Lab, variables: dict[str, Value]
 ) -> None:
     begin(quiet, **variables)
     assert stays(lambda: settled(quiet, quiet.a), A_NIGHT)
     assert failures(quiet) == [0, 0], "a quiet night is no failure"
-    go_deaf(quiet, quiet.a)
-    deaf = time.monotonic()
+    lose_reception(quiet, quiet.a)
+    since = time.monotonic()
     quiet.wait_until(lambda: settled(quiet, quiet.b), "a hands over to b", LONG)
-    assert within(time.monotonic() - deaf + WINDOW, "deaf", quiet.a)
+    assert within(time.monotonic() - since + WINDOW, "interface", quiet.a)
     before = changes(quiet)
     assert stays(lambda: settled(quiet, quiet.b), A_NIGHT)
-    undeafen(quiet.switch, quiet.a.port("eth0"))
+    receive_again(quiet.switch, quiet.a.port("eth0"))
     assert stays(lambda: settled(quiet, quiet.b), A_NIGHT), "as many changes as causes"
     assert changes(quiet) == before
 
 
-def test_two_deaf_interfaces_change_nothing(quiet: Lab) -> None:
+def test_two_interfaces_that_do_not_receive_change_nothing(quiet: Lab) -> None:
     begin(quiet)
     before = changes(quiet)
     for node in quiet.nodes:
-        go_deaf(quiet, node)
+        lose_reception(quiet, node)
     quiet.wait_until(lambda: failures(quiet)[0] > 0, "a's interface has failed")
     assert stays(lambda: settled(quiet, quiet.a), A_NIGHT)
     assert changes(quiet) == before
 
 
-def test_a_standby_that_is_deaf_changes_nothing(quiet: Lab) -> None:
+def test_a_standby_that_does_not_receive_changes_nothing(quiet: Lab) -> None:
     begin(quiet)
     before = changes(quiet)
-    go_deaf(quiet, quiet.b)
+    lose_reception(quiet, quiet.b)
     quiet.wait_until(lambda: failures(quiet)[1] > 0, "b's interface has failed")
     assert stays(lambda: settled(quiet, quiet.a), A_NIGHT)
     assert changes(quiet) == before
@@ -275,7 +275,7 @@ def test_a_probe_target_of_only_one_is_as_good_as_of_both(quiet: Lab, asks: str)
     before = failures(quiet)
     assert stays(lambda: settled(quiet, quiet.a), A_NIGHT)
     assert failures(quiet) == before
-    go_deaf(quiet, quiet.a)
+    lose_reception(quiet, quiet.a)
     quiet.wait_until(lambda: settled(quiet, quiet.b), "a hands over to b", LONG)
 
 
@@ -289,7 +289,7 @@ def test_link_local_addresses_will_do(make_lab: Callable[..., Lab]) -> None:
     told = lab.a.status()["us"]["interfaces"]["eth0"]["fixed"]
     assert [address[:6] for address in told] == ["fe80::"]
     assert stays(lambda: failures(lab) == [0, 0], A_NIGHT)
-    go_deaf(lab, lab.a)
+    lose_reception(lab, lab.a)
     lab.wait_until(lambda: settled(lab, lab.b), "a hands over to b", LONG)
 
 

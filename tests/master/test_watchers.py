@@ -111,10 +111,10 @@ class Ended(Supervisor):
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        self.deaf = False
+        self.unreachable = False
 
     def send(self, name: str, message: Message) -> bool:
-        return not self.deaf
+        return not self.unreachable
 
     def restart(self, name: str, handed: Message | None = None) -> None:
         self.names.append(name)
@@ -175,13 +175,13 @@ def test_what_is_watched_again_is_well() -> None:
     ]
 
 
-@pytest.mark.parametrize("deaf", [False, True])
-def test_a_window_that_a_switch_begins_again_has_its_time(deaf: bool) -> None:
+@pytest.mark.parametrize("unreachable", [False, True])
+def test_a_window_that_a_switch_begins_again_has_its_time(unreachable: bool) -> None:
     minded = Minded()
-    minded.supervisor.deaf = deaf
+    minded.supervisor.unreachable = unreachable
     minded.watchers.begin_again(NOW + 15)
     again = [f"watchd {name}" for name in minded.context.conf.interfaces]
-    assert minded.supervisor.names == (again if deaf else [])
+    assert minded.supervisor.names == (again if unreachable else [])
     minded.watchers.tend(NOW + 15 + 30 - JUST)
     assert minded.watchers.troubles == {"plip0": MISSED}
     minded.watchers.tend(NOW + 15 + 30)
@@ -308,7 +308,7 @@ def test_another_watcher_is_executed_and_believed(lab: Lab) -> None:
     assert not pids(lab.a, "failoverd: watchd")
     lab.wait_until(lambda: len(processes(lab.a, path)) == 2, "one for each interface")
     assert "watchers" not in told(lab.a)
-    lab.a.deafen("eth0")
+    lab.a.kill_port("eth0")
     lab.wait_until(lambda: settled(lab, lab.b), "a hands over by that watcher's word", LONG)
     assert not logs.told(lab.a.log(), "WATCHD-REFUSED")
     kill(lab.a, main_pid(lab.a))

@@ -33,7 +33,7 @@ ARP = "no ARP reply"
 CUT = '"never two active" does not hold while both paths are cut: '
 LINK_CUT = '"never two active" does not hold while the heartbeat link is cut: '
 FIRST = "receives in first window"
-DEAF = (
+NEVER_FAILS = (
     '"never without an active node" does not hold for clients when an interface of the active '
     "node fails and the heartbeat link works: with $low_water 0 no interface fails, with 1 it does"
 )
@@ -157,9 +157,9 @@ def test_the_seconds_of_checks(checks: str, best: str, worst: str) -> None:
     ("text", "lines"),
     [
         (SERVED, []),
-        ("", [f"{CUT}@addresses is empty", DEAF]),
-        ("$second_path = 'no';", [f"{LINK_CUT}@addresses is empty", DEAF]),
-        (SERVED + "$low_water = 0;", [DEAF]),
+        ("", [f"{CUT}@addresses is empty", NEVER_FAILS]),
+        ("$second_path = 'no';", [f"{LINK_CUT}@addresses is empty", NEVER_FAILS]),
+        (SERVED + "$low_water = 0;", [NEVER_FAILS]),
         (SERVED + "@witness = ();", [QUIET.format("eth0")]),
         (
             SERVED + "$low_water = 2;",

@@ -32,7 +32,7 @@ EVERYTHING = ",".join(MENU)
 BOUNDS = {
     "one fault of any kind": setup(EVERYTHING),
     "two of power and link": setup("power,link", 2, delays=0),
-    "two interfaces, one fault of the ethernet side": setup("deaf,switch", interfaces=2),
+    "two interfaces, one fault of the ethernet side": setup("dead,switch", interfaces=2),
 }
 
 
@@ -63,7 +63,7 @@ BROKEN = {  # a broken cell of the policy, and where that shows
     "SILENCE FREE: the contrary of TAKE if is_up": POWER,
     "BOOT TAKEN: always TAKE": POWER,
     "BOOT ACTIVE: the contrary of CALL if is_fit": POWER,
-    "INTERFACE IDLE: the contrary of PROVE if peer_is_able": setup("deaf,switch", delays=0),
+    "INTERFACE IDLE: the contrary of PROVE if peer_is_able": setup("dead,switch", delays=0),
     "NOBODY IDLE: always STAY": PERSON,
     "OPERATOR ACTIVE: always TAKE": PERSON,
     "RESUME ACTIVE: always TAKE": PERSON,
@@ -85,7 +85,7 @@ def test_a_rule_that_is_broken_is_found(monkeypatch: pytest.MonkeyPatch) -> None
 
     for rule, broken_rule, bounds in (
         ("peer_has_news", always, setup("switch")),
-        ("free_here", compare.bad_here, setup("deaf", 3, delays=0, hold_down=12)),
+        ("free_here", compare.bad_here, setup("dead", 3, delays=0, hold_down=12)),
         ("proved_here", compare.bad_here, setup("few,check", 3, delays=0, low_water=2)),
     ):
         with monkeypatch.context() as broken:

@@ -145,10 +145,10 @@ def test_a_node_that_can_neither_serve_nor_ask_falls_silent(lab: Lab, eyes: Eyes
     """b goes on hearing a's heartbeats, so only their end tells it to take over."""
     begin(lab)
     lab.cut_link(toward=lab.a)
-    lab.a.deafen("eth0")
+    lab.a.kill_port("eth0")
     lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
     assert "HEARTBEAT-OFF" in lab.a.log()
-    lab.a.hear("eth0")
+    lab.a.revive_port("eth0")
     lab.mend_link()
     lab.wait_until(lambda: len(eyes.holders) == 1, "one of them stands down")
     assert stays(lambda: len(eyes.holders) == 1, 2 * WINDOW)
@@ -160,7 +160,9 @@ def test_a_node_that_can_neither_serve_nor_ask_falls_silent(lab: Lab, eyes: Eyes
 def test_a_switch_that_is_dead_and_comes_back_changes_nothing(lab: Lab, eyes: Eyes) -> None:
     begin(lab)
     lab.switch.ip("link set dev net0 down")
-    lab.wait_until(lambda: [state(node) for node in lab.nodes] == ["fail", "fail"], "both are deaf")
+    lab.wait_until(
+        lambda: [state(node) for node in lab.nodes] == ["fail", "fail"], "neither receives"
+    )
     assert stays(lambda: eyes.holders == {"a"}, 4 * WINDOW)
     lab.switch.ip("link set dev net0 up")
     lab.wait_until(lambda: [state(node) for node in lab.nodes] == ["ok", "ok"], "both hear again")
@@ -176,13 +178,13 @@ def test_each_node_loses_another_of_two_interfaces(make_lab: Callable[..., Lab])
             addresses=[f"eth0 {SERVICE}/24", "eth1 198.51.100.10/24"],
             witness=[f"eth0 {ROUTER}", "eth1 198.51.100.254"],
         )
-        lab.b.deafen("eth1")
+        lab.b.kill_port("eth1")
         lab.wait_until(lambda: state(lab.b, "eth1") == "fail", "b misses eth1")
-        lab.a.deafen("eth0")
+        lab.a.kill_port("eth0")
         lab.wait_until(logged(lab.a, "is no better off"), "b is no better off")
         assert stays(lambda: eyes.holders == {"a"}, 4 * WINDOW)
         assert len(eyes.changes) == 1
-        lab.a.deafen("eth1")
+        lab.a.kill_port("eth1")
         lab.wait_until(lambda: settled(lab, lab.b), "b is better off now")
         assert not eyes.overlaps()
 
@@ -208,15 +210,15 @@ def test_the_active_node_gets_its_addresses_back_on_an_interface_that_is_made_ag
 def test_a_role_is_not_handed_back_while_it_is_held_down(lab: Lab, eyes: Eyes) -> None:
     hold_down = 4.0
     begin(lab, hold_down=hold_down)
-    lab.a.deafen("eth0")
-    deaf = time.monotonic()
+    lab.a.kill_port("eth0")
+    died = time.monotonic()
     lab.wait_until(lambda: settled(lab, lab.b), "a hands over")
     asked_every = 0.75  # s: the witness, in the middle of the window after that of a packet
-    assert within(eyes.gained("b", deaf) - deaf + asked_every, "deaf", lab.a)
+    assert within(eyes.gained("b", died) - died + asked_every, "interface", lab.a)
     lab.wait_until(lambda: state(lab.b) == "ok", "b has a good window")
-    lab.a.hear("eth0")
+    lab.a.revive_port("eth0")
     lab.wait_until(lambda: state(lab.a) == "ok", "a hears again")
-    lab.b.deafen("eth0")
+    lab.b.kill_port("eth0")
     lab.wait_until(lambda: settled(lab, lab.a), "b hands over in the end", LONG)
     got = eyes.gained("b")
     assert eyes.gained("a", got) - got >= hold_down
@@ -281,7 +283,7 @@ def test_both_are_started_at_once(lab: Lab, eyes: Eyes, order: str, mresume: boo
 @pytest.mark.parametrize("mresume", [True, False])
 def test_the_master_returns_while_the_slave_is_active(lab: Lab, eyes: Eyes, mresume: bool) -> None:
     begin(lab, mresume=mresume)
-    lab.a.deafen("eth0")
+    lab.a.kill_port("eth0")
     lab.a.power_cut()
     lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
     lab.a.power_on()
@@ -292,7 +294,7 @@ def test_the_master_returns_while_the_slave_is_active(lab: Lab, eyes: Eyes, mres
     else:  # it asks nobody, so that both have it, until they have compared
         lab.wait_until(eyes.overlaps, "a takes the role")
         lab.wait_until(lambda: len(eyes.holders) == 1, "they compare")
-    lab.a.hear("eth0")
+    lab.a.revive_port("eth0")
     lab.wait_until(lambda: len(eyes.holders) == 1 and lab.client.answering(), "one serves", LONG)
     if mresume:
         lab.wait_until(lambda: settled(lab, lab.a), "a resumes as soon as it hears", LONG)
@@ -360,10 +362,10 @@ def split(lab: Lab) -> None:
     begin(lab)
     lab.client.start_probing()
     lab.wait_until(lab.client.answering, "the client is served")
-    lab.b.deafen("eth0")
+    lab.b.kill_port("eth0")
     lab.cut_link()
     lab.wait_until(lambda: lab.holders() == ["a", "b"], "both have the address")
-    lab.wait_until(lambda: state(lab.b) == "fail", "b knows that it is deaf")
+    lab.wait_until(lambda: state(lab.b) == "fail", "b knows that it does not receive")
 
 
 def test_clients_reach_the_winner_of_a_split_because_it_announces(lab: Lab, eyes: Eyes) -> None:
@@ -371,7 +373,7 @@ def test_clients_reach_the_winner_of_a_split_because_it_announces(lab: Lab, eyes
     loser = lab.b.hwaddr("eth0")
     lab.client.ip(f"neigh replace {SERVICE} lladdr {loser} dev eth0 nud reachable")
     healed = time.monotonic()
-    lab.b.hear("eth0")
+    lab.b.revive_port("eth0")
     lab.mend_link()
     lab.wait_until(lambda: eyes.holders == {"a"}, "b stands down")
     assert within(time.monotonic() - healed, "healing", lab.b)
@@ -390,7 +392,7 @@ def neighbour(lab: Lab) -> str:
 def test_a_split_heals_over_the_wire_alone(lab: Lab, eyes: Eyes) -> None:
     split(lab)
     healed = time.monotonic()
-    lab.b.hear("eth0")
+    lab.b.revive_port("eth0")
     lab.wait_until(lambda: eyes.holders == {"a"}, "the boot slave stands down")
     assert within(time.monotonic() - healed, "ethernet_healing", lab.b)
     assert stays(lambda: eyes.holders == {"a"}, 4 * WINDOW)

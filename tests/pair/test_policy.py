@@ -54,7 +54,7 @@ OTHERWISE: dict[str, tuple[str, Known, pair.Rules]] = {
     "unheard": ("unheard", {}, MASTER),  # an interface has received nothing yet
     "worse": ("silent", {}, MASTER),  # one more is bad here
     "down": ("down", {}, MASTER),
-    "deaf": ("", {"bad": "eth0 eth1", "failed": "eth0 eth1"}, MASTER),  # the peer is
+    "failed": ("", {"bad": "eth0 eth1", "failed": "eth0 eth1"}, MASTER),  # the peer is
     "mute": (
         "",
         {"bad": "eth0 eth1", "reaches": False},
@@ -114,12 +114,12 @@ OPERATOR     TAKEN: STAY
 OPERATOR     FREE: TAKE
 OPERATOR     BLIND: STAY
 INTERFACE    ACTIVE: KEEP
-INTERFACE    IDLE: PROVE; KEEP deaf, mute, unable, unable mute, cut, sick/peer unable, peer sick
+INTERFACE    IDLE: PROVE; KEEP failed, mute, unable, unable mute, cut, sick/peer unable, peer sick
 INTERFACE    FAILED: KEEP
 INTERFACE    SWITCHING: KEEP
 INTERFACE    SILENT: KEEP
 CHECK        ACTIVE: KEEP
-CHECK        IDLE: GIVE; KEEP deaf, mute, unable, unable mute, cut, peer sick
+CHECK        IDLE: GIVE; KEEP failed, mute, unable, unable mute, cut, peer sick
 CHECK        FAILED: KEEP
 CHECK        SWITCHING: KEEP
 CHECK        SILENT: KEEP

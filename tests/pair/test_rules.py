@@ -1582,8 +1582,8 @@ def test_an_active_node_that_compares_roles(
 
 def test_the_order_of_a_handover() -> None:
     """Ask the peer how it is, stand down, `fail`, the peer is active."""
-    deaf = judged(eth0="fail")
-    state, actions = step(node("active", interfaces=deaf), pair.Watched("eth0", 0, 0, "fail"))
+    failed = judged(eth0="fail")
+    state, actions = step(node("active", interfaces=failed), pair.Watched("eth0", 0, 0, "fail"))
     assert (moment(state), done(actions)) == ("interface", "status")
     assert (state.counts, state.latest, left(state)) == ((), (), {"GIVE_UP": MASTER.proof_time})
     for packets, wanted in ((1, "status"), (1, ""), (2, "look")):
@@ -1914,13 +1914,13 @@ def test_from_when_on_what_is_in_the_way_is_said_again(
 
 def test_who_cannot_hand_over_says_so_once_though_its_other_interface_is_good() -> None:
     state = node("active", interfaces=judged(eth0="fail"))
-    deaf = pair.Replied(Query.STATUS, True, view=view("standby", "eth0"))
+    unable = pair.Replied(Query.STATUS, True, view=view("standby", "eth0"))
     told = []
     for _ in range(4):
         state, _ = step(state, pair.Watched("eth0", 0, 0, "fail"))
         assert moment(state) == "interface"
-        told += alarms(state, deaf)
-        state, _ = step(state, deaf)
+        told += alarms(state, unable)
+        state, _ = step(state, unable)
         state, _ = step(state, pair.Watched("eth1", 9, 9, "ok"))
     found = 'cause="interface failed" found="the peer is standby, and is no better off"'
     assert told == [f"SWITCHOVER-BLOCKED role: the role stays; {found}"]

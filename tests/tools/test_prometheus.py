@@ -110,8 +110,8 @@ def test_what_a_dead_daemon_leaves_is_the_view_of_the_pair() -> None:
 
 
 def test_a_standby_is_ready_unless_it_alone_receives_nothing() -> None:
-    deaf = replace(ACTIVE.interfaces[0][1], state="silent", packets=0, last=0)
-    quiet = (("eth0", deaf),)
+    silent = replace(ACTIVE.interfaces[0][1], state="silent", packets=0, last=0)
+    quiet = (("eth0", silent),)
     other = 'pair="192.0.2.10",node="node-b"'
     for us, peer, ready in (
         (B, A, 1), (replace(B, interfaces=quiet), A, 0), (replace(B, role="failed"), A, 0),

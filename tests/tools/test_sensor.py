@@ -470,5 +470,5 @@ def test_service_managers_are_told_when_the_verdict_is_known(
         command = here.enter([*watched_by_hand.WATCHD, *options(path)])
         with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as started:
             assert manager.recv(100) == b"READY=1"
-            assert number(path) == "1\n", "nothing was received: the node is deaf"
+            assert number(path) == "1\n", "nothing was received"
             started.terminate()

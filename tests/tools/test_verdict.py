@@ -535,7 +535,7 @@ def test_a_standby_whose_only_interface_is_gone(lab: Lab) -> None:
     told(lab, lab.b, f"WARNING: peer 1.0.0.1 is active, but this node {what}")
     lab.b.plug("eth0")
     told(lab, lab.a, "OK: ")
-    lab.b.deafen("eth0")
+    lab.b.kill_port("eth0")
     what = "cannot take over: eth0 is not receiving"
     told(lab, lab.a, f"WARNING: this node is active, but peer 1.0.0.2 {what}")
 
@@ -543,7 +543,7 @@ def test_a_standby_whose_only_interface_is_gone(lab: Lab) -> None:
 def test_the_active_ones_interface_receives_nothing(lab: Lab) -> None:
     """With $low_water 0 that is no failure, and the role stays."""
     begin(lab, low_water=0)
-    lab.a.deafen("eth0")
+    lab.a.kill_port("eth0")
     told(lab, lab.a, "WARNING: this node is active, but eth0 of this node is not receiving")
 
 

@@ -31,7 +31,7 @@ CALM = 0.3  # seconds with an answer before and after a fault
 LIMIT = 20.0  # seconds that an outage may last, but for the slow timers
 STOP_EVERY, STOP_SECONDS = 5.0, 0.2  # the active node's processes are stopped so
 IDLE_SHARE = 0.9  # of the cores' time, for a host that is calm
-DEAF_SECONDS = 1.0  # after which the holders of the address are counted
+DEAD_SECONDS = 1.0  # after which the holders of the address are counted
 COUNTS = (1, 10, 100, 1000)  # of addresses
 LOAD = 4  # processes that want each core, where it is to be busy
 
@@ -55,8 +55,8 @@ def planned(system: System, lab: Lab) -> None:
     system.stop(lab)
 
 
-def deaf_port(_system: System, lab: Lab) -> None:
-    lab.a.deafen("eth0")
+def dead_port(_system: System, lab: Lab) -> None:
+    lab.a.kill_port("eth0")
 
 
 @dataclass(frozen=True)
@@ -179,16 +179,16 @@ def planned_row(bench: Bench) -> list[Line]:
     return [*lines, Line("- ha-fail said: not now", "", bench.refusals)]
 
 
-def deaf_row(bench: Bench) -> list[Line]:
-    found = samples(bench, Scene("deaf port", deaf_port, DEAF_SECONDS))
-    lines = told(bench, "deaf port", found, (0.7, None))
+def dead_row(bench: Bench) -> list[Line]:
+    found = samples(bench, Scene("dead port", dead_port, DEAD_SECONDS))
+    lines = told(bench, "dead port", found, (0.7, None))
     most = {name: max(len(s.holders) for s in group) for name, group in found.items()}
     fewest = min(len(sample.holders) for sample in found["failoverd"])
     ours = most["failoverd"]
     rival = next((name for name in ("keepalived", "ucarp") if name in most), "")
     met = ours == fewest == 1
     theirs = most.get(rival)
-    return [*lines, Line("deaf port, holders after it", "", ours, rival, theirs, "1", met)]
+    return [*lines, Line("dead port, holders after it", "", ours, rival, theirs, "1", met)]
 
 
 def many_row(bench: Bench) -> list[Line]:

@@ -98,9 +98,9 @@ class Row:
 ROWS = (
     Row("power", "Outage, the power of the active node is cut", outages.power_row),
     Row("planned", "Outage, a planned switch", outages.planned_row),
-    Row("deaf", "Outage, the active node's switch port goes deaf", outages.deaf_row),
+    Row("dead", "Outage, the active node's switch port dies", outages.dead_row),
     Row("checks", "Outage, the active node's service is killed", checks.checks_row),
-    Row("sensor", "Deaf port, carrier up: watchd as a sensor", sensed.sensor_row),
+    Row("sensor", "Dead port, carrier up: watchd as a sensor", sensed.sensor_row),
     Row("many", "Outage, by the number of addresses", outages.many_row),
     Row("load", "The same, four processes on every core", outages.load_row),
     Row("slow", "Outage, power cut at the original's timers", outages.slow_row),

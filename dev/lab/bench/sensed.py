@@ -1,6 +1,6 @@
 """Other cluster software on the private link, and watchd as its sensor: a row of the benchmark.
 
-Each system has the service address on a. When a's port goes deaf its carrier stays up and its
+Each system has the service address on a. When a's port dies its carrier stays up and its
 adverts go on, so only a sensor can tell.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
 
-from dev.lab.bench.outages import CALM, PROBE, await_calm, deaf_port
+from dev.lab.bench.outages import CALM, PROBE, await_calm, dead_port
 from dev.lab.bench.report import Line, at_most
 from dev.lab.bench.systems import START_LIMIT, System
 from dev.lab.network import Lab
@@ -80,14 +80,14 @@ class SensedKeepalived:
 
 
 def time_to_answer(system: System, limit: float = NEVER) -> float:
-    """From the moment at which a's port goes deaf to the client's next answer; inf if there is
+    """From the moment at which a's port dies to the client's next answer; inf if there is
     none within the limit."""
     with Lab() as lab:
         system.start(lab)
         lab.client.start_probing(interval=PROBE)
         lab.wait_until(lab.client.answering, "the client is answered", START_LIMIT)
         time.sleep(CALM + random.random() * WINDOW)  # at any moment of a window
-        deaf_port(system, lab)
+        dead_port(system, lab)
         since = time.monotonic()
         while time.monotonic() < since + limit:
             answers = [at for at in lab.client.record.replies if at > since]
