@@ -94,7 +94,7 @@ def judged(**verdicts: str) -> tuple[pair.Interface, ...]:
 
 
 Known = dict[str, object]
-HEARD = ((Timer.HEARD, NOW + 5), (Timer.UNHEARD, NOW + 15))
+REACHED = ((Timer.HEARD, NOW + 5), (Timer.UNHEARD, NOW + 15))
 ALONE: Known = {"timers": ()}
 P = pair.Purpose
 MOMENTS: dict[str, Known] = {
@@ -120,8 +120,8 @@ MOMENTS: dict[str, Known] = {
 
 
 def node(moment: str, **changes: object) -> pair.State:
-    """A node at a moment, with two good interfaces, and a peer that was heard just now."""
-    known: Known = {"begun": True, "interfaces": judged(), "timers": HEARD}
+    """A node at a moment, with two good interfaces, and a peer that was reached just now."""
+    known: Known = {"begun": True, "interfaces": judged(), "timers": REACHED}
     return replace(pair.State(), **known | MOMENTS[moment] | changes)  # type: ignore[arg-type]
 
 

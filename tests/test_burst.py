@@ -26,7 +26,7 @@ def test_every_frame_arrives_in_its_order_whatever_is_sent_at_once() -> None:
         def work() -> None:
             os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
             burst = Burst(FRAMES)
-            heard: list[bytes] = []
+            received: list[bytes] = []
             with (
                 sender(ends[1], "far") as far,
                 socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock,
@@ -35,9 +35,9 @@ def test_every_frame_arrives_in_its_order_whatever_is_sent_at_once() -> None:
                 far.settimeout(30.0)
                 assert [burst.send(sock, "eth0", at, 50) for at in (0, 50, 100)] == [50, 50, 20]
                 burst.send_all(sock, "eth0")
-                while len(heard) < 2 * len(FRAMES):
-                    heard += [frame for frame in [far.recv(2048)] if frame in FRAMES]
-            assert heard == 2 * FRAMES
+                while len(received) < 2 * len(FRAMES):
+                    received += [frame for frame in [far.recv(2048)] if frame in FRAMES]
+            assert received == 2 * FRAMES
 
         inside(ends[0], work)
 

@@ -238,7 +238,7 @@ def test_a_new_secret_is_waited_for(spaces: list[Namespace], ends: tuple[str, st
     old, new = heartbeat_tags(BEFORE, *ends), heartbeat_tags(WORD, *ends)
     other = Other(there, ends)
 
-    def hear(pinger: heartbeat.Pinger, payload: bytes, now: float) -> None:
+    def receive(pinger: heartbeat.Pinger, payload: bytes, now: float) -> None:
         other.send(payload)
         assert select.select([pinger], [], [], PATIENCE)[0]
         pinger.drain(now)
@@ -247,11 +247,11 @@ def test_a_new_secret_is_waited_for(spaces: list[Namespace], ends: tuple[str, st
         pinger = heartbeat.Pinger(*ends, "plip0", old)
         pinger.told({"do": "tags", **old.then(new).message()})
         assert pinger.send(0.0) == ""
-        hear(pinger, old.peers[0], 1.0)
+        receive(pinger, old.peers[0], 1.0)
         assert (pinger.heard, pinger.renewed) == (1.0, False)
-        hear(pinger, new.peers[0], 2.0)
+        receive(pinger, new.peers[0], 2.0)
         assert (pinger.heard, pinger.renewed, pinger.tags) == (2.0, True, new)
-        hear(pinger, old.peers[0], 3.0)
+        receive(pinger, old.peers[0], 3.0)
         assert pinger.heard == 2.0
         assert pinger.send(4.0) == ""
         pinger.close()
@@ -282,13 +282,13 @@ def test_the_child_says_when_the_peer_has_the_new_secret(spaces: list[Namespace]
 
     def work() -> None:
         with beating(conf, old.then(new)) as child:
-            heard: list[process.Message] = []
+            said: list[process.Message] = []
             end = time.monotonic() + PATIENCE
-            while time.monotonic() < end and not [m for m in heard if m["event"] == "renewed"]:
+            while time.monotonic() < end and not [m for m in said if m["event"] == "renewed"]:
                 if select.select([child.channel], [], [], 0.05)[0]:
-                    heard += child.channel.receive()
+                    said += child.channel.receive()
                 other.send(new.peers[0])
-        (renewed,) = (message for message in heard if message["event"] == "renewed")
+        (renewed,) = (message for message in said if message["event"] == "renewed")
         assert renewed["tag"] == new.peers[0].hex()
 
     inside(here, work)
@@ -473,7 +473,7 @@ def test_a_pair_whose_kernels_answer_no_ping_is_as_any(lab: Lab) -> None:
     for node in lab.nodes:
         lab.wait_until(
             lambda here=node: here.status()["us"]["plip"]["state"] == "ok",  # type: ignore[misc]
-            f"{node.name} hears the other",
+            f"{node.name} receives heartbeats",
         )
         assert node.status()["us"]["plip"]["rtt_ms"] is None
 
@@ -521,7 +521,7 @@ def settled_with(lab: Lab, word: str) -> bool:
     return told == ["active", "standby"] and lab.holders() == ["a"]
 
 
-def test_a_node_with_another_secret_is_not_heard(lab: Lab) -> None:
+def test_a_node_with_another_secret_is_not_received(lab: Lab) -> None:
     """Its heartbeats have a tag that nobody here knows."""
     for node in lab.nodes:
         node.write_conf(**WATCHED)
@@ -531,7 +531,7 @@ def test_a_node_with_another_secret_is_not_heard(lab: Lab) -> None:
     for node, word in ((lab.a, SECRET), (lab.b, "another word")):
         lab.wait_until(
             lambda here=node: "HEARTBEAT-LOST" in here.log(),  # type: ignore[misc]
-            f"{node.name} hears nothing",
+            f"{node.name} receives nothing",
         )
         told = json.loads(node.say("status", word).removeprefix("ok "))
         assert told["plip"]["heartbeat_age"] is None

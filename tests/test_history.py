@@ -60,9 +60,9 @@ def test_a_change_lasts_from_one_settled_role_to_the_next(path: str) -> None:
     assert change == known.last == CHANGE
 
 
-@pytest.mark.parametrize(("heard", "took"), [(100.0, 9.0), (104.0, 5.0), (3.0, 9.0)])
+@pytest.mark.parametrize(("received", "took"), [(100.0, 9.0), (104.0, 5.0), (3.0, 9.0)])
 def test_no_change_begins_before_the_role_that_it_ends(
-    path: str, heard: float, took: float
+    path: str, received: float, took: float
 ) -> None:
     """A node that was alone for long and failed was not without service since it was alone."""
     known = began(path, "active")
@@ -70,10 +70,10 @@ def test_no_change_begins_before_the_role_that_it_ends(
     known.because("the addresses were gone")
     known.entered("failed", WHEN, 100.0)
     known.entered("switching", WHEN, 105.0)
-    known.because("heartbeat lost", heard)
+    known.because("heartbeat lost", received)
     known.entered("failed", WHEN, 106.0)
     known.entered("switching", WHEN, 108.0)
-    known.because("heartbeat lost", heard)
+    known.because("heartbeat lost", received)
     change = known.entered("active", WHEN, 109.0)
     assert change is not None and change.took == took
 

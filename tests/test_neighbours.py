@@ -216,12 +216,12 @@ def test_a_probe_to_one_interface_leaves_there_what_is_true(
     assert left and left <= (real if hwaddr == OURS else {frames.link_local(OURS)})
 
 
-def test_the_active_node_does_not_hear_itself(site: Site, make_asker: MakeAsker) -> None:
+def test_the_active_node_does_not_count_its_own_answers(site: Site, make_asker: MakeAsker) -> None:
     site.serve(site.us)
     assert make_asker(site.us).ask()["answers"] == []
 
 
-def test_the_active_node_hears_the_peer_under_the_shared_address(
+def test_the_active_node_finds_the_peer_under_the_shared_address(
     site: Site, make_asker: MakeAsker
 ) -> None:
     asker = make_asker(site.us)
@@ -240,8 +240,8 @@ def test_our_other_interface_is_not_the_peer(site: Site, make_asker: MakeAsker) 
     asker = make_asker(site.us)
     with site.wire(site.us) as wire:
         assert asker.ask(own={"eth0": OURS})["answers"] == []
-        heard = {frames.parse(frame) for frame in waiting(wire)}
-    assert frames.Answer(V4, "02:00:00:00:0a:02") in heard, "eth1 did not answer: nothing is shown"
+        came = {frames.parse(frame) for frame in waiting(wire)}
+    assert frames.Answer(V4, "02:00:00:00:0a:02") in came, "eth1 did not answer: nothing is shown"
     site.peer.ip(f"link set eth0 address {SHARED}")
     site.serve(site.peer)
     assert answer(SHARED, V4) in list(asker.ask(own={"eth0": OURS})["answers"])  # type: ignore[call-overload]
@@ -327,7 +327,7 @@ class Injected:
             answers = self._ask((*sent, *frames.gratuitous_arp(STRANGER, V4)), interface, more)
             if last in answers:
                 return [found for found in answers if found != last]
-            assert time.monotonic() < limit, "the stranger is not heard either"
+            assert time.monotonic() < limit, "the stranger is not found either"
 
     def _ask(self, sent: tuple[bytes, ...], interface: str, more: dict[str, Any]) -> Any:
         with self._site.wire(self._site.peer) as wire:
@@ -408,9 +408,9 @@ def received(sock: socket.socket) -> Iterator[tuple[str, bytes]]:
             yield interface, frame
 
 
-def probed(heard: tuple[str, bytes]) -> tuple[str, str]:
+def probed(came: tuple[str, bytes]) -> tuple[str, str]:
     """The interface, and the IPv4 address that a probe there asks for, "" if it is none."""
-    interface, frame = heard
+    interface, frame = came
     probe = frame[12:14] == b"\x08\x06" and frame[28:32] == bytes(4)
     return interface, socket.inet_ntoa(frame[38:42]) if probe else ""
 
@@ -430,8 +430,8 @@ def test_of_many_addresses_all_and_the_peer_are_asked_in_turns(
             at = [now + 0.1 * n for n in range(rounds)]
             asker.send(probe(at=at, until=now + 0.5, peer=[PEER]))
             assert asker.receive()["asked"] == rounds
-            heard = [(frame[:6], probed(("", frame))[1]) for frame in waiting(wire)]
-        found = Counter(one for one in heard if one[1])
+            came = [(frame[:6], probed(("", frame))[1]) for frame in waiting(wire)]
+        found = Counter(one for one in came if one[1])
         for name in names:
             counts = found[hardware("ff:ff:ff:ff:ff:ff"), name], found[hardware(PEER), name]
             assert counts == (asked if names is many else (rounds, rounds))
@@ -670,12 +670,12 @@ def test_it_announces_with_the_address_that_the_interface_has_now(site: Site) ->
         assert announce(site.us, ["eth0"]) == []
         source = bytes.fromhex(SHARED.replace(":", ""))
         limit = time.monotonic() + LIMIT
-        heard: list[bytes] = []
-        while len(heard) < len(expected) and time.monotonic() < limit:
-            heard += [
+        came: list[bytes] = []
+        while len(came) < len(expected) and time.monotonic() < limit:
+            came += [
                 frame for frame in waiting(wire) if frame[6:12] == source and frames.parse(frame)
             ]
-    assert heard == expected
+    assert came == expected
 
 
 def test_a_router_says_so(site: Site) -> None:

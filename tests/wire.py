@@ -179,7 +179,7 @@ class Daemon:
         self.gone = False
 
     def of(self, *events: str) -> list[Message]:
-        """What was heard so far of these kinds."""
+        """What was received so far of these kinds."""
         return [message for message in self.heard if message["event"] in events]
 
     def logged(self) -> list[str]:

@@ -17,7 +17,7 @@ from itertools import pairwise
 from dev.explorer.model import (
     COMMAND,
     FEW,
-    HEARS,
+    RECEIVES,
     STILL,
     UNOWNED,
     Chance,
@@ -289,8 +289,8 @@ def change(before: World, after: World) -> int:
 
 
 def counts_twice(world: World, fault: Fault) -> bool:
-    """Do addresses vanish unheard, or does a person ask for the node that hears less, for one
-    that hears too little, or for the one whose service is sick?"""
+    """Do addresses vanish unnoticed, or does a person ask for the node that receives less, for one
+    that receives too little, or for the one whose service is sick?"""
     word, number, _ = fault
     if word == "bare":
         return world.wire != (True, True)
@@ -298,8 +298,8 @@ def counts_twice(world: World, fault: Fault) -> bool:
         return False
     wanted = number if word == "fail" else 1 - number
     fit = [not host.sick for host in world.hosts]
-    hearing = [sum(ear == HEARS for ear in host.ears) for host in world.hosts]
-    worse = hearing[wanted] < hearing[1 - wanted] or fit[wanted] < fit[1 - wanted]
+    receiving = [sum(how == RECEIVES for how in host.reception) for host in world.hosts]
+    worse = receiving[wanted] < receiving[1 - wanted] or fit[wanted] < fit[1 - wanted]
     return world.traffic == FEW or worse
 
 

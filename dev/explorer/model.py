@@ -24,9 +24,9 @@ from failoverd.wire import protocol
 # How a node runs. STOPPED: failoverd stands still, the kernel does not. FROZEN: both do.
 OFF, DEAD, RUNNING, STOPPED, FROZEN = range(5)
 
-HEARS, DEAD_PORT, DOWN, GONE = EARS = range(4)  # of an interface; GONE: with the addresses
+RECEIVES, DEAD_PORT, DOWN, GONE = RECEPTION = range(4)  # of an interface; GONE: with the addresses
 
-# What there is to hear on the ethernet side in a tick. FEW: less than $low_water.
+# What there is to receive on the ethernet side in a tick. FEW: less than $low_water.
 STILL, FEW, PLENTY = range(3)
 
 # Whether a node has the addresses. ASTRAY: because somebody else than failoverd put them there.
@@ -253,7 +253,7 @@ class Host(NamedTuple):
     stumbled: bool = False  # in this tick a program could not be started
     holds: int = AWAY
     placed: int = UNSEEN
-    ears: tuple[int, ...] = (HEARS,)  # per interface
+    reception: tuple[int, ...] = (RECEIVES,)  # per interface
     link: Window = (0, 0, True, 0)
     interfaces: tuple[Window, ...] = ()
     asks: tuple[Exchange, ...] = ()
@@ -282,7 +282,7 @@ class World(NamedTuple):
         True,
     )  # whether A's questions on the ethernet side, and B's, pass
     switch: bool = True
-    traffic: int = PLENTY  # what there is to hear on the ethernet side
+    traffic: int = PLENTY  # what there is to receive on the ethernet side
     owner: int = UNOWNED  # who was the last to be active alone
     believed: int = 2  # whom the clients take for the service: 0, 1, NOBODY or EITHER
     giver: int = -1  # who has handed over because of an interface; and 2 more: because of a check
@@ -314,8 +314,8 @@ MENU = (
     "down",  # an interface has no carrier
     "gone",  # an interface is deleted, with the addresses, and made again
     "switch",  # the ethernet side is dead for both
-    "traffic",  # there is nothing to hear there
-    "few",  # there is less to hear there than $low_water
+    "traffic",  # there is nothing to receive there
+    "few",  # there is less to receive there than $low_water
     "script",  # the switch script fails or hangs, and works again
     "bare",  # the addresses vanish from their interface
     "stray",  # they come to it, and failoverd has not put them there
@@ -359,7 +359,7 @@ def ways(run: Callable[[Chance], World]) -> Iterator[tuple[tuple[int, ...], Worl
 
 @cache
 def counted(rules: judge.Rules, window: Window, packets: int = 1) -> Window:
-    """A window in which so many packets were heard: none, few, or enough. More change nothing."""
+    """A window in which so many packets came: none, few, or enough. More change nothing."""
     if window[0] >= packets:
         return window
     after, event = judge.count(rules, judge.Window(*window), packets - window[0], 0)
@@ -382,17 +382,17 @@ class Game:
         many = 1 << 30
         self.link_rules = judge.Rules(many, setup.window, 0, True)
         self.interface_rules = judge.Rules(many, setup.interface_window, setup.low_water, False)
-        self.packets = (0, 1, max(1, setup.low_water))  # in a tick, by what there is to hear
+        self.packets = (0, 1, max(1, setup.low_water))  # in a tick, by what there is to receive
 
     def first_worlds(self) -> list[World]:
         """Both nodes are off; one is started, the other at once, some ticks later, or not."""
         late = 2 * self.setup.window + 1
         offsets = [(1, n + 1) for n in range(late)] + [(n + 1, 1) for n in range(1, late)]
         offsets += [(1, -1), (-1, 1)]
-        ears = (HEARS,) * self.setup.interfaces
+        reception = (RECEIVES,) * self.setup.interfaces
         return [
             World(
-                (Host(ears=ears, boots_in=a), Host(ears=ears, boots_in=b)),
+                (Host(reception=reception, boots_in=a), Host(reception=reception, boots_in=b)),
                 faults=self.setup.faults,
                 delays=self.setup.delays,
             )
@@ -442,10 +442,11 @@ class Game:
         for word, kind in (("freeze", FROZEN), ("stop", STOPPED)):
             if word in menu and run in (RUNNING, kind):
                 yield (word, node, 0) if run == RUNNING else ("thaw", node, 0)
-        for interface, ear in enumerate(host.ears):
+        for interface, how in enumerate(host.reception):
             for word, kind in (("dead", DEAD_PORT), ("down", DOWN), ("gone", GONE)):
-                if word in menu and ear in (HEARS, kind):
-                    yield "ear", node, interface * len(EARS) + (kind if ear == HEARS else HEARS)
+                if word in menu and how in (RECEIVES, kind):
+                    becomes = kind if how == RECEIVES else RECEIVES
+                    yield "interface", node, interface * len(RECEPTION) + becomes
         if "script" in menu:
             if host.behaviour:
                 yield "script", node, 0
@@ -454,7 +455,7 @@ class Game:
                     yield "script", node, behaviour
         if "bare" in menu and run == RUNNING and host.holds and host.script is None:
             yield "bare", node, 0
-        there = run in (DEAD, RUNNING, STOPPED) and GONE not in host.ears
+        there = run in (DEAD, RUNNING, STOPPED) and GONE not in host.reception
         if "stray" in menu and there and not host.holds and host.script is None:
             yield "stray", node, 0
         if "poll" in menu and run == RUNNING:

@@ -5,7 +5,7 @@ do: questions over the private link and on the ethernet side, windows, scripts. 
 the pair counts on are kept here to the letter, because the explorer proves nothing without them:
 a newer question of a purpose replaces the older, Forget drops what is asked, a command that has not
 left within a tick is given up, one that lay unread for longer than that is refused, and whoever
-stood still for longer than a window is told so first and hears no old reports.
+stood still for longer than a window is told so first and gets no old reports.
 """
 
 from __future__ import annotations
@@ -22,12 +22,10 @@ from dev.explorer.model import (
     COMMAND,
     DEAD,
     DEAD_PORT,
-    EARS,
     EITHER,
     FROZEN,
     GOING,
     GONE,
-    HEARS,
     HELD,
     INTERFACES,
     MISSED,
@@ -36,6 +34,8 @@ from dev.explorer.model import (
     OFF,
     PLACED,
     PURPOSES,
+    RECEIVES,
+    RECEPTION,
     RUNNING,
     SCRIPTS,
     STILL,
@@ -77,7 +77,7 @@ class Node:
     stumbled: bool
     holds: int
     placed: int
-    ears: tuple[int, ...]
+    reception: tuple[int, ...]
     link: Window
     interfaces: tuple[Window, ...]
     asks: tuple[Exchange, ...]
@@ -163,7 +163,7 @@ class Scene:
     # ------------------------------------------------------------------ time
 
     def tick(self) -> World:
-        answers = [self.hear_answers(node) for node in (0, 1)]
+        answers = [self.read_answers(node) for node in (0, 1)]
         for node in self.nodes:
             self.age(node)
         self.held = max(0, self.held - 1)
@@ -205,7 +205,7 @@ class Scene:
         self.nodes[number].script = script._replace(left=left, ok=ok)
 
     def send_packets(self) -> None:
-        """Heartbeats over the private link, and whatever there is to hear on the ethernet side."""
+        """Heartbeats over the private link, and what there is to receive on the ethernet side."""
         for number, node in enumerate(self.nodes):
             if node.run in (OFF, DEAD, FROZEN):
                 continue
@@ -214,8 +214,8 @@ class Scene:
                 node.link = counted(self.game.link_rules, node.link)
             packets = self.game.packets[self.traffic if self.switch else STILL]
             node.interfaces = tuple(
-                counted(self.game.interface_rules, w, packets) if ear == HEARS else w
-                for w, ear in zip(node.interfaces, node.ears, strict=True)
+                counted(self.game.interface_rules, w, packets) if how == RECEIVES else w
+                for w, how in zip(node.interfaces, node.reception, strict=True)
             )
 
     def live(self, number: int, answers: list[pair.Answers]) -> None:
@@ -253,7 +253,7 @@ class Scene:
             node.placed = PLACED
         if node.holds and seen == UNSEEN and role != "active":
             self.feed(number, pair.Stray())
-        gone = seen == PLACED and not node.holds and GONE not in node.ears
+        gone = seen == PLACED and not node.holds and GONE not in node.reception
         if gone and role == "active":
             node.placed = MISSED
             self.feed(number, pair.Bare())
@@ -309,7 +309,7 @@ class Scene:
         node = self.nodes[number]
         script = SCRIPTS[node.behaviour]
         if role == "master":
-            there = GONE not in node.ears
+            there = GONE not in node.reception
             if script.master_adds and there:
                 node.holds = HELD
             return script.master_ok and there
@@ -342,9 +342,11 @@ class Scene:
 
     def reaches(self, number: int, interface: int) -> bool:
         node = self.nodes[number]
-        return self.switch and node.run not in (OFF, FROZEN) and node.ears[interface] == HEARS
+        return (
+            self.switch and node.run not in (OFF, FROZEN) and node.reception[interface] == RECEIVES
+        )
 
-    def hear_answers(self, number: int) -> list[pair.Answers]:
+    def read_answers(self, number: int) -> list[pair.Answers]:
         """What came of the questions on the ethernet side that are to be reported now."""
         node = self.nodes[number]
         if node.run not in (RUNNING, STOPPED):
@@ -361,7 +363,7 @@ class Scene:
             if node.run == STOPPED or (asked.answered < 0 and self.delayed()):
                 still.append(asked._replace(answered=answered))
                 continue
-            sent = any(ear in (HEARS, DEAD_PORT) for ear in node.ears)
+            sent = any(how in (RECEIVES, DEAD_PORT) for how in node.reception)
             found.append(pair.Answers(asked.own, asked.rounds if sent else 0, bool(answered)))
         node.asked = tuple(still)
         return found
@@ -784,8 +786,8 @@ class Scene:
                 self.nodes[number].holds = AWAY
             case "stray":
                 self.nodes[number].holds = ASTRAY
-            case "ear":
-                self.plug(number, *divmod(what, len(EARS)))
+            case "interface":
+                self.plug(number, *divmod(what, len(RECEPTION)))
             case _:
                 self.break_node(word, number)
         while self.errands:
@@ -793,18 +795,18 @@ class Scene:
         self.see_clients()
         return self.world()
 
-    def plug(self, number: int, interface: int, ear: int) -> None:
+    def plug(self, number: int, interface: int, how: int) -> None:
         node = self.nodes[number]
-        node.ears = (*node.ears[:interface], ear, *node.ears[interface + 1 :])
-        if ear == GONE:
+        node.reception = (*node.reception[:interface], how, *node.reception[interface + 1 :])
+        if how == GONE:
             node.holds = AWAY
         if node.run == RUNNING:
             self.look_at_interfaces(number)
 
     def look_at_interfaces(self, number: int) -> None:
         """Tell the pair whose carrier has come or gone."""
-        for interface, ear in enumerate(self.nodes[number].ears):
-            up = ear in (HEARS, DEAD_PORT)
+        for interface, how in enumerate(self.nodes[number].reception):
+            up = how in (RECEIVES, DEAD_PORT)
             if self.state(number).interfaces[interface].up is not up:
                 self.feed(number, pair.Carrier(INTERFACES[interface], up))
 
@@ -816,7 +818,7 @@ class Scene:
             case "crash":
                 self.nodes[number] = Node(
                     Host(
-                        ears=node.ears,
+                        reception=node.reception,
                         behaviour=node.behaviour,
                         asks=orphans(node),
                         sick=node.sick,
@@ -857,8 +859,8 @@ class Scene:
         node.run = RUNNING
         node.mind = self.game.minds[number].new
         node.link = (0, 0, True, setup.window)
-        node.interfaces = tuple((0, 0, True, setup.interface_window) for _ in node.ears)
-        node.counts = tuple((0, 0) for _ in node.ears)
+        node.interfaces = tuple((0, 0, True, setup.interface_window) for _ in node.reception)
+        node.counts = tuple((0, 0) for _ in node.reception)
         node.gap = 0
         node.placed = PLACED if node.placed else UNSEEN
         was = node.stored

@@ -15,11 +15,11 @@ from dev.explorer.model import (
     FEW,
     FROZEN,
     GONE,
-    HEARS,
     HELD,
     NAMES,
     NOBODY,
     OFF,
+    RECEIVES,
     RUNNING,
     SCRIPTS,
     Game,
@@ -41,12 +41,12 @@ class Flag(IntFlag):
     NONE = auto()  # neither does, and none believes to be active on an interface that is gone
     UNSERVED = auto()  # neither does where clients could reach it
     ONE = auto()  # one is active by its own word, and holds them, unless its interface is gone
-    HEAR = auto()  # both run, and can hear each other on some path
+    REACH = auto()  # both run, and can reach each other on some path
     NEAR = auto()  # on the ethernet side
     LINKED = auto()  # by queries, on the private link or the second path
     WORKS = auto()  # the switch script works somewhere
     LOST = auto()  # the clients take the wrong node for the one that serves
-    WELL_A = auto()  # runs, hears the ethernet side, and its script works
+    WELL_A = auto()  # runs, receives on the ethernet side, and its script works
     WELL_B = auto()
     FIT_A = auto()  # well, and has not failed when it had the role last
     FIT_B = auto()
@@ -60,16 +60,14 @@ class Flag(IntFlag):
     LOSES_B = auto()
     USELESS_A = auto()  # active with no interface; the other is linked, stands by and is well
     USELESS_B = auto()
-    WANTS_A = auto()  # a boot master that stands by, is well, and hears the other one to be active
+    WANTS_A = auto()  # a boot master that stands by, is well, and knows the other one to be active
     WANTS_B = auto()
     IDLE = auto()  # linked, and on standby, both of them
     OWES_A = auto()  # somebody waits for an answer
     OWES_B = auto()
     SICK_A = auto()  # active with a bad check, and the other one is linked, stands by and is well
     SICK_B = auto()
-    MUTE_A = (
-        auto()
-    )  # active and worse off than the other one, which reaches it, but not it that one
+    MUTE_A = auto()  # active, worse off, and does not reach the other one, which reaches it
     MUTE_B = auto()
 
 
@@ -95,13 +93,13 @@ TOLD = (pair.Posture.CALLING, pair.Posture.GIVING)
 
 def works(host: Host) -> bool:
     script = SCRIPTS[host.behaviour]
-    return script.master_ok and script.slave_ok and not host.stumbled and GONE not in host.ears
+    return script.master_ok and script.slave_ok and not host.stumbled and GONE not in host.reception
 
 
 def may_announce(game: Game, hosts: tuple[Host, Host], number: int) -> bool:
     """Whether a node runs, and announces on every interface when there is something to announce."""
     host, mind = hosts[number], game.minds[number]
-    if host.run != RUNNING or any(host.ears):
+    if host.run != RUNNING or any(host.reception):
         return False
     return len(pair.announceable(mind.states[host.mind])) == game.setup.interfaces
 
@@ -138,27 +136,27 @@ def flags(game: Game, world: World) -> int:
     alive = hosts[0].run == RUNNING == hosts[1].run
     # A script that cannot end lets nobody stand down: what is so meanwhile breaks no statement.
     ends = all(SCRIPTS[host.behaviour].slave_removes and not host.stumbled for host in hosts)
-    ears = [
-        {interface for interface, ear in enumerate(host.ears) if ear == HEARS and world.switch}
+    receiving = [
+        {at for at, how in enumerate(host.reception) if how == RECEIVES and world.switch}
         for host in hosts
     ]
     private = all((*world.wire, world.whole))
-    round_ = game.setup.two_paths and 0 in ears[0] & ears[1]
+    round_ = game.setup.two_paths and 0 in receiving[0] & receiving[1]
     asks = [(private and world.ports[n]) or (round_ and world.seconds[n]) for n in AB]
     linked = all(asks)
     if all(has_role(game, host, number) for number, host in enumerate(hosts)):
         found |= Flag.BOTH
     if all(holding):
         found |= Flag.TWO
-    elif not any(holding) and not any(GONE in host.ears for host in hosts):
+    elif not any(holding) and not any(GONE in host.reception for host in hosts):
         found |= Flag.NONE
-    if alive and ends and ears[0] & ears[1] and any(holding) and all(world.airs):
-        found |= Flag.NEAR | Flag.HEAR
+    if alive and ends and receiving[0] & receiving[1] and any(holding) and all(world.airs):
+        found |= Flag.NEAR | Flag.REACH
     if alive and ends and linked:
-        found |= Flag.LINKED | Flag.HEAR
+        found |= Flag.LINKED | Flag.REACH
     if any(works(host) for host in hosts):
         found |= Flag.WORKS
-    serving = [holding[n] and bool(ears[n]) for n in AB]
+    serving = [holding[n] and bool(receiving[n]) for n in AB]
     held = any(holds_on(game, host, number) for number, host in enumerate(hosts))
     if ends and world.traffic and not any(serving) and not held:
         found |= Flag.UNSERVED
@@ -169,27 +167,27 @@ def flags(game: Game, world: World) -> int:
     active = 0
     for n in AB:
         host = hosts[n]
-        if host.run == RUNNING and len(ears[n]) == game.setup.interfaces and works(host):
+        if host.run == RUNNING and len(receiving[n]) == game.setup.interfaces and works(host):
             found |= WELL[n]
-        if not world.traffic or len(ears[1 - n]) <= len(ears[n]):
+        if not world.traffic or len(receiving[1 - n]) <= len(receiving[n]):
             found |= BEST[n] if world.traffic != FEW else 0
         if host.run in (OFF, DEAD):
             continue
         state = game.minds[n].states[host.mind]
         if found & WELL[n] and not state.broken:
             found |= FIT[n]
-        active += (host.holds or GONE in host.ears) and pair.role(state) == "active"
+        active += (host.holds or GONE in host.reception) and pair.role(state) == "active"
         if state.phase is pair.Phase.DEMOTING and state.purpose is pair.Purpose.INTERFACE:
             found |= GIVES[n]
     if active == 1:
         found |= Flag.ONE
-    found |= waiting(game, world, found, [len(heard) for heard in ears], asks)
+    found |= waiting(game, world, found, [len(those) for those in receiving], asks)
     return int(found & ~NOT_HELD if any(host.held for host in hosts) else found)
 
 
-def waiting(game: Game, world: World, found: int, hears: list[int], asks: list[bool]) -> int:
-    """Which of the times that `failoverd -t` tells is passing. hears: on so many interfaces; asks:
-    whether its questions reach the other one's port."""
+def waiting(game: Game, world: World, found: int, receiving: list[int], asks: list[bool]) -> int:
+    """Which of the times that `failoverd -t` tells is passing. receiving: on how many interfaces it
+    does; asks: whether its questions reach the other one's port."""
     states = [game.minds[n].states[host.mind] for n, host in enumerate(world.hosts)]
     roles = ["" if host.mind < 0 else pair.role(states[n]) for n, host in enumerate(world.hosts)]
     more = 0
@@ -203,14 +201,14 @@ def waiting(game: Game, world: World, found: int, hears: list[int], asks: list[b
             more |= LOSES[n] if state.posture in TOLD else 0
         peer_can = found & WELL[1 - n] and roles[1 - n] == "standby" and world.traffic
         serves = state.posture is pair.Posture.SERVING and works(world.hosts[n])
-        fewer = hears[n] < game.setup.interfaces and game.setup.low_water
+        fewer = receiving[n] < game.setup.interfaces and game.setup.low_water
         sicker = world.hosts[n].sick and not world.hosts[1 - n].sick
         if peer_can and serves and asks[1 - n] and not asks[n] and (fewer or sicker):
             more |= MUTE[n]
         if not found & Flag.LINKED:
             continue
         serves = serves and not state.from_peer
-        if peer_can and serves and not hears[n]:
+        if peer_can and serves and not receiving[n]:
             more |= USELESS[n]
         if peer_can and serves and found & WELL[n] and world.hosts[n].sick:
             more |= 0 if world.hosts[1 - n].sick else SICK[n]
@@ -262,18 +260,18 @@ def stretches(setup: Setup) -> list[Stretch]:
     rules, none = setup.rules(0), Flag(0)
     switch = rules.switch_timeout
     linked = ceil(rules.compare_time + switch)
-    heard = ceil(bounds.ethernet_healing_time(rules) + switch) + 2
+    reached = ceil(bounds.ethernet_healing_time(rules) + switch) + 2
     nobody = ceil(bounds.longest_without_active(rules))
     unserved = nobody + ceil(3 * rules.card_window + rules.proof_time + rules.hold_down)
     if lost_twice(setup):  # the second costs another comparison
         nobody += setup.window
-        heard += ceil(rules.window + rules.compare_time)
+        reached += ceil(rules.window + rules.compare_time)
         unserved += ceil(bounds.handover_time(rules))
     if "script" in setup.menu and setup.faults > 2:
         nobody += ceil(switch)
     return [
         *(
-            [Stretch(1, "two active that hear each other", Flag.TWO | Flag.HEAR, none, heard)]
+            [Stretch(1, "two active that reach each other", Flag.TWO | Flag.REACH, none, reached)]
             if setup.addresses and setup.boots[0] != setup.boots[1]
             else []
         ),
@@ -303,7 +301,7 @@ def waits(setup: Setup) -> list[Stretch]:
 
     A boot master that is refused asks again a window later. An answer that is lost, or late by a
     tick, half of a window here, costs another attempt. When those of both nodes are lost, or one
-    is late, in the same moment, they have not heard each other for a window, and count anew.
+    is late, in the same moment, neither has reached the other for a window, and both count again.
     """
     rules = setup.rules(0)
     silent = ceil(bounds.silence_time(rules) + bounds.programs_time(rules))
@@ -340,19 +338,19 @@ def waits(setup: Setup) -> list[Stretch]:
 
 
 def entries(setup: Setup) -> list[Entry]:
-    """Two become active only if a script had begun when they could not hear each other, or if
+    """Two become active only if a script had begun when they could not reach each other, or if
     somebody else has put the addresses on an interface, or a script that could not be started has
     left them there, which no table can prevent: for how long, the stretches judge. What is known of
     the other's ethernet side is two windows old at most.
 
     The paths are judged apart: when the link is mended in the very moment in which the ethernet
     side breaks, what was asked there is not answered here, and roles are yet to be compared. Where
-    both hear less than $low_water, the standby is better off by section 5, which judges it by
-    silence only. And who asks nobody before it takes over hears nobody on the ethernet side.
+    both receive less than $low_water, the standby is better off by section 5, which judges it by
+    silence only. And who asks nobody before it takes over is told by nobody on the ethernet side.
     """
     rules, lag = setup.rules(0), setup.interface_window + 2
     blind = ceil(rules.switch_timeout + rules.round)
-    near = Entry(1, "two become active, having heard each other for", Flag.NEAR, Flag.BOTH, blind)
+    near = Entry(1, "two become active, having reached each other for", Flag.NEAR, Flag.BOTH, blind)
     return [
         *([near] if setup.addresses and setup.confirm != "none" else []),
         Entry(1, "two become active, having been linked for", Flag.LINKED, Flag.BOTH, blind),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections import deque
 
-from dev.explorer.model import EARS, PLENTY, Chance, Fault, Game, Setup, Violation, World
+from dev.explorer.model import PLENTY, RECEPTION, Chance, Fault, Game, Setup, Violation, World
 from dev.explorer.scene import strike, tick
 from dev.explorer.statements import entries, flags, stretches
 from dev.explorer.words import describe_world
@@ -91,7 +91,7 @@ class Walk:
         """Count the ticks of every stretch. lost, late: a message was, in this tick.
 
         Three answers in a row may be lost here, which the exploration's bounds rule out: where one
-        was, the two have not heard each other in that tick.
+        was, the two have not reached each other in that tick.
         """
         before, self.flags = self.flags, flags(self.game, self.world)
         now = self.flags
@@ -111,7 +111,7 @@ class Walk:
 def mends(fault: Fault) -> bool:
     word, _, what = fault
     whole = {"switch": 1, "traffic": PLENTY, "script": 0, "port": 1, "onearp": 1, "hole": 1}
-    return whole.get(word) == what or (word == "ear" and what % len(EARS) == 0)
+    return whole.get(word) == what or (word == "interface" and what % len(RECEPTION) == 0)
 
 
 def walk(setup: Setup, seed: int, steps: int) -> Walk:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dev.explorer.model import EARS, INTERFACES, NAMES, SCRIPTS, Fault, Game, World
+from dev.explorer.model import INTERFACES, NAMES, RECEPTION, SCRIPTS, Fault, Game, World
 from failoverd import pair
 
 CONDITION = ("off", "without failoverd", "running", "stopped", "frozen")
@@ -55,15 +55,15 @@ def describe_fault(fault: Fault) -> str:
         case "traffic":
             busy = ("falls quiet", "is less busy than $low_water", "is busy again")
             return f"the ethernet side {busy[what]}"
-        case "ear":
-            interface, ear = divmod(what, len(EARS))
+        case "interface":
+            interface, how = divmod(what, len(RECEPTION))
             words = (
-                "hears again",
+                "receives again",
                 "has a dead port",
                 "goes down",
                 "is deleted, with the addresses",
             )
-            return f"{INTERFACES[interface]} of {who} {words[ear]}"
+            return f"{INTERFACES[interface]} of {who} {words[how]}"
         case "port":
             return f"the port of {NAMES[1 - number]} is {'open' if what else 'closed'} to {who}"
         case "second":
@@ -113,7 +113,7 @@ def describe_host(game: Game, world: World, number: int) -> str:
         words.append(game.minds[number].states[host.mind].phase.value)
     if host.holds:
         words.append("with the addresses")
-    if any(host.ears):
+    if any(host.reception):
         words.append("and not receiving")
     return " ".join(words)
 

@@ -25,12 +25,12 @@ SEEDS = (  # a true exchange of each kind, and one with a line of the middle's o
 
 
 class Middle:
-    """Three ports and three askers. `heard` is all that was said, which may be said again."""
+    """Three ports and three askers. `passed` is all that was said, which may be said again."""
 
     def __init__(self) -> None:
         self.ports = [ServerConnection("0" * 31 + str(n), SECRET, n != 2) for n in range(3)]
         self.askers = [ClientConnection(SECRET, command, OURS) for command in COMMANDS]
-        self.heard: list[bytes] = [port.greeting() for port in self.ports]
+        self.passed: list[bytes] = [port.greeting() for port in self.ports]
         self.sent: set[tuple[str, str]] = set()  # nonce and command of the askers' requests
         self.met: dict[int, str] = {}  # the nonce that an asker has answered
         self.requests: dict[int, str] = {}  # what a port was asked
@@ -53,7 +53,7 @@ class Middle:
                 assert nonce not in OURS
                 self.met[number] = nonce
                 self.sent.add((nonce, COMMANDS[number]))
-                self.heard.append(event.data)
+                self.passed.append(event.data)
             elif isinstance(event, Reply):
                 said = (self.met[number], COMMANDS[number], event.ok, event.text)
                 assert said in self.answers
@@ -61,7 +61,7 @@ class Middle:
     def answer(self, number: int, ok: bool) -> None:
         if number in self.requests:
             text = "active" if ok else "error busy"
-            self.heard.append(self.ports[number].answer(ok, text))
+            self.passed.append(self.ports[number].answer(ok, text))
             nonce = self.ports[number].nonce
             self.answers.add((nonce, self.requests[number], ok, text))
 
@@ -76,19 +76,19 @@ def greeted_with(event: Send) -> str:
 
 
 def check(data: bytes) -> None:
-    """Each byte is a step: who hears what of all that was said, whole, cut, changed or joined."""
+    """Each byte is a step: who gets what of all that was said, whole, cut, changed or joined."""
     middle = Middle()
     at = 0
     while at < len(data):
         step, number = data[at] >> 4, data[at] % 3
-        chosen = middle.heard[data[at + 1] % len(middle.heard)] if at + 1 < len(data) else b""
+        chosen = middle.passed[data[at + 1] % len(middle.passed)] if at + 1 < len(data) else b""
         place = data[at + 2] % (len(chosen) + 1) if at + 2 < len(data) else 0
         changed = chosen[:place] + bytes([data[at] ^ place]) + chosen[place + 1 :]
         deliver = middle.to_asker if data[at] & 8 else middle.to_port
         at += 1
         match step:
             case 0 | 1:
-                middle.to_asker(number, middle.heard[number])
+                middle.to_asker(number, middle.passed[number])
             case 2:
                 middle.answer(number, True)
             case 3:

@@ -1,4 +1,4 @@
-"""What the children say, in any order, to the real main loop's ears; its hands are tied."""
+"""What the children say, in any order, to the real main loop, which only notes what it would do."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def nothing(*_: object) -> None:
     """What becomes of a hold: a worker would write it."""
 
 
-class Ears(Master):
+class Noting(Master):
     """A main loop without children, which notes what it would do instead of doing it."""
 
     def __init__(self) -> None:
@@ -77,35 +77,35 @@ class Ears(Master):
 
 
 @cache
-def ears() -> Ears:
-    return Ears()
+def noting() -> Noting:
+    return Noting()
 
 
 def told(messages: Sequence[tuple[str, bytes]]) -> None:
     """A child can say anything: it moves nothing but what its kind may, and nothing grows."""
-    hearer = ears()
-    hearer.begin()
+    loop = noting()
+    loop.begin()
     try:
         for name, line in messages:
             message = process.parse_message(line)
             if message is not None:
-                hear(hearer, name, message)
+                tell(loop, name, message)
     finally:
-        hearer.context.log.close()
+        loop.context.log.close()
 
 
-def hear(ears: Ears, name: str, message: process.Message) -> None:
-    ears.would.clear()
-    before = ears.context.state
-    ears._told(name, message)
-    assert len(ears.context.events) <= 4
-    assert all(isinstance(event, MAY_SAY[name]) for event in ears.context.events), (name, message)
-    ears._step_all()
-    assert name != "heartbeat" or ears.context.state == before
-    assert ears.context.role in (*protocol.ROLES, "switching")
-    assert len(ears.would) <= 30, ears.would
-    status = protocol.encode_status(ears.status())
+def tell(loop: Noting, name: str, message: process.Message) -> None:
+    loop.would.clear()
+    before = loop.context.state
+    loop._told(name, message)
+    assert len(loop.context.events) <= 4
+    assert all(isinstance(event, MAY_SAY[name]) for event in loop.context.events), (name, message)
+    loop._step_all()
+    assert name != "heartbeat" or loop.context.state == before
+    assert loop.context.role in (*protocol.ROLES, "switching")
+    assert len(loop.would) <= 30, loop.would
+    status = protocol.encode_status(loop.status())
     assert protocol.parse_status(status) is not None, status
-    assert len(ears.requests.waiting) <= 200 and len(ears.queries.asked) <= 8
-    assert len(ears.context.saved.peer_hwaddrs) <= 256
+    assert len(loop.requests.waiting) <= 200 and len(loop.queries.asked) <= 8
+    assert len(loop.context.saved.peer_hwaddrs) <= 256
     json.loads(status, parse_constant=lambda word: 1 / 0)  # NaN is no JSON

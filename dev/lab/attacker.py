@@ -33,7 +33,7 @@ class Connection:
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
         self.said = 0
-        self.heard = b""
+        self.received = b""
 
 
 class Attacker:
@@ -85,7 +85,7 @@ class Attacker:
         try:
             if mask & selectors.EVENT_READ:
                 data = connection.socket.recv(65536)
-                connection.heard = (connection.heard + data)[-4096:]
+                connection.received = (connection.received + data)[-4096:]
                 if not data:
                     self.drop(connection)
                     return

@@ -29,10 +29,10 @@ WINDOWS_BEFORE = 3  # in which an interface was bad or good before a handover be
 class Limits:
     """Seconds that something may last.
 
-    linked, wired: two holders that hear each other over the private link, over the ethernet side.
-    nobody: the client is not served although a node could do it. overlap: two kernels could ask
-    each other before one of them took over from the other, which it must not. handover: ago that an
-    interface was bad here, or good at the peer, which got the role for that.
+    linked, wired: two holders that can reach each other over the private link, over the ethernet
+    side. nobody: the client is not served although a node could do it. overlap: two kernels could
+    ask each other before one of them took over from the other, which it must not. handover: ago
+    that an interface was bad here, or good at the peer, which got the role for that.
     """
 
     linked: float
@@ -146,7 +146,7 @@ class Judge:
         return self.hands_over and (them.alive or not answers)
 
     def _look_at_gain(self, before: Sight, now: Sight) -> None:
-        """Whoever takes over from a node that it could have heard has done wrong at once."""
+        """Whoever takes over from a node that it could have reached has done wrong at once."""
         if self._gained is not None and len(now.holders) == 2:
             name, holder = self._gained
             self._complain(now, 1, f"{name} got the address while {holder}, on one wire, had it")

@@ -226,9 +226,11 @@ class Node:
                 self.feed(reply)
 
         self.after(action.timeout, lost)
-        self.peer.after(HOP, lambda: self.peer.hear(action.query, self, replied))
+        self.peer.after(HOP, lambda: self.peer.be_asked(action.query, self, replied))
 
-    def hear(self, query: pair.Query, asker: Node, replied: Callable[[pair.Replied], None]) -> None:
+    def be_asked(
+        self, query: pair.Query, asker: Node, replied: Callable[[pair.Replied], None]
+    ) -> None:
         """The peer asks us."""
         if not self.running:
             return

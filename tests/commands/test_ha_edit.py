@@ -847,14 +847,14 @@ def test_a_peer_out_of_reach_is_brought_into_line_later(two: Two) -> None:
     two.b.sshd.wait()
     refused = two.edit("sed -i s/one/two/", "hosts")
     two.lab.a.ip("link set dev plip0 down")
-    unheard = two.edit("true", "hosts")
+    unreached = two.edit("true", "hosts")
     two.lab.a.ip("link set dev plip0 up")
     two.b.sshd = two.b.start_sshd()
-    assert refused.returncode == unheard.returncode == 1
+    assert refused.returncode == unreached.returncode == 1
     assert "Connection refused" in refused.stderr and "try the way there by hand" in refused.stderr
-    assert "plip0: no suitable addresses" in unheard.stderr
+    assert "plip0: no suitable addresses" in unreached.stderr
     assert (two.of_a("hosts").read_text(), two.of_b("hosts").read_text()) == ("two\n", "one\n")
-    assert left(refused.stderr) == left(unheard.stderr)
+    assert left(refused.stderr) == left(unreached.stderr)
     done = two.edit("", *shlex.split(left(refused.stderr)[0])[3:])
     assert done.returncode == 0, done.stderr
     assert two.of_b("hosts").read_text() == "two\n"

@@ -342,7 +342,7 @@ def test_another_switch_is_under_way(pair: Pair, conf: str) -> None:
 @pytest.mark.parametrize(
     ("path", "told"), [("", "not known: node-b gives no valid answer"), ("private", "no node")]
 )
-def test_of_a_peer_that_is_not_heard_it_is_not_known_whether_it_is_active(
+def test_of_a_peer_that_is_not_reached_it_is_not_known_whether_it_is_active(
     pair: Pair, conf: str, path: str, told: str
 ) -> None:
     daemon = pair.listen()

@@ -97,8 +97,8 @@ def test_a_long_list_is_told_as_a_digest() -> None:
 def test_a_status_tells_all_that_the_table_marks() -> None:
     names = {setting.perl_name for setting in conf.SETTINGS.values() if setting.alike}
     status = replace(ACTIVE, settings=alike.settings(Conf()))
-    heard = parse_status(encode_status(status))
-    assert heard == status
+    read = parse_status(encode_status(status))
+    assert read == status
     assert {*alike.of_status(status)} == names | {"version"} == {*alike.of_conf(Conf(), "2")}
 
 
@@ -113,7 +113,7 @@ def test_an_older_peer_is_compared_in_what_it_tells() -> None:
 # What the daemon says of it
 
 
-class Ears(Context):
+class Recorder(Context):
     """Notes what would be logged."""
 
     def __init__(self, settings: Conf) -> None:
@@ -129,14 +129,14 @@ class Ears(Context):
 
 
 def test_it_is_said_once_and_when_it_ends() -> None:
-    ears = Ears(Conf(interfaces=("eth0",)))
-    mismatch = Mismatch(ears)
-    same = peer_of(ears.conf)
+    recorder = Recorder(Conf(interfaces=("eth0",)))
+    mismatch = Mismatch(recorder)
+    same = peer_of(recorder.conf)
     other = replace(same, interfaces=(("ens3", InterfaceStatus("ok", 1, 1, "")),))
     third = replace(other, settings=alike.settings(Conf(hold_down=1.0)))
     for status in (same, same, other, other, third, third, same):
         mismatch.note(status)
-    assert ears.lines == [
+    assert recorder.lines == [
         ("CONFIG-MISMATCH", "@interfaces: eth0 only here and ens3 only on the peer"),
         ("SETTING-DIFFERS", "$hold_down is 60 here, 1 on the peer"),
         ("CONFIG-MATCH", "$hold_down"),
@@ -145,13 +145,13 @@ def test_it_is_said_once_and_when_it_ends() -> None:
 
 
 def test_two_of_one_host_type_say_so_each_time_that_it_begins() -> None:
-    ears = Ears(Conf(interfaces=("eth0",)))
-    mismatch = Mismatch(ears)
-    slave = peer_of(ears.conf)
+    recorder = Recorder(Conf(interfaces=("eth0",)))
+    mismatch = Mismatch(recorder)
+    slave = peer_of(recorder.conf)
     master = replace(slave, boot="master")
     for status in (slave, master, replace(master, role="active"), slave, slave, master):
         mismatch.note(status)
-    events = [event for event, _ in ears.lines]
+    events = [event for event, _ in recorder.lines]
     assert events == ["BOOT-CLASH", "BOOT-OK", "BOOT-CLASH"]
 
 

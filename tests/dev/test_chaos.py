@@ -79,13 +79,13 @@ BROKEN = WHOLE.change("b", script="fail slave")
     ("spans", "violated"),
     [
         ([(9, "a", True, WHOLE), (9, "b", True, WHOLE)], []),
-        # two that hear each other: for a moment, and for too long
+        # two that can reach each other: for a moment, and for too long
         ([(9, "ab", True, APART), (0.9, "ab", True, WHOLE), (9, "a", True, WHOLE)], []),
         ([(9, "ab", True, APART), (1.2, "ab", True, WHOLE)], [1]),
         ([(9, "ab", True, APART), (1.9, "ab", True, CUT), (9, "a", True, CUT)], []),
         ([(9, "ab", True, APART), (2.2, "ab", True, CUT)], [1]),
         ([(9, "ab", True, APART), (9, "ab", True, BROKEN)], []),
-        # a takeover from a node that could have been heard, even if it is over at once
+        # a takeover from a node that could have been reached, even if it is over at once
         ([(9, "a", True, CUT), (0.2, "ab", True, CUT), (9, "b", True, CUT)], [1]),
         ([(9, "a", True, APART), (0.2, "ab", True, APART), (9, "b", True, APART)], []),
         ([(9, "a", True, APART), (0.3, "a", True, CUT), (0.2, "ab", True, CUT)], []),

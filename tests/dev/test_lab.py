@@ -30,7 +30,7 @@ def give(lab: Lab, node: str, address: str = SERVICE) -> None:
     getattr(lab, node).ip(f"address add {address}/{prefix} dev eth0{extra}")
 
 
-def hears(lab: Lab, sender: str, receiver: str, interface: str) -> bool:
+def receives(lab: Lab, sender: str, receiver: str, interface: str) -> bool:
     """Whether a raw frame that one node sends on an interface reaches the other's."""
     with contextlib.ExitStack() as stack:
         ends = []
@@ -106,38 +106,38 @@ def test_a_power_cut_takes_what_a_node_would_lose(lab: Lab) -> None:
     assert lab.a.addresses("eth0") == ["192.0.2.1/24"]
     assert lab.a.hwaddr("eth0") == lab.a.interfaces["eth0"].hwaddr
     assert lab.a.read("log") == "a line\n"
-    lab.wait_until(lambda: hears(lab, "a", "b", "plip0"), "the private link works")
+    lab.wait_until(lambda: receives(lab, "a", "b", "plip0"), "the private link works")
 
 
 def test_a_dead_port_keeps_its_carrier(lab: Lab) -> None:
     lab.a.kill_port("eth0")
     assert "LOWER_UP" in lab.a.check("ip", "link", "show", "dev", "eth0")
-    assert not hears(lab, "b", "a", "eth0")
-    assert not hears(lab, "a", "b", "eth0")
+    assert not receives(lab, "b", "a", "eth0")
+    assert not receives(lab, "a", "b", "eth0")
     lab.a.revive_port("eth0")
-    assert hears(lab, "b", "a", "eth0")
+    assert receives(lab, "b", "a", "eth0")
 
 
 def test_the_private_link_can_be_cut_in_one_direction(lab: Lab) -> None:
     lab.cut_link(toward=lab.a)
-    assert hears(lab, "a", "b", "plip0")
-    assert not hears(lab, "b", "a", "plip0")
+    assert receives(lab, "a", "b", "plip0")
+    assert not receives(lab, "b", "a", "plip0")
     lab.cut_link()
-    assert not hears(lab, "a", "b", "plip0")
+    assert not receives(lab, "a", "b", "plip0")
     lab.mend_link()
-    assert hears(lab, "b", "a", "plip0")
+    assert receives(lab, "b", "a", "plip0")
 
 
 def test_a_cable_is_pulled_and_an_interface_made_anew(lab: Lab) -> None:
     lab.a.unplug("eth0")
     assert "NO-CARRIER" in lab.a.check("ip", "link", "show", "dev", "eth0")
     lab.a.plug("eth0")
-    lab.wait_until(lambda: hears(lab, "b", "a", "eth0"), "the cable is plugged in")
+    lab.wait_until(lambda: receives(lab, "b", "a", "eth0"), "the cable is plugged in")
     lab.a.delete_interface("eth0")
     assert lab.a.addresses("eth0") == []
     lab.a.make_interface("eth0")
     assert lab.a.addresses("eth0") == ["192.0.2.1/24"]
-    lab.wait_until(lambda: hears(lab, "b", "a", "eth0"), "the new interface works")
+    lab.wait_until(lambda: receives(lab, "b", "a", "eth0"), "the new interface works")
 
 
 def test_a_frozen_node_goes_on_after_the_thaw(lab: Lab) -> None:

@@ -317,7 +317,7 @@ def told_until(manager: socket.socket, line: str) -> list[str]:
     return told
 
 
-def test_what_a_manager_says_is_heard_once(
+def test_what_a_manager_says_counts_once(
     tmp_path: Path, listening: Listening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manager = listening(tmp_path / "notify")

@@ -240,7 +240,7 @@ def everything(sock: socket.socket) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("command", "late", "heard"),
+    ("command", "late", "taken"),
     [
         ("fail", -1.0, True),
         ("fail", 0.5, True),
@@ -250,7 +250,7 @@ def everything(sock: socket.socket) -> bytes:
     ],
 )
 def test_what_lay_here_for_longer_than_its_sender_waits_is_not_passed_on(
-    port: Port, command: str, late: float, heard: bool
+    port: Port, command: str, late: float, taken: bool
 ) -> None:
     """We were stopped meanwhile."""
     before = time.monotonic()
@@ -259,8 +259,8 @@ def test_what_lay_here_for_longer_than_its_sender_waits_is_not_passed_on(
     session.deadline = NOW
     port.server.report(session, request, NOW + late)
     passed = [(message["command"], message["at"]) for message in port.told.of("request")]
-    assert passed == ([(command, NOW + late)] if heard else [])
-    if heard:
+    assert passed == ([(command, NOW + late)] if taken else [])
+    if taken:
         assert session.deadline == NOW + late + port.conf.switch_timeout + 1.0
         theirs.close()
     else:

@@ -1,4 +1,4 @@
-"""What a pair believes must be true: a peer is heard if it answers, and nothing else tells that.
+"""What a pair believes must be true: a peer is reached if it answers, and nothing else tells that.
 Here it answers on the heartbeat link alone, or not at all.
 
 Real daemons, a real packet filter, real programs. Every wait is for a condition.
@@ -32,15 +32,15 @@ TIMERS: dict[str, Value] = {
 }
 ANSWERS_FOR_ALL = """
 import os, socket, sys
-heard = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x806))
-heard.bind(("eth0", 0x806))
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x806))
+wire.bind(("eth0", 0x806))
 service = socket.inet_aton("192.0.2.10")
 while True:
-    frame, sender = heard.recvfrom(2000)
+    frame, sender = wire.recvfrom(2000)
     if frame[20:22] == b"\\0\\1" and frame[38:42] == service and sender[2] != 4:
         mine = bytes.fromhex(sys.argv[1]) if sys.argv[1:] else b"\\2" + os.urandom(5)
         head = b"\\x08\\x06\\0\\1\\x08\\0\\6\\4\\0\\2"
-        heard.send(frame[6:12] + mine + head + mine + service + frame[22:32])
+        wire.send(frame[6:12] + mine + head + mine + service + frame[22:32])
 """
 
 
@@ -81,7 +81,7 @@ def notifier(node: Node) -> str:
     return node.write("notify", text, 0o755)
 
 
-# ---------------------------------------------------------------------------- heard
+# ---------------------------------------------------------------------------- reached
 
 
 @pytest.mark.parametrize("closed", ["a", "b", "both"])
@@ -174,13 +174,13 @@ def test_what_a_person_was_refused_does_not_happen_later(lab: Lab) -> None:
     assert refused.returncode == 1, refused.stderr
     assert logs.told(lab.a.log(), "SWITCHOVER-REFUSED")
     pass_all(lab.b)
-    lab.wait_until(lambda: lab.a.status()["peer"] is not None, "a hears b again", LONG)
+    lab.wait_until(lambda: lab.a.status()["peer"] is not None, "a reaches b again", LONG)
     end = time.monotonic() + 4.0  # eight windows in which a could act on it
     while time.monotonic() < end:
         assert lab.holders() == ["b"]
 
 
-def test_a_persons_word_is_carried_out_though_the_peer_was_heard_just_now(lab: Lab) -> None:
+def test_a_persons_word_is_carried_out_though_the_peer_was_reached_just_now(lab: Lab) -> None:
     daemons = begin(lab, plip_timer=60.0, plip_hbeat=1.0)
     daemons["a"].kill()
     lab.a.unplug("eth0")
@@ -245,7 +245,7 @@ def test_no_fence_program_outlives_its_question(lab: Lab, end: str) -> None:
     assert len(lab.b.read("fence.done").split()) == 1
 
 
-def test_a_peer_that_is_heard_again_is_not_fenced(lab: Lab) -> None:
+def test_a_peer_that_is_reached_again_is_not_fenced(lab: Lab) -> None:
     """Both paths are whole again while the program runs: nobody is shot, and one is active."""
     fence = waiting(lab.b, "fence", 0)
     begin(lab, low_water=0, switch_timeout=LONG, fence_prog=fence)

@@ -101,7 +101,7 @@ def test_a_restart_is_no_change_of_role(lab: Lab) -> None:
 
 
 def test_who_is_not_up_yet_does_not_say_that_it_stands_by(patient: Lab) -> None:
-    """A peer that hears "standby" from one that holds the addresses takes its role back."""
+    """A peer that is told "standby" from one that holds the addresses takes its role back."""
     lab = patient
     start(lab)
     hold_up(lab.b)
@@ -127,7 +127,7 @@ def test_a_stop_in_the_middle_of_a_takeover_is_answered(patient: Lab) -> None:
     with lab.a.popen(*lab.a._command("ha-fail")) as typed:
         lab.wait_until(lambda: "begin master" in lab.b.log(), "the script runs")
         kill(lab.b, main_pid(lab.b), signal.SIGTERM)
-        lab.wait_until(lambda: logs.told(lab.b.log(), "STOP"), "b has heard it")
+        lab.wait_until(lambda: logs.told(lab.b.log(), "STOP"), "b has received it")
         go_on(lab.b)
         assert typed.wait(20) == 0
     assert was_answered(lab.a)
@@ -323,7 +323,7 @@ def test_started_with_everything_closed_or_ignored(lab: Lab) -> None:
     held = lab.a.check("sh", "-c", f"ls -l /proc/{main_pid(lab.a)}/fd/[012]")
     assert held.count("/dev/null") == 3
     kill(lab.a, main_pid(lab.a), signal.SIGTERM)
-    lab.wait_until(lambda: not (lab.a.outside / "run/pid").exists(), "it heard TERM")
+    lab.wait_until(lambda: not (lab.a.outside / "run/pid").exists(), "it received TERM")
 
 
 def test_no_file_of_another_is_overwritten(lab: Lab) -> None:

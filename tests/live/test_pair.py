@@ -48,7 +48,7 @@ def test_a_dead_port_gives_the_role_away_and_comes_back_only_on_demand(lab: Lab)
     changes = role_changes(lab.b)
     lab.a.revive_port("eth0")
     lab.wait_until(
-        lambda: lab.a.status()["us"]["interfaces"]["eth0"]["state"] == "ok", "a hears again"
+        lambda: lab.a.status()["us"]["interfaces"]["eth0"]["state"] == "ok", "a receives again"
     )
     assert settled(lab, lab.b)
     assert role_changes(lab.b) == changes
@@ -80,7 +80,7 @@ def test_a_switch_that_speaks_on_a_blocked_port_hides_nothing(lab: Lab) -> None:
         assert all(" received=0 " in line for line in windows(lab.a)[before:])
         assert settled(lab, lab.b)
     lab.a.revive_port("eth0")
-    lab.wait_until(lambda: settled(lab, lab.a), "a hears, and resumes its role")
+    lab.wait_until(lambda: settled(lab, lab.a), "a receives, and resumes its role")
 
 
 def windows(node: Node) -> list[str]:
@@ -243,15 +243,15 @@ def test_an_interface_goes_down_up_is_deleted_and_made_again(lab: Lab) -> None:
     lab.b.ip("link set dev eth0 down")
     lab.wait_until(lambda: state() == "down", "b says that eth0 is down")
     lab.b.ip("link set dev eth0 up")
-    lab.wait_until(lambda: state() == "ok", "b hears on eth0 again")
+    lab.wait_until(lambda: state() == "ok", "b receives on eth0 again")
     lab.b.delete_interface("eth0")
     lab.wait_until(lambda: state() == "down", "b says that eth0 is away")
     lab.b.make_interface("eth0")
-    lab.wait_until(lambda: state() == "ok", "b hears on the new eth0", LONG)
+    lab.wait_until(lambda: state() == "ok", "b receives on the new eth0", LONG)
     lab.b.delete_interface("plip0")
     lab.wait_until(lambda: "1.0.0.2" not in lab.b.check("ip", "addr"), "the link is gone")
     lab.b.make_interface("plip0")
-    lab.wait_until(lambda: settled(lab, lab.a), "both hear each other again", LONG)
+    lab.wait_until(lambda: settled(lab, lab.a), "both reach each other again", LONG)
     lab.wait_until(
         lambda: lab.a.status()["us"]["plip"]["state"] == "ok", "heartbeats come again", LONG
     )
@@ -385,8 +385,8 @@ def test_a_private_link_with_ipv6(make_lab: Callable[..., Lab]) -> None:
             return "", ""
         return told["us"]["role"], told["peer"]["role"]
 
-    lab.wait_until(lambda: both() == ("active", "standby"), "they hear each other", LONG)
-    lab.wait_until(lambda: lab.a.status()["us"]["plip"]["state"] == "ok", "heartbeats are heard")
+    lab.wait_until(lambda: both() == ("active", "standby"), "they reach each other", LONG)
+    lab.wait_until(lambda: lab.a.status()["us"]["plip"]["state"] == "ok", "heartbeats are received")
     assert lab.a.status()["us"]["plip"]["rtt_ms"] is not None
     assert lab.a.command("ha-fail").returncode == 0
     assert both() == ("standby", "active")

@@ -77,8 +77,8 @@ SPEECHLESS, SPEAKS = "but its port does not answer", "its port answers again"
 def test_a_peer_that_only_sends_heartbeats_is_said_once_and_that_it_ended(master: Master) -> None:
     """One that neither serves nor can ask stops its heartbeats: that is no end of it."""
     mute = replace(master.context.state, timers=())
-    heard = replace(mute, beats=True, timers=((pair.Timer.UNHEARD, 9.0),))
-    for state in (heard, replace(mute, beats=True), mute, replace(mute, beats=True), heard, heard):
+    well = replace(mute, beats=True, timers=((pair.Timer.UNHEARD, 9.0),))
+    for state in (well, replace(mute, beats=True), mute, replace(mute, beats=True), well, well):
         master.context.state = state
         master.alerts.listen()
     told = [word for line in read(master) for word in (SPEECHLESS, SPEAKS) if word in line]
@@ -96,8 +96,8 @@ def test_the_end_of_a_split_brain_names_no_active_node_that_is_not_known(
     master: Master, peer: pair.PeerView | None, text: str
 ) -> None:
     """It stood down for whoever answers for the addresses: that need not be the peer."""
-    heard = (pair.Timer.HEARD, pair.Timer.UNHEARD) if peer else ()
-    timers = tuple((timer, time.monotonic() + 60.0) for timer in heard)
+    reached = (pair.Timer.HEARD, pair.Timer.UNHEARD) if peer else ()
+    timers = tuple((timer, time.monotonic() + 60.0) for timer in reached)
     master.context.state = replace(master.context.state, peer=peer, timers=timers)
     master.context.say("SPLIT-BRAIN", "role", "both nodes active")
     for _ in range(2):

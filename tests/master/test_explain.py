@@ -15,14 +15,15 @@ from failoverd.pair import Phase, Timer
 
 CONF = Conf(addresses=(Address("eth0", "192.0.2.10", 24),))
 NAMES = "node-a", "node-b"
-HEARD = ((Timer.HEARD, NOW), (Timer.UNHEARD, NOW))
+REACHED = ((Timer.HEARD, NOW), (Timer.UNHEARD, NOW))
 HOLD = (Timer.HOLD, NOW)
 WELL = tuple(
     pair.Interface(name, "ok", packets=5, last=5, heard=True, proved=True)
     for name in ("eth0", "eth1")
 )
 ACTIVE = replace(
-    pair.State(phase=Phase.ACTIVE, interfaces=WELL, begun=True, timers=HEARD), peer=view("standby")
+    pair.State(phase=Phase.ACTIVE, interfaces=WELL, begun=True, timers=REACHED),
+    peer=view("standby"),
 )
 STANDBY = replace(ACTIVE, phase=Phase.STANDBY, peer=view("active"))
 
@@ -58,7 +59,7 @@ def test_an_active_node_with_a_peer_that_is_well() -> None:
         ({"timers": ()}, "the role stays, no answer from node-b"),
         ({"peer": None}, "the role stays, no answer from node-b"),
         ({"held": True}, "nothing, role changes are on hold"),
-        ({"from_peer": True, "timers": (*HEARD, HOLD)},
+        ({"from_peer": True, "timers": (*REACHED, HOLD)},
          "the role stays, it has just come from node-b because of a failure there"),
     ],
 )  # fmt: skip
@@ -68,7 +69,7 @@ def test_why_an_active_node_keeps_its_role(changes: dict[str, Any], follows: str
 
 
 def test_each_interface_that_fares_otherwise_has_its_line() -> None:
-    guarded = told(ACTIVE, from_peer=True, guarded=frozenset({"eth0"}), timers=(*HEARD, HOLD))
+    guarded = told(ACTIVE, from_peer=True, guarded=frozenset({"eth0"}), timers=(*REACHED, HOLD))
     assert guarded["If eth0 of node-a fails"].startswith("the role stays, it has just come from ")
     assert guarded["If eth1 of node-a fails"].startswith("switchover to node-b within ")
 
@@ -127,7 +128,7 @@ def test_a_takeover_by_silence(
     assert f"{IF_SILENT}: {follows}." in found
 
 
-def test_of_a_peer_that_is_not_heard_no_line_says_what_it_would_do() -> None:
+def test_of_a_peer_that_is_not_reached_no_line_says_what_it_would_do() -> None:
     for peer in (view("active"), None):
         found = told(STANDBY, SLAVE, peer=peer, timers=(), silent=True)
         assert not [line for line in found if "of node-b fails" in line]

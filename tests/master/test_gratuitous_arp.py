@@ -43,7 +43,7 @@ def test_only_who_serves_and_has_asked_announces(name: str) -> None:
 
 @pytest.mark.parametrize("why", BAD)
 def test_nothing_is_announced_where_nobody_is_served(why: str) -> None:
-    """Where it is down, where it hears nothing, and where another may serve by now."""
+    """Where it is down, where it receives nothing, and where another may serve by now."""
     other = replace(GOOD, name="eth1")
     for name in SERVING:
         state = node(name, interfaces=(BAD[why], other))
@@ -249,7 +249,7 @@ def test_what_a_dead_port_has_swallowed_is_announced_again(
 
 
 def listener(namespace: Namespace) -> socket.socket:
-    """Hears all that comes in at the cable's far end."""
+    """Receives all that comes in at the cable's far end."""
     sock = sender(namespace, "far")
     sock.bind(("far", 3))  # ETH_P_ALL
     sock.settimeout(30.0)

@@ -112,7 +112,7 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Master]:
 
 
 def listen(master: Master, said: list[tuple[str, Message]]) -> None:
-    """Have failoverd hear it. Fails if that does harm."""
+    """Have failoverd receive it. Fails if that does harm."""
     log = Path(master.context.conf.log)
     before = log.stat().st_size
     for name, message in said:
@@ -316,7 +316,7 @@ while True:
 def test_another_watcher_that_is_mad(lab: Lab) -> None:
     """The standby's: it floods, forges lines, claims what it cannot know."""
     start(lab)
-    lab.wait_until(lambda: lab.b.status()["us"]["plip"]["state"] == "ok", "b hears a")
+    lab.wait_until(lambda: lab.b.status()["us"]["plip"]["state"] == "ok", "b receives from a")
     process_of_b = lab.b.read("run/pid")
     lab.b.check("kill", "-KILL", process_of_b.strip())
     before = [role_changes(node) for node in lab.nodes]

@@ -254,7 +254,7 @@ def said(node: Node) -> list[str]:
 
 @pytest.mark.parametrize("bare", ["a", "b"])
 def test_who_has_no_address_there_is_not_asked_and_asks_nobody(quiet: Lab, bare: str) -> None:
-    """Else one of them would hear an answer, and the other nothing, with both interfaces well."""
+    """Else one of them would receive an answer, the other nothing, with both interfaces well."""
     node = quiet.a if bare == "a" else quiet.b
     node.ip("address flush dev eth0")
     start(quiet, **QUIET)

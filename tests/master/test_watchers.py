@@ -331,7 +331,7 @@ def test_another_watcher_may_count_and_nothing_else(lab: Lab) -> None:
 def test_one_that_stops_reporting_is_a_warning_until_it_reports_again(lab: Lab) -> None:
     path = start_with(lab, COUNTS, timer_seconds=10.0)
     lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by", LONG)
-    lab.wait_until(lambda: told(lab.a)["interfaces"]["eth0"]["state"] == "ok", "a hears")
+    lab.wait_until(lambda: told(lab.a)["interfaces"]["eth0"]["state"] == "ok", "a receives")
     assert lab.a.command("ha-status").returncode == 0
     before = processes(lab.a, path)
     lab.a.write("hangs", "")

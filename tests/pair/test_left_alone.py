@@ -244,7 +244,7 @@ Due = tuple[float, int, Callable[[], None]]
 
 @dataclass
 class Alone:
-    """The node when the peer is dead: nobody answers, its interfaces hear, its programs succeed."""
+    """The node when the peer is dead: nothing answers, its interfaces receive, programs succeed."""
 
     node: Node
     silent: int = 0  # windows of the private link

@@ -121,7 +121,7 @@ def test_the_link_is_lost_in_any_way_and_comes_back(lab: Lab, eyes: Eyes, way: s
     assert stays(lambda: eyes.holders == {"a"}, 4 * WINDOW)
     lab.mend_link()
     lab.a.plug("plip0")
-    lab.wait_until(lambda: lab.b.status()["peer"] is not None, "b hears a again")
+    lab.wait_until(lambda: lab.b.status()["peer"] is not None, "b reaches a again")
     assert stays(lambda: eyes.holders == {"a"}, 2 * WINDOW)
     assert len(eyes.changes) == 1
 
@@ -135,14 +135,14 @@ def test_fail_typed_while_the_master_is_well(lab: Lab, eyes: Eyes, link: str) ->
         assert lab.b.say("fail").startswith("error ")
         assert stays(lambda: eyes.holders == {"a"}, 2 * WINDOW)
         lab.mend_link()
-        lab.wait_until(lambda: lab.b.status()["peer"] is not None, "b hears a again")
+        lab.wait_until(lambda: lab.b.status()["peer"] is not None, "b reaches a again")
     lab.wait_until(lambda: lab.b.say("fail") == "ok active", "the person is obeyed", LONG)
     assert settled(lab, lab.b)
     assert not eyes.overlaps()
 
 
 def test_a_node_that_can_neither_serve_nor_ask_falls_silent(lab: Lab, eyes: Eyes) -> None:
-    """b goes on hearing a's heartbeats, so only their end tells it to take over."""
+    """b goes on receiving a's heartbeats, so only their end tells it to take over."""
     begin(lab)
     lab.cut_link(toward=lab.a)
     lab.a.kill_port("eth0")
@@ -165,7 +165,9 @@ def test_a_switch_that_is_dead_and_comes_back_changes_nothing(lab: Lab, eyes: Ey
     )
     assert stays(lambda: eyes.holders == {"a"}, 4 * WINDOW)
     lab.switch.ip("link set dev net0 up")
-    lab.wait_until(lambda: [state(node) for node in lab.nodes] == ["ok", "ok"], "both hear again")
+    lab.wait_until(
+        lambda: [state(node) for node in lab.nodes] == ["ok", "ok"], "both receive again"
+    )
     assert stays(lambda: eyes.holders == {"a"}, 2 * WINDOW)
     assert len(eyes.changes) == 1
 
@@ -217,7 +219,7 @@ def test_a_role_is_not_handed_back_while_it_is_held_down(lab: Lab, eyes: Eyes) -
     assert within(eyes.gained("b", died) - died + asked_every, "interface", lab.a)
     lab.wait_until(lambda: state(lab.b) == "ok", "b has a good window")
     lab.a.revive_port("eth0")
-    lab.wait_until(lambda: state(lab.a) == "ok", "a hears again")
+    lab.wait_until(lambda: state(lab.a) == "ok", "a receives again")
     lab.b.kill_port("eth0")
     lab.wait_until(lambda: settled(lab, lab.a), "b hands over in the end", LONG)
     got = eyes.gained("b")
@@ -242,11 +244,11 @@ def test_a_power_cut_and_the_return_take_as_long_as_was_told(lab: Lab, eyes: Eye
     asked = time.monotonic()
     since = age()
     assert since is not None
-    heard = asked - since
+    received = asked - since
     lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
     took = eyes.gained("b", cut)
     assert within(took - cut, "power_cut", lab.b)
-    assert within(took - heard, "silence", lab.b)
+    assert within(took - received, "silence", lab.b)
     lab.a.power_on()
     lab.a.start_failoverd()
     lab.wait_until(lambda: settled(lab, lab.a), "a resumes", LONG)
@@ -297,7 +299,7 @@ def test_the_master_returns_while_the_slave_is_active(lab: Lab, eyes: Eyes, mres
     lab.a.revive_port("eth0")
     lab.wait_until(lambda: len(eyes.holders) == 1 and lab.client.answering(), "one serves", LONG)
     if mresume:
-        lab.wait_until(lambda: settled(lab, lab.a), "a resumes as soon as it hears", LONG)
+        lab.wait_until(lambda: settled(lab, lab.a), "a resumes as soon as it receives", LONG)
         assert not eyes.overlaps()
 
 
@@ -358,7 +360,7 @@ def test_a_switch_script_outlasts_its_caller(lab: Lab, eyes: Eyes, role: str) ->
 
 
 def split(lab: Lab) -> None:
-    """Let both be active: b hears nothing of a on any path, and the client is with a."""
+    """Let both be active: b receives nothing from a on any path, and the client is with a."""
     begin(lab)
     lab.client.start_probing()
     lab.wait_until(lab.client.answering, "the client is served")

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from one_node import (
     ALONE,
     ANYTIME,
-    HEARD,
     MASTER,
     MOMENTS,
     NOW,
+    REACHED,
     ROLES,
     SLAVE,
     WORLDS,
@@ -51,7 +51,7 @@ from failoverd.pair.turn import MAX_WAITING
 OTHERWISE: dict[str, tuple[str, Known, pair.Rules]] = {
     # what is otherwise here, and at the peer; the rules
     "well": ("", {}, MASTER),
-    "unheard": ("unheard", {}, MASTER),  # an interface has received nothing yet
+    "new": ("new", {}, MASTER),  # an interface has received nothing yet
     "worse": ("silent", {}, MASTER),  # one more is bad here
     "down": ("down", {}, MASTER),
     "failed": ("", {"bad": "eth0 eth1", "failed": "eth0 eth1"}, MASTER),  # the peer is
@@ -87,12 +87,12 @@ NOBODY       IDLE: CALL
 NOBODY       FAILED: CALL
 NOBODY       SWITCHING: WAIT
 NOBODY       SILENT: STAY
-BOOT         ACTIVE: CALL; STAY unheard, worse, down, sick, no failback, failback soon
+BOOT         ACTIVE: CALL; STAY new, worse, down, sick, no failback, failback soon
 BOOT         IDLE: CALL
 BOOT         FAILED: CALL
 BOOT         SWITCHING: WAIT
 BOOT         TAKEN: STAY
-BOOT         FREE: TAKE; STAY unheard, down
+BOOT         FREE: TAKE; STAY new, down
 BOOT         BLIND: STAY
 SILENCE      ACTIVE: STAY; CALL mute
 SILENCE      IDLE: STAY
@@ -181,7 +181,7 @@ def knowing(why: str, finding: Finding, case: str) -> tuple[pair.State, pair.Rul
     first, second = (
         replace(interface, heard=True, up="down" not in words) for interface in judged(eth0="fail")
     )
-    second = replace(second, heard="unheard" not in words)
+    second = replace(second, heard="new" not in words)
     if "silent" in words:
         second = replace(second, packets=0, last=0)
     timers = {
@@ -350,7 +350,7 @@ def test_what_is_wrong_with_one_node_is_named(known: Known, wrong: str) -> None:
 def test_nothing_is_wrong_at_these_moments(name: str) -> None:
     told = node(name).phase is Phase.TOLD
     waits = () if name in ("idle", "active") else WAITING
-    timers = (*HEARD, *(((Timer.GIVE_UP, NOW + 9),) if told else ()))
+    timers = (*REACHED, *(((Timer.GIVE_UP, NOW + 9),) if told else ()))
     assert check(node(name, waiting=waits, timers=timers)) == ""
 
 
@@ -441,11 +441,11 @@ def test_every_command_meets_every_moment() -> None:
 
 
 def test_one_transition_has_only_so_many_people_waiting() -> None:
-    """The peer waits all the same: what it tells is done, so it must not hear that it is not."""
+    """The peer waits all the same: what it tells is done, so it must not be told that it is not."""
     full = tuple((number, False) for number in range(MAX_WAITING))
     for command, who, name, wanted in REQUESTS:
         if "7 waits" in wanted and name not in ("idle", "active"):
-            before = at(name, waiting=full, timers=(*HEARD, (Timer.PATIENCE, NOW + 9)))
+            before = at(name, waiting=full, timers=(*REACHED, (Timer.PATIENCE, NOW + 9)))
             after, actions = step(before, pair.Request(7, command, who == "peer"))
             joins = who == "peer"
             assert ((7, True) in after.waiting) is joins, name
@@ -535,7 +535,7 @@ SCRIPT_ENDS: list[tuple[str, str, str, Known, str]] = [
         "any",
         TRIED,
         f"idle; {NOT_ACTIVE}, begin windows",
-    ),  # it hears by our word
+    ),  # it is told by our word
     ("demoting", "CLEAN", "ok", TRIED, f"told (same){GIVES}"),
     ("demoting", "CLEAN", "failed, not run", TRIED, f"told (same); {NOT_CLEAN}, fail"),
 ]

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from one_node import (
     ALONE,
-    HEARD,
     MASTER,
     MOMENTS,
     NOW,
+    REACHED,
     ROLES,
     SLAVE,
     Known,
@@ -157,18 +157,18 @@ def test_what_each_moment_is_to_others() -> None:
 @pytest.mark.parametrize("name", MOMENTS)
 def test_whether_it_is_known_that_somebody_serves(name: str) -> None:
     us = name in HOLDING
-    for role, heard, asked, served in (
+    for role, reached, asked, served in (
         (None, True, False, us),
         ("active", True, False, True),
         ("rejoining", True, False, True),
-        ("active", False, False, us),  # it was, when it was heard last
+        ("active", False, False, us),  # it was, when it was reached last
         ("standby", True, False, us),
         ("standby", True, True, True),
         (None, False, True, True),
     ):
-        timers = {timer: 1.0 for timer, runs in (("HEARD", heard), ("SERVED", asked)) if runs}
+        timers = {timer: 1.0 for timer, runs in (("HEARD", reached), ("SERVED", asked)) if runs}
         state = node(name, peer=None if role is None else view(role))
-        assert pair.is_served(timed(state, **timers)) is served, (role, heard, asked)
+        assert pair.is_served(timed(state, **timers)) is served, (role, reached, asked)
 
 
 def test_a_node_before_its_begin_knows_nothing() -> None:
@@ -440,7 +440,7 @@ def test_one_interface_that_is_up_is_enough_to_serve_on(
     assert compare.is_up(node("idle", interfaces=interfaces), rules) is up
 
 
-# ---------------------------------------------------------------------------- heard
+# ---------------------------------------------------------------------------- reached
 
 EXCHANGES: list[pair.Event] = [
     STATUS["standby"],
@@ -453,7 +453,7 @@ EXCHANGES: list[pair.Event] = [
 
 @pytest.mark.parametrize("event", EXCHANGES, ids=str)
 @pytest.mark.parametrize("rules", [MASTER, SHORT], ids=["long", "short"])
-def test_a_peer_is_heard_for_one_window_after_it_has_answered(
+def test_a_peer_is_reached_for_one_window_after_it_has_answered(
     event: pair.Event, rules: pair.Rules
 ) -> None:
     for name in ("idle", "active"):
@@ -464,7 +464,7 @@ def test_a_peer_is_heard_for_one_window_after_it_has_answered(
         assert not step(state, pair.Tick(), rules, rules.window)[0].heard
 
 
-NOT_HEARD: list[pair.Event] = [
+NOT_REACHED: list[pair.Event] = [
     NO_STATUS,
     UNCOMPARED,
     BEATS,
@@ -474,8 +474,8 @@ NOT_HEARD: list[pair.Event] = [
 ]
 
 
-@pytest.mark.parametrize("event", NOT_HEARD, ids=str)
-def test_nothing_else_makes_a_peer_heard(event: pair.Event) -> None:
+@pytest.mark.parametrize("event", NOT_REACHED, ids=str)
+def test_nothing_else_makes_a_peer_reached(event: pair.Event) -> None:
     for name in ("idle", "active", "calling", "silence"):
         state, _ = step(node(name, **ALONE), event)
         assert not state.heard and deadline(state, Timer.UNHEARD) is None, name
@@ -499,7 +499,7 @@ def test_nothing_else_makes_a_peer_heard(event: pair.Event) -> None:
         ("promoting", judged(), False, True),
     ],
 )
-def test_who_neither_serves_nor_is_heard_sends_no_heartbeats(
+def test_who_neither_serves_nor_is_reached_sends_no_heartbeats(
     name: str, interfaces: tuple[pair.Interface, ...], served: bool, mute: bool
 ) -> None:
     """From two windows without an exchange on, and until the next one."""
@@ -529,9 +529,9 @@ def test_two_windows_without_an_answer_are_long_also_after_the_start() -> None:
 @pytest.mark.parametrize("name", ["idle", "active"])
 def test_heartbeats_without_words(name: str) -> None:
     """Its heartbeats come in, and its port has not answered for too long."""
-    for beats, unheard, begun in ((True, 0.0, True), (False, 0.0, True), (True, JUST, True)):
-        state, _ = step(timed(node(name, beats=beats), UNHEARD=unheard), pair.Tick())
-        assert pair.is_speechless(state) is (beats and unheard == 0.0)
+    for beats, unreached, begun in ((True, 0.0, True), (False, 0.0, True), (True, JUST, True)):
+        state, _ = step(timed(node(name, beats=beats), UNHEARD=unreached), pair.Tick())
+        assert pair.is_speechless(state) is (beats and unreached == 0.0)
         assert not pair.is_speechless(step(state, COMPARED["active"])[0])
         assert not pair.is_speechless(replace(state, begun=False)), begun
 
@@ -634,7 +634,7 @@ def test_whoever_stood_still_knows_nothing_any_more(name: str, after: str, wante
 
 
 DOUBT_ENDS = [
-    # what comes to one in doubt that hears nobody; where it is then
+    # what comes to one in doubt that reaches nobody; where it is then
     ([NOBODY], "active"),
     ([NO_STATUS], "doubt"),
     ([NO_STATUS, NOBODY], "active"),
@@ -645,7 +645,7 @@ DOUBT_ENDS = [
     ([SOMEBODY, STATUS["standby"]], "active"),
     ([STATUS["active"]], "demoting"),
     ([STATUS["switching"]], "doubt"),
-    ([COMPARED["switching"], NOBODY], "doubt"),  # whoever is heard must be asked
+    ([COMPARED["switching"], NOBODY], "doubt"),  # whoever is reached must be asked
     ([pair.Bare(), NOBODY], "promoting"),
     ([pair.Bare(), STATUS["standby"]], "promoting"),
     ([pair.Bare(), SOMEBODY, NO_STATUS], "demoting"),
@@ -699,7 +699,7 @@ def test_a_doubt_that_lasts_is_asked_about_again() -> None:
 def test_a_person_gets_an_answer_in_half_of_the_time_that_a_switch_may_take() -> None:
     state, _ = step(node("idle"), pair.Request(7, "fail", False))
     assert left(state) == {"PATIENCE": MASTER.switch_timeout / 2}
-    again, _ = step(state, NO_STATUS)  # whoever was heard just now is asked again
+    again, _ = step(state, NO_STATUS)  # whoever was reached just now is asked again
     assert (moment(again), deadline(again, Timer.RETRY)) == ("operator", NOW + ROUND)
     assert step(again, NOBODY)[1] == []
     waited = replace(again, timers=((Timer.HEARD, NOW + 99), (Timer.PATIENCE, NOW)))
@@ -736,7 +736,7 @@ def test_a_person_ends_the_wish_of_a_boot_master() -> None:
         assert (moment(state), state.resuming, done(actions)) == (name, False, "7 ok: standby")
 
 
-def test_a_person_hears_the_error_of_the_peer() -> None:
+def test_a_person_is_told_the_error_of_the_peer() -> None:
     for name, event, after, wanted in (
         ("calling", pair.Replied(Query.RESUME, False, "its words"), "idle", ""),
         ("giving", pair.Replied(Query.FAIL, False, "its words"), "promoting", ", run master"),
@@ -788,10 +788,10 @@ SILENCES: list[tuple[pair.Rules, Known, str, str]] = [
     (FENCED, {"quiet": 1}, "silence", "ask 2"),
     (replace(FENCED, confirm="none"), {}, "fencing", "run fence"),
     (SLAVE, {"interfaces": DOWN}, "idle", "ask 3"),  # it may come up within the window
-    (SLAVE, {"timers": HEARD}, "idle", "ask 3"),  # the peer's port answers
+    (SLAVE, {"timers": REACHED}, "idle", "ask 3"),  # the peer's port answers
     (
         SLAVE,
-        {"timers": HEARD, "peer": view("active", "eth0 eth1", reaches=False)},
+        {"timers": REACHED, "peer": view("active", "eth0 eth1", reaches=False)},
         "relief",
         "status",
     ),
@@ -902,7 +902,7 @@ def test_only_a_fence_program_that_has_run_and_succeeded_fences(
     assert ok or "run slave" in done(step(unclean, pair.Ended("fence", ok, ran, 2), FENCED)[1])
 
 
-def test_a_peer_that_is_heard_again_is_not_fenced() -> None:
+def test_a_peer_that_is_reached_again_is_not_fenced() -> None:
     before = node("fencing", waiting=WAITING, silent=True, **ALONE)
     for event in (SILENT, pair.LinkWatched(0, "ok"), pair.LinkWatched(9, "late")):
         assert step(before, event, FENCED)[0].phase is Phase.FENCING
@@ -1217,7 +1217,7 @@ def test_what_was_told_stays_under_way_when_its_answer_is_lost(name: str, after:
 
 LOST_ENDS: list[tuple[str, Known, pair.Event, str]] = [
     # an answer was lost; what is known, what comes; what is done
-    ("call lost", {}, NO_STATUS, "RETRY"),  # it is heard: it will answer
+    ("call lost", {}, NO_STATUS, "RETRY"),  # it is reached: it will answer
     ("gift lost", {}, NO_STATUS, "RETRY"),
     ("call lost", ALONE, NO_STATUS, "ask 3"),
     ("gift lost", ALONE, NO_STATUS, "ask 3"),
@@ -1252,7 +1252,7 @@ def test_what_becomes_of_a_lost_answer(
 @pytest.mark.parametrize(
     "name", ["boot", "nobody", "relief", "operator", "release", "interface", "check"]
 )
-def test_a_query_that_is_lost_is_asked_again_while_the_peer_is_heard(name: str) -> None:
+def test_a_query_that_is_lost_is_asked_again_while_the_peer_is_reached(name: str) -> None:
     state, actions = step(node(name), NO_STATUS)
     if name == "release":
         assert moment(state) == "active"
@@ -1293,7 +1293,7 @@ def test_what_a_window_proves(
         )
 
 
-def test_what_was_once_heard_or_is_not_asked_for_yet_stays_so() -> None:
+def test_what_was_once_received_or_is_not_asked_for_yet_stays_so() -> None:
     known = tuple(replace(i, heard=True, proved=True, unasked=True) for i in judged())
     for event in (
         pair.Watched("eth0", 0, 0, "ok"),
@@ -1337,15 +1337,15 @@ def test_an_interface_that_is_back_is_asked_on_once_it_receives_or_is_up(
     assert not questions(step(node("active"), event)[1]), "it was never away"
 
 
-@pytest.mark.parametrize("heard", [True, False])
+@pytest.mark.parametrize("reached", [True, False])
 @pytest.mark.parametrize("claimed", [0, 1])
-def test_what_is_asked_for_is_announced_on_again(claimed: int, heard: bool) -> None:
+def test_what_is_asked_for_is_announced_on_again(claimed: int, reached: bool) -> None:
     unasked = tuple(replace(i, unasked=True) for i in judged(eth1="fail"))
     for interfaces in (unasked, judged()):
         state = node("active", interfaces=interfaces, claimed=claimed)
-        state = replace(state, timers=state.timers if heard else ())
+        state = replace(state, timers=state.timers if reached else ())
         after, actions = step(state, OURS_FREE)
-        needed = bool(claimed) or not heard or interfaces is unasked
+        needed = bool(claimed) or not reached or interfaces is unasked
         assert (done(actions) == "announce") is needed
         assert [i.unasked for i in after.interfaces] == [False, interfaces is unasked]
         assert pair.announceable(after) == (
@@ -1434,7 +1434,7 @@ def test_an_active_node_looks_whether_another_has_its_addresses(
 def test_addresses_that_have_gone_come_back_unless_somebody_else_may_have_them() -> None:
     for name in MOMENTS:
         waits = () if name in ("idle", "active") else WAITING
-        for timers in (HEARD, ()):
+        for timers in (REACHED, ()):
             before = node(name, waiting=waits, timers=timers)
             state, actions = step(before, pair.Bare())
             if name in SERVING:
@@ -1489,21 +1489,21 @@ AGAIN = HEARTBEAT + MASTER.status_timeout
 
 
 def test_none_active_for_two_windows_and_no_sooner() -> None:
-    heard = idle(NOBODY=2 * WINDOW, HEARD=99.0, UNHEARD=99.0)
-    assert moment(step(heard, pair.Tick(), MASTER, 2 * WINDOW - JUST)[0]) == "idle"
-    state, actions = step(heard, pair.Tick(), MASTER, 2 * WINDOW)
+    known = idle(NOBODY=2 * WINDOW, HEARD=99.0, UNHEARD=99.0)
+    assert moment(step(known, pair.Tick(), MASTER, 2 * WINDOW - JUST)[0]) == "idle"
+    state, actions = step(known, pair.Tick(), MASTER, 2 * WINDOW)
     assert (moment(state), done(actions)) == ("nobody", "status")
     # it cleans up again and again, and must be met between
-    switching = timed(replace(heard, peer=view("switching")), NOBODY=0.0, HEARD=9.0, UNHEARD=9.0)
+    switching = timed(replace(known, peer=view("switching")), NOBODY=0.0, HEARD=9.0, UNHEARD=9.0)
     state, _ = step(switching, pair.Tick(), MASTER)
     assert (moment(state), deadline(state, Timer.NOBODY)) == ("idle", NOW + AGAIN)
     # answers are slow: it is met between two of them
     slow = idle(NOBODY=6.0, HEARD=5.0, UNHEARD=9.0)
     state, _ = step(slow, pair.Tick(), MASTER, 6.0)
     assert (moment(state), deadline(state, Timer.NOBODY)) == ("idle", NOW + 6.0 + AGAIN)
-    # not heard for long, in that very moment or before: the silence of the link decides
-    for unheard in (6.0, 5.0):
-        gone = idle(NOBODY=6.0, HEARD=4.0, UNHEARD=unheard)
+    # not reached for long, in that very moment or before: the silence of the link decides
+    for unreached in (6.0, 5.0):
+        gone = idle(NOBODY=6.0, HEARD=4.0, UNHEARD=unreached)
         state, _ = step(gone, pair.Tick(), MASTER, 6.0)
         assert (moment(state), left(state)) == ("idle", {})
     for event in (pair.Request(7, "resume", True), pair.Stalled()):
@@ -1525,7 +1525,7 @@ def test_a_worse_active_node_that_reaches_this_one_has_its_time_to_give_its_role
     assert "RELIEF" not in left(step(state, pair.Stalled())[0])
     due = timed(state, RELIEF=0.0, HEARD=9.0, UNHEARD=9.0)
     assert moment(step(due, pair.Tick())[0]) == "relief"
-    assert moment(step(timed(state, RELIEF=0.0), pair.Tick())[0]) == "idle", "it is not heard"
+    assert moment(step(timed(state, RELIEF=0.0), pair.Tick())[0]) == "idle", "it is not reached"
     well = replace(due, peer=view("active", "eth0"))
     assert moment(step(well, pair.Tick())[0]) == "idle"
     boots = replace(due, phase=Phase.RESOLVING, purpose=Purpose.BOOT)
@@ -1544,7 +1544,7 @@ def test_a_role_that_was_taken_from_a_worse_node_stays_for_hold_down() -> None:
 
 def test_whoever_comes_second_waits_longer() -> None:
     """Of two that stand by for two windows, an interface of one may die in that very moment; and
-    the first may not hear the second, and so not know that it is its turn."""
+    the first may not reach the second, and so not know that it is its turn."""
     first = view("standby", boot="master")
     state, _ = step(idle(), pair.Replied(Query.COMPARE, True, view=first), SLAVE)
     assert left(state) == {"NOBODY": 2 * WINDOW + AGAIN}
@@ -1806,7 +1806,7 @@ def test_what_an_active_node_begins_with(why: Purpose) -> None:
     comes = why in (Purpose.PEER, Purpose.RELIEF)  # because of what is bad at the peer
     assert left(state) == ({"HOLD": MASTER.hold_down} if comes else {})
     assert (state.from_peer, state.guarded) == (comes, None)
-    assert not questions(actions), "the peer is heard: it is asked itself"
+    assert not questions(actions), "the peer is reached: it is asked itself"
     assert done(step(replace(before, timers=()), pair.Ended("script", True))[1]).startswith(
         "7 ok: active, announce, ask own"
     )
@@ -2195,7 +2195,7 @@ def test_while_on_hold_nothing_begins_by_itself() -> None:
     ):
         after = step(state, event)[0]
         assert moment(after) == moment(state), event
-    timers = ((Timer.NOBODY, NOW), *HEARD)
+    timers = ((Timer.NOBODY, NOW), *REACHED)
     nobody = node("idle", held=True, peer=view("standby"), timers=timers)
     assert moment(step(nobody, pair.Tick())[0]) == "idle"
     for was in (None, "standby"):
@@ -2273,14 +2273,18 @@ def test_without_failback_the_preferred_node_stands_by() -> None:
 
 
 def test_failback_after_a_time_begins_anew_with_whatever_is_bad() -> None:
-    known: Known = {"interfaces": well(), "resuming": True, "timers": ((Timer.RETRY, NOW), *HEARD)}
+    known: Known = {
+        "interfaces": well(),
+        "resuming": True,
+        "timers": ((Timer.RETRY, NOW), *REACHED),
+    }
     waits = node("idle", **known)
     for event in (pair.Watched("eth0", 0, 0, "fail"), pair.Carrier("eth1", False), WEB):
         assert deadline(step(waits, event, WAITS)[0], Timer.UNWELL) == NOW + 30, event
         assert deadline(step(waits, event, MASTER)[0], Timer.UNWELL) is None
-    unheard = node("idle", **known | {"timers": ((Timer.RETRY, NOW), (Timer.UNHEARD, NOW + 9))})
-    assert deadline(step(unheard, pair.Carrier("eth0", True), WAITS)[0], Timer.UNWELL) == NOW + 30
-    over = node("idle", **known | {"timers": ((Timer.UNWELL, NOW), *HEARD)})
+    unreached = node("idle", **known | {"timers": ((Timer.RETRY, NOW), (Timer.UNHEARD, NOW + 9))})
+    assert deadline(step(unreached, pair.Carrier("eth0", True), WAITS)[0], Timer.UNWELL) == NOW + 30
+    over = node("idle", **known | {"timers": ((Timer.UNWELL, NOW), *REACHED)})
     state, actions = step(over, pair.Tick(), WAITS)
     assert (moment(state), done(actions)) == ("boot", "status")
     assert step(state, ACTIVE_PEER, WAITS)[0].told is Query.RESUME

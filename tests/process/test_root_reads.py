@@ -22,7 +22,7 @@ READING = (
 )
 CALL = re.compile(r"^(?P<name>\w+)\((?P<what>.*)$")
 # As strace -yy shows descriptors that lead to the network. A route socket is asked for the
-# addresses of our own interfaces, and hears the kernel alone.
+# addresses of our own interfaces, and reads from the kernel alone.
 NETWORK = re.compile(r"<(TCP|UDP|RAW|ICMP|PING|PACKET|SCTP|UDPLITE)(v6)?:|<socket:|<NETLINK:")
 KERNEL = "<NETLINK:[ROUTE"
 
@@ -43,7 +43,7 @@ def calls(node: Node) -> list[tuple[str, str]]:
 
 def from_network(name: str, what: str) -> bool:
     """Whether the call takes in what somebody has sent, or could."""
-    if name == "socket":  # a packet socket with a protocol hears
+    if name == "socket":  # a packet socket with a protocol receives
         return what.startswith("AF_PACKET") and not re.search(r", (htons\()?0\b", what)
     if name == "listen":  # the Unix socket is ours to make, and the listener's to read
         return "<UNIX" not in what
@@ -79,7 +79,7 @@ def test_root_reads_no_byte_from_the_network(lab: Lab) -> None:
         node.write_conf(**WATCHED)
         start_traced(node)
     lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by", LONG)
-    lab.wait_until(lambda: lab.a.status()["us"]["plip"]["state"] == "ok", "heartbeats are heard")
+    lab.wait_until(lambda: lab.a.status()["us"]["plip"]["state"] == "ok", "heartbeats are received")
     assert lab.a.command("ha-fail").returncode == 0
     assert settled(lab, lab.b)
     lab.b.power_cut()

@@ -421,20 +421,20 @@ def looks(ahead: float | None) -> Look:
 
 # ------------------------------------------------------------------ what the status is made of
 
-HEARD = ((pair.Timer.HEARD, 9e9),)
+REACHED = ((pair.Timer.HEARD, 9e9),)
 SEEN = ((pair.Timer.SERVED, 9e9),)
 PEER = pair.PeerView("active", "master", frozenset())
 KNOWN: list[tuple[str, dict[str, Any]]] = [
     ("here", {"phase": pair.Phase.ACTIVE}),
     ("here", {"phase": pair.Phase.RESOLVING, "purpose": pair.Purpose.DOUBT, "silent": True}),
-    ("peer", {"peer": PEER, "timers": HEARD}),
-    ("peer", {"peer": replace(PEER, role="rejoining"), "timers": HEARD, "silent": True}),
+    ("peer", {"peer": PEER, "timers": REACHED}),
+    ("peer", {"peer": replace(PEER, role="rejoining"), "timers": REACHED, "silent": True}),
     ("answered", {"timers": SEEN, "silent": True}),
-    ("answered", {"peer": PEER, "timers": SEEN}),  # it was heard, but not for a while
+    ("answered", {"peer": PEER, "timers": SEEN}),  # it was reached, but not for a while
     ("unknown", {"peer": PEER}),
     ("unknown", {"beats": True}),
-    ("unknown", {"peer": replace(PEER, role="switching"), "timers": HEARD}),
-    ("nobody", {"peer": replace(PEER, role="standby"), "timers": HEARD}),
+    ("unknown", {"peer": replace(PEER, role="switching"), "timers": REACHED}),
+    ("nobody", {"peer": replace(PEER, role="standby"), "timers": REACHED}),
     ("nobody", {"peer": PEER, "silent": True}),
     ("nobody", {"quiet": 1}),
 ]
@@ -460,7 +460,7 @@ def test_what_blocks_a_takeover_is_told_only_while_there_is_one_to_do(tmp_path: 
     us = context(tmp_path)
     us.state = replace(us.state, phase=pair.Phase.STANDBY, blocked="because", silent=True)
     assert us.blocked == "because"
-    us.state = replace(us.state, silent=False, begun=True, beats=True)  # but no word is heard
+    us.state = replace(us.state, silent=False, begun=True, beats=True)  # but nothing is received
     assert us.blocked == "because"
     for other in ({"beats": False}, {"phase": pair.Phase.ACTIVE}):
         assert not replace_state(us, **other).blocked

@@ -142,12 +142,12 @@ def test_an_interface_that_is_down_or_not_there_is_silent(spaces: list[Namespace
             ip("link set eth0 down")
             assert counting.take() == 0 and not counting.is_lost()
             ip("link set eth0 up")
-            assert sent_until_heard(far, counting)
+            assert sent_until_received(far, counting)
 
     inside(here, work)
 
 
-def sent_until_heard(far: socket.socket, counting: Counter) -> bool:
+def sent_until_received(far: socket.socket, counting: Counter) -> bool:
     """The carrier needs a moment to come back."""
     limit = time.monotonic() + 10
     while time.monotonic() < limit:
@@ -169,7 +169,7 @@ def test_a_renamed_interface_goes_on_counting(spaces: list[Namespace]) -> None:
         assert counting.open()
         ip("link set eth0 down", "link set eth0 name other", "link set other up")
         with sender(there, "far") as far:
-            assert sent_until_heard(far, counting) and not counting.is_lost()
+            assert sent_until_received(far, counting) and not counting.is_lost()
         ip("link add name eth0 type veth peer name peer")
         assert counting.is_lost()  # the name is another interface's now
 
@@ -199,7 +199,7 @@ def test_a_lost_interface_is_noticed_and_opened_anew(spaces: list[Namespace], wa
             send(far, 3)
             assert counting.is_lost() and counting.take() == 0
             assert counting.open() and not counting.is_lost()
-            assert sent_until_heard(far, counting)
+            assert sent_until_received(far, counting)
 
     inside(here, work)
 

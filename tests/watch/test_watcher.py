@@ -187,14 +187,14 @@ def test_a_lost_interface_is_silent_and_a_successor_goes_on(spaces: list[Namespa
         ip("link set eth0 up")
         ip("link set far up", at=there)
 
-    def hears(watcher: Watching) -> None:
+    def receives(watcher: Watching) -> None:
         with sender(there, "far") as far:
             limit = time.monotonic() + GENEROUS
             while time.monotonic() < limit:
                 far.send(frame())
                 if watcher.wait("alarm")["packets"]:
                     return
-        raise AssertionError("the new interface was never heard")
+        raise AssertionError("the new interface was never received")
 
     def work() -> None:
         with watching(conf) as watcher:
@@ -204,7 +204,7 @@ def test_a_lost_interface_is_silent_and_a_successor_goes_on(spaces: list[Namespa
             last = watcher.wait("alarm")
             remake()
             if ROOTLESS:
-                hears(watcher)
+                receives(watcher)
                 return
             message = watcher.wait("reopen")
         window = message["window"]
@@ -212,7 +212,7 @@ def test_a_lost_interface_is_silent_and_a_successor_goes_on(spaces: list[Namespa
         with watching(conf, message) as successor:
             after = successor.wait("alarm")
             assert after["t"] > last["t"] and not after["boot"]
-            hears(successor)
+            receives(successor)
 
     inside(here, work)
 
@@ -244,7 +244,7 @@ def test_an_interface_that_does_not_work_at_start_counts_later(
                     pass
                 if watcher.wait("alarm")["packets"]:
                     return
-            raise AssertionError("it was never heard")
+            raise AssertionError("it was never received")
 
     inside(here, work)
 

@@ -62,7 +62,9 @@ class Failoverd:
             node.write_conf(**{"addresses": addresses, "checks": checks, **self.settings})
             self.processes[node.name] = node.start_failoverd()
         lab.wait_until(lambda: self._serves(lab), "a is active", START_LIMIT, 0.1)
-        lab.wait_until(lambda: self._hears(lab.b), "b hears a and stands by", START_LIMIT, 0.1)
+        lab.wait_until(
+            lambda: self._receives(lab.b), "b receives from a and stands by", START_LIMIT, 0.1
+        )
 
     def _serves(self, lab: Lab) -> bool:
         """Raises LabError if it has ended."""
@@ -71,7 +73,7 @@ class Failoverd:
         return lab.a.role() == "active"
 
     @staticmethod
-    def _hears(node: Node) -> bool:
+    def _receives(node: Node) -> bool:
         us = node.status()["us"]
         return bool(us) and us["role"] == "standby" and us["plip"]["state"] == "ok"
 
