@@ -111,7 +111,7 @@ def at_fault(log: str) -> list[str]:
 
 @pytest.fixture
 def lab(make_lab: Callable[..., Lab]) -> Lab:
-    """A lab with one interface on the ethernet side and IPv4."""
+    """A lab with one interface on the service network and IPv4."""
     return make_lab()
 
 

@@ -85,7 +85,7 @@ def test_tags_are_told_from_process_to_process() -> None:
         parse_tags({"ours": good})
 
 
-# One end, with a hand at the other: plip0 is the private link, eth0 another cable to it
+# One end, with a hand at the other: plip0 is the heartbeat link, eth0 another cable to it
 
 
 @pytest.fixture
@@ -355,7 +355,7 @@ def test_those_who_send_and_count_follow_the_listeners_word(
     )
 
     def peers() -> tuple[bytes, ...]:
-        """What the private link's watcher would count by if it were started now."""
+        """What the heartbeat link's watcher would count by if it were started now."""
         slots.slots["watchd plip0"].make(None)
         return counted[-1]
 
@@ -441,7 +441,7 @@ def test_a_person_sees_what_failoverd_sees(lab: Lab) -> None:
 
 
 def seen_by_hand(node: Node, count: int) -> list[dict[str, Any]]:
-    """The windows that watchd tells of the private link, until there are so many."""
+    """The windows that watchd tells of the heartbeat link, until there are so many."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         argv = node._command("watchd", "-v", "--json", "plip0")
         running = node.popen(*argv, stdout=out, stderr=errors)
@@ -504,7 +504,7 @@ def test_a_secret_is_changed_while_the_pair_runs(lab: Lab) -> None:
 
 
 def judge_windows(node: Node) -> None:
-    """Wait until the private link was judged some times more."""
+    """Wait until the heartbeat link was judged some times more."""
     before = node.log().count("WINDOW interface plip0")
     node.lab.wait_until(
         lambda: node.log().count("WINDOW interface plip0") > before + 5,

@@ -1,4 +1,4 @@
-"""Two nodes for tests of the wire: a private link, real listeners, a scripted failoverd each."""
+"""Two nodes for tests of the wire: a heartbeat link, real listeners, a scripted failoverd each."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def two_nodes(folder: Path) -> Iterator[Pair]:
 
 
 class Pair:
-    """Two namespaces whose private link is plip0, and what runs in them."""
+    """Two namespaces whose heartbeat link is plip0, and what runs in them."""
 
     def __init__(self, folder: Path, spaces: Sequence[Namespace]) -> None:
         self.spaces = spaces

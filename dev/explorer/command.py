@@ -84,10 +84,10 @@ def written(value: object) -> str:
 MEANS = {
     "boots": "host_type of A and of B",
     "mresume": "$mresume",
-    "interfaces": "interfaces of the ethernet side",
+    "interfaces": "interfaces of the service network",
     "low_water": "$low_water",
-    "window": "of the private link",
-    "interface_window": "of the ethernet side",
+    "window": "of the heartbeat link",
+    "interface_window": "of the service network",
     "heartbeat": "from one to the next",
     "switch_timeout": "after it a switch script is killed",
     "failback": "$failback: 0 is yes, -1 no",

@@ -1,4 +1,4 @@
-"""Two nodes, a private link and an ethernet side, in whole ticks: what the explorer explores.
+"""Two nodes, a heartbeat link and a service network, in whole ticks: what the explorer explores.
 
 The nodes run the real `failoverd.pair` and `failoverd.watch`. Everything else is as small as it
 can be and still go wrong in every way that matters: packets are none or some, a script takes a tick
@@ -26,7 +26,7 @@ OFF, DEAD, RUNNING, STOPPED, FROZEN = range(5)
 
 RECEIVES, DEAD_PORT, DOWN, GONE = RECEPTION = range(4)  # of an interface; GONE: with the addresses
 
-# What there is to receive on the ethernet side in a tick. FEW: less than $low_water.
+# What there is to receive on the service network in a tick. FEW: less than $low_water.
 STILL, FEW, PLENTY = range(3)
 
 # Whether a node has the addresses. ASTRAY: because somebody else than failoverd put them there.
@@ -226,7 +226,7 @@ COMMAND = {FAIL: "fail", RESUME: "resume"}
 
 
 class Asked(NamedTuple):
-    """A question on the ethernet side. Who answers is found out in the last tick."""
+    """A question on the service network. Who answers is found out in the last tick."""
 
     own: bool
     rounds: int
@@ -273,16 +273,16 @@ class World(NamedTuple):
     """Everything, but for what time it is."""
 
     hosts: tuple[Host, Host]
-    wire: tuple[bool, bool] = (True, True)  # the private link, from A to B and from B to A
+    wire: tuple[bool, bool] = (True, True)  # the heartbeat link, from A to B and from B to A
     ports: tuple[bool, bool] = (True, True)  # whether B's port lets A in, and A's port B
     seconds: tuple[bool, bool] = (True, True)  # the same of their ports on the second path
-    whole: bool = True  # whether the private link passes more than the smallest packets
+    whole: bool = True  # whether the heartbeat link passes more than the smallest packets
     airs: tuple[bool, bool] = (
         True,
         True,
-    )  # whether A's questions on the ethernet side, and B's, pass
+    )  # whether A's questions on the service network, and B's, pass
     switch: bool = True
-    traffic: int = PLENTY  # what there is to receive on the ethernet side
+    traffic: int = PLENTY  # what there is to receive on the service network
     owner: int = UNOWNED  # who was the last to be active alone
     believed: int = 2  # whom the clients take for the service: 0, 1, NOBODY or EITHER
     giver: int = -1  # who has handed over because of an interface; and 2 more: because of a check
@@ -301,19 +301,19 @@ MENU = (
     "daemon",  # failoverd is killed, and started again at once or later
     "freeze",  # a node stands still with its kernel, and thaws
     "stop",  # only failoverd stands still
-    "link",  # the private link is cut in both directions
+    "link",  # the heartbeat link is cut in both directions
     "oneway",  # in one direction
     "port",  # a packet filter at a port lets the other node's questions in no more
     "second",  # one at its port on the second path does not
-    "hole",  # the private link passes only small packets: no status comes through
-    "onearp",  # what one node asks on the ethernet side is not answered
+    "hole",  # the heartbeat link passes only small packets: no status comes through
+    "onearp",  # what one node asks on the service network is not answered
     "poll",  # somebody asks for the status with a command, from either address
     "stale",  # a program answers after its question was dropped
     "loss",  # a question, an answer, or a connection is lost
     "dead",  # a switch port passes nothing either way, with its carrier up
     "down",  # an interface has no carrier
     "gone",  # an interface is deleted, with the addresses, and made again
-    "switch",  # the ethernet side is dead for both
+    "switch",  # the service network is dead for both
     "traffic",  # there is nothing to receive there
     "few",  # there is less to receive there than $low_water
     "script",  # the switch script fails or hangs, and works again

@@ -5,7 +5,7 @@ from __future__ import annotations
 REFINEMENTS: dict[str, str] = {}
 
 # Changes of the code, by their names in `changes`, and why nothing can notice them.
-NEVER_EQUAL = "two nodes' private addresses differ, and so does the last of what is compared"
+NEVER_EQUAL = "two nodes' addresses on the link differ, and so does the last of what is compared"
 ANY_BOUND = "a bound is needed, and any will do"
 ORDER = "neither reads what the other does"
 PADDING = "data += b'\\x00' * (len(data) % 2)"

@@ -1,11 +1,11 @@
 """What happens in a world: a tick, or a fault between two ticks.
 
 What the master does for the pair is done here in its place (`perform`), and so is what its children
-do: questions over the private link and on the ethernet side, windows, scripts. The obligations that
-the pair counts on are kept here to the letter, because the explorer proves nothing without them:
-a newer question of a purpose replaces the older, Forget drops what is asked, a command that has not
-left within a tick is given up, one that lay unread for longer than that is refused, and whoever
-stood still for longer than a window is told so first and gets no old reports.
+do: questions over the heartbeat link and on the service network, windows, scripts. The obligations
+that the pair counts on are kept here to the letter, because the explorer proves nothing without
+them: a newer question of a purpose replaces the older, Forget drops what is asked, a command that
+has not left within a tick is given up, one that lay unread for longer than that is refused, and
+whoever stood still for longer than a window is told so first and gets no old reports.
 """
 
 from __future__ import annotations
@@ -205,7 +205,7 @@ class Scene:
         self.nodes[number].script = script._replace(left=left, ok=ok)
 
     def send_packets(self) -> None:
-        """Heartbeats over the private link, and what there is to receive on the ethernet side."""
+        """Heartbeats over the link, and what there is to receive on the service network."""
         for number, node in enumerate(self.nodes):
             if node.run in (OFF, DEAD, FROZEN):
                 continue
@@ -338,7 +338,7 @@ class Scene:
                         ),
                     )
 
-    # ------------------------------------------------------------------ the ethernet side
+    # ------------------------------------------------------------------ the service network
 
     def reaches(self, number: int, interface: int) -> bool:
         node = self.nodes[number]
@@ -347,7 +347,7 @@ class Scene:
         )
 
     def read_answers(self, number: int) -> list[pair.Answers]:
-        """What came of the questions on the ethernet side that are to be reported now."""
+        """What came of the questions on the service network that are to be reported now."""
         node = self.nodes[number]
         if node.run not in (RUNNING, STOPPED):
             return []
@@ -372,7 +372,7 @@ class Scene:
         """Of three questions one may be lost; where there is only one, that one."""
         lost = asked.rounds == 1 and self.lost(1) > 0
         if lost:
-            self.note(f"{NAMES[number]} loses what answers on the ethernet side")
+            self.note(f"{NAMES[number]} loses what answers on the service network")
         return lost
 
     def answering(self, number: int) -> bool:

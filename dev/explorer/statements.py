@@ -42,15 +42,15 @@ class Flag(IntFlag):
     UNSERVED = auto()  # neither does where clients could reach it
     ONE = auto()  # one is active by its own word, and holds them, unless its interface is gone
     REACH = auto()  # both run, and can reach each other on some path
-    NEAR = auto()  # on the ethernet side
-    LINKED = auto()  # by queries, on the private link or the second path
+    NEAR = auto()  # on the service network
+    LINKED = auto()  # by queries, on the heartbeat link or the second path
     WORKS = auto()  # the switch script works somewhere
     LOST = auto()  # the clients take the wrong node for the one that serves
-    WELL_A = auto()  # runs, receives on the ethernet side, and its script works
+    WELL_A = auto()  # runs, receives on the service network, and its script works
     WELL_B = auto()
     FIT_A = auto()  # well, and has not failed when it had the role last
     FIT_B = auto()
-    BEST_A = auto()  # the peer's ethernet side is no better
+    BEST_A = auto()  # the peer's service network is no better
     BEST_B = auto()
     GIVES_A = auto()  # hands its role over because of an interface
     GIVES_B = auto()
@@ -140,9 +140,9 @@ def flags(game: Game, world: World) -> int:
         {at for at, how in enumerate(host.reception) if how == RECEIVES and world.switch}
         for host in hosts
     ]
-    private = all((*world.wire, world.whole))
+    link = all((*world.wire, world.whole))
     round_ = game.setup.two_paths and 0 in receiving[0] & receiving[1]
-    asks = [(private and world.ports[n]) or (round_ and world.seconds[n]) for n in AB]
+    asks = [(link and world.ports[n]) or (round_ and world.seconds[n]) for n in AB]
     linked = all(asks)
     if all(has_role(game, host, number) for number, host in enumerate(hosts)):
         found |= Flag.BOTH
@@ -251,11 +251,11 @@ def stretches(setup: Setup) -> list[Stretch]:
 
     A third of a round is a whole tick here, so three questions in a row take two ticks more. Nobody
     hands over to a node whose script has failed: by section 5 it is no standby, and not able,
-    until a person has tried it. And where only the ethernet side is whole it is the boot slave that
-    stands down: two boot masters, which is a mistake that the log names, need the link for that,
-    and so do two nodes that have no addresses to ask for. One lost message is allowed for; when
-    a second one is lost, what it was part of begins once more. When the scripts of both hang, and
-    one is repaired while the other is tried, it has to wait for the end of that run.
+    until a person has tried it. And where only the service network is whole it is the boot slave
+    that stands down: two boot masters, which is a mistake that the log names, need the link for
+    that, and so do two nodes that have no addresses to ask for. One lost message is allowed for;
+    when a second one is lost, what it was part of begins once more. When the scripts of both hang,
+    and one is repaired while the other is tried, it has to wait for the end of that run.
     """
     rules, none = setup.rules(0), Flag(0)
     switch = rules.switch_timeout
@@ -341,12 +341,13 @@ def entries(setup: Setup) -> list[Entry]:
     """Two become active only if a script had begun when they could not reach each other, or if
     somebody else has put the addresses on an interface, or a script that could not be started has
     left them there, which no table can prevent: for how long, the stretches judge. What is known of
-    the other's ethernet side is two windows old at most.
+    the other's service network is two windows old at most.
 
-    The paths are judged apart: when the link is mended in the very moment in which the ethernet
-    side breaks, what was asked there is not answered here, and roles are yet to be compared. Where
-    both receive less than $low_water, the standby is better off by section 5, which judges it by
-    silence only. And who asks nobody before it takes over is told by nobody on the ethernet side.
+    The paths are judged apart: when the link is mended in the very moment in which the service
+    network breaks, what was asked there is not answered here, and roles are yet to be compared.
+    Where both receive less than $low_water, the standby is better off by section 5, which judges it
+    by silence only. And who asks nobody before it takes over is told by nobody on the service
+    network.
     """
     rules, lag = setup.rules(0), setup.interface_window + 2
     blind = ceil(rules.switch_timeout + rules.round)

@@ -20,7 +20,7 @@ def describe(event: pair.Event) -> str:
         case pair.Unreplied(purpose):
             return f"no answer to {purpose.value}"
         case pair.LinkWatched():
-            return f"private link: {event.packets} packets, {event.verdict}"
+            return f"heartbeat link: {event.packets} packets, {event.verdict}"
         case pair.Watched():
             return f"{event.interface}: {event.packets} packets, {event.verdict}"
         case pair.Answers():
@@ -49,12 +49,12 @@ def describe_fault(fault: Fault) -> str:
     match word:
         case "cut" | "mend":
             way = ("from A to B", "from B to A", "in both directions")[number]
-            return f"the private link is {'cut' if word == 'cut' else 'mended'} {way}"
+            return f"the heartbeat link is {'cut' if word == 'cut' else 'mended'} {way}"
         case "switch":
             return f"the switch {'works again' if what else 'dies'}"
         case "traffic":
             busy = ("falls quiet", "is less busy than $low_water", "is busy again")
-            return f"the ethernet side {busy[what]}"
+            return f"the service network {busy[what]}"
         case "interface":
             interface, how = divmod(what, len(RECEPTION))
             words = (
@@ -70,9 +70,9 @@ def describe_fault(fault: Fault) -> str:
             which = f"the port of {NAMES[1 - number]} on the second path"
             return f"{which} is {'open' if what else 'closed'} to {who}"
         case "onearp":
-            return f"what {who} asks on the ethernet side is {'' if what else 'not '}answered"
+            return f"what {who} asks on the service network is {'' if what else 'not '}answered"
         case "hole":
-            return f"the private link passes {'all' if what else 'only small'} packets"
+            return f"the heartbeat link passes {'all' if what else 'only small'} packets"
         case "poll":
             return f"somebody asks {who} for the status"
         case "check":

@@ -1,7 +1,7 @@
 """The command dev/attack: the port is attacked in the lab, and true requests are made meanwhile.
 
 Every attack comes from one address: the peer's own, that of the node itself, or a stranger's on
-the private link; or the peer's or a stranger's on the second path. A true `fail` is one that is
+the heartbeat link; or the peer's or a stranger's on the second path. A true `fail` is one that is
 signed, made by the peer's address, to a node that is active, so that it changes nothing. The
 attackers run at a low priority: an enemy brings his own
 processors.

@@ -27,7 +27,7 @@ from dev.lab.faults import NAMES, Fault, Step, Truth
 from dev.lab.filters import CLOSED, drop, pass_all, why_no_filters
 from dev.lab.judge import SLOW_SCRIPT, Complaint, Judge, Sight, limits, needless
 from dev.lab.network import ROUTER, SERVICE, WATCHFUL, Lab
-from dev.lab.node import PRIVATE, SWITCH, Node, Value, perl
+from dev.lab.node import PLIP, SWITCH, Node, Value, perl
 from dev.lab.spaces import LabError, Process
 from dev.lab.stage import parse_log
 from dev.lab.story import Line
@@ -236,7 +236,7 @@ class Pair:
     def ping(self, name: str, _: str) -> None:
         """For as long as a takeover takes: it is no heartbeat."""
         node = self.nodes[name]
-        link = self.nodes[faults.NAMES[name == "a"]].interfaces[PRIVATE]
+        link = self.nodes[faults.NAMES[name == "a"]].interfaces[PLIP]
         peer = link.addresses[0].partition("/")[0]
         self._others.append(node.popen("ping", "-q", "-i", "0.2", "-c", "50", peer))
 
@@ -250,7 +250,7 @@ class Pair:
         threading.Thread(target=say, daemon=True).start()
 
     def _lay_link(self, truth: Truth) -> None:
-        """Have the private link as it should be, whatever was cut, made anew or switched on."""
+        """Have the heartbeat link as it should be, whatever was cut, made anew or switched on."""
         for name in NAMES:
             body, node = truth.of(name), self.nodes[name]
             if body.end != faults.WORKS:
@@ -259,7 +259,7 @@ class Pair:
             (self.lab.cut_link if cut else self.lab.mend_link)(toward=node)
             pulled = truth.link == "unplugged" or not (truth.a.powered and truth.b.powered)
             word = "down" if pulled else "up"
-            self.lab.switch.ip(f"link set dev {node.port(PRIVATE)} {word}")
+            self.lab.switch.ip(f"link set dev {node.port(PLIP)} {word}")
 
 
 def on_interface(way: Callable[[Node, str], object]) -> Callable[[Pair, str, str], object]:
@@ -282,7 +282,7 @@ def nothing(_pair: Pair, _name: str, _word: str) -> None:
     """The link is laid anew afterwards."""
 
 
-# After these the private link's ports may not be as they should.
+# After these the heartbeat link's ports may not be as they should.
 LAYS_LINK = (
     "the power fails",
     "the power is back",
@@ -314,8 +314,8 @@ WAYS: Mapping[str, Callable[[Pair, str, str], object]] = {
     "deleted": on_interface(Node.delete_interface),
     "made again": on_interface(Node.make_interface),
     "deleted and made again": Pair.remake,
-    "the link's end is deleted": on_node(lambda node: node.delete_interface(PRIVATE)),
-    "the link's end is made again": on_node(lambda node: node.make_interface(PRIVATE)),
+    "the link's end is deleted": on_node(lambda node: node.delete_interface(PLIP)),
+    "the link's end is made again": on_node(lambda node: node.make_interface(PLIP)),
     "the switch is dead": Pair.kill_switch,
     "the link is": nothing,
     "the link works again": nothing,

@@ -28,7 +28,7 @@ class Body:
     stopped: bool = False  # its main process, by SIGSTOP
     frozen: bool = False  # every process
     interfaces: tuple[str, ...] = (WORKS,)
-    end: str = WORKS  # of the private link
+    end: str = WORKS  # of the heartbeat link
     script: str = WORKS
     port: str = WORKS  # or closed to the peer by a packet filter
     sick: bool = False  # the service would fail its check here
@@ -40,7 +40,7 @@ class Body:
 
     @property
     def networked(self) -> bool:
-        """Whether the whole ethernet side works."""
+        """Whether the whole service network works."""
         return self.powered and all(interface == WORKS for interface in self.interfaces)
 
     @property
@@ -65,7 +65,7 @@ class Body:
 
 @dataclass(frozen=True)
 class Truth:
-    """The pair as it really is. link: what ails the cable of the private link."""
+    """The pair as it really is. link: what ails the cable of the heartbeat link."""
 
     a: Body
     b: Body
@@ -81,7 +81,7 @@ class Truth:
 
     @property
     def linked(self) -> bool:
-        """Whether words pass over the private link, both ways."""
+        """Whether words pass over the heartbeat link, both ways."""
         bodies = self.a, self.b
         ends = all(b.powered and b.end == WORKS and b.port == WORKS for b in bodies)
         return ends and self.link == WORKS

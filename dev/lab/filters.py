@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dev.lab.node import PRIVATE, Node
+from dev.lab.node import PLIP, Node
 
-CLOSED = f"input iifname {PRIVATE} tcp dport 2000 drop"  # to the peer; our own come in by lo
-SMALL = f"output oifname {PRIVATE} ip length > 300 drop"  # as where the path's MTU is a lie
-CUT = f"output oifname {PRIVATE} drop"
+CLOSED = f"input iifname {PLIP} tcp dport 2000 drop"  # to the peer; our own come in by lo
+SMALL = f"output oifname {PLIP} ip length > 300 drop"  # as where the path's MTU is a lie
+CUT = f"output oifname {PLIP} drop"
 
 _TABLE = "lab"
 _CHAINS = "".join(

@@ -29,10 +29,10 @@ WINDOWS_BEFORE = 3  # in which an interface was bad or good before a handover be
 class Limits:
     """Seconds that something may last.
 
-    linked, wired: two holders that can reach each other over the private link, over the ethernet
-    side. nobody: the client is not served although a node could do it. overlap: two kernels could
-    ask each other before one of them took over from the other, which it must not. handover: ago
-    that an interface was bad here, or good at the peer, which got the role for that.
+    linked, wired: two holders that can reach each other over the heartbeat link, over the service
+    network. nobody: the client is not served although a node could do it. overlap: two kernels
+    could ask each other before one of them took over from the other, which it must not. handover:
+    ago that an interface was bad here, or good at the peer, which got the role for that.
     """
 
     linked: float

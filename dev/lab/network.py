@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Self
 
 from dev.lab.client import Client
-from dev.lab.node import PRIVATE, Interface, Node, Value
+from dev.lab.node import PLIP, Interface, Node, Value
 from dev.lab.spaces import Spaces
 
 SERVICE = "192.0.2.10"
@@ -63,8 +63,8 @@ class Lab:
     """A context manager: everything in it ends with it, or with this process.
 
     `timers` are variables for both nodes' failoverd.conf. `interfaces` is the number of interfaces
-    on the ethernet side. Without `ipv6` the nodes have none, and an idle network is really silent.
-    Raises NoNamespaces where none can be made.
+    on the service network. Without `ipv6` the nodes have none, and an idle network is really
+    silent. Raises NoNamespaces where none can be made.
     """
 
     service = SERVICE
@@ -80,8 +80,8 @@ class Lab:
         try:
             self.user = "root" if self.spaces.rootless else "nobody"
             numbers = range(interfaces)
-            self.a = Node(self, "a", [*self._interfaces("a", 1, numbers), private(1)])
-            self.b = Node(self, "b", [*self._interfaces("b", 2, numbers), private(2)])
+            self.a = Node(self, "a", [*self._interfaces("a", 1, numbers), link_end(1)])
+            self.b = Node(self, "b", [*self._interfaces("b", 2, numbers), link_end(2)])
             self.client = Client(self, "client", self._interfaces("client", 100, numbers))
             self.switch = Node(self, "switch", [])
             self._build(interfaces)
@@ -134,7 +134,7 @@ class Lab:
         return self.a, self.b
 
     def cut_link(self, toward: Node | None = None) -> None:
-        """Drop what goes over the private link, or only what goes toward one node.
+        """Drop what goes over the heartbeat link, or only what goes toward one node.
 
         The carrier stays up; `unplug("plip0")` is the cable that is pulled.
         """
@@ -148,7 +148,7 @@ class Lab:
     def _flood(self, node: Node, word: str) -> None:
         """The link's bridge learns nothing, so that all it forwards to a port is flooded."""
         kinds = [part for kind in ("flood", "mcast_flood", "bcast_flood") for part in (kind, word)]
-        self.switch.check("bridge", "link", "set", "dev", node.port(PRIVATE), *kinds)
+        self.switch.check("bridge", "link", "set", "dev", node.port(PLIP), *kinds)
 
     def holders(self, address: str = SERVICE) -> list[str]:
         """The names of the nodes whose kernel has the address on an interface."""
@@ -180,6 +180,6 @@ class Lab:
         return "\n".join(parts)
 
 
-def private(host: int) -> Interface:
-    """A node's end of the private link."""
-    return Interface(PRIVATE, "link", f"02:00:00:00:ff:{host:02x}", (f"1.0.0.{host}/24",))
+def link_end(host: int) -> Interface:
+    """A node's end of the heartbeat link."""
+    return Interface(PLIP, "link", f"02:00:00:00:ff:{host:02x}", (f"1.0.0.{host}/24",))

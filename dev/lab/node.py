@@ -22,7 +22,7 @@ from dev.lab.spaces import ROOT, LabError, Process
 if TYPE_CHECKING:
     from dev.lab.network import Lab
 
-PRIVATE = "plip0"
+PLIP = "plip0"
 SWITCH = ROOT / "ha-switch"
 _LOG_LIMIT = 30.0  # seconds; a child writes the log's file, a moment later
 SECRET = "a word that only the lab's two nodes know"
@@ -125,7 +125,7 @@ class Node:
         """ip lines, for the switch, that make an interface and plug it in."""
         port = self.port(interface.name)
         # The link is a cable, not a switch: it never knows.
-        learning = "off" if interface.name == PRIVATE else "on"
+        learning = "off" if interface.name == PLIP else "on"
         return (
             f"link add name {port} type veth peer name {interface.name} address {interface.hwaddr} "
             f"netns {self.name}",
@@ -167,14 +167,14 @@ class Node:
         self.ip(f"link delete dev {name}")
 
     def _cable(self, interface: str) -> list[str]:
-        """The switch's ends of a cable; the private link is one cable from node to node."""
-        if interface == PRIVATE:
-            ends = [node.port(PRIVATE) for node in (self.lab.a, self.lab.b)]
+        """The switch's ends of a cable; the heartbeat link is one cable from node to node."""
+        if interface == PLIP:
+            ends = [node.port(PLIP) for node in (self.lab.a, self.lab.b)]
             return [end for end in ends if self.lab.switch.has(end)]  # an interface may be deleted
         return [self.port(interface)]
 
     def unplug(self, interface: str) -> None:
-        """Pull the cable: the carrier is lost, of the private link at both ends."""
+        """Pull the cable: the carrier is lost, of the heartbeat link at both ends."""
         self.lab.switch.ip(*(f"link set dev {port} down" for port in self._cable(interface)))
 
     def plug(self, interface: str) -> None:
@@ -235,8 +235,8 @@ class Node:
         self.vanish()  # nobody notices that the end has come
         names = list(self.interfaces)
         self.ip(*(f"link set dev {name} down" for name in names), force=True)
-        if PRIVATE in self.interfaces:
-            self.unplug(PRIVATE)
+        if PLIP in self.interfaces:
+            self.unplug(PLIP)
         self.lab.spaces.signal_all(self.name, signal.SIGKILL)
         self.ip(*(f"address flush dev {name}" for name in names), force=True)
         shutil.rmtree(self.outside / "run", ignore_errors=True)
@@ -247,8 +247,8 @@ class Node:
         present = [interface for interface in self.interfaces.values() if self.has(interface.name)]
         self.ip(*(line for interface in present for line in self._configured(interface)))
         self._stay_dead()
-        if PRIVATE in self.interfaces:
-            self.plug(PRIVATE)
+        if PLIP in self.interfaces:
+            self.plug(PLIP)
 
     def has(self, interface: str) -> bool:
         """Whether the interface is there, be it up or not."""
@@ -285,13 +285,13 @@ class Node:
         peer = self.lab.b if self is self.lab.a else self.lab.a
         folder = self.folder
         return {
-            "interfaces": [name for name in self.interfaces if name != PRIVATE],
+            "interfaces": [name for name in self.interfaces if name != PLIP],
             "verbose": False,
             "packet_count": 500,
             "tcp_port": 2000,
-            "primary": self.interfaces[PRIVATE].addresses[0].split("/")[0],
-            "secondary": peer.interfaces[PRIVATE].addresses[0].split("/")[0],
-            "plip_interface": PRIVATE,
+            "primary": self.interfaces[PLIP].addresses[0].split("/")[0],
+            "secondary": peer.interfaces[PLIP].addresses[0].split("/")[0],
+            "plip_interface": PLIP,
             "failover_root": folder,
             "host_type": f"{folder}/host_type",
             "secret": f"{folder}/secret",
@@ -349,7 +349,7 @@ class Node:
         self, command: str, secret: str = SECRET, timeout: float = 30.0, port: int = 2000
     ) -> str:
         """Type the secret and a command into our own failoverd's port. Its last line."""
-        address = self.interfaces[PRIVATE].addresses[0].split("/")[0]
+        address = self.interfaces[PLIP].addresses[0].split("/")[0]
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with self.socket(family, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout)

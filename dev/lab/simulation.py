@@ -29,7 +29,7 @@ TOLD = (pair.Query.FAIL, pair.Query.RESUME)
 
 
 class Node:
-    """One simulated node: a failoverd, an interface, an end of the private link."""
+    """One simulated node: a failoverd, an interface, an end of the heartbeat link."""
 
     def __init__(self, world: Simulation, name: str) -> None:
         self.world = world
@@ -266,7 +266,7 @@ class Node:
             self.questions += 1
 
     def question(self, action: pair.Probe) -> None:
-        """Ask on the ethernet side who answers for the address; report at the end."""
+        """Ask on the service network who answers for the address; report at the end."""
         number = self.questions
         answers: list[bool] = []
         now = self.world.now()

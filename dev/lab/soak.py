@@ -21,7 +21,7 @@ from typing import TextIO
 
 from dev.lab.ending import guarded
 from dev.lab.network import WATCHFUL, Lab
-from dev.lab.node import PRIVATE, SECRET, SWITCH, Node
+from dev.lab.node import PLIP, SECRET, SWITCH, Node
 from dev.lab.spaces import LabError
 from failoverd import history
 from failoverd.wire.protocol import REFUSED, ClientConnection, NoAnswer, Reply, Send
@@ -189,7 +189,7 @@ def saved(node: Node) -> dict[str, object]:
 class Exchange:
     """One way to talk to a port. want: the beginning of the last line; "" if there is none.
 
-    far: from the peer, over the private link. person: failoverd logs each of them.
+    far: from the peer, over the heartbeat link. person: failoverd logs each of them.
     """
 
     want: str
@@ -323,11 +323,11 @@ class Soak:
 
     def connected(self, node: Node, asker: Node) -> socket.socket:
         """A connection to a node's port: from itself, or from the peer over the link."""
-        addresses = [node.interfaces[PRIVATE].addresses[0].split("/")[0] for node in (node, asker)]
+        addresses = [node.interfaces[PLIP].addresses[0].split("/")[0] for node in (node, asker)]
         port = asker.socket(socket.AF_INET, socket.SOCK_STREAM)
         port.settimeout(LIMIT)
         if asker is not node:
-            port.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, PRIVATE.encode())
+            port.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, PLIP.encode())
         port.bind((addresses[1], 0))
         port.connect((addresses[0], 2000))
         return port

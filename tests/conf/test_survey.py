@@ -15,7 +15,7 @@ from netns import TUN, cable, namespaces
 from samples import STANDBY
 
 from dev.lab.network import ROUTER, SERVICE, Lab
-from dev.lab.node import PRIVATE, Node, Value
+from dev.lab.node import PLIP, Node, Value
 from failoverd import conf
 from failoverd.conf import alike, survey
 from failoverd.conf.survey import Facts, Held, Interface, Weight
@@ -124,7 +124,7 @@ NO_ADDRESS = (
     "or this node cannot be reached there while standby"
 )
 WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
-    "the private address is nowhere": (
+    "the address on the heartbeat link is nowhere": (
         having(OWN),
         "",
         [
@@ -428,7 +428,7 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
             )
         ],
     ),
-    "the network of the private link, and none of its own": (
+    "the network of the heartbeat link, and none of its own": (
         having(LINK),
         "@addresses = ('eth0 1.0.0.10/24');",
         [
@@ -692,7 +692,7 @@ def test_a_service_address_on_the_wrong_interface_can_be_corrected_by_hup(
 def test_an_address_that_comes_after_the_start_is_taken_up(lab: Lab) -> None:
     """The link of a node that boots alone has no carrier, and so the system gives it none."""
     lab.a.ip("address flush dev plip0")
-    lab.a.unplug(PRIVATE)
+    lab.a.unplug(PLIP)
     lab.a.write_conf()
     status, said, errors = checked(lab.a)
     assert status == 0, errors
@@ -700,7 +700,7 @@ def test_an_address_that_comes_after_the_start_is_taken_up(lab: Lab) -> None:
     assert "$primary: 1.0.0.1 is on no interface of this node, and plip0 does not work" in said
     assert lab.a.command("failoverd").returncode == 0
     lab.wait_until(lambda: lab.holders() == ["a"], "it serves alone")
-    lab.a.plug(PRIVATE)
+    lab.a.plug(PLIP)
     lab.a.ip("address add 1.0.0.1/24 dev plip0")
     lab.b.write_conf()
     lab.b.start_failoverd()

@@ -106,7 +106,7 @@ def test_a_power_cut_takes_what_a_node_would_lose(lab: Lab) -> None:
     assert lab.a.addresses("eth0") == ["192.0.2.1/24"]
     assert lab.a.hwaddr("eth0") == lab.a.interfaces["eth0"].hwaddr
     assert lab.a.read("log") == "a line\n"
-    lab.wait_until(lambda: receives(lab, "a", "b", "plip0"), "the private link works")
+    lab.wait_until(lambda: receives(lab, "a", "b", "plip0"), "the heartbeat link works")
 
 
 def test_a_dead_port_keeps_its_carrier(lab: Lab) -> None:

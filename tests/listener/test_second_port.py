@@ -57,7 +57,7 @@ def follow(daemon: Daemon, path: SecondPath) -> None:
 
 
 def listening(space: Namespace) -> set[str]:
-    """Where something listens on port 2000, but for the private link's addresses."""
+    """Where something listens on port 2000, but for the heartbeat link's addresses."""
     shown = space.run("ss", "-Hltn", "sport = 2000").stdout.split("\n")
     found = {line.split()[3].rpartition(":")[0].partition("%")[0] for line in shown if line}
     return {address.strip("[]") for address in found} - {*IPV4}
@@ -293,7 +293,7 @@ def test_what_is_refused_on_both_paths_says_both(pair: Pair, both: tuple[Daemon,
 def test_no_query_takes_longer_with_a_dead_second_path(
     pair: Pair, both: tuple[Daemon, Daemon]
 ) -> None:
-    """Refused over the private link, and dropped on the service network."""
+    """Refused over the heartbeat link, and dropped on the service network."""
     pair.spaces[0].ip("link set eth0 down")
     both[0].close()
     pair.daemons.remove(both[0])

@@ -1,4 +1,4 @@
-"""A real keepalived with watchd's file: examples/keepalived on the lab's private link."""
+"""A real keepalived with watchd's file: examples/keepalived on the lab's heartbeat link."""
 
 from __future__ import annotations
 

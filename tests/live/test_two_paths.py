@@ -12,15 +12,15 @@ from live_pair import LONG, WATCHED, kill, main_pid, role_changes, settled, star
 from dev.lab import logs
 from dev.lab.filters import CLOSED, drop, pass_all, why_no_filters
 from dev.lab.network import FAST, SERVICE, Lab
-from dev.lab.node import PRIVATE, Node
+from dev.lab.node import PLIP, Node
 
 WINDOW = float(str(FAST["plip_timer"]))
 CUTS: dict[str, Callable[[Lab], object]] = {
     "both ways": lambda lab: lab.cut_link(),
     "toward a": lambda lab: lab.cut_link(toward=lab.a),
     "toward b": lambda lab: lab.cut_link(toward=lab.b),
-    "unplugged": lambda lab: lab.a.unplug(PRIVATE),
-    "deleted": lambda lab: lab.a.delete_interface(PRIVATE),
+    "unplugged": lambda lab: lab.a.unplug(PLIP),
+    "deleted": lambda lab: lab.a.delete_interface(PLIP),
 }
 # The kernel takes up to ten seconds to give up the hardware address that it had by ARP.
 CUT_SOMEWHERE = (
@@ -85,9 +85,9 @@ def test_nothing_happens_but_a_warning(lab: Lab, cut: str) -> None:
         told = lab.a.command("ha-fail", argument)
         assert told.returncode == 0 and "knows that too" in told.stdout, told.stderr
     if cut == "deleted":
-        lab.a.make_interface(PRIVATE)
+        lab.a.make_interface(PLIP)
     lab.mend_link()
-    lab.a.plug(PRIVATE)
+    lab.a.plug(PLIP)
     lab.wait_until(lambda: bool(logs.told(lab.b.log(), "PATH-PRIVATE")), "the link is back")
     lab.wait_until(lambda: lab.a.command("ha-status").returncode == 0, "all is well")
 
@@ -169,8 +169,7 @@ def test_an_address_that_changes_is_followed(lab: Lab) -> None:
 def test_without_it_nothing_else_listens(lab: Lab) -> None:
     begin(lab, second_path=False)
     assert all(
-        listening(node) == {node.interfaces[PRIVATE].addresses[0].split("/")[0]}
-        for node in lab.nodes
+        listening(node) == {node.interfaces[PLIP].addresses[0].split("/")[0]} for node in lab.nodes
     )
     lab.cut_link()
     lab.wait_until(

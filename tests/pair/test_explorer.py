@@ -32,7 +32,7 @@ EVERYTHING = ",".join(MENU)
 BOUNDS = {
     "one fault of any kind": setup(EVERYTHING),
     "two of power and link": setup("power,link", 2, delays=0),
-    "two interfaces, one fault of the ethernet side": setup("dead,switch", interfaces=2),
+    "two interfaces, one fault of the service network": setup("dead,switch", interfaces=2),
 }
 
 

@@ -1,7 +1,7 @@
 """One node in real-valued time, beside a peer that says and does anything and then is gone.
 
 The explorer counts whole ticks, in which much happens at once; here two things hardly ever do.
-Whatever a node has been through: once the peer is dead, while the ethernet side and the programs
+Whatever a node has been through: once the peer is dead, while the service network and the programs
 work, it serves within the time that `failoverd -t` prints, goes on to, and owes nobody an answer.
 """
 
@@ -247,7 +247,7 @@ class Alone:
     """The node when the peer is dead: nothing answers, its interfaces receive, programs succeed."""
 
     node: Node
-    silent: int = 0  # windows of the private link
+    silent: int = 0  # windows of the heartbeat link
     ends: dict[str, float] = field(default_factory=dict)  # of the open windows
 
     def due(self) -> Iterator[Due]:

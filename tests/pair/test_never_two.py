@@ -88,7 +88,7 @@ def logged_at(node: Node, text: str) -> float:
     return max(line.at for line in parse_log(node) if text in line.text)
 
 
-# ---------------------------------------------------------------------------- the private link
+# ---------------------------------------------------------------------------- the heartbeat link
 
 
 def test_the_link_is_cut_then_the_master_really_dies(lab: Lab, eyes: Eyes) -> None:
@@ -154,7 +154,7 @@ def test_a_node_that_can_neither_serve_nor_ask_falls_silent(lab: Lab, eyes: Eyes
     assert stays(lambda: len(eyes.holders) == 1, 2 * WINDOW)
 
 
-# ---------------------------------------------------------------------------- the ethernet side
+# ---------------------------------------------------------------------------- the service network
 
 
 def test_a_switch_that_is_dead_and_comes_back_changes_nothing(lab: Lab, eyes: Eyes) -> None:
@@ -327,7 +327,7 @@ def test_the_answer_is_lost_after_fail_was_sent(lab: Lab, eyes: Eyes, lost: str)
     if lost == "link":
         lab.cut_link()
         lab.b.write("go", "")
-        lab.wait_until(lambda: settled(lab, lab.b), "a asks on the ethernet side, stands by", LONG)
+        lab.wait_until(lambda: settled(lab, lab.b), "a probes for the address, stands by", LONG)
     else:
         lab.b.power_cut()
         lab.wait_until(lambda: lab.a.role() == "active", "a takes its role back", LONG)

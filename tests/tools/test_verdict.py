@@ -105,7 +105,7 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
     (A, replace(B, role="switching"), WARNING, "node-a is active, but node-b is switching"),
     (replace(A, rejoining=True), B, WARNING,
      "node-a is active, but node-a probes for the addresses before it sends gratuitous ARP"),
-    # the private link, in either direction
+    # the heartbeat link, in either direction
     (A, replace(B, plip_state="fail"), WARNING,
      "node-a is active, but node-b receives no heartbeats from node-a"),
     (replace(A, plip_state="fail"), B, WARNING,

@@ -536,7 +536,7 @@ PAIR = Conf(
     secondary="1.0.0.2",
 )
 NARROW = Conf(addresses=PAIR.addresses, filter="ip or ip6 or arp")
-PRIVATE6 = Conf(primary="fd00::1", secondary="fd00::2")
+PLIP6 = Conf(primary="fd00::1", secondary="fd00::2")
 
 
 def icmpv6(source: str, target: str, kind: int) -> bytes:
@@ -647,7 +647,7 @@ WHAT_COUNTS = [
     ("the last of the sixteen groups", "eth0", PAIR, spoken("01:80:c2:00:00:0f"), False),
     ("without @addresses, a BPDU", "eth0", Conf(), BPDU, False),
     (
-        "on the private link all that $plip_filter says",
+        "on the heartbeat link all that $plip_filter says",
         "plip0",
         Conf(plip_filter="greater 0"),
         BPDU,
@@ -692,12 +692,12 @@ WHAT_COUNTS = [
     ("with a pattern", "plip0", PAIR, ping("1.0.0.2", 8, PATTERN), False),
     ("cut short", "plip0", PAIR, ping("1.0.0.2", 8, NEW[:7]), False),
     ("half of each", "plip0", PAIR, ping("1.0.0.2", 8, NEW[:4] + OLD[4:]), False),
-    ("heartbeat, IPv6", "plip0", PRIVATE6, ipv6("fd00::2", 128, TAGGED), True),
-    ("of the secret before, IPv6", "plip0", PRIVATE6, ipv6("fd00::2", 128, OLD), True),
-    ("its answer, IPv6", "plip0", PRIVATE6, ipv6("fd00::2", 129, NEW), False),
-    ("somebody's, IPv6", "plip0", PRIVATE6, ipv6("fd00::3", 128, NEW), False),
-    ("the peer's ping, IPv6", "plip0", PRIVATE6, ipv6("fd00::2", 128, bytes(range(56))), False),
-    ("with a pattern, IPv6", "plip0", PRIVATE6, ipv6("fd00::2", 128, PATTERN), False),
+    ("heartbeat, IPv6", "plip0", PLIP6, ipv6("fd00::2", 128, TAGGED), True),
+    ("of the secret before, IPv6", "plip0", PLIP6, ipv6("fd00::2", 128, OLD), True),
+    ("its answer, IPv6", "plip0", PLIP6, ipv6("fd00::2", 129, NEW), False),
+    ("somebody's, IPv6", "plip0", PLIP6, ipv6("fd00::3", 128, NEW), False),
+    ("the peer's ping, IPv6", "plip0", PLIP6, ipv6("fd00::2", 128, bytes(range(56))), False),
+    ("with a pattern, IPv6", "plip0", PLIP6, ipv6("fd00::2", 128, PATTERN), False),
     ("$plip_filter", "plip0", Conf(plip_filter="greater 0"), ping("1.0.0.2", 0), True),
 ]
 

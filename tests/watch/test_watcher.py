@@ -439,7 +439,7 @@ def test_a_late_window_is_one_and_its_packets_are_those_of_none() -> None:
 
 
 def test_an_ok_may_be_about_nothing_that_came_and_says_so() -> None:
-    """No packet is no failure with $low_water 0, nor at first on the private link."""
+    """No packet is no failure with $low_water 0, nor at first on the heartbeat link."""
     for timed in (Timed(plip_interface="lo", plip_timer=100.0), Timed(low_water=0)):
         timed.watcher.open()
         timed.count(2)

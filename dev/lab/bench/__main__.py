@@ -55,7 +55,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--alone", action="store_true", help="only failoverd, without the rivals")
     add("--load-seconds", type=float, metavar="S", help="how long false takeovers are waited for")
     add("--timers", type=timers, metavar="WINDOW,HEARTBEAT",
-        help="the private link's, instead of the fastest safe ones")  # fmt: skip
+        help="the heartbeat link's, instead of the fastest safe ones")  # fmt: skip
     add("--set", type=setting, action="append", default=[], metavar="NAME=VALUE",
         help="a variable of failoverd.conf, for the fast settings")  # fmt: skip
     add("--svg", metavar="FILE", help="draw the picture there")

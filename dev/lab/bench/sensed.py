@@ -1,4 +1,4 @@
-"""Other cluster software on the private link, and watchd as its sensor: a row of the benchmark.
+"""Other cluster software on the heartbeat link, and watchd as its sensor: a row of the benchmark.
 
 Each system has the service address on a. When a's port dies its carrier stays up and its
 adverts go on, so only a sensor can tell.
@@ -19,7 +19,7 @@ from dev.lab.bench.outages import CALM, PROBE, await_calm, dead_port
 from dev.lab.bench.report import Line, at_most
 from dev.lab.bench.systems import START_LIMIT, System
 from dev.lab.network import Lab
-from dev.lab.node import PRIVATE, Node
+from dev.lab.node import PLIP, Node
 from dev.lab.spaces import ROOT, LabError, Process
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class SensedKeepalived:
         text = _PROCESS.sub("", (EXAMPLE / "keepalived.conf").read_text())
         if node is node.lab.b:
             text = text.replace("node-a", "node-b").replace("priority 100", "priority 90")
-        text = text.replace("eth1", PRIVATE).replace("/run/watchd", f"{node.folder}/watchd")
+        text = text.replace("eth1", PLIP).replace("/run/watchd", f"{node.folder}/watchd")
         conf = node.write("keepalived.conf", text if self.window else _FILE.sub("", text))
         pids = ("-p", f"{node.folder}/keepalived.pid", "-r", f"{node.folder}/vrrp.pid")
         with (node.outside / "terminal").open("ab") as terminal:
