@@ -349,7 +349,7 @@ def entries() -> list[Entry]:
 
 
 def told(request: int, body: bytes) -> bytes | None:
-    """The content of the answer to one question, None if it is an error. Raises OSError."""
+    """The content of the answer to one request, None if it is an error. Raises OSError."""
     kind, _, content = _asked(request, _ASK, body)[0]
     return None if kind == NLMSG_ERROR else content
 

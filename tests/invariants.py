@@ -501,7 +501,7 @@ TAGS = protocol.Tags((b"ours->it",), (b"it->ours",))
 
 
 def beaten(packets: Sequence[bytes], v6: bool) -> None:
-    """Only an echo request with the peer's tag is a heartbeat, and only our own question has a
+    """Only an echo request with the peer's tag is a heartbeat, and only our own request has a
     round trip."""
     pinger = Pinger.__new__(Pinger)  # without a socket
     pinger.ip = _IPV6 if v6 else _IPV4

@@ -38,7 +38,7 @@ CHECK = "web"  # of the service
 # gone.
 UNSEEN, PLACED, MISSED = range(3)
 
-# Where a question to the peer's port is.
+# Where a query to the peer's port is.
 GOING, BUFFERED, WAITING, BACK = range(4)
 
 # Whom the clients take for the service, besides 0 and 1. NOBODY: they ask, or are told in a minute.
@@ -209,7 +209,7 @@ class Mind:
 
 
 class Exchange(NamedTuple):
-    """A question of one node to the other's port."""
+    """A query of one node to the other's port."""
 
     purpose: int  # place in PURPOSES
     left: int  # ticks until the asker gives up; -1: nobody waits for the answer any more
@@ -226,7 +226,7 @@ COMMAND = {FAIL: "fail", RESUME: "resume"}
 
 
 class Asked(NamedTuple):
-    """A question on the service network. Who answers is found out in the last tick."""
+    """A probe on the service network. Who answers is found out in the last tick."""
 
     own: bool
     rounds: int
@@ -280,7 +280,7 @@ class World(NamedTuple):
     airs: tuple[bool, bool] = (
         True,
         True,
-    )  # whether A's questions on the service network, and B's, pass
+    )  # whether A's probes on the service network, and B's, pass
     switch: bool = True
     traffic: int = PLENTY  # what there is to receive on the service network
     owner: int = UNOWNED  # who was the last to be active alone
@@ -303,13 +303,13 @@ MENU = (
     "stop",  # only failoverd stands still
     "link",  # the heartbeat link is cut in both directions
     "oneway",  # in one direction
-    "port",  # a packet filter at a port lets the other node's questions in no more
+    "port",  # a packet filter at a port lets the other node's queries in no more
     "second",  # one at its port on the second path does not
     "hole",  # the heartbeat link passes only small packets: no status comes through
     "onearp",  # what one node asks on the service network is not answered
     "poll",  # somebody asks for the status with a command, from either address
-    "stale",  # a program answers after its question was dropped
-    "loss",  # a question, an answer, or a connection is lost
+    "stale",  # a program answers after it was dropped
+    "loss",  # a query, an answer, or a connection is lost
     "dead",  # a switch port passes nothing either way, with its carrier up
     "down",  # an interface has no carrier
     "gone",  # an interface is deleted, with the addresses, and made again

@@ -1,11 +1,11 @@
 """What happens in a world: a tick, or a fault between two ticks.
 
 What the master does for the pair is done here in its place (`perform`), and so is what its children
-do: questions over the heartbeat link and on the service network, windows, scripts. The obligations
-that the pair counts on are kept here to the letter, because the explorer proves nothing without
-them: a newer question of a purpose replaces the older, Forget drops what is asked, a command that
-has not left within a tick is given up, one that lay unread for longer than that is refused, and
-whoever stood still for longer than a window is told so first and gets no old reports.
+do: queries over the heartbeat link, probes on the service network, windows, scripts. The
+obligations that the pair counts on are kept here to the letter, because the explorer proves nothing
+without them: a newer query of a purpose replaces the older, Forget drops what is asked, a command
+that has not left within a tick is given up, one that lay unread for longer than that is refused,
+and whoever stood still for longer than a window is told so first and gets no old reports.
 """
 
 from __future__ import annotations
@@ -347,7 +347,7 @@ class Scene:
         )
 
     def read_answers(self, number: int) -> list[pair.Answers]:
-        """What came of the questions on the service network that are to be reported now."""
+        """What came of the probes on the service network that are to be reported now."""
         node = self.nodes[number]
         if node.run not in (RUNNING, STOPPED):
             return []
@@ -369,7 +369,7 @@ class Scene:
         return found
 
     def loses_round(self, number: int, asked: Asked) -> bool:
-        """Of three questions one may be lost; where there is only one, that one."""
+        """Of three probes one may be lost; where there is only one, that one."""
         lost = asked.rounds == 1 and self.lost(1) > 0
         if lost:
             self.note(f"{NAMES[number]} loses what answers on the service network")
@@ -515,7 +515,7 @@ class Scene:
                     node.airing = 2
 
     def drop(self, number: int) -> None:
-        """The master ends a program whose question is dropped; but its end may be on the way."""
+        """The master ends a program that is not wanted any more; its end may be on the way."""
         node = self.nodes[number]
         node.asked = ()
         if node.program and "stale" in self.setup.menu and self.faults and self.chance.pick(2):
@@ -541,7 +541,7 @@ class Scene:
             self.feed(number, pair.Counted(interface, window[0]))
 
     def ask(self, number: int, action: pair.Ask) -> None:
-        """A newer question of the same purpose replaces the older."""
+        """A newer query of the same purpose replaces the older."""
         node = self.nodes[number]
         purpose = PURPOSES.index(action.query)
         exchange = Exchange(purpose, int(action.timeout), GOING, direct=action.direct)
@@ -555,7 +555,7 @@ class Scene:
         return self.wire == (True, True)
 
     def enters(self, number: int, exchange: Exchange) -> bool:
-        """Does a question of this node come into the other's port?"""
+        """Does a query of this node come into the other's port?"""
         return (self.wired() and self.ports[number]) or self.goes_round(number, exchange)
 
     def goes_round(self, number: int, exchange: Exchange) -> bool:
@@ -585,7 +585,7 @@ class Scene:
         return way
 
     def travel(self, number: int, exchange: Exchange) -> None:
-        """A new question sets out, or an answer its way back."""
+        """A new query sets out, or an answer its way back."""
         node = self.nodes[number]
         if exchange.stage == GOING:
             self.set_out(number, exchange)
@@ -637,7 +637,7 @@ class Scene:
             return
         way = self.lost(2 if exchange.purpose in COMMAND else 1)
         if way:
-            what = "loses the question" if way == 1 else "loses the connection after the question"
+            what = "loses the query" if way == 1 else "loses the connection after the query"
             self.note(f"{NAMES[number]} {what} {PURPOSES[exchange.purpose].value}")
             if way == 2:
                 node.asks = (*node.asks, exchange._replace(left=-1))
@@ -653,7 +653,7 @@ class Scene:
             self.hand_over(number, exchange._replace(answer=lost, waited=0))
 
     def arrive(self, number: int, exchange: Exchange) -> None:
-        """A question reaches the other node, which may not be able to read it."""
+        """A query reaches the other node, which may not be able to read it."""
         node, peer = self.nodes[number], self.nodes[1 - number]
         if peer.run == STOPPED:
             node.asks = (*node.asks, exchange._replace(stage=BUFFERED, waited=0))
@@ -877,7 +877,7 @@ def replaced(ways: tuple[bool, bool], number: int, way: bool) -> tuple[bool, boo
 
 
 def forgotten(exchange: Exchange, always: bool = False) -> Exchange | None:
-    """What is left of a question whose answer means nothing any more; comparisons go on."""
+    """What is left of a query whose answer means nothing any more; comparisons go on."""
     if exchange.purpose == PURPOSES.index(pair.Query.COMPARE) and not always:
         return exchange
     under_way = exchange.stage in (GOING, BUFFERED) and exchange.purpose in COMMAND

@@ -187,7 +187,7 @@ def flags(game: Game, world: World) -> int:
 
 def waiting(game: Game, world: World, found: int, receiving: list[int], asks: list[bool]) -> int:
     """Which of the times that `failoverd -t` tells is passing. receiving: on how many interfaces it
-    does; asks: whether its questions reach the other one's port."""
+    does; asks: whether its queries reach the other one's port."""
     states = [game.minds[n].states[host.mind] for n, host in enumerate(world.hosts)]
     roles = ["" if host.mind < 0 else pair.role(states[n]) for n, host in enumerate(world.hosts)]
     more = 0
@@ -249,7 +249,7 @@ class Entry:
 def stretches(setup: Setup) -> list[Stretch]:
     """The bounds are those that `failoverd -t` prints, in ticks.
 
-    A third of a round is a whole tick here, so three questions in a row take two ticks more. Nobody
+    A third of a round is a whole tick here, so three probes in a row take two ticks more. Nobody
     hands over to a node whose script has failed: by section 5 it is no standby, and not able,
     until a person has tried it. And where only the service network is whole it is the boot slave
     that stands down: two boot masters, which is a mistake that the log names, need the link for

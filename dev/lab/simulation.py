@@ -67,7 +67,7 @@ class Node:
         self.windows: dict[str, judge.Window] = {}
         self.verdicts: dict[str, str] = {}
         self.counted = self.looked = 0  # packets, and how many there were when the peer last asked
-        self.questions = 0
+        self.probes = 0
         self.asked: dict[pair.Query, int] = {}
 
     @property
@@ -185,7 +185,7 @@ class Node:
             case pair.Ask():
                 self.ask(action)
             case pair.Probe():
-                self.question(action)
+                self.probe(action)
             case pair.Forget():
                 self.forget(action)
             case pair.Answer():
@@ -263,11 +263,11 @@ class Node:
             if query is not pair.Query.COMPARE:
                 self.asked[query] += 1
         if action.probes:
-            self.questions += 1
+            self.probes += 1
 
-    def question(self, action: pair.Probe) -> None:
+    def probe(self, action: pair.Probe) -> None:
         """Ask on the service network who answers for the address; report at the end."""
-        number = self.questions
+        number = self.probes
         answers: list[bool] = []
         now = self.world.now()
 
@@ -275,7 +275,7 @@ class Node:
             answers.append(self.peer.holds and not self.dead_port and not self.peer.dead_port)
 
         def report() -> None:
-            if self.questions == number:
+            if self.probes == number:
                 found = any(answers)
                 self.feed(pair.Answers(action.own, len(answers), found, self.peer.name))
 

@@ -163,7 +163,7 @@ done
 
 
 def measured(node: Node, pids: Sequence[str]) -> dict[int, Held]:
-    """The least of some looks: a connection or a question may be under way during one of them."""
+    """The least of some looks: a connection or a query may be under way during one of them."""
     least: dict[int, Held] = {}
     for _ in range(LOOKS):
         words = node.check("sh", "-c", _MEASURE, "measure", *pids)

@@ -280,11 +280,11 @@ class Session:
         labels = [f"--label={file.path} ({name})" for name in names]
         subprocess.run(["diff", "-u", "--color=auto", *labels, "-", new], input=old, check=False)
 
-    def _ask(self, question: str, letters: str, unasked: str) -> str:
+    def _ask(self, prompt: str, letters: str, unasked: str) -> str:
         """The user's answer, the first letter if that is empty; `unasked` without a terminal."""
         answer = "" if self._asks else unasked
         while not answer or answer not in letters:
-            answer = input(question).strip().lower()[:1] or letters[0]
+            answer = input(prompt).strip().lower()[:1] or letters[0]
         return answer
 
 

@@ -25,7 +25,7 @@ from failoverd.wire import protocol
 MAX_NOTICES = 16
 NOTICES = ("role", "alarm")  # in this order: of a takeover, first that it has happened
 SAID = {True: "succeeded", False: "ended"}
-QUESTIONS = ("fence", "confirm")  # programs whose exit status answers one
+DECIDING = ("fence", "confirm")  # programs whose exit status decides
 PLACED = {
     "put": ("ADDRESSES-PLACED", "service addresses added", "master"),
     "take": ("ADDRESSES-TAKEN", "service addresses removed", "slave"),
@@ -106,7 +106,7 @@ class Programs:
 
     def close(self) -> None:
         """The switch script goes on; what fences and confirms ends with failoverd."""
-        for kind in QUESTIONS:
+        for kind in DECIDING:
             runner = self._runners[kind]
             runner.abandon()
             end = time.monotonic() + switch.KILL_GRACE
@@ -337,7 +337,7 @@ class Programs:
         """Nobody wants the word of what fences or confirms any more: it is ended."""
         self._asked.clear()
         self._next.clear()
-        for kind in QUESTIONS:
+        for kind in DECIDING:
             if self._runners[kind].running:
                 text = "ended, its answer is not wanted any more"
                 self._context.say("SCRIPT-DROPPED", self._subject(kind), text)
@@ -345,7 +345,7 @@ class Programs:
 
     def _remember(self) -> None:
         """Whoever is started next has to find them."""
-        runners = [self._runners[kind] for kind in QUESTIONS]
+        runners = [self._runners[kind] for kind in DECIDING]
         found = [(one.pid, one.starttime) for one in runners if one.pid and one.starttime]
         if found != self._context.saved.programs:
             self._context.saved.programs = found
@@ -412,7 +412,7 @@ class Programs:
             self._go_on(result)
             return
         ok = result.exit == 0
-        wanted = kind not in QUESTIONS or kind in self._asked  # else it was ended here
+        wanted = kind not in DECIDING or kind in self._asked  # else it was ended here
         if wanted and (kind != "notify" or not ok):
             self._tell_result(kind, result)
         if kind == "notify":

@@ -529,8 +529,8 @@ class Terminal:
             assert data, f"{words!r} did not come before the end; seen: {self.seen}"
             self.seen += data.decode()
 
-    def answer(self, question: str, answer: str) -> None:
-        self.read_until(question)
+    def answer(self, prompt: str, answer: str) -> None:
+        self.read_until(prompt)
         self.seen = ""
         os.write(self._master, answer.encode() + b"\n")
 

@@ -223,7 +223,7 @@ def test_a_word_about_an_earlier_silence_does_not_count(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("end", ["TERM", "KILL"])
-def test_no_fence_program_outlives_its_question(lab: Lab, end: str) -> None:
+def test_no_fence_program_outlives_its_reason(lab: Lab, end: str) -> None:
     daemons = begin(lab, fence_prog=waiting(lab.b, "fence", 0))
     lab.a.power_cut()
     lab.wait_until(lambda: len(runs(lab.b, "fence")) == 1, "b fences", LONG)

@@ -1,4 +1,4 @@
-"""A real pair on networks that do not pass every question (RFC 9161), or carry more than ours."""
+"""A real pair on networks that do not pass every probe (RFC 9161), or carry more than ours."""
 
 from __future__ import annotations
 

@@ -66,10 +66,10 @@ def told(what: str, *times: str) -> str:
                 told(TAKEOVER, "22 s", "33 s"),  # 2 windows to 3
                 told(POWER, "12 s", "33 s"),  # the last heartbeat was up to 10 s old
                 told(SWITCHOVER, "never", "$low_water is 0"),
-                told(RESUME, "0 s", "25 s", FIRST),  # 20, and 5 for a lost question
-                told(HEALING, "0 s", "15 s"),  # a heartbeat, and a lost question
+                told(RESUME, "0 s", "25 s", FIRST),  # 20, and 5 for a lost query
+                told(HEALING, "0 s", "15 s"),  # a heartbeat, and a lost query
                 told(WIRED, "never", "@addresses is empty"),
-                told(AGREEMENT, "22 s", "42 s"),  # 2 windows, a heartbeat, two questions
+                told(AGREEMENT, "22 s", "42 s"),  # 2 windows, a heartbeat, two queries
                 told(BACK, "0 s", "43 s"),  # 30 + 5 + 1 for the peer, three rounds of 1 s in 2, 5
                 # A run of each of the two hangs, and is undone meanwhile; 42; and a run that works.
                 told(LONGEST, "0 s", "132 s"),
@@ -90,7 +90,7 @@ def told(what: str, *times: str) -> str:
             [
                 told(TAKEOVER, "0.012 s", "0.018 s", ARP),
                 told(POWER, "0.007 s", "0.018 s"),
-                # At so short windows the peer has a tenth of a second to answer, and a question
+                # At so short windows the peer has a tenth of a second to answer, and a query
                 # a second.
                 told(SWITCHOVER, "0.006 s", "0.112 s", "peer receives in 0.1 s"),
                 told(RESUME, "0 s", "1.006 s", FIRST),
@@ -98,7 +98,7 @@ def told(what: str, *times: str) -> str:
                 told(WIRED, "0 s", "1.017 s"),
                 told(AGREEMENT, "0.012 s", "2.017 s"),
                 told(BACK, "0 s", "37.012 s"),
-                # Standing down for a peer whose runs hang: 3 of 30, a question, a round; a run.
+                # Standing down for a peer whose runs hang: 3 of 30, a query, a round; a run.
                 told(LONGEST, "0 s", "121.006 s"),
                 promises.ALL_HOLD,
             ],

@@ -58,7 +58,7 @@ class Node:
     state: pair.State
     now: float = 0.0
     asked: dict[Query, float] = field(default_factory=dict)  # until when an answer may come
-    questions: dict[bool, tuple[float, int]] = field(default_factory=dict)
+    probes: dict[bool, tuple[float, int]] = field(default_factory=dict)
     script: str = ""
     programs: dict[str, int] = field(default_factory=dict)  # the numbers of their runs
     looks: bool = False
@@ -80,13 +80,13 @@ class Node:
             case pair.Ask():
                 self.asked[action.query] = self.now + action.timeout
             case pair.Probe():
-                self.questions[action.own] = (action.until, len(action.at))
+                self.probes[action.own] = (action.until, len(action.at))
             case pair.Look():
                 self.looks = True
             case pair.Forget():
                 self.asked = {p: t for p, t in self.asked.items() if p is Query.COMPARE}
                 if action.probes:
-                    self.questions.clear()
+                    self.probes.clear()
             case pair.Answer():
                 self.requests.remove(action.id)
 
@@ -152,9 +152,9 @@ def peer_answers(node: Node, number: int) -> None:
 
 
 def somebody_answers(node: Node, number: int) -> None:
-    if node.questions:
-        own = sorted(node.questions)[number % len(node.questions)]
-        _, rounds = node.questions.pop(own)
+    if node.probes:
+        own = sorted(node.probes)[number % len(node.probes)]
+        _, rounds = node.probes.pop(own)
         anybody = number % 5 < 2
         asked = max(anybody, number % (rounds + 1))
         node.feed(pair.Answers(own, asked, anybody))
@@ -261,7 +261,7 @@ class Alone:
             yield end, 1, partial(self.window, name)
         for purpose, until in node.asked.items():
             yield max(now, until), 2, partial(self.unreplied, purpose)
-        for own, (until, _) in node.questions.items():
+        for own, (until, _) in node.probes.items():
             yield max(now, until), 3, partial(self.unanswered, own)
         if node.script:
             yield soon, 4, self.script
@@ -285,7 +285,7 @@ class Alone:
         self.node.feed(pair.Unreplied(purpose))
 
     def unanswered(self, own: bool) -> None:
-        _, rounds = self.node.questions.pop(own)
+        _, rounds = self.node.probes.pop(own)
         self.node.feed(pair.Answers(own, rounds, anybody=False))
 
     def script(self) -> None:

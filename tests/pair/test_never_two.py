@@ -105,7 +105,7 @@ def test_the_link_is_cut_then_the_master_really_dies(lab: Lab, eyes: Eyes) -> No
     died = time.monotonic()
     lab.a.power_cut()
     lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
-    # Three rounds of questions without an answer; one may just have been answered.
+    # Three rounds of probes without an answer; one may just have been answered.
     assert eyes.gained("b", died) - died < max(WINDOW, 4 * ROUND) + MARGIN
     lab.wait_until(lambda: "role: active" in lab.b.read("notified"), "someone is told")
     assert not eyes.overlaps()

@@ -79,7 +79,7 @@ def alarms(state: pair.State, event: pair.Event, rules: pair.Rules = MASTER) -> 
     return [words(line) for line in said(state, event, rules) if is_alarm(line)]
 
 
-def questions(actions: list[pair.Action]) -> list[pair.Probe]:
+def probes(actions: list[pair.Action]) -> list[pair.Probe]:
     return [action for action in actions if isinstance(action, pair.Probe)]
 
 
@@ -221,7 +221,7 @@ def test_other_settings_end_what_is_asked_under_the_old_ones() -> None:
         assert done(actions) == ("7 error: the configuration was read again" if ended else "")
 
 
-def test_what_waits_behind_the_event_that_drops_its_question_is_dropped_too() -> None:
+def test_what_waits_behind_the_event_that_drops_its_query_is_dropped_too() -> None:
     reply, own = pair.Replied(Query.FAIL, True), pair.Answers(True, 1, False)
     waiting: list[pair.Event] = [NO_STATUS, UNCOMPARED, reply, NOBODY, own, BEATS]
     for probes_too, kept in (
@@ -538,12 +538,12 @@ def test_heartbeats_without_words(name: str) -> None:
 
 def test_one_that_exchanges_no_words_asks_on_the_service_network_and_is_not_mute() -> None:
     state = node("idle", beats=True, mute=True, **ALONE)
-    assert not questions(step(state, UNCOMPARED, NO_ADDRESSES)[1])
-    assert not questions(step(replace(state, beats=False), UNCOMPARED)[1])
+    assert not probes(step(state, UNCOMPARED, NO_ADDRESSES)[1])
+    assert not probes(step(replace(state, beats=False), UNCOMPARED)[1])
     state, actions = step(state, UNCOMPARED)
     assert done(actions) == "ask 1"
     state, actions = step(state, UNCOMPARED)  # refused at once, before the probe is answered
-    assert not questions(actions)
+    assert not probes(actions)
     state, actions = step(state, SOMEBODY)
     assert pair.is_served(state) and pair.Heartbeats(True) in actions
     later = deadline(state, Timer.SERVED)
@@ -1074,8 +1074,8 @@ def test_what_an_operator_asks_for_goes_round_no_blocked_port() -> None:
     assert pair.Ask(Query.STATUS, 5.0, False) in actions
 
 
-QUESTIONS: list[tuple[pair.State, pair.Event, pair.Rules, pair.Probe]] = [
-    # who, what comes; the question after it, in seconds from now
+PROBES: list[tuple[pair.State, pair.Event, pair.Rules, pair.Probe]] = [
+    # who, what comes; the probe after it, in seconds from now
     (node("silence", **ALONE), NO_STATUS, SLAVE, pair.Probe(False, (0.0, 1 / 3, 2 / 3), 1.0)),
     (
         node("silence", unanswered=True, **ALONE),
@@ -1107,12 +1107,12 @@ QUESTIONS: list[tuple[pair.State, pair.Event, pair.Rules, pair.Probe]] = [
 ]
 
 
-@pytest.mark.parametrize(("before", "event", "rules", "wanted"), QUESTIONS)
+@pytest.mark.parametrize(("before", "event", "rules", "wanted"), PROBES)
 def test_when_the_service_network_is_asked(
     before: pair.State, event: pair.Event, rules: pair.Rules, wanted: pair.Probe
 ) -> None:
     """Ahead of the verdict, so that it costs the takeover no time; else at once."""
-    (asked,) = questions(step(before, event, rules)[1])
+    (asked,) = probes(step(before, event, rules)[1])
     assert asked.own is wanted.own
     assert [one - NOW for one in asked.at] == pytest.approx(wanted.at)
     assert asked.until - NOW == pytest.approx(wanted.until)
@@ -1123,7 +1123,7 @@ def test_what_is_asked_ahead_begins_with_nothing_known() -> None:
     state, _ = step(known, pair.LinkWatched(0, "ok"))
     assert (state.quiet, state.taken, state.asking) == (0, False, True)
     state, actions = step(known, pair.LinkWatched(0, "ok"), replace(MASTER, confirm="program"))
-    assert (state.quiet, state.taken, questions(actions)) == (0, False, [])
+    assert (state.quiet, state.taken, probes(actions)) == (0, False, [])
     for name, asks in (
         ("boot", True),
         ("silence", False),
@@ -1132,9 +1132,9 @@ def test_what_is_asked_ahead_begins_with_nothing_known() -> None:
         ("active", False),
     ):
         _, actions = step(node(name), pair.LinkWatched(0, "ok"))
-        assert bool(questions(actions)) is asks, name
+        assert bool(probes(actions)) is asks, name
     _asking, actions = step(node("boot", asking=True), pair.LinkWatched(0, "ok"))
-    assert not questions(actions), "it is busy with the network already"
+    assert not probes(actions), "it is busy with the network already"
 
 
 def test_where_there_is_nobody_to_ask_the_role_is_taken() -> None:
@@ -1142,7 +1142,7 @@ def test_where_there_is_nobody_to_ask_the_role_is_taken() -> None:
         state, actions = step(node(name, **ALONE), NO_STATUS, NO_ADDRESSES)
         assert done(actions) == "run master"
     state, actions = step(node("active", **ALONE), SILENT, NO_ADDRESSES)
-    assert (left(state), questions(actions)) == ({"OWN": 10.0}, [])
+    assert (left(state), probes(actions)) == ({"OWN": 10.0}, [])
 
 
 def test_roles_are_compared_a_heartbeat_after_the_last_comparison_ended() -> None:
@@ -1312,7 +1312,7 @@ def test_who_has_lost_its_carrier_has_to_ask_before_it_announces_again(name: str
         state, actions = step(node(name), pair.Carrier("eth0", up))
         assert [i.up for i in state.interfaces] == [up, True]
         assert [i.unasked for i in state.interfaces] == [not up and name in HOLDING, False]
-        assert not questions(actions)
+        assert not probes(actions)
         _again, actions = step(state, pair.Carrier("eth0", True))
         assert done(actions) == ("ask own" if not up and name in SERVING else "")
 
@@ -1333,8 +1333,8 @@ def test_an_interface_that_is_back_is_asked_on_once_it_receives_or_is_up(
 ) -> None:
     lost = tuple(replace(i, unasked=True, up=False) for i in judged(eth0="fail", eth1="fail"))
     _, actions = step(node("active", interfaces=lost), event)
-    assert bool(questions(actions)) is asks
-    assert not questions(step(node("active"), event)[1]), "it was never away"
+    assert bool(probes(actions)) is asks
+    assert not probes(step(node("active"), event)[1]), "it was never away"
 
 
 @pytest.mark.parametrize("reached", [True, False])
@@ -1806,7 +1806,7 @@ def test_what_an_active_node_begins_with(why: Purpose) -> None:
     comes = why in (Purpose.PEER, Purpose.RELIEF)  # because of what is bad at the peer
     assert left(state) == ({"HOLD": MASTER.hold_down} if comes else {})
     assert (state.from_peer, state.guarded) == (comes, None)
-    assert not questions(actions), "the peer is reached: it is asked itself"
+    assert not probes(actions), "the peer is reached: it is asked itself"
     assert done(step(replace(before, timers=()), pair.Ended("script", True))[1]).startswith(
         "7 ok: active, announce, ask own"
     )

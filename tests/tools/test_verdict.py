@@ -575,7 +575,7 @@ def test_a_standby_that_cannot_reach_its_peer(lab: Lab) -> None:
 
 def test_a_link_that_is_lost_is_no_outage_before_it_is_known_who_serves(lab: Lab) -> None:
     begin(lab, plip_timer=2.0, plip_hbeat=0.5, second_path=False)
-    lab.b.ip("link set dev plip0 down")  # so that a question to the peer costs no time
+    lab.b.ip("link set dev plip0 down")  # so that a query to the peer costs no time
     end = time.monotonic() + LONG
     shown: list[str] = []
     while "the service still answers" not in lab.b.log():
