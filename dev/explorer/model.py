@@ -285,8 +285,8 @@ class World(NamedTuple):
     traffic: int = PLENTY  # what there is to receive on the service network
     owner: int = UNOWNED  # who was the last to be active alone
     believed: int = 2  # whom the clients take for the service: 0, 1, NOBODY or EITHER
-    giver: int = -1  # who has handed over because of an interface; and 2 more: because of a check
-    held: int = 0  # ticks for which the role may not be handed back for that
+    giver: int = -1  # who gave its role away for an interface; and 2 more: for a check
+    held: int = 0  # ticks for which the role may not be given back for that
     faults: int = 0  # left
     delays: int = 0
     news: int = -1  # who knows of a hold, or of its end, what the other one does not know yet

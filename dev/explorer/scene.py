@@ -465,7 +465,7 @@ class Scene:
         by_check = cause is pair.Purpose.CHECK
         given = by_check or cause is pair.Purpose.INTERFACE
         if given and self.held and self.giver == 1 - number + 2 * by_check:
-            raise Violation(f"{NAMES[number]} hands back before the hold-down is over")
+            raise Violation(f"{NAMES[number]} gives the role back before the hold-down is over")
         self.giver, self.held = number + 2 * by_check, self.setup.hold_down if given else 0
 
     def tell(
@@ -595,7 +595,7 @@ class Scene:
             return
         exchange = exchange._replace(waited=0)
         if isinstance(exchange.answer, pair.Unreplied):
-            self.hand_over(number, exchange)
+            self.deliver(number, exchange)
         elif not self.returns(number, exchange):
             node.asks = (*node.asks, exchange)
         elif self.lost(1):
@@ -604,9 +604,9 @@ class Scene:
         elif self.delayed():
             node.asks = (*node.asks, exchange)
         else:
-            self.hand_over(number, exchange)
+            self.deliver(number, exchange)
 
-    def hand_over(self, number: int, exchange: Exchange) -> None:
+    def deliver(self, number: int, exchange: Exchange) -> None:
         """An answer has come; failoverd reads it as soon as it runs."""
         node = self.nodes[number]
         assert exchange.answer is not None
@@ -650,7 +650,7 @@ class Scene:
     def unanswered(self, number: int, exchange: Exchange) -> None:
         if exchange.left >= 0:
             lost = pair.Unreplied(PURPOSES[exchange.purpose])
-            self.hand_over(number, exchange._replace(answer=lost, waited=0))
+            self.deliver(number, exchange._replace(answer=lost, waited=0))
 
     def arrive(self, number: int, exchange: Exchange) -> None:
         """A query reaches the other node, which may not be able to read it."""
@@ -740,7 +740,7 @@ class Scene:
             and (self.returns(number, exchange) or isinstance(exchange.answer, pair.Unreplied))
         ):
             take()
-            self.hand_over(number, exchange)
+            self.deliver(number, exchange)
         if exchange in node.asks and exchange.left == 0 and node.run == RUNNING:
             take()
             kept = forgotten(exchange, True)

@@ -52,7 +52,7 @@ class Flag(IntFlag):
     FIT_B = auto()
     BEST_A = auto()  # the peer's service network is no better
     BEST_B = auto()
-    GIVES_A = auto()  # hands its role over because of an interface
+    GIVES_A = auto()  # gives its role away because of an interface
     GIVES_B = auto()
     ALONE_A = auto()  # stands by, is well, and the other node is off
     ALONE_B = auto()
@@ -249,8 +249,8 @@ class Entry:
 def stretches(setup: Setup) -> list[Stretch]:
     """The bounds are those that `failoverd -t` prints, in ticks.
 
-    A third of a round is a whole tick here, so three probes in a row take two ticks more. Nobody
-    hands over to a node whose script has failed: by section 5 it is no standby, and not able,
+    A third of a round is a whole tick here, so three probes in a row take two ticks more. No
+    role is given to a node whose script has failed: by section 5 it is no standby, and not able,
     until a person has tried it. And where only the service network is whole it is the boot slave
     that stands down: two boot masters, which is a mistake that the log names, need the link for
     that, and so do two nodes that have no addresses to ask for. One lost message is allowed for;
@@ -355,6 +355,6 @@ def entries(setup: Setup) -> list[Entry]:
     return [
         *([near] if setup.addresses and setup.confirm != "none" else []),
         Entry(1, "two become active, having been linked for", Flag.LINKED, Flag.BOTH, blind),
-        Entry(4, "A hands over, B having been no better off for", Flag.BEST_A, Flag.GIVES_A, lag),
-        Entry(4, "B hands over, A having been no better off for", Flag.BEST_B, Flag.GIVES_B, lag),
+        Entry(4, "A stands down, B having been no better off for", Flag.BEST_A, Flag.GIVES_A, lag),
+        Entry(4, "B stands down, A having been no better off for", Flag.BEST_B, Flag.GIVES_B, lag),
     ]

@@ -376,7 +376,7 @@ class Run:
             windows = 3 * max(self.conf.timer_seconds, self.conf.plip_timer) + 1.0
             self.steps = faults.plan(seed, FAULTS, windows, self.truth)
         self.told = Told(seed, settings, len(self.steps or ()))
-        self.judge = Judge(self.limits, hands_over=self.conf.low_water > 0)
+        self.judge = Judge(self.limits, by_interface=self.conf.low_water > 0)
 
     def go(self) -> Told:
         """Carry out the plan. Raises NoNamespaces, and LabError if the pair cannot be started."""
@@ -520,10 +520,10 @@ class Run:
         found = []
         for name, node in self.pair.nodes.items():
             for line in parse_log(node):
-                if is_handover(line):
-                    why = needless(self.pair.history, line.at, name, self.limits.handover)
+                if is_switchover(line):
+                    why = needless(self.pair.history, line.at, name, self.limits.switchover)
                     if why:
-                        found.append(self._note(4, f"{name} handed over, but {why}", line.at))
+                        found.append(self._note(4, f"{name} stood down, but {why}", line.at))
         return found
 
     def _unreported(self) -> list[Complaint]:
@@ -583,7 +583,7 @@ ENDING = re.compile("power|kill -9 failoverd|SIGSTOP")
 BUG = re.compile(r" BUG | MESSAGE-REFUSED |Traceback|^\w*Error:", re.M)
 
 
-def is_handover(line: Line) -> bool:
+def is_switchover(line: Line) -> bool:
     """Whether a node begins to stand down because of an interface."""
     cause = f"cause={pair.Purpose.INTERFACE.value.replace(' ', '-')}"
     return line.event == "SCRIPT-START" and " slave" in line.text and cause in line.text

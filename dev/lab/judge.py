@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SLACK = 4.0  # seconds that a busy host may take longer
 MOST_STEP = 0.25  # seconds that count of the time between two looks
 SLOW_SCRIPT = 1.0  # seconds that the slow switch script takes
-WINDOWS_BEFORE = 3  # in which an interface was bad or good before a handover because of it
+WINDOWS_BEFORE = 3  # in which an interface was bad or good before a switchover because of it
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Limits:
 
     linked, wired: two holders that can reach each other over the heartbeat link, over the service
     network. nobody: the client is not served although a node could do it. overlap: two kernels
-    could ask each other before one of them took over from the other, which it must not. handover:
+    could ask each other before one of them took over from the other, which it must not. switchover:
     ago that an interface was bad here, or good at the peer, which got the role for that.
     """
 
@@ -39,7 +39,7 @@ class Limits:
     wired: float
     nobody: float
     overlap: float
-    handover: float
+    switchover: float
 
 
 def limits(conf: Conf) -> Limits:
@@ -52,7 +52,7 @@ def limits(conf: Conf) -> Limits:
         wired=bounds.ethernet_healing_time(rules) + switch + SLACK,
         nobody=served + SLACK,
         overlap=2 * window + SLOW_SCRIPT + 1.0,
-        handover=WINDOWS_BEFORE * conf.timer_seconds + 1.0,
+        switchover=WINDOWS_BEFORE * conf.timer_seconds + 1.0,
     )
 
 
@@ -82,10 +82,10 @@ class Complaint:
 class Judge:
     """Is shown every sight, in order."""
 
-    def __init__(self, limits: Limits, *, hands_over: bool = True) -> None:
+    def __init__(self, limits: Limits, *, by_interface: bool = True) -> None:
         self.limits = limits
         # Whether an interface that receives nothing is ever a reason ($low_water).
-        self.hands_over = hands_over
+        self.by_interface = by_interface
         self.complaints: list[Complaint] = []
         self.longest: dict[str, float] = {}  # that each clock ran
         self._clocks: dict[str, float] = {}
@@ -143,7 +143,7 @@ class Judge:
             if answers and not them.alive and len(them.interfaces) > 1:
                 return False  # it may still have what it serves on another interface
             return sight.truth.linked or not answers or them.interfaces[0] == "works"
-        return self.hands_over and (them.alive or not answers)
+        return self.by_interface and (them.alive or not answers)
 
     def _look_at_gain(self, before: Sight, now: Sight) -> None:
         """Whoever takes over from a node that it could have reached has done wrong at once."""
@@ -165,7 +165,7 @@ def other(name: str) -> str:
 
 
 def needless(history: Sequence[tuple[float, Truth]], at: float, giver: str, limit: float) -> str:
-    """Why a handover because of an interface had no cause (statement 4), "" if it had one.
+    """Why a switchover because of an interface had no cause (statement 4), "" if it had one.
 
     history: every truth and since when it was so, in the order of time. limit: seconds before `at`
     in which the interface must have been bad here for a while, and good there.

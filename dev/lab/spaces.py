@@ -269,7 +269,7 @@ class Spaces:
 def _stream(
     stream: str, wanted: int | IO[bytes], before: Sequence[int]
 ) -> tuple[IO[bytes] | None, int]:
-    """Our end of a pipe, if one is wanted, and a descriptor to hand over."""
+    """Our end of a pipe, if one is wanted, and a descriptor to pass."""
     if wanted == subprocess.DEVNULL:
         return None, os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     if wanted == subprocess.STDOUT:

@@ -81,7 +81,7 @@ def for_own_commands(context: Context, status: protocol.Status) -> protocol.Stat
 
 
 def role_of(context: Context) -> str:
-    """As it is told: in a dry run `failed` keeps a live peer from handing over a role that this
+    """As it is told: in a dry run `failed` keeps a live peer from giving away a role that this
     node would not take."""
     if context.dry:
         return "active" if context.saved.role == "active" else "failed"

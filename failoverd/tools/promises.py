@@ -78,7 +78,7 @@ def all_bounds(conf: Conf, mute: Sequence[str] = ()) -> dict[str, Bound]:
         .unless(no_probes, bool(mute) and not conf.has_second_path),
         "nobody": Bound("takeover when no node is active", two, bounds.agreement_time(found)),
         # A peer that vanished after `fail` was sent may have switched until then.
-        "lost_handover": Bound(
+        "lost_switchover": Bound(
             "role taken back, peer vanished", 0.0, bounds.take_back_time(found)
         ).unless(no_probes, bool(mute)),
         # What guarantee 2 allows, scripts included.

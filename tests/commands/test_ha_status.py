@@ -461,7 +461,7 @@ def test_who_may_not_use_the_socket_is_told_to_be_root(
 
 
 def test_an_error_elsewhere_in_the_file_keeps_nobody_from_asking(pair: Pair, conf: str) -> None:
-    """failoverd runs on with what it read before, and must hand over when the node goes down."""
+    """failoverd runs on with what it read before, and must give its role away at a shutdown."""
     is_now(pair.listen(0), ACTIVE)
     is_now(pair.listen(1), STANDBY)
     with open(conf, "a") as file:

@@ -22,7 +22,7 @@ from dev.lab.spaces import ROOT
 from failoverd import conf
 
 CHAOS = (sys.executable, "-m", "dev.lab.chaos")
-LIMITS = Limits(linked=1.0, wired=2.0, nobody=3.0, overlap=0.5, handover=1.0)
+LIMITS = Limits(linked=1.0, wired=2.0, nobody=3.0, overlap=0.5, switchover=1.0)
 WHOLE = faults.whole()
 DEAD_PORT = WHOLE.change("a", interfaces=("dead",))
 BOTH = frozenset(NAMES)
@@ -58,11 +58,11 @@ def test_every_fault_comes_up_and_every_one_can_be_carried_out() -> None:
 
 
 def judged(
-    *spans: tuple[float, str, bool, Truth], well: frozenset[str] = BOTH, hands_over: bool = True
+    *spans: tuple[float, str, bool, Truth], well: frozenset[str] = BOTH, by_interface: bool = True
 ) -> list[int]:
     """The statements that are violated if each of these is so for some seconds:
     the holders, whether the client is served, and the truth."""
-    judge, at = Judge(LIMITS, hands_over=hands_over), 100.0
+    judge, at = Judge(LIMITS, by_interface=by_interface), 100.0
     for seconds, holders, served, truth in spans:
         for _ in range(round(seconds * 25)):
             at += 0.04
@@ -115,7 +115,7 @@ def test_nobody_takes_over_from_one_that_still_answers_on_another_interface() ->
 
 def test_the_judge_expects_nothing_of_whoever_is_disturbed() -> None:
     assert judged((9, "", False, WHOLE), (9, "ab", True, WHOLE), well=frozenset()) == []
-    assert judged((9, "a", False, DEAD_PORT), hands_over=False) == []
+    assert judged((9, "a", False, DEAD_PORT), by_interface=False) == []
     assert judged((9, "", False, replace(WHOLE, held=True))) == []
 
 
@@ -126,7 +126,7 @@ def test_time_in_which_nobody_looked_does_not_count() -> None:
     assert judge.complaints == []
 
 
-def test_a_handover_needs_a_bad_interface_here_and_a_good_one_there() -> None:
+def test_a_switchover_needs_a_bad_interface_here_and_a_good_one_there() -> None:
     neither = DEAD_PORT.change("b", interfaces=("dead",))
     history = [(0.0, WHOLE), (10.0, DEAD_PORT), (20.0, neither)]
     assert needless(history, 10.5, "a", 1.0) == ""

@@ -188,7 +188,7 @@ def test_the_init_script_finds_a_pid_file_that_is_named_by_failover_root(lab: La
     assert (done.returncode, done.stderr) == (7, "failoverd is not running: start it\n")
 
 
-def test_a_node_that_goes_down_hands_over_if_it_is_active(
+def test_a_node_that_goes_down_gives_its_role_away_if_it_is_active(
     lab: Lab, pair: tuple[Init, Init]
 ) -> None:
     a, b = pair

@@ -140,7 +140,7 @@ def test_one_interface_of_two_that_fails_is_enough_for_that(make_lab: Callable[.
     assert cause == "active peer worse off"
 
 
-def test_a_port_that_is_closed_in_a_handover_leaves_nobody_without_service(lab: Lab) -> None:
+def test_a_port_that_is_closed_in_a_switchover_leaves_nobody_without_service(lab: Lab) -> None:
     begin(lab)
     lab.a.write("shipped", SWITCH.read_text(), 0o755)
     slow = '[ "$1" = master ] || { : >begun; until [ -e go ]; do sleep 0.02; done; }'

@@ -56,7 +56,7 @@ def go_on(node: Node) -> None:
 
 
 def was_answered(node: Node) -> bool:
-    """Whether the peer's answer to `fail` ended the handover, and no long search for the truth."""
+    """Whether the peer's answer to `fail` ended the switchover, and no long search."""
     told = node.log().split("told to take over")[-1]
     return "PEER-DONE" in told.split(" role: standby")[0]
 

@@ -24,7 +24,7 @@ from dev.lab.spaces import Process
 # ------------------------------------------------------------------ disks
 
 
-def hand_over(lab: Lab) -> None:
+def switch_over(lab: Lab) -> None:
     """From a to b and back, by a person, without anybody noticing what ails the nodes."""
     for node in (lab.b, lab.a):
         result = lab.a.command("ha-fail")
@@ -48,7 +48,7 @@ def test_a_disk_that_is_full(lab: Lab) -> None:
     lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by")
     assert "cannot write $pidfile" in lab.a.read("terminal")
     assert "STATE-FAILED" in lab.a.read("terminal")
-    hand_over(lab)
+    switch_over(lab)
     lab.a.check("rm", f"{folder}/x")
     lab.wait_until(lambda: json.loads(lab.a.read("run/state") or "{}"), "the state is written")
     assert json.loads(lab.a.read("run/state"))["role"] == "active"
@@ -62,7 +62,7 @@ def test_a_run_folder_that_is_read_only_and_then_away(lab: Lab) -> None:
     start(lab)
     mains = [main_pid(node) for node in lab.nodes]
     folder = mounted(lab.a, "run", "-o", "ro")
-    hand_over(lab)
+    switch_over(lab)
     assert logs.told(lab.a.log(), "STATE-FAILED")
     assert lab.a.command("ha-fail").returncode == 0
     lab.a.check("umount", folder)
@@ -142,7 +142,7 @@ def test_no_descriptor_is_left(lab: Lab) -> None:
         kill(node, pids(node, "failoverd: listener ")[0])
     lab.wait_until(lambda: alive(lab, mains), "other listeners have descriptors again")
     assert [role_changes(node) for node in lab.nodes] == before
-    hand_over(lab)
+    switch_over(lab)
 
 
 HOLD_ALL = """
@@ -198,7 +198,7 @@ def test_no_process_can_be_had(lab: Lab, crowded: Callable[[], Process]) -> None
         lambda: all(pids(node, "failoverd: heartbeat ") for node in lab.nodes), "the children too"
     )
     assert logs.told(lab.a.log(), "SWITCH-FAILED", "cannot be run, the role stays")
-    hand_over(lab)
+    switch_over(lab)
     assert lab.holders() == ["a"]
     assert len(before) == 2
 

@@ -43,7 +43,7 @@ def test_a_dead_port_gives_the_role_away_and_comes_back_only_on_demand(lab: Lab)
     start(lab, **WATCHED)
     lab.client.start_probing()
     lab.a.kill_port("eth0")
-    lab.wait_until(lambda: settled(lab, lab.b), "a hands over to b")
+    lab.wait_until(lambda: settled(lab, lab.b), "b becomes active")
     lab.wait_until(lab.client.answering, "b answers the client")
     changes = role_changes(lab.b)
     lab.a.revive_port("eth0")
@@ -71,7 +71,7 @@ def test_a_switch_that_speaks_on_a_blocked_port_hides_nothing(lab: Lab) -> None:
             return look
 
         lab.a.kill_port("eth0")
-        lab.wait_until(speaking(lambda: settled(lab, lab.b)), "a hands over to b")
+        lab.wait_until(speaking(lambda: settled(lab, lab.b)), "b becomes active")
         lab.a.power_cut()
         lab.a.power_on()
         lab.a.start_failoverd()

@@ -209,7 +209,7 @@ def test_the_role_leaves_an_interface_that_does_not_receive_and_stays_away(
     assert failures(quiet) == [0, 0], "a quiet night is no failure"
     lose_reception(quiet, quiet.a)
     since = time.monotonic()
-    quiet.wait_until(lambda: settled(quiet, quiet.b), "a hands over to b", LONG)
+    quiet.wait_until(lambda: settled(quiet, quiet.b), "b becomes active", LONG)
     assert within(time.monotonic() - since + WINDOW, "interface", quiet.a)
     before = changes(quiet)
     assert stays(lambda: settled(quiet, quiet.b), A_NIGHT)
@@ -276,7 +276,7 @@ def test_a_probe_target_of_only_one_is_as_good_as_of_both(quiet: Lab, asks: str)
     assert stays(lambda: settled(quiet, quiet.a), A_NIGHT)
     assert failures(quiet) == before
     lose_reception(quiet, quiet.a)
-    quiet.wait_until(lambda: settled(quiet, quiet.b), "a hands over to b", LONG)
+    quiet.wait_until(lambda: settled(quiet, quiet.b), "b becomes active", LONG)
 
 
 def test_link_local_addresses_will_do(make_lab: Callable[..., Lab]) -> None:
@@ -290,7 +290,7 @@ def test_link_local_addresses_will_do(make_lab: Callable[..., Lab]) -> None:
     assert [address[:6] for address in told] == ["fe80::"]
     assert stays(lambda: failures(lab) == [0, 0], A_NIGHT)
     lose_reception(lab, lab.a)
-    lab.wait_until(lambda: settled(lab, lab.b), "a hands over to b", LONG)
+    lab.wait_until(lambda: settled(lab, lab.b), "b becomes active", LONG)
 
 
 def test_what_the_peer_has_told_is_kept(quiet: Lab) -> None:

@@ -309,7 +309,7 @@ def test_another_watcher_is_executed_and_believed(lab: Lab) -> None:
     lab.wait_until(lambda: len(processes(lab.a, path)) == 2, "one for each interface")
     assert "watchers" not in told(lab.a)
     lab.a.kill_port("eth0")
-    lab.wait_until(lambda: settled(lab, lab.b), "a hands over by that watcher's word", LONG)
+    lab.wait_until(lambda: settled(lab, lab.b), "b becomes active by that watcher's word", LONG)
     assert not logs.told(lab.a.log(), "WATCHD-REFUSED")
     kill(lab.a, main_pid(lab.a))
     lab.wait_until(lambda: not processes(lab.a, path), "they died with failoverd")

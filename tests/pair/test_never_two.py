@@ -214,14 +214,14 @@ def test_a_role_is_not_handed_back_while_it_is_held_down(lab: Lab, eyes: Eyes) -
     begin(lab, hold_down=hold_down)
     lab.a.kill_port("eth0")
     died = time.monotonic()
-    lab.wait_until(lambda: settled(lab, lab.b), "a hands over")
+    lab.wait_until(lambda: settled(lab, lab.b), "b becomes active")
     asked_every = 0.75  # s: the witness, in the middle of the window after that of a packet
     assert within(eyes.gained("b", died) - died + asked_every, "interface", lab.a)
     lab.wait_until(lambda: state(lab.b) == "ok", "b has a good window")
     lab.a.revive_port("eth0")
     lab.wait_until(lambda: state(lab.a) == "ok", "a receives again")
     lab.b.kill_port("eth0")
-    lab.wait_until(lambda: settled(lab, lab.a), "b hands over in the end", LONG)
+    lab.wait_until(lambda: settled(lab, lab.a), "a becomes active in the end", LONG)
     got = eyes.gained("b")
     assert eyes.gained("a", got) - got >= hold_down
     assert not eyes.overlaps()
@@ -314,7 +314,7 @@ def test_a_master_that_stood_still_goes_on_if_nobody_took_over(lab: Lab, eyes: E
     assert len(eyes.changes) == 1
 
 
-# ---------------------------------------------------------------------------- in a handover
+# ---------------------------------------------------------------------------- in a switchover
 
 
 @pytest.mark.parametrize("lost", ["link", "peer"])
@@ -331,7 +331,7 @@ def test_the_answer_is_lost_after_fail_was_sent(lab: Lab, eyes: Eyes, lost: str)
     else:
         lab.b.power_cut()
         lab.wait_until(lambda: lab.a.role() == "active", "a takes its role back", LONG)
-        assert within(eyes.gained("a", gone) - gone, "lost_handover", lab.a)
+        assert within(eyes.gained("a", gone) - gone, "lost_switchover", lab.a)
     assert not eyes.overlaps()
 
 

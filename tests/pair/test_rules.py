@@ -413,7 +413,7 @@ def test_what_is_not_known_to_receive_here_is_no_reason_to_take_the_role(verdict
         ("eth0", "", True),
     ],
 )
-def test_a_person_may_hand_over_to_one_with_an_interface_that_is_up(
+def test_a_person_may_give_the_role_to_one_with_an_interface_that_is_up(
     down: str, names: str, carrier: bool
 ) -> None:
     rules = replace(MASTER, interfaces=tuple(names.split()))
@@ -1577,10 +1577,10 @@ def test_an_active_node_that_compares_roles(
             assert (moment(state), done(actions)) == (name, ""), name
 
 
-# ---------------------------------------------------------------------------- handover
+# ---------------------------------------------------------------------------- switchover
 
 
-def test_the_order_of_a_handover() -> None:
+def test_the_order_of_a_switchover() -> None:
     """Ask the peer how it is, stand down, `fail`, the peer is active."""
     failed = judged(eth0="fail")
     state, actions = step(node("active", interfaces=failed), pair.Watched("eth0", 0, 0, "fail"))
@@ -1912,7 +1912,7 @@ def test_from_when_on_what_is_in_the_way_is_said_again(
         assert step(replace(known, silent=False), event)[0].blocked, "it was alive before, too"
 
 
-def test_who_cannot_hand_over_says_so_once_though_its_other_interface_is_good() -> None:
+def test_who_cannot_give_its_role_away_says_so_once_though_its_other_interface_is_good() -> None:
     state = node("active", interfaces=judged(eth0="fail"))
     unable = pair.Replied(Query.STATUS, True, view=view("standby", "eth0"))
     told = []
