@@ -12,8 +12,8 @@ from failoverd.conf.language import Reading
 
 Values = dict[str, tuple[str, ...]]
 
-# Reads the file anew for every line on its input, and prints each variable that a call of `tell` at
-# the end of the file names, in hexadecimal.
+# Reads the file again for every line on its input, and prints each variable that a call of `tell`
+# at the end of the file names, in hexadecimal.
 _PERL = r"""
 $| = 1;
 sub main::tell { print join(",", shift, map { unpack("H*", "$_") . "." } @_), "\n" }

@@ -249,10 +249,10 @@ class Explored:
 
         A switch that dies for both is no cause. The boot of both nodes is one. Whoever gives
         the role to the node with the worse interface, or with the service that fails its check,
-        causes two: the interface, which fails there anew since its watcher begins again, is as good
-        a reason to give the role away as it was before. So do addresses that vanish while the link
-        is cut: for a while nobody answers for them, and when both nodes have asked in that while,
-        the one that comes first has them again in the end.
+        causes two: the interface, which fails there again since its watcher begins again, is as
+        good a reason to give the role away as it was before. So do addresses that vanish while the
+        link is cut: for a while nobody answers for them, and when both nodes have asked in that
+        while, the one that comes first has them again in the end.
         """
         unknown = -100
         value = array("b", [unknown]) * len(self.worlds)

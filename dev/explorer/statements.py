@@ -60,7 +60,7 @@ class Flag(IntFlag):
     LOSES_B = auto()
     USELESS_A = auto()  # active with no interface; the other is linked, stands by and is well
     USELESS_B = auto()
-    WANTS_A = auto()  # a boot master that stands by, is well, and knows the other one to be active
+    WANTS_A = auto()  # preferred, stands by, is well, and knows the peer to be active
     WANTS_B = auto()
     IDLE = auto()  # linked, and on standby, both of them
     OWES_A = auto()  # somebody waits for an answer
@@ -127,7 +127,7 @@ def holds_on(game: Game, host: Host, number: int) -> bool:
 
 def flags(game: Game, world: World) -> int:
     """The flags of a world, as a plain number. None are set before both nodes have been booted:
-    a boot is an event like a fault, after which all stretches begin anew."""
+    a boot is an event like a fault, after which all stretches begin again."""
     hosts = world.hosts
     if hosts[0].boots_in >= 0 or hosts[1].boots_in >= 0:
         return 0
@@ -251,11 +251,12 @@ def stretches(setup: Setup) -> list[Stretch]:
 
     A third of a round is a whole tick here, so three probes in a row take two ticks more. No
     role is given to a node whose script has failed: by section 5 it is no standby, and not able,
-    until a person has tried it. And where only the service network is whole it is the boot slave
-    that stands down: two boot masters, which is a mistake that the log names, need the link for
-    that, and so do two nodes that have no addresses to ask for. One lost message is allowed for;
-    when a second one is lost, what it was part of begins once more. When the scripts of both hang,
-    and one is repaired while the other is tried, it has to wait for the end of that run.
+    until a person has tried it. And where only the service network is whole it is the node with
+    boot:slave that stands down: two with boot:master, which is a mistake that the log names, need
+    the link for that, and so do two nodes that have no addresses to ask for. One lost message is
+    allowed for; when a second one is lost, what it was part of begins once more. When the scripts
+    of both hang, and one is repaired while the other is tried, it has to wait for the end of that
+    run.
     """
     rules, none = setup.rules(0), Flag(0)
     switch = rules.switch_timeout
@@ -299,7 +300,7 @@ def lost_twice(setup: Setup) -> bool:
 def waits(setup: Setup) -> list[Stretch]:
     """The other times that `failoverd -t` prints: until a switch script begins.
 
-    A boot master that is refused asks again a window later. An answer that is lost, or late by a
+    A preferred node that is refused asks again a window later. An answer that is lost, or late by a
     tick, half of a window here, costs another attempt. When those of both nodes are lost, or one
     is late, in the same moment, neither has reached the other for a window, and both count again.
     """

@@ -100,7 +100,7 @@ def campaign(options: argparse.Namespace) -> int:
 
 
 def prepared(name: str, target: Target) -> Path:
-    """The folder of a target: seeds and words are made anew, what was found before stays."""
+    """The folder of a target: seeds and words are made again, what was found before stays."""
     place = KEPT / name
     for folder in ("corpus", "findings"):
         (place / folder).mkdir(parents=True, exist_ok=True)

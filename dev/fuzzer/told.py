@@ -49,7 +49,7 @@ class Noting(Master):
         self.serial = 0
 
     def begin(self) -> None:
-        """Know nothing, as at the start. To make an object anew would cost a packet socket."""
+        """Know nothing, as at the start. Another object would cost a packet socket."""
         self.context.state = pair.initial(self.context.rules)
         self.context.saved = statefile.Saved()
         self.context.events.clear()

@@ -250,7 +250,7 @@ class Pair:
         threading.Thread(target=say, daemon=True).start()
 
     def _lay_link(self, truth: Truth) -> None:
-        """Have the heartbeat link as it should be, whatever was cut, made anew or switched on."""
+        """Have the heartbeat link as it should be, whatever was cut, made again or switched on."""
         for name in NAMES:
             body, node = truth.of(name), self.nodes[name]
             if body.end != faults.WORKS:
@@ -279,7 +279,7 @@ def on_child(number: signal.Signals) -> Callable[[Pair, str, str], object]:
 
 
 def nothing(_pair: Pair, _name: str, _word: str) -> None:
-    """The link is laid anew afterwards."""
+    """The link is laid again afterwards."""
 
 
 # After these the heartbeat link's ports may not be as they should.

@@ -88,7 +88,7 @@ class Done:
 
 def compared(first: Look, middle: Look, last: Look, done: Done) -> list[str]:
     """All that is not as it was, or not as it should be; `done` is between the first and last."""
-    wrong = [f"{name} is gone, or came anew" for name in sorted(changed(first, last))]
+    wrong = [f"{name} is gone, or another one" for name in sorted(changed(first, last))]
     for name in sorted(first.held.keys() & last.held.keys()):
         before, half, after = first.held[name], middle.held.get(name), last.held[name]
         if after.files != before.files:

@@ -128,7 +128,7 @@ def test_the_private_link_can_be_cut_in_one_direction(lab: Lab) -> None:
     assert receives(lab, "b", "a", "plip0")
 
 
-def test_a_cable_is_pulled_and_an_interface_made_anew(lab: Lab) -> None:
+def test_a_cable_is_pulled_and_an_interface_made_again(lab: Lab) -> None:
     lab.a.unplug("eth0")
     assert "NO-CARRIER" in lab.a.check("ip", "link", "show", "dev", "eth0")
     lab.a.plug("eth0")

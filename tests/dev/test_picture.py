@@ -51,7 +51,7 @@ def test_a_condition_is_explained_by_its_docstring() -> None:
         assert drawn["condition_meaning"](condition)
 
 
-def test_a_changed_policy_is_drawn_anew(tmp_path: Path) -> None:
+def test_a_changed_policy_is_drawn_again(tmp_path: Path) -> None:
     """Each part has its place once, and what stands there is replaced."""
     drawn = runpy.run_path(str(PICTURE), run_name="picture")
     for page, parts in drawn["PARTS"].items():

@@ -41,7 +41,7 @@ def listener(pid: int = 8, files: int = 10, own: int = 5000) -> dict[str, Held]:
         ({"held": listener(files=9)}, "a: listener has 9 descriptors open, 10 before"),
         ({"held": listener(own=5000 + soak.GROWTH)}, ""),
         ({"held": listener(own=5001 + soak.GROWTH)}, "it grows"),
-        ({"held": listener(pid=9)}, "a: listener is gone, or came anew"),
+        ({"held": listener(pid=9)}, "a: listener is gone, or another one"),
         ({"held": {"a: failoverd": LOOK.held["a: failoverd"]}}, "a: listener is gone"),
         ({"processes": 10}, "10 processes, 9 before"),
         ({"zombies": 1}, "1 dead"),

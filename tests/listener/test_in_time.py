@@ -109,7 +109,7 @@ def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Office:
 def test_a_request_that_waited_for_longer_than_a_second_is_not_begun(
     office: Office, command: str, origin: str, age: float, stale: bool
 ) -> None:
-    """Whoever sent it counts on that: it has decided anew meanwhile."""
+    """Whoever sent it counts on that: it has decided again meanwhile."""
     events = office.ask(command, origin, NOW - age)
     assert events == ([] if stale else [pair.Request(1, command, origin == "peer")])
     late = (False, "too late: this node was stalled meanwhile")

@@ -128,7 +128,7 @@ def test_what_is_no_socket_is_left_alone(us: Context) -> None:
     assert f"listen={us.conf.primary}:{us.conf.tcp_port}" in said(us)
 
 
-def test_it_is_made_anew_when_somebody_removed_it(us: Context, made: ControlSocket) -> None:
+def test_it_is_made_again_when_it_was_removed(us: Context, made: ControlSocket) -> None:
     assert not made.keep(0.0)
     os.unlink(us.conf.control_socket)
     assert made.keep(0.0) and leads_to(us.conf.control_socket, made)
@@ -378,7 +378,7 @@ def test_it_outlives_its_listener_a_reload_and_its_own_name(lab: Lab) -> None:
     assert seen_here(lab.a).startswith("active")
     before = path.stat().st_ino
     path.unlink()
-    lab.wait_until(path.exists, "it is made anew")
+    lab.wait_until(path.exists, "it is made again")
     assert path.stat().st_ino != before and stat.S_IMODE(path.stat().st_mode) == 0o600
     lab.wait_until(lambda: seen_here(lab.a).startswith("active"), "it leads to the daemon")
 

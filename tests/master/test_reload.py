@@ -135,7 +135,7 @@ def cpu_seconds(node: Node, pid: int) -> float:
 
 
 def test_no_watcher_translates_a_long_filter(lab: Lab) -> None:
-    """A minute of it would be taken for hanging, and then it would be begun anew for ever."""
+    """A minute of it would be taken for hanging, and then it would be begun again for ever."""
     began = time.process_time()
     filters.translate(hosts(300), filters.DLT_EN10MB)
     translation = time.process_time() - began

@@ -257,7 +257,7 @@ def test_a_power_cut_and_the_return_take_as_long_as_was_told(lab: Lab, eyes: Eye
     assert not eyes.overlaps()
 
 
-def test_two_boot_slaves_say_so_and_agree_in_time(lab: Lab, eyes: Eyes) -> None:
+def test_two_nodes_with_boot_slave_say_so_and_agree_in_time(lab: Lab, eyes: Eyes) -> None:
     for node in lab.nodes:
         node.write_conf(**WATCHED)
         node.write("host_type", "boot:slave\n")
@@ -395,7 +395,7 @@ def test_a_split_heals_over_the_wire_alone(lab: Lab, eyes: Eyes) -> None:
     split(lab)
     healed = time.monotonic()
     lab.b.revive_port("eth0")
-    lab.wait_until(lambda: eyes.holders == {"a"}, "the boot slave stands down")
+    lab.wait_until(lambda: eyes.holders == {"a"}, "the node with boot:slave stands down")
     assert within(time.monotonic() - healed, "ethernet_healing", lab.b)
     assert stays(lambda: eyes.holders == {"a"}, 4 * WINDOW)
 

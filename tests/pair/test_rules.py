@@ -264,7 +264,7 @@ ORDER = [
     # ours, the rules, the peer; who yields
     ({}, MASTER, view("active"), False),
     ({"interfaces": judged(eth0="fail")}, MASTER, view("active"), False),  # it receives still
-    ({"interfaces": SILENT_INTERFACE}, MASTER, view("active"), True),  # before the boot master
+    ({"interfaces": SILENT_INTERFACE}, MASTER, view("active"), True),  # before the preferred node
     ({"failed": True}, MASTER, view("standby", "eth0 eth1"), True),  # failed is last
     ({"unclean": True}, MASTER, view("failed"), False),
     ({}, MASTER, view("failed"), False),
@@ -730,7 +730,7 @@ def test_until_when_a_person_waits_counts_from_the_first() -> None:
     assert left(second) == {"PATIENCE": 1.0 + MASTER.patience}
 
 
-def test_a_person_ends_the_wish_of_a_boot_master() -> None:
+def test_a_person_ends_the_wish_of_a_preferred_node() -> None:
     for name in ("idle", "silence"):
         state, actions = step(node(name, resuming=True), pair.Request(7, "resume", False))
         assert (moment(state), state.resuming, done(actions)) == (name, False, "7 ok: standby")
@@ -814,7 +814,7 @@ def test_what_a_lost_heartbeat_leads_to(
         assert told[1] is bool(expected)
 
 
-def test_one_answer_starts_the_counting_anew() -> None:
+def test_one_answer_starts_the_counting_again() -> None:
     state, actions = step(node("silence", quiet=2, unanswered=True, **ALONE), SOMEBODY, SLAVE)
     assert (moment(state), state.quiet, state.taken, done(actions)) == ("silence", 0, True, "ask 1")
     for quiet in (1, 2):
@@ -1378,8 +1378,8 @@ def test_what_was_asked_by_is_said_of_either_family() -> None:
 
 
 def test_anybody_who_answers_for_the_addresses_is_another_holder() -> None:
-    """The boot slave stands down after three rounds, unless it cannot be the peer; the boot master
-    goes on announcing."""
+    """The node with boot:slave stands down after three rounds, unless it cannot be the peer; the
+    preferred one goes on announcing."""
     unknown = pair.Answers(True, 1, True, "192.0.2.10 02:00:00:00:00:66")
     told = "DUPLICATE address 192.0.2.10: another host answers ARP too; by=02:00:00:00:00:66"
     slave = master = node("active", **ALONE)
@@ -1519,7 +1519,7 @@ def test_a_worse_active_node_that_reaches_this_one_has_its_time_to_give_its_role
     state, _ = step(idle(), WORSE)
     assert left(state) == {"RELIEF": MASTER.proof_time}
     again, _ = step(timed(state, RELIEF=3.0), WORSE)
-    assert left(again) == {"RELIEF": 3.0}, "it is not counted anew"
+    assert left(again) == {"RELIEF": 3.0}, "it is not counted again"
     for role in ("standby", "switching", "active"):
         assert "RELIEF" not in left(step(state, COMPARED[role])[0])
     assert "RELIEF" not in left(step(state, pair.Stalled())[0])
@@ -2272,7 +2272,7 @@ def test_without_failback_the_preferred_node_stands_by() -> None:
     assert (state.phase, state.told) == (Phase.TOLD, Query.RESUME)
 
 
-def test_failback_after_a_time_begins_anew_with_whatever_is_bad() -> None:
+def test_failback_after_a_time_begins_again_with_whatever_is_bad() -> None:
     known: Known = {
         "interfaces": well(),
         "resuming": True,

@@ -86,7 +86,7 @@ def test_root_reads_no_byte_from_the_network(lab: Lab) -> None:
     lab.wait_until(lambda: lab.a.role() == "active", "a takes over by silence", LONG)
     lab.a.write_conf(verbose=True, **WATCHED)
     lab.a.check("kill", "-HUP", str(main_pid(lab.a)))
-    lab.wait_until(lambda: "configuration read again" in lab.a.log(), "it reads anew")
+    lab.wait_until(lambda: "configuration read again" in lab.a.log(), "it reads again")
     lab.wait_until(lambda: lab.a.role() == "active", "it answers")
     for node in lab.nodes:
         told = calls(node)

@@ -177,7 +177,7 @@ def test_a_renamed_interface_goes_on_counting(spaces: list[Namespace]) -> None:
 
 
 @pytest.mark.parametrize("way", ["made again", "with the same index", "moved there and back"])
-def test_a_lost_interface_is_noticed_and_opened_anew(spaces: list[Namespace], way: str) -> None:
+def test_a_lost_interface_is_noticed_and_opened_again(spaces: list[Namespace], way: str) -> None:
     here, there = spaces
     index = here.show("link", "show", "dev", "eth0")[0]["ifindex"]
 

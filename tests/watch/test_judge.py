@@ -73,7 +73,7 @@ def test_every_alarm_follows_the_rules_in_their_order() -> None:
 
 @pytest.mark.parametrize("private", [False, True])
 @pytest.mark.parametrize("boot", [False, True])
-def test_a_full_count_sets_the_alarm_anew(private: bool, boot: bool) -> None:
+def test_a_full_count_restarts_the_window(private: bool, boot: bool) -> None:
     rules = Rules(500, 20.0, 3, private)
     window = Window(499, 7, boot, 120.0)
     assert judge.count(rules, window, 0, 110.0) == (window, None)
