@@ -5,7 +5,7 @@ import os
 import sys
 from importlib.machinery import PathFinder
 
-NEEDED = ("pcapy", "ping3", "daemon")  # some are loaded late, in a child that nobody sees fail
+NEEDED = ("pcapy", "ping3", "daemon")  # some are loaded late, in a child whose failure is not seen
 ROOT = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 
 

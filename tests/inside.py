@@ -15,13 +15,13 @@ from netns import PATH, Namespace, cable, namespaces
 
 from failoverd.watch.counter import Counter
 
-EXPERIMENT = 0x88B5  # an ethertype for local experiments (IEEE 802): nobody else sends it
+EXPERIMENT = 0x88B5  # an ethertype for local experiments (IEEE 802): nothing else sends it
 ONLY_OURS = f"ether proto {EXPERIMENT:#x}"
 OWN, FAR = "02:00:00:00:00:01", "02:00:00:00:00:fe"
 
 
 def frame(source: str = FAR, size: int = 60) -> bytes:
-    """A broadcast that means nothing to anybody."""
+    """A broadcast that means nothing to any host."""
     head = b"\xff" * 6 + bytes.fromhex(source.replace(":", "")) + struct.pack("!H", EXPERIMENT)
     return head.ljust(size, b"x")
 

@@ -27,8 +27,8 @@ TUN = "/dev/net/tun"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-# ip(8) complains of every name there that leads to no namespace, and a name that somebody on this
-# host makes meanwhile leads to none here.
+# ip(8) complains of every name there that leads to no namespace, and a name that is made on this
+# host meanwhile leads to none here.
 _BEGIN = "[ ! -d /run/netns ] || mount -t tmpfs tmpfs /run/netns || exit; echo; exec cat"
 
 

@@ -308,7 +308,7 @@ class Node:
         wrong = check(state)
         self.must(not wrong, wrong)
         self.must(
-            set(self.owed) == {number for number, _ in state.waiting}, "somebody is forgotten"
+            set(self.owed) == {number for number, _ in state.waiting}, "an asker is forgotten"
         )
         changing = state.phase in (Phase.PROMOTING, Phase.DEMOTING)
         self.must(changing is self.runs, "a script runs if, and only if, the role changes")
@@ -316,7 +316,9 @@ class Node:
         awaited = self.program is not None and self.program.number == state.program
         self.must(bool(state.program) is awaited, "it does not know which program it awaits")
         self.must(state.phase is not Phase.RESOLVING or self.finds_out(), "it waits for nothing")
-        self.must(state.phase is not Phase.TOLD or state.told in self.asked, "nobody was told")
+        self.must(
+            state.phase is not Phase.TOLD or state.told in self.asked, "the peer was not told"
+        )
         compares = Query.COMPARE in self.asked or state.runs_out(Timer.COMPARE)
         self.must(compares, "it compares no more")
         announces = any(isinstance(action, pair.Announce) for action in actions)

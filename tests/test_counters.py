@@ -57,7 +57,7 @@ def test_what_the_log_left_out_counts_too(more: str, counted: int) -> None:
 def test_a_monitor_sees_the_zero_before_the_first_event() -> None:
     assert 'fence_attempts_total{result="failure"}' in FIRST
     assert "authentication_failures_total" in FIRST
-    assert not [name for name in FIRST if "role_changes" in name]  # nobody knows the causes
+    assert not [name for name in FIRST if "role_changes" in name]  # the causes are not known
     assert set(Counters().counts) == set(FIRST)
 
 

@@ -114,7 +114,7 @@ def spaces() -> Iterator[list[Namespace]]:
 
 
 class Other:
-    """The peer's address and somebody who sends what he likes from it."""
+    """The peer's address and a sender of anything from it."""
 
     def __init__(self, there: Namespace, ends: tuple[str, str]) -> None:
         self.context, self.peer = ends
@@ -361,7 +361,7 @@ def test_those_who_send_and_count_follow_the_listeners_word(
 
     old, new = (heartbeat_tags(word, *IPV4) for word in (b"old", b"new"))
     recount = ("watchd plip0", {"do": "reopen"})
-    assert not slots.slots, "nobody knows the secret yet"
+    assert not slots.slots, "the secret is not known yet"
     workers.told_tags(old.message())
     assert {*slots.slots} == {"heartbeat", "watchd plip0"} and peers() == old.peers
     workers.told_tags(old.message())
@@ -378,7 +378,7 @@ def test_those_who_send_and_count_follow_the_listeners_word(
     assert peers() == new.peers and slots.sent[2:] == [recount]
 
 
-# A pair, and somebody who pings
+# A pair, and a host that pings
 
 
 PINGS = """
@@ -406,7 +406,7 @@ def ping_on(node: Node, target: str, payload: bytes) -> Process:
 
 
 @pytest.mark.parametrize("ignoring", [False, True], ids=["", "while the kernels answer no ping"])
-def test_pings_of_a_node_without_failoverd_hold_nobody_up(lab: Lab, ignoring: bool) -> None:
+def test_pings_of_a_node_without_failoverd_hold_no_takeover_up(lab: Lab, ignoring: bool) -> None:
     if ignoring:
         for node in lab.nodes:
             node.check("sysctl", "-qw", "net.ipv4.icmp_echo_ignore_all=1")
@@ -522,7 +522,7 @@ def settled_with(lab: Lab, word: str) -> bool:
 
 
 def test_a_node_with_another_secret_is_not_received(lab: Lab) -> None:
-    """Its heartbeats have a tag that nobody here knows."""
+    """Its heartbeats have a tag that is not known here."""
     for node in lab.nodes:
         node.write_conf(**WATCHED)
     lab.b.write("secret", "another word\n", 0o600)

@@ -53,7 +53,7 @@ def test_nothing_is_kept_of_an_address_that_is_gone() -> None:
         here.call(look)
 
 
-def test_that_nobody_has_an_address_is_known_while_the_kernel_asks() -> None:
+def test_that_no_host_has_an_address_is_known_while_the_kernel_asks() -> None:
     with namespaces(2) as (here, there):
         cable(here, "eth0", there, "eth0")
         here.ip("address add 192.0.2.1/24 dev eth0", "address add 2001:db8::1/64 dev eth0 nodad")
@@ -61,7 +61,7 @@ def test_that_nobody_has_an_address_is_known_while_the_kernel_asks() -> None:
 
         def look() -> None:
             for taken, free in (("192.0.2.2", "192.0.2.7"), ("2001:db8::2", "2001:db8::7")):
-                assert not links.is_unanswered("eth0", free), "nobody has asked"
+                assert not links.is_unanswered("eth0", free), "it was not asked for"
                 family = socket.AF_INET6 if ":" in taken else socket.AF_INET
                 with socket.socket(family, socket.SOCK_DGRAM) as sock:
                     for address in (free, taken):

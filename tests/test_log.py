@@ -222,7 +222,7 @@ def test_a_full_disk_and_a_lost_terminal_are_borne(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ends", [os.pipe, pty.openpty])
-def test_a_terminal_that_nobody_reads_is_not_waited_for(
+def test_a_terminal_that_is_not_read_is_not_waited_for(
     tmp_path: Path, ends: Callable[[], tuple[int, int]]
 ) -> None:
     """A session that hangs, a `tee` that was stopped: failoverd has to go on."""

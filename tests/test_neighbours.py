@@ -93,7 +93,7 @@ class Asker:
 
 
 class Site:
-    """Us and the peer, each with an interface on the switch; nobody has the addresses yet."""
+    """Us and the peer, each with an interface on the switch; no host has the addresses yet."""
 
     def __init__(self, us: Namespace, peer: Namespace, switch: Namespace) -> None:
         self.us, self.peer, self.switch = us, peer, switch
@@ -179,7 +179,7 @@ def make_asker() -> Iterator[Callable[..., Asker]]:
 MakeAsker = Callable[..., Asker]
 
 
-def test_nobody_answers(site: Site, make_asker: MakeAsker) -> None:
+def test_no_host_answers(site: Site, make_asker: MakeAsker) -> None:
     report = make_asker(site.us).ask(3, identity=7)
     assert report == {
         **{"event": "answers", "id": 7, "asked": 3},
@@ -248,7 +248,7 @@ def test_our_other_interface_is_not_the_peer(site: Site, make_asker: MakeAsker) 
 
 
 @pytest.mark.parametrize("hwaddr", [PEER, SHARED])
-def test_a_fabric_that_suppresses_arp_hides_nobody(
+def test_a_fabric_that_suppresses_arp_hides_no_host(
     site: Site, make_asker: MakeAsker, hwaddr: str
 ) -> None:
     """It floods no probe; one that goes to the peer's interface passes, if that is known."""
@@ -265,7 +265,7 @@ def test_a_fabric_that_suppresses_arp_hides_nobody(
 
 
 def test_only_interfaces_are_asked_one_by_one(site: Site, make_asker: MakeAsker) -> None:
-    """Other link layers have other addresses, and none is everybody's."""
+    """Other link layers have other addresses, and none is every host's."""
     site.serve(site.peer)
     others = ["", "x", "01:00:5e:00:00:01", frames.BROADCAST, ":".join(["02"] * 20), PEER[:-1]]
     with site.wire(site.peer) as wire:
@@ -276,7 +276,7 @@ def test_only_interfaces_are_asked_one_by_one(site: Site, make_asker: MakeAsker)
     assert {to[:2] for to in multicast} == {b"\xff\xff", b"\x33\x33"}
 
 
-def test_a_fabric_hides_nobody_from_the_active_node(site: Site, make_asker: MakeAsker) -> None:
+def test_a_fabric_hides_no_host_from_the_active_node(site: Site, make_asker: MakeAsker) -> None:
     """Its interface's address is not the one that it asks from, and it has no IPv6 for that."""
     site.us.ip(f"link set eth0 address {SHARED}")
     site.serve(site.peer)
@@ -294,7 +294,7 @@ def test_a_fabric_does_not_answer_for_the_dead(site: Site, make_asker: MakeAsker
     limit = time.monotonic() + LIMIT
     with site.wire(site.us) as wire:
         while lies != {V4, V6}:
-            assert time.monotonic() < limit, "the fabric answers for nobody: nothing is shown"
+            assert time.monotonic() < limit, "the fabric answers for no host: nothing is shown"
             site.teach(PEER)
             asker.send(probe(peer=[PEER]))
             for _ in range(3):
@@ -605,7 +605,7 @@ def test_a_storm_does_not_keep_it_from_asking(monkeypatch: pytest.MonkeyPatch) -
     assert next(storm, None) is not None
 
 
-def test_the_neighbours_chatter_wakes_nobody(site: Site, make_asker: MakeAsker) -> None:
+def test_the_neighbours_chatter_wakes_no_process(site: Site, make_asker: MakeAsker) -> None:
     asker = make_asker(site.us)
     asker.ask()
     with site.wire(site.us) as near, site.wire(site.peer) as far:

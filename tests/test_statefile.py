@@ -99,7 +99,7 @@ def test_a_value_that_may_be_missing(field: str, value: object, taken: object) -
         ("failed", [["master", 1, "no", 5, SINCE, 12.5]]),
         ("failed", [["master", 1, "no", "", "today", 12.5]]),
         ("failed", [["master", 1, "no", "", SINCE, -1.0]]),
-        ("script", [1, 1]),  # nobody may kill init
+        ("script", [1, 1]),  # init is never killed
         ("script", [2, 0]),
         ("script", [True, 5]),
         ("script", [5, True]),
@@ -216,7 +216,7 @@ def test_a_folder_in_its_place_says_nothing(tmp_path: Path) -> None:
     assert statefile.read(str(tmp_path / "state")) == Saved()
 
 
-def test_a_pipe_in_its_place_keeps_nobody_waiting(tmp_path: Path) -> None:
+def test_a_pipe_in_its_place_does_not_keep_it_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "state", 0o600)
     assert statefile.read(str(tmp_path / "state")) == Saved()
 

@@ -191,14 +191,14 @@ def test_lines_come_while_it_runs(runner: Runner, script: Script, tmp_path: Path
     assert (result.exit, lines) == (0, ["three", "4"])
 
 
-def test_an_idle_runner_wakes_nobody(runner: Runner, script: Script) -> None:
+def test_an_idle_runner_wakes_nothing(runner: Runner, script: Script) -> None:
     assert not readable(runner, 0)
     run(runner, script("(sleep 0.3; echo late) &"))
     assert not readable(runner, 0.6)
     assert runner.lines() == []
 
 
-def test_a_program_that_closes_its_output_wakes_nobody(runner: Runner, script: Script) -> None:
+def test_a_program_that_closes_its_output_wakes_nothing(runner: Runner, script: Script) -> None:
     assert runner.start(script("exec >&- 2>&-; exec sleep 1000"), ENVIRONMENT, LIMIT) is None
     pid = runner.pid
     wait_for(lambda: not os.path.exists(f"/proc/{pid}/fd/2"))
@@ -472,4 +472,4 @@ def test_a_successor_finds_and_ends_the_script_of_a_dead_failoverd(
     assert not switch.running(pid, since), "a zombie runs no more"
     assert finish(runner)[0].exit == -9
     assert not switch.running(pid, since)
-    switch.kill_group(pid)  # nobody: no error
+    switch.kill_group(pid)  # none is left: no error

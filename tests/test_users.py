@@ -39,7 +39,7 @@ def no_directory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_directory")
-def test_who_is_in_the_file_is_asked_of_nobody_else() -> None:
+def test_who_is_in_the_file_is_asked_nowhere_else() -> None:
     assert users.find("failoverd") == User("failoverd", 105, 110)
     assert users.is_local("failoverd") and not users.is_local("ldap-user")
     assert (users.name_of(1000), users.name_of(70_000)) == ("ann", "70000")
@@ -47,7 +47,7 @@ def test_who_is_in_the_file_is_asked_of_nobody_else() -> None:
 
 @pytest.mark.usefixtures("no_directory")
 def test_whoever_uses_the_control_socket_is_named_without_a_directory() -> None:
-    """The listener answers nobody while it waits for one."""
+    """The listener answers no query while it waits for one."""
     for here in socket.socketpair(socket.AF_UNIX):
         with here:
             assert server.user_of(here) in ("root", "ann", str(os.getuid()))

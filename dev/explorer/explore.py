@@ -251,7 +251,7 @@ class Explored:
         the role to the node with the worse interface, or with the service that fails its check,
         causes two: the interface, which fails there again since its watcher begins again, is as
         good a reason to give the role away as it was before. So do addresses that vanish while the
-        link is cut: for a while nobody answers for them, and when both nodes have asked in that
+        link is cut: for a while no node answers for them, and when both nodes have asked in that
         while, the one that comes first has them again in the end.
         """
         unknown = -100

@@ -29,7 +29,7 @@ RECEIVES, DEAD_PORT, DOWN, GONE = RECEPTION = range(4)  # of an interface; GONE:
 # What there is to receive on the service network in a tick. FEW: less than $low_water.
 STILL, FEW, PLENTY = range(3)
 
-# Whether a node has the addresses. ASTRAY: because somebody else than failoverd put them there.
+# Whether a node has the addresses. ASTRAY: because something else than failoverd put them there.
 AWAY, HELD, ASTRAY = range(3)
 
 CHECK = "web"  # of the service
@@ -41,9 +41,10 @@ UNSEEN, PLACED, MISSED = range(3)
 # Where a query to the peer's port is.
 GOING, BUFFERED, WAITING, BACK = range(4)
 
-# Whom the clients take for the service, besides 0 and 1. NOBODY: they ask, or are told in a minute.
-NOBODY, EITHER = 2, 3
-UNOWNED = 2  # nobody has been active yet
+# Whom the clients take for the service, besides 0 and 1. NEITHER: they ask, or are told in a
+# minute.
+NEITHER, EITHER = 2, 3
+UNOWNED = 2  # neither has been active yet
 
 NAMES = ("A", "B")
 INTERFACES = ("e0", "e1")
@@ -212,7 +213,7 @@ class Exchange(NamedTuple):
     """A query of one node to the other's port."""
 
     purpose: int  # place in PURPOSES
-    left: int  # ticks until the asker gives up; -1: nobody waits for the answer any more
+    left: int  # ticks until the asker gives up; -1: the answer is not awaited any more
     stage: int
     waited: int = 0  # ticks since it was sent, or since it lies unread
     number: int = 0  # of the request at the other node
@@ -284,12 +285,12 @@ class World(NamedTuple):
     switch: bool = True
     traffic: int = PLENTY  # what there is to receive on the service network
     owner: int = UNOWNED  # who was the last to be active alone
-    believed: int = 2  # whom the clients take for the service: 0, 1, NOBODY or EITHER
+    believed: int = 2  # whom the clients take for the service: 0, 1, NEITHER or EITHER
     giver: int = -1  # who gave its role away for an interface; and 2 more: for a check
     held: int = 0  # ticks for which the role may not be given back for that
     faults: int = 0  # left
     delays: int = 0
-    news: int = -1  # who knows of a hold, or of its end, what the other one does not know yet
+    news: int = -1  # who knows of a hold, or of its end, what the peer does not know yet
 
 
 # What happens between two ticks: a word, a node (2: both), and what it concerns there.
@@ -307,7 +308,7 @@ MENU = (
     "second",  # one at its port on the second path does not
     "hole",  # the heartbeat link passes only small packets: no status comes through
     "onearp",  # what one node asks on the service network is not answered
-    "poll",  # somebody asks for the status with a command, from either address
+    "poll",  # a person asks for the status with a command, from either address
     "stale",  # a program answers after it was dropped
     "loss",  # a query, an answer, or a connection is lost
     "dead",  # a switch port passes nothing either way, with its carrier up
@@ -321,9 +322,9 @@ MENU = (
     "stray",  # they come to it, and failoverd has not put them there
     "norun",  # the switch script, the fence program or that of $confirm cannot be started once
     "fence",  # the fence program fails
-    "person",  # somebody types fail or resume
+    "person",  # a person types fail or resume
     "check",  # the service fails its check on a node, and passes it again
-    "hold",  # somebody puts changes of role on hold, and releases them
+    "hold",  # a person puts changes of role on hold, and releases them
 )
 
 

@@ -30,7 +30,7 @@ from dev.explorer.model import (
     INTERFACES,
     MISSED,
     NAMES,
-    NOBODY,
+    NEITHER,
     OFF,
     PLACED,
     PURPOSES,
@@ -394,11 +394,11 @@ class Scene:
         serving = [self.serves(number) for number in (0, 1)]
         if all(serving):
             both = self.role(0) == "active" == self.role(1)  # else a script cannot stand down
-            self.believed = EITHER if both else NOBODY
+            self.believed = EITHER if both else NEITHER
             return
         for number in (0, 1):
             if self.nodes[number].airing:
-                self.believed = number if serving[number] else NOBODY
+                self.believed = number if serving[number] else NEITHER
 
     def role(self, number: int) -> str:
         """What the node's failoverd says it is, or was when it was killed."""
@@ -442,7 +442,7 @@ class Scene:
             raise Violation(f"{NAMES[number]} takes over by silence without its fence program")
         told = isinstance(event, (pair.Replied, pair.Request))  # the peer's word outweighs ARP
         if promoted and after.taken and not told:
-            raise Violation(f"{NAMES[number]} takes a role that somebody else answers for")
+            raise Violation(f"{NAMES[number]} takes a role that another host answers for")
         failed = isinstance(event, pair.Ended) and event.kind == "script" and not event.ok
         was = mind.states[before]
         moves = after.purpose in MOVES and was.phase is not after.phase in BEGUN
@@ -684,7 +684,7 @@ class Scene:
         return next(n for n in range(1, 99) if n not in used)
 
     def answer(self, number: int, action: pair.Answer) -> None:
-        """A node answers a request: the peer's, or a person's, whom nobody plays here."""
+        """A node answers a request: the peer's, or a person's, which is not played here."""
         role = pair.role(self.state(number))
         true = {"active": ("active",), "standby": ("standby", "switching", "failed")}
         if action.ok and role not in true[action.text]:

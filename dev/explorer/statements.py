@@ -17,7 +17,7 @@ from dev.explorer.model import (
     GONE,
     HELD,
     NAMES,
-    NOBODY,
+    NEITHER,
     OFF,
     RECEIVES,
     RUNNING,
@@ -63,11 +63,11 @@ class Flag(IntFlag):
     WANTS_A = auto()  # preferred, stands by, is well, and knows the peer to be active
     WANTS_B = auto()
     IDLE = auto()  # linked, and on standby, both of them
-    OWES_A = auto()  # somebody waits for an answer
+    OWES_A = auto()  # an asker waits for its answer
     OWES_B = auto()
-    SICK_A = auto()  # active with a bad check, and the other one is linked, stands by and is well
+    SICK_A = auto()  # active with a bad check, and the peer is linked, stands by and is well
     SICK_B = auto()
-    MUTE_A = auto()  # active, worse off, and does not reach the other one, which reaches it
+    MUTE_A = auto()  # active, worse off, and does not reach the peer, which reaches it
     MUTE_B = auto()
 
 
@@ -134,7 +134,7 @@ def flags(game: Game, world: World) -> int:
     found = 0
     holding = [host.holds and host.run not in (OFF, FROZEN) for host in hosts]
     alive = hosts[0].run == RUNNING == hosts[1].run
-    # A script that cannot end lets nobody stand down: what is so meanwhile breaks no statement.
+    # A script that cannot end lets neither stand down: what is so meanwhile breaks no statement.
     ends = all(SCRIPTS[host.behaviour].slave_removes and not host.stumbled for host in hosts)
     receiving = [
         {at for at, how in enumerate(host.reception) if how == RECEIVES and world.switch}
@@ -162,7 +162,7 @@ def flags(game: Game, world: World) -> int:
         found |= Flag.UNSERVED
     if ends and serving[0] is not serving[1]:
         server = 0 if serving[0] else 1
-        if world.believed not in (server, NOBODY) and may_announce(game, hosts, server):
+        if world.believed not in (server, NEITHER) and may_announce(game, hosts, server):
             found |= Flag.LOST
     active = 0
     for n in AB:
@@ -187,7 +187,7 @@ def flags(game: Game, world: World) -> int:
 
 def waiting(game: Game, world: World, found: int, receiving: list[int], asks: list[bool]) -> int:
     """Which of the times that `failoverd -t` tells is passing. receiving: on how many interfaces it
-    does; asks: whether its queries reach the other one's port."""
+    does; asks: whether its queries reach the peer's port."""
     states = [game.minds[n].states[host.mind] for n, host in enumerate(world.hosts)]
     roles = ["" if host.mind < 0 else pair.role(states[n]) for n, host in enumerate(world.hosts)]
     more = 0
@@ -262,14 +262,14 @@ def stretches(setup: Setup) -> list[Stretch]:
     switch = rules.switch_timeout
     linked = ceil(rules.compare_time + switch)
     reached = ceil(bounds.ethernet_healing_time(rules) + switch) + 2
-    nobody = ceil(bounds.longest_without_active(rules))
-    unserved = nobody + ceil(3 * rules.card_window + rules.proof_time + rules.hold_down)
+    none_active = ceil(bounds.longest_without_active(rules))
+    unserved = none_active + ceil(3 * rules.card_window + rules.proof_time + rules.hold_down)
     if lost_twice(setup):  # the second costs another comparison
-        nobody += setup.window
+        none_active += setup.window
         reached += ceil(rules.window + rules.compare_time)
         unserved += ceil(bounds.handover_time(rules))
     if "script" in setup.menu and setup.faults > 2:
-        nobody += ceil(switch)
+        none_active += ceil(switch)
     return [
         *(
             [Stretch(1, "two active that reach each other", Flag.TWO | Flag.REACH, none, reached)]
@@ -280,14 +280,14 @@ def stretches(setup: Setup) -> list[Stretch]:
             1, "two active that answer each other's queries", Flag.TWO | Flag.LINKED, none, linked
         ),
         Stretch(1, "clients at the wrong node", Flag.LOST, none, linked),
-        Stretch(2, "none active, A is well", Flag.NONE | Flag.WELL_A, none, nobody),
-        Stretch(2, "none active, B is well", Flag.NONE | Flag.WELL_B, none, nobody),
+        Stretch(2, "none active, A is well", Flag.NONE | Flag.WELL_A, none, none_active),
+        Stretch(2, "none active, B is well", Flag.NONE | Flag.WELL_B, none, none_active),
         *(
             Stretch(2, f"clients unserved, {name} is fit", Flag.UNSERVED | fit, none, unserved)
             for name, fit in zip(NAMES, FIT, strict=True)
             if setup.low_water
         ),
-        Stretch(3, "linked, not one active", Flag.LINKED | Flag.WORKS, Flag.ONE, nobody),
+        Stretch(3, "linked, not one active", Flag.LINKED | Flag.WORKS, Flag.ONE, none_active),
         *waits(setup),
     ]
 
@@ -340,15 +340,15 @@ def waits(setup: Setup) -> list[Stretch]:
 
 def entries(setup: Setup) -> list[Entry]:
     """Two become active only if a script had begun when they could not reach each other, or if
-    somebody else has put the addresses on an interface, or a script that could not be started has
+    something else has put the addresses on an interface, or a script that could not be started has
     left them there, which no table can prevent: for how long, the stretches judge. What is known of
     the other's service network is two windows old at most.
 
     The paths are judged apart: when the link is mended in the very moment in which the service
     network breaks, what was asked there is not answered here, and roles are yet to be compared.
     Where both receive less than $low_water, the standby is better off by section 5, which judges it
-    by silence only. And who asks nobody before it takes over is told by nobody on the service
-    network.
+    by silence only. And a node that probes for nothing before it takes over is told by none on the
+    service network.
     """
     rules, lag = setup.rules(0), setup.interface_window + 2
     blind = ceil(rules.switch_timeout + rules.round)

@@ -74,11 +74,11 @@ def describe_fault(fault: Fault) -> str:
         case "hole":
             return f"the heartbeat link passes {'all' if what else 'only small'} packets"
         case "poll":
-            return f"somebody asks {who} for the status"
+            return f"a person asks {who} for the status"
         case "check":
             return f"the service of {who} {'is sick' if what else 'is well'}"
         case "hold":
-            return f"somebody tells {who} to {'hold' if what else 'release'}"
+            return f"a person tells {who} to {'hold' if what else 'release'}"
         case "script":
             return f"the script of {who} {SCRIPTS[what].name}"
         case "fail" | "resume":
@@ -90,7 +90,7 @@ def describe_fault(fault: Fault) -> str:
         case "bare":
             return f"the addresses vanish from the interface of {who}"
         case "stray":
-            return f"somebody puts the addresses on the interface of {who}"
+            return f"something puts the addresses on the interface of {who}"
         case "freeze":
             return f"{who} freezes, kernel and all"
         case "stop":

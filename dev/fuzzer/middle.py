@@ -1,4 +1,4 @@
-"""Somebody in the middle of the wire, who has everything that was said but not the secret."""
+"""An attacker in the middle of the wire, who has everything that was said but not the secret."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Middle:
         self.answers: set[tuple[str, str, bool, str]] = set()
 
     def to_port(self, number: int, data: bytes) -> None:
-        """Nobody but an asker, with its own command, ever makes a request."""
+        """Only an asker, with its own command, ever makes a request."""
         for event in self.ports[number].feed(data):
             if isinstance(event, Refused):
                 continue

@@ -101,11 +101,11 @@ class Pair:
             process.close()
 
     def well(self, now: float) -> frozenset[str]:
-        """The nodes whose failoverd nobody disturbs."""
+        """The nodes whose failoverd is not disturbed."""
         return frozenset(n for n in NAMES if self.truth.of(n).alive and now >= self._disturbed[n])
 
     def dead_by_itself(self) -> str:
-        """Which failoverd has ended although nobody ended it, "" if none has.
+        """Which failoverd has ended although no fault ended it, "" if none has.
 
         One whose interface vanished while it started is started again, as an init system would.
         """
@@ -349,7 +349,7 @@ class Told:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        unserved = max(self.longest.get(f"nobody {name}", 0.0) for name in NAMES)
+        unserved = max(self.longest.get(f"unserved {name}", 0.0) for name in NAMES)
         two = max(self.longest.get(name, 0.0) for name in ("linked", "wired"))
         return (
             f"seed {self.seed} ({self.settings}), {self.seconds:.0f} s: {self.faults} faults, "
@@ -416,12 +416,12 @@ class Run:
             self._pause(step.pause)
             self.pair.suffer(step.fault)
         self._settle(
-            "what is broken stays so", self._is_as_good_as_can_be, self.limits.nobody, self.calm
+            "what is broken stays so", self._is_as_good_as_can_be, self.limits.unserved, self.calm
         )
         for fault in faults.mending(self.pair.truth):
             self.pair.suffer(fault)
             self._pause(0.1)
-        self._settle("all is mended", self._is_whole, self.limits.nobody, self.calm)
+        self._settle("all is mended", self._is_whole, self.limits.unserved, self.calm)
         self._settle("the client asks by ARP", self._is_told_by_arp, self.limits.linked, 0.2)
 
     def _pause(self, seconds: float) -> None:
@@ -470,7 +470,7 @@ class Run:
         """What is wrong with a pair in which everything works, "" if nothing is."""
         holders = self.eyes.holders
         if len(holders) != 1 or not self.eyes.served:
-            return f"{' and '.join(sorted(holders)) or 'nobody'} has the address" + (
+            return f"{' and '.join(sorted(holders)) or 'neither'} has the address" + (
                 "" if self.eyes.served else ", and the client is not served"
             )
         for name in NAMES:

@@ -1,4 +1,4 @@
-"""The lab's client: it uses the service address, and sees how long nobody answered there."""
+"""The lab's client: it uses the service address, and sees how long no answer came."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Client(Node):
         return record
 
     def outage(self, since: float, until: float | None = None) -> float:
-        """The longest time, in seconds, that nobody answered since a monotonic time."""
+        """The longest time, in seconds, without an answer since a monotonic time."""
         return self.record.outage(since, time.monotonic() if until is None else until)
 
     def answering(self, since: float | None = None) -> bool:

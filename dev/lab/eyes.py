@@ -104,7 +104,7 @@ class Eyes:
             self._rounds.wait_for_one()
 
     def _read_all(self) -> list[tuple[str, bool]]:
-        """Read until nobody has more to tell: a loss before a gain is then read with it."""
+        """Read until there is no more: a loss before a gain is then read with it."""
         found: list[tuple[str, bool]] = []
         while more := [each for news in self._sockets for each in self._read(news)]:
             found += more
@@ -185,7 +185,7 @@ class _Rounds:
             try:
                 self.woken.recv(4096)
             except BlockingIOError:
-                pass  # nobody has asked
+                pass  # it was not asked
             return self._asked
 
     def end(self, number: int) -> None:

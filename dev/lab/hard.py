@@ -206,7 +206,7 @@ class Trial:
         self.told.waits.setdefault(acts[0].replace("_", " "), []).append(time.monotonic() - began)
 
     def await_all(self) -> None:
-        """Until everybody is there, and answers."""
+        """Until every process is there, and answers."""
         while wrong := self.missing(self.census()) or self.silent():
             now = time.monotonic()
             due = max(place.due for place in self.places.values())

@@ -2,7 +2,7 @@
 
 A statement says that something does not last. So each has a clock that runs while it is so, and a
 complaint is made when that has been so for longer than the limit. A clock does not count the time
-in which nobody looked: then this host was busy, and so was the pair.
+in which it did not look: then this host was busy, and so was the pair.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class Limits:
     """Seconds that something may last.
 
     linked, wired: two holders that can reach each other over the heartbeat link, over the service
-    network. nobody: the client is not served although a node could do it. overlap: two kernels
+    network. unserved: the client is not served although a node could do it. overlap: two kernels
     could ask each other before one of them took over from the other, which it must not. switchover:
     ago that an interface was bad here, or good at the peer, which got the role for that.
     """
 
     linked: float
     wired: float
-    nobody: float
+    unserved: float
     overlap: float
     switchover: float
 
@@ -50,7 +50,7 @@ def limits(conf: Conf) -> Limits:
     return Limits(
         linked=rules.compare_time + switch + SLACK,
         wired=bounds.ethernet_healing_time(rules) + switch + SLACK,
-        nobody=served + SLACK,
+        unserved=served + SLACK,
         overlap=2 * window + SLOW_SCRIPT + 1.0,
         switchover=WINDOWS_BEFORE * conf.timer_seconds + 1.0,
     )
@@ -58,7 +58,7 @@ def limits(conf: Conf) -> Limits:
 
 @dataclass(frozen=True)
 class Sight:
-    """What is so at a moment. well: the nodes whose failoverd nobody disturbs."""
+    """What is so at a moment. well: the nodes whose failoverd is not disturbed."""
 
     at: float
     holders: frozenset[str]
@@ -122,7 +122,7 @@ class Judge:
         for name in NAMES:
             so = not sight.served and self._could_serve(sight, name)
             text = f"the client was not served, although {name} could do it"
-            yield f"nobody {name}", so, limits.nobody, 2, text
+            yield f"unserved {name}", so, limits.unserved, 2, text
             yield f"apart {name}", truth.wired and name in sight.holders, None, 1, ""
         # A script that was broken a while ago may have left an address behind.
         yield "obeyed", obeyed, None, 5, ""

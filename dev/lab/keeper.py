@@ -162,7 +162,7 @@ class Keeper:
         return {}, []
 
     def _signal_all(self, request: Request, _: list[int]) -> Answer:
-        """Signal every process of a namespace; of SIGKILL nobody is left when this returns."""
+        """Signal every process of a namespace; of SIGKILL none is left when this returns."""
         namespace = self._namespaces[request["name"]]
         signalled: set[int] = set()
         for _round in range(2000):

@@ -232,7 +232,7 @@ class Node:
         A namespace would keep what a node loses: addresses, and the files of `state` and
         `pidfile`. Its other files stay, as on a disk.
         """
-        self.vanish()  # nobody notices that the end has come
+        self.vanish()  # nothing notices that the end has come
         names = list(self.interfaces)
         self.ip(*(f"link set dev {name} down" for name in names), force=True)
         if PLIP in self.interfaces:

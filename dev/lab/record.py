@@ -1,4 +1,4 @@
-"""What a client's prober recorded, and how long nobody answered. Pure: times are values."""
+"""What a client's prober recorded, and how long no answer came. Pure: times are values."""
 
 from __future__ import annotations
 

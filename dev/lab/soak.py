@@ -215,7 +215,7 @@ def signed(connection: socket.socket, command: str) -> str:
 
 
 def typed(text: bytes) -> Callable[[socket.socket, str], str]:
-    """As somebody types, whatever comes of it."""
+    """As a person types, whatever comes of it."""
 
     def talk(connection: socket.socket, command: str) -> str:
         try:
@@ -368,7 +368,7 @@ def soak(lab: Lab, exchanges: int, switches: int, say: Say) -> list[str]:
 
 def under_way(seen: Look) -> list[str]:
     """What has not come to its end yet."""
-    dead = ["somebody has just ended"] if seen.zombies else []
+    dead = ["a process has just ended"] if seen.zombies else []
     return dead + (["a connection is open"] if seen.connections else [])
 
 

@@ -141,7 +141,7 @@ def test_what_a_starter_has_left_open_is_no_obstacle(lab: Lab) -> None:
 
 
 def test_a_root_without_proc_is_refused_in_one_line(lab: Lab) -> None:
-    """In a chroot that nobody has mounted it in."""
+    """In a chroot in which it is not mounted."""
     lab.a.write_conf(**WATCHED)
     command = shlex.join(lab.a._command("failoverd", "-f"))
     line = f"mount -t tmpfs none /proc && exec {command}"

@@ -50,7 +50,7 @@ def need(*programs: str) -> None:
 
 
 def has_other_users() -> bool:
-    """False in a user namespace that knows nobody but us."""
+    """False in a user namespace that knows no user but ours."""
     return int(Path("/proc/self/uid_map").read_text().split()[2]) > 65534
 
 
@@ -417,7 +417,7 @@ def test_what_cannot_be_edited(here: Here, capfd: Captured, name: str, complaint
 
 def test_who_is_not_root_is_told_so(here: Here, capfd: Captured) -> None:
     if os.geteuid() == 0 and not has_other_users():
-        pytest.skip("there is nobody but root in this user namespace")
+        pytest.skip("there is no user but root in this user namespace")
     child = os.fork()
     if child == 0:
         status = 99
@@ -524,7 +524,7 @@ class Terminal:
             assert ready, f"{words!r} did not come; seen: {self.seen}"
             try:
                 data = os.read(self._master, 65536)
-            except OSError:  # EIO: nobody has the terminal open any more
+            except OSError:  # EIO: the terminal is open nowhere any more
                 data = b""
             assert data, f"{words!r} did not come before the end; seen: {self.seen}"
             self.seen += data.decode()

@@ -398,7 +398,7 @@ def test_the_secret_has_changed(pair: Pair, conf: str) -> None:
     assert not daemon.of("request")
 
 
-@pytest.mark.skipif(ROOTLESS, reason="there is nobody else than root in this namespace")
+@pytest.mark.skipif(ROOTLESS, reason="there is no user but root in this namespace")
 def test_who_may_not_read_the_secret_is_told_to_be_root(pair: Pair, conf: str) -> None:
     code = (
         "import locale, os, shutil, sys\n"  # which argparse would import too late
@@ -441,7 +441,7 @@ def test_a_socket_that_another_user_has_planted_is_not_spoken_to(
             planted.accept()
 
 
-@pytest.mark.skipif(ROOTLESS, reason="there is nobody else than root in this namespace")
+@pytest.mark.skipif(ROOTLESS, reason="there is no user but root in this namespace")
 def test_who_may_not_use_the_socket_is_told_to_be_root(
     pair: Pair, conf: str, tmp_path: Path
 ) -> None:
@@ -460,7 +460,7 @@ def test_who_may_not_use_the_socket_is_told_to_be_root(
     ), said
 
 
-def test_an_error_elsewhere_in_the_file_keeps_nobody_from_asking(pair: Pair, conf: str) -> None:
+def test_an_error_elsewhere_in_the_file_keeps_no_node_from_asking(pair: Pair, conf: str) -> None:
     """failoverd runs on with what it read before, and must give its role away at a shutdown."""
     is_now(pair.listen(0), ACTIVE)
     is_now(pair.listen(1), STANDBY)

@@ -396,7 +396,7 @@ def test_the_files_for_zsh_and_fish_name_every_option_and_no_other(command: str)
 
 
 def said_by(shell: str, *words: str) -> str:
-    """What a shell prints that reads nobody's settings."""
+    """What a shell prints that reads no user's settings."""
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed: apt-get install {shell}")
     result = subprocess.run(

@@ -129,7 +129,7 @@ def test_who_can_change_the_configuration(tmp_path: Path, mode: int, fault: str)
     assert all(fault in each and str(path) in each for each in found)
 
 
-def test_nobody_is_told_who_can_change_a_pipe() -> None:
+def test_it_is_not_told_who_can_change_a_pipe() -> None:
     assert files.conf_faults("/dev/fd/no-such") == []
 
 
@@ -410,7 +410,7 @@ def in_namespace(code: str, *options: str) -> str:
 
 
 def test_owners_in_a_user_namespace_that_maps_one_id(tmp_path: Path) -> None:
-    """There the host's own files belong to the overflow user, whom nobody there can be."""
+    """There the host's own files belong to the overflow user, which none there can be."""
     overflow = int(Path("/proc/sys/kernel/overflowuid").read_text())
     code = "from failoverd.conf import files; print(sorted(files.trusted_owners()))"
     assert in_namespace(code, "--user", "--map-root-user") == str([0, overflow])

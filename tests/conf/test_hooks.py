@@ -132,7 +132,7 @@ def test_a_folder_that_others_can_write(folder: Path, mode: int) -> None:
 def test_a_hook_that_others_can_write(folder: Path) -> None:
     make(folder, "good")
     make(folder, "bad", mode=0o775)
-    make(folder, "bad~", mode=0o777)  # nobody runs it
+    make(folder, "bad~", mode=0o777)  # it is never run
     (found,) = faults(folder)
     assert f": {folder}/bad can be written by others than root: chmod go-w {folder}/bad" in found
 

@@ -22,7 +22,7 @@ from dev.lab.spaces import ROOT
 from failoverd import conf
 
 CHAOS = (sys.executable, "-m", "dev.lab.chaos")
-LIMITS = Limits(linked=1.0, wired=2.0, nobody=3.0, overlap=0.5, switchover=1.0)
+LIMITS = Limits(linked=1.0, wired=2.0, unserved=3.0, overlap=0.5, switchover=1.0)
 WHOLE = faults.whole()
 DEAD_PORT = WHOLE.change("a", interfaces=("dead",))
 BOTH = frozenset(NAMES)
@@ -104,8 +104,8 @@ def test_the_judge_complains_of_what_lasts_too_long(
     assert judged(*spans) == violated
 
 
-def test_nobody_takes_over_from_one_that_still_answers_on_another_interface() -> None:
-    """It has lost the client's interface, and nobody can ask it why."""
+def test_no_node_takes_over_from_one_that_still_answers_on_another_interface() -> None:
+    """It has lost the client's interface, and cannot be asked why."""
     half = faults.whole(2).change("a", interfaces=("gone", "works"))
     assert judged((9, "", False, replace(half, link="cut"))) == []
     assert judged((9, "", False, half)) == [2]
@@ -119,7 +119,7 @@ def test_the_judge_expects_nothing_of_whoever_is_disturbed() -> None:
     assert judged((9, "", False, replace(WHOLE, held=True))) == []
 
 
-def test_time_in_which_nobody_looked_does_not_count() -> None:
+def test_time_without_a_look_does_not_count() -> None:
     judge = Judge(LIMITS)
     for at in (0.0, 60.0, 120.0, 180.0):
         judge.look(Sight(at, frozenset(), False, WHOLE, BOTH))
@@ -139,7 +139,7 @@ def test_a_switchover_needs_a_bad_interface_here_and_a_good_one_there() -> None:
 def test_the_limits_leave_room_for_what_the_settings_allow() -> None:
     found = limits(conf.Conf())
     assert found.linked > conf.Conf().plip_hbeat
-    assert found.nobody > conf.Conf().switch_timeout + conf.Conf().hold_down
+    assert found.unserved > conf.Conf().switch_timeout + conf.Conf().hold_down
 
 
 # ---------------------------------------------------------------------------- real runs
@@ -168,7 +168,7 @@ def test_a_pair_keeps_its_promises(settings: str, steps: list[Step]) -> None:
 
 @pytest.mark.usefixtures("make_lab")
 def test_a_start_that_finds_an_interface_missing_is_tried_again(lab: Lab) -> None:
-    """It may vanish just then; any other end that nobody has caused is told."""
+    """It may vanish just then; any other end that has no cause is told."""
     with contextlib.closing(chaos.Pair(lab, chaos.SETTINGS["fast"], WHOLE)) as pair:
         lab.wait_until(lambda: lab.b.role() == "standby", "b stands by")
         pair.kill("b")

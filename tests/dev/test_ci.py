@@ -25,7 +25,7 @@ echo "$(readlink -f "$0") $(id -u) $(stat -c %u "$0")"
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A folder that everybody reaches: pytest's own is for one user alone."""
+    """A folder that every user reaches: pytest's own is for one user alone."""
     folder = Path(tempfile.mkdtemp())
     try:
         folder.chmod(0o755)
@@ -86,13 +86,13 @@ def test_a_newcomers_clone_is_tested_as_root_and_as_an_ordinary_user(place: Path
 
 @pytest.mark.parametrize("first", [True, False])
 def test_it_fails_if_any_run_does_and_goes_on_with_the_other(place: Path, first: bool) -> None:
-    everybody = [user for _, user, _ in run(checkout(place / "green"))[1]]
-    if not first and len(everybody) == 1:
+    users = [user for _, user, _ in run(checkout(place / "green"))[1]]
+    if not first and len(users) == 1:
         pytest.skip("there is one run only: not by root, or the folder is root's alone")
-    root = checkout(place / "red", red=everybody[0 if first else -1])
+    root = checkout(place / "red", red=users[0 if first else -1])
     status, runs, said = run(root)
     assert (status, said.count("exit status 1")) == (1, 1)
-    assert [user for _, user, _ in runs] == everybody
+    assert [user for _, user, _ in runs] == users
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -16,7 +16,7 @@ LONG = 20.0  # seconds; how busy the host is must not matter here
 
 
 @pytest.mark.usefixtures("make_lab")  # for its skip
-def test_whatever_is_killed_nobody_notices() -> None:
+def test_whatever_is_killed_nothing_else_notices() -> None:
     told = hard.campaign(7, 0.0, acts=25, in_time=LONG)
     out = io.StringIO()
     hard.report(told, 7, out)
@@ -63,5 +63,5 @@ def test_whatever_is_left_behind_is_found_by_where_it_runs(
         trial.end()
     left.close()
     empty = lambda: trial.inhabitants("a") == trial.inhabitants("b") == []  # noqa: E731
-    lab.wait_until(empty, "nobody else is left")
+    lab.wait_until(empty, "no other is left")
     assert other.poll() is None

@@ -47,7 +47,7 @@ def receives(lab: Lab, sender: str, receiver: str, interface: str) -> bool:
     return False
 
 
-def test_the_client_sees_how_long_nobody_answered(lab: Lab) -> None:
+def test_the_client_sees_how_long_no_answer_came(lab: Lab) -> None:
     give(lab, "a")
     lab.client.start_probing(interval=0.002)
     lab.wait_until(lab.client.answering, "the service answers")

@@ -135,7 +135,7 @@ def test_the_init_script_starts_restarts_and_tells(lab: Lab, pair: tuple[Init, I
     assert a("status").returncode == 3 and a("reload").returncode == 7
     assert lab.holders() == ["a"] and scripts_run(lab) == before  # the service stays
 
-    # Somebody else has the number that a dead failoverd's pid file names.
+    # Another process has the number that a dead failoverd's pid file names.
     lab.b.check("kill", "-KILL", lab.b.read("run/pid").strip())
     with lab.b.popen("sleep", "100") as innocent:
         lab.b.write("run/pid", f"{innocent.pid}\n")
@@ -200,11 +200,11 @@ def test_a_node_that_goes_down_gives_its_role_away_if_it_is_active(
     a.must("stop", runlevel="6")
     assert lab.b.role() == "active" and lab.holders() == ["b"]
     assert "told this node to take over; command=fail" in lab.b.log()
-    done = b("stop", runlevel="6")  # nobody is left to take over
+    done = b("stop", runlevel="6")  # no node is left to take over
     assert "the peer does not take over" in done.stderr and lab.holders() == ["b"]
 
 
-def test_the_init_script_waits_for_nobody_whom_process_1_does_not_reap(lab: Lab) -> None:
+def test_the_init_script_waits_for_none_that_process_1_does_not_reap(lab: Lab) -> None:
     init = Init(lab.a)
     lab.a.write_conf()
     forgets = "import subprocess, sys; subprocess.Popen(sys.argv[1:]); sys.stdin.read()"
@@ -433,7 +433,7 @@ def test_the_unit_of_the_sensor_is_sound(tmp_path: Path) -> None:
 def test_no_other_is_told_that_the_log_is_rotated(
     tmp_path: Path, name: str, argument: str, ends: bool
 ) -> None:
-    """The pid file of a dead failoverd may name anybody, be it one who edits a file of ours."""
+    """The pid file of a dead failoverd may name any process, even one that edits a file of ours."""
     script = text("etc/logrotate.d/failoverd").partition("postrotate")[2].partition("endscript")[0]
     pidfile = tmp_path / name
     assert script.count("/run/failoverd.pid") == script.count("/run/failoverd-*.pid") == 1
@@ -547,7 +547,7 @@ def test_a_removal_ends_a_failoverd_that_no_init_ends(lab: Lab, hangs: bool) -> 
     done = leave(lab.a, *[("PATIENCE=90 .*", "PATIENCE=1")] * hangs)
     assert done.returncode == 0, done.stderr
     lab.wait_until(lambda: not [one for one in (pid, *supervisor) if lives(lab.a, one)], "all end")
-    assert leave(lab.a).returncode == 0  # again: nobody is there
+    assert leave(lab.a).returncode == 0  # again: no daemon is there
 
 
 def lives(node: Node, pid: str) -> bool:

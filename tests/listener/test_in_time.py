@@ -336,7 +336,7 @@ SCRIPTS = {
 
 @pytest.mark.parametrize("what", SCRIPTS)
 def test_only_a_fence_program_that_succeeds_has_fenced(tmp_path: Path, what: str) -> None:
-    """One that could not be run has shot nobody."""
+    """One that could not be run has fenced nothing."""
     text, mode, (ok, ran) = SCRIPTS[what]
     program = tmp_path / "fence"
     if text is not None:

@@ -133,7 +133,7 @@ def test_a_client_that_has_closed_its_side_waits_for_the_answer(pair: Pair) -> N
     assert caller.rest() == b"ok standby\n"
 
 
-def test_answers_that_nobody_waits_for(pair: Pair, daemon: Daemon) -> None:
+def test_answers_that_are_not_awaited(pair: Pair, daemon: Daemon) -> None:
     daemon.answers = {"status": (True, "{}")}
     daemon.tell({"do": "answer", "id": 99, "ok": True, "text": "active"})
     daemon.tell({"do": "dance"})
@@ -229,7 +229,7 @@ def test_refusals_are_logged_with_the_address_once_a_second(pair: Pair) -> None:
 def test_who_dawdles_is_refused_after_five_seconds(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody can tell by the answer or its time whether the word was right."""
+    """Neither the answer nor its time tells whether the secret was right."""
     monkeypatch.setattr(server, "REQUEST_SECONDS", REQUEST_SECONDS)
     daemon = pair.listen()
     began = time.monotonic()
@@ -289,7 +289,7 @@ def flood(pair: Pair, count: int) -> None:
     pair.sockets += [socket.socket(fileno=number) for number in descriptors]
 
 
-def test_a_flood_starves_nobody(pair: Pair, daemon: Daemon) -> None:
+def test_a_flood_starves_no_client(pair: Pair, daemon: Daemon) -> None:
     daemon.answers = {"status": (True, "{}")}
     waiting = pair.call(1).say(CLASSIC)
     (request,) = daemon.wait_for("request")
@@ -361,7 +361,7 @@ def resident(daemon: Daemon) -> int:
     return int(daemon.status("RssAnon").split()[0])
 
 
-def test_everybody_in_a_crowd_is_refused_in_words(pair: Pair, daemon: Daemon) -> None:
+def test_every_client_of_a_crowd_is_refused_in_words(pair: Pair, daemon: Daemon) -> None:
     flood(pair, PLACES - 20)
     callers = [pair.call(1) for _ in range(10)]
     for caller in callers:
@@ -525,7 +525,7 @@ def lost(daemon: Daemon, number: int) -> tuple[bool, str]:
     return message["sent"] is True, str(message["why"])
 
 
-def test_nobody_listens_there(pair: Pair, daemon: Daemon) -> None:
+def test_nothing_listens_there(pair: Pair, daemon: Daemon) -> None:
     daemon.ask(1)
     assert lost(daemon, 1) == (False, "1.0.0.2 port 2000 refuses the connection")
 

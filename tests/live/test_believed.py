@@ -140,7 +140,7 @@ def test_one_interface_of_two_that_fails_is_enough_for_that(make_lab: Callable[.
     assert cause == "active peer worse off"
 
 
-def test_a_port_that_is_closed_in_a_switchover_leaves_nobody_without_service(lab: Lab) -> None:
+def test_a_port_that_is_closed_in_a_switchover_leaves_no_client_without_service(lab: Lab) -> None:
     begin(lab)
     lab.a.write("shipped", SWITCH.read_text(), 0o755)
     slow = '[ "$1" = master ] || { : >begun; until [ -e go ]; do sleep 0.02; done; }'
@@ -155,7 +155,7 @@ def test_a_port_that_is_closed_in_a_switchover_leaves_nobody_without_service(lab
     asks.wait(LONG)
 
 
-def test_a_status_command_keeps_nobody_from_taking_over(lab: Lab) -> None:
+def test_a_status_command_keeps_no_node_from_taking_over(lab: Lab) -> None:
     daemons = begin(lab)
     lab.a.unplug("eth0")
     daemons["a"].kill()
@@ -228,7 +228,7 @@ def test_no_fence_program_outlives_its_reason(lab: Lab, end: str) -> None:
     lab.a.power_cut()
     lab.wait_until(lambda: len(runs(lab.b, "fence")) == 1, "b fences", LONG)
     first = runs(lab.b, "fence")[0]
-    noted = f"[{first}, "  # a moment later: who is killed in between leaves it to nobody
+    noted = f"[{first}, "  # a moment later: one killed in between leaves it to none
     lab.wait_until(lambda: noted in lab.b.read("run/state"), "b has noted it", LONG)
     if end == "TERM":
         daemons["b"].terminate()
@@ -246,7 +246,7 @@ def test_no_fence_program_outlives_its_reason(lab: Lab, end: str) -> None:
 
 
 def test_a_peer_that_is_reached_again_is_not_fenced(lab: Lab) -> None:
-    """Both paths are whole again while the program runs: nobody is shot, and one is active."""
+    """Both paths are whole again while the program runs: no node is fenced, and one is active."""
     fence = waiting(lab.b, "fence", 0)
     begin(lab, low_water=0, switch_timeout=LONG, fence_prog=fence)
     lab.a.kill_port("eth0")
@@ -278,7 +278,7 @@ def test_confirm_none_and_hup_let_it_take_over(lab: Lab) -> None:
 # ---------------------------------------------------------------------------- ARP, and alarms
 
 
-def test_somebody_who_answers_is_told_once_and_not_every_second(lab: Lab) -> None:
+def test_another_host_that_answers_is_told_once_and_not_every_second(lab: Lab) -> None:
     begin(lab, notify_prog=notifier(lab.b))
     liar = lab.client.popen(sys.executable, "-c", ANSWERS_FOR_ALL)
     lab.a.power_cut()
@@ -346,7 +346,7 @@ def test_two_that_never_exchanged_a_word_do_not_stay_two(lab: Lab, way: str) -> 
     assert logs.told(log, "DUPLICATE", f"address {SERVICE}: another host answers ARP too; by=")
 
 
-def test_nobody_active_for_too_long_is_an_alarm_on_both(lab: Lab) -> None:
+def test_no_active_node_for_too_long_is_an_alarm_on_both(lab: Lab) -> None:
     for node in lab.nodes:
         node.write_conf(**TIMERS, notify_prog=notifier(node))
         node.write("ha-switch", '#!/bin/sh\n[ "$1" = slave ]\n', 0o755)

@@ -81,7 +81,7 @@ def told_by_the_fabric(node: Node, address: str) -> bool:
 
 
 @pytest.mark.parametrize(("address", "variables"), NETWORKS)
-def test_a_fabric_that_answers_for_everybody_hides_nobody_and_revives_nobody(
+def test_a_fabric_that_answers_for_every_host_hides_none_and_revives_none(
     make_lab: Callable[..., Lab], address: str, variables: dict[str, Value]
 ) -> None:
     lab = make_lab(ipv6=":" in address)
@@ -99,7 +99,7 @@ def test_a_fabric_that_answers_for_everybody_hides_nobody_and_revives_nobody(
 
 
 def test_another_customer_of_the_trunk_does_not_hold_a_takeover_off(lab: Lab) -> None:
-    """In a VLAN that has no device here somebody has the same address."""
+    """In a VLAN that has no device here another host has the same address."""
     begin(lab, SERVICE, NETWORKS[0][1])
     claim = frames.gratuitous_arp("02:00:00:00:0d:01", SERVICE)[1]
     tagged = claim[:12] + struct.pack("!HH", 0x8100, 5) + claim[12:]

@@ -246,7 +246,7 @@ def tunnel(lab: Lab, node: Node) -> Iterator[None]:
 
 
 @needs_tun
-def test_where_nobody_can_be_asked_that_is_said(lab: Lab) -> None:
+def test_where_no_host_can_be_asked_that_is_said(lab: Lab) -> None:
     """A tunnel has no ARP, and $confirm "arp" would wait for ever without a word."""
     b = lab.b
     with tunnel(lab, b):
@@ -258,7 +258,9 @@ def test_where_nobody_can_be_asked_that_is_said(lab: Lab) -> None:
 
 
 @needs_tun
-def test_where_nobody_asks_for_an_address_it_is_no_alarm_that_it_is_not_announced(lab: Lab) -> None:
+def test_where_no_client_asks_for_an_address_it_is_no_alarm_that_it_is_not_announced(
+    lab: Lab,
+) -> None:
     b = lab.b
     with tunnel(lab, b):
         b.write_conf(interfaces=["tun0"], addresses=["tun0 192.0.2.10/24"], confirm="none")
@@ -353,7 +355,7 @@ def test_no_file_of_another_is_overwritten(lab: Lab) -> None:
     assert not (lab.a.outside / "run/pid").exists()
 
 
-def test_nobody_else_can_stop_the_next_start_or_forge_the_log(lab: Lab) -> None:
+def test_no_other_user_can_stop_the_next_start_or_forge_the_log(lab: Lab) -> None:
     """A lock needs no right to write: whoever may read the pid file may hold it."""
     lab.a.write_conf()
     lab.a.write("run/pid", "", 0o666)
@@ -536,7 +538,7 @@ def test_a_state_that_cannot_be_written_whole_leaves_the_old_one(tmp_path: Path)
     assert statefile.read(path).role == "active"
 
 
-def test_a_terminal_that_is_stopped_stops_nobody(tmp_path: Path) -> None:
+def test_a_terminal_that_is_stopped_stops_nothing(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as terminal:
         log = Log(str(tmp_path / "log"), terminal)

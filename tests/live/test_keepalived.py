@@ -70,7 +70,7 @@ def test_the_address_leaves_a_dead_port_and_comes_back(started: Started) -> None
     stays(lab, "a")
 
 
-def test_it_stays_where_nobody_receives(started: Started) -> None:
+def test_it_stays_where_neither_receives(started: Started) -> None:
     """Their windows do not end at the same moment: the other may have it for one of them."""
     lab, _ = started
     lab.switch.ip("link set dev net0 down")

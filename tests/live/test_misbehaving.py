@@ -25,7 +25,7 @@ from dev.lab.spaces import Process
 
 
 def switch_over(lab: Lab) -> None:
-    """From a to b and back, by a person, without anybody noticing what ails the nodes."""
+    """From a to b and back, by a person, who notices nothing of what ails the nodes."""
     for node in (lab.b, lab.a):
         result = lab.a.command("ha-fail")
         assert result.returncode == 0, result.stderr
@@ -272,7 +272,7 @@ def test_an_interface_that_was_renamed_while_it_had_the_address(lab: Lab) -> Non
     lab.wait_until(lambda: settled(lab, lab.b), "b alone has the address")
 
 
-def test_an_address_that_somebody_puts_on_the_standby(lab: Lab) -> None:
+def test_an_address_that_a_person_puts_on_the_standby(lab: Lab) -> None:
     """While its failoverd watches, and while it does not run."""
     start(lab, **WATCHED)
     lab.b.ip(f"addr add {SERVICE}/24 dev eth0")
@@ -286,7 +286,7 @@ def test_an_address_that_somebody_puts_on_the_standby(lab: Lab) -> None:
     assert logs.told(lab.b.log(), "YIELD")
 
 
-def test_nobody_reads_what_it_prints_any_more(lab: Lab) -> None:
+def test_what_it_prints_is_not_read_any_more(lab: Lab) -> None:
     """As when the journal has died: whoever was started in the foreground goes on."""
     lab.a.write_conf()
     with lab.a.popen(*lab.a._command("failoverd", "-f"), stderr=subprocess.PIPE) as failoverd:

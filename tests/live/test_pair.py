@@ -291,7 +291,7 @@ def test_children_that_die_come_back_and_no_role_changes(lab: Lab) -> None:
 
 def test_a_watcher_that_hangs_keeps_no_status_waiting(lab: Lab) -> None:
     """The peer is told what our interfaces have received since they were looked at, if soon."""
-    start(lab, plip_timer=20.0)  # so that nobody replaces it meanwhile
+    start(lab, plip_timer=20.0)  # so that nothing replaces it meanwhile
     for pid in pids(lab.b, "failoverd: watchd eth0"):
         kill(lab.b, pid, signal.SIGSTOP)
     assert lab.a.status()["peer"] is not None

@@ -36,7 +36,7 @@ def lab(make_lab: Callable[..., Lab]) -> Lab:
 
 
 def begin(lab: Lab, **variables: Any) -> None:
-    """Start both; each knows where the other one is on the service network."""
+    """Start both; each knows where its peer is on the service network."""
     start(lab, **WATCHED, **variables)
     lab.wait_until(lambda: all(map(knows_peer, lab.nodes)), "each knows the other", LONG)
 

@@ -39,7 +39,7 @@ def master(tmp_path: Path) -> Iterator[Master]:
 
 
 def step(master: Master) -> None:
-    """The next event is decided on as it is where nobody checks anything."""
+    """The next event is decided on as it is where nothing is checked."""
     event = pair.Counted("lo", 1)
     decided, _ = pair.step(master.context.state, event, master.context.rules, time.monotonic())
     master.context.feed(event)

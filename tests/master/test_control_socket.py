@@ -109,7 +109,7 @@ def test_a_living_one_is_never_taken(us: Context, made: ControlSocket) -> None:
     assert not other.open(0.0) and not other.keep(control_socket.RETRY_SECONDS + 1)
     other.close()
     assert said(us).count("another program is listening on it") == 1
-    assert leads_to(us.conf.control_socket, made)  # the probes were let in by nobody else
+    assert leads_to(us.conf.control_socket, made)  # the probes were let in by no other
     made.close()
     assert other.keep(2 * control_socket.RETRY_SECONDS + 2) and leads_to(
         us.conf.control_socket, other
@@ -168,7 +168,7 @@ def wired(tmp_path: Path) -> Iterator[Pair]:
 
 
 class Guest:
-    """Somebody who uses the Unix socket."""
+    """A user of the Unix socket."""
 
     def __init__(self, pair: Pair, path: str, name: bytes = b"") -> None:
         self.socket = socket.socket(socket.AF_UNIX)
@@ -231,7 +231,7 @@ def test_who_uses_it_is_a_person_and_an_answer_is_signed(wired: Pair, tmp_path: 
 def test_for_whom_sudo_runs_a_command_is_told(
     wired: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with contextlib.suppress(OSError):  # as if nobody had logged in
+    with contextlib.suppress(OSError):  # as if no user had logged in
         login = int(Path("/proc/self/loginuid").read_bytes())
         monkeypatch.setattr(server, "NO_LOGIN", login)
     path, unique = str(tmp_path / "own"), os.urandom(8).hex()
@@ -263,7 +263,7 @@ def test_a_command_tells_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         os.unlink(path)
 
 
-def test_a_crowd_at_it_keeps_nobody_out(
+def test_a_crowd_at_it_keeps_no_user_out(
     wired: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "MAX_SESSIONS", 64)
@@ -336,7 +336,7 @@ def test_the_node_that_is_left_answers_and_obeys(lab: Lab, lost: str) -> None:
 
 @pytest.mark.parametrize("lost", ["no address", "no link", "lo and address"])
 def test_a_person_takes_over_on_a_standby_whose_link_is_gone(lab: Lab, lost: str) -> None:
-    """By itself it does not: its $confirm says that somebody answers, whoever that is."""
+    """By itself it does not: its $confirm says that a host answers, whichever that is."""
     confirm = lab.b.write("confirm", "#!/bin/sh\nexit 0\n", 0o755)
     start(lab, **WATCHED, confirm=confirm, second_path=False)
     LOST[lost](lab.b)

@@ -122,7 +122,7 @@ def test_more_addresses_than_one_answer_holds(node: Namespace) -> None:
 
 
 def test_a_duplicate_is_told(lasting: list[Namespace], node: Namespace) -> None:
-    """The kernel keeps an address that it found with somebody else, but does not answer for it."""
+    """The kernel keeps an address that it found with another host, but does not answer for it."""
     far = lasting[1]
     far.ip("address add 2001:db8::10/64 dev far nodad")
     try:
@@ -788,7 +788,7 @@ def padded(saved: statefile.Saved) -> bytes:
 
 
 def test_nothing_is_written_over_that_is_another_s(tmp_path: Path) -> None:
-    """Nor through a link that somebody planted."""
+    """Nor through a link that another user planted."""
     victim = tmp_path / "victim"
     victim.write_bytes(b"x" * 8192)
     (tmp_path / "link").symlink_to(victim)
@@ -881,7 +881,7 @@ def test_a_copy_on_the_standby_is_taken_away(lab: Lab, copy: str) -> None:
     assert runs(lab.b, "slave") == 2
 
 
-def test_a_full_run_folder_costs_nobody_the_service(lab: Lab) -> None:
+def test_a_full_run_folder_costs_no_client_the_service(lab: Lab) -> None:
     """The standby takes over while /run is full, and its daemon is killed and started again."""
     mounted(lab.b, "run", "-o", "size=64k")
     start(lab)
@@ -894,7 +894,7 @@ def test_a_full_run_folder_costs_nobody_the_service(lab: Lab) -> None:
     start_again_without_an_outage(lab, main)
 
 
-def test_an_old_state_costs_nobody_the_service(lab: Lab) -> None:
+def test_an_old_state_costs_no_client_the_service(lab: Lab) -> None:
     """Nothing could be written since the takeover."""
     start(lab)
     main = main_pid(lab.b)

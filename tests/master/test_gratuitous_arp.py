@@ -42,7 +42,7 @@ def test_only_who_serves_and_has_asked_announces(name: str) -> None:
 
 
 @pytest.mark.parametrize("why", BAD)
-def test_nothing_is_announced_where_nobody_is_served(why: str) -> None:
+def test_nothing_is_announced_where_no_client_is_served(why: str) -> None:
     """Where it is down, where it receives nothing, and where another may serve by now."""
     other = replace(GOOD, name="eth1")
     for name in SERVING:

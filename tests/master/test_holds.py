@@ -189,7 +189,7 @@ def test_what_was_refused_is_not_in_the_file_at_the_next_start(
     assert node.known == known and make().known == known
 
 
-def test_a_disk_that_hangs_holds_nobody_up(
+def test_a_disk_that_hangs_holds_nothing_up(
     make: Callable[[], Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     node = make()

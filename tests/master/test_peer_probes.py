@@ -117,7 +117,7 @@ def test_a_watcher_is_told_what_has_changed_and_no_more(tmp_path: Path) -> None:
     held = [links.Held("eth0", "192.0.2.1", 24, False)]
     for _ in range(3):
         peer_probes.look(held)
-    assert watchers.told == [], "nobody is known to be asked"
+    assert watchers.told == [], "no host is known to be asked"
     for _ in range(3):
         peer_probes.learn(status(HWADDR, B4))
         peer_probes.look(held)
@@ -237,7 +237,7 @@ def test_a_standby_that_does_not_receive_changes_nothing(quiet: Lab) -> None:
     assert changes(quiet) == before
 
 
-def test_a_pulled_cable_shows_nobody_who_is_better_off(quiet: Lab) -> None:
+def test_a_pulled_cable_shows_no_node_that_is_better_off(quiet: Lab) -> None:
     """The standby is not answered, and so is not known to be well: `failoverd -t` says so."""
     begin(quiet)
     assert any("eth0" in line and "@witness" in line for line in said(quiet.a))
@@ -253,7 +253,7 @@ def said(node: Node) -> list[str]:
 
 
 @pytest.mark.parametrize("bare", ["a", "b"])
-def test_who_has_no_address_there_is_not_asked_and_asks_nobody(quiet: Lab, bare: str) -> None:
+def test_who_has_no_address_there_is_not_asked_and_asks_none(quiet: Lab, bare: str) -> None:
     """Else one of them would receive an answer, the other nothing, with both interfaces well."""
     node = quiet.a if bare == "a" else quiet.b
     node.ip("address flush dev eth0")

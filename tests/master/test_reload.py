@@ -52,13 +52,13 @@ class Slow:
 
     def give(self, text: str) -> None:
         """Let one reader have it, once there is one."""
-        self._lab.wait_until(lambda: self._gave(text), "somebody reads it")
+        self._lab.wait_until(lambda: self._gave(text), "a process reads it")
 
     def _gave(self, text: str) -> bool:
         try:
             pipe = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)
         except OSError as error:
-            assert error.errno == errno.ENXIO  # nobody reads
+            assert error.errno == errno.ENXIO  # it is not read
             return False
         with open(pipe, "w") as file:
             file.write(text)
@@ -113,7 +113,7 @@ def test_a_check_that_dies_changes_nothing(lab: Lab) -> None:
     lab.wait_until(lambda: f"{READ}, nothing changed" in lab.a.log(), "the next one is read")
 
 
-def test_nobody_who_stops_waits_for_a_check(lab: Lab) -> None:
+def test_a_stop_waits_for_no_check(lab: Lab) -> None:
     start(lab)
     Slow(lab.a)
     hang_up(lab.a)

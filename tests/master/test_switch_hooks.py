@@ -168,7 +168,7 @@ def test_the_hooks_are_told_by_t(lab: Lab) -> None:
 # ------------------------------------------------------------------ what hangs
 
 
-def test_a_hook_that_hangs_after_master_holds_up_nobody_for_longer_than_the_timeout(
+def test_a_hook_that_hangs_after_master_holds_up_nothing_for_longer_than_the_timeout(
     lab: Lab,
 ) -> None:
     """Else the asker would not have been answered in time."""

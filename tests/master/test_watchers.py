@@ -188,7 +188,7 @@ def test_a_window_that_a_switch_begins_again_has_its_time(unreachable: bool) -> 
     assert "eth0" in minded.watchers.troubles
 
 
-def test_nothing_is_missed_after_nobody_has_listened() -> None:
+def test_nothing_is_missed_after_a_time_without_listening() -> None:
     minded = Minded()
     minded.watchers.told("plip0", NOW)
     minded.watchers.expect_again(NOW + 100)
@@ -270,7 +270,7 @@ def test_an_interface_that_is_not_watched_is_not_well_and_has_not_failed(
     decide()
     assert reports.link_state() == "ok"
     reports.unwatched("plip0")
-    assert reports.link_state() == "boot" and not us.events, "nobody takes over for that"
+    assert reports.link_state() == "boot" and not us.events, "no node takes over for that"
 
 
 def test_what_a_reload_leaves_unwatched_has_not_failed_any_more(

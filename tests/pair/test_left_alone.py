@@ -2,7 +2,7 @@
 
 The explorer counts whole ticks, in which much happens at once; here two things hardly ever do.
 Whatever a node has been through: once the peer is dead, while the service network and the programs
-work, it serves within the time that `failoverd -t` prints, goes on to, and owes nobody an answer.
+work, it serves within the time that `failoverd -t` prints, goes on to, and owes no answer.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def peer_answers(node: Node, number: int) -> None:
     node.feed(pair.Replied(purpose, number % 3 > 0, "so", view if asks else None))
 
 
-def somebody_answers(node: Node, number: int) -> None:
+def host_answers(node: Node, number: int) -> None:
     if node.probes:
         own = sorted(node.probes)[number % len(node.probes)]
         _, rounds = node.probes.pop(own)
@@ -184,7 +184,7 @@ HAPPENINGS: tuple[Callable[[Node, int], None], ...] = (
     *(window_ends, link_window_ends, carrier, request, reread, stands_still, addresses_move),
     *(time_passes,) * 3,
     *(peer_answers,) * 6,
-    *(somebody_answers, interface_is_read) * 4,
+    *(host_answers, interface_is_read) * 4,
     *(script_ends,) * 6,
     *(program_ends,) * 3,
 )
@@ -339,4 +339,4 @@ def test_whoever_is_left_alone_serves(
     alone.ends["plip0"] = node.now + link_part * rules.window
     allowed = bounds.longest_without_active(rules)
     assert alone.serves_after(2 * allowed) <= allowed
-    assert not node.requests, "somebody who asked has no answer"
+    assert not node.requests, "an asker has no answer"

@@ -99,7 +99,7 @@ def test_the_link_is_cut_then_the_master_really_dies(lab: Lab, eyes: Eyes) -> No
     lab.wait_until(logged(lab.b, "still answers"), "b says so")
     lab.wait_until(
         lambda: "still answers" in lab.b.read("notified"),
-        "someone is woken",
+        "a person is woken",
     )
     assert stays(lambda: lab.holders() == ["a"], 4 * WINDOW)
     died = time.monotonic()
@@ -107,7 +107,7 @@ def test_the_link_is_cut_then_the_master_really_dies(lab: Lab, eyes: Eyes) -> No
     lab.wait_until(lambda: lab.b.role() == "active", "b takes over")
     # Three rounds of probes without an answer; one may just have been answered.
     assert eyes.gained("b", died) - died < max(WINDOW, 4 * ROUND) + MARGIN
-    lab.wait_until(lambda: "role: active" in lab.b.read("notified"), "someone is told")
+    lab.wait_until(lambda: "role: active" in lab.b.read("notified"), "a person is told")
     assert not eyes.overlaps()
 
 
@@ -293,7 +293,7 @@ def test_the_master_returns_while_the_slave_is_active(lab: Lab, eyes: Eyes, mres
     if mresume:
         lab.wait_until(lambda: lab.a.role() == "standby", "a is back")
         assert stays(lambda: eyes.holders == {"b"}, 4 * WINDOW)
-    else:  # it asks nobody, so that both have it, until they have compared
+    else:  # it asks no host, so that both have it, until they have compared
         lab.wait_until(eyes.overlaps, "a takes the role")
         lab.wait_until(lambda: len(eyes.holders) == 1, "they compare")
     lab.a.revive_port("eth0")
@@ -303,7 +303,7 @@ def test_the_master_returns_while_the_slave_is_active(lab: Lab, eyes: Eyes, mres
         assert not eyes.overlaps()
 
 
-def test_a_master_that_stood_still_goes_on_if_nobody_took_over(lab: Lab, eyes: Eyes) -> None:
+def test_a_master_that_stood_still_goes_on_if_no_node_took_over(lab: Lab, eyes: Eyes) -> None:
     begin(lab)
     lab.a.freeze()
     lab.wait_until(logged(lab.b, "still answers"), "b asks")
@@ -342,7 +342,7 @@ def test_a_switch_script_outlasts_its_caller(lab: Lab, eyes: Eyes, role: str) ->
     script(node, until_told(role))
     lab.a.popen_command("ha-fail")
     lab.wait_until(exists(node, "begun"), "the script runs")
-    noted = '"script": ['  # its pid, without which nobody could find it
+    noted = '"script": ['  # its pid, without which it could not be found
     lab.wait_until(lambda: noted in node.read("run/state"), "and that is noted")
     daemon.kill()
     daemon.wait()
@@ -403,7 +403,7 @@ def test_a_split_heals_over_the_wire_alone(lab: Lab, eyes: Eyes) -> None:
 # ---------------------------------------------------------------------------- programs
 
 
-def test_nobody_takes_over_by_silence_before_the_fence_program_has_succeeded(
+def test_no_node_takes_over_by_silence_before_the_fence_program_has_succeeded(
     lab: Lab, eyes: Eyes
 ) -> None:
     text = '#!/bin/sh\necho "asked to fence"\n[ -e "${0%/*}/fenced" ]\n'

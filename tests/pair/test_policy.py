@@ -287,7 +287,7 @@ def test_every_promise_is_kept_whatever_happens(
         found.feed(choice[number % len(choice)])
         found.wait(seconds)
     come_to_rest(found, world, 2 * rules.switch_time)
-    found.must(not found.owed, "somebody waits for ever")
+    found.must(not found.owed, "an asker waits for ever")
 
 
 def test_a_late_answer_means_nothing() -> None:

@@ -48,7 +48,7 @@ STATUS = {role: pair.Replied(Query.STATUS, True, view=view(role)) for role in RO
 COMPARED = {role: pair.Replied(Query.COMPARE, True, view=view(role)) for role in ROLES}
 NO_STATUS, UNCOMPARED = pair.Unreplied(Query.STATUS), pair.Unreplied(Query.COMPARE)
 SILENT, BEATS = pair.LinkWatched(0, "fail"), pair.LinkWatched(9, "ok")
-NOBODY, SOMEBODY = pair.Answers(False, 3, False), pair.Answers(False, 3, True)
+UNANSWERED, ANSWERED = pair.Answers(False, 3, False), pair.Answers(False, 3, True)
 NOT_ASKED = pair.Answers(False, 0, False)
 OURS_TAKEN, OURS_FREE = pair.Answers(True, 1, True), pair.Answers(True, 1, False)
 DOWN = tuple(replace(i, up=False) for i in judged())
@@ -155,7 +155,7 @@ def test_what_each_moment_is_to_others() -> None:
 
 
 @pytest.mark.parametrize("name", MOMENTS)
-def test_whether_it_is_known_that_somebody_serves(name: str) -> None:
+def test_whether_it_is_known_that_a_node_serves(name: str) -> None:
     us = name in HOLDING
     for role, reached, asked, served in (
         (None, True, False, us),
@@ -223,9 +223,9 @@ def test_other_settings_end_what_is_asked_under_the_old_ones() -> None:
 
 def test_what_waits_behind_the_event_that_drops_its_query_is_dropped_too() -> None:
     reply, own = pair.Replied(Query.FAIL, True), pair.Answers(True, 1, False)
-    waiting: list[pair.Event] = [NO_STATUS, UNCOMPARED, reply, NOBODY, own, BEATS]
+    waiting: list[pair.Event] = [NO_STATUS, UNCOMPARED, reply, UNANSWERED, own, BEATS]
     for probes_too, kept in (
-        (False, [UNCOMPARED, NOBODY, own, BEATS]),
+        (False, [UNCOMPARED, UNANSWERED, own, BEATS]),
         (True, [UNCOMPARED, BEATS]),
     ):
         forget = pair.Forget(probes_too)
@@ -468,7 +468,7 @@ NOT_REACHED: list[pair.Event] = [
     NO_STATUS,
     UNCOMPARED,
     BEATS,
-    SOMEBODY,
+    ANSWERED,
     OURS_TAKEN,
     *(pair.Request(7, command, who) for command in ("fail", "resume") for who in (True, False)),
 ]
@@ -544,7 +544,7 @@ def test_one_that_exchanges_no_words_asks_on_the_service_network_and_is_not_mute
     assert done(actions) == "ask 1"
     state, actions = step(state, UNCOMPARED)  # refused at once, before the probe is answered
     assert not probes(actions)
-    state, actions = step(state, SOMEBODY)
+    state, actions = step(state, ANSWERED)
     assert pair.is_served(state) and pair.Heartbeats(True) in actions
     later = deadline(state, Timer.SERVED)
     assert later == NOW + MASTER.wordless_time
@@ -634,21 +634,21 @@ def test_whoever_stood_still_knows_nothing_any_more(name: str, after: str, wante
 
 
 DOUBT_ENDS = [
-    # what comes to one in doubt that reaches nobody; where it is then
-    ([NOBODY], "active"),
+    # what comes to one in doubt that does not reach the peer; where it is then
+    ([UNANSWERED], "active"),
     ([NO_STATUS], "doubt"),
-    ([NO_STATUS, NOBODY], "active"),
-    ([SOMEBODY], "doubt"),  # the peer's status may still come
-    ([SOMEBODY, NO_STATUS], "demoting"),
+    ([NO_STATUS, UNANSWERED], "active"),
+    ([ANSWERED], "doubt"),  # the peer's status may still come
+    ([ANSWERED, NO_STATUS], "demoting"),
     # heartbeats that come say nothing of who has the addresses: the link may be cut one way
-    ([SOMEBODY, BEATS, NO_STATUS], "demoting"),
-    ([SOMEBODY, STATUS["standby"]], "active"),
+    ([ANSWERED, BEATS, NO_STATUS], "demoting"),
+    ([ANSWERED, STATUS["standby"]], "active"),
     ([STATUS["active"]], "demoting"),
     ([STATUS["switching"]], "doubt"),
-    ([COMPARED["switching"], NOBODY], "doubt"),  # whoever is reached must be asked
-    ([pair.Bare(), NOBODY], "promoting"),
+    ([COMPARED["switching"], UNANSWERED], "doubt"),  # whoever is reached must be asked
+    ([pair.Bare(), UNANSWERED], "promoting"),
     ([pair.Bare(), STATUS["standby"]], "promoting"),
-    ([pair.Bare(), SOMEBODY, NO_STATUS], "demoting"),
+    ([pair.Bare(), ANSWERED, NO_STATUS], "demoting"),
 ]
 
 
@@ -667,7 +667,7 @@ def test_what_ends_the_doubt(events: list[pair.Event], after: str, waits: bool) 
     assert ("announce" in done(actions)) is (after == "active")
     assert (state.waiting == WAITING) is (waits and after != "promoting")
     unclean = node("doubt", unclean=True, **ALONE)
-    assert done(step(unclean, NOBODY)[1]) == "run master"
+    assert done(step(unclean, UNANSWERED)[1]) == "run master"
 
 
 def test_a_doubt_that_lasts_is_asked_about_again() -> None:
@@ -701,15 +701,15 @@ def test_a_person_gets_an_answer_in_half_of_the_time_that_a_switch_may_take() ->
     assert left(state) == {"PATIENCE": MASTER.switch_timeout / 2}
     again, _ = step(state, NO_STATUS)  # whoever was reached just now is asked again
     assert (moment(again), deadline(again, Timer.RETRY)) == ("operator", NOW + ROUND)
-    assert step(again, NOBODY)[1] == []
+    assert step(again, UNANSWERED)[1] == []
     waited = replace(again, timers=((Timer.HEARD, NOW + 99), (Timer.PATIENCE, NOW)))
     asked, actions = step(waited, pair.Tick())
     assert (moment(asked), done(actions)) == ("operator", "ask 3")
-    refused, actions = step(asked, SOMEBODY)
+    refused, actions = step(asked, ANSWERED)
     assert (moment(refused), done(actions).partition(":")[0]) == ("idle", "7 error")
     assert deadline(refused, Timer.PATIENCE) is None
     alone = replace(asked, timers=())
-    assert done(step(alone, NOBODY)[1]) == "run master"
+    assert done(step(alone, UNANSWERED)[1]) == "run master"
 
 
 def test_whoever_asks_one_in_doubt_is_refused_for_good() -> None:
@@ -815,7 +815,7 @@ def test_what_a_lost_heartbeat_leads_to(
 
 
 def test_one_answer_starts_the_counting_again() -> None:
-    state, actions = step(node("silence", quiet=2, unanswered=True, **ALONE), SOMEBODY, SLAVE)
+    state, actions = step(node("silence", quiet=2, unanswered=True, **ALONE), ANSWERED, SLAVE)
     assert (moment(state), state.quiet, state.taken, done(actions)) == ("silence", 0, True, "ask 1")
     for quiet in (1, 2):
         state, actions = step(state, pair.Answers(False, 1, False), SLAVE)
@@ -836,8 +836,8 @@ WAITING_FOR_SILENCE: list[tuple[pair.Rules, Known, pair.Event, str, str]] = [
     ),
     (SLAVE, {}, pair.Answers(False, 1, True), "silence", "7 error, ask 1"),
     (SLAVE, {}, NOT_ASKED, "silence", "7 error"),
-    (SLAVE, {"interfaces": DOWN}, NOBODY, "idle", "7 error"),
-    (FENCED, {"interfaces": DOWN}, NOBODY, "idle", "7 error"),
+    (SLAVE, {"interfaces": DOWN}, UNANSWERED, "idle", "7 error"),
+    (FENCED, {"interfaces": DOWN}, UNANSWERED, "idle", "7 error"),
     (PROGRAM, {"program": 2}, pair.Ended("confirm", True, number=2), "idle", "7 error"),
     (PROGRAM, {"program": 2}, pair.Ended("confirm", False, number=2), "promoting", "run master"),
     (PROGRAM, {"program": 2}, pair.Ended("confirm", False, False, 2), "silence", "ask 3"),
@@ -863,8 +863,8 @@ WAITING_FOR_SILENCE: list[tuple[pair.Rules, Known, pair.Event, str, str]] = [
         "run fence",
     ),
     # what a failed stand-down has left beside the peer's is taken away first
-    (SLAVE, {"unclean": True}, SOMEBODY, "demoting", "7 error, run slave"),
-    (PROGRAM, {"unclean": True}, SOMEBODY, "demoting", "7 error, run slave"),
+    (SLAVE, {"unclean": True}, ANSWERED, "demoting", "7 error, run slave"),
+    (PROGRAM, {"unclean": True}, ANSWERED, "demoting", "7 error, run slave"),
 ]
 
 
@@ -889,7 +889,7 @@ def test_a_person_who_waits_for_a_takeover_that_does_not_come_is_told(
     [
         (True, True, "promoting", "run master"),
         (True, False, "idle", "7 error: the fence program failed"),
-        (False, False, "idle", "7 error: the fence program failed"),  # nobody was shot
+        (False, False, "idle", "7 error: the fence program failed"),  # nothing was fenced
     ],
 )
 def test_only_a_fence_program_that_has_run_and_succeeded_fences(
@@ -979,7 +979,7 @@ def test_what_the_settings_make_of_the_times() -> None:
 @pytest.mark.parametrize(
     ("text", "confirm"),
     [
-        ("", "none"),  # there is nobody to ask for
+        ("", "none"),  # there is no address to ask for
         ("@addresses = ('eth0 192.0.2.10/24');", "arp"),
         ("@addresses = ('eth0 192.0.2.10/24'); $confirm = 'none';", "none"),
         ("$confirm = '/usr/lib/ask';", "program"),
@@ -1016,10 +1016,10 @@ LENGTHS: list[tuple[pair.State, pair.Event, dict[str, float]]] = [
     (node("boot"), STATUS["standby"], {"UNDER_WAY": 6.0, "GIVE_UP": 36.0}),
     (node("demoting"), pair.Ended("script", True), {"UNDER_WAY": 6.0, "GIVE_UP": 36.0}),
     (node("boot"), NO_STATUS, {"RETRY": 1.0}),
-    (node("boot", resuming=True, **ALONE), SOMEBODY, {"SERVED": 20.0}),
+    (node("boot", resuming=True, **ALONE), ANSWERED, {"SERVED": 20.0}),
     (
         node("boot", resuming=True, unanswered=True, **ALONE),
-        SOMEBODY,
+        ANSWERED,
         {"RETRY": 10.0, "SERVED": 20.0},
     ),
     (node("call lost"), STATUS["switching"], {"RETRY": 1.0}),
@@ -1079,7 +1079,7 @@ PROBES: list[tuple[pair.State, pair.Event, pair.Rules, pair.Probe]] = [
     (node("silence", **ALONE), NO_STATUS, SLAVE, pair.Probe(False, (0.0, 1 / 3, 2 / 3), 1.0)),
     (
         node("silence", unanswered=True, **ALONE),
-        SOMEBODY,
+        ANSWERED,
         SLAVE,
         pair.Probe(False, (0.0,), 1.0),
     ),
@@ -1137,7 +1137,7 @@ def test_what_is_asked_ahead_begins_with_nothing_known() -> None:
     assert not probes(actions), "it is busy with the network already"
 
 
-def test_where_there_is_nobody_to_ask_the_role_is_taken() -> None:
+def test_where_there_is_nothing_to_ask_for_the_role_is_taken() -> None:
     for name in ("operator", "call lost"):
         state, actions = step(node(name, **ALONE), NO_STATUS, NO_ADDRESSES)
         assert done(actions) == "run master"
@@ -1197,7 +1197,7 @@ def test_what_was_asked_is_forgotten_where_it_means_something_else(
 
 def test_who_stays_where_it_is_forgets_nothing() -> None:
     state = timed(node("doubt"), RETRY=3.0, UNHEARD=9.0)
-    after, actions = pair.step(state, SOMEBODY, MASTER, NOW)
+    after, actions = pair.step(state, ANSWERED, MASTER, NOW)
     assert (moment(after), deadline(after, Timer.RETRY)) == ("doubt", NOW + 3)
     assert not any(isinstance(a, pair.Forget) for a in actions)
 
@@ -1224,12 +1224,12 @@ LOST_ENDS: list[tuple[str, Known, pair.Event, str]] = [
     ("call lost", {"timers": ((Timer.GIVE_UP, NOW + 1),)}, NO_STATUS, "RETRY"),
     ("gift lost", {"timers": ((Timer.GIVE_UP, NOW + 1),)}, NO_STATUS, "RETRY"),
     ("gift lost", {"failed": True, "timers": ((Timer.GIVE_UP, NOW + 1),)}, NO_STATUS, "ask 3"),
-    ("call lost", {"unanswered": True, **ALONE}, NOBODY, "run master"),
-    ("gift lost", {"unanswered": True, **ALONE}, NOBODY, "7 error: {free}, run master"),
-    ("call lost", {"unanswered": True}, NOBODY, "status"),  # it is between two steps of its own
-    ("gift lost", {"unanswered": True}, NOBODY, "status"),
-    ("call lost", {"unanswered": True, **ALONE}, SOMEBODY, "7 error: {taken}"),
-    ("gift lost", {"unanswered": True, **ALONE}, SOMEBODY, "7 ok: standby, begin windows"),
+    ("call lost", {"unanswered": True, **ALONE}, UNANSWERED, "run master"),
+    ("gift lost", {"unanswered": True, **ALONE}, UNANSWERED, "7 error: {free}, run master"),
+    ("call lost", {"unanswered": True}, UNANSWERED, "status"),  # it is between two steps of its own
+    ("gift lost", {"unanswered": True}, UNANSWERED, "status"),
+    ("call lost", {"unanswered": True, **ALONE}, ANSWERED, "7 error: {taken}"),
+    ("gift lost", {"unanswered": True, **ALONE}, ANSWERED, "7 ok: standby, begin windows"),
     ("call lost", {"unanswered": True, **ALONE}, NOT_ASKED, "7 error: {blind}"),
     ("gift lost", {"unanswered": True, **ALONE}, NOT_ASKED, "7 error: {blind}, begin windows"),
     ("gift lost", {"failed": True}, STATUS["failed"], "7 error: the peer is failed, begin windows"),
@@ -1355,7 +1355,7 @@ def test_what_is_asked_for_is_announced_on_again(claimed: int, reached: bool) ->
 
 
 def test_what_is_asked_for_tells_nothing_of_an_interface_without_a_carrier() -> None:
-    """It is announced on as soon as its carrier is back: nobody has received what was sent."""
+    """It is announced on as soon as its carrier is back: no host has received what was sent."""
     down = tuple(replace(i, up=i.name != "eth0") for i in judged())
     state = node("promoting", interfaces=down)
     for event in (pair.Ended("script", True), OURS_FREE):
@@ -1377,7 +1377,7 @@ def test_what_was_asked_by_is_said_of_either_family() -> None:
     assert "2001:db8::10: still answers neighbour solicitation, no takeover" in told
 
 
-def test_anybody_who_answers_for_the_addresses_is_another_holder() -> None:
+def test_any_host_that_answers_for_the_addresses_is_another_holder() -> None:
     """The node with boot:slave stands down after three rounds, unless it cannot be the peer; the
     preferred one goes on announcing."""
     unknown = pair.Answers(True, 1, True, "192.0.2.10 02:00:00:00:00:66")
@@ -1431,7 +1431,7 @@ def test_an_active_node_looks_whether_another_has_its_addresses(
         assert not asks or deadline(state, Timer.OWN) == NOW + WINDOW
 
 
-def test_addresses_that_have_gone_come_back_unless_somebody_else_may_have_them() -> None:
+def test_addresses_that_have_gone_come_back_unless_another_host_may_have_them() -> None:
     for name in MOMENTS:
         waits = () if name in ("idle", "active") else WAITING
         for timers in (REACHED, ()):
@@ -1446,7 +1446,7 @@ def test_addresses_that_have_gone_come_back_unless_somebody_else_may_have_them()
             assert len(alarms(before, pair.Bare())) == (name in HOLDING)
 
 
-def test_who_stands_by_takes_away_the_addresses_that_somebody_has_put_there() -> None:
+def test_who_stands_by_takes_away_the_addresses_that_were_put_there() -> None:
     for name in MOMENTS:
         waits = () if name in ("idle", "active") else WAITING
         state, actions = step(node(name, waiting=waits), pair.Stray())
@@ -1477,7 +1477,7 @@ def idle(**timers: float) -> pair.State:
         ("active", None, None),
     ],
 )
-def test_a_standby_counts_for_how_long_nobody_has_been_active(
+def test_a_standby_counts_for_how_long_no_node_has_been_active(
     role: str, counted: float | None, after: float | None
 ) -> None:
     state = idle(NOBODY=counted) if counted is not None else idle()
@@ -1960,7 +1960,7 @@ def test_a_refusal_names_purpose_finding_and_condition(
 
 def test_no_alarm_precedes_an_ordinary_takeover() -> None:
     state = node("idle", **ALONE)
-    for event in (pair.LinkWatched(0, "ok"), NOBODY, SILENT):
+    for event in (pair.LinkWatched(0, "ok"), UNANSWERED, SILENT):
         assert alarms(state, event) == []
         state, _ = step(state, event)
     assert state.phase is Phase.PROMOTING
@@ -2034,7 +2034,7 @@ def test_nothing_is_in_the_way_of_a_standby_whose_peer_serves() -> None:
         assert step(state, COMPARED["standby"])[0].blocked
 
 
-def test_who_asked_nobody_does_not_say_that_nobody_answers() -> None:
+def test_who_did_not_ask_does_not_say_that_none_answers() -> None:
     for name, rules in (
         ("silence", replace(SLAVE, confirm="none")),
         ("operator", replace(SLAVE, addressed=frozenset())),
@@ -2196,8 +2196,8 @@ def test_while_on_hold_nothing_begins_by_itself() -> None:
         after = step(state, event)[0]
         assert moment(after) == moment(state), event
     timers = ((Timer.NOBODY, NOW), *REACHED)
-    nobody = node("idle", held=True, peer=view("standby"), timers=timers)
-    assert moment(step(nobody, pair.Tick())[0]) == "idle"
+    both = node("idle", held=True, peer=view("standby"), timers=timers)
+    assert moment(step(both, pair.Tick())[0]) == "idle"
     for was in (None, "standby"):
         boots = replace(pair.initial(MASTER), held=True)
         state = step(boots, pair.Started(was, resuming=True))[0]
@@ -2252,7 +2252,7 @@ def test_a_preferred_node_does_not_take_its_role_before_its_checks_have_told() -
         assert lines[0].get("lacking", "") == lacking
         assert ("has no result yet" in lines[0]["found"]) is bool(lacking)
         alone = step(replace(state, timers=()), NO_STATUS, rules)[0]
-        assert moment(step(alone, NOBODY, rules)[0]) != "idle"  # then it is needed
+        assert moment(step(alone, UNANSWERED, rules)[0]) != "idle"  # then it is needed
 
 
 def test_the_time_of_failback_begins_when_the_checks_have_told() -> None:
@@ -2267,8 +2267,8 @@ def test_without_failback_the_preferred_node_stands_by() -> None:
     never = replace(MASTER, failback=None)
     state = step(node("boot", interfaces=well(), resuming=True), ACTIVE_PEER, never)[0]
     assert (moment(state), state.resuming) == ("idle", False)
-    nobody = pair.Replied(Query.STATUS, True, view=view("standby"))
-    state = step(node("boot", interfaces=well(), resuming=True), nobody, never)[0]
+    standby = pair.Replied(Query.STATUS, True, view=view("standby"))
+    state = step(node("boot", interfaces=well(), resuming=True), standby, never)[0]
     assert (state.phase, state.told) == (Phase.TOLD, Query.RESUME)
 
 

@@ -1,4 +1,4 @@
-"""The pid file's lock: who only looks at it keeps nobody from starting."""
+"""The pid file's lock: who only looks at it keeps none from starting."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ def test_every_child_has_nothing_and_the_listener_alone_has_the_secret(
 
 
 def test_every_process_has_one_thread(served: tuple[int, dict[str, int]]) -> None:
-    """So a fork copies no lock that somebody else holds."""
+    """So a fork copies no lock that another holds."""
     main, children = served
     for pid in (main, *children.values()):
         assert status_of(pid)["Threads"] == "1"

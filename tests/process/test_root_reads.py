@@ -42,7 +42,7 @@ def calls(node: Node) -> list[tuple[str, str]]:
 
 
 def from_network(name: str, what: str) -> bool:
-    """Whether the call takes in what somebody has sent, or could."""
+    """Whether the call takes in what another process has sent, or could."""
     if name == "socket":  # a packet socket with a protocol receives
         return what.startswith("AF_PACKET") and not re.search(r", (htons\()?0\b", what)
     if name == "listen":  # the Unix socket is ours to make, and the listener's to read

@@ -149,7 +149,7 @@ def test_a_link_type_is_the_one_that_libpcap_takes_it_for(tmp_path: Path) -> Non
         by_the_book = int(pcapy.open_offline(str(file)).datalink())
         with open_capture(str(file)) as opened:
             assert opened.linktype == {14: 12, 106: 19}.get(linktype, by_the_book)
-        if linktype not in (11, 12, 14, 15, 16, 19):  # which nobody writes
+        if linktype not in (11, 12, 14, 15, 16, 19):  # which no tool writes
             assert capture.link_name(opened.linktype).split()[0] == f"{linktype}"
 
 

@@ -109,7 +109,7 @@ def test_a_narrow_terminal_cuts_the_live_line(spaces: list[Namespace], tmp_path:
         assert "packets/s" not in text.rstrip().splitlines()[-1]
 
 
-def test_without_colours_if_somebody_says_so(spaces: list[Namespace], tmp_path: Path) -> None:
+def test_without_colours_if_it_is_told_so(spaces: list[Namespace], tmp_path: Path) -> None:
     conf = conf_file(tmp_path, timer_seconds=0.3, low_water=1, filter=ONLY_OURS)
     argv = [*WATCHD, "-c", conf, "eth0"]
     with terminal(spaces[0], tmp_path, argv, **HERE, NO_COLOR="1") as screen:

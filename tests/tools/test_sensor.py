@@ -91,7 +91,7 @@ def test_the_file_has_one_number_and_a_new_inode_each_time(tmp_path: Path, lines
     file.tell(FAIL)
     assert path.read_text() == "-3\n" and os.listdir(tmp_path) == ["eth0"]
     assert os.stat(path).st_ino != os.fstat(before).st_ino
-    assert os.pread(before, 9, 0) == b"7\n", "nobody has written into the old one"
+    assert os.pread(before, 9, 0) == b"7\n", "nothing was written into the old one"
     os.close(before)
     file.tell(GONE)
     assert not path.exists() and file.due == float("inf")

@@ -48,7 +48,7 @@ def periodic(chance: random.Random, period: float) -> Iterator[float]:
 
 
 def quiet_night(chance: random.Random) -> Iterator[float]:
-    """A router's ARP every half minute, and somebody else's four a minute."""
+    """A router's ARP every half minute, and another host's four a minute."""
     return merge(periodic(chance, 30), steady(chance, 4 / 60))
 
 
@@ -341,7 +341,7 @@ def test_only_an_aim_that_is_met_is_called_so(
 
 @pytest.mark.parametrize("years", [56, -56])
 def test_a_clock_that_is_set_is_no_silence(tmp_path: Path, years: int) -> None:
-    """A time of more than a day that nobody recorded is no time, and the clock may go back."""
+    """A time of more than a day that was not recorded is no time, and the clock may go back."""
     times = until(steady(random.Random(4), 20), 300)
     moved = [time + (time > 150) * years / 2 * 365 * 86_400 for time in times]
     done, plain = tuned(tmp_path, moved, "--json"), tuned(tmp_path, times, "--json")
@@ -453,7 +453,7 @@ def spaces() -> Iterator[list[Namespace]]:
 
 @pytest.fixture
 def talking(spaces: list[Namespace]) -> Iterator[None]:
-    """Somebody at the cable's other end says something every 20 ms, until its input is closed."""
+    """A host at the cable's other end sends something every 20 ms, until its input is closed."""
     code = (
         "import select, socket, sys\n"
         "sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0); sock.bind(('far', 0))\n"

@@ -447,7 +447,7 @@ def test_who_serves_as_far_as_is_known(service: str, known: dict[str, Any], tmp_
     assert us.service == service and us.is_served is (service in ("here", "peer", "answered"))
 
 
-def test_with_nobody_to_ask_heartbeats_are_all_that_tells(tmp_path: Path) -> None:
+def test_without_addresses_to_ask_for_heartbeats_are_all_that_tells(tmp_path: Path) -> None:
     us = context(tmp_path, addresses=())
     us.state = replace(us.state, phase=pair.Phase.STANDBY, beats=True)
     assert us.service == "peer" and us.is_served
@@ -560,7 +560,7 @@ def test_heartbeats_that_come_one_way_only(lab: Lab) -> None:
 
 
 def test_a_standby_that_cannot_reach_its_peer(lab: Lab) -> None:
-    """The service's address tells whether one is active; and with nobody's answer nobody is."""
+    """The service's address tells whether one is active; and without an answer none is."""
     fence = lab.b.write("fence", "#!/bin/sh\nexit 1\n", 0o755)
     daemons = begin(lab, fence_prog=fence, second_path=False)
     lab.cut_link()
@@ -663,7 +663,7 @@ def test_who_polls_during_a_switch_sees_no_outage(lab: Lab) -> None:
 
 
 def test_how_long_survives_a_restart(lab: Lab) -> None:
-    """Its age is counted by a clock that nobody sets; what an older one left says nothing of it."""
+    """Its age is counted by a clock that is never set; what an older one left says nothing."""
     daemons = begin(lab)
     before = lab.a.status()["us"]
     daemons["a"].terminate()

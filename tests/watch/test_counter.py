@@ -73,7 +73,7 @@ def test_every_packet_that_comes_in_is_counted_and_no_other(spaces: list[Namespa
             send(far, 300)
             send(near, 50)
             assert received(counting, 300) == 300
-            send(far, 20_000)  # many more than the ring holds, and nobody reads it
+            send(far, 20_000)  # many more than the ring holds, and it is not read
             assert received(counting, 20_000) == 20_000
             assert counting.take() == 0
 
@@ -309,7 +309,7 @@ ALMOST_TOO_LONG, TOO_LONG = types(2160), types(2300)
 def test_a_filter_that_the_kernel_refuses_is_an_error(
     spaces: list[Namespace], tmp_path: Path, what: type[Counter] | type[Tap]
 ) -> None:
-    """libpcap would run it in user space, where nobody counts: every packet would pass."""
+    """libpcap would run it in user space, where nothing is counted: every packet would pass."""
     more = ((), DumpFile(str(tmp_path / "dump"), 64)) if what is Tap else ()
 
     def work() -> None:
@@ -469,7 +469,7 @@ while True:
 
 @contextmanager
 def flooded(namespace: Namespace, frame: bytes) -> Iterator[None]:
-    """Somebody sends this frame from `far` again and again."""
+    """A host sends this frame from `far` again and again."""
     command = namespace.enter([sys.executable, "-c", FLOOD, frame.hex()])
     flooder = subprocess.Popen(command, stdout=subprocess.PIPE)
     try:
@@ -540,7 +540,7 @@ PLIP6 = Conf(primary="fd00::1", secondary="fd00::2")
 
 
 def icmpv6(source: str, target: str, kind: int) -> bytes:
-    """An ICMPv6 packet over ethernet; nobody looks at its checksum here."""
+    """An ICMPv6 packet over ethernet; its checksum is not looked at here."""
     return ipv6(source, kind, socket.inet_pton(socket.AF_INET6, target))
 
 
@@ -670,7 +670,7 @@ WHAT_COUNTS = [
     ("the peer's probe of us, IPv6", "eth0", PAIR, WANTED6, True),
     ("to our interface alone", "eth0", PAIR, frames.request(FAR, "fe80::5", "fe80::6", OWN), True),
     ("our probe of a probe target, IPv6", "eth0", PAIR, MARKED6, False),
-    ("solicitation from nobody", "eth0", PAIR, ASKED, False),
+    ("solicitation from no address", "eth0", PAIR, ASKED, False),
     ("solicitation from us", "eth0", PAIR, icmpv6(SERVICE6, ROUTER6, 135), False),
     ("solicitation of one interface from us", "eth0", PAIR, ASKED_ONE, False),
     ("and by way of a switch", "eth0", PAIR, relabelled(ASKED_ONE, frames.FLOW_LABEL), False),
@@ -680,13 +680,13 @@ WHAT_COUNTS = [
     ("our advertisement", "eth0", PAIR, TOLD, False),
     ("our advertisement from elsewhere", "eth0", PAIR, icmpv6("fe80::5", SERVICE6, 136), False),
     ("a witness's answer", "eth0", PAIR, icmpv6(ROUTER6, ROUTER6, 136), True),
-    ("other ICMPv6 from nobody", "eth0", PAIR, icmpv6("::", "ff02::16", 143), True),
+    ("other ICMPv6 from no address", "eth0", PAIR, icmpv6("::", "ff02::16", 143), True),
     ("without @addresses", "eth0", Conf(), ANNOUNCED[0], True),
     ("heartbeat", "plip0", PAIR, ping("1.0.0.2", 8, NEW), True),
     ("with more behind it", "plip0", PAIR, ping("1.0.0.2", 8, TAGGED), True),
     ("of the secret before", "plip0", PAIR, ping("1.0.0.2", 8, OLD), True),
     ("its answer", "plip0", PAIR, ping("1.0.0.2", 0, NEW), False),
-    ("somebody's heartbeat", "plip0", PAIR, ping("1.0.0.3", 8, NEW), False),
+    ("a stranger's heartbeat", "plip0", PAIR, ping("1.0.0.3", 8, NEW), False),
     ("the peer's ping", "plip0", PAIR, ping("1.0.0.2", 8), False),
     ("of the usual size", "plip0", PAIR, ping("1.0.0.2", 8, bytes(range(56))), False),
     ("with a pattern", "plip0", PAIR, ping("1.0.0.2", 8, PATTERN), False),
@@ -695,7 +695,7 @@ WHAT_COUNTS = [
     ("heartbeat, IPv6", "plip0", PLIP6, ipv6("fd00::2", 128, TAGGED), True),
     ("of the secret before, IPv6", "plip0", PLIP6, ipv6("fd00::2", 128, OLD), True),
     ("its answer, IPv6", "plip0", PLIP6, ipv6("fd00::2", 129, NEW), False),
-    ("somebody's, IPv6", "plip0", PLIP6, ipv6("fd00::3", 128, NEW), False),
+    ("a stranger's, IPv6", "plip0", PLIP6, ipv6("fd00::3", 128, NEW), False),
     ("the peer's ping, IPv6", "plip0", PLIP6, ipv6("fd00::2", 128, bytes(range(56))), False),
     ("with a pattern, IPv6", "plip0", PLIP6, ipv6("fd00::2", 128, PATTERN), False),
     ("$plip_filter", "plip0", Conf(plip_filter="greater 0"), ping("1.0.0.2", 0), True),
@@ -992,7 +992,7 @@ def test_only_one_writes_a_dump(tmp_path: Path) -> None:
     assert held(path) == 3
 
 
-def test_a_dump_never_goes_where_somebody_else_leads_it(tmp_path: Path) -> None:
+def test_a_dump_never_goes_where_another_user_leads_it(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
     for plant in (os.symlink, os.link):

@@ -743,7 +743,7 @@ def secret_file(folder: Path, word: str = "open sesame") -> str:
 
 
 def test_a_capture_of_the_private_link_is_judged_by_the_tag(tmp_path: Path) -> None:
-    """The secret is read in a process of its own: from then on nobody may look into that."""
+    """The secret is read in a process of its own: from then on no other may look into that."""
     (tag,) = heartbeat_tags(b"open sesame", "1.0.0.1", "1.0.0.2").peers
     file = tmp_path / "x.pcap"
     conf = conf_file(tmp_path, plip_timer=0.2, plip_hbeat=0.1, secret=secret_file(tmp_path))

@@ -86,7 +86,7 @@ def test_a_request_that_counts_is_as_a_kernel_s() -> None:
     assert asked == marked[:14] + b"\x60\0\0\0" + marked[18:]
 
 
-def test_the_address_to_ask_from_is_of_the_interface_and_nobody_else_s() -> None:
+def test_the_address_to_ask_from_is_of_the_interface_and_of_no_other() -> None:
     assert packed(frames.link_local(HWADDR))[8:] == unhex("020000 fa11 000a01")
 
 
