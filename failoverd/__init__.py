@@ -1,3 +1,3 @@
-"""failoverd: two-machine failover that watches traffic."""
+"""failoverd: two-node failover that watches traffic."""
 
 __version__ = "2.1.0"

@@ -141,7 +141,7 @@ def takes_ipv6(name: str) -> bool:
 
 
 def forwards_ipv6(name: str) -> bool:
-    """Whether this machine is an IPv6 router there."""
+    """Whether this node is an IPv6 router there."""
     return _ipv6_setting(name, "forwarding") not in ("0", "")
 
 

@@ -110,8 +110,8 @@ class ServiceInterfaces:
                 self._context.say("HWADDR-UNKNOWN", f"interface {name}", text, hwaddr=now)
 
     def _note_hwaddr(self, name: str) -> str | None:
-        """The one that it has now, noted if it is its own: the card may be another by now, or a
-        bond use another port."""
+        """The one that it has now, noted if it is its own: the interface may be another by now, or
+        a bond use another port."""
         now, saved = links.hwaddr(name), self._context.saved
         if now is not None and saved.hwaddrs.get(name) != now and self._is_own(name, now):
             saved.hwaddrs[name] = now

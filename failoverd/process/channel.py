@@ -18,7 +18,7 @@ MAX_MESSAGE = 64 * 1024  # bytes
 MAX_FIRST = 200  # bytes of its first line that are kept
 MAX_BURST = 64  # messages that are read at once
 LEAST_WEIGHT = 1024  # bytes that the shortest message counts for
-LEAST_PATIENCE = 2.0  # seconds; a shorter silence of a worker may be a busy machine
+LEAST_PATIENCE = 2.0  # seconds; a shorter silence of a worker may be a busy host
 
 Message = dict[str, object]
 

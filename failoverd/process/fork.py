@@ -245,7 +245,7 @@ def find_out(name: str, work: Callable[[Channel], Message], seconds: float) -> M
 
 def limit_work(seconds: float) -> None:
     """End this process once it has worked for so long: what counts is its own time on a processor,
-    so that one on a busy machine gets as far as another."""
+    so that one on a busy host gets as far as another."""
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_PROF, seconds)
 

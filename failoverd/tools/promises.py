@@ -76,13 +76,13 @@ def all_bounds(conf: Conf, mute: Sequence[str] = ()) -> dict[str, Bound]:
         "ethernet_healing": Bound("end of split brain, link is cut", 0.0, healed)
         .unless("@addresses is empty", not conf.addresses)
         .unless(no_probes, bool(mute) and not conf.has_second_path),
-        "nobody": Bound("takeover when no node is active", two, bounds.agreement_time(found)),
+        "none_active": Bound("takeover when no node is active", two, bounds.agreement_time(found)),
         # A peer that vanished after `fail` was sent may have switched until then.
         "lost_switchover": Bound(
             "role taken back, peer vanished", 0.0, bounds.take_back_time(found)
         ).unless(no_probes, bool(mute)),
         # What guarantee 2 allows, scripts included.
-        "without_anyone": Bound(
+        "without_active": Bound(
             "longest time without active node", 0.0, bounds.longest_without_active(found)
         ).unless(no_probes, unsure),
     }
