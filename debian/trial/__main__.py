@@ -2,11 +2,11 @@
 
     python3 debian/trial FOLDER PACKAGE NEXT_PACKAGE [RELEASE]
 
-First the tests of what failoverd rests on are run against Debian's own libraries. Then two machines
+First the tests of what failoverd rests on are run against Debian's own libraries. Then two nodes
 are booted from bare trees, once as containers in which no init runs, once with sysvinit and once
 with systemd. The package is installed, started, upgraded, rebooted and purged there. All files are
 in FOLDER, all processes and mounts in the namespaces that dev/package makes. It takes root, and
-some minutes. The trees are of this machine's release if none is named.
+some minutes. The trees are of this host's release if none is named.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from machines import INITS, PATIENCE, Client, Machine, connect, copy, wait_until
+from nodes import INITS, PATIENCE, Client, Node, connect, copy, wait_until
 from trees import Failed, Tree, bare_system, own_release
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NEEDED = "adduser iproute2 procps python3 python3-daemon libpcap0.8 logrotate"
-# init: its packages, and what makes it fit a machine without terminals
+# init: its packages, and what makes it fit a node without terminals
 INIT_PACKAGES = {"sysvinit": "sysvinit-core", "systemd": "systemd systemd-sysv"}
 TESTS = (*("watch/test_counter", "watch/test_watcher", "listener/test_server", "test_neighbours"),)
 
@@ -211,7 +211,7 @@ def texts(tree: Tree, packages: Packages) -> None:
 
 
 def pair(folder: Path, common: Tree, init: str, packages: Packages) -> None:
-    """Two machines with this init, from the installation to the purge."""
+    """Two nodes with this init, from the installation to the purge."""
     bare = Tree(folder / init, common.layers)
     if init in INIT_PACKAGES:
         bare.install(*INIT_PACKAGES[init].split())
@@ -220,14 +220,14 @@ def pair(folder: Path, common: Tree, init: str, packages: Packages) -> None:
     if table.exists():
         lines = table.read_text().splitlines(keepends=True)
         table.write_text("".join(line for line in lines if "getty" not in line))
-    machines = [
-        Machine(name, number, init, Tree(folder / f"{init}-{name}", bare.layers), folder)
+    nodes = [
+        Node(name, number, init, Tree(folder / f"{init}-{name}", bare.layers), folder)
         for number, name in enumerate(("a", "b"), 1)
     ]
-    a, b = machines
+    a, b = nodes
     switch = connect(a, b)
     try:
-        for one in machines:
+        for one in nodes:
             one.power_on()
         before = a.tree.files()
         if init not in INIT_PACKAGES:
@@ -244,28 +244,28 @@ def pair(folder: Path, common: Tree, init: str, packages: Packages) -> None:
         finally:
             client.close()
     except Failed as error:
-        logs = "\n".join(f"--- {one.name}\n{one.tails()}" for one in machines)
+        logs = "\n".join(f"--- {one.name}\n{one.tails()}" for one in nodes)
         raise Failed(f"{error}\n{logs}") from None
     finally:
-        for one in machines:
+        for one in nodes:
             one.off()
 
 
-def service(machine: Machine, verb: str) -> str:
-    return machine.run("service", "failoverd", verb, check=False)
+def service(node: Node, verb: str) -> str:
+    return node.run("service", "failoverd", verb, check=False)
 
 
-def runs(machine: Machine) -> bool:
-    return machine.succeeds("service", "failoverd", "status")
+def runs(node: Node) -> bool:
+    return node.succeeds("service", "failoverd", "status")
 
 
-def dpkg_install(machine: Machine, package: Path) -> str:
+def dpkg_install(node: Node, package: Path) -> str:
     """Install as apt does for somebody who takes all defaults."""
-    path = machine.tree.put(package, "/root")
-    return machine.run("dpkg", "--force-confdef", "--install", path)
+    path = node.tree.put(package, "/root")
+    return node.run("dpkg", "--force-confdef", "--install", path)
 
 
-def install(a: Machine, b: Machine, packages: Packages) -> None:
+def install(a: Node, b: Node, packages: Packages) -> None:
     for one in (a, b):
         said = dpkg_install(one, packages.first)
     must("it is not started before it is set up, and says so", "not configured yet" in said)
@@ -275,7 +275,7 @@ def install(a: Machine, b: Machine, packages: Packages) -> None:
     shown = a.run("stat", "-c", "%a %U %s", "/etc/failover/secret").split()
     must(f"a secret was made: {' '.join(shown)}", shown == ["600", "root", "33"])
     secret = a.path("/etc/failover/secret").read_bytes()
-    must("another one on the other machine", secret != b.path("/etc/failover/secret").read_bytes())
+    must("another one on the other node", secret != b.path("/etc/failover/secret").read_bytes())
     must("it has a user", "/nologin" in a.run("getent", "passwd", "failoverd"))
     dpkg_install(a, packages.first)
     must(
@@ -294,7 +294,7 @@ def install(a: Machine, b: Machine, packages: Packages) -> None:
         say(f"      {figure.splitlines()[-1]}")
 
 
-def configure(a: Machine, b: Machine, packages: Packages) -> None:
+def configure(a: Node, b: Node, packages: Packages) -> None:
     for one, boot in ((a, "master"), (b, "slave")):
         path = one.path("/etc/failover/failoverd.conf")
         own = {"$primary": f'"{one.private}"', "$secondary": f'"{one.peer}"'}
@@ -317,7 +317,7 @@ def with_settings(text: str, settings: dict[str, str]) -> str:
     return text
 
 
-def start(a: Machine, b: Machine, packages: Packages) -> None:
+def start(a: Node, b: Node, packages: Packages) -> None:
     for one in (a, b):
         service(one, "start")
         must(f"{one.name}: it runs", runs(one))
@@ -331,7 +331,7 @@ def start(a: Machine, b: Machine, packages: Packages) -> None:
     must(f"its {len(children)} children run as failoverd", set(children) == {"failoverd"})
 
 
-def further(a: Machine, b: Machine, packages: Packages) -> None:
+def further(a: Node, b: Node, packages: Packages) -> None:
     """A pair beside the first one. It stays, and what follows is tried with both."""
     (a.path(WEB)).mkdir()
     a.run("sh", "-c", f"umask 077; head -c 24 /dev/urandom | base64 >{WEB}/secret")
@@ -352,13 +352,13 @@ def further(a: Machine, b: Machine, packages: Packages) -> None:
     must("the first pair has not noticed", before == [facts(one) for one in (a, b)])
 
 
-def further_role(machine: Machine) -> str:
-    said = machine.run("ha-status", "-c", f"{WEB}/failoverd.conf", "--json", check=False)
+def further_role(node: Node) -> str:
+    said = node.run("ha-status", "-c", f"{WEB}/failoverd.conf", "--json", check=False)
     found = re.match(r'{"us": {"role": "([a-z]+)"', said)
     return found[1] if found else "none"
 
 
-def settle_further(active: Machine, standby: Machine) -> None:
+def settle_further(active: Node, standby: Node) -> None:
     wait_until(
         f"{active.name} is active in the further pair and {standby.name} stands by",
         lambda: (further_role(active), further_role(standby)) == ("active", "standby"),
@@ -366,11 +366,11 @@ def settle_further(active: Machine, standby: Machine) -> None:
     must(f"failoverd@web: {active.name} is active, {standby.name} stands by", True)
 
 
-def further_pid(machine: Machine) -> str:
-    return machine.run("cat", "/run/failoverd-web.pid", check=False).strip()
+def further_pid(node: Node) -> str:
+    return node.run("cat", "/run/failoverd-web.pid", check=False).strip()
 
 
-def contained(a: Machine, b: Machine, packages: Packages) -> None:
+def contained(a: Node, b: Node, packages: Packages) -> None:
     """As in a container: policy-rc.d forbids every start and stop, a person starts by hand."""
     install(a, b, packages)
     configure(a, b, packages)
@@ -388,7 +388,7 @@ def contained(a: Machine, b: Machine, packages: Packages) -> None:
 STRANGER = "setsid tail -f /dev/null /usr/sbin/failoverd </dev/null >/dev/null 2>&1 &"
 
 
-def purge_while_it_runs(a: Machine, b: Machine, before: set[str]) -> None:
+def purge_while_it_runs(a: Node, b: Node, before: set[str]) -> None:
     b.run("dpkg", "--remove", "failoverd")
     must("where it is removed no process of its own is left", not own_processes(b))
     must("a stranger's process is still there", b.succeeds("pgrep", "-f", "^tail -f"))
@@ -402,20 +402,20 @@ def purge_while_it_runs(a: Machine, b: Machine, before: set[str]) -> None:
     must(f"no file is left {' '.join(left)}", not left)
 
 
-def own_processes(machine: Machine) -> str:
+def own_processes(node: Node) -> str:
     """What runs as failoverd or as one of its children; zombies have ended."""
-    listed = machine.run("ps", "axo", "stat,args").splitlines()
+    listed = node.run("ps", "axo", "stat,args").splitlines()
     return "\n".join(line for line in listed if re.match(r"[^Z].*(python3|failoverd:)", line))
 
 
-def nothing_is_left(machine: Machine) -> None:
+def nothing_is_left(node: Node) -> None:
     for kind in ("passwd", "group"):
-        must(f"no {kind} entry is left", not machine.succeeds("getent", kind, "failoverd"))
-    left = machine.run("sh", "-c", "ls -d /run/failoverd* 2>/dev/null", check=False).strip()
+        must(f"no {kind} entry is left", not node.succeeds("getent", kind, "failoverd"))
+    left = node.run("sh", "-c", "ls -d /run/failoverd* 2>/dev/null", check=False).strip()
     must(f"nothing is left in /run {left}", not left)
 
 
-def settle(active: Machine, standby: Machine) -> None:
+def settle(active: Node, standby: Node) -> None:
     """Wait until these are the roles, and see that the service is where it should be."""
     wait_until(
         f"{active.name} is active and {standby.name} stands by",
@@ -428,21 +428,21 @@ def settle(active: Machine, standby: Machine) -> None:
 Facts = dict[str, object]
 
 
-def facts(machine: Machine) -> Facts:
+def facts(node: Node) -> Facts:
     """What a restart must leave alone."""
-    status = machine.status()
+    status = node.status()
     return {
         "role": status.get("role"),
         "since": status.get("since"),
-        "address": machine.serves(),
-        "service": machine.run("cat", "/run/site.pid", check=False),
-        "alive": machine.succeeds("sh", "-c", "kill -0 $(cat /run/site.pid)"),
-        "runs of the script": machine.log().count(" SCRIPT-START "),
+        "address": node.serves(),
+        "service": node.run("cat", "/run/site.pid", check=False),
+        "alive": node.succeeds("sh", "-c", "kill -0 $(cat /run/site.pid)"),
+        "runs of the script": node.log().count(" SCRIPT-START "),
     }
 
 
-def unchanged(a: Machine, b: Machine, what: str, act: Callable[[], object]) -> None:
-    """Act; then failoverd here is another process, and all else is as it was, on both machines."""
+def unchanged(a: Node, b: Node, what: str, act: Callable[[], object]) -> None:
+    """Act; then failoverd here is another process, and all else is as it was, on both nodes."""
     before, pid = [facts(one) for one in (a, b)], a.pid()
     act()
     wait_until(f"another failoverd after {what}", lambda: a.pid() not in ("", pid))
@@ -454,13 +454,13 @@ def unchanged(a: Machine, b: Machine, what: str, act: Callable[[], object]) -> N
     must(f"{what}: role, address and service are as they were, no script was run", pid != a.pid())
 
 
-def restart(a: Machine, b: Machine, packages: Packages) -> None:
+def restart(a: Node, b: Node, packages: Packages) -> None:
     must("the service that the script started is there", facts(a)["alive"])
     unchanged(a, b, "a restart of the active one", lambda: service(a, "restart"))
     unchanged(b, a, "a restart of the standby", lambda: service(b, "restart"))
 
 
-def rotate(a: Machine, b: Machine, packages: Packages) -> None:
+def rotate(a: Node, b: Node, packages: Packages) -> None:
     pid = a.pid()
     a.run("logrotate", "--force", "/etc/logrotate.d/failoverd")
     wait_until("a line in the new log", lambda: "configuration read again" in a.log())
@@ -469,7 +469,7 @@ def rotate(a: Machine, b: Machine, packages: Packages) -> None:
     must(f"the new log is {shown}", shown == "640 root adm")
 
 
-def supervised(a: Machine, b: Machine, packages: Packages) -> None:
+def supervised(a: Node, b: Node, packages: Packages) -> None:
     """What systemd does for a failoverd that is dead or hangs."""
     if a.init != "systemd":
         return
@@ -495,7 +495,7 @@ def supervised(a: Machine, b: Machine, packages: Packages) -> None:
     a.run("systemctl", "daemon-reload")
 
 
-def upgrade(a: Machine, b: Machine, packages: Packages) -> None:
+def upgrade(a: Node, b: Node, packages: Packages) -> None:
     edited = [
         a.path(f"/etc/failover/{name}").read_bytes() for name in ("failoverd.conf", "ha-switch")
     ]
@@ -525,16 +525,16 @@ def upgrade(a: Machine, b: Machine, packages: Packages) -> None:
     settle(a, b)
 
 
-def scripts_run(machine: Machine) -> int:
-    return machine.log().count(" SCRIPT-START ")
+def scripts_run(node: Node) -> int:
+    return node.log().count(" SCRIPT-START ")
 
 
-def reboot(machine: Machine) -> None:
-    machine.run("shutdown", "-r", "now", check=False)
-    machine.wait_for_end()
+def reboot(node: Node) -> None:
+    node.run("shutdown", "-r", "now", check=False)
+    node.wait_for_end()
 
 
-def reboot_standby(a: Machine, b: Machine) -> None:
+def reboot_standby(a: Node, b: Node) -> None:
     before = facts(a)
     reboot(b)
     time.sleep(5)
@@ -545,11 +545,12 @@ def reboot_standby(a: Machine, b: Machine) -> None:
     must("it was started by its boot, and nothing changed here", facts(a) == before)
 
 
-def reboot_active(a: Machine, b: Machine, client: Client) -> None:
+def reboot_active(a: Node, b: Node, client: Client) -> None:
     reboot(a)
     told = "told this node to take over" in b.log()
     must(
-        "a reboot of the active one has handed over when it is down", b.role() == "active" and told
+        "a reboot of the active one has given its role away when it is down",
+        b.role() == "active" and told,
     )
     must("the service is at the other one", b.serves() and facts(b)["alive"])
     must("and so is the further pair's", further_role(b) == "active")
@@ -558,15 +559,15 @@ def reboot_active(a: Machine, b: Machine, client: Client) -> None:
     settle(a, b)
 
 
-def purge(a: Machine, b: Machine, before: set[str]) -> None:
+def purge(a: Node, b: Node, before: set[str]) -> None:
     a.run("dpkg", "--remove", "failoverd")
     wait_until("the peer is active", lambda: b.role() == "active")
-    must("a machine from which it is removed has handed over", b.serves() and not a.serves())
+    must("a node from which it is removed has given its role away", b.serves() and not a.serves())
     kept = (
         a.path("/etc/failover/failoverd.conf").exists() and a.path("/etc/failover/secret").exists()
     )
     must("its configuration is still there", kept)
-    must("the further pair has handed over, too", further_role(b) == "active")
+    must("the further pair has given its role away, too", further_role(b) == "active")
     shutil.rmtree(a.path(WEB))  # which is not the package's
     a.run("dpkg", "--purge", "failoverd")
     left = sorted(path for path in a.tree.files() - before if not of_others(path))

@@ -105,7 +105,7 @@ class Tree:
 
 
 def own_release() -> str:
-    """The code name of this machine's release."""
+    """The code name of this host's release."""
     text = Path("/etc/os-release").read_text()
     found = re.search(r'(?m)^VERSION_CODENAME="?([a-z]+)', text)
     if not found:
@@ -114,7 +114,7 @@ def own_release() -> str:
 
 
 def bare_system(folder: Path, release: str) -> Path:
-    """A bare system, by debootstrap, which finds its packages where this machine does.
+    """A bare system, by debootstrap, which finds its packages where this host does.
 
     One that is in the folder already is taken as it is.
     """
@@ -133,7 +133,7 @@ def bare_system(folder: Path, release: str) -> Path:
 
 
 def see_as_we_do(root: Path, sources: bool) -> None:
-    """Give a tree what it takes to reach this machine's package sources, and, for the same
+    """Give a tree what it takes to reach this host's package sources, and, for the same
     release, these themselves."""
     if sources:
         (root / "etc/apt/sources.list").unlink(missing_ok=True)

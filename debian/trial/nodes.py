@@ -1,7 +1,7 @@
-"""Machines for the trial: a tree, cards, and an init as process 1, all in namespaces.
+"""Nodes for the trial: a tree, interfaces, and an init as process 1, all in namespaces.
 
-Two of them and a client are on one switch; a cable between the two is the private link. The cards
-are in a network namespace that outlives a machine's reboot.
+Two of them and a client are on one switch; a cable between the two is the heartbeat link. The
+interfaces are in a network namespace that outlives a node's reboot.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ INITS = {
     "systemd": "/lib/systemd/systemd",
 }
 
-# What a kernel and a boot loader would do. Of /proc/sys only the network's part is the machine's
+# What a kernel and a boot loader would do. Of /proc/sys only the network's part is the node's
 # own, so the rest is for reading only. Nor are the clock and the kernel's modules its own.
 POWER_ON = """
 root=$1 init=$2 name=$3 cgroups=$4
@@ -104,8 +104,8 @@ class Network:
         call(*words, text="\n".join(commands) + "\n", check=False)
 
 
-class Machine:
-    """A machine with one card on the switch, eth0, and the private link, plip0."""
+class Node:
+    """A node with one interface on the switch, eth0, and the heartbeat link, plip0."""
 
     def __init__(self, name: str, number: int, init: str, tree: Tree, folder: Path) -> None:
         self.name, self.init, self.tree = name, init, tree
@@ -164,7 +164,7 @@ class Machine:
         return level[-1:] == ["2"] and not self.run("pgrep", "-f", "init.d/rc ", check=False)
 
     def wait_for_end(self) -> None:
-        """Wait until the machine is down, then let its cards forget what a power cut takes."""
+        """Wait until the node is down, then let its interfaces forget what a power cut takes."""
         assert self._unshare is not None
         try:
             self._unshare.wait(3 * PATIENCE)
@@ -202,7 +202,7 @@ class Machine:
         )
 
     def path(self, path: str) -> Path:
-        """A path of the machine's disk as this process reaches it."""
+        """A path of the node's disk as this process reaches it."""
         return self.tree.root / path.lstrip("/")
 
     def log(self) -> str:
@@ -291,8 +291,8 @@ class Client:
         self._process.wait()
 
 
-def connect(a: Machine, b: Machine) -> Network:
-    """The switch, with the client on it: two cards, and the private link."""
+def connect(a: Node, b: Node) -> Network:
+    """The switch, with the client on it: two interfaces, and the heartbeat link."""
     switch = Network()
     switch.ip(
         "link add name br0 type bridge",
@@ -308,6 +308,6 @@ def connect(a: Machine, b: Machine) -> Network:
     return switch
 
 
-def copy(source: Machine, target: Machine, path: str) -> None:
-    """Copy a file from one machine's disk to the other's, with its mode."""
+def copy(source: Node, target: Node, path: str) -> None:
+    """Copy a file from one node's disk to the other's, with its mode."""
     shutil.copy2(source.path(path), target.path(path))
