@@ -173,17 +173,15 @@ def sets(**changes: object) -> Callable[[Truth, str, str], Truth]:
     return lambda truth, name, _: truth.change(name, **changes)
 
 
-def interface_is(*states: str) -> Callable[[Truth, str, str], bool]:
-    return lambda truth, name, word: (
-        reachable(truth, name) and interface(truth, name, word) in states
-    )
+def state_is(*states: str) -> Callable[[Truth, str, str], bool]:
+    return lambda truth, name, word: reachable(truth, name) and state(truth, name, word) in states
 
 
-def interface(truth: Truth, name: str, word: str) -> str:
+def state(truth: Truth, name: str, word: str) -> str:
     return truth.of(name).interfaces[int(word.removeprefix("eth"))]
 
 
-def interface_becomes(state: str) -> Callable[[Truth, str, str], Truth]:
+def state_becomes(state: str) -> Callable[[Truth, str, str], Truth]:
     def then(truth: Truth, name: str, word: str) -> Truth:
         interfaces = list(truth.of(name).interfaces)
         interfaces[int(word.removeprefix("eth"))] = state
@@ -240,26 +238,15 @@ KINDS = (
         sets(frozen=False, stopped=False),
         repair=True,
     ),
-    Kind("dead port of", 8, interface_is(WORKS), interface_becomes("dead"), INTERFACES),
-    Kind(
-        "good port of", 16, interface_is("dead"), interface_becomes(WORKS), INTERFACES, repair=True
-    ),
-    Kind("unplugged", 5, interface_is(WORKS), interface_becomes("unplugged"), INTERFACES),
-    Kind(
-        "plugged in",
-        16,
-        interface_is("unplugged"),
-        interface_becomes(WORKS),
-        INTERFACES,
-        repair=True,
-    ),
-    Kind("switched off", 3, interface_is(WORKS), interface_becomes("down"), INTERFACES),
-    Kind(
-        "switched on", 16, interface_is("down"), interface_becomes(WORKS), INTERFACES, repair=True
-    ),
-    Kind("deleted", 3, interface_is(WORKS), interface_becomes("gone"), INTERFACES),
-    Kind("made again", 16, interface_is("gone"), interface_becomes(WORKS), INTERFACES, repair=True),
-    Kind("deleted and made again", 3, interface_is(WORKS), same, INTERFACES),
+    Kind("dead port of", 8, state_is(WORKS), state_becomes("dead"), INTERFACES),
+    Kind("good port of", 16, state_is("dead"), state_becomes(WORKS), INTERFACES, repair=True),
+    Kind("unplugged", 5, state_is(WORKS), state_becomes("unplugged"), INTERFACES),
+    Kind("plugged in", 16, state_is("unplugged"), state_becomes(WORKS), INTERFACES, repair=True),
+    Kind("switched off", 3, state_is(WORKS), state_becomes("down"), INTERFACES),
+    Kind("switched on", 16, state_is("down"), state_becomes(WORKS), INTERFACES, repair=True),
+    Kind("deleted", 3, state_is(WORKS), state_becomes("gone"), INTERFACES),
+    Kind("made again", 16, state_is("gone"), state_becomes(WORKS), INTERFACES, repair=True),
+    Kind("deleted and made again", 3, state_is(WORKS), same, INTERFACES),
     Kind(
         "the link's end is deleted",
         3,
@@ -276,12 +263,8 @@ KINDS = (
     Kind(
         "the switch is dead",
         4,
-        lambda t, _n, _w: (
-            interface_is(WORKS)(t, "a", "eth0") and interface_is(WORKS)(t, "b", "eth0")
-        ),
-        lambda t, _n, _w: interface_becomes("dead")(
-            interface_becomes("dead")(t, "a", "eth0"), "b", "eth0"
-        ),
+        lambda t, _n, _w: state_is(WORKS)(t, "a", "eth0") and state_is(WORKS)(t, "b", "eth0"),
+        lambda t, _n, _w: state_becomes("dead")(state_becomes("dead")(t, "a", "eth0"), "b", "eth0"),
         of_link=True,
     ),
     Kind(

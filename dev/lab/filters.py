@@ -38,8 +38,7 @@ def pass_all(node: Node) -> None:
 
 
 def stop_receiving(switch: Node, port: str) -> None:
-    """Nothing goes from a switch's port to the interface there, which can still send. Raises
-    LabError.
+    """Nothing goes from a switch's port to its interface, which can still send. Raises LabError.
 
     At the interface itself it would be counted before any filter there sees it.
     """
