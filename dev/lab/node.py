@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PLIP = "plip0"
 SWITCH = ROOT / "ha-switch"
 _LOG_LIMIT = 30.0  # seconds; a child writes the log's file, a moment later
-SECRET = "a word that only the lab's two nodes know"
+SECRET = "a word that only the lab's two machines know"
 
 Value = str | int | float | bool | Sequence[str]
 
