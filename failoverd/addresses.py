@@ -419,7 +419,7 @@ def _give_back(kernel: Kernel, name: str, shared: str, own: str, notes: list[str
         return _set_hwaddr(kernel, name, hwaddr, notes)
     if links.hwaddr(name) != shared:
         return []
-    # Any will do but the one that the peer uses now. This is one that no maker gives away.
+    # Any will do but the one that the peer uses now. No maker gives this one to an interface.
     hwaddr = f"02:{os.urandom(5).hex(':')}"
     notes.append(f"{name}: its own hardware address is not known, {hwaddr} takes its place")
     return _set_hwaddr(kernel, name, hwaddr, notes)

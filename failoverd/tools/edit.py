@@ -1,4 +1,4 @@
-"""The files and programs of ha-edit: nothing is decided here, and nothing is asked.
+"""The files and programs of ha-edit: nothing is decided here, nothing prompted for.
 
 A file is replaced by a rename, and rsync over ssh fetches and sends the peer's copy. Programs say
 themselves what went wrong, on standard error.
