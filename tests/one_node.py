@@ -45,11 +45,13 @@ def view(
     down: str = "",
     failed: str = "",
     checks: str = "",
-    reaches: bool = True,
+    wants_relief: bool = False,
 ) -> PeerView:
     sets = (frozenset(words.split()) for words in (bad, down, failed, checks))
     bad_ones, down_ones, failed_ones, bad_checks = sets
-    return PeerView(role, boot, bad_ones, down_ones, (), failed_ones, bad_checks, reaches=reaches)
+    return PeerView(
+        role, boot, bad_ones, down_ones, (), failed_ones, bad_checks, wants_relief=wants_relief
+    )
 
 
 def counting(packets: int, last: int = 0) -> pair.PeerView:

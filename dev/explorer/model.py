@@ -186,7 +186,7 @@ class Mind:
                 frozenset(i.name for i in state.interfaces if i.state == "fail"),
                 state.checks,
                 state.beats,
-                state.heard,
+                pair.wants_relief(state),
                 untried=frozenset((CHECK,)) - state.tried,
             )
         return found

@@ -461,9 +461,13 @@ class Scene:
 
     def stand_down(self, number: int, cause: pair.Purpose) -> None:
         """Whoever got the role because of the peer's interface, or check, keeps it for the
-        hold-down."""
-        by_check = cause is pair.Purpose.CHECK
-        given = by_check or cause is pair.Purpose.INTERFACE
+        hold-down, unless it receives nothing and could ask nobody."""
+        state, other = self.state(number), self.state(1 - number)
+        relieved = cause is pair.Purpose.PEER and other.purpose is pair.Purpose.RELIEF
+        by_check = cause is pair.Purpose.CHECK or (relieved and bool(state.checks))
+        given = by_check or cause is pair.Purpose.INTERFACE or relieved
+        if relieved and pair.receives_nothing(state):
+            self.held = 0
         if given and self.held and self.giver == 1 - number + 2 * by_check:
             raise Violation(f"{NAMES[number]} gives the role back before the hold-down is over")
         self.giver, self.held = number + 2 * by_check, self.setup.hold_down if given else 0

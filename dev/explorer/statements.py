@@ -203,11 +203,11 @@ def waiting(game: Game, world: World, found: int, receiving: list[int], asks: li
         serves = state.posture is pair.Posture.SERVING and works(world.hosts[n])
         fewer = receiving[n] < game.setup.interfaces and game.setup.low_water
         sicker = world.hosts[n].sick and not world.hosts[1 - n].sick
+        serves = serves and not state.from_peer
         if peer_can and serves and asks[1 - n] and not asks[n] and (fewer or sicker):
             more |= MUTE[n]
         if not found & Flag.LINKED:
             continue
-        serves = serves and not state.from_peer
         if peer_can and serves and not receiving[n]:
             more |= USELESS[n]
         if peer_can and serves and found & WELL[n] and world.hosts[n].sick:

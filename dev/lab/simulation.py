@@ -255,7 +255,7 @@ class Node:
             boot=self.boot,
             bad=bad,
             counts=((INTERFACE, window.packets, window.last),),
-            reaches=self.state.heard,
+            wants_relief=pair.wants_relief(self.state),
         )
 
     def forget(self, action: pair.Forget) -> None:

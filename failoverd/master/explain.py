@@ -145,7 +145,8 @@ def _switchover(state: State, rules: Rules, purpose: Purpose, other: str) -> str
         return f"switchover to {other} within {bounds.handover_time(rules):.3g} s"
     if case.outcome is Outcome.GIVE:
         return f"switchover to {other}"
-    return f"the role stays, {case.why(other)}{_bad(state, other)}"
+    unless = f" unless {other} asks for it" if case.finding is Finding.SILENT else ""
+    return f"the role stays{unless}, {case.why(other)}{_bad(state, other)}"
 
 
 def _bad(state: State, other: str) -> str:
@@ -192,7 +193,7 @@ def _if_free(confirm: str, conf: Conf, there: str) -> str:
 
 def _taken(state: State, rules: Rules, purpose: Purpose, names: Names, unless: str) -> str:
     here, there = names
-    if state.held and purpose is Purpose.BOOT:
+    if state.held and purpose is not Purpose.OPERATOR:
         return ON_HOLD
     case = _case(state, rules, purpose)
     if case.outcome is Outcome.CALL:

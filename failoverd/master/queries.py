@@ -250,5 +250,5 @@ def peer_view(status: protocol.Status, interfaces: tuple[str, ...]) -> pair.Peer
         checks=checks,
         untried=untried,
         beats=status.plip_state == "ok",
-        reaches=bool(status.path),
+        wants_relief=status.wants_relief,
     )

@@ -44,6 +44,7 @@ def status_of(
         switch_seconds=last.seconds if last else None,
         rejoining=pair.is_rejoining(context.state),
         speechless=pair.is_speechless(context.state),
+        wants_relief=pair.wants_relief(context.state),
         settings=alike.settings(context.conf),
         host=protocol.host(os.uname().nodename),
         now=utc_now(),

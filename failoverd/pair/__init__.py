@@ -9,6 +9,7 @@ are performed by the master, and by the explorer of the tests on a simulated net
 
 # ruff: noqa: F401, F403 - these names are what the room offers (mypy: implicit_reexport)
 
+from failoverd.pair.compare import receives_nothing, wants_relief
 from failoverd.pair.knowledge import *
 from failoverd.pair.messages import *
 from failoverd.pair.policy import NO_ANSWER

@@ -1,7 +1,8 @@
 """How soon the pair reacts: the worst cases of the rules of sections 4 and 5, in seconds, up to the
 moment when the switch script begins: how long that runs is the site's affair.
 
-The explorer and the lab judge by them, and `failoverd -t` prints them (`promises`).
+The explorer and the lab judge by them, and `failoverd -t` prints them (`promises`), but for that of
+a relief, which takes two faults at once.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ def handover_time(rules: Rules) -> float:
 
 
 def relief_time(rules: Rules) -> float:
-    """An active node is worse off, and counts the peer as reached for a window more; the peer sees
-    that when roles are compared, and lets it have its time."""
-    worse = max(2 * rules.news_time, rules.window)
+    """An active node has a bad interface, and then knows that no query of it is answered; the peer
+    learns that when roles are compared, and makes sure that it receives itself."""
+    worse = max(2 * rules.news_time, rules.wordless_time)
     return worse + rules.compare_time + rules.proof_time + rules.status_timeout
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from failoverd.pair.knowledge import State, Timer
+from failoverd.pair.knowledge import Posture, State, Timer
 from failoverd.pair.messages import PeerView
 from failoverd.pair.settings import Rules
 
@@ -19,6 +19,11 @@ def named(checks: frozenset[str]) -> frozenset[str]:
 def bad_here(state: State) -> frozenset[str]:
     """What has the role given away: failed interfaces and bad checks."""
     return failed_here(state) | named(state.checks)
+
+
+def bad_there(peer: PeerView) -> frozenset[str]:
+    """What is bad at the peer, as far as it has told."""
+    return peer.bad | peer.failed | named(peer.checks)
 
 
 def count_here(state: State) -> int:
@@ -125,15 +130,32 @@ def peer_has_carrier(state: State, rules: Rules) -> bool:
 
 
 def is_better(state: State, rules: Rules) -> bool:
-    """This node is good in something that is bad at the peer, less is bad here than there, and the
-    peer is active and does not reach this node: so it cannot give its role away."""
+    """The peer is active and would give its role away, but does not reach this node, where less is
+    bad than there.
+
+    As the peer would judge: $low_water is not for a standby, and a node whose switch script has
+    failed is given nothing. But here what has received nothing lately is not good.
+    """
     peer = state.peer
-    if peer is None or peer.reaches or not peer.serves:
+    if peer is None or not (peer.serves and peer.wants_relief) or state.broken:
         return False
-    theirs = peer.bad | peer.failed | named(peer.checks)
-    ours = {i.name for i in state.interfaces if i.state != "ok"}
+    theirs = (peer.failed | peer.down) & frozenset(rules.interfaces) | named(peer.checks)
+    ours = {i.name for i in state.interfaces if i.useless or i.verdict == "boot"}
+    ours |= {i.name for i in state.interfaces if i.failed and i.packets == 0}
     ours |= named(state.checks | (rules.everywhere - state.tried))
-    return len(ours) < len(theirs) and not theirs <= ours
+    return len(ours) < len(theirs)
+
+
+def wants_relief(state: State) -> bool:
+    """Active, and would give its role away, or receives nothing; but no query of it is answered."""
+    serves = state.posture is Posture.SERVING and not state.held
+    bad = bool(free_here(state)) or receives_nothing(state)
+    return serves and bad and not state.runs_out(Timer.UNHEARD)
+
+
+def receives_nothing(state: State) -> bool:
+    """Every interface of the service network has failed or is down."""
+    return bool(state.interfaces) and all(i.failed or not i.up for i in state.interfaces)
 
 
 def free_here(state: State) -> frozenset[str]:

@@ -85,7 +85,7 @@ class Timer(Enum):
     UNDER_WAY = "what the peer was told may still arrive"
     HEARD = "a window without an exchange"
     UNHEARD = "so long without an exchange that a busy peer is no reason"
-    RELIEF = "a worse active node has had its time to give its role away"
+    RELIEF = "the peer has wanted relief for as long as it takes to prove that this node receives"
     EXPECTED = "a window since the peer said that it takes the role"
     SERVED = "the addresses were answered for, one time or two since they were asked for"
     PATIENCE = "a request that waits wants an answer"

@@ -23,7 +23,7 @@ class PeerView:
     asks before it calls them its own. bad: its bad interfaces by section 5; down: those of them
     without a carrier. failed: those whose last verdict there was `fail`. checks: its service checks
     that are bad, as it has told; untried: those without a result. beats: heartbeats arrive there.
-    reaches: this node's port has answered it within a window."""
+    wants_relief: it would give its role away, and no query of it is answered."""
 
     role: str
     boot: str
@@ -33,7 +33,7 @@ class PeerView:
     failed: frozenset[str] = frozenset()
     checks: frozenset[str] = frozenset()
     beats: bool = True
-    reaches: bool = True
+    wants_relief: bool = False
     untried: frozenset[str] = frozenset()
 
     @property

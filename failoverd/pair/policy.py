@@ -92,7 +92,7 @@ BACK_SURE = either(has_failed, STAY, either(has_arrived, BACK, WAIT))
 UNMET = {  # of a condition that does not hold
     compare.is_fit: "is better off",
     compare.is_up: "no interface is up here",
-    compare.is_better: "is no worse off, or reaches this node",
+    compare.is_better: "is no worse off, or can give its role away",
     compare.peer_is_able: "is no better off",
     compare.peer_is_better: "is no better off",
     compare.peer_has_carrier: "has no interface that is up",
@@ -103,7 +103,7 @@ GRID: dict[Purpose | Query, tuple[Cell, ...]] = {  # findings in their order
     # why \ found        ACTIVE     IDLE       FAILED     SWITCHING  TAKEN  FREE      BLIND SILENT
     Purpose.NOBODY:    (STAY,      CALL,      CALL,      WAIT,      NO,    NO,       NO,   STAY),
     Purpose.BOOT:      (CALL_FIT,  CALL,      CALL,      WAIT,      STAY,  TAKE_ALL, STAY, NO),
-    Purpose.SILENCE:   (CALL_BETTER, STAY,    STAY,      STAY,      WAIT,  TAKE_UP,  WAIT, NO),
+    Purpose.SILENCE:   (STAY,      STAY,      STAY,      STAY,      WAIT,  TAKE_UP,  WAIT, NO),
     Purpose.RELIEF:    (CALL_BETTER, STAY,    STAY,      STAY,      NO,    NO,       NO,   STAY),
     Purpose.OPERATOR:  (CALL_UP,   CALL,      CALL,      STAY,      STAY,  TAKE,     STAY, NO),
     Purpose.INTERFACE: (KEEP,      PROVE_IT,  KEEP,      KEEP,      NO,    NO,       NO,   KEEP),

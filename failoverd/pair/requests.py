@@ -43,6 +43,7 @@ def take_over(turn: Turn, event: Request) -> None:
     if turn.state.posture is Posture.GIVING:
         turn.settle(False, "the peer handed the role back")
     turn.join(event)
+    turn.set(from_peer=True, guarded=None)  # it tells why when this node has it
     turn.take_role(Purpose.PEER)
 
 

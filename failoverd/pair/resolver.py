@@ -215,6 +215,14 @@ def take(turn: Turn, finding: Finding) -> None:
         turn.take_role()
 
 
+def call(turn: Turn, finding: Finding) -> None:
+    """What was bad at a peer that wants relief may be good again when this node has the role."""
+    peer = turn.state.peer
+    if turn.state.purpose is Purpose.RELIEF and peer is not None:
+        turn.set(from_peer=True, guarded=compare.bad_there(peer))
+    turn.tell(Query.RESUME)
+
+
 def back(turn: Turn, finding: Finding) -> None:
     turn.settle(False, finding.value)
     turn.take_role(Purpose.TAKE_BACK)
@@ -315,7 +323,7 @@ SAID = {  # event, sentence, and whether that blocks what was to be done
 }
 FOLLOWS: dict[Outcome, Callable[[Turn, Finding], None]] = {
     Outcome.TAKE: take,
-    Outcome.CALL: lambda turn, finding: turn.tell(Query.RESUME),
+    Outcome.CALL: call,
     Outcome.GIVE: lambda turn, finding: turn.stand_down(turn.state.purpose),
     Outcome.BACK: back,
     Outcome.KEEP: keep,

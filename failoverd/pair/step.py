@@ -111,7 +111,7 @@ def replied(turn: Turn, event: Replied) -> None:
         turn.start(Timer.COMPARE, turn.rules.heartbeat)
         if view is not None:
             if state.from_peer and state.guarded is None and state.posture in HOLDING:
-                turn.set(guarded=view.bad | view.failed | compare.named(view.checks))
+                turn.set(guarded=compare.bad_there(view))
             compared(turn)
     elif event.query is not Query.STATUS:
         if state.phase is Phase.TOLD:
@@ -230,7 +230,6 @@ def promoted(turn: Turn, event: Ended) -> None:
         return
     turn.set(failed=False)
     if state.purpose in (Purpose.PEER, Purpose.RELIEF):
-        turn.set(from_peer=True, guarded=None)  # the peer tells why at the next comparison
         turn.start(Timer.HOLD, turn.rules.hold_down)
     turn.restart_watchers(promoted=True)
     turn.settle(True, "active")
@@ -356,6 +355,8 @@ def give_up(turn: Turn) -> None:
         resolver.lose_answer(turn)
     elif turn.state.resolves(Purpose.INTERFACE):
         text = "the peer does not show that packets arrive, the role stays"
+        if not turn.state.counts:
+            text = "no answer from the peer, the role stays"
         turn.say_once("SWITCHOVER-BLOCKED", "role", text, cause=Purpose.INTERFACE.value)
         turn.go(Phase.ACTIVE)
 

@@ -177,11 +177,11 @@ def wait_until_well(turn: Turn) -> None:
         turn.start(Timer.UNWELL, turn.rules.failback)
 
 
-# ---------------------------------------------------------------------------- the peer's interfaces
+# ---------------------------------------------------------------------------- relief of the peer
 
 
 def note_relief(turn: Turn) -> None:
-    """An active node gives its role away by itself, if it reaches this one."""
+    """A switch that died for both shows here in the end, too."""
     if not compare.is_better(turn.state, turn.rules):
         turn.stop(Timer.RELIEF)
     elif not turn.state.runs_out(Timer.RELIEF):
@@ -189,12 +189,13 @@ def note_relief(turn: Turn) -> None:
 
 
 def can_relieve(state: State, rules: Rules) -> bool:
-    return state.phase is Phase.STANDBY and state.heard and compare.is_better(state, rules)
+    asks = state.phase is Phase.STANDBY and state.heard and not state.held
+    return asks and compare.is_better(state, rules)
 
 
 def relieve(turn: Turn) -> None:
     if can_relieve(turn.state, turn.rules):
-        turn.say("PEER-WORSE", "peer", "active, worse off, and does not reach this node")
+        turn.say("PEER-WORSE", "peer", "active and worse off, and does not reach this node")
         resolver.begin(turn, Purpose.RELIEF)
 
 
@@ -258,11 +259,8 @@ def mute(turn: Turn) -> None:
     over itself, when the link is cut in one direction; but not while it finds the service answered.
     """
     state = turn.state
-    receives_nothing = bool(state.interfaces) and all(
-        i.failed or not i.up for i in state.interfaces
-    )
     serves = state.posture in HOLDING or state.runs_out(Timer.SERVED)
-    useless = (receives_nothing or not serves) and not state.runs_out(Timer.UNHEARD)
+    useless = (compare.receives_nothing(state) or not serves) and not state.runs_out(Timer.UNHEARD)
     if useless is state.mute:
         return
     turn.set(mute=useless)

@@ -558,6 +558,7 @@ class Status:
     switch_exit: _Exit | None
     switch_seconds: typed.Number | None
     speechless: bool = False  # heartbeats are received, but the peer's port does not answer
+    wants_relief: bool = False  # active, would give its role away, and reaches nobody
     rejoining: bool = False  # active, but started again: it asks before it calls itself that
     settings: _Settings = ()  # those that must be alike
     host: _Host = ""  # the node's name

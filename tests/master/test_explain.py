@@ -56,8 +56,8 @@ def test_an_active_node_with_a_peer_that_is_well() -> None:
         ({"peer": view("standby", "eth0", down="eth0")},
          "the role stays, node-b is standby, and is no better off: on node-b eth0 has no carrier"),
         ({"peer": view("failed")}, "the role stays, node-b is failed"),
-        ({"timers": ()}, "the role stays, no answer from node-b"),
-        ({"peer": None}, "the role stays, no answer from node-b"),
+        ({"timers": ()}, "the role stays unless node-b asks for it, no answer from node-b"),
+        ({"peer": None}, "the role stays unless node-b asks for it, no answer from node-b"),
         ({"held": True}, "nothing, role changes are on hold"),
         ({"from_peer": True, "timers": (*REACHED, HOLD)},
          "the role stays, it has just come from node-b because of a failure there"),
@@ -126,6 +126,19 @@ def test_a_takeover_by_silence(
     conf = replace(CONF, fence_prog="/sbin/fence", confirm="/sbin/confirm")
     found = lines(replace(STANDBY, **changes), replace(SLAVE, **rules), conf, NAMES)
     assert f"{IF_SILENT}: {follows}." in found
+
+
+def test_a_worse_peer_that_cannot_give_its_role_away() -> None:
+    why = "Node-b is worse off and does not reach node-a"
+    peer = view("active", failed="eth0", wants_relief=True)
+    found = told(STANDBY, SLAVE, peer=peer)
+    assert found[why] == "node-b is asked to stand by, then node-a takes over"
+    assert not [line for line in found if "of node-b fails" in line], "it does not happen by itself"
+    assert told(STANDBY, SLAVE, peer=peer, held=True)[why].startswith(
+        "nothing, role changes are on"
+    )
+    assert why not in told(STANDBY, SLAVE, peer=peer, timers=())
+    assert why not in told(STANDBY, SLAVE)
 
 
 def test_of_a_peer_that_is_not_reached_no_line_says_what_it_would_do() -> None:

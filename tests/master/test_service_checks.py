@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from live_pair import context
-from samples import STANDBY
+from samples import ACTIVE, STANDBY
 
 from dev.lab import logs
 from failoverd import pair
@@ -20,7 +20,7 @@ from failoverd.master.queries import peer_view
 from failoverd.master.service_checks import ServiceChecks
 from failoverd.master.supervisor import Supervisor
 from failoverd.pair.knowledge import Phase
-from failoverd.wire.protocol import CheckStatus
+from failoverd.wire.protocol import CheckStatus, encode_status, parse_status
 
 WEB = ServiceCheck("web", 2.0, ("/bin/web",))
 ALL = ServiceCheck("all", 2.0, ("/bin/all",), everywhere=True)
@@ -196,6 +196,12 @@ def test_the_peers_bad_checks_are_seen() -> None:
     found = (("web", bad), ("db", replace(bad, state="ok")), ("all", replace(bad, state="unknown")))
     seen = peer_view(replace(STANDBY, checks=found), ("eth0",))
     assert seen.checks == {"web"} and seen.untried == {"all"}
+
+
+def test_what_a_status_tells_of_relief_is_seen() -> None:
+    for wants in (False, True):
+        told = parse_status(encode_status(replace(ACTIVE, wants_relief=wants)))
+        assert told is not None and peer_view(told, ("eth0",)).wants_relief is wants
 
 
 def test_a_restart_does_not_forget_what_the_role_was_given_away_for(node: Node) -> None:

@@ -57,11 +57,11 @@ OTHERWISE: dict[str, tuple[str, Known, pair.Rules]] = {
     "failed": ("", {"bad": "eth0 eth1", "failed": "eth0 eth1"}, MASTER),  # the peer is
     "mute": (
         "",
-        {"bad": "eth0 eth1", "reaches": False},
+        {"bad": "eth0 eth1", "failed": "eth0 eth1", "wants_relief": True},
         MASTER,
     ),  # nor does the peer reach this node
     "unable": ("", {"bad": "eth0"}, MASTER),
-    "unable mute": ("", {"bad": "eth0", "reaches": False}, MASTER),
+    "unable mute": ("", {"bad": "eth0", "failed": "eth0", "wants_relief": True}, MASTER),
     "cut": ("", {"bad": "eth0 eth1", "down": "eth0 eth1"}, MASTER),
     "broken": ("broken", {}, MASTER),
     "early": ("early", {}, MASTER),  # what the peer was told may still arrive
@@ -94,7 +94,7 @@ BOOT         SWITCHING: WAIT
 BOOT         TAKEN: STAY
 BOOT         FREE: TAKE; STAY new, down
 BOOT         BLIND: STAY
-SILENCE      ACTIVE: STAY; CALL mute
+SILENCE      ACTIVE: STAY
 SILENCE      IDLE: STAY
 SILENCE      FAILED: STAY
 SILENCE      SWITCHING: STAY

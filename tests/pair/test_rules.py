@@ -363,44 +363,85 @@ def test_who_is_fit_to_take_its_role_back(
         ("active", "eth0 eth1", "eth0 eth1", False),
         ("active", "eth0", "eth1", False),  # either is as good
         ("active", "", "", False),
-        ("active", "check http", "", True),
-        ("active", "check http", "check http", False),
-        ("active", "eth0 check http", "check http", True),
-        ("active", "eth0", "check http", False),
+        ("active", "http!", "", True),
+        ("active", "http!", "http!", False),
+        ("active", "eth0 http!", "http!", True),
+        ("active", "eth0 eth0!", "eth1", True),  # a check may have the name of an interface
+        ("active", "eth0", "http!", False),
+        ("active", "eth9", "", False),  # that one is not in @interfaces here
         ("standby", "eth0 eth1", "", False),
     ],
 )
-def test_who_is_better_off_than_an_active_peer_that_does_not_reach_this_node(
+def test_who_is_better_off_than_an_active_peer_that_wants_relief(
     role: str, theirs: str, ours: str, better: bool
 ) -> None:
-    there, here = set(theirs.split()), set(ours.split())
-    named = frozenset({"eth0", "eth1"} & there)
-    checks = "http" * ("check" in there)
-    peer = replace(view(role, " ".join(named), checks=checks), reaches=False)
+    def parts(text: str) -> tuple[str, str]:
+        checks = " ".join(name[:-1] for name in text.split() if name.endswith("!"))
+        return " ".join(name for name in text.split() if not name.endswith("!")), checks
+
+    (bad_there, checks_there), (bad_here, checks_here) = parts(theirs), parts(ours)
+    peer = view(role, failed=bad_there, checks=checks_there, wants_relief=True)
     interfaces = tuple(
-        replace(i, verdict="fail" if i.name in here else "ok", packets=5, last=5) for i in judged()
+        replace(i, verdict="fail", packets=0, last=5) if i.name in bad_here.split() else i
+        for i in judged()
     )
-    bad = frozenset({"http"} if "check" in here else ())
-    state = node("idle", interfaces=interfaces, peer=peer, checks=bad)
+    state = node("idle", interfaces=interfaces, peer=peer, checks=frozenset(checks_here.split()))
     assert compare.is_better(state, MASTER) is better
     assert not compare.is_better(replace(state, peer=None), MASTER)
-    assert not compare.is_better(replace(state, peer=replace(peer, reaches=True)), MASTER)
-    fails = replace(peer, bad=frozenset(), failed=named)
-    assert compare.is_better(replace(state, peer=fails), MASTER) is better, "too little is bad, too"
+    assert not compare.is_better(replace(state, peer=replace(peer, wants_relief=False)), MASTER)
+    assert not compare.is_better(replace(state, failed=True), MASTER)
+    assert not compare.is_better(replace(state, unclean=True), MASTER)
+    down = replace(peer, failed=frozenset(), down=peer.failed)
+    assert compare.is_better(replace(state, peer=down), MASTER) is better
 
 
-@pytest.mark.parametrize("verdict", ["boot", "fail", "silent"])
-def test_what_is_not_known_to_receive_here_is_no_reason_to_take_the_role(verdict: str) -> None:
-    peer = replace(view("active", "eth0"), reaches=False)
-    first = replace(
-        judged()[0], verdict="ok" if verdict == "silent" else verdict, packets=0, last=0
-    )
+@pytest.mark.parametrize(
+    ("known", "better"),
+    [
+        ({"verdict": "boot"}, False),
+        ({"verdict": "fail", "packets": 0, "last": 5}, False),
+        ({"verdict": "ok", "packets": 0, "last": 0}, False),
+        ({"up": False}, False),
+        ({"verdict": "fail", "packets": 1}, True),  # $low_water is not for a standby
+        ({"verdict": "ok", "packets": 0, "last": 1}, True),
+    ],
+)
+def test_what_has_received_nothing_lately_here_is_no_reason_to_take_the_role(
+    known: Known, better: bool
+) -> None:
+    peer = view("active", failed="eth0", wants_relief=True)
+    first = replace(judged()[0], **known)  # type: ignore[arg-type]
     state = node("idle", interfaces=(first, judged()[1]), peer=peer)
-    assert not compare.is_better(state, MASTER)
-    untried = replace(MASTER, everywhere=frozenset({"http"}))
-    well = replace(state, interfaces=judged())
-    assert compare.is_better(well, MASTER)
-    assert not compare.is_better(well, untried)
+    assert compare.is_better(state, MASTER) is better
+
+
+def test_a_check_that_has_no_result_here_is_no_better() -> None:
+    peer = view("active", failed="eth0", wants_relief=True)
+    rules = replace(MASTER, everywhere=frozenset({"http"}))
+    for tried in (frozenset[str](), frozenset({"http"})):
+        state = node("idle", peer=peer, tried=tried)
+        assert compare.is_better(state, rules) is bool(tried)
+        assert compare.is_better(state, MASTER)
+
+
+@pytest.mark.parametrize(
+    ("moment", "known", "wants"),
+    [
+        ("active", {}, False),
+        ("active", {"interfaces": judged(eth0="fail")}, True),
+        ("interface", {"interfaces": judged(eth0="fail")}, True),
+        ("active", {"checks": frozenset({"http"})}, True),
+        ("active", {"interfaces": judged(eth0="fail"), "held": True}, False),
+        ("active", {"interfaces": judged(eth0="fail"), "from_peer": True}, False),  # hold-down
+        ("active", {"interfaces": DOWN}, True),
+        ("active", {"interfaces": DOWN, "from_peer": True}, True),  # it receives nothing at all
+        ("active", {"interfaces": judged(eth0="fail"), "timers": REACHED}, False),
+        ("doubt", {"interfaces": judged(eth0="fail")}, False),
+        ("idle", {"interfaces": judged(eth0="fail")}, False),
+    ],
+)
+def test_who_wants_relief(moment: str, known: Known, wants: bool) -> None:
+    assert pair.wants_relief(node(moment, **{"timers": (), **known})) is wants
 
 
 @pytest.mark.parametrize(
@@ -791,7 +832,7 @@ SILENCES: list[tuple[pair.Rules, Known, str, str]] = [
     (SLAVE, {"timers": REACHED}, "idle", "ask 3"),  # the peer's port answers
     (
         SLAVE,
-        {"timers": REACHED, "peer": view("active", "eth0 eth1", reaches=False)},
+        {"timers": REACHED, "peer": view("active", failed="eth0 eth1", wants_relief=True)},
         "relief",
         "status",
     ),
@@ -832,7 +873,7 @@ WAITING_FOR_SILENCE: list[tuple[pair.Rules, Known, pair.Event, str, str]] = [
         {},
         COMPARED["active"],
         "idle",
-        "7 error: the peer is active, and is no worse off, or reaches this node",
+        "7 error: the peer is active",
     ),
     (SLAVE, {}, pair.Answers(False, 1, True), "silence", "7 error, ask 1"),
     (SLAVE, {}, NOT_ASKED, "silence", "7 error"),
@@ -1512,7 +1553,7 @@ def test_none_active_for_two_windows_and_no_sooner() -> None:
     assert deadline(step(promoting, pair.Ended("script", True))[0], Timer.NOBODY) is None
 
 
-WORSE = pair.Replied(Query.COMPARE, True, view=view("active", "eth0", reaches=False))
+WORSE = pair.Replied(Query.COMPARE, True, view=view("active", failed="eth0", wants_relief=True))
 
 
 def test_a_worse_active_node_that_reaches_this_one_has_its_time_to_give_its_role_away() -> None:
@@ -1526,20 +1567,37 @@ def test_a_worse_active_node_that_reaches_this_one_has_its_time_to_give_its_role
     due = timed(state, RELIEF=0.0, HEARD=9.0, UNHEARD=9.0)
     assert moment(step(due, pair.Tick())[0]) == "relief"
     assert moment(step(timed(state, RELIEF=0.0), pair.Tick())[0]) == "idle", "it is not reached"
-    well = replace(due, peer=view("active", "eth0"))
+    well = replace(due, peer=view("active", failed="eth0"))
     assert moment(step(well, pair.Tick())[0]) == "idle"
     boots = replace(due, phase=Phase.RESOLVING, purpose=Purpose.BOOT)
     assert moment(step(boots, pair.Tick())[0]) == "boot", "what it wants already goes on"
 
 
 def test_a_role_that_was_taken_from_a_worse_node_stays_for_hold_down() -> None:
-    calling = node("calling", purpose=Purpose.RELIEF, waiting=())
-    state, actions = step(calling, pair.Replied(Query.RESUME, True))
+    worse = view("active", failed="eth0", checks="web", wants_relief=True)
+    state, actions = step(node("relief"), pair.Replied(Query.STATUS, True, view=worse))
+    assert (moment(state), done(actions)) == (
+        str((Phase.TOLD, Purpose.RELIEF, Query.RESUME)),
+        "resume",
+    )
+    state, actions = step(state, pair.Replied(Query.RESUME, True))
     assert (state.phase, done(actions)) == (Phase.PROMOTING, "run master")
     state, _ = step(state, pair.Ended("script", True))
     assert (state.from_peer, deadline(state, Timer.HOLD)) == (True, NOW + MASTER.hold_down)
-    state, _ = step(state, pair.Replied(Query.COMPARE, True, view=view("standby", "eth0")))
-    assert state.guarded == frozenset({"eth0"})
+    state, _ = step(state, pair.Replied(Query.COMPARE, True, view=view("standby")))
+    assert state.guarded == frozenset({"eth0", "check web"}), "what is good there by now counts too"
+
+
+def test_nothing_is_kept_of_a_role_that_a_worse_node_did_not_give() -> None:
+    calling = node("calling", purpose=Purpose.RELIEF, from_peer=True, guarded=frozenset({"eth0"}))
+    state, _ = step(calling, pair.Replied(Query.RESUME, False, "busy"))
+    assert (moment(state), state.from_peer, state.guarded) == ("idle", False, None)
+
+
+def test_a_hold_keeps_a_standby_from_relieving_its_peer() -> None:
+    held = timed(replace(step(idle(), WORSE)[0], held=True), RELIEF=0.0, HEARD=9.0, UNHEARD=9.0)
+    state, actions = step(held, pair.Tick())
+    assert (moment(state), done(actions)) == ("idle", "")
 
 
 def test_whoever_comes_second_waits_longer() -> None:
@@ -1615,13 +1673,19 @@ def test_a_switch_puts_a_comparison_off(event: pair.Event) -> None:
 
 def test_a_peer_that_shows_nothing_new_in_time_does_not_get_the_role() -> None:
     interfaces = judged(eth0="fail")
-    state = timed(node("interface", interfaces=interfaces), GIVE_UP=40.0, HEARD=99.0)
+    begun = state = timed(node("interface", interfaces=interfaces), GIVE_UP=40.0, HEARD=99.0)
     for seconds, wanted in ((0.0, "status"), (10.0, ""), (20.0 - JUST, "")):
         event = pair.Replied(Query.STATUS, True, view=counting(1))
         state, actions = step(state, event, MASTER, seconds)
         assert (moment(state), done(actions)) == ("interface", wanted)
     assert moment(step(state, pair.Tick(), MASTER, 40.0 - JUST)[0]) == "interface"
-    assert moment(step(state, pair.Tick(), MASTER, 40.0)[0]) == "active"
+    for known, text in (
+        (state, "does not show that packets arrive"),
+        (begun, "no answer from the"),
+    ):
+        after, acts = pair.step(known, pair.Tick(), MASTER, NOW + 40.0)
+        assert moment(after) == "active"
+        assert any(isinstance(a, pair.Log) and text in a.sentence for a in acts)
     person = timed(node("release", waiting=WAITING), GIVE_UP=0.0)
     assert moment(step(person, pair.Tick())[0]) == "release"
 
@@ -1805,7 +1869,6 @@ def test_what_an_active_node_begins_with(why: Purpose) -> None:
     assert pair.Ask(Query.COMPARE, MASTER.status_timeout) in actions
     comes = why in (Purpose.PEER, Purpose.RELIEF)  # because of what is bad at the peer
     assert left(state) == ({"HOLD": MASTER.hold_down} if comes else {})
-    assert (state.from_peer, state.guarded) == (comes, None)
     assert not probes(actions), "the peer is reached: it is asked itself"
     assert done(step(replace(before, timers=()), pair.Ended("script", True))[1]).startswith(
         "7 ok: active, announce, ask own"
