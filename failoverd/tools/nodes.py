@@ -17,10 +17,19 @@ from failoverd.tools.client import STATUS_SECONDS, Client, ExchangeError
 from failoverd.tools.observe import look_around
 from failoverd.tools.verdict import CRITICAL, MEND_LINK, SEE_PEER, Verdict
 from failoverd.tools.words import exact_span
-from failoverd.wire.protocol import FILTER, FILTERED, LOOK_THERE, NOT_THERE, Status, status_tree
+from failoverd.wire.protocol import (
+    FILTER,
+    FILTERED,
+    LOOK_THERE,
+    MAX_HELD,
+    NOT_THERE,
+    Status,
+    status_tree,
+)
 
 SCHEMA = 1  # of the JSON: another number if a field is removed, or means something else
 EVERY = 1.0  # seconds between two queries of --watch
+LOOKS = 1.0  # seconds in which a node with short windows has looked for its addresses again
 CLOCKS_DIFFER = 3.0  # seconds from which on that is said
 
 
@@ -74,6 +83,7 @@ class Look:
             switch_timeout=self.conf.switch_timeout,
             differences=self.differences,
             amiss=[problem.message for problem in self.amiss],
+            unplaced=self.unplaced,
         )
 
     @property
@@ -106,6 +116,19 @@ class Look:
         if advice == SEE_PEER or (advice == MEND_LINK and there != LOOK_THERE):
             advice = there or advice
         return self.here.advice or advice
+
+    @property
+    def unplaced(self) -> list[str]:
+        """Those of @addresses that a node does not have which has been active for long enough to
+        have looked; a status tells only the first ones that are there."""
+        wanted = () if "addresses" in self.conf.origin.unusable else self.conf.addresses
+        for status in filter(None, (self.us, self.peer)):
+            lasted = verdict.age(status) or 0.0
+            known = status.held is not None and len(status.held) < MAX_HELD
+            if status.role == "active" and known and lasted > self.conf.plip_timer + LOOKS:
+                there = {address.partition("/")[0] for address, _ in status.held or ()}
+                return [each.address for each in wanted if each.address not in there]
+        return []
 
     @property
     def differences(self) -> list[str]:

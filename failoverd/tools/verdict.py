@@ -13,7 +13,7 @@ from failoverd.log import told_shortly
 from failoverd.second_path import SECOND
 from failoverd.wire.protocol import FILTER, Failure, InterfaceStatus, Status
 
-MOST_TOLD = 2  # differences that the sentence names
+MOST_TOLD = 2  # differences, or addresses, that the sentence names
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 
@@ -99,10 +99,12 @@ def judge(
     switch_timeout: float,
     differences: Sequence[str] = (),
     amiss: Sequence[str] = (),
+    unplaced: Sequence[str] = (),
 ) -> Verdict:
     """names: this node's and the peer's; switch_timeout: how long, in seconds, a node may have the
     role `switching` before that counts as no role; differences: in what must be the same; amiss:
-    what is wrong with this node's network."""
+    what is wrong with this node's network; unplaced: the service addresses that the active node
+    does not have."""
     here, there = Node(names[0], us), Node(names[1], peer)
     if us is None:
         rest = f"{there.name} is {there.role}" if peer else f"nor does {there.name}"
@@ -117,6 +119,7 @@ def judge(
     else:
         test = f"failoverd -t on {here.name} says what to change"
         more = [*((f"{here.name}: {what}", test) for what in amiss), *_differ(differences)]
+        more += _without(active[0].name, unplaced)
         found = _one_is_active(active[0], there if active[0] is here else here, more)
     held = on_hold(us, peer)
     return _on_hold(found, held) if held else found
@@ -129,6 +132,12 @@ def _on_hold(found: Verdict, held: str) -> Verdict:
     joint = ", but" if found.status == OK else ";"
     sentence, reasons = f"{found.sentence}{joint} {held}", (*found.reasons, held)
     return Verdict(max(WARNING, found.status), sentence, advice, reasons)
+
+
+def _without(active: str, addresses: Sequence[str]) -> Iterator[Reason]:
+    if addresses:
+        advice = "a new one of @addresses is added with the next switch: run ha-fail"
+        yield f"{told_shortly(addresses, MOST_TOLD)} is not on {active}", advice
 
 
 def _differ(differences: Sequence[str]) -> Iterator[Reason]:

@@ -205,6 +205,9 @@ def test_what_is_new_in_the_middle_of_a_takeover_is_said_to_come_later(patient: 
         go_on(lab.b)
         assert typed.wait(20) == 0
     assert new.split()[1] not in lab.b.addresses("eth0")
+    lab.wait_until(
+        lambda: "192.0.2.12 is not on" in lab.b.command("ha-status").stdout, "ha-status says so"
+    )
 
 
 def test_what_no_interface_has_yet_is_not_announced(lab: Lab) -> None:

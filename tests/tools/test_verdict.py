@@ -20,7 +20,7 @@ from dev.lab.filters import CLOSED, drop, pass_all, why_no_filters
 from dev.lab.network import ROUTER, SERVICE, Lab
 from dev.lab.node import SWITCH, Node, Value
 from dev.lab.spaces import Process
-from failoverd import pair
+from failoverd import conf, pair
 from failoverd.conf import Conf
 from failoverd.master.context import Context
 from failoverd.tools import nodes
@@ -325,6 +325,38 @@ def test_what_is_amiss_with_this_nodes_network_is_a_reason() -> None:
     assert told(A, B) == (WARNING, "node-a is active, but node-a: x")
     assert told(B, A) == (WARNING, "node-a is active, but node-b: x")
     assert told(A, replace(B, role="active"))[0] == CRITICAL
+
+
+PLACED = (("192.0.2.10/24", "eth0"), ("2001:db8::10/64", "eth0"))
+
+
+@pytest.mark.parametrize(
+    ("held", "age", "unplaced"),
+    [
+        (PLACED, 60.0, ["192.0.2.11"]),
+        (PLACED[:1], 60.0, ["192.0.2.11", "2001:db8::10"]),
+        ((), 60.0, ["192.0.2.10", "192.0.2.11", "2001:db8::10"]),
+        ((*PLACED, ("192.0.2.11/24", "eth1")), 60.0, []),
+        (PLACED, 5.0, []),  # it may not have looked yet
+        (None, 60.0, []),  # an older failoverd does not tell
+        (PLACED * 8, 60.0, []),  # nor does a newer one tell more of them
+    ],
+)
+def test_a_service_address_that_is_on_neither_node_is_a_reason(
+    held: tuple[tuple[str, str], ...] | None, age: float, unplaced: list[str]
+) -> None:
+    names = "eth0 192.0.2.10/24", "eth1 192.0.2.11/24", "eth0 2001:db8::10/64"
+    quoted = ", ".join(f'"{name}"' for name in names)
+    settings = conf.parse(
+        f"$plip_timer = 5; $plip_hbeat = 2; @addresses = ({quoted});", "failoverd.conf"
+    )
+    active = replace(A, held=held, age=age)
+    for us, peer in ((active, B), (B, active)):
+        look = Look(settings, Answer(us), Answer(peer))
+        assert look.unplaced == unplaced
+        told = " is not on node-a" in look.verdict.sentence
+        assert (told, look.verdict.status) == ((True, WARNING) if unplaced else (False, OK))
+    assert Look(settings, Answer(B), Answer()).unplaced == []
 
 
 counts = st.integers(0, 2)
