@@ -62,7 +62,8 @@ EVENTS: dict[str, Event] = {
     "STATE-FAILED": Event(WARNING, "$state cannot be written", "STATE-OK"),
     "STATE-OK": Event(INFO, "$state can be written again"),
     "HISTORY-FAILED": Event(INFO, "A file that survives reboots, such as the history of the role, "
-                            "cannot be written"),
+                            "cannot be written", "HISTORY-OK"),
+    "HISTORY-OK": Event(INFO, "Such a file is written again"),
     "STATE-CORRECTED": Event(NOTICE, "The addresses are here, so $state is wrong and is ignored"),
     "PIDFILE-FAILED": Event(WARNING, "$pidfile cannot be written", "PIDFILE-OK"),
     "PIDFILE-OK": Event(INFO, "$pidfile can be written again"),

@@ -101,7 +101,9 @@ class Keeper:
             self._context.counters.told = self._counts
         if not why:
             self._retry = 0.0
-            self._troubles.pop(path, None)
+            if self._troubles.pop(path, ""):
+                text = "what outlives a boot is written again"
+                self._context.say("HISTORY-OK", "config", text, file=path)
             return
         self._context.unkept.setdefault(what, write)
         self._retry = time.monotonic() + RETRY_SECONDS

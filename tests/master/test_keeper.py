@@ -118,6 +118,9 @@ def test_what_fails_is_told_once_and_tried_again(
     loop.turn()
     assert statefile.read_peer(str(places[0])) == FIXED
     assert [each.role for each in history.read(str(places[1]))] == ["active"]
+    over = [line for line in said(tmp_path) if " INFO HISTORY-OK " in line]
+    assert [line.split("file=")[1] for line in over] == list(map(str, places))
+    assert len(said(tmp_path)) == 4
 
 
 def test_what_fails_is_told_and_the_next_tells_all(us: Context, loop: Loop, tmp_path: Path) -> None:
