@@ -140,6 +140,8 @@ class Judge:
         interfaces = zip(us.interfaces, them.interfaces, strict=True)
         answers = any(ours == theirs == "works" for ours, theirs in interfaces)
         if other(name) not in sight.holders:
+            if not self.by_interface and them.alive and "gone" in them.interfaces:
+                return False  # it keeps the role, as with any other interface that fails
             if answers and not them.alive and len(them.interfaces) > 1:
                 return False  # it may still have what it serves on another interface
             return sight.truth.linked or not answers or them.interfaces[0] == "works"

@@ -116,6 +116,9 @@ def test_no_node_takes_over_from_one_that_still_answers_on_another_interface() -
 def test_the_judge_expects_nothing_of_whoever_is_disturbed() -> None:
     assert judged((9, "", False, WHOLE), (9, "ab", True, WHOLE), well=frozenset()) == []
     assert judged((9, "a", False, DEAD_PORT), by_interface=False) == []
+    gone = WHOLE.change("a", interfaces=("gone",))
+    for by_interface, violated in ((True, [2]), (False, [])):
+        assert judged((9, "", False, gone), by_interface=by_interface) == violated
     assert judged((9, "", False, replace(WHOLE, held=True))) == []
 
 
