@@ -84,6 +84,7 @@ class Look:
             differences=self.differences,
             amiss=[problem.message for problem in self.amiss],
             unplaced=self.unplaced,
+            unread=self.unread,
         )
 
     @property
@@ -129,6 +130,17 @@ class Look:
                 there = {address.partition("/")[0] for address, _ in status.held or ()}
                 return [each.address for each in wanted if each.address not in there]
         return []
+
+    @property
+    def unread(self) -> bool:
+        """Whether the active node runs with other addresses than the file: no switch adds these."""
+        named = dict(alike.settings(self.conf)).get("@addresses")
+        running = (
+            dict(status.settings).get("@addresses")
+            for status in (self.us, self.peer)
+            if status is not None and status.role == "active"
+        )
+        return any(text not in (None, named) for text in running)
 
     @property
     def differences(self) -> list[str]:

@@ -100,11 +100,12 @@ def judge(
     differences: Sequence[str] = (),
     amiss: Sequence[str] = (),
     unplaced: Sequence[str] = (),
+    unread: bool = False,
 ) -> Verdict:
     """names: this node's and the peer's; switch_timeout: how long, in seconds, a node may have the
     role `switching` before that counts as no role; differences: in what must be the same; amiss:
     what is wrong with this node's network; unplaced: the service addresses that the active node
-    does not have."""
+    does not have; unread: whether it has not read the file that names them."""
     here, there = Node(names[0], us), Node(names[1], peer)
     if us is None:
         rest = f"{there.name} is {there.role}" if peer else f"nor does {there.name}"
@@ -119,7 +120,7 @@ def judge(
     else:
         test = f"failoverd -t on {here.name} says what to change"
         more = [*((f"{here.name}: {what}", test) for what in amiss), *_differ(differences)]
-        more += _without(active[0].name, unplaced)
+        more += _without(active[0].name, unplaced, unread)
         found = _one_is_active(active[0], there if active[0] is here else here, more)
     held = on_hold(us, peer)
     return _on_hold(found, held) if held else found
@@ -134,8 +135,11 @@ def _on_hold(found: Verdict, held: str) -> Verdict:
     return Verdict(max(WARNING, found.status), sentence, advice, reasons)
 
 
-def _without(active: str, addresses: Sequence[str]) -> Iterator[Reason]:
-    if addresses:
+def _without(active: str, addresses: Sequence[str], unread: bool) -> Iterator[Reason]:
+    if addresses and unread:
+        advice = "send HUP to failoverd on both nodes: until then no switch adds it"
+        yield f"{active} runs without {told_shortly(addresses, MOST_TOLD)} of @addresses", advice
+    elif addresses:
         advice = "a new one of @addresses is added with the next switch: run ha-fail"
         yield f"{told_shortly(addresses, MOST_TOLD)} is not on {active}", advice
 

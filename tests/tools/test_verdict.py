@@ -21,7 +21,7 @@ from dev.lab.network import ROUTER, SERVICE, Lab
 from dev.lab.node import SWITCH, Node, Value
 from dev.lab.spaces import Process
 from failoverd import conf, pair
-from failoverd.conf import Conf
+from failoverd.conf import Conf, alike
 from failoverd.master.context import Context
 from failoverd.tools import nodes
 from failoverd.tools.nodes import Answer, Look
@@ -357,6 +357,18 @@ def test_a_service_address_that_is_on_neither_node_is_a_reason(
         told = " is not on node-a" in look.verdict.sentence
         assert (told, look.verdict.status) == ((True, WARNING) if unplaced else (False, OK))
     assert Look(settings, Answer(B), Answer()).unplaced == []
+
+
+def test_a_service_address_that_was_not_read_yet_is_no_reason_to_switch() -> None:
+    read = conf.parse('@addresses = ("eth0 192.0.2.10/24");', "failoverd.conf")
+    written = conf.parse('@addresses = ("eth0 192.0.2.10/24", "eth0 192.0.2.12/24");', "x")
+    for runs, advice in ((read, "send HUP to failoverd on both"), (written, "run ha-fail")):
+        active = replace(A, held=PLACED[:1], settings=alike.settings(runs))
+        standby = replace(B, settings=alike.settings(runs))
+        for us, peer in ((active, standby), (standby, active)):
+            look = Look(written, Answer(us), Answer(peer))
+            assert look.verdict.status == WARNING and "192.0.2.12" in look.verdict.sentence
+            assert advice in look.verdict.advice
 
 
 counts = st.integers(0, 2)
