@@ -149,7 +149,6 @@ EVENTS: dict[str, Event] = {
                           "PEER-UNBLOCKED"),
     "PEER-UNBLOCKED": Event(INFO, "The peer's port answers again"),
     "PEER-INVALID": Event(WARNING, "The peer's status is invalid"),
-    "PEER-WORSE": Event(INFO, "The peer is active, worse off, and does not reach this node"),
     "PORT-OPEN": _worker(INFO, "The port is open on the heartbeat link, or on a service interface "
                          "for the second path"),
     "PORT-LOCAL": _worker(INFO, "The heartbeat link is down: the port is open to this node only"),

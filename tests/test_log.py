@@ -128,7 +128,7 @@ def test_the_same_is_not_written_again_and_again_whatever_its_values(log: Log) -
     assert written == [True] * OFTEN + [False] * (100 - OFTEN)
     assert log.write("STALLED", "config", "x", {})
     assert log.write("STALLED", "role", "y", {})
-    assert log.write("PEER-WORSE", "role", "x", {})
+    assert log.write("PEER-UNBLOCKED", "role", "x", {})
 
 
 def test_what_was_left_out_is_counted(

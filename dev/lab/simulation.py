@@ -255,6 +255,8 @@ class Node:
             boot=self.boot,
             bad=bad,
             counts=((INTERFACE, window.packets, window.last),),
+            down=frozenset(i.name for i in self.state.interfaces if not i.up),
+            failed=frozenset(i.name for i in self.state.interfaces if i.failed),
             wants_relief=pair.wants_relief(self.state),
         )
 

@@ -138,7 +138,7 @@ def _switchovers(state: State, rules: Rules, names: Names) -> Iterator[str]:
 def _switchover(state: State, rules: Rules, purpose: Purpose, other: str) -> str:
     if state.held:
         return ON_HOLD
-    if not compare.free_here(state):
+    if not (compare.free_here(state) or compare.wants_relief(state)):
         return f"the role stays, it has just come from {other} because of a failure there"
     case = _case(state, rules, purpose)
     if case.outcome is Outcome.PROVE:

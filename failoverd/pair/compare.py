@@ -147,9 +147,13 @@ def is_better(state: State, rules: Rules) -> bool:
 
 
 def wants_relief(state: State) -> bool:
-    """Active, and would give its role away, or receives nothing; but no query of it is answered."""
+    """Active, and would give its role away, or receives nothing; but no query of it is answered.
+
+    Of less than $low_water, hold-down keeps it, as where it is answered.
+    """
     serves = state.posture is Posture.SERVING and not state.held
-    bad = bool(free_here(state)) or receives_nothing(state)
+    nothing = receives_nothing(state) and not any(i.up and i.packets for i in state.interfaces)
+    bad = nothing or bool(free_here(state))
     return serves and bad and not state.runs_out(Timer.UNHEARD)
 
 

@@ -254,7 +254,8 @@ def stay(turn: Turn, finding: Finding) -> None:
     early = boots and (unready or must_stand_by(turn.state, turn.rules))
     if boots and turn.rules.failback is None:
         turn.set(resuming=False)
-    if not (early and turn.state.blocked):
+    quiet = turn.state.purpose is Purpose.RELIEF  # the peer needs none any more
+    if not (quiet or (early and turn.state.blocked)):
         event = "FAILBACK-WAIT" if early else "TAKEOVER-BLOCKED"
         say(turn, finding, event, "stays standby" if gave else "no takeover", blocks=True)
     leave_silence(turn, why(turn.state, finding, turn.rules))

@@ -195,7 +195,6 @@ def can_relieve(state: State, rules: Rules) -> bool:
 
 def relieve(turn: Turn) -> None:
     if can_relieve(turn.state, turn.rules):
-        turn.say("PEER-WORSE", "peer", "active and worse off, and does not reach this node")
         resolver.begin(turn, Purpose.RELIEF)
 
 
@@ -238,9 +237,7 @@ def link_silent(turn: Turn) -> None:
     turn.ask_own()
     if not watches(state) or state.purpose is Purpose.OPERATOR:
         return
-    if can_relieve(state, rules):
-        relieve(turn)
-    elif state.runs_out(Timer.EXPECTED):
+    if state.runs_out(Timer.EXPECTED) or can_relieve(state, rules):  # the latter has its own time
         turn.ask_ahead()
     elif state.heard or not compare.is_up(state, rules):
         text = "heartbeat lost, but no interface is up here, no takeover"
