@@ -134,16 +134,24 @@ def is_better(state: State, rules: Rules) -> bool:
     bad than there.
 
     As the peer would judge: $low_water is not for a standby, and a node whose switch script has
-    failed is given nothing. But here what has received nothing lately is not good.
+    failed is given nothing.
     """
     peer = state.peer
     if peer is None or not (peer.serves and peer.wants_relief) or state.broken:
         return False
     theirs = (peer.failed | peer.down) & frozenset(rules.interfaces) | named(peer.checks)
-    ours = {i.name for i in state.interfaces if i.useless or i.verdict == "boot"}
-    ours |= {i.name for i in state.interfaces if i.failed and i.packets == 0}
-    ours |= named(state.checks | (rules.everywhere - state.tried))
-    return len(ours) < len(theirs)
+    return len(not_good_here(state, rules)) < len(theirs)
+
+
+def not_good_here(state: State, rules: Rules) -> frozenset[str]:
+    """What is bad here, or not known to be good: an interface that has received nothing lately, a
+    check that a standby makes, and that has no result."""
+    quiet = frozenset(
+        i.name
+        for i in state.interfaces
+        if i.useless or i.verdict == "boot" or (i.failed and i.packets == 0)
+    )
+    return quiet | named(state.checks | (rules.everywhere - state.tried))
 
 
 def wants_relief(state: State) -> bool:
@@ -152,12 +160,15 @@ def wants_relief(state: State) -> bool:
     Of less than $low_water, hold-down keeps it, as where it is answered.
     """
     serves = state.posture is Posture.SERVING and not state.held
-    nothing = receives_nothing(state) and not any(i.up and i.packets for i in state.interfaces)
-    bad = nothing or bool(free_here(state))
+    bad = receives_nothing(state) or bool(free_here(state))
     return serves and bad and not state.runs_out(Timer.UNHEARD)
 
 
 def receives_nothing(state: State) -> bool:
+    return none_works(state) and not any(i.up and i.packets for i in state.interfaces)
+
+
+def none_works(state: State) -> bool:
     """Every interface of the service network has failed or is down."""
     return bool(state.interfaces) and all(i.failed or not i.up for i in state.interfaces)
 

@@ -257,7 +257,7 @@ def mute(turn: Turn) -> None:
     """
     state = turn.state
     serves = state.posture in HOLDING or state.runs_out(Timer.SERVED)
-    useless = (compare.receives_nothing(state) or not serves) and not state.runs_out(Timer.UNHEARD)
+    useless = (compare.none_works(state) or not serves) and not state.runs_out(Timer.UNHEARD)
     if useless is state.mute:
         return
     turn.set(mute=useless)

@@ -119,28 +119,30 @@ class Look:
         return self.here.advice or advice
 
     @property
+    def active(self) -> Status | None:
+        """The status of the active node, of the first if both are."""
+        known = filter(None, (self.us, self.peer))
+        return next((status for status in known if status.role == "active"), None)
+
+    @property
     def unplaced(self) -> list[str]:
         """Those of @addresses that a node does not have which has been active for long enough to
         have looked; a status tells only the first ones that are there."""
         wanted = () if "addresses" in self.conf.origin.unusable else self.conf.addresses
-        for status in filter(None, (self.us, self.peer)):
-            lasted = verdict.age(status) or 0.0
-            known = status.held is not None and len(status.held) < MAX_HELD
-            if status.role == "active" and known and lasted > self.conf.plip_timer + LOOKS:
-                there = {address.partition("/")[0] for address, _ in status.held or ()}
-                return [each.address for each in wanted if each.address not in there]
-        return []
+        active = self.active
+        if active is None or active.held is None or len(active.held) >= MAX_HELD:
+            return []
+        if (verdict.age(active) or 0.0) <= self.conf.plip_timer + LOOKS:
+            return []
+        there = {address.partition("/")[0] for address, _ in active.held}
+        return [each.address for each in wanted if each.address not in there]
 
     @property
     def unread(self) -> bool:
         """Whether the active node runs with other addresses than the file: no switch adds these."""
         named = dict(alike.settings(self.conf)).get("@addresses")
-        running = (
-            dict(status.settings).get("@addresses")
-            for status in (self.us, self.peer)
-            if status is not None and status.role == "active"
-        )
-        return any(text not in (None, named) for text in running)
+        running = dict(self.active.settings if self.active else ()).get("@addresses")
+        return running not in (None, named)
 
     @property
     def differences(self) -> list[str]:
