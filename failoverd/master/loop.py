@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import selectors
 import signal
@@ -124,6 +125,7 @@ class Master:
             self.control_socket.open(time.monotonic())
             self.interfaces.look_for_addresses()
             self.peer_probes.look(self.interfaces.held)
+            gc.freeze()  # a collection that visits what is there would unshare it from the workers
             self.workers.add_all()
             self._loop(ready)
         finally:
