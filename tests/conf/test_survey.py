@@ -662,7 +662,7 @@ def test_what_is_an_error_of_the_check_is_a_warning_of_the_status(lab: Lab) -> N
         *shown.stderr.splitlines()
     }
     lab.a.ip("address delete 192.0.2.10/24 dev plip0")
-    assert lab.a.command("ha-status").returncode == 0
+    lab.wait_until(lambda: lab.a.command("ha-status").returncode == 0, "all is well again")
 
 
 def test_a_service_address_on_the_wrong_interface_can_be_corrected_by_hup(
