@@ -157,10 +157,18 @@ def served(lab: Lab) -> Iterator[tuple[int, dict[str, int]]]:
     start(lab)
     lab.wait_until(lambda: lab.a.command("ha-status").returncode == 0, "all is well")
     assert lab.a.say("status").startswith("ok")
-    main, children = family(lab.a)
-    assert set(children) == {
-        "listener", "neighbours", "heartbeat", "watchd eth0", "watchd plip0", "log", "addresses",
-    }  # fmt: skip
+    main, children = 0, dict[str, int]()
+
+    def has_its_workers() -> bool:
+        """And no errand is under way, as after a change of the role."""
+        nonlocal main, children
+        main, children = family(lab.a)
+        return set(children) == {
+            "listener", "neighbours", "heartbeat", "watchd eth0", "watchd plip0", "log",
+            "addresses",
+        }  # fmt: skip
+
+    lab.wait_until(has_its_workers, "its workers, and no others")
     yield main, children
 
 
