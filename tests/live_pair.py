@@ -60,6 +60,11 @@ def runs(node: Node, role: str) -> int:
     return sum(line.values["command"].endswith(f"/ha-switch {role}") for line in started)
 
 
+def carries(node: Node, interface: str) -> bool:
+    """Whether the kernel says that it has a carrier, which it does a moment later."""
+    return " state UP " in node.check("ip", "link", "show", "dev", interface)
+
+
 def role_changes(node: Node) -> list[str]:
     return [f"{line.values['from']} -> {line.sentence}" for line in logs.lines(node.log(), "ROLE")]
 

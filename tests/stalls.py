@@ -11,12 +11,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from _pytest.runner import runtestprotocol
 
 TURN = 0.05  # seconds that the process sleeps
 STALL = 0.5  # seconds too long that count: a window of the lab's pairs
+PATIENCE = 20.0  # seconds that the process may take to come round
 ATTEMPTS = 3  # at a test, if the host stalls in each
 
 _SLEEPER = """
@@ -43,10 +45,18 @@ class Stalls:
 
     def since(self, began: float) -> list[float]:
         """The seconds of each that ended after this moment."""
-        time.sleep(4 * TURN)  # the process may be a moment behind
+        # What has ended by now it has told when it has gone to sleep once more, and again.
+        before, limit = self._sleeps(), time.monotonic() + PATIENCE
+        while self._sleeps() < before + 2 and time.monotonic() < limit:
+            time.sleep(TURN)
         lines = os.pread(self._file.fileno(), 1 << 20, 0).decode().split("\n")[:-1]
         found = [(float(ended), float(took)) for ended, took in map(str.split, lines)]
         return [took for ended, took in found if ended > began]
+
+    def _sleeps(self) -> int:
+        """How often the process has gone to sleep so far."""
+        status = Path(f"/proc/{self._sleeper.pid}/status").read_text()
+        return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
 
     def close(self) -> None:
         self._sleeper.kill()

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from inside import inside, ip
 from netns import Namespace, at_rest, two_cabled
-from test_ha_switch import FOREIGN, hwaddr, inhabit, state
+from processes import wait_until
+from test_ha_switch import FOREIGN, has_local_routes, hwaddr, inhabit, state
 from test_ha_switch import addresses as shown
 
 from failoverd import addresses, links
@@ -135,6 +136,7 @@ def test_what_another_host_was_found_to_have_is_put_again(
     """The kernel does not answer for it, and says that it is there."""
     node.run("sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/eth0/accept_dad")
     lasting[1].ip("address add 2001:db8::10/64 dev far nodad")
+    wait_until(lambda: has_local_routes(lasting[1]))  # before that it gives no answer
 
     def found() -> list[bool]:
         return [one.duplicate for one in links.held() if one.address == "2001:db8::10"]

@@ -105,6 +105,12 @@ def lines(path: Path) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
+def numbered(path: Path) -> str:
+    """A command that counts its runs there, and says which it is: by the time a report is read
+    there may have been more."""
+    return f"echo >>{path}; n=$(wc -l <{path}); echo run $n"
+
+
 # ------------------------------------------------------------------ programs
 
 
@@ -138,24 +144,21 @@ def test_so_many_runs_in_a_row_change_the_state(start: Start, tmp_path: Path) ->
     """fall bad ones, then rise good ones; one that is not in a row does not count."""
     run, script = tmp_path / "runs", tmp_path / "script"
     script.write_text("0 2 2 0 2 2 2 0 0 2 0 0 0\n")
-    told = f"echo >>{run}; n=$(wc -l <{run}); exit $(cut -d' ' -f$n <{script} | grep . || echo 0)"
+    told = f"{numbered(run)}; exit $(cut -d' ' -f$n <{script} | grep . || echo 0)"
     worker = start(check(told), check_fall=3, check_rise=3)
-    worker.until("ok")
-    worker.until("bad")
-    assert 7 <= lines(run) <= 8
-    worker.until("ok")
-    assert 13 <= lines(run) <= 14
+    assert worker.until("ok")["output"] == "run 1"
+    assert worker.until("bad")["output"] == "run 7"
+    assert worker.until("ok")["output"] == "run 13"
 
 
 def test_an_unknown_check_is_ok_by_one_good_run_and_bad_by_as_many_as_ever(
     start: Start, tmp_path: Path
 ) -> None:
-    run = tmp_path / "runs"
-    start(check(f"echo >>{run}"), check_rise=9, check_fall=9).until("ok")
-    assert lines(run) <= 2
-    other = start(check(f"echo >>{run}; exit 2", name="other"), check_rise=9, check_fall=9)
-    other.until("bad", "other")
-    assert lines(run) >= 10
+    good, bad = numbered(tmp_path / "good"), f"{numbered(tmp_path / 'bad')}; exit 2"
+    first = start(check(good), check_rise=9, check_fall=9).until("ok")
+    assert first["output"] == "run 1"
+    other = start(check(bad, name="other"), check_rise=9, check_fall=9)
+    assert other.until("bad", "other")["output"] == "run 9"
 
 
 def test_the_interval_is_kept_whatever_a_run_finds(start: Start) -> None:
@@ -210,9 +213,11 @@ def test_what_a_good_run_leaves_behind_is_ended(start: Start) -> None:
 
 def test_a_background_process_of_a_run_lives_as_long_as_that(start: Start, tmp_path: Path) -> None:
     """What has lost its parent is not ended for that while the run goes on."""
-    slow = check(f"(sh -c 'sleep 1; echo >>{tmp_path}/done' &); sleep 2", interval=NEVER)
+    done = tmp_path / "done"
+    waits = f"until [ -s {done} ]; do sleep 0.1; done"
+    slow = check(f"(sh -c 'sleep 1; echo >>{done}' &); {waits}", interval=NEVER)
     start(slow, check("true", name="other")).until("ok")
-    assert lines(tmp_path / "done") == 1
+    assert lines(done) == 1
 
 
 def test_a_flood_of_output_is_cut_off(start: Start) -> None:
@@ -430,9 +435,8 @@ def test_one_with_a_star_has_to_pass_again_under_another_role(start: Start, tmp_
 
 def test_a_worker_begins_with_what_is_known(start: Start, tmp_path: Path) -> None:
     run = tmp_path / "runs"
-    worker = start(check(f"echo >>{run}"), states={"web": "bad"}, check_rise=4)
-    worker.until("ok")
-    assert 4 <= lines(run) <= 5
+    worker = start(check(numbered(run)), states={"web": "bad"}, check_rise=4)
+    assert worker.until("ok")["output"] == "run 4"
 
 
 def test_one_that_retires_leaves_nothing(start: Start) -> None:

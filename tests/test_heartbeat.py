@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import IO, Any
 
 import pytest
@@ -191,6 +192,7 @@ def test_only_the_tag_by_the_private_link_is_a_heartbeat(
         assert (pinger.heard, counting.take()) == (None, 0)
         other.send(theirs)
         until(counting.take, 1)
+        assert select.select([pinger], [], [], PATIENCE)[0]
         pinger.drain(2.0)
         assert pinger.heard == 2.0
         pinger.close()
@@ -238,13 +240,16 @@ def test_a_new_secret_is_waited_for(spaces: list[Namespace], ends: tuple[str, st
     old, new = heartbeat_tags(BEFORE, *ends), heartbeat_tags(WORD, *ends)
     other = Other(there, ends)
 
+    requests = counter.Counter("plip0", "icmp6 and ip6[40] = 128" if other.v6 else "icmp[0] = 8")
+
     def receive(pinger: heartbeat.Pinger, payload: bytes, now: float) -> None:
         other.send(payload)
-        assert select.select([pinger], [], [], PATIENCE)[0]
+        until(requests.take, 1)  # what can be read may be replies to its own
         pinger.drain(now)
 
     def work() -> None:
         pinger = heartbeat.Pinger(*ends, "plip0", old)
+        assert requests.open()
         pinger.told({"do": "tags", **old.then(new).message()})
         assert pinger.send(0.0) == ""
         receive(pinger, old.peers[0], 1.0)
@@ -430,10 +435,12 @@ def test_a_person_sees_what_failoverd_sees(lab: Lab) -> None:
     """watchd by hand counts the heartbeats and no ping; with -v it does not tell the tag."""
     start(lab, **WATCHED)
     ping_on(lab.a, IPV4[1], bytes(56))
-    sent = 1 / 0.1 * 0.5  # $plip_hbeat, $plip_timer; of pings there would be ten
     windows = seen_by_hand(lab.b, 4)
-    in_time = [window for window in windows if window["verdict"] != "late"]
-    assert in_time and all(0 < window["packets"] <= sent + 2 for window in in_time), windows
+    seconds = [later["t"] - one["t"] for one, later in pairwise(windows)]
+    received = [window["packets"] for window in windows[1:]]
+    sent = [span / 0.1 + 2 for span in seconds]  # each $plip_hbeat; pings would be twice as many
+    assert sum(received) > 0, windows
+    assert all(one <= most for one, most in zip(received, sent, strict=True)), windows
     kill(lab.a, main_pid(lab.a))
     lab.wait_until(lambda: not pids(lab.a, "failoverd"), "a's failoverd is gone")
     verdicts = [window["verdict"] for window in seen_by_hand(lab.b, 6)]
@@ -500,7 +507,9 @@ def test_a_secret_is_changed_while_the_pair_runs(lab: Lab) -> None:
     assert [role_changes(node) for node in lab.nodes] == before
     lab.wait_until(lambda: settled_with(lab, "another word"), "all is as it was")
     judge_windows(lab.a)
-    assert last_window(lab.a).endswith('reason="packets came in"')
+    # A busy host may end any one window late.
+    good = 'reason="packets came in"'
+    lab.wait_until(lambda: last_window(lab.a).endswith(good), "a receives heartbeats")
 
 
 def judge_windows(node: Node) -> None:

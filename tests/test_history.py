@@ -190,7 +190,11 @@ def test_both_nodes_tell_what_moved_their_role_over_a_restart(lab: Lab) -> None:
     start(lab)
     assert lab.a.command("ha-fail").returncode == 0
     lab.wait_until(lambda: settled(lab, lab.b), "b is active", LONG)
-    lab.wait_until(lambda: len(told(lab.a)) == 3, "a has told its file")
+    for node, count in ((lab.a, 3), (lab.b, 2)):
+        lab.wait_until(
+            lambda here=node, wanted=count: len(told(here)) == wanted,  # type: ignore[misc]
+            f"{node.name} has told its file",
+        )
     assert told(lab.a)[0] == ("none", "standby", "start")
     assert told(lab.a)[1:] == [
         ("standby", "active", "boot"),
@@ -212,7 +216,8 @@ def test_a_file_that_cannot_be_written_stops_no_switch(lab: Lab) -> None:
     start(lab)
     assert lab.b.command("ha-fail").returncode == 0
     lab.wait_until(lambda: settled(lab, lab.b), "b is active", LONG)
-    assert re.search('state.history error=".*Is a directory"', lab.b.log())
+    why = 'state.history error=".*Is a directory"'
+    lab.wait_until(lambda: re.search(why, lab.b.log()), "b says why")
     (lab.b.outside / "run/state.history").rmdir()
     assert lab.a.command("ha-fail").returncode == 0
     lab.wait_until(lambda: settled(lab, lab.a), "a is active", LONG)

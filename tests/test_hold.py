@@ -66,9 +66,10 @@ def test_what_is_written_is_read_again_and_by_root_alone(path: str, told: Hold) 
 def test_its_time_runs_on_while_nothing_runs(path: str, passed: float) -> None:
     hold.write(path, Kept(FOR_AN_HOUR, uptime() - passed))
     rest = max(0.0, 3600.0 - passed)
-    assert rest - SLACK <= left(path) <= rest
     found = hold.read(path)
-    assert found is not None and found.now.held is (left(path) > 0)
+    assert found is not None and found.now.seconds_left is not None
+    assert rest - SLACK <= found.now.seconds_left <= rest
+    assert found.now.held is (found.now.seconds_left > 0)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from netns import ROOTLESS, Namespace, cable, namespaces
+from processes import wait_until
 
 from failoverd import neighbours, process
 from failoverd.conf import Address, Conf, EthernetAddress
@@ -118,6 +119,18 @@ class Site:
                 force=True,
             )
             node.run("sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/eth0/forwarding")
+        for node in (self.us, self.peer):
+            wait_until(lambda here=node: works(here, "eth0"))  # type: ignore[misc]
+            self.wait_for_port(f"p{node.pid}0")
+
+    def wait_for_port(self, port: str) -> None:
+        """Wait until the switch passes on what comes in there, which it does not do at once."""
+
+        def forwards() -> bool:
+            (link,) = self.switch.show("-d", "link", "show", "dev", port)
+            return bool(link["linkinfo"]["info_slave_data"]["state"] == "forwarding")
+
+        wait_until(forwards)
 
     def suppress(self, hwaddr: str) -> None:
         """Put us on a switch of our own: two leaves of a fabric that suppresses ARP and neighbour
@@ -130,6 +143,8 @@ class Site:
             *(f"link set {end} type bridge_slave neigh_suppress on" for end in ("t0", "t1")),
             *(f"neighbour add {a} lladdr {hwaddr} dev leaf nud permanent" for a in (V4, V6)),
         )
+        for port in ("t0", "t1", f"p{self.us.pid}0"):
+            self.wait_for_port(port)
         self.teach(hwaddr)
 
     def teach(self, hwaddr: str) -> None:
@@ -141,10 +156,18 @@ class Site:
     def serve(self, node: Namespace, interface: str = "eth0") -> None:
         node.ip(f"address replace {V4}/24 dev {interface}")
         node.ip(f"address replace {V6}/64 dev {interface} nodad")
+        # The kernel joins the group that is asked for it a moment later, and then adds this route.
+        wait_until(lambda: node.show("-6", "route", "show", "table", "local", "exact", V6))
 
     def wire(self, node: Namespace) -> socket.socket:
         """A socket that sees and sends all on the node's interfaces."""
         return node.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+
+
+def works(node: Namespace, interface: str) -> bool:
+    """Whether it has a carrier, as the kernel tells it, a moment later."""
+    (link,) = node.show("link", "show", "dev", interface)
+    return bool(link["operstate"] == "UP")
 
 
 def hardware(hwaddr: str) -> bytes:
@@ -441,6 +464,7 @@ def test_an_answer_to_our_own_address_reaches_a_bridge(site: Site, make_asker: M
     """Unlike a veth, a bridge drops what is sent to an address that is not its own."""
     site.us.ip("link add br0 type bridge", "link set br0 up", "link set eth0 master br0")
     site.us.ip(f"link set br0 address {SHARED}")
+    wait_until(lambda: works(site.us, "br0"))
     site.peer.ip(f"address add {V4}/24 dev eth0")
     conf = Conf(addresses=(Address("br0", V4, 24),), user=USER, plip_timer=2000.0)
     asker = make_asker(site.us, conf)
@@ -475,6 +499,7 @@ def test_an_interface_that_cannot_send_was_not_asked(
         site.us.ip("link set eth0 down")
     elif trouble == "unplugged":
         site.switch.ip(f"link set p{site.us.pid}0 down")
+        wait_until(lambda: not works(site.us, "eth0"))
     else:
         site.us.ip("link delete eth0")
     report = asker.ask()

@@ -23,7 +23,7 @@ AGENT = ROOT / "etc/ocf/traffic"
 WATCHD = str(ROOT / "bin/watchd")
 DTD = Path("/usr/share/resource-agents/ra-api-1.dtd")
 GENERIC, UNIMPLEMENTED, INSTALLED, CONFIGURED, NOT_RUNNING = 1, 3, 5, 6, 7
-WINDOW = "0.3"
+WINDOW = "1"  # seconds: in half of it a busy host has to ask
 NONE: Mapping[str, str] = {}
 
 
@@ -82,6 +82,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
     with two_cabled() as (first, second):
         first.ip("address add 192.0.2.101/24 dev eth0")
         second.ip("address add 192.0.2.1/24 dev far")
+        second.run("sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")  # it would look for routers
         made = Node(first, tmp_path, second)
         yield made
         made.run("stop")

@@ -21,10 +21,13 @@ def test_that_fails_at_first():
     if {stalls}:
         me = os.getpid()
         sleeper = int(Path(f"/proc/{{me}}/task/{{me}}/children").read_text().split()[0])
-        time.sleep(1.0)  # until it measures
-        os.kill(sleeper, signal.SIGSTOP)
-        time.sleep(1.0)
-        os.kill(sleeper, signal.SIGCONT)
+        told = Path(f"/proc/{{sleeper}}/fd/1")
+        before = told.stat().st_size
+        while told.stat().st_size == before:  # at first it may not measure yet
+            os.kill(sleeper, signal.SIGSTOP)
+            time.sleep(1.0)
+            os.kill(sleeper, signal.SIGCONT)
+            time.sleep(0.5)
     assert len(attempts.read_text()) > {fails}
 """
 

@@ -294,8 +294,11 @@ def test_a_late_program_is_killed_with_its_children(
     assert runner.start(argv, ENVIRONMENT, 0.5) is None
     deadline = runner.deadline
     told: dict[str, int] = {}
-    while len(told) < 2:
-        told |= {name: int(pid) for name, pid in map(str.split, pids.read_text().splitlines())}
+    # Open for writing, too: it never ends, so that none writes to a reader that is just leaving.
+    with open(os.open(pids, os.O_RDWR)) as lines:
+        while len(told) < 2:
+            name, pid = lines.readline().split()
+            told[name] = int(pid)
     service, child = told["service"], told["child"]
     try:
         result, _ = finish(runner)
@@ -363,11 +366,12 @@ def test_a_service_outlives_us_and_may_go_on_writing(
     runner: Runner, script: Script, tmp_path: Path
 ) -> None:
     """Its output is our pipe. It gets no SIGPIPE and never hangs, whoever reads."""
-    done = tmp_path / "done"
+    go_on, done = tmp_path / "go_on", tmp_path / "done"
+    os.mkfifo(go_on)
     service = f"seq 1 300000; echo more; touch {done}"
-    result, _ = run(runner, script(f"setsid sh -c 'sleep 0.5; {service}' &"))
+    result, _ = run(runner, script(f"setsid sh -c 'read x <{go_on}; {service}' &"))
     assert result.exit == 0
-    assert not done.exists(), "it was too quick: nothing is shown"
+    go_on.write_text("\n")
     wait_for(done.exists)
 
 

@@ -6,7 +6,7 @@ import re
 import shlex
 import sys
 
-from live_pair import WATCHED
+from live_pair import WATCHED, carries
 
 from dev.lab.network import Lab
 from dev.lab.node import Node
@@ -55,6 +55,7 @@ def test_a_valid_file_is_told_in_a_table_and_its_values_only_on_v(lab: Lab) -> N
 def test_warnings_come_first_and_are_counted(lab: Lab) -> None:
     lab.a.write_conf(**WATCHED, ps="/no/such/ps ax")
     lab.a.unplug("eth0")
+    lab.wait_until(lambda: not carries(lab.a, "eth0"), "the kernel tells it")
     status, told, _ = screen(lab.a)
     assert status == 0
     assert [line.split(":")[0] for line in told[:2]] == ["warning", "warning"]

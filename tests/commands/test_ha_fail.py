@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable
 
 import pytest
-from live_pair import LONG, kill, main_pid, start
+from live_pair import LONG, kill, main_pid, pids, start
 
 from dev.lab import logs
 from dev.lab.filters import CLOSED, drop, why_no_filters
@@ -95,6 +95,7 @@ def test_that_failoverd_is_dead_there_is_said(lab: Lab) -> None:
     start(lab, plip_timer=3.0)
     lab.wait_until(lambda: lab.a.status()["us"]["plip"]["state"] == "ok", "a window", LONG)
     kill(lab.b, main_pid(lab.b))
+    lab.wait_until(lambda: not pids(lab.b, "failoverd: listener"), "its port is closed")
     told = lab.a.command("ha-fail")
     assert told.returncode == 1
     assert "1.0.0.2 port 2000 refuses the connection" in told.stderr

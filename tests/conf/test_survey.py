@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from live_pair import LONG, WATCHED, hang_up, kill, main_pid, pids, settled, start
+from live_pair import LONG, WATCHED, carries, hang_up, kill, main_pid, pids, settled, start
 from netns import TUN, cable, namespaces
 from samples import STANDBY
 
@@ -631,7 +631,7 @@ def test_a_mistake_is_an_error_of_the_check_and_may_be_one_of_the_start(
     assert f": {said}" in started.stderr
     if starts:
         lab.wait_until(lambda: " STARTED " in lab.a.log(), "it runs")
-        assert f": {said}" in lab.a.log()
+        lab.wait_until(lambda: f": {said}" in lab.a.log(), "it says so")
 
 
 def test_a_sound_network_is_no_matter_for_words_whatever_the_role(lab: Lab) -> None:
@@ -662,7 +662,7 @@ def test_what_is_an_error_of_the_check_is_a_warning_of_the_status(lab: Lab) -> N
         *shown.stderr.splitlines()
     }
     lab.a.ip("address delete 192.0.2.10/24 dev plip0")
-    assert lab.a.command("ha-status").returncode == 0
+    lab.wait_until(lambda: lab.a.command("ha-status").returncode == 0, "all is well again")
 
 
 def test_a_service_address_on_the_wrong_interface_can_be_corrected_by_hup(
@@ -682,7 +682,7 @@ def test_a_service_address_on_the_wrong_interface_can_be_corrected_by_hup(
         node.write_conf(**right)
         assert checked(node)[0] == 0
         hang_up(node, said="configuration read again")
-    assert "are added with the next switch" in lab.a.log()
+    lab.wait_until(lambda: "are added with the next switch" in lab.a.log(), "a says so")
     assert lab.a.command("ha-fail").returncode == 0
     lab.wait_until(lambda: settled(lab, lab.b), "b serves", LONG)
     assert SERVICE in str(lab.b.addresses("eth0"))
@@ -693,6 +693,7 @@ def test_an_address_that_comes_after_the_start_is_taken_up(lab: Lab) -> None:
     """The link of a node that boots alone has no carrier, and so the system gives it none."""
     lab.a.ip("address flush dev plip0")
     lab.a.unplug(PLIP)
+    lab.wait_until(lambda: not carries(lab.a, PLIP), "the kernel tells it")
     lab.a.write_conf()
     status, said, errors = checked(lab.a)
     assert status == 0, errors

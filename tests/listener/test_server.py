@@ -581,7 +581,8 @@ def test_a_false_answer_is_a_lost_query(pair: Pair, line: bytes, why: str) -> No
     daemon.ask(1, "fail")
     with greet(port) as connection:
         assert re.fullmatch("fail [0-9a-f]{32}", said_to(connection))
-        connection.sendall(line)
+        with contextlib.suppress(ConnectionError):  # it may be closed before all is said
+            connection.sendall(line)
     sent, reason = lost(daemon, 1)
     assert sent and why in reason
 
@@ -608,12 +609,13 @@ def test_an_answer_too_long_to_be_passed_on(pair: Pair) -> None:
 
 def test_the_time_for_an_answer_is_up(pair: Pair) -> None:
     daemon, port = pair.listen(), pair.port()
-    daemon.ask(1, "fail", timeout=0.3)
+    daemon.ask(1, "fail", timeout=4.0)  # in which it has to be sent
+    with greet(port) as connection:
+        said_to(connection)
+        assert lost(daemon, 1) == (True, "1.0.0.2 port 2000 does not answer within 4 s")
     daemon.ask(2, "fail", timeout=0.3)
-    with greet(port), port.accept()[0]:  # the second one is not greeted
-        assert lost(daemon, 1)[1] == "1.0.0.2 port 2000 does not answer within 0.3 s"
-        assert lost(daemon, 2)[1] == "1.0.0.2 port 2000 does not answer within 0.3 s"
-    assert sorted(each["sent"] is True for each in daemon.of("lost")) == [False, True]
+    with port.accept()[0]:  # this one is not greeted
+        assert lost(daemon, 2) == (False, "1.0.0.2 port 2000 does not answer within 0.3 s")
 
 
 def test_a_recorded_exchange_is_no_answer(pair: Pair) -> None:
@@ -626,7 +628,7 @@ def test_a_recorded_exchange_is_no_answer(pair: Pair) -> None:
     there.close()
     pair.daemons.remove(there)
     enemy = pair.port()
-    here.ask(1, timeout=5.0)
+    here.ask(1)
     with greet(enemy, nonce) as connection:
         assert said_to(connection, nonce).startswith("status ")
         connection.sendall(recorded)

@@ -265,8 +265,7 @@ def test_two_nodes_with_boot_slave_say_so_and_agree_in_time(lab: Lab, eyes: Eyes
     lab.wait_until(lambda: settled(lab, lab.a), "the lower address has the role", LONG)
     both = max(logged_at(node, "ROLE role: standby") for node in lab.nodes)
     assert within(eyes.gained("a") - both, "none_active", lab.a)
-    for node in lab.nodes:
-        assert "BOOT-CLASH" in node.log()
+    lab.wait_until(lambda: all("BOOT-CLASH" in node.log() for node in lab.nodes), "both say so")
 
 
 @pytest.mark.parametrize("mresume", [True, False])

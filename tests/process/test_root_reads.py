@@ -81,7 +81,7 @@ def test_root_reads_no_byte_from_the_network(lab: Lab) -> None:
     lab.wait_until(lambda: settled(lab, lab.a), "a is active, b stands by", LONG)
     lab.wait_until(lambda: lab.a.status()["us"]["plip"]["state"] == "ok", "heartbeats are received")
     assert lab.a.command("ha-fail").returncode == 0
-    assert settled(lab, lab.b)
+    lab.wait_until(lambda: settled(lab, lab.b), "b is active, a stands by", LONG)
     lab.b.power_cut()
     lab.wait_until(lambda: lab.a.role() == "active", "a takes over by silence", LONG)
     lab.a.write_conf(verbose=True, **WATCHED)

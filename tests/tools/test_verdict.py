@@ -612,9 +612,12 @@ def test_a_standby_that_cannot_reach_its_peer(lab: Lab) -> None:
     told(lab, lab.a, "WARNING: this node is active, but peer 1.0.0.2 gives no valid answer")
     daemons["a"].kill()
     lab.a.ip(f"address del {SERVICE}/24 dev eth0")
-    said = told(lab, lab.b, "CRITICAL: no node is known to be active: this node is standby, peer")
+    critical = "CRITICAL: no node is known to be active: this node is standby, peer"
+    told(lab, lab.b, critical)
     told(lab, lab.a, "UNKNOWN: failoverd on this node gives no valid answer; nor does peer 1.0.0.2")
-    assert "says: fencing failed, no takeover" in said.splitlines()[0]
+    # Only then the program has been run.
+    why = "says: fencing failed, no takeover"
+    lab.wait_until(lambda: why in told(lab, lab.b, critical).splitlines()[0], "b says why")
 
 
 def test_a_link_that_is_lost_is_no_outage_before_it_is_known_who_serves(lab: Lab) -> None:
