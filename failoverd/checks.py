@@ -119,9 +119,8 @@ class Checks:
                 self._tend(check, now)
                 self._report(check)
             due = min([alive, *map(self._next, self._checks)])
-            began = time.monotonic()
-            found = self._selector.select(max(0.0, due - began))
-            self._forgive(time.monotonic() - max(due, began))
+            found = self._selector.select(max(0.0, due - time.monotonic()))
+            self._forgive(time.monotonic() - max(due, now))
             for key, _ in found:
                 key.data()
 
