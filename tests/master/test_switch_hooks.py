@@ -168,6 +168,10 @@ def test_the_hooks_are_told_by_t(lab: Lab) -> None:
 # ------------------------------------------------------------------ what hangs
 
 
+def is_left(node: Node, words: str) -> bool:
+    return words in node.check("ps", "-eo", "args=").splitlines()
+
+
 def test_a_hook_that_hangs_after_master_holds_up_nothing_for_longer_than_the_timeout(
     lab: Lab,
 ) -> None:
@@ -180,7 +184,7 @@ def test_a_hook_that_hangs_after_master_holds_up_nothing_for_longer_than_the_tim
     assert settled(lab, lab.b)
     assert "killed, did not end in time" in lab.b.log()
     assert "WARNING HOOK-FAILED script hangs: the switch goes on" in lab.b.log()
-    assert "sleep 1000" not in lab.b.check("ps", "-eo", "args=").splitlines()
+    lab.wait_until(lambda: not is_left(lab.b, "sleep 1000"), "what hung is gone")
     assert notes(lab.b) == ["later before master 0"]
     (late,) = [each for each in ended(lab.b, "later") if each["exit"] != "0"]
     assert late["error"] == "not run, as $switch_timeout is over"
@@ -209,7 +213,7 @@ def test_who_is_started_again_finds_a_hook_that_was_left(lab: Lab) -> None:
         lab.wait_until(lambda: settled(lab, lab.a) or settled(lab, lab.b), "all is well", LONG)
     assert logs.told(lab.b.log(), "LEFTOVER-WAIT")
     assert logs.told(lab.b.log(), "LEFTOVER-KILLED")
-    assert "sleep 1000" not in lab.b.check("ps", "-eo", "args=").splitlines()
+    lab.wait_until(lambda: not is_left(lab.b, "sleep 1000"), "what hung is gone")
 
 
 # ------------------------------------------------------------------ by itself
