@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -34,6 +35,7 @@ ANSWERS_FOR_ALL = """
 import os, socket, sys
 wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x806))
 wire.bind(("eth0", 0x806))
+print(flush=True)
 service = socket.inet_aton("192.0.2.10")
 while True:
     frame, sender = wire.recvfrom(2000)
@@ -60,6 +62,15 @@ def begin(lab: Lab, **variables: Value) -> dict[str, Process]:
     daemons = {node.name: node.start_failoverd() for node in lab.nodes}
     lab.wait_until(lambda: settled(lab), "a is active, b stands by", LONG)
     return daemons
+
+
+def answer_for_all(lab: Lab, *hwaddr: str) -> Process:
+    """Have the client answer from now on as if it had the service, by this hardware address or by
+    ever new ones."""
+    argv = (sys.executable, "-c", ANSWERS_FOR_ALL, *hwaddr)
+    liar = lab.client.popen(*argv, stdout=subprocess.PIPE)
+    assert liar.stdout is not None and liar.stdout.readline() == b"\n"
+    return liar
 
 
 def settled(lab: Lab) -> bool:
@@ -261,7 +272,7 @@ def test_a_peer_that_is_reached_again_is_not_fenced(lab: Lab) -> None:
 
 def test_confirm_none_and_hup_let_it_take_over(lab: Lab) -> None:
     daemons = begin(lab)
-    liar = lab.client.popen(sys.executable, "-c", ANSWERS_FOR_ALL, "020000000066")
+    liar = answer_for_all(lab, "020000000066")
     lab.a.power_cut()
     lab.wait_until(
         lambda: logs.told(lab.b.log(), "TAKEOVER-BLOCKED", "still answers"),
@@ -279,7 +290,7 @@ def test_confirm_none_and_hup_let_it_take_over(lab: Lab) -> None:
 
 def test_another_host_that_answers_is_told_once_and_not_every_second(lab: Lab) -> None:
     begin(lab, notify_prog=notifier(lab.b))
-    liar = lab.client.popen(sys.executable, "-c", ANSWERS_FOR_ALL)
+    liar = answer_for_all(lab)
     lab.a.power_cut()
     lab.wait_until(lambda: "still answers" in "".join(notified(lab.b)), "told", LONG)
     time.sleep(5.0)  # rounds, each of them answered by another hardware address
@@ -301,7 +312,7 @@ def test_who_yields_to_forged_answers_has_its_role_again_when_they_end(lab: Lab)
     dead = lab.a.hwaddr("eth0").replace(":", "")
     lab.a.power_cut()
     lab.wait_until(lambda: lab.holders() == ["b"], "b takes over", LONG)
-    liar = lab.client.popen(sys.executable, "-c", ANSWERS_FOR_ALL, dead)
+    liar = answer_for_all(lab, dead)
     lab.wait_until(
         lambda: logs.told(lab.b.log(), "SPLIT-BRAIN", "another host answers for the addresses"),
         "b yields",
@@ -317,7 +328,7 @@ def test_an_address_conflict_with_a_stranger_does_not_end_the_service(lab: Lab) 
     begin(lab)
     lab.a.power_cut()
     lab.wait_until(lambda: lab.holders() == ["b"], "b takes over", LONG)
-    liar = lab.client.popen(sys.executable, "-c", ANSWERS_FOR_ALL, "020000000066")
+    liar = answer_for_all(lab, "020000000066")
     told = "another host answers ARP too; by=02:00:00:00:00:66"
     lab.wait_until(lambda: logs.told(lab.b.log(), "DUPLICATE", told), "b says so", LONG)
     time.sleep(5.0)  # rounds, each of them answered
