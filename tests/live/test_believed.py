@@ -219,7 +219,7 @@ def is_gone(node: Node, pid: str) -> bool:
 
 def test_a_word_about_an_earlier_silence_does_not_count(lab: Lab) -> None:
     """The program says at last that the service was dead; meanwhile the link was whole again."""
-    begin(lab, confirm=waiting(lab.b, "confirm", 1))
+    begin(lab, switch_timeout=LONG, confirm=waiting(lab.b, "confirm", 1))
     lab.cut_link()
     lab.wait_until(lambda: len(runs(lab.b, "confirm")) == 1, "it is asked", LONG)
     lab.mend_link()
@@ -234,7 +234,7 @@ def test_a_word_about_an_earlier_silence_does_not_count(lab: Lab) -> None:
 
 @pytest.mark.parametrize("end", ["TERM", "KILL"])
 def test_no_fence_program_outlives_its_reason(lab: Lab, end: str) -> None:
-    daemons = begin(lab, fence_prog=waiting(lab.b, "fence", 0))
+    daemons = begin(lab, switch_timeout=LONG, fence_prog=waiting(lab.b, "fence", 0))
     lab.a.power_cut()
     lab.wait_until(lambda: len(runs(lab.b, "fence")) == 1, "b fences", LONG)
     first = runs(lab.b, "fence")[0]
