@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from processes import try_in_child
+from processes import try_in_child, wait_until
 
 from dev.lab.network import Lab
 from dev.lab.node import Node, perl
@@ -445,6 +445,8 @@ def test_no_other_is_told_that_the_log_is_rotated(
     with subprocess.Popen(
         ["sh", "-c", "read nothing; :", argument], stdin=subprocess.PIPE
     ) as named:
+        # A process that becomes another program has no command line for a moment.
+        wait_until(Path(f"/proc/{named.pid}/cmdline").read_bytes)
         pidfile.write_text(f"{named.pid}\n")
         subprocess.run(["sh", "-c", script], check=True, timeout=LONG)
         named.communicate(timeout=LONG)
