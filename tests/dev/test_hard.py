@@ -26,7 +26,7 @@ def test_whatever_is_killed_nothing_else_notices() -> None:
 def test_what_does_not_come_back_is_found(lab: Lab) -> None:
     trial = hard.Trial(lab, 1, LONG)
     trial.await_all()
-    assert trial.missing(trial.census()) == ""
+    lab.wait_until(lambda: trial.missing(trial.census()) == "", "nothing is missing")
     double = (
         "import sys, time; from failoverd import process;"
         "process.set_title(sys.argv[1]); time.sleep(99)"

@@ -14,7 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live_pair import WATCHED, kill, main_pid, mounted, pids, role_changes, settled, start
+from live_pair import (
+    WATCHED,
+    kill,
+    main_pid,
+    mounted,
+    pids,
+    role_changes,
+    settled,
+    start,
+    workers,
+)
 
 from dev.lab import logs
 from dev.lab.network import SERVICE, Lab
@@ -134,7 +144,7 @@ def test_no_descriptor_is_left(lab: Lab) -> None:
     mains = [main_pid(node) for node in lab.nodes]
     before = [role_changes(node) for node in lab.nodes]
     for node in lab.nodes:
-        for pid in pids(node, "failoverd: "):
+        for pid in workers(node):
             limit_descriptors(node, pid, lab.user, 3)
         main = main_pid(node)
         held = len(node.check("ls", f"/proc/{main}/fd").split())
@@ -213,7 +223,7 @@ def test_no_memory_can_be_had(lab: Lab) -> None:
         status = node.check("cat", f"/proc/{main}/status")
         (size,) = re.findall(r"VmSize:\s+(\d+) kB", status)
         node.check("prlimit", "-p", str(main), f"--as={int(size) * 1024}:unlimited")
-        for pid in pids(node, "failoverd: "):
+        for pid in workers(node):
             kill(node, pid)
         kill(node, main, signal.SIGHUP)
         kill(node, main, signal.SIGUSR1)

@@ -10,7 +10,18 @@ import time
 from collections.abc import Callable
 
 import pytest
-from live_pair import LONG, WATCHED, kill, main_pid, pids, role_changes, runs, settled, start
+from live_pair import (
+    LONG,
+    WATCHED,
+    kill,
+    main_pid,
+    pids,
+    role_changes,
+    runs,
+    settled,
+    start,
+    workers,
+)
 
 from dev.lab import logs
 from dev.lab.network import SERVICE, Lab
@@ -270,7 +281,7 @@ def test_children_that_die_come_back_and_no_role_changes(lab: Lab) -> None:
             kill(node, old)
 
     def replaced() -> bool:
-        return all(len(pids(node, "failoverd: ")) == len(titles) for node in lab.nodes)
+        return all(len(workers(node)) == len(titles) for node in lab.nodes)
 
     lab.wait_until(replaced, "every child is there again")
     lab.wait_until(lambda: settled(lab, lab.a), "the pair is as it was")

@@ -14,6 +14,7 @@ import pytest
 from live_pair import LONG, stays
 
 from dev.lab import logs
+from dev.lab.faults import CHILDREN
 from dev.lab.network import WATCHFUL, Lab
 from dev.lab.node import SWITCH, Node, Value, perl
 from dev.lab.spaces import ROOT, Process
@@ -85,11 +86,13 @@ class Member:
         self.node.check("kill", f"-{number.value}", str(self.pid()))
 
     def workers(self) -> dict[str, int]:
-        """The pid of each process of this failoverd that ps shows under a title of its own."""
+        """The pid of each process of this failoverd that lasts, by the title that ps shows."""
         own = f" [{self.node.folder}/run/failoverd-{self.pair}.pid]"
         listing = self.node.check("ps", "ax", "-o", "pid=,args=").splitlines()
         found = [line.split(None, 1) for line in listing if line.endswith(own)]
-        return {title.removesuffix(own): int(pid) for pid, title in found}
+        titled = {title.removesuffix(own): int(pid) for pid, title in found}
+        lasting = titled.keys() & {f"failoverd: {title}" for title in CHILDREN}
+        return {title: titled[title] for title in lasting}
 
 
 @dataclass(frozen=True)
