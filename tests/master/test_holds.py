@@ -85,8 +85,9 @@ class Node:
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[[], Node]]:
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Node]]:
     """Makes a failoverd, again and again on the same node."""
+    monkeypatch.setattr("failoverd.master.holds.WRITE_SECONDS", LIMIT)  # of a busy host's disk
     made: list[Node] = []
 
     def make() -> Node:
