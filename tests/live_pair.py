@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dev.lab import logs
+from dev.lab.faults import CHILDREN
 from dev.lab.network import ROUTER, Lab
 from dev.lab.node import Node, Value
 from failoverd import conf
@@ -44,6 +45,11 @@ def pids(node: Node, title: str) -> list[int]:
     own = f"[{node.folder}/run/pid]"
     lines = [line.split(None, 1) for line in listing.splitlines()]
     return [int(pid) for pid, args in lines if args.startswith(title) and args.endswith(own)]
+
+
+def workers(node: Node) -> list[int]:
+    """Those of its processes that last: not one that writes a file and ends, say."""
+    return [pid for title in CHILDREN for pid in pids(node, f"failoverd: {title} ")]
 
 
 def main_pid(node: Node) -> int:

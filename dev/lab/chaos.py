@@ -393,7 +393,7 @@ class Run:
             try:
                 self._tell()
             except Violated:
-                pass
+                self._let_switches_end()
             except LabError as error:
                 self.told.complaints.append(Complaint(time.monotonic(), 0, str(error)))
             if not self.told.complaints:
@@ -438,6 +438,14 @@ class Run:
             self._complain(2, dead)
         if self.judge.complaints:
             raise Violated
+
+    def _let_switches_end(self) -> None:
+        """The story tells how, if they do."""
+        nodes, limit = self.lab.nodes, 2 * self.conf.switch_timeout + START_LIMIT
+        with contextlib.suppress(TimeoutError):
+            self.lab.wait_until(
+                lambda: "switching" not in [node.role() for node in nodes], "no switch", limit
+            )
 
     def _complain(self, statement: int, text: str) -> None:
         self.told.complaints.append(Complaint(time.monotonic(), statement, text))

@@ -184,7 +184,10 @@ class Node:
     def kill_port(self, interface: str) -> None:
         """The switch's port drops everything, both ways, while the carrier stays up."""
         self._dead_ports.add(interface)
-        self.lab.switch.check("bridge", "link", "set", "dev", self.port(interface), "state", "0")
+        port = self.port(interface)
+        # Else the news of a carrier that has just come would have the port forward again.
+        self.lab.wait_until(lambda: self.lab.switch.is_told(port), f"the carrier of {port} is told")
+        self.lab.switch.check("bridge", "link", "set", "dev", port, "state", "0")
 
     def _stay_dead(self) -> None:
         """A port whose carrier has come back forwards again, be it broken or not."""
@@ -207,6 +210,11 @@ class Node:
             for entry in link.get("addr_info", [])
             if entry.get("scope") != "link"
         ]
+
+    def is_told(self, interface: str) -> bool:
+        """Whether the kernel here has told everyone whether an interface has a carrier."""
+        (found,) = json.loads(self.check("ip", "-j", "link", "show", "dev", interface))
+        return ("LOWER_UP" in found["flags"]) is (found["operstate"] == "UP")
 
     def hwaddr(self, interface: str) -> str:
         """The hardware address that an interface has now."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from dev.lab.ending import guarded
+from dev.lab.faults import CHILDREN
 from dev.lab.network import WATCHFUL, Lab
 from dev.lab.node import PLIP, SECRET, SWITCH, Node
 from dev.lab.spaces import LabError
@@ -36,6 +37,7 @@ LIMIT = 30.0
 LOOKS = 3
 REST = 15.0  # seconds after which all that was under way has come to its end
 NEVER_TRUE = "0" * 64
+LASTING = ("failoverd", *CHILDREN)  # other processes do one thing, and end
 
 # The log leaves out what is repeated too often, so the script's runs are counted where they happen.
 _COUNTED = """#!/bin/sh
@@ -157,7 +159,7 @@ _MEASURE = """
 for pid; do
     set -- /proc/$pid/fd/*
     echo "pid $pid $#"
-    grep ^Anonymous: /proc/$pid/smaps_rollup
+    grep ^Anonymous: /proc/$pid/smaps_rollup || : # it has ended
 done
 """
 
@@ -369,7 +371,8 @@ def soak(lab: Lab, exchanges: int, switches: int, say: Say) -> list[str]:
 def under_way(seen: Look) -> list[str]:
     """What has not come to its end yet."""
     dead = ["a process has just ended"] if seen.zombies else []
-    return dead + (["a connection is open"] if seen.connections else [])
+    errands = [f"{name} runs" for name in seen.held if name.partition(": ")[2] not in LASTING]
+    return dead + errands + (["a connection is open"] if seen.connections else [])
 
 
 def at_rest(lab: Lab, wrong: Callable[[Look], list[str]]) -> Look:

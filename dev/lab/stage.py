@@ -12,7 +12,7 @@ from dev.lab.record import Record
 from dev.lab.spaces import LabError, Process
 from dev.lab.story import SETTINGS, Line
 
-LIMIT = 15.0  # seconds that one event of the story may take at most
+LIMIT = 60.0  # seconds that one event of the story may take at most
 
 
 class LabStage:

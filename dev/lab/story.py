@@ -148,8 +148,9 @@ def perform(stage: Stage, screen: Screen, number: int, act: Act) -> float:
 
 
 def serves(stage: Stage, name: str, since: float) -> bool:
-    """Whether this node alone has the address, and the client was answered just now."""
-    if stage.holders() != [name]:
+    """Whether this node alone has the address, its switch has ended, and the client was answered
+    just now."""
+    if stage.holders() != [name] or stage.role(name) != "active":
         return False
     replies = stage.record.replies
     return bool(replies) and replies[-1] > max(since, stage.now() - 0.05)

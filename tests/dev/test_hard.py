@@ -26,7 +26,7 @@ def test_whatever_is_killed_nothing_else_notices() -> None:
 def test_what_does_not_come_back_is_found(lab: Lab) -> None:
     trial = hard.Trial(lab, 1, LONG)
     trial.await_all()
-    assert trial.missing(trial.census()) == ""
+    lab.wait_until(lambda: trial.missing(trial.census()) == "", "nothing is missing")
     double = (
         "import sys, time; from failoverd import process;"
         "process.set_title(sys.argv[1]); time.sleep(99)"
@@ -59,8 +59,9 @@ def test_whatever_is_left_behind_is_found_by_where_it_runs(
     other = lab.client.popen("sh", "-c", "sleep 99; :", "failoverd")
     left = trial.nodes[name].popen("sleep", "98.5")
     monkeypatch.setattr(hard, "START_LIMIT", 1.0)
-    with pytest.raises(hard.Broken, match=r"left behind: \[.*'sleep 98\.5'\]"):
+    with pytest.raises(hard.Broken, match=r"left behind: \[.*'sleep 98\.5'") as found:
         trial.end()
+    assert "sleep 99" not in str(found.value).splitlines()[0]
     left.close()
     empty = lambda: trial.inhabitants("a") == trial.inhabitants("b") == []  # noqa: E731
     lab.wait_until(empty, "no other is left")

@@ -17,7 +17,7 @@ import pytest
 
 from dev.lab.eyes import Eyes
 from dev.lab.network import SERVICE, SERVICE6, Lab
-from dev.lab.node import perl
+from dev.lab.node import Node, perl
 from dev.lab.record import Record, scale, strip
 from dev.lab.spaces import ROOT, LabError
 
@@ -100,7 +100,7 @@ def test_a_power_cut_takes_what_a_node_would_lose(lab: Lab) -> None:
     process = lab.a.popen("sleep", "60")
     lab.a.power_cut()
     assert process.wait() == -signal.SIGKILL
-    assert "NO-CARRIER" in lab.b.check("ip", "link", "show", "dev", "plip0")
+    lab.wait_until(lambda: has_no_carrier(lab.b, "plip0"), "the link's carrier is lost")
     assert lab.a.read("run/state") == ""
     lab.a.power_on()
     assert lab.a.addresses("eth0") == ["192.0.2.1/24"]
@@ -130,7 +130,7 @@ def test_the_private_link_can_be_cut_in_one_direction(lab: Lab) -> None:
 
 def test_a_cable_is_pulled_and_an_interface_made_again(lab: Lab) -> None:
     lab.a.unplug("eth0")
-    assert "NO-CARRIER" in lab.a.check("ip", "link", "show", "dev", "eth0")
+    lab.wait_until(lambda: has_no_carrier(lab.a, "eth0"), "the carrier is lost")
     lab.a.plug("eth0")
     lab.wait_until(lambda: receives(lab, "b", "a", "eth0"), "the cable is plugged in")
     lab.a.delete_interface("eth0")
@@ -140,12 +140,22 @@ def test_a_cable_is_pulled_and_an_interface_made_again(lab: Lab) -> None:
     lab.wait_until(lambda: receives(lab, "b", "a", "eth0"), "the new interface works")
 
 
+def has_no_carrier(node: Node, interface: str) -> bool:
+    """Linux before 6.8 shows it a moment later."""
+    return "NO-CARRIER" in node.check("ip", "link", "show", "dev", interface)
+
+
 def test_a_frozen_node_goes_on_after_the_thaw(lab: Lab) -> None:
     process = lab.a.popen("sleep", "60")
     other = lab.b.popen("sleep", "60")
     lab.a.freeze()
-    state = lab.a.check("ps", "-o", "stat=", "-p", f"{process.pid},{other.pid}").split()
-    assert sorted(word[0] for word in state) == ["S", "T"]
+    both = ("ps", "-o", "stat=", "-p", f"{process.pid},{other.pid}")
+
+    def only_one_is_stopped() -> bool:
+        return sorted(word[0] for word in lab.a.check(*both).split()) == ["S", "T"]
+
+    # One has to run to be stopped, and the other may still be loading.
+    lab.wait_until(only_one_is_stopped, "the one is stopped, the other sleeps")
     lab.a.thaw()
     state = lab.a.check("ps", "-o", "stat=", "-p", str(process.pid)).split()
     assert state[0][0] != "T"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+import select
 import shlex
 import shutil
 import signal
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from processes import try_in_child
+from processes import try_in_child, wait_until
 
 from dev.lab.network import Lab
 from dev.lab.node import Node, perl
@@ -299,6 +300,8 @@ def test_failoverd_tells_systemd_that_it_is_ready_alive_and_what_it_is(
         told = told_until(manager, "STATUS=active")
         assert told.count("READY=1") == 1 and told.index("READY=1") < told.index("STATUS=active")
         assert {"STATUS=standby", "STATUS=switching"} <= set(told)
+        while select.select([manager], [], [], 0)[0]:
+            manager.recv(4096)  # what has waited for us says nothing of the pace
         began = time.monotonic()
         for _ in range(6):
             told_until(manager, "WATCHDOG=1")
@@ -442,6 +445,8 @@ def test_no_other_is_told_that_the_log_is_rotated(
     with subprocess.Popen(
         ["sh", "-c", "read nothing; :", argument], stdin=subprocess.PIPE
     ) as named:
+        # A process that becomes another program has no command line for a moment.
+        wait_until(Path(f"/proc/{named.pid}/cmdline").read_bytes)
         pidfile.write_text(f"{named.pid}\n")
         subprocess.run(["sh", "-c", script], check=True, timeout=LONG)
         named.communicate(timeout=LONG)

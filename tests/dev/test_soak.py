@@ -66,6 +66,8 @@ def test_no_look_is_the_first_while_something_is_under_way() -> None:
     assert soak.under_way(LOOK) == []
     assert soak.under_way(dataclasses.replace(LOOK, zombies=1))
     assert soak.under_way(dataclasses.replace(LOOK, connections=1))
+    writes = {**LOOK.held, "a: keeper": Held(9, 10, 5000)}
+    assert soak.under_way(dataclasses.replace(LOOK, held=writes)) == ["a: keeper runs"]
 
 
 def test_an_open_connection_is_seen(lab: Lab) -> None:

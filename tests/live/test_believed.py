@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -34,6 +35,7 @@ ANSWERS_FOR_ALL = """
 import os, socket, sys
 wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x806))
 wire.bind(("eth0", 0x806))
+print(flush=True)
 service = socket.inet_aton("192.0.2.10")
 while True:
     frame, sender = wire.recvfrom(2000)
@@ -60,6 +62,15 @@ def begin(lab: Lab, **variables: Value) -> dict[str, Process]:
     daemons = {node.name: node.start_failoverd() for node in lab.nodes}
     lab.wait_until(lambda: settled(lab), "a is active, b stands by", LONG)
     return daemons
+
+
+def answer_for_all(lab: Lab, *hwaddr: str) -> Process:
+    """Have the client answer from now on as if it had the service, by this hardware address or by
+    ever new ones."""
+    argv = (sys.executable, "-c", ANSWERS_FOR_ALL, *hwaddr)
+    liar = lab.client.popen(*argv, stdout=subprocess.PIPE)
+    assert liar.stdout is not None and liar.stdout.readline() == b"\n"
+    return liar
 
 
 def settled(lab: Lab) -> bool:
@@ -208,7 +219,7 @@ def is_gone(node: Node, pid: str) -> bool:
 
 def test_a_word_about_an_earlier_silence_does_not_count(lab: Lab) -> None:
     """The program says at last that the service was dead; meanwhile the link was whole again."""
-    begin(lab, confirm=waiting(lab.b, "confirm", 1))
+    begin(lab, switch_timeout=LONG, confirm=waiting(lab.b, "confirm", 1))
     lab.cut_link()
     lab.wait_until(lambda: len(runs(lab.b, "confirm")) == 1, "it is asked", LONG)
     lab.mend_link()
@@ -223,7 +234,7 @@ def test_a_word_about_an_earlier_silence_does_not_count(lab: Lab) -> None:
 
 @pytest.mark.parametrize("end", ["TERM", "KILL"])
 def test_no_fence_program_outlives_its_reason(lab: Lab, end: str) -> None:
-    daemons = begin(lab, fence_prog=waiting(lab.b, "fence", 0))
+    daemons = begin(lab, switch_timeout=LONG, fence_prog=waiting(lab.b, "fence", 0))
     lab.a.power_cut()
     lab.wait_until(lambda: len(runs(lab.b, "fence")) == 1, "b fences", LONG)
     first = runs(lab.b, "fence")[0]
@@ -261,7 +272,7 @@ def test_a_peer_that_is_reached_again_is_not_fenced(lab: Lab) -> None:
 
 def test_confirm_none_and_hup_let_it_take_over(lab: Lab) -> None:
     daemons = begin(lab)
-    liar = lab.client.popen(sys.executable, "-c", ANSWERS_FOR_ALL, "020000000066")
+    liar = answer_for_all(lab, "020000000066")
     lab.a.power_cut()
     lab.wait_until(
         lambda: logs.told(lab.b.log(), "TAKEOVER-BLOCKED", "still answers"),
@@ -279,7 +290,7 @@ def test_confirm_none_and_hup_let_it_take_over(lab: Lab) -> None:
 
 def test_another_host_that_answers_is_told_once_and_not_every_second(lab: Lab) -> None:
     begin(lab, notify_prog=notifier(lab.b))
-    liar = lab.client.popen(sys.executable, "-c", ANSWERS_FOR_ALL)
+    liar = answer_for_all(lab)
     lab.a.power_cut()
     lab.wait_until(lambda: "still answers" in "".join(notified(lab.b)), "told", LONG)
     time.sleep(5.0)  # rounds, each of them answered by another hardware address
@@ -301,7 +312,7 @@ def test_who_yields_to_forged_answers_has_its_role_again_when_they_end(lab: Lab)
     dead = lab.a.hwaddr("eth0").replace(":", "")
     lab.a.power_cut()
     lab.wait_until(lambda: lab.holders() == ["b"], "b takes over", LONG)
-    liar = lab.client.popen(sys.executable, "-c", ANSWERS_FOR_ALL, dead)
+    liar = answer_for_all(lab, dead)
     lab.wait_until(
         lambda: logs.told(lab.b.log(), "SPLIT-BRAIN", "another host answers for the addresses"),
         "b yields",
@@ -317,7 +328,7 @@ def test_an_address_conflict_with_a_stranger_does_not_end_the_service(lab: Lab) 
     begin(lab)
     lab.a.power_cut()
     lab.wait_until(lambda: lab.holders() == ["b"], "b takes over", LONG)
-    liar = lab.client.popen(sys.executable, "-c", ANSWERS_FOR_ALL, "020000000066")
+    liar = answer_for_all(lab, "020000000066")
     told = "another host answers ARP too; by=02:00:00:00:00:66"
     lab.wait_until(lambda: logs.told(lab.b.log(), "DUPLICATE", told), "b says so", LONG)
     time.sleep(5.0)  # rounds, each of them answered

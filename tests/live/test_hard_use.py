@@ -201,7 +201,7 @@ def test_what_is_new_in_the_middle_of_a_takeover_is_said_to_come_later(patient: 
         addresses = [*lab.b.settings()["addresses"], new]  # type: ignore[misc]
         lab.b.write_conf(addresses=addresses)
         hang_up(lab.b, said="configuration read again")
-        assert logs.told(lab.b.log(), "CONFIG-LATER")
+        lab.wait_until(lambda: logs.told(lab.b.log(), "CONFIG-LATER"), "and what comes later")
         go_on(lab.b)
         assert typed.wait(20) == 0
     assert new.split()[1] not in lab.b.addresses("eth0")

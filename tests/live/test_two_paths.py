@@ -126,7 +126,7 @@ def test_it_is_known_after_a_restart_and_a_reboot_with_the_link_cut(lab: Lab) ->
     lab.cut_link()
     lab.b.start_failoverd()
     lab.wait_until(lambda: told_path(lab.b) == "second", "known after a reboot")
-    assert settled(lab, lab.a)
+    lab.wait_until(lambda: settled(lab, lab.a), "b stands by")
 
 
 def test_an_operator_is_told_that_the_port_is_blocked(lab: Lab) -> None:

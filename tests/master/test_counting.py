@@ -34,7 +34,10 @@ def us(tmp_path: Path) -> Context:
     return context(tmp_path)
 
 
-def test_what_is_told_is_what_is_in_the_file(us: Context, tmp_path: Path) -> None:
+def test_what_is_told_is_what_is_in_the_file(
+    us: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("failoverd.master.keeper.PARTING", LONG)
     file = tmp_path / "state.counters"
     with selectors.DefaultSelector() as selector:
         keeper = Keeper(us, Errands(us, selector))

@@ -202,6 +202,7 @@ def test_a_hardware_address_that_changes_is_announced_at_once(
     """A client that goes on sending to the old one would wait for a minute."""
 
     def announce() -> None:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         us = context(tmp_path, addresses=(Address("eth0", ADDRESS, 24),))
         us.state = node("active", interfaces=(GOOD,))
         with listener(ends[1]) as far, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as mark:
@@ -230,6 +231,7 @@ def test_what_a_dead_port_has_swallowed_is_announced_again(
     """The role came while nothing passed, and with $low_water 0 no interface ever fails."""
 
     def announce() -> None:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         us = context(tmp_path, addresses=(Address("eth0", ADDRESS, 24),))
         us.state = node("active", interfaces=(replace(GOOD, packets=0),))
         with listener(ends[1]) as far, socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as mark:

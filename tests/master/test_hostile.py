@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from inside import Nothing
-from live_pair import role_changes, settled, start
+from live_pair import LONG, role_changes, settled, start
 
 from dev.lab.network import Lab
 from failoverd import process, statefile
@@ -239,7 +239,7 @@ class Parent:
         self.supervisor.add("enemy", lambda _: process.fork_child("enemy", run), 10.0)
 
     def serve(self, until: Callable[[], object]) -> None:
-        end = time.monotonic() + 20.0
+        end = time.monotonic() + LONG
         while not until():
             assert time.monotonic() < end, (len(self.told), self.gone)
             self.supervisor.tend(time.monotonic())

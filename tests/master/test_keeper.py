@@ -123,7 +123,10 @@ def test_what_fails_is_told_once_and_tried_again(
     assert len(said(tmp_path)) == 4
 
 
-def test_what_fails_is_told_and_the_next_tells_all(us: Context, loop: Loop, tmp_path: Path) -> None:
+def test_what_fails_is_told_and_the_next_tells_all(
+    us: Context, loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PARTING", LONG)
     (tmp_path / "state.history").mkdir()
     change_role(us)
     loop.turn()

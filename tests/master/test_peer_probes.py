@@ -135,8 +135,9 @@ def test_a_watcher_is_told_what_has_changed_and_no_more(tmp_path: Path) -> None:
 
 
 def test_the_listener_is_told_of_the_second_path_and_a_reboot_does_not_forget_it(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("failoverd.master.keeper.PARTING", LONG)
     us, told, peer_probes = knowing(tmp_path, second=True)
     held = [links.Held("eth0", "192.0.2.1", 24, False), links.Held("eth0", "fe80::1", 64, False)]
     path = {"do": "second", "interface": "eth0", "own": ("192.0.2.1/24",), "peer": ()}

@@ -132,7 +132,7 @@ def test_addresses_come_before_the_script_and_go_after_it(lab: Lab) -> None:
 
 def test_clients_are_told_before_the_script_begins(lab: Lab) -> None:
     """However long it takes, the service answers; and the repeats go on meanwhile."""
-    start(lab)
+    start(lab, switch_timeout=LONG)
     use(lab.b, '#!/bin/sh\n[ "$1" = slave ] || until [ -e "${0%/*}/go" ]; do sleep 0.02; done\n')
     lab.client.start_probing()
     lab.wait_until(lab.client.answering, "the client is answered")

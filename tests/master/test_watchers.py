@@ -360,9 +360,8 @@ def test_what_is_no_watcher_is_refused_and_our_own_takes_its_place(lab: Lab, kin
     path = start_with(lab, NO_WATCHERS[kind])
     lab.wait_until(lambda: len(pids(lab.a, "failoverd: watchd")) == 2, "our own watch", PATIENCE)
     assert not processes(lab.a, path)
-    assert "sleep 4321" not in lab.a.check("ps", "-eo", "args="), (
-        "what it had started is ended, too"
-    )
+    ended = lambda: "sleep 4321" not in lab.a.check("ps", "-eo", "args=")  # noqa: E731
+    lab.wait_until(ended, "what it had started is ended, too")
     why = told(lab.a)["watchers"]
     assert set(why) == {"eth0", "plip0"}
     text = why["eth0"]

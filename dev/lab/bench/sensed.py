@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = ROOT / "examples" / "keepalived"
 WINDOW = 0.1  # seconds
+ADVERT = 0.05
 NEVER = 5.0  # seconds after which an answer is not waited for any more
 GOAL = 0.5
 _PROCESS = re.compile(r"(?ms)^ *(?:vrrp_)?track_process .*?^ *\}\n")  # no namespace knows of any
@@ -35,10 +36,12 @@ _FILE = re.compile(r"(?ms)^    track_file \{.*?^    \}\n")
 
 @dataclass
 class SensedKeepalived:
-    """As examples/keepalived has it. window: the sensor's; 0 for none, and nothing tracked."""
+    """As examples/keepalived has it. window: the sensor's; 0 for none, and nothing tracked.
+    advert: seconds between two adverts, of which the other node may miss three."""
 
     window: float = WINDOW
     name: str = "keepalived + watchd"
+    advert: float = ADVERT
     processes: dict[str, Process] = field(default_factory=dict)
     sensors: dict[str, Process] = field(default_factory=dict)
 
@@ -57,6 +60,7 @@ class SensedKeepalived:
         text = _PROCESS.sub("", (EXAMPLE / "keepalived.conf").read_text())
         if node is node.lab.b:
             text = text.replace("node-a", "node-b").replace("priority 100", "priority 90")
+        text = re.sub(r"(?m)^( *advert_int) .*", rf"\1 {self.advert:g}", text)
         text = text.replace("eth1", PLIP).replace("/run/watchd", f"{node.folder}/watchd")
         conf = node.write("keepalived.conf", text if self.window else _FILE.sub("", text))
         pids = ("-p", f"{node.folder}/keepalived.pid", "-r", f"{node.folder}/vrrp.pid")
