@@ -295,7 +295,8 @@ def _why_not_linked(active: Node, ours: Status, other: Node, theirs: Status) -> 
         if _has_heartbeats(ours) and _has_heartbeats(theirs):
             yield "the peer's port answers over the second path only", FILTER
         else:
-            yield "the heartbeat link is down, the peer answers over the second path", MEND_LINK
+            how = "the nodes reach each other over the second path only"
+            yield f"the heartbeat link is down: {how}", MEND_LINK
         return
     for node, status, sender in ((active, ours, other), (other, theirs, active)):
         if status.plip_state == "down":
