@@ -271,8 +271,8 @@ def _receiving_nothing(status: Status) -> set[str]:
 _TO_DO = {
     "has no carrier": "check its cable and the port of the switch",
     "does not exist": "create it, or correct @interfaces",
-    "is not receiving": "check the port and the VLAN on the switch; if nothing is sent there, name "
-    "a probe target (@witness)",
+    "is not receiving": "check the port and the VLAN on the switch, and that a probe target "
+    "(@witness) is set and up",
     "receives less than $low_water": "watchd --tune measures what $low_water fits",
 }
 
