@@ -210,7 +210,8 @@ def _why(client: Client, began: float, by_script: bool) -> Iterator[str]:
         yield f"{peer} answers over the second path only, though heartbeats are received: {FILTER}"
     active = [name for name, status in statuses if status.role == "active"]
     serves = {"peer": peer, "unknown": "not known"}
-    serves["answered"] = f"probably {peer}: the service addresses are answered for"
+    asked = f"{client.conf.log} has the hardware address (by=)"
+    serves["answered"] = f"probably {peer}: a host answers for the service addresses, {asked}"
     under_way = [name for name, status in statuses if status.role == "switching"]
     none = "no node" if us.path or there else f"not known: {peer} gives no valid answer"
     switching = f"no node yet: {under_way[0]} is switching" if under_way else ""

@@ -52,7 +52,8 @@ def _tell(options: argparse.Namespace) -> int:
         return _watch(pair, options)
     look = pair.look()
     if options.check:
-        print(_for_nagios(look.verdict, look.here.trouble), _measured(look), sep=" | ", flush=True)
+        why = look.here.trouble or look.there.trouble
+        print(_for_nagios(look.verdict, why), _measured(look), sep=" | ", flush=True)
         return look.verdict.status
     if options.prometheus is not None:
         _export(options.prometheus, look)

@@ -610,7 +610,7 @@ def _of_the_link(conf: Conf, pair: bool) -> Iterator[_Check]:
     text = "$primary and $secondary must be both IPv4 or both IPv6"
     yield (":" in ours) != (":" in theirs), both, text
     text = f"$plip_hbeat ({beat:g} s) must be less than $plip_timer ({conf.plip_timer:g} s), or "
-    text += "heartbeats are lost by design"
+    text += "heartbeats are lost all the time"
     yield pair and beat >= conf.plip_timer, "plip_hbeat plip_timer", text
 
 

@@ -227,6 +227,6 @@ def _no_answer(conf: Conf, address: str, event: NoAnswer) -> tuple[str, str]:
     if address != conf.primary:
         return f"no answer from the peer: {event.why}", event.advice or LOOK_THERE
     if event.refused:
-        why = f"its secret is not that in {conf.secret} by now"
-        return f"authentication with failoverd here failed: {why}", "send it HUP"
+        why = f"authentication with failoverd here failed: its secret differs from {conf.secret}"
+        return why, f"if {conf.secret} is right, send HUP to failoverd on this node"
     return f"no answer from failoverd here: {event.why}", ""

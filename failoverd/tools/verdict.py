@@ -271,8 +271,8 @@ def _receiving_nothing(status: Status) -> set[str]:
 _TO_DO = {
     "has no carrier": "check its cable and the port of the switch",
     "does not exist": "create it, or correct @interfaces",
-    "is not receiving": "check the port and the VLAN on the switch; if nothing is sent there, name "
-    "a probe target (@witness)",
+    "is not receiving": "check the port and the VLAN on the switch, and that a probe target "
+    "(@witness) is set and up",
     "receives less than $low_water": "watchd --tune measures what $low_water fits",
 }
 
@@ -295,7 +295,8 @@ def _why_not_linked(active: Node, ours: Status, other: Node, theirs: Status) -> 
         if _has_heartbeats(ours) and _has_heartbeats(theirs):
             yield "the peer's port answers over the second path only", FILTER
         else:
-            yield "the heartbeat link is down, the peer answers over the second path", MEND_LINK
+            how = "the nodes reach each other over the second path only"
+            yield f"the heartbeat link is down: {how}", MEND_LINK
         return
     for node, status, sender in ((active, ours, other), (other, theirs, active)):
         if status.plip_state == "down":

@@ -102,6 +102,8 @@ def test_only_we_run(pair: Pair, conf: str) -> None:
     assert json.loads(out)["peer"] is None
     refused = "from the peer: 1.0.0.2 port 2000 refuses the connection"
     assert f"{refused}; check that the peer's failoverd is running" in errors
+    status, out, _ = ha_status_there(pair, conf, "--check")
+    assert status == 1 and f" gives no valid answer: no answer {refused} | active=1;" in out
     pair.spaces[0].ip("link set plip0 down")
     status, out, errors = ha_status_there(pair, conf, "--json")
     assert status == 1
@@ -393,7 +395,8 @@ def test_the_secret_has_changed(pair: Pair, conf: str) -> None:
     pair.secret.write_bytes(b"another\n")
     status, _, errors = ha_fail_there(pair, conf)
     assert status == 1
-    assert f"its secret is not that in {pair.secret} by now; send it HUP" in errors
+    told = f"its secret differs from {pair.secret}; if {pair.secret} is right, send HUP to "
+    assert told in errors
     assert "another" not in errors
     assert not daemon.of("request")
 

@@ -71,7 +71,7 @@ def test_nothing_happens_but_a_warning(lab: Lab, cut: str) -> None:
     for node in lab.nodes:
         shown = node.command("ha-status")
         assert shown.returncode == 1
-        assert "heartbeat link is down, the peer answers over the second path" in shown.stdout
+        assert "heartbeat link is down: the nodes reach each other over the second" in shown.stdout
         assert cut != "unplugged" or "next: plip0 has no carrier: check its" in shown.stdout
         assert cut != "both ways" or any(f"next: {way}" in shown.stdout for way in CUT_SOMEWHERE)
     assert logs.told(lab.b.log(), "PATH-SECOND")

@@ -118,7 +118,8 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
     (A, replace(B, plip_state="boot", heartbeat_age=None), WARNING,
      "node-a is active, but node-b receives no heartbeats from node-a"),
     (replace(A, path="second", plip_state="fail"), replace(B, plip_state="down"), WARNING,
-     "node-a is active, but the heartbeat link is down, the peer answers over the second path"),
+     "node-a is active, but the heartbeat link is down: the nodes reach each other over the "
+     "second path only"),
     (replace(A, path="second"), B, WARNING,
      "node-a is active, but the peer's port answers over the second path only"),
     (replace(A, path="private"), replace(B, path="private"), OK,
