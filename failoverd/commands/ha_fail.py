@@ -211,7 +211,8 @@ def _why(client: Client, began: float, by_script: bool) -> Iterator[str]:
     active = [name for name, status in statuses if status.role == "active"]
     serves = {"peer": peer, "unknown": "not known"}
     asked = f"{client.conf.log} has the hardware address (by=)"
-    serves["answered"] = f"probably {peer}: a host answers for the service addresses, {asked}"
+    probably = f"probably {peer}: a host answers for the service addresses, {asked}"
+    serves["answered"] = f"no node: {verdict.strange(us)}" if us.stranger else probably
     under_way = [name for name, status in statuses if status.role == "switching"]
     none = "no node" if us.path or there else f"not known: {peer} gives no valid answer"
     switching = f"no node yet: {under_way[0]} is switching" if under_way else ""

@@ -86,6 +86,18 @@ class Context:
         return "nobody" if told or state.silent or state.quiet > 0 else "unknown"
 
     @property
+    def stranger(self) -> str:
+        """A service address and the hardware address of who has it, if that is not the peer."""
+        who = self.state.who if self.service == "answered" else ""
+        return "" if self.may_be_peer(who.rpartition(" ")[2]) else who
+
+    def may_be_peer(self, hwaddr: str) -> bool:
+        """Also if the peer never told its hardware addresses: two holders do not stay two."""
+        known = self.saved.peer_hwaddrs
+        shared = [entry.hwaddr for entry in self.conf.ethernet_addresses]
+        return not known or hwaddr in known or hwaddr in shared
+
+    @property
     def blocked(self) -> str:
         """Why this node does not take over, while the heartbeat link would have it do so."""
         state = self.state

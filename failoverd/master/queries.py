@@ -200,15 +200,11 @@ class Queries:
             return
         del self.searched[own]
         self._say_where_not(told.unsent or {})
-        who = f"{told.answers[0].address} {told.answers[0].hwaddr}" if told.answers else ""
-        stranger = not any(self._may_be_peer(answer.hwaddr) for answer in told.answers)
-        self._context.feed(pair.Answers(own, told.asked, bool(told.answers), who, stranger))
-
-    def _may_be_peer(self, hwaddr: str) -> bool:
-        """Also if the peer never told its hardware addresses: two holders do not stay two."""
-        known = self._context.saved.peer_hwaddrs
-        shared = [entry.hwaddr for entry in self._context.conf.ethernet_addresses]
-        return not known or hwaddr in known or hwaddr in shared
+        may_be_peer = self._context.may_be_peer
+        first = min(told.answers, key=lambda answer: not may_be_peer(answer.hwaddr), default=None)
+        who = f"{first.address} {first.hwaddr}" if first else ""
+        stranger = first is None or not may_be_peer(first.hwaddr)
+        self._context.feed(pair.Answers(own, told.asked, first is not None, who, stranger))
 
     def _say_where_not(self, unsent: dict[str, object]) -> None:
         """On which interfaces no probe could be sent: a takeover may never come for it."""

@@ -51,6 +51,7 @@ def status_of(
         age=None if age is None else round(age, 3),
         service=context.service,
         claimed=context.state.claimed > 0,
+        stranger=context.stranger,
         blocked=protocol.words(context.blocked),
         switch_why=last.why if last else "",
         failure=programs.failure,

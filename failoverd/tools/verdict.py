@@ -160,7 +160,7 @@ def is_ready(us: Status, peer: Status | None) -> bool:
     """Whether this node is a standby that can take over."""
     quiet = _receiving_nothing(peer) if peer and peer.role == "active" else set()
     node = Node("", us)
-    wrong = (*_why_not_able(node, us, quiet), *_bad_checks(node, us))
+    wrong = (*_why_not_able(node, us, quiet), *_untried(node, us), *_bad_checks(node, us))
     return us.role == "standby" and not any(wrong)
 
 
@@ -223,6 +223,7 @@ def _reasons(active: Node, other: Node) -> Iterator[Reason]:
             yield _not_receiving(active, name, interface)
     for node, status in ((active, ours), (other, theirs)):
         if status is not None:
+            yield from _untried(node, status)
             yield from _bad_checks(node, status)
             yield from _failed_run(node, status)
             for name, why in status.watchers:
@@ -258,6 +259,13 @@ def _bad_interfaces(other: Node, status: Status, quiet: set[str]) -> Iterator[Re
         whole = len(bad) == len(status.interfaces)
         where = f"{other.name} cannot take over:" if whole else f"on {other.name}"
         yield f"{where} {told}", _not_receiving(other, *bad[0])[1]
+
+
+def _untried(node: Node, status: Status) -> Iterator[Reason]:
+    """After a switch all begin anew, also one that had received nothing before."""
+    for name, interface in status.interfaces:
+        if interface.state == "boot" and interface.packets == 0:
+            yield f"{name} of {node.name} has received nothing yet", WAIT
 
 
 def _receiving_nothing(status: Status) -> set[str]:
@@ -364,12 +372,24 @@ def _none_is_active(here: Node, there: Node, switch_timeout: float) -> Verdict:
         verb = "is" if len(under_way) == 1 else "are"
         return Verdict(WARNING, f"{names} {verb} switching, and no node is active yet", WAIT)
     us = here.status
-    if us is not None and there.status is None and not under_way and us.service in SERVED:
+    told = us is not None and there.status is None and not under_way and not us.stranger
+    if us is not None and told and us.service in SERVED:
         rest = SERVED[us.service].format(peer=there.name)
         if us.plip_state == "down":
             rest += f"; {_unplugged(here)[0]}"
         return Verdict(WARNING, f"{here.name} is {us.role}, {rest}", SEE_PEER)
     return _nobody(here, there)
+
+
+def _taken(status: Status) -> Iterator[Reason]:
+    if status.stranger:
+        yield strange(status), "find that host: no node takes over while it answers"
+
+
+def strange(status: Status) -> str:
+    """A host that is neither node has a service address."""
+    address, _, hwaddr = status.stranger.partition(" ")
+    return f"{address} is at {hwaddr}, which is neither node"
 
 
 def _cut_off(here: Node) -> Iterator[Reason]:
@@ -389,7 +409,7 @@ def _nobody(here: Node, there: Node) -> Verdict:
         roles.append(f"{there.name} gives no valid answer")
     reasons: list[Reason] = [(", ".join(roles), "")]
     for node, status in known:
-        reasons += _failed_run(node, status)
+        reasons += [*_taken(status), *_failed_run(node, status)]
     if there.status is None:
         reasons += _cut_off(here)
     for node, status in known:

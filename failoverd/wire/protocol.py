@@ -567,6 +567,7 @@ class Status:
     age: typed.Number | None = None  # since it has the role, whatever was done to its clock
     service: Annotated[str, typed.one_of(*SERVICES)] = ""
     claimed: bool = False  # active, and another answers for the addresses too
+    stranger: _Line = ""  # "192.0.2.10 HWADDR": answers for it, and is none that the peer ever told
     blocked: _Line = ""  # why it does not take over, while it would
     switch_why: _Line = ""  # what there is against the last switch beside its exit status
     failure: Failure | None = None

@@ -299,6 +299,19 @@ def test_another_host_that_answers_is_told_once_and_not_every_second(lab: Lab) -
     lab.wait_until(lambda: "b" in lab.holders(), "b takes over when it ends", LONG)
 
 
+def test_a_third_host_that_has_the_address_of_a_dead_node_is_named(lab: Lab) -> None:
+    begin(lab)
+    liar = answer_for_all(lab, "020000000066")
+    lab.a.power_cut()
+    told = f"{SERVICE} is at 02:00:00:00:00:66, which is neither node"
+    lab.wait_until(lambda: told in lab.b.command("ha-status").stdout, "b names it", LONG)
+    assert lab.b.command("ha-status").returncode == 2
+    refused = lab.b.command("ha-fail")
+    assert refused.returncode != 0 and f"active now: no node: {told}" in refused.stderr
+    liar.kill()
+    lab.wait_until(lambda: lab.holders() == ["b"], "b takes over when it ends", LONG)
+
+
 def test_the_first_notice_of_an_ordinary_takeover_is_the_takeover(lab: Lab) -> None:
     begin(lab, notify_prog=notifier(lab.b))
     lab.a.power_cut()

@@ -74,8 +74,13 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
     # one is active, and the other can take over
     (A, B, OK, "node-a is active, and node-b can take over"),
     (B, A, OK, "node-a is active, and node-b can take over"),
-    (A, having(B, interface("boot")), OK, "node-a is active, and node-b can take over"),
+    (A, having(B, interface("boot", 1)), OK, "node-a is active, and node-b can take over"),
     (A, replace(B, plip_state="boot"), OK, "node-a is active, and node-b can take over"),
+    # after a switch it is not known yet what was known before
+    (A, having(B, interface("boot")), WARNING,
+     "node-a is active, but eth0 of node-b has received nothing yet"),
+    (having(A, interface("boot")), B, WARNING,
+     "node-a is active, but eth0 of node-a has received nothing yet"),
     # the other's interfaces
     (A, having(B, DOWN), WARNING, UNPLUGGED),
     (having(B, DOWN), A, WARNING, UNPLUGGED),
@@ -182,6 +187,9 @@ TABLE: list[tuple[Status | None, Status | None, int, str]] = [
     (replace(B, service="answered"), None, WARNING,
      "node-b is standby, peer 1.0.0.2 gives no valid answer, but the service addresses are "
      "answered for"),
+    (replace(B, service="answered", stranger="192.0.2.10 02:00:00:00:00:99"), None, CRITICAL,
+     "no node is known to be active: node-b is standby, peer 1.0.0.2 gives no valid answer; "
+     "192.0.2.10 is at 02:00:00:00:00:99, which is neither node"),
     (B, None, WARNING,
      "node-b is standby, peer 1.0.0.2 gives no valid answer here, but was active just now"),
     (replace(B, service="answered", plip_state="down"), None, WARNING,
@@ -414,6 +422,7 @@ def test_ok_only_if_the_other_can_take_over(us: Status, peer: Status) -> None:
     assert (active.role, other.role) == ("active", "standby")
     assert any(receives(interface) for _, interface in other.interfaces)
     assert all(i.state in ("ok", "boot") for _, i in active.interfaces)
+    assert all(i.packets for s in (us, peer) for _, i in s.interfaces if i.state == "boot")
     assert not active.claimed and not active.rejoining and us.boot != peer.boot
     for status in (us, peer):
         assert status.plip_state in ("ok", "boot") and not status.speechless
