@@ -60,7 +60,7 @@ def _tell(options: argparse.Namespace) -> int:
     elif options.json:
         print(look.json())
     else:
-        _show(look, options.verbose)
+        _show(list(table.lines(look, options.verbose)))
         return look.verdict.status
     sys.stdout.flush()
     for trouble in _troubles(look):
@@ -126,8 +126,8 @@ def _troubles(look: Look) -> list[str]:
 # On a terminal, or not
 
 
-def _show(look: Look, verbose: bool) -> None:
-    lines = list(table.lines(look, verbose))
+def _show(lines: list[table.Line]) -> None:
+    """A terminal has sentences wrapped at words."""
     terminal = terminal_for(sys.stdout)
     if terminal is not None:
         terminal.show(terminal.coloured(lines))
@@ -151,7 +151,7 @@ def _watch(pair: Pair, options: argparse.Namespace) -> int:
             elif (now := _gist(look)) != before:
                 before = now
                 print(time.strftime("%H:%M:%S"))
-                _show(look, options.verbose)
+                _show(list(table.lines(look, options.verbose)))
     except KeyboardInterrupt:
         pass
     finally:
@@ -211,7 +211,7 @@ def _explain(us: Status) -> int:
     """Raises Stop."""
     if not us.explained:
         raise Stop(f"failoverd here, version {us.version}, is too old for --explain: restart it")
-    print(*us.explained, sep="\n", flush=True)
+    _show([[(line, "")] for line in us.explained])
     return 0
 
 

@@ -196,7 +196,8 @@ def say(
     known, cause = why(state, finding, rules), state.purpose.value
     lacking = lacks(state, finding, rules)
     address, _, by = state.who.partition(" ") if finding is Finding.TAKEN else ("", "", "")
-    values |= {"cause": cause, "found": known, "lacking": lacking, "by": by}
+    bad = ", ".join(sorted(compare.bad_here(state))) if event == "SWITCHOVER" else ""
+    values |= {"cause": cause, "bad": bad, "found": known, "lacking": lacking, "by": by}
     subject = f"address {address}" if by else "role"
     if not blocks:
         turn.say(event, subject, outcome, **values)

@@ -73,8 +73,17 @@ def _rows(look: Look, verbose: bool) -> Iterator[tuple[str, Cell, Cell]]:
     this = f"{here} {look.conf.primary}" if here == "this node" else f"{here} (this node)"
     yield "", (this, "head"), (there, "head")
     ours, theirs = (dict(_facts(status, verbose)) for status in (look.us, look.peer))
-    for name in {**ours, **theirs}:
+    for name in _both(list(ours), list(theirs)):
         yield name, ours.get(name, ("-", "")), theirs.get(name, ("-", ""))
+
+
+def _both(ours: list[str], theirs: list[str]) -> list[str]:
+    """The names of the rows of both, each where it stands in either."""
+    names = list(ours)
+    for before, name in zip(["", *theirs], theirs, strict=False):
+        if name not in names:
+            names.insert(names.index(before) + 1 if before else 0, name)
+    return names
 
 
 def _table(rows: Sequence[tuple[str, Cell, Cell]]) -> Iterator[Line]:

@@ -2130,7 +2130,10 @@ def sick(name: str = "active", **changes: object) -> pair.State:
 def test_a_bad_check_has_the_peer_asked_and_the_role_given() -> None:
     state, actions = step(node("active", interfaces=judged()), WEB)
     assert (moment(state), done(actions)) == ("check", "status")
-    state, actions = step(state, pair.Replied(Query.STATUS, True, view=view("standby")))
+    answer = pair.Replied(Query.STATUS, True, view=view("standby"))
+    (line,) = said(state, answer)
+    assert (line.event, dict(line.values)["bad"]) == ("SWITCHOVER", "check web")
+    state, actions = step(state, answer)
     assert (state.phase, state.purpose, done(actions)) == (
         Phase.DEMOTING,
         Purpose.CHECK,

@@ -409,6 +409,15 @@ def test_the_table_has_no_more_than_eighty_columns() -> None:
     assert "no such file or" in text and "x" * 30 in text
 
 
+def test_a_row_stands_where_it_is_on_either_node() -> None:
+    other = replace(NAMED, path="second")
+    one, turned = (
+        [line[:16].strip() for line in shown(*statuses)[3:-2]]
+        for statuses in ((other, STANDBY), (STANDBY, other))
+    )
+    assert one == turned and "peer answers ove" in one[:-2]
+
+
 def test_of_many_addresses_the_first_are_shown() -> None:
     held = tuple((f"192.0.2.{n}/24", "eth0") for n in range(1, 20))
     for count, last in ((4, "192.0.2.4/24 on eth0"), (6, "and 2 more"), (MAX_HELD, "and more")):
