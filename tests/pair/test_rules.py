@@ -898,7 +898,7 @@ WAITING_FOR_SILENCE: list[tuple[pair.Rules, Known, pair.Event, str, str]] = [
         {"program": 2},
         pair.Ended("confirm", False, False, 2),
         "idle",
-        "7 error: the program of $confirm cannot be run",
+        "7 error: the program of $confirm gave no result",
     ),
     (
         PROGRAM,
