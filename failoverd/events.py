@@ -234,7 +234,7 @@ EVENTS: dict[str, Event] = {
     "SWITCH-RETRY": Event(INFO, "The switch script has failed again"),
     "FENCE-FAILED": _kept(ERR, "Fencing failed, so there is no takeover", "FENCE-OK"),
     "FENCE-OK": _kept(NOTICE, "Fencing succeeded"),
-    "CONFIRM-FAILED": Event(WARNING, "The program of $confirm cannot be run"),
+    "CONFIRM-FAILED": Event(WARNING, "The program of $confirm gave no result"),
     "NOTIFY-FAILED": Event(WARNING, "$notify_prog failed; it is not run for this"),
     # watchd --track and --exec
     "SENSOR-FAILED": Event(WARNING, "The file of watchd --track cannot be written, or the program "

@@ -109,7 +109,8 @@ def _switch(client: Client, verbose: bool) -> int:
             print(held)
         return 0
     way_out = BUSY if reply.text == "busy" else ""
-    said = [f"not switched: {reply.text}{way_out}", *_why(client, began, "script" in reply.text)]
+    by_script, busy = "script" in reply.text, bool(way_out)
+    said = [f"not switched: {reply.text}{way_out}", *_why(client, began, by_script, busy)]
     where = f"ha-status shows both nodes, {client.conf.log} on each what was done"
     complain("ha-fail", "\n".join([*said, where]))
     return 1
@@ -193,10 +194,10 @@ def _what_happened(conf: Conf, before: Status) -> str:
 # Why not
 
 
-def _why(client: Client, began: float, by_script: bool) -> Iterator[str]:
+def _why(client: Client, began: float, by_script: bool, busy: bool) -> Iterator[str]:
     """The switch scripts that have failed since then, and which node is active now. by_script:
-    whether one is the reason."""
-    us, there = _settled(client, by_script)
+    whether one is the reason. busy: whether another switch is, which may take long."""
+    us, there = _settled(client, by_script, busy)
     if us is None:
         return
     here, peer = verdict.names(us, there, client.conf.secondary)
@@ -220,13 +221,15 @@ def _why(client: Client, began: float, by_script: bool) -> Iterator[str]:
     yield f"active now: {known}"
 
 
-def _settled(client: Client, by_script: bool) -> tuple[Status | None, Status | None]:
-    """This node's status and, if a script has failed, the peer's: then the role is on its way back
-    to where it was, and a moment is given for that."""
-    for _ in _moments(EXTRA_SECONDS if by_script else 0.0):
+def _settled(client: Client, by_script: bool, busy: bool) -> tuple[Status | None, Status | None]:
+    """This node's status and, if a script has failed, the peer's: then, or after a peer that did
+    not take it, the role is on its way back to where it was, and a moment is given for that."""
+    for _ in _moments(0.0 if busy else EXTRA_SECONDS):
         us = nodes.ask(client, client.conf.primary).status
         there = nodes.ask(client, client.conf.secondary).status if by_script else None
         if any(each and each.role == "active" for each in (us, there)):
+            break
+        if not by_script and (us is None or us.role != "switching"):
             break
     return us, there
 

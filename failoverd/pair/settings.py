@@ -64,6 +64,12 @@ class Rules:
         return max(2 * self.window, self.heartbeat + 2 * self.status_timeout)
 
     @property
+    def served_time(self) -> float:
+        """That the addresses were answered for counts until after the next probe of a node that
+        waits a window, queries a peer in vain, and then probes for them."""
+        return max(self.wordless_time, self.window + self.status_timeout + 2 * self.round)
+
+    @property
     def compare_time(self) -> float:
         """Roles are compared every heartbeat, and one query may be lost."""
         return self.heartbeat + self.status_timeout

@@ -312,7 +312,7 @@ def fenced(turn: Turn, event: Ended) -> None:
 
 
 def confirmed(turn: Turn, event: Ended) -> None:
-    no_word = "the program of $confirm cannot be run"
+    no_word = "the program of $confirm gave no result"
     if event.ran:
         turn.set(taken=event.ok, quiet=0 if event.ok else ROUNDS, who="")  # its word is enough
         resolver.network_asked(turn, blind=False)

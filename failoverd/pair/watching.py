@@ -19,7 +19,7 @@ def answered(turn: Turn, event: msg.Answers) -> None:
     turn.set(asking=False)
     if event.anybody:
         turn.set(taken=True, quiet=0, who=event.who)
-        turn.start(Timer.SERVED, turn.rules.wordless_time)  # longer than until it is asked again
+        turn.start(Timer.SERVED, turn.rules.served_time)
     elif event.asked:
         turn.set(taken=False, quiet=min(ROUNDS, turn.state.quiet + event.asked))
     resolver.network_asked(turn, blind=not event.anybody and event.asked == 0)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from asked_there import ha_status_there, is_now, write_conf
@@ -339,6 +340,18 @@ def test_another_switch_is_under_way(pair: Pair, conf: str) -> None:
         "ha-fail: not switched: busy: another switch is under way, try again when it has ended",
         "ha-fail: active now: no node yet: node-a is switching",
     ]
+
+
+def test_a_role_on_its_way_back_is_waited_for(pair: Pair, conf: str) -> None:
+    """The peer did not take it, and the switch script runs here again."""
+    daemon = pair.listen()
+    is_now(daemon, replace(STANDBY, host="node-a", role="switching", service="unknown"))
+    daemon.answers["fail"] = (False, "no answer from the peer, and the service does not answer")
+    back = Timer(2.0, is_now, (daemon, replace(ACTIVE, host="node-a")))
+    back.start()
+    status, _, errors = ha_fail_there(pair, conf)
+    back.join()
+    assert status == 1 and errors.splitlines()[1] == "ha-fail: active now: node-a"
 
 
 @pytest.mark.parametrize(

@@ -593,6 +593,18 @@ def test_one_that_exchanges_no_words_asks_on_the_service_network_and_is_not_mute
     assert not pair.is_served(state) and pair.Heartbeats(False) in actions
 
 
+@pytest.mark.parametrize("window", [0.3, 0.6, 1.0, 2.0, 5.0, 11.0])
+def test_heartbeats_go_on_until_it_is_probed_again_who_answers(window: float) -> None:
+    """A preferred node beside an active peer that it cannot reach waits, queries it, and probes."""
+    timeout = max(1.0, min(5.0, window))
+    rules = replace(MASTER, window=window, heartbeat=window / 3, status_timeout=timeout)
+    waiting = node("boot", resuming=True, unanswered=True, asking=True, **ALONE)
+    state, _ = step(waiting, ANSWERED, rules)
+    assert moment(state) == "idle" and not state.mute
+    state, _ = step(state, pair.Tick(), rules, window + timeout + rules.round + JUST)
+    assert moment(state) == "boot" and pair.is_served(state) and not state.mute
+
+
 # ---------------------------------------------------------------------------- start, standstill
 
 
@@ -886,7 +898,7 @@ WAITING_FOR_SILENCE: list[tuple[pair.Rules, Known, pair.Event, str, str]] = [
         {"program": 2},
         pair.Ended("confirm", False, False, 2),
         "idle",
-        "7 error: the program of $confirm cannot be run",
+        "7 error: the program of $confirm gave no result",
     ),
     (
         PROGRAM,
