@@ -308,6 +308,9 @@ def fenced(turn: Turn, event: Ended) -> None:
         turn.take_role()
         return
     turn.say_once("TAKEOVER-BLOCKED", "role", "fencing failed, no takeover")
+    if any(not from_peer for _, from_peer in turn.state.waiting):
+        resolver.begin(turn, Purpose.OPERATOR)  # which fences nothing, whenever it is asked
+        return
     resolver.leave_silence(turn, "the fence program failed")
 
 
