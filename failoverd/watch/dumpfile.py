@@ -35,6 +35,7 @@ class DumpFile:
         self._header = b""
         self._size = 0
         self._is_ours = False
+        self._errno = 0  # of the last write, if that failed
         self._waiting: list[bytes] = []
         self._file = _open_private(path)
         try:
@@ -55,10 +56,22 @@ class DumpFile:
         self._waiting.append(struct.pack("=IIII", *when, len(data), length) + data)
 
     def flush(self) -> None:
-        """Write what is waiting, or lose it. Raises OSError (no space, say)."""
+        """Write what is waiting, or lose it. Raises OSError (no space, say), and again as long as
+        nothing more is waiting: that there is nothing to write completes no file."""
         data = b"".join(self._waiting)
         self._waiting.clear()
-        if not data or not self._own():
+        if data:
+            self._errno = 0
+            try:
+                self._append(data)
+            except OSError as error:
+                self._errno = error.errno or errno.EIO
+        if self._errno:
+            raise OSError(self._errno, os.strerror(self._errno))
+
+    def _append(self, data: bytes) -> None:
+        """Whole packets, unless another process writes the file. Raises OSError."""
+        if not self._own():
             return
         if self._size + len(data) > DUMP_BYTES:
             self._rotate()
