@@ -316,6 +316,8 @@ class _Prober:
     def _probe_on(self, interface: str, probe: _Probe) -> bool:
         """For every address on one interface. False if it has none."""
         addresses = self._on(interface)
+        if not addresses:  # it may have no hosts that can be asked, such as a tunnel
+            return False
         current = _current_hwaddr(interface)
         own = probe.own.get(interface, current)
         if own != current:
@@ -327,7 +329,7 @@ class _Prober:
         everybody = ("", *sorted(known))
         for to in everybody if len(addresses) <= MANY else probe.rounds.share(everybody):
             _probes(own, to, source, addresses).send_all(self._sockets[0], interface)
-        return bool(addresses)
+        return True
 
     def _on(self, interface: str) -> tuple[str, ...]:
         return tuple(address for name, address in self._addresses if name == interface)

@@ -556,6 +556,14 @@ def test_a_missing_interface_does_not_silence_the_other(site: Site, make_asker: 
     assert report["answers"] == [answer(PEER, V4), answer(PEER, V6)]
 
 
+def test_what_serves_nothing_is_not_asked(site: Site, make_asker: MakeAsker) -> None:
+    """There is nothing wrong with a tunnel beside the service interface, say."""
+    site.serve(site.peer)
+    report = make_asker(site.us).ask(3, interfaces=["eth0", "lo", "tun0"])
+    assert (report["asked"], report["unsent"]) == (3, {})
+    assert report["answers"] == [answer(PEER, V4), answer(PEER, V6)]
+
+
 def test_rounds_that_came_late_are_no_burst(site: Site, make_asker: MakeAsker) -> None:
     """Each is asked, half as far apart as was wanted, and the last has its time for an answer."""
     asker = make_asker(site.us)
