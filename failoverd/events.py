@@ -90,6 +90,9 @@ EVENTS: dict[str, Event] = {
     "CONFIG-MATCH": Event(INFO, "A setting is the same on both nodes again"),
     "BOOT-CLASH": Event(WARNING, "Both nodes have the same host_type", "BOOT-OK"),
     "BOOT-OK": Event(INFO, "The host_types differ again"),
+    "HWADDR-CLASH": Event(WARNING, "An interface has one hardware address on both nodes",
+                          "HWADDR-OK"),
+    "HWADDR-OK": Event(INFO, "The hardware addresses of an interface differ again"),
     "SECRET-CHANGED": Event(NOTICE, "This node has a new secret; heartbeats with the old one count "
                             "until the peer has it too", "SECRET-SHARED"),
     "SECRET-SHARED": Event(NOTICE, "Both nodes have the new secret"),

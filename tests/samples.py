@@ -20,5 +20,11 @@ ACTIVE = Status(
     switch_seconds=0.006,
 )
 STANDBY = replace(
-    ACTIVE, role="standby", boot="slave", heartbeat_age=None, rtt_ms=None, switch_last=None
+    ACTIVE,
+    role="standby",
+    boot="slave",
+    interfaces=(("eth0", InterfaceStatus("ok", 12, 40, "02:00:00:00:00:02")),),
+    heartbeat_age=None,
+    rtt_ms=None,
+    switch_last=None,
 )

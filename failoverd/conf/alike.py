@@ -17,6 +17,7 @@ from failoverd.wire.protocol import MAX_SETTING, Status
 INTERFACES = "@interfaces"  # which a status tells apart from the settings
 VERSION = "version"
 _BETWEEN = ", "
+_LOOPBACK = "00:00:00:00:00:00"  # what lo has for a hardware address
 _DIGEST = "sha256 "
 
 Told = Mapping[str, str]  # what a node tells: the value, as a text, by the name of the setting
@@ -53,18 +54,30 @@ def same_boot(boot: str) -> str:
     return f"both nodes have boot:{boot} in host_type: change one, and restart failoverd there"
 
 
-def clashes(conf: Conf, boot: str, peer: Status) -> list[str]:
-    """What must not be the same on both nodes, and is."""
-    found = []
+def one_hwaddr(conf: Conf, own: Mapping[str, str], peer: Status) -> dict[str, str]:
+    """A sentence for each interface that has the same hardware address on both nodes, as clones do.
+    own: this node's, by interface. The one of the active role may be on its way to the other."""
+    apart = {"", _LOOPBACK} | {entry.hwaddr for entry in conf.ethernet_addresses}
+    return {
+        name: f"{name} has the hardware address {told.hwaddr} on both nodes, so that neither "
+        "receives what the other sends: change it on one of them"
+        for name, told in peer.interfaces
+        if told.hwaddr not in apart and told.hwaddr == own.get(name)
+    }
+
+
+def clashes(conf: Conf, boot: str, own: Mapping[str, str], peer: Status) -> list[str]:
+    """What must not be the same on both nodes, and is. own: as in one_hwaddr."""
+    found = [*one_hwaddr(conf, own, peer).values()]
     if peer.boot == boot:
         found.append(same_boot(boot))
     if peer.role != "active":  # its interfaces have their own hardware addresses
-        own = {name: told.hwaddr for name, told in peer.interfaces}
+        theirs = {name: told.hwaddr for name, told in peer.interfaces}
         found += [
             f"@ethernet_addresses: {entry.hwaddr} is the peer's own on {entry.interface}: name one "
             "that neither node has"
             for entry in conf.ethernet_addresses
-            if own.get(entry.interface) == entry.hwaddr
+            if theirs.get(entry.interface) == entry.hwaddr
         ]
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from failoverd import __version__
+from failoverd import __version__, links
 from failoverd.conf import alike
 from failoverd.master.context import Context
 from failoverd.wire.protocol import Status
@@ -17,6 +17,7 @@ class Mismatch:
 
     def note(self, status: Status) -> None:
         self._note_boot(status.boot)
+        self._note_hwaddrs(status)
         ours = alike.of_conf(self._context.conf, __version__)
         found = alike.differences(ours, alike.of_status(status))
         for name, sentence in sorted(found.items() - self._said.items()):
@@ -37,3 +38,17 @@ class Mismatch:
         else:
             text = "the host_types differ again"
             self._context.say_over("BOOT-OK", "config", text, peer_boot=boot)
+
+    def _note_hwaddrs(self, status: Status) -> None:
+        """Each interface must have a hardware address of its own."""
+        conf = self._context.conf
+        own = {name: links.hwaddr(name) or "" for name in conf.interfaces}
+        same = alike.one_hwaddr(conf, own, status)
+        for name, hwaddr in own.items():
+            subject = f"interface {name}"
+            if name in same:
+                text = "has the same hardware address on both nodes"
+                self._context.say_once("HWADDR-CLASH", subject, text, hwaddr=hwaddr)
+            else:
+                text = "has another hardware address than the peer's again"
+                self._context.say_over("HWADDR-OK", subject, text, hwaddr=hwaddr)

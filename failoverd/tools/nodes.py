@@ -105,6 +105,7 @@ class Look:
             found.append(f"the peer's queries to this node are not answered: {FILTER}")
         if self.us and self.peer and self.us.boot == self.peer.boot:
             found.append(alike.same_boot(self.us.boot))
+        found += self.clones
         if self.differences:
             found.append(f"not the same on both nodes: {'; '.join(self.differences)}")
         return [remark for remark in found if remark]
@@ -143,6 +144,14 @@ class Look:
         named = dict(alike.settings(self.conf)).get("@addresses")
         running = dict(self.active.settings if self.active else ()).get("@addresses")
         return running not in (None, named)
+
+    @property
+    def clones(self) -> list[str]:
+        """The interfaces that have one hardware address on both nodes, each as a sentence."""
+        if self.us is None or self.peer is None:
+            return []
+        own = {name: told.hwaddr for name, told in self.us.interfaces}
+        return list(alike.one_hwaddr(self.conf, own, self.peer).values())
 
     @property
     def differences(self) -> list[str]:

@@ -18,8 +18,8 @@ from wire import Pair, two_nodes
 
 from dev.lab.network import SERVICE, Lab
 from dev.lab.node import Node, Value
-from failoverd import conf
-from failoverd.conf import Conf, alike, parse
+from failoverd import conf, links
+from failoverd.conf import Conf, EthernetAddress, alike, parse
 from failoverd.log import Log
 from failoverd.master.context import Context
 from failoverd.master.mismatch import Mismatch
@@ -37,6 +37,8 @@ def told(text: str, version: str = "2") -> Mapping[str, str]:
     return alike.of_conf(parse(text, "failoverd.conf"), version)
 
 
+NOBODYS = "00:00:00:00:00:00"
+TWIN = "02:00:00:00:00:07"
 BASE = "@interfaces = ('eth0', 'eth1');"
 DIFFERENT = [
     ("@interfaces = ('eth1', 'eth0');", {}),
@@ -123,9 +125,10 @@ class Recorder(Context):
         self.lines: list[tuple[str, object]] = []
 
     def say(self, event: str, subject: str, /, *_: object, **values: object) -> None:
-        assert subject == "config"
+        assert subject in ("config", "interface eth0")
         self.log.write(event, subject, "", {})
-        self.lines.append((event, values.get("difference", values.get("setting"))))
+        told = (values[key] for key in ("difference", "setting", "hwaddr") if key in values)
+        self.lines.append((event, next(told, None)))
 
 
 def test_it_is_said_once_and_when_it_ends() -> None:
@@ -153,6 +156,34 @@ def test_two_of_one_host_type_say_so_each_time_that_it_begins() -> None:
         mismatch.note(status)
     events = [event for event, _ in recorder.lines]
     assert events == ["BOOT-CLASH", "BOOT-OK", "BOOT-CLASH"]
+
+
+def test_clones_say_so_until_their_hardware_addresses_differ(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorder = Recorder(Conf(interfaces=("eth0", "eth1")))
+    mismatch = Mismatch(recorder)
+    now = {"eth0": TWIN, "eth1": None}
+    monkeypatch.setattr(links, "hwaddr", now.get)
+    peer = told_hwaddrs(peer_of(recorder.conf), TWIN)
+    for own in (TWIN, TWIN, "02:00:00:00:00:09"):
+        now["eth0"] = own
+        mismatch.note(peer)
+    assert recorder.lines == [("HWADDR-CLASH", TWIN), ("HWADDR-OK", "02:00:00:00:00:09")]
+
+
+def test_the_address_of_the_active_role_makes_no_clones() -> None:
+    """It is on its way from one to the other; nor do the hardware address of no interface, and none
+    at all."""
+    served = (EthernetAddress("eth0", TWIN),)
+    for hwaddr, own in ((TWIN, Conf(ethernet_addresses=served)), ("", Conf()), (NOBODYS, Conf())):
+        assert not alike.one_hwaddr(own, {"eth0": hwaddr}, told_hwaddrs(STANDBY, hwaddr))
+
+
+def told_hwaddrs(status: Status, hwaddr: str) -> Status:
+    gone = InterfaceStatus("down", 0, 0, "")
+    interfaces = (("eth0", InterfaceStatus("ok", 1, 1, hwaddr)), ("eth1", gone))
+    return replace(status, interfaces=interfaces)
 
 
 def peer_of(settings: Conf) -> Status:
@@ -253,4 +284,6 @@ def test_worse_news_stay_the_exit_status() -> None:
     assert look(replace(ACTIVE, version="2.1.0")).verdict.status == 2
     assert look(replace(STANDBY, version="2.1.0")).verdict.status == 1
     assert look(STANDBY).verdict.status == 0
+    clone = look(replace(STANDBY, interfaces=ACTIVE.interfaces))
+    assert "eth0 has the hardware address 02:00:00:00:00:01 on both nodes" in clone.remarks[0]
     assert look(None).differences == []

@@ -840,12 +840,18 @@ def test_the_peers_own_hardware_address_is_named() -> None:
     interfaces = (("eth0", InterfaceStatus("ok", 1, 1, HWADDR)),)
     settings = conf.parse(f"{SETTINGS} @ethernet_addresses = ('eth0 {HWADDR}');", "failoverd.conf")
     peer = replace(STANDBY, boot="slave", interfaces=interfaces)
-    assert alike.clashes(settings, "master", peer) == [
+    own = {"eth0": "02:00:00:00:00:09"}
+    assert alike.clashes(settings, "master", own, peer) == [
         f"@ethernet_addresses: {HWADDR} is the peer's own on eth0: name one that neither node has"
     ]
-    assert alike.clashes(settings, "master", replace(peer, role="active")) == []
-    assert alike.clashes(conf.parse(SETTINGS, "failoverd.conf"), "slave", peer) == [
+    assert alike.clashes(settings, "master", own, replace(peer, role="active")) == []
+    plain = conf.parse(SETTINGS, "failoverd.conf")
+    assert alike.clashes(plain, "slave", own, peer) == [
         "both nodes have boot:slave in host_type: change one, and restart failoverd there"
+    ]
+    assert alike.clashes(plain, "master", {"eth0": HWADDR}, peer) == [
+        f"eth0 has the hardware address {HWADDR} on both nodes, so that neither receives what the "
+        "other sends: change it on one of them"
     ]
 
 
