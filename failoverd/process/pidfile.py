@@ -17,6 +17,7 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK |
 _WHY = {errno.ELOOP: "it is a symbolic link", errno.ENXIO: "no process reads this pipe"}
 _TRIES, _PAUSE = 5, 0.02  # seconds
 _LONGEST = 32  # bytes: a pid, and blanks around it
+_PID = re.compile(rb"[\s\0]*\d{0,9}[\s\0]*")  # NULs stand where a power cut has lost the data
 
 
 class PidFile:
@@ -75,7 +76,7 @@ def take_lock(path: str) -> int:
                 who = f"pid {pid}" if pid else "it is just starting"
                 raise OSError(f"already running ({who})")
             found = os.pread(lock, _LONGEST + 1, 0)
-            if len(found) > _LONGEST or not re.fullmatch(rb"\s*\d{0,9}\s*", found):
+            if len(found) > _LONGEST or not _PID.fullmatch(found):
                 raise OSError(f"$pidfile {path} is something else: remove it or name another")
             if _is_at(path, lock):  # else the one that ended meanwhile took its file with it
                 os.ftruncate(lock, 0)  # the pid of a dead one
