@@ -7,6 +7,7 @@ program and the worker's successors, and never reads from the network.
 from __future__ import annotations
 
 import argparse
+import errno
 import math
 import os
 import re
@@ -36,6 +37,7 @@ WINDOW = 1.0  # seconds, where neither an option nor the configuration has one
 PROGRAM_SECONDS = 10.0  # that a program may take
 LOOKS, LEAST_LOOK = 8, 0.05  # until something is known: looks in a window, seconds between two
 GONE = Window(0, 0, "gone", "watchd ends")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NUMBER = re.compile(r"\s*-?\d*\s*")
 
 
@@ -149,10 +151,27 @@ class TrackFile(Outlet):
 
     def _put(self, verdict: str) -> None:
         if verdict in self._numbers:
-            statefile.replace(self._path, f"{self._numbers[verdict]}\n".encode(), mode=0o644)
+            number = f"{self._numbers[verdict]}\n".encode()
+            try:
+                statefile.replace(self._path, number, mode=0o644)
+            except OSError as error:
+                if error.errno not in _FULL or not self._overwritten(number):
+                    raise
             return
         with suppress(FileNotFoundError):
             os.unlink(self._path)
+
+    def _overwritten(self, number: bytes) -> bool:
+        """A full disk has no room for another file, and a number that is no longer true keeps the
+        service on an interface that receives nothing: the old file has room for the new one."""
+        with suppress(OSError):
+            fd = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+            with open(fd, "wb", buffering=0) as file:
+                info = os.fstat(fd)
+                ours = info.st_uid == os.geteuid() and info.st_nlink == 1
+                whole = ours and stat.S_ISREG(info.st_mode) and file.write(number) == len(number)
+                return bool(whole and file.truncate() == len(number))
+        return False
 
     def tend(self, now: float) -> None:
         if self._wanted is None or now < self._at:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -17,7 +18,7 @@ import watched_by_hand
 from netns import Namespace, namespaces
 from processes import wait_until
 
-from failoverd import conf
+from failoverd import conf, statefile
 from failoverd.commands import watchd as command
 from failoverd.master.messages import Window
 from failoverd.master.supervisor import LONGEST_DELAY
@@ -154,6 +155,25 @@ def test_a_file_that_cannot_be_written_is_tried_again(
     file.tend(file.due)
     assert (folder / "eth0").read_text() == "1\n"
     assert said == ["SENSOR-FAILED"] * 3 + ["SENSOR-OK"]
+
+
+def test_a_full_disk_keeps_no_number_that_is_not_true(
+    tmp_path: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "eth0"
+    file = TrackFile(str(path), {"ok": -100, "fail": 1}, lines)
+    file.begin()
+    monkeypatch.setattr(statefile, "replace", full)
+    file.tell(FAIL)
+    assert path.read_text() == "1\n" and file.due == float("inf")
+    file.tell(OK)
+    assert path.read_text() == "-100\n"
+    os.link(path, tmp_path / "precious")
+    file.tell(FAIL)
+    assert path.read_text() == "-100\n" and file.due < float("inf")
 
 
 # The program
