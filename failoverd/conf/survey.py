@@ -31,11 +31,13 @@ ODD, AMISS, NEVER = Weight
 
 
 class Finding(NamedTuple):
-    """What is wrong with what a variable of the configuration (without sigil) stands for."""
+    """What is wrong with what a variable of the configuration (without sigil) stands for. bars:
+    whether a takeover fails for it as it is now, whatever its weight."""
 
     variable: str
     text: str
     weight: Weight
+    bars: bool = False
 
     @property
     def is_error(self) -> bool:
@@ -89,6 +91,7 @@ class Facts:
     taken: whether another program has the port.
     placed: whether failoverd has put the service addresses on their interfaces, or may have.
     left: interface and address of each that it has put somewhere, by an earlier configuration too.
+    hooks: whether $switch_dir has any, or may have, which prepare an interface for its addresses.
     """
 
     interfaces: Mapping[str, Interface]
@@ -99,6 +102,7 @@ class Facts:
     taken: bool = False
     placed: bool = False
     left: Sequence[tuple[str, str]] = ()
+    hooks: bool = False
 
 
 @lru_cache(1 << 13)
@@ -252,7 +256,8 @@ def _network(served: Address, conf: Conf, facts: Facts, here: _Addresses) -> Ite
     if version == 6 and not facts.interfaces[name].ipv6:
         text = f"IPv6 is disabled on {name}, so it does not accept {address}"
         way = f"sysctl -w net/ipv6/conf/{name}/disable_ipv6=0, or have a hook in $switch_dir do it"
-        yield Finding("addresses", f"{text}: {way}", ODD)
+        enabled = facts.hooks or conf.addresses_by == "script"  # by the time that it is added
+        yield Finding("addresses", f"{text}: {way}", ODD, not enabled)
         return
     if trouble(name, facts.interfaces[name]) or is_of_link(address):
         return  # the network of a link-local one is on every interface

@@ -248,9 +248,11 @@ class Pair:
 
 
 def _amiss(conf: Conf) -> tuple[Problem, ...]:
-    """What `failoverd -t` takes for an error in this node's network."""
+    """What `failoverd -t` takes for an error in this node's network, or a takeover fails for."""
     found = survey.findings(conf, look_around(conf, port=False))
-    return tuple(conf.problem(each.variable, each.text) for each in found if each.is_error)
+    return tuple(
+        conf.problem(each.variable, each.text) for each in found if each.is_error or each.bars
+    )
 
 
 def ask(client: Client, address: str) -> Answer:

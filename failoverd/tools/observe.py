@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterator
 
 from failoverd import links, statefile
-from failoverd.conf import Conf, files, survey
+from failoverd.conf import Conf, files, hooks, survey
 from failoverd.process import leftover
 
 # Addresses that no route leads to but a default one: 0.0.0.0/8 and the discard prefix (RFC 6666).
@@ -54,7 +54,15 @@ def gather(conf: Conf, *, port: bool = True) -> survey.Facts:
         taken=port and port_is_taken(conf),
         placed=may_be_placed(conf.state),
         left=tuple(_left(conf.state)),
+        hooks=_has_hooks(conf.switch_dir),
     )
+
+
+def _has_hooks(folder: str) -> bool:
+    try:
+        return bool(hooks.chosen(folder)[0])
+    except OSError:
+        return True
 
 
 def _left(state: str) -> Iterator[tuple[str, str]]:

@@ -89,6 +89,22 @@ PEER_TO_PEER = Held("plip0", "1.0.0.1", 32)
 SERVED = Held("eth0", "192.0.2.10", 24)
 V6 = '$primary = "fd00::1"; $secondary = "fd00::2"; @addresses = ("eth0 2001:db8::10/64");'
 V6_HELD = (Held("plip0", "fd00::1", 64), Held("eth0", "2001:db8::1", 64))
+WITHOUT_V6 = replace(
+    having(*V6_HELD),
+    interfaces={**SOUND.interfaces, "eth0": Interface(hwaddr=HWADDR, ipv6=False)},
+)
+
+
+@pytest.mark.parametrize(
+    ("more", "hooks", "bars"),
+    [("", False, True), ("", True, False), ("$addresses_by = 'script';", False, False)],
+)
+def test_disabled_ipv6_bars_a_takeover_where_nothing_enables_it(
+    more: str, hooks: bool, bars: bool
+) -> None:
+    settings = conf.parse(f"{SETTINGS} {V6} {more}", "failoverd.conf")
+    (found,) = survey.findings(settings, replace(WITHOUT_V6, hooks=hooks))
+    assert (found.weight, found.bars) == (ODD, bars)
 
 
 @pytest.mark.parametrize(
@@ -137,10 +153,19 @@ WRONG: Mapping[str, tuple[Facts, str, list[tuple[str, Weight, str]]]] = {
         ],
     ),
     "IPv6 is disabled where it is needed": (
-        replace(
-            having(*V6_HELD),
-            interfaces={**SOUND.interfaces, "eth0": Interface(hwaddr=HWADDR, ipv6=False)},
-        ),
+        WITHOUT_V6,
+        V6,
+        [
+            (
+                "addresses",
+                ODD,
+                "IPv6 is disabled on eth0, so it does not accept 2001:db8::10: sysctl -w "
+                "net/ipv6/conf/eth0/disable_ipv6=0, or have a hook in $switch_dir do it",
+            )
+        ],
+    ),
+    "IPv6 is disabled, and a hook may enable it": (
+        replace(WITHOUT_V6, hooks=True),
         V6,
         [
             (
