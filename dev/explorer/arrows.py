@@ -36,6 +36,7 @@ ARROWS = (
     Arrow(Phase.RESOLVING, Phase.ACTIVE, "the role stays"),
     Arrow(Phase.RESOLVING, Phase.FENCING, "the role is free, and $fence_prog is set"),
     Arrow(Phase.RESOLVING, Phase.TOLD, "the peer is told to stand by"),
+    Arrow(Phase.FENCING, Phase.RESOLVING, "not fenced, but an operator asks"),
     Arrow(Phase.FENCING, Phase.STANDBY, "not fenced, or the peer takes the role"),
     Arrow(DECIDING, Phase.PROMOTING, "the role is free, or the peer gives it"),
     Arrow(DECIDING, Phase.DEMOTING, "switchover, the peer has the role, clean up"),

@@ -75,6 +75,7 @@ def setup(menu: str, faults: int, **settings: object) -> Setup:
 EXPLORED = (
     setup("link,bare,person,loss", 1),
     setup("power,stray,stop", 2, fence=True),
+    setup("power,person,fence", 2, fence=True),
     setup("dead,norun,script", 2, scripts=(3,)),
 )
 
