@@ -161,6 +161,11 @@ def hwaddr(name: str) -> str | None:
     return address.hex(":") if kind in _WITH_NEIGHBOURS else None
 
 
+def hwaddrs(names: Iterable[str]) -> dict[str, str]:
+    """The hardware address of each interface, "" of one that has none."""
+    return {name: hwaddr(name) or "" for name in names}
+
+
 def kind(name: str) -> int | None:
     """What sort of link the interface is: one of ARPHRD_ in linux/if_arp.h."""
     found = _ask(name, _SIOCGIFHWADDR, "=H")

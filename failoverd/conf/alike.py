@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from failoverd.conf import SETTINGS, Conf, Setting
+from failoverd.wire.frames import NO_HWADDR
 from failoverd.wire.protocol import MAX_SETTING, Status
 
 INTERFACES = "@interfaces"  # which a status tells apart from the settings
 VERSION = "version"
 _BETWEEN = ", "
-_LOOPBACK = "00:00:00:00:00:00"  # what lo has for a hardware address
 _DIGEST = "sha256 "
 
 Told = Mapping[str, str]  # what a node tells: the value, as a text, by the name of the setting
@@ -57,7 +57,7 @@ def same_boot(boot: str) -> str:
 def one_hwaddr(conf: Conf, own: Mapping[str, str], peer: Status) -> dict[str, str]:
     """A sentence for each interface that has the same hardware address on both nodes, as clones do.
     own: this node's, by interface. The one of the active role may be on its way to the other."""
-    apart = {"", _LOOPBACK} | {entry.hwaddr for entry in conf.ethernet_addresses}
+    apart = {"", NO_HWADDR} | {entry.hwaddr for entry in conf.ethernet_addresses}
     return {
         name: f"{name} has the hardware address {told.hwaddr} on both nodes, so that neither "
         "receives what the other sends: change it on one of them"

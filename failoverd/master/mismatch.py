@@ -42,7 +42,7 @@ class Mismatch:
     def _note_hwaddrs(self, status: Status) -> None:
         """Each interface must have a hardware address of its own."""
         conf = self._context.conf
-        own = {name: links.hwaddr(name) or "" for name in conf.interfaces}
+        own = links.hwaddrs(conf.interfaces)
         same = alike.one_hwaddr(conf, own, status)
         for name, hwaddr in own.items():
             subject = f"interface {name}"

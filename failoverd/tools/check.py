@@ -240,5 +240,5 @@ def _compared(settings: Conf, boot: str) -> list[str]:
         way = f"let TCP port {settings.tcp_port} between the nodes pass there"
         why = f"the second path does not work: {error.why}"
         found.append(f'{why}; {way}, or set $second_path to "no"')
-    own = {name: links.hwaddr(name) or "" for name in settings.interfaces}
+    own = links.hwaddrs(settings.interfaces)
     return [*alike.clashes(settings, boot, own, status), *found]

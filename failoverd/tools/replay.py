@@ -23,8 +23,8 @@ from failoverd.tools.capture import (
 from failoverd.tools.recording import replay as judged
 from failoverd.tools.words import Stop, counted, exact_span
 from failoverd.watch import watcher
-from failoverd.watch.counter import NOBODYS
 from failoverd.watch.filters import BadFilter
+from failoverd.wire.frames import NO_HWADDR
 
 WOULD_FAIL_OVER = 1
 NOTHING_JUDGED = watching.CANNOT_READ
@@ -77,7 +77,7 @@ def filter_for(
     if not knows_direction(linktype, own):
         way = (
             "--mac ADDRESS names its hardware address"
-            if knows_direction(linktype, NOBODYS)
+            if knows_direction(linktype, NO_HWADDR)
             else f"link type {kind} does not tell: capture with tcpdump -Q in"
         )
         watching.complain(
@@ -105,7 +105,7 @@ def own_address(settings: conf.Conf, interface: str) -> str | None:
         if entry.interface == interface:
             return entry.hwaddr
     own = links.hwaddr(interface)
-    return None if own == "00:00:00:00:00:00" else own
+    return None if own == NO_HWADDR else own
 
 
 def of_its_clock(clock: Clock) -> Iterator[str]:

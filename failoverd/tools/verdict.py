@@ -371,9 +371,8 @@ def _none_is_active(here: Node, there: Node, switch_timeout: float) -> Verdict:
         names = " and ".join(node.name for node in under_way)
         verb = "is" if len(under_way) == 1 else "are"
         return Verdict(WARNING, f"{names} {verb} switching, and no node is active yet", WAIT)
-    us = here.status
-    told = us is not None and there.status is None and not under_way and not us.stranger
-    if us is not None and told and us.service in SERVED:
+    us, alone = here.status, there.status is None and not under_way
+    if us is not None and alone and not us.stranger and us.service in SERVED:
         rest = SERVED[us.service].format(peer=there.name)
         if us.plip_state == "down":
             rest += f"; {_unplugged(here)[0]}"

@@ -35,7 +35,6 @@ _NOT_THERE = (_PCAP_ERROR_NO_SUCH_DEVICE, _PCAP_ERROR_IFACE_NOT_UP)
 _WHOLE = 0xFFFFFFFF  # of a word
 _MARK = int(frames.MARK.replace(":", "")[:8], 16)
 _COUNTER_MASK = 0xFFFFFFFF  # the kernel's counter has 32 bits
-NOBODYS = "00:00:00:00:00:00"  # the loopback's hardware address
 _RING_SECONDS = 60.0  # a ring that is not read need not be turned over by the kernel
 _TAP_SECONDS = 0.5  # how long a packet may wait in the ring before it goes to the dump file
 _TAP_PACKETS = 2000  # read at once: so few that no window waits for it
@@ -196,8 +195,8 @@ class _Handle:
 
         The hardware address changes with the role (@ethernet_addresses).
         """
-        own = links.hwaddr(self.interface)
-        if self._socket is None or self._program is None or own in (None, NOBODYS, self._own):
+        own, known = links.hwaddr(self.interface), (None, frames.NO_HWADDR, self._own)
+        if self._socket is None or self._program is None or own in known:
             return
         filters.attach(self._socket, filters.without_source(self._program, own))
         self._own = own

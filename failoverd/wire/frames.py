@@ -28,7 +28,7 @@ _ICMP = 54  # where the ICMPv6 message begins
 
 _IPV4_OVER_ETHERNET = (1, 0x0800, 6, 4)
 _REQUEST, _REPLY = 1, 2
-_SOUGHT = "00:00:00:00:00:00"
+NO_HWADDR = "00:00:00:00:00:00"  # one that is sought; the loopback's
 
 _ICMPV6, _HOP_LIMIT = 58, 255  # which proves that no router passed it on, RFC 4861 section 7.1
 _SOLICITATION, _ADVERTISEMENT = 135, 136
@@ -76,7 +76,7 @@ def marked_request(hwaddr: str, source: str, target: str) -> bytes:
 
 
 def _ask(
-    hwaddr: str, source: str, target: str, to: str = "", label: int = 0, mark: str = _SOUGHT
+    hwaddr: str, source: str, target: str, to: str = "", label: int = 0, mark: str = NO_HWADDR
 ) -> bytes:
     """to: "" for all. label, mark: what an IPv6, an IPv4 request carries besides. A solicitation
     without a source says not where it comes from (RFC 4861 section 4.3)."""
@@ -182,7 +182,7 @@ def _arp(
     hwaddr: str,
     sender: str,
     target: str,
-    target_hwaddr: str = _SOUGHT,
+    target_hwaddr: str = NO_HWADDR,
     to: str = BROADCAST,
 ) -> bytes:
     own = _hardware(hwaddr)
